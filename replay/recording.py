@@ -24,6 +24,7 @@ from replay.schema import (
     Float32Array,
     Layer,
     SelectionError,
+    in_words,
 )
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -232,13 +233,13 @@ class Recording:
         found = _index(epochs, epoch)
         if found is None:
             raise SelectionError(
-                f"no epoch {epoch} in {self.path}; recorded: {_spans(epochs) or 'none'}"
+                f"no epoch {epoch} in {self.path}; recorded: {in_words(epochs.tolist())}"
             )
         batches = np.flatnonzero(self.order[found] > 0)
         at = _index(batches, batch)
         if at is None:
             raise SelectionError(
-                f"no batch {batch} in epoch {found} of {self.path}; recorded: {_spans(batches)}"
+                f"no batch {batch} in epoch {found} of {self.path}; recorded: {in_words(batches.tolist())}"
             )
         return found, at
 
@@ -304,10 +305,14 @@ class Recording:
             return []
         found: list[tuple[int, Layer]] = []
         for link in group:
-            dataset = self._small(f"{schema.MAPS}/{link}", group[link].ndim) if (
-                isinstance(group.get(link, getlink=True), h5py.HardLink)
-                and isinstance(group[link], h5py.Dataset)
-            ) else None
+            dataset = (
+                self._small(f"{schema.MAPS}/{link}", group[link].ndim)
+                if (
+                    isinstance(group.get(link, getlink=True), h5py.HardLink)
+                    and isinstance(group[link], h5py.Dataset)
+                )
+                else None
+            )
             if dataset is None or dataset.ndim < 3 or dataset.dtype != schema.FRAME_DTYPE:
                 continue
             kernels = self._file.get(f"{schema.KERNELS}/{link}")
@@ -466,13 +471,3 @@ def _index(there: npt.NDArray[np.intp], wanted: int) -> int | None:
     if wanted < 0:
         return int(there[wanted]) if -wanted <= there.size else None
     return wanted if wanted in there else None
-
-
-def _spans(numbers: npt.NDArray[np.intp]) -> str:
-    """Ascending numbers in words: `0-4, 8, 10-59`; the first few spans where there are many."""
-    if numbers.size == 0:
-        return ""
-    breaks = np.flatnonzero(np.diff(numbers) > 1) + 1
-    runs = [(int(run[0]), int(run[-1])) for run in np.split(numbers, breaks)]
-    words = [str(low) if low == high else f"{low}-{high}" for low, high in runs]
-    return ", ".join(words[:6]) + (f" ... {words[-1]}" if len(words) > 6 else "")

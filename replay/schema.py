@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,3 +257,18 @@ def summarize(frame: Float16Array) -> FrameSummary:
 
 _INF_KEY = 0x7C00  # the key of +inf; NaN with a clear sign lies above
 _NEGATIVE_INF_KEY = -0x7C01  # the key of -inf; NaN with a set sign lies below
+
+
+def in_words(numbers: Sequence[int]) -> str:
+    """Ascending numbers in words: `0-4, 8, 10-59`."""
+    words: list[str] = []
+    start = previous = None
+    for number in [*numbers, None]:
+        if previous is not None and number != previous + 1:
+            words.append(f"{start}" if start == previous else f"{start}-{previous}")
+            start = number
+        elif start is None:
+            start = number
+        previous = number
+    shown = ", ".join(words[:6]) + (f" ... {words[-1]}" if len(words) > 6 else "")
+    return shown or "none"

@@ -1,0 +1,194 @@
+"""float16 values to the levels of a colormap, under one explicit value range.
+
+A float16 has 65,536 bit patterns, so a range is turned into a table with one level for each:
+scaling a frame is then a single look-up, exact, and NaN and infinity get levels of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.recording import Series
+from replay.schema import OptionError
+from replay.selection import as_maps, spread
+
+MODES = ("run", "epoch", "frame", "channel")
+PERCENTILES = (0.5, 99.5)  # what a robust range leaves out at each end, in percent of the values
+
+Levels = npt.NDArray[np.uint8]
+
+_SAMPLED_FRAMES = 48
+_SAMPLED_VALUES = 4_000_000
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that the first and the last level of the colormap stand for."""
+
+    low: float
+    high: float
+
+
+class Scaler:
+    """Scales the frames of one layer; `levels(epoch, batch, maps)` -> uint8 (C, H, W).
+
+    Level 0 stands for values up to `low`, level `count - 1` for values from `high`, and in
+    between `round((value - low) / (high - low) * (count - 1))`. NaN has the level `count`,
+    either infinity `count + 1`.
+
+    Args:
+        series: The layer.
+        frames: The frames that will be shown; the ranges are those of their values.
+        channels: The channels that will be shown.
+        mode: `run` (one range for all frames and channels), `epoch` (one for each epoch), `frame`
+            (each frame its own) or `channel` (each channel its own, for all frames).
+        clip: An explicit (low, high) instead of a measured one.
+        symmetric: Widens each range to be symmetric around zero.
+        count: Levels of the colormap, 2 to 254.
+
+    Raises:
+        OptionError: An unknown mode, or a clip whose low is not below its high.
+
+    Attributes:
+        words: What the range is, in the words of a caption.
+    """
+
+    def __init__(
+        self,
+        series: Series,
+        frames: Sequence[tuple[int, int]],
+        channels: Sequence[int],
+        mode: str = "run",
+        clip: tuple[float, float] | None = None,
+        symmetric: bool = False,
+        count: int = 240,
+    ) -> None:
+        if mode not in MODES:
+            raise OptionError(f"unknown scale {mode!r}; expected one of {', '.join(MODES)}")
+        if clip is not None and not (clip[0] < clip[1] and np.isfinite(clip).all()):
+            raise OptionError(f"clip {clip[0]:g},{clip[1]:g}: expected LO,HI with LO below HI")
+        self.mode = "run" if clip is not None else mode
+        self.count = count
+        self._series = series
+        self._frames = list(frames)
+        self._channels = list(channels)
+        self._symmetric = symmetric
+        self._clip = clip
+        self._tables: dict[int, npt.NDArray[np.uint8]] = {}
+        self._ranges: dict[int, Range] = {}
+        self.words = _WORDS[self.mode] if clip is None else "clipped to the range asked for"
+        if symmetric:
+            self.words += ", symmetric around 0"
+        if clip is not None:
+            self._ranges[0] = self._finish(Range(*clip))
+        elif mode == "run":
+            self._ranges[0] = self._finish(self._measure(self._frames))
+        elif mode == "channel":
+            self._measure_channels()
+
+    def levels(self, epoch: int, batch: int, maps: npt.NDArray[np.float16]) -> Levels:
+        """The levels of one frame's chosen channels.
+
+        Args:
+            epoch: The frame's epoch.
+            batch: The frame's batch.
+            maps: float16 (C, H, W), the channels chosen.
+
+        Returns:
+            uint8 (C, H, W).
+        """
+        bits = np.ascontiguousarray(maps).view(np.uint16)
+        if self.mode != "channel":
+            return self._table(epoch, maps).take(bits)
+        levels = np.empty(bits.shape, np.uint8)
+        for place in range(len(bits)):
+            if place not in self._tables:
+                self._tables[place] = table(self._ranges[place], self.count)
+            self._tables[place].take(bits[place], out=levels[place], mode="clip")
+        return levels
+
+    def range_of(self, epoch: int, batch: int, maps: npt.NDArray[np.float16]) -> Range | None:
+        """The range under which that frame is shown; None where each channel has its own."""
+        if self.mode == "channel":
+            return None
+        if self.mode == "frame":
+            return self._finish(_robust(maps.astype(np.float32)))
+        key = epoch if self.mode == "epoch" else 0
+        if key not in self._ranges:
+            of_epoch = [frame for frame in self._frames if frame[0] == epoch]
+            self._ranges[key] = self._finish(self._measure(of_epoch))
+        return self._ranges[key]
+
+    def channel_range(self, place: int) -> Range:
+        """In `channel` mode, the range of the channel at that place of the selection."""
+        return self._ranges[place]
+
+    def _table(self, epoch: int, maps: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
+        chosen = self.range_of(epoch, 0, maps)
+        assert chosen is not None
+        if self.mode == "frame":
+            return table(chosen, self.count)
+        key = epoch if self.mode == "epoch" else 0
+        if key not in self._tables:
+            self._tables[key] = table(chosen, self.count)
+        return self._tables[key]
+
+    def _finish(self, measured: Range) -> Range:
+        if self._symmetric:
+            reach = max(abs(measured.low), abs(measured.high))
+            measured = Range(-reach, reach)
+        if measured.high <= measured.low:  # a constant, such as a dead layer: the lowest level
+            measured = Range(measured.low, measured.low + 1.0)
+        return measured
+
+    def _sample(self, frames: Sequence[tuple[int, int]]) -> npt.NDArray[np.float32]:
+        """Values of the chosen channels of some frames, float32 (C, values)."""
+        chosen = spread(frames, _SAMPLED_FRAMES)
+        parts = []
+        for epoch, batch in chosen:
+            maps = as_maps(self._series[epoch, batch])[self._channels]
+            values = maps.reshape(len(maps), -1)
+            step = -(-values.size * len(chosen) // _SAMPLED_VALUES) | 1  # odd: no column favoured
+            parts.append(values[:, ::step].astype(np.float32))
+        return np.concatenate(parts, axis=1)
+
+    def _measure(self, frames: Sequence[tuple[int, int]]) -> Range:
+        return _robust(self._sample(frames))
+
+    def _measure_channels(self) -> None:
+        for place, values in enumerate(self._sample(self._frames)):
+            self._ranges[place] = self._finish(_robust(values))
+
+
+_WORDS = {
+    "run": "one scale for the whole run",
+    "epoch": "one scale for each epoch",
+    "frame": "each frame on its own scale",
+    "channel": "each channel on its own scale",
+}
+
+
+def table(chosen: Range, count: int) -> npt.NDArray[np.uint8]:
+    """The level of every float16, by its bit pattern: uint8 (65536,)."""
+    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        place = (values - chosen.low) / (chosen.high - chosen.low) * (count - 1)
+        levels = np.clip(np.rint(place), 0, count - 1)
+    levels[np.isnan(values)] = count
+    levels[np.isinf(values)] = count + 1
+    return levels.astype(np.uint8)
+
+
+def _robust(values: npt.NDArray[np.float32]) -> Range:
+    """The middle 99 % of the finite values; all of them where that would be a single value."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return Range(0.0, 1.0)
+    low, high = np.percentile(finite, PERCENTILES)
+    if low == high:
+        low, high = finite.min(), finite.max()
+    return Range(float(low), float(high))

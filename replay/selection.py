@@ -1,0 +1,188 @@
+"""Which frames and which channels: words of a command line, or Python values, to numbers.
+
+Epochs, batches and channels bear the zero-based numbers of the file. `A:B:C` is Python's slice
+over those numbers (the end excluded), `3` one of them, `0,2,8-11` a list with inclusive spans,
+and a negative number counts from the last one recorded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Union
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.recording import Recording, Series
+from replay.schema import OptionError, SelectionError, in_words
+
+Numbers = Union[str, int, slice, Iterable[int], None]
+"""How a caller names epochs, batches or channels; None means all of them."""
+
+_SLICE = re.compile(r"^\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(-?\d*)\s*)?$")
+_SPAN = re.compile(r"^\s*(-?\d+)\s*(?:-\s*(\d+)\s*)?$")
+
+
+def choose(wanted: Numbers, there: Sequence[int], what: str) -> list[int]:
+    """The numbers that were asked for, as far as they are there.
+
+    Args:
+        wanted: A number, a slice, a list, their spelling as text, or None for all.
+        there: The numbers that exist, ascending.
+        what: What they number (`epoch`, `batch`, `channel`), for messages.
+
+    Returns:
+        The chosen numbers: a slice in its own order, a list as it was written.
+
+    Raises:
+        OptionError: The text is not a number, slice or list.
+        SelectionError: A number that is not there, or nothing is left; the message says what is.
+    """
+    if wanted is None:
+        return list(there)
+    if isinstance(wanted, str):
+        wanted = _parse(wanted, what)
+    if isinstance(wanted, slice):
+        if wanted.step == 0:
+            raise OptionError(f"{what} slice {_spell(wanted)}: a step of 0 leads nowhere")
+        present = set(there)
+        length = there[-1] + 1 if there else 0
+        chosen = [number for number in range(*wanted.indices(length)) if number in present]
+        if not chosen:
+            raise SelectionError(f"no {what} in {_spell(wanted)}; there: {in_words(there)}")
+        return chosen
+    numbers = [wanted] if isinstance(wanted, (int, np.integer)) else list(wanted)
+    if not numbers:
+        raise SelectionError(f"no {what} was chosen; there: {in_words(there)}")
+    return [_find(int(number), there, what) for number in numbers]
+
+
+def choose_frames(
+    recording: Recording, epochs: Numbers = None, batches: Numbers = None
+) -> list[tuple[int, int]]:
+    """(epoch, batch) of the whole frames that were asked for, epoch by epoch.
+
+    A batch that is named must exist in at least one of the chosen epochs; epochs without it (a
+    shorter last one, say) are passed over.
+
+    Raises:
+        OptionError: The text is not a number, slice or list.
+        SelectionError: Nothing of it was recorded; the message says what was.
+    """
+    present = recording.order > 0
+    epoch_numbers = [int(epoch) for epoch in np.flatnonzero(present.any(axis=1))]
+    chosen_epochs = choose(epochs, epoch_numbers, "epoch")
+    anywhere = [int(b) for b in np.flatnonzero(present[chosen_epochs].any(axis=0))]
+    chosen_batches = choose(batches, anywhere, "batch")
+    return [(e, b) for e in chosen_epochs for b in chosen_batches if present[e, b]]
+
+
+def choose_channels(
+    series: Series, wanted: Numbers, frames: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Channel numbers, in the one order that the whole picture keeps.
+
+    Args:
+        series: The layer.
+        wanted: As in `choose`, or `top:16` for the 16 channels that vary most over the run.
+        frames: The frames over which variation is measured.
+
+    Raises:
+        OptionError: The text is not a list of channels nor `top:N`.
+        SelectionError: A channel that the layer does not have.
+    """
+    count = maps_shape(series.layer.shape)[0]
+    if isinstance(wanted, str) and (match := re.fullmatch(r"\s*top\s*:\s*(\d+)\s*", wanted)):
+        top = int(match.group(1))
+        if top == 0:
+            raise OptionError("channels 'top:0' chooses none; expected top:N with N of 1 or more")
+        variation = measure_variation(series, frames)
+        strongest = np.argsort(-variation, kind="stable")[:top]
+        return sorted(int(channel) for channel in strongest)
+    return choose(wanted, range(count), "channel")
+
+
+def measure_variation(
+    series: Series, frames: Sequence[tuple[int, int]], sample: int = 32
+) -> npt.NDArray[np.float64]:
+    """Variance of each channel's values over pixels and time, shape (C,).
+
+    Measured on at most `sample` frames, spread evenly over those given; NaN and infinite values
+    are left out.
+    """
+    count = maps_shape(series.layer.shape)[0]
+    totals = np.zeros((3, count))  # values, their sum, the sum of their squares
+    for epoch, batch in spread(frames, sample):
+        maps = as_maps(series[epoch, batch]).reshape(count, -1).astype(np.float64)
+        finite = np.isfinite(maps)
+        maps = np.where(finite, maps, 0.0)
+        totals += finite.sum(axis=1), maps.sum(axis=1), np.square(maps).sum(axis=1)
+    number = np.maximum(totals[0], 1.0)
+    variance: npt.NDArray[np.float64] = totals[2] / number - np.square(totals[1] / number)
+    return np.maximum(variance, 0.0)
+
+
+def spread(frames: Sequence[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
+    """At most `limit` of the frames, evenly spaced, the first and the last among them."""
+    if len(frames) <= limit:
+        return list(frames)
+    return [frames[round(i * (len(frames) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def maps_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The (C, H, W) as which a frame of this shape is shown; see `as_maps`."""
+    if len(shape) == 3:
+        return shape[0], shape[1], shape[2]
+    if len(shape) == 4:  # (C, D, H, W)
+        return shape[0], shape[2], shape[3]
+    if len(shape) == 2:  # (C, L)
+        return shape[0], 1, shape[1]
+    size = int(np.prod(shape, dtype=np.int64))
+    rows = max(d for d in range(1, int(size**0.5) + 1) if size % d == 0) if size else 1
+    return 1, rows, size // rows
+
+
+def as_maps(frame: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
+    """A frame of any rank as maps, float16 (C, H, W).
+
+    (C, H, W) as it is; (C, L) as strips; (C, D, H, W) as its middle slice; a vector as one map,
+    as square as its length allows.
+    """
+    if frame.ndim == 4:
+        frame = frame[:, frame.shape[1] // 2]
+    return frame.reshape(maps_shape(frame.shape))
+
+
+def _parse(text: str, what: str) -> slice | list[int]:
+    if match := _SLICE.match(text):
+        return slice(*(int(part) if part else None for part in match.groups()))
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = _SPAN.match(part)
+        if match is None:
+            raise OptionError(
+                f"cannot read {what} {text!r}; expected a number, a list such as 0,3,8-11 "
+                "or a slice such as 0:10:2"
+            )
+        first = int(match.group(1))
+        last = int(match.group(2)) if match.group(2) else first
+        if last < first or (match.group(2) and last - first > 1_000_000):
+            raise OptionError(
+                f"{what} {part.strip()!r}: expected a span that ascends, such as 8-11"
+            )
+        numbers += range(first, last + 1)
+    return numbers
+
+
+def _find(number: int, there: Sequence[int], what: str) -> int:
+    if number < 0 and -number <= len(there):
+        return there[number]
+    if number not in there:
+        raise SelectionError(f"no {what} {number}; there: {in_words(there)}")
+    return number
+
+
+def _spell(wanted: slice) -> str:
+    parts = ["" if part is None else str(part) for part in (wanted.start, wanted.stop)]
+    return ":".join(parts) + (f":{wanted.step}" if wanted.step is not None else "")
