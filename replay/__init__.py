@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from replay.animation import animate
-    from replay.still import grid
     from replay.recording import Recording
     from replay.recording import open_recording as open
     from replay.schema import RecordingError
+    from replay.still import grid
 
 __version__ = "0.1.0"
 __all__ = ["Recording", "RecordingError", "__version__", "animate", "grid", "open"]

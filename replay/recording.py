@@ -239,7 +239,8 @@ class Recording:
         at = _index(batches, batch)
         if at is None:
             raise SelectionError(
-                f"no batch {batch} in epoch {found} of {self.path}; recorded: {in_words(batches.tolist())}"
+                f"no batch {batch} in epoch {found} of {self.path}; "
+                f"recorded: {in_words(batches.tolist())}"
             )
         return found, at
 

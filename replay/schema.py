@@ -59,11 +59,11 @@ class SelectionError(RecordingError):
 
 
 class OptionError(RecordingError):
-    """An option whose value cannot be used: a model, data set, device, pattern, range or colormap."""
+    """An option that cannot be used: a model, data set, device, pattern, range or colormap."""
 
 
 class OutputError(RecordingError):
-    """The target cannot be written: it exists, its folder is missing or read-only, its suffix unknown."""
+    """The target cannot be written: it exists, its folder is read-only, its suffix unknown."""
 
 
 class EncodeError(RecordingError):
@@ -205,7 +205,7 @@ def decode_meta(text: str) -> dict[str, Any]:
 
 def checksum(frame: npt.NDArray[Any]) -> int:
     """CRC-32 (ISO-HDLC, as in zlib) of a C-contiguous array's bytes in file order."""
-    return zlib.crc32(frame.reshape(-1).view(np.uint8))
+    return zlib.crc32(memoryview(frame.reshape(-1)).cast("B"))
 
 
 @dataclass(frozen=True)

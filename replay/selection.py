@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Union
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from replay.recording import Recording, Series
 from replay.schema import OptionError, SelectionError, in_words
 
-Numbers = Union[str, int, slice, Iterable[int], None]
+Numbers: TypeAlias = str | int | slice | Iterable[int] | None
 """How a caller names epochs, batches or channels; None means all of them."""
 
 _SLICE = re.compile(r"^\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(-?\d*)\s*)?$")
