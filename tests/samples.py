@@ -1,0 +1,119 @@
+"""Makes small recordings with plain h5py, from docs/format.md alone: no code of `record`.
+
+So the reader is tested against the format as it is documented, not against the writer.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+Maps = Callable[[int, int], np.ndarray]
+
+
+def drifting_maps(channels: int, height: int, width: int, seed: int = 0) -> Maps:
+    """Maps that change with epoch and batch: waves of another angle per channel, plus noise."""
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+
+    def maps(epoch: int, batch: int) -> np.ndarray:
+        noise = np.random.default_rng((seed, epoch, batch))
+        angle = np.arange(channels)[:, None, None] * np.pi / channels
+        phase = 0.7 * epoch + 0.05 * batch
+        wave = np.sin(12 * (x * np.cos(angle) + y * np.sin(angle)) + phase)
+        return (wave * (1 + 0.2 * epoch) + 0.05 * noise.standard_normal(wave.shape)).astype("f2")
+
+    return maps
+
+
+def write_recording(
+    path: Path,
+    layers: dict[str, Maps],
+    *,
+    epochs: int = 2,
+    batches: int = 4,
+    recorded: Callable[[int, int], bool] = lambda epoch, batch: True,
+    image: tuple[int, int, int] | None = (3, 32, 32),
+    modules: dict[str, str] | None = None,
+    kernels: dict[str, Maps] | None = None,
+    fields: dict[str, Callable[[int, int], float]] | None = None,
+    meta: dict[str, Any] | None = None,
+    closed: bool = True,
+    version: int = 1,
+) -> Path:
+    """Writes a recording; `layers[name](epoch, batch)` gives each frame, float16 (C, H, W)."""
+    cells = [(e, b) for e in range(epochs) for b in range(batches) if recorded(e, b)]
+    with h5py.File(path, "x", libver=("v110", "v110")) as file:
+        file.attrs["format"] = "mapreel"
+        file.attrs["version"] = version
+        file.attrs["run_id"] = "0123456789abcdef0123456789abcdef"
+        file.attrs["created"] = "2026-11-23T12:00:00+00:00"
+        file.attrs["meta"] = json.dumps(meta or {})
+
+        def dataset(name: str, cell: tuple[int, ...], dtype: str, fill: float) -> h5py.Dataset:
+            return file.create_dataset(
+                name,
+                shape=(epochs, batches, *cell),
+                maxshape=(None, None, *cell),
+                chunks=(1, 1, *cell),
+                dtype=dtype,
+                fillvalue=fill,
+            )
+
+        counts = {"nan": np.zeros((epochs, batches)), "inf": np.zeros((epochs, batches))}
+        for place, (name, maps) in enumerate(layers.items()):
+            shape = maps(0, 0).shape
+            frames = dataset(f"maps/{name}", shape, "<f2", np.nan)
+            frames.attrs["order"] = place
+            frames.attrs["module"] = (modules or {}).get(name, "Conv2d(3, 12, kernel_size=(3, 3))")
+            ranges = dataset(f"ranges/{name}", (shape[0], 2), "<f4", np.nan)
+            sums = dataset(f"checksums/{name}", (), "<u4", 0)
+            for e, b in cells:
+                frame = maps(e, b).astype("<f2")
+                frames[e, b] = frame
+                values = frame.reshape(shape[0], -1).astype("f4")
+                finite = np.where(np.isfinite(values), values, np.nan)
+                with np.errstate(all="ignore"):
+                    ranges[e, b] = np.stack(
+                        [np.fmin.reduce(finite, axis=1), np.fmax.reduce(finite, axis=1)], axis=1
+                    )
+                sums[e, b] = zlib.crc32(frame.tobytes())
+                counts["nan"][e, b] += np.isnan(values).sum()
+                counts["inf"][e, b] += np.isinf(values).sum()
+        for name, maps in (kernels or {}).items():
+            stack = dataset(f"kernels/{name}", maps(0, 0).shape, "<f2", np.nan)
+            for e, b in cells:
+                stack[e, b] = maps(e, b).astype("<f2")
+        if image is not None:
+            inputs = dataset("inputs", image, "<f2", np.nan)
+            inputs.attrs["mean"] = np.array([0.5, 0.5, 0.5], "f4")[: image[0]]
+            inputs.attrs["std"] = np.array([0.25, 0.25, 0.25], "f4")[: image[0]]
+            ramp = np.linspace(-2, 2, image[1] * image[2]).reshape(image[1:])
+            for e, b in cells:
+                picture = [
+                    np.roll(ramp, 7 * b + 3 * e + 5 * c, axis=c % 2) for c in range(image[0])
+                ]
+                inputs[e, b] = np.stack(picture).astype("<f2")
+        values_of = {
+            "recorded": lambda e, b: cells.index((e, b)) + 1,
+            "step": lambda e, b: e * batches + b,
+            "time": lambda e, b: 1.7e9 + e * batches + b,
+            "nan": lambda e, b: counts["nan"][e, b],
+            "inf": lambda e, b: counts["inf"][e, b],
+            "loss": lambda e, b: 2.3 * 0.9 ** (e * batches + b),
+            **(fields or {}),
+        }
+        kinds = {"recorded": ("<i8", 0), "step": ("<i8", -1), "nan": ("<i8", 0), "inf": ("<i8", 0)}
+        kinds |= {"label": ("<i8", -1), "prediction": ("<i8", -1)}
+        for name, value in values_of.items():
+            dtype, fill = kinds.get(name, ("<f8", np.nan))
+            field = dataset(f"batches/{name}", (), dtype, fill)
+            for e, b in cells:
+                field[e, b] = value(e, b)
+        file["state"] = np.array([len(cells), 0, 0, int(closed)], "<i8")
+    return path
