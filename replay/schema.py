@@ -205,7 +205,7 @@ def decode_meta(text: str) -> dict[str, Any]:
 
 def checksum(frame: npt.NDArray[Any]) -> int:
     """CRC-32 (ISO-HDLC, as in zlib) of a C-contiguous array's bytes in file order."""
-    return zlib.crc32(memoryview(frame.reshape(-1)).cast("B"))
+    return zlib.crc32(frame.reshape(-1).view(np.uint8).data)
 
 
 @dataclass(frozen=True)
