@@ -1,0 +1,40 @@
+"""Records a network's feature maps while it trains.
+
+    from record import Recorder
+
+    with Recorder(model, "run.h5") as recorder:
+        for epoch in range(epochs):
+            for images, labels in recorder.track(loader):
+                loss = criterion(model(images), labels)
+                ...
+                recorder.log(loss=loss, label=labels[0])
+
+Names are imported on first use: the writer process passes through here and needs no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from record.recorder import Recorder, RecordingWarning
+    from replay.schema import RecordingError
+
+__version__ = "0.1.0"
+__all__ = ["Recorder", "RecordingError", "RecordingWarning", "__version__"]
+
+_HOMES = {
+    "Recorder": "record.recorder",
+    "RecordingWarning": "record.recorder",
+    "RecordingError": "replay.schema",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'record' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

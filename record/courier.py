@@ -1,0 +1,361 @@
+"""Carries frames out of the training process: a bounded queue, a thread, a pipe, the writer.
+
+Nothing here may harm the training. A writer that died, a full disk or a writer that stands still
+costs frames, which are counted, and one warning; it never raises into the training loop and
+never waits for long.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from record import wire
+from replay.schema import OutputError, RecordingError
+
+_START_SECONDS = 120.0  # for the writer's first answer: a cold network file system is slow
+_STALL_SECONDS = 4.0  # without any progress of the writer, after which training waits no longer
+_QUEUE_BYTES = 64 << 20
+_QUEUE_FRAMES = (3, 32)  # at least, at most
+_PIPE_BYTES = 1 << 20
+
+
+class Buffer(Protocol):
+    """A batch's flat float16 values in main memory."""
+
+    @property
+    def data(self) -> memoryview:
+        """The bytes."""
+
+
+@dataclass
+class Parcel:
+    """One batch on its way to the writer.
+
+    Attributes:
+        buffer: Its values.
+        header: What goes along; `values` may still be on their way from a GPU.
+        settle: Waits until buffer and values have arrived and returns the values as numbers.
+            Called in the courier's thread, so the training does not wait.
+        pool: Which layout the buffer was made for; set by `Courier.send`.
+    """
+
+    buffer: Buffer
+    header: wire.FrameHeader
+    settle: Callable[[], dict[str, float]]
+    pool: int = 0
+
+
+class Courier:
+    """Starts the writer and carries frames to it.
+
+    Args:
+        path: The recording, absolute.
+        overwrite: Whether an existing file is replaced.
+        attributes: The file's root attributes.
+        when_full: `wait` until there is room in the queue, or `drop` the frame and count it.
+        warn: Called with one line when recording stops short; never twice for one cause.
+
+    Raises:
+        OutputError: The writer could not create the file.
+        RecordingError: The writer could not be started.
+
+    Attributes:
+        committed: Frames that the writer has made readable.
+        dropped: Frames given up because the queue was full.
+        lost: Frames given up for any other reason.
+        failure: Why the writer no longer takes frames, or None.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        overwrite: bool,
+        attributes: dict[str, Any],
+        when_full: str,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.committed = 0
+        self.dropped = 0
+        self.lost = 0
+        self.failure: str | None = None
+        self._path = path
+        self._when_full = when_full
+        self._warn = warn
+        self._closed = False
+        self._reported = False
+        self._stalled = False
+        self._progress = time.monotonic()
+        self._sent = 0
+        self._work: queue.SimpleQueue[Parcel | bytes | None] = queue.SimpleQueue()
+        self._free: queue.SimpleQueue[Buffer] = queue.SimpleQueue()
+        self._make: Callable[[], Buffer] | None = None
+        self._room = 0  # buffers that may still be made
+        self._pool = 0  # layouts so far: a buffer of an earlier one does not come back
+        self._finished = threading.Event()
+        self._ready = threading.Event()
+        self._process = self._start()
+        self._thread = threading.Thread(target=self._carry, name="mapreel-courier", daemon=True)
+        self._listener = threading.Thread(target=self._listen, name="mapreel-answers", daemon=True)
+        self._listener.start()
+        self._thread.start()
+        opening = {"path": str(path), "overwrite": overwrite, "attributes": attributes}
+        self._work.put(wire.pack(wire.OPEN, opening))
+        self._await_ready()
+        # A thread that sits in a system call when the interpreter ends must have been joined.
+        self._at_exit = _weakly(self, "close")
+        atexit.register(self._at_exit)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_weakly(self, "_forget"))
+
+    @property
+    def sent(self) -> int:
+        """Frames handed to the pipe."""
+        return self._sent
+
+    def set_layout(
+        self, layout: wire.Layout, batches: int | None, make: Callable[[], Buffer]
+    ) -> None:
+        """What the frames consist of from now on.
+
+        Args:
+            layout: The parts of a frame.
+            batches: Batches in an epoch, if it is known.
+            make: Makes one buffer for a frame.
+        """
+        low, high = _QUEUE_FRAMES
+        self._room = max(low, min(high, _QUEUE_BYTES // max(1, layout.nbytes)))
+        self._free = queue.SimpleQueue()
+        self._make = make
+        self._pool += 1
+        data = {"layout": layout.encode(), "batches": batches}
+        self._work.put(wire.pack(wire.LAYOUT, data))
+
+    def buffer(self) -> Buffer | None:
+        """A free buffer; None where the frame is to be given up, which is then counted.
+
+        Waits while the queue is full, unless frames are to be dropped then or the writer has
+        stood still for some seconds.
+        """
+        if self.failure is not None or self._closed:
+            self.lost += 1
+            return None
+        with contextlib.suppress(queue.Empty):
+            return self._free.get_nowait()
+        if self._room > 0 and self._make is not None:
+            self._room -= 1
+            return self._make()
+        if self._when_full == "wait":
+            while self.failure is None:
+                patience = self._progress + _STALL_SECONDS - time.monotonic()
+                if patience <= 0:
+                    if not self._stalled:
+                        self._stalled = True
+                        self._warn(
+                            f"the writer of {self._path} has stood still for "
+                            f"{_STALL_SECONDS:.0f} s; training goes on, frames are dropped and "
+                            "counted until it moves"
+                        )
+                    break
+                with contextlib.suppress(queue.Empty):
+                    return self._free.get(timeout=min(patience, 0.2))
+        if self.failure is None:
+            self.dropped += 1
+        else:
+            self.lost += 1
+        return None
+
+    def give_back(self, buffer: Buffer) -> None:
+        """Returns a buffer that was not sent."""
+        self._free.put(buffer)
+
+    def send(self, parcel: Parcel) -> None:
+        """Queues a batch; its buffer belongs to the courier from now on."""
+        self._work.put(replace(parcel, pool=self._pool))
+
+    def close(self) -> None:
+        """Waits until the writer has closed the file; gives up if it stands still."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self._at_exit)
+        self._work.put(wire.pack(wire.DONE, {"dropped": self.dropped, "lost": self.lost}))
+        self._work.put(None)
+        self._progress = time.monotonic()
+        while not self._finished.wait(timeout=0.05):
+            if time.monotonic() - self._progress > _STALL_SECONDS:
+                self._fail(
+                    f"the writer has stood still for {_STALL_SECONDS:.0f} s; it closes the file "
+                    "by itself when it moves again"
+                )
+                self._report()
+                return
+        self._report()
+        self._thread.join(timeout=1.0)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_STALL_SECONDS)
+
+    # The other side
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        root = Path(__file__).resolve().parent.parent
+        self._errors = tempfile.TemporaryFile()
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "record.writer"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                cwd=root,  # `-m` looks there first: no record.py of the user's comes in between
+                bufsize=0,
+                start_new_session=True,  # a terminal's Ctrl-C and hang-up are for the training
+            )
+        except OSError as error:
+            raise RecordingError(f"cannot start the writer process: {error}") from error
+        assert process.stdin is not None
+        with contextlib.suppress(ImportError, OSError, AttributeError):
+            import fcntl
+
+            fcntl.fcntl(process.stdin.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        return process
+
+    def _await_ready(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._ready.wait(timeout=0.05):
+            if self._finished.is_set() or time.monotonic() > deadline:
+                break
+        if self._ready.is_set():
+            return
+        self._closed = self._reported = True
+        self._work.put(None)
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        self._process.wait()
+        reason = self.failure or "it did not answer"
+        if reason == "the file exists":
+            raise OutputError(f"{self._path} exists; choose another name or allow overwriting")
+        raise OutputError(f"cannot create {self._path}: {reason}")
+
+    def _listen(self) -> None:
+        """Takes in the writer's answers until it ends."""
+        assert self._process.stdout is not None
+        closed = False
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._process.stdout:
+                answer = json.loads(line)
+                self._progress = time.monotonic()
+                self._stalled = False
+                self.committed = answer.get("committed", self.committed)
+                closed = closed or answer.get("closed", False)
+                if "error" in answer:
+                    self._fail(answer["error"])
+                if answer.get("ready"):
+                    self._ready.set()
+        if not closed:
+            self._fail(self._last_words())
+        self._finished.set()
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
+            code = self._process.wait(timeout=1.0)
+            self._errors.seek(0)
+            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+            if lines:
+                return lines[-1]
+            return f"the writer process ended (exit code {code})"
+        return "the writer process ended"
+
+    # The courier's thread
+
+    def _carry(self) -> None:
+        assert self._process.stdin is not None
+        descriptor = self._process.stdin.fileno()
+        while True:
+            item = self._work.get()
+            if item is None:
+                break
+            if isinstance(item, bytes):
+                with contextlib.suppress(OSError):
+                    self._write(descriptor, [memoryview(item)])
+                continue
+            self._deliver(descriptor, item)
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+
+    def _deliver(self, descriptor: int, parcel: Parcel) -> None:
+        try:
+            values = parcel.settle()
+            if self.failure is not None:
+                self.lost += 1
+                return
+            data = parcel.buffer.data
+            counts = {"dropped": self.dropped, "lost": self.lost}
+            header = replace(parcel.header, values=values, **counts)
+            head = wire.pack(wire.FRAME, header.encode(), data.nbytes)
+            self._write(descriptor, [memoryview(head), data])
+            self._sent += 1
+        except Exception as error:
+            self.lost += 1
+            if not isinstance(error, BrokenPipeError):  # the listener knows why the writer ended
+                self._fail(f"{type(error).__name__}: {error}")
+        finally:
+            if parcel.pool == self._pool:
+                self._free.put(parcel.buffer)
+
+    def _write(self, descriptor: int, parts: list[memoryview]) -> None:
+        for part in parts:
+            while part:
+                part = part[os.write(descriptor, part) :]
+                self._progress = time.monotonic()
+
+    def _fail(self, reason: str) -> None:
+        if self.failure is None:
+            self.failure = reason
+
+    def check(self) -> None:
+        """Warns, once, if the writer has failed; called from the training's own thread."""
+        if self.failure is not None:
+            self._report()
+
+    def _report(self) -> None:
+        if self.failure is not None and not self._reported:
+            self._reported = True
+            self._warn(
+                f"recording to {self._path} has ended: {self.failure}. Training is not affected; "
+                f"{self.committed} frames are in the file"
+            )
+
+    def _forget(self) -> None:
+        """In a forked child: the pipe and the file are the parent's."""
+        self._closed = True
+        self.failure = "recording goes on in the parent process only"
+        self._reported = True
+        with contextlib.suppress(OSError, ValueError):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        self._process.returncode = 0  # not this process's child: nothing to wait for
+
+
+def _weakly(owner: object, method: str) -> Callable[[], None]:
+    """Calls the method if the owner is still there: no registry keeps it alive."""
+    reference = weakref.ref(owner)
+
+    def call() -> None:
+        alive = reference()
+        if alive is not None:
+            getattr(alive, method)()
+
+    return call

@@ -1,0 +1,114 @@
+"""Which modules to record: names, globs and class names to a list of modules."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterable
+
+from torch import nn
+
+from replay.schema import OptionError
+
+Patterns = str | Iterable[str] | None
+
+_WRAPPERS = (
+    "DistributedDataParallel",
+    "DataParallel",
+    "OptimizedModule",
+    "CheckpointWrapper",
+    "FullyShardedDataParallel",
+)
+_WRAPPED = ("module", "_orig_mod", "_checkpoint_wrapped_module")  # where they keep the module
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model itself, out of DistributedDataParallel, DataParallel and torch.compile."""
+    while type(model).__name__ in _WRAPPERS:
+        inner = next((model._modules[n] for n in _WRAPPED if n in model._modules), None)
+        if inner is None:
+            break
+        model = inner
+    return model
+
+
+def find_layers(model: nn.Module, patterns: Patterns = None) -> dict[str, nn.Module]:
+    """The modules to record, by name, in the order of `model.named_modules()`.
+
+    Args:
+        model: The network, already unwrapped.
+        patterns: Names (`layer1.0.conv1`), globs (`layer1.*`, `conv*`) and class names (`ReLU`);
+            None means every `nn.Conv2d`. An exact name may be any module; a glob stands for the
+            modules without children that it matches, or for the others where there are none.
+
+    Raises:
+        OptionError: A pattern matches nothing, with the closest names; or there is no Conv2d.
+    """
+    named = named_modules(model)
+    if patterns is None:
+        found = {name: m for name, m in named.items() if isinstance(m, nn.Conv2d)}
+        if not found:
+            classes = sorted({type(m).__name__ for m in named.values() if _is_leaf(m)})
+            raise OptionError(
+                f"{type(model).__name__} has no Conv2d layer to record by default; name layers, "
+                f"globs or classes, such as {', '.join(classes[:8])}"
+            )
+        return found
+    chosen: set[str] = set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        matching = _match(named, pattern)
+        if not matching:
+            raise OptionError(f"no layer matches {pattern!r}{_suggest(named, pattern)}")
+        chosen |= matching
+    return {name: module for name, module in named.items() if name in chosen}
+
+
+def named_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module by the name it has without wrappers; the model's own class names the model.
+
+    A wrapper (checkpoint_wrapper, torch.compile) shares its name with the module inside it, and
+    stands back for it.
+    """
+    paths = dict(model.named_modules())
+    names = {"": ""}
+    named: dict[str, nn.Module] = {}
+    for path, module in paths.items():
+        parent, _, part = path.rpartition(".")
+        if path and part in _WRAPPED and type(paths[parent]).__name__ in _WRAPPERS:
+            names[path] = names[parent]
+        elif path:
+            names[path] = f"{names[parent]}.{part}" if names[parent] else part
+        named[names[path] or type(module).__name__] = module
+    return named
+
+
+def describe(module: nn.Module) -> str:
+    """The module in one line: `Conv2d(3, 12, kernel_size=(3, 3), stride=(1, 1))`."""
+    text = repr(module) if _is_leaf(module) else type(module).__name__
+    return " ".join(text.split())[:200]
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return all(name == "parametrizations" for name, _ in module.named_children())
+
+
+def _match(named: dict[str, nn.Module], pattern: str) -> set[str]:
+    if pattern in named:
+        return {pattern}
+    of_class = {
+        name
+        for name, module in named.items()
+        if any(c.__name__ == pattern for c in type(module).__mro__ if c not in (nn.Module, object))
+    }
+    if of_class:
+        return of_class
+    matching = {name for name in named if fnmatch.fnmatchcase(name, pattern)}
+    return {name for name in matching if _is_leaf(named[name])} or matching
+
+
+def _suggest(named: dict[str, nn.Module], pattern: str) -> str:
+    classes = {type(module).__name__ for module in named.values()}
+    known = {name.lower(): name for name in [*classes, *named]}
+    close = difflib.get_close_matches(pattern.lower().strip("*."), known, n=5, cutoff=0.4)
+    names = [known[name] for name in close] or list(named)[1:6]
+    return f"; closest: {', '.join(names)}" if names else ""

@@ -1,0 +1,544 @@
+"""The context manager that a training loop holds; wires the taps to the courier."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+import time
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from record import taps as tap_states
+from record.courier import Courier, Parcel
+from record.layers import Patterns, find_layers, unwrap
+from record.taps import Taps, view
+from record.wire import FrameHeader, Layout
+from replay import schema
+from replay.schema import OptionError, OutputError, RecordingError
+
+T = TypeVar("T")
+
+
+class RecordingWarning(UserWarning):
+    """Something was not recorded; training is not affected."""
+
+
+class Recorder:
+    """Records the feature maps of the first image of every batch while a model trains.
+
+        with Recorder(model, "run.h5") as recorder:
+            for epoch in range(epochs):
+                for images, labels in recorder.track(loader):
+                    loss = criterion(model(images), labels)
+                    ...
+                    recorder.log(loss=loss, label=labels[0])
+
+    `track` marks where epochs and batches begin. Without it, call `epoch(i)` before an epoch and
+    `step()` after each batch; without either, every training forward counts as a batch of
+    epoch 0. Of each batch the first forward of `model` itself in training mode is recorded: an
+    evaluation in between leaves no trace.
+
+    Args:
+        model: The network, also one wrapped by DistributedDataParallel or torch.compile.
+        path: The recording to write, `run.h5`, say.
+        layers: Names (`layer1.0.conv1`), globs (`layer1.*`) and class names (`ReLU`); None means
+            every `nn.Conv2d`.
+        every: Records the batches 0, every, 2 * every ... of each epoch.
+        overwrite: Replaces an existing file instead of refusing it.
+        on_error: `warn`: trouble while training costs frames, which are counted, and a
+            `RecordingWarning`. `raise`: it raises a `RecordingError` in the training loop.
+        metadata: Kept in the file as JSON. `classes` (names by label), `mean` and `std` (of the
+            input's normalisation, per channel) are used to show the recording.
+        when_full: When the writer falls behind and the queue is full, training waits (`wait`),
+            or the frame is given up and counted (`drop`).
+
+    Raises:
+        OptionError: A pattern matches no layer, or an argument is out of range.
+        OutputError: The file exists, or cannot be created.
+        RecordingError: The writer process cannot be started.
+
+    Attributes:
+        path: The recording.
+        layout: What one batch consists of; empty before the first recorded forward.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        path: str | os.PathLike[str],
+        layers: Patterns = None,
+        every: int = 1,
+        overwrite: bool = False,
+        on_error: str = "warn",
+        metadata: dict[str, Any] | None = None,
+        *,
+        when_full: str = "wait",
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
+        if not isinstance(every, int) or every < 1:
+            raise OptionError(f"every: expected a whole number from 1, found {every!r}")
+        _one_of("on_error", on_error, ("warn", "raise"))
+        _one_of("when_full", when_full, ("wait", "drop"))
+        root = unwrap(model)
+        found = find_layers(root, layers)
+        self.path = Path(path)
+        self._every = every
+        self._on_error = on_error
+        self._device_buffer: torch.Tensor | None = None
+        self._host: HostBuffer | None = None
+        self._values: dict[str, Any] = {}
+        self._mode = "forwards"  # what separates batches: forwards, steps or track
+        self._epoch = 0
+        self._next_epoch = 0
+        self._batch = 0
+        self._step = 0
+        self._batches: int | None = None
+        self._forwarded = False
+        self._checked_silence = False
+        self._warned: set[str] = set()
+        self._closed = False
+        self._taps = Taps(root, found, self._on_forward, self._on_hook_error)
+        check_target(self.path, overwrite)
+        attributes = {
+            "format": schema.FORMAT,
+            "version": schema.VERSION,
+            "run_id": uuid.uuid4().hex,
+            "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "meta": schema.encode_meta({**_environment(root), "every": every, **(metadata or {})}),
+        }
+        self._courier = Courier(self.path.absolute(), overwrite, attributes, when_full, self._warn)
+        self._taps.install()
+        self._arm()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def layout(self) -> Layout:
+        """The layers with their shapes, as far as they have fired."""
+        return self._taps.layout
+
+    @property
+    def sent(self) -> int:
+        """Batches handed to the writer so far."""
+        return self._courier.sent
+
+    @property
+    def committed(self) -> int:
+        """Batches that a reader of the file can see."""
+        return self._courier.committed
+
+    @property
+    def dropped(self) -> int:
+        """Batches given up because the queue was full."""
+        return self._courier.dropped
+
+    @property
+    def lost(self) -> int:
+        """Batches and layer frames lost for any other reason."""
+        return self._courier.lost
+
+    def track(self, batches: Iterable[T]) -> Tracked[T]:
+        """Marks epochs and batches: each pass over the result is one epoch.
+
+        Args:
+            batches: A DataLoader, or any iterable of batches.
+
+        Returns:
+            An iterable of the same batches, with a length if `batches` has one.
+        """
+        return Tracked(self, batches)
+
+    def epoch(self, number: int) -> None:
+        """Begins an epoch: for loops that do not use `track`.
+
+        Args:
+            number: The epoch, from 0.
+        """
+        if self._mode == "forwards":
+            self._finish_batch()
+            self._mode = "steps"
+        self._discard()
+        self._next_epoch = self._epoch = int(number)
+        self._batch = 0
+        self._arm()
+
+    def step(self) -> None:
+        """Ends a batch: for loops that do not use `track`."""
+        if self._mode == "track":
+            return
+        self._mode = "steps"
+        self._finish_batch()
+        self._arm()
+
+    def log(self, **values: Any) -> None:
+        """Keeps numbers with the current batch: `log(loss=loss, lr=lr, label=labels[0])`.
+
+        Args:
+            **values: Numbers or tensors of one element, also on a GPU: nothing waits for them.
+                `loss`, `lr`, `label` and `prediction` are shown at replay; any other name
+                becomes a field of its own.
+        """
+        for name, value in values.items():
+            if name in schema.RESERVED:
+                self._trouble(f"log({name}=...): the recorder sets {name!r} itself")
+                continue
+            try:
+                self._values[name] = _number(value)
+            except (TypeError, ValueError, RuntimeError):
+                shape = tuple(getattr(value, "shape", ()))
+                found = f"{type(value).__name__}{f' of shape {shape}' if shape else ''}"
+                self._trouble(f"log({name}=...): expected one number, found {found}")
+
+    def close(self) -> None:
+        """Ends the recording: removes the hooks and waits until the file is closed."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._mode == "forwards":
+            if self._taps.traced:
+                self._warn(
+                    "a compiled model does not tell its forwards apart: use track(), or step() "
+                    "after each batch; only the last batch was recorded"
+                )
+            self._finish_batch()
+        self._taps.remove()
+        self._courier.close()
+        silent = self._taps.silent
+        if silent and self._checked_silence:
+            self._warn(f"never fired, so not recorded: {_listed(silent)}", once=False)
+        elif silent:
+            self._warn(f"nothing was recorded in {self.path}: {self._why_nothing()}")
+        if self.dropped or self.lost:
+            self._warn(
+                f"{self.path}: {self.dropped} batches dropped (queue full), "
+                f"{self.lost} frames lost",
+            )
+
+    def _why_nothing(self) -> str:
+        if self._mode == "steps" and self._taps.fired:
+            return "call step() at the end of each batch"
+        return "the model itself was never called in training mode (model.train())"
+
+    # From one batch to the next
+
+    def _begin_epoch(self, batches: int | None) -> None:
+        if self._mode != "track":
+            self._discard()
+            self._mode = "track"
+        self._epoch = self._next_epoch
+        self._next_epoch += 1
+        self._batches = batches
+
+    def _begin_batch(self, batch: int) -> None:
+        self._batch = batch
+        self._arm()
+
+    def _end_batch(self) -> None:
+        self._finish_batch()
+        self._taps.state = tap_states.IDLE
+
+    def _arm(self) -> None:
+        """Makes the taps wait for the forward of the current batch, if it is to be recorded."""
+        if self._closed:
+            return
+        self._values.clear()
+        self._taps.state = tap_states.IDLE
+        self._taps.reset()
+        if self._batch % self._every:
+            return
+        if self._host is None and self._taps.layout.size:
+            self._host = self._take_buffer()
+            if self._host is None:
+                self._point_at(None)
+                return
+            self._stage(self._device())
+        self._point_at(self._host)
+        self._taps.state = tap_states.WAITING
+
+    def _point_at(self, host: HostBuffer | None) -> None:
+        """Gives the taps their slices: of the host buffer itself where nothing speaks against it.
+
+        A GPU's maps are gathered on the GPU first and leave it in one copy. Compiled hooks copy
+        at every forward, also when none is awaited, so they get a buffer that is never sent.
+        """
+        if self._device_buffer is not None:
+            self._taps.point_at(self._device_buffer)
+        else:
+            self._taps.point_at(None if host is None else host.tensor)
+
+    def _on_forward(self) -> None:
+        """A training forward of the model begins."""
+        if self._mode == "forwards":
+            if self._forwarded:
+                self._finish_batch()
+                self._arm()
+            self._forwarded = True
+
+    def _finish_batch(self) -> None:
+        """Hands the current batch to the courier, if its forward was recorded."""
+        taps = self._taps
+        armed = taps.state != tap_states.IDLE
+        ran = taps.fired and taps.state != tap_states.INSIDE
+        if self._mode != "track" and not ran and not self._batch % self._every and armed:
+            return  # a step without a forward is no batch
+        self._forwarded = False
+        if armed and ran and not self._has_failed(1):
+            try:
+                self._ship()
+            except Exception as error:
+                self._on_hook_error("frame", error)
+            self._check_silence()
+        taps.state = tap_states.IDLE
+        self._batch += 1
+        self._step += 1
+
+    def _has_failed(self, lost: int = 0) -> bool:
+        """Whether the writer takes no more frames; says so once, and counts what it costs."""
+        if self._courier.failure is None:
+            return False
+        self._courier.lost += lost
+        if self._on_error == "raise":
+            raise RecordingError(f"recording to {self.path} ended: {self._courier.failure}")
+        self._courier.check()
+        return True
+
+    def _ship(self) -> None:
+        taps = self._taps
+        device = self._device()
+        before = taps.layout
+        if taps.extend():
+            self._adopt_layout(before, device)
+        host = self._host
+        if host is None:  # the queue was full, and the frame has been counted
+            return
+        staged = self._device_buffer
+        taps.fill(host.tensor if staged is None else staged)
+        arrived = _nothing
+        if staged is not None:
+            host.tensor.copy_(staged, non_blocking=True)
+            if device.type == "cuda":
+                event = torch.cuda.Event()
+                event.record(torch.cuda.current_stream(device))
+                arrived = event.synchronize
+        places, misfits, has_image = taps.missing()
+        if misfits:
+            self._courier.lost += len(misfits)
+            self._trouble(
+                f"other shapes than at first, so not recorded: {_listed(misfits)}", key="misfits"
+            )
+        values = dict(self._values)
+
+        def settle() -> dict[str, float]:
+            arrived()
+            return {name: float(value) for name, value in values.items()}
+
+        header = FrameHeader(
+            epoch=self._epoch,
+            batch=self._batch,
+            step=self._step,
+            time=time.time(),
+            missing=tuple(places),
+            image=has_image,
+        )
+        self._host = None
+        self._courier.send(Parcel(host, header, settle))
+
+    def _adopt_layout(self, before: Layout, device: torch.device) -> None:
+        """Agrees on a new layout with the writer and moves the current batch into it."""
+        layout, pinned = self._taps.layout, device.type == "cuda"
+        filled = self._device_buffer
+        if filled is None and self._host is not None:
+            filled = self._host.tensor
+        self._courier.set_layout(layout, self._batches, lambda: HostBuffer(layout.size, pinned))
+        self._host = self._take_buffer()
+        if self._host is None:
+            return
+        self._device_buffer = None
+        self._stage(device)
+        if filled is not None:
+            target = self._host.tensor if self._device_buffer is None else self._device_buffer
+            for old, new in zip(before.slots, layout.slots, strict=False):
+                if old is not None and new is not None:
+                    view(target, new).copy_(view(filled, old))
+
+    def _stage(self, device: torch.device) -> None:
+        """Makes the buffer in which a GPU's or a compiled model's maps are gathered."""
+        if self._device_buffer is None and (device.type != "cpu" or self._taps.traced):
+            size = self._taps.layout.size
+            self._device_buffer = torch.zeros(size, dtype=torch.float16, device=device)
+
+    def _take_buffer(self) -> HostBuffer | None:
+        buffer = self._courier.buffer()
+        if buffer is None:
+            self._has_failed()
+            return None
+        assert isinstance(buffer, HostBuffer)
+        return buffer
+
+    def _device(self) -> torch.device:
+        for tensor in self._taps.root.parameters():
+            return tensor.device
+        return torch.device("cpu")
+
+    def _discard(self) -> None:
+        """Forgets a forward that no step() has confirmed."""
+        self._values.clear()
+        self._taps.reset()
+        self._taps.state = tap_states.IDLE
+
+    # Trouble
+
+    def _check_silence(self) -> None:
+        if self._checked_silence:
+            return
+        self._checked_silence = True
+        silent = self._taps.silent
+        if silent:
+            self._warn(f"did not fire in the first batch: {_listed(silent)}")
+
+    def _on_hook_error(self, name: str, error: Exception) -> None:
+        self._courier.lost += 1
+        if self._on_error == "raise":
+            raise RecordingError(f"cannot record {name}: {error}") from error
+        self._warn(f"cannot record {name}: {type(error).__name__}: {error}")
+
+    def _trouble(self, text: str, key: str | None = None) -> None:
+        if self._on_error == "raise":
+            raise RecordingError(text)
+        self._warn(text, key=key)
+
+    def _warn(self, text: str, once: bool = True, key: str | None = None) -> None:
+        """Warns; never raises, not even where warnings are errors: the training goes on."""
+        key = key or text
+        if once and key in self._warned:
+            return
+        self._warned.add(key)
+        try:
+            warnings.warn(text, RecordingWarning, stacklevel=2)
+        except RecordingWarning:
+            print(f"RecordingWarning: {text}", file=sys.stderr)
+
+
+class Tracked(Generic[T]):
+    """What `Recorder.track` returns: the same batches, each pass an epoch."""
+
+    def __init__(self, recorder: Recorder, batches: Iterable[T]) -> None:
+        self._recorder = recorder
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[T]:
+        recorder = self._recorder
+        try:
+            length: int | None = len(self._batches)  # type: ignore[arg-type]
+        except TypeError:
+            length = None
+        recorder._begin_epoch(length)
+        for number, batch in enumerate(self._batches):
+            recorder._begin_batch(number)
+            try:
+                yield batch
+            finally:  # also when the loop is left by break or by an exception
+                recorder._end_batch()
+
+
+class HostBuffer:
+    """A batch's flat float16 values in main memory, page-locked for a GPU's asynchronous copy."""
+
+    def __init__(self, size: int, pinned: bool) -> None:
+        self.tensor = torch.zeros(size, dtype=torch.float16, pin_memory=pinned)
+
+    @property
+    def data(self) -> memoryview:
+        """The bytes."""
+        return memoryview(self.tensor.numpy().view(np.uint8))
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Refuses, before any work, a target that cannot be written.
+
+    Raises:
+        OutputError: It exists, is not a file, or its folder is missing or read-only.
+    """
+    if path.is_dir():
+        raise OutputError(f"expected a file such as run.h5, but {path} is a folder")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"expected a file such as run.h5, but {path} is not a regular file")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(f"no such folder: {folder}; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write into the folder {folder}")
+
+
+def _environment(model: nn.Module) -> dict[str, Any]:
+    return {
+        "command": sys.argv,
+        "versions": {
+            "mapreel": _version(),
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+        "model": type(model).__name__,
+        "parameters": sum(_size(p) for p in model.parameters()),
+    }
+
+
+def _version() -> str:
+    from record import __version__
+
+    return __version__
+
+
+def _size(parameter: torch.Tensor) -> int:
+    return 0 if isinstance(parameter, nn.parameter.UninitializedParameter) else parameter.numel()
+
+
+def _number(value: Any) -> Any:
+    """A float, or a tensor in main memory that a GPU will have filled in a moment."""
+    if isinstance(value, torch.Tensor):
+        if value.numel() != 1:
+            raise ValueError
+        value = value.detach().reshape(())
+        if value.device.type == "cuda":
+            target = torch.empty((), dtype=value.dtype, pin_memory=True)
+            return target.copy_(value, non_blocking=True)
+        return float(value)
+    return float(value)
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise OptionError(f"{name}: expected one of {', '.join(known)}, found {value!r}")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,435 @@
+"""The process that owns the file: messages in, HDF5 out. Imports no torch.
+
+Run as `python -m record.writer` by `courier.py`. It ignores Ctrl-C and takes the end of its input
+as "close the file", so that a training process killed with SIGKILL still leaves a cleanly closed
+recording. Every frame goes through two steps: its arrays are written as they arrive, and about
+twice a second all that arrived is committed (flush, raise the counter, flush). A reader that
+believes the counter never sees a frame that is not whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from record import wire
+from replay import schema
+from replay.schema import Field, Layer
+
+COMMIT_SECONDS = 0.5
+_GROWTH = 64  # batches by which an epoch of unknown length grows
+_CHUNK_BYTES = 1 << 16  # of the small per-batch datasets
+_PARENT_SECONDS = 0.5  # how often to look whether the training process is still there
+
+
+class RecordingFile:
+    """The recording while it is written; `write` frames, `commit` them, `close`.
+
+    Between two layouts the file is in SWMR mode, in which HDF5 keeps it readable at any moment
+    but takes no new datasets. A layer or a field that turns up late closes it, adds them, and
+    goes on.
+    """
+
+    def __init__(self, path: str, overwrite: bool, attributes: dict[str, Any]) -> None:
+        self._path = path
+        if overwrite:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        self._file = h5py.File(path, "x", libver=("v110", "v110"), locking="best-effort")
+        for name, value in attributes.items():
+            self._file.attrs[name] = value
+        state = self._file.create_dataset(
+            schema.STATE, shape=(4,), maxshape=(4,), chunks=(4,), dtype="<i8", fillvalue=0
+        )
+        state.attrs["fields"] = list(schema.STATE_FIELDS)
+        self._state = np.zeros(4, np.int64)
+        self._rows, self._columns = 0, 0  # the extent of every dataset
+        self._expected: int | None = None  # batches in an epoch, where it is known
+        self._layout = wire.Layout(None, ())
+        self._pending: list[_Pending] = []
+        self._written = 0
+        self._fields: dict[str, Field] = {}
+        self._open_fields(schema.FIELDS)
+        self._begin()
+
+    @property
+    def committed(self) -> int:
+        """Frames that a reader may see."""
+        return int(self._state[0])
+
+    @property
+    def dirty(self) -> bool:
+        """Whether frames have been written that are not yet committed."""
+        return bool(self._pending)
+
+    def set_layout(self, layout: wire.Layout, batches: int | None) -> None:
+        """What the frames consist of from now on; earlier layers stay.
+
+        Args:
+            layout: The layers and the image of each frame.
+            batches: Batches in an epoch, if it is known.
+        """
+        self.commit()
+        known = {layer.name for layer in self._layout.layers}
+        self._expected = batches
+        self._end()
+        self._grow(1, batches or _GROWTH)
+        for place, layer in enumerate(layout.layers):
+            if layer.name not in known:
+                self._create_layer(layer, place)
+        if layout.image is not None and schema.INPUTS not in self._file:
+            inputs = self._create(schema.INPUTS, layout.image, schema.FRAME_DTYPE, np.nan)
+            meta = schema.decode_meta(self._file.attrs["meta"])
+            for name in ("mean", "std"):
+                if meta.get(name) is not None:
+                    inputs.attrs[name] = np.atleast_1d(np.asarray(meta[name], np.float32))
+        self._layout = layout
+        self._begin()
+
+    def write(self, header: wire.FrameHeader, payload: memoryview) -> None:
+        """Takes one frame; it counts once it is committed.
+
+        Args:
+            header: Where the frame belongs and what was logged with it.
+            payload: The values of the layout, float16.
+        """
+        layout = self._layout
+        if len(payload) != layout.nbytes:
+            raise ValueError(f"expected a frame of {layout.nbytes} bytes, found {len(payload)}")
+        late = [n for n in header.values if n not in self._fields]
+        if late:
+            self.commit()
+            self._end()
+            self._open_fields([schema.custom_field(name) for name in late])
+            self._begin()
+        epoch, batch = header.epoch, header.batch
+        self._grow(epoch + 1, batch + 1)
+
+        values: npt.NDArray[np.float16] = np.frombuffer(payload, schema.FRAME_DTYPE)
+        frame = _Pending(epoch, batch)
+        if header.image and layout.image_slot is not None:
+            image = self._write_chunk(schema.INPUTS, values, layout.image_slot, epoch, batch)
+            frame.fields["input_checksum"] = schema.checksum(image)
+        nan = inf = 0
+        missing = set(header.missing)
+        for place, layer in enumerate(layout.layers):
+            if place in missing:
+                continue
+            link = schema.encode_name(layer.name)
+            maps = self._write_chunk(
+                f"{schema.MAPS}/{link}", values, layout.map_slots[place], epoch, batch
+            )
+            summary = schema.summarize(maps)
+            nan, inf = nan + summary.nan, inf + summary.inf
+            frame.arrays[f"{schema.RANGES}/{link}"] = summary.ranges
+            frame.arrays[f"{schema.CHECKSUMS}/{link}"] = schema.checksum(maps)
+            kernel = layout.kernel_slots[place]
+            if kernel is not None:
+                stack = self._write_chunk(f"{schema.KERNELS}/{link}", values, kernel, epoch, batch)
+                frame.arrays[f"{schema.KERNEL_CHECKSUMS}/{link}"] = schema.checksum(stack)
+        self._written += 1
+        frame.fields.update(
+            header.values,
+            recorded=self._written,
+            step=header.step,
+            time=header.time,
+            nan=nan,
+            inf=inf,
+            missing=len(missing),
+        )
+        self._pending.append(frame)
+        self._state[1:3] = header.dropped, header.lost
+
+    def commit(self) -> None:
+        """Makes every frame written so far visible to readers, all or nothing."""
+        if not self._pending:
+            return
+        for run in _runs(self._pending):
+            self._write_small(run)
+        self._file.flush()
+        self._state[0] += len(self._pending)
+        self._pending.clear()
+        self._file[schema.STATE][:] = self._state
+        self._file.flush()
+
+    def close(self, dropped: int | None = None, lost: int | None = None) -> None:
+        """Commits, cuts the datasets to what was recorded and closes the file."""
+        self.commit()
+        if self._expected is None and self._rows:
+            seen = np.flatnonzero((self._file[f"{schema.BATCHES}/recorded"][:] > 0).any(axis=0))
+            self._resize(self._rows, int(seen[-1]) + 1 if seen.size else 1)
+        self._file.flush()
+        if dropped is not None and lost is not None:
+            self._state[1:3] = dropped, lost
+        self._state[3] = 1
+        self._file[schema.STATE][:] = self._state
+        self._file.flush()
+        # HDF5 itself never asks the system to put its data on the disk.
+        with contextlib.suppress(OSError):
+            os.fsync(self._file.id.get_vfd_handle())
+        self._file.close()
+
+    # The file's structure
+
+    def _begin(self) -> None:
+        self._datasets: dict[str, h5py.Dataset] = {}
+        self._file.swmr_mode = True
+
+    def _end(self) -> None:
+        self._datasets = {}
+        self._file.close()
+        self._file = h5py.File(self._path, "r+", libver=("v110", "v110"), locking="best-effort")
+
+    def _create(
+        self, path: str, cell: tuple[int, ...], dtype: np.dtype[Any], fill: float, batches: int = 1
+    ) -> h5py.Dataset:
+        """A dataset (epoch, batch, *cell), chunks of `batches` cells of one epoch."""
+        return self._file.create_dataset(
+            path,
+            shape=(self._rows, self._columns, *cell),
+            maxshape=(None, None, *cell),
+            chunks=(1, batches, *(max(1, n) for n in cell)),
+            dtype=dtype,
+            fillvalue=fill,
+        )
+
+    def _create_small(
+        self, path: str, cell: tuple[int, ...], dtype: np.dtype[Any], fill: float
+    ) -> None:
+        cell_bytes = dtype.itemsize * int(np.prod(cell, dtype=np.int64))
+        fitting = max(1, _CHUNK_BYTES // max(1, cell_bytes))
+        self._create(path, cell, dtype, fill, min(fitting, self._expected or 4 * _GROWTH))
+
+    def _create_layer(self, layer: Layer, place: int) -> None:
+        link = schema.encode_name(layer.name)
+        maps = self._create(f"{schema.MAPS}/{link}", layer.shape, schema.FRAME_DTYPE, np.nan)
+        maps.attrs["order"] = place
+        maps.attrs["module"] = layer.module
+        self._create_small(
+            f"{schema.RANGES}/{link}", (layer.channels, 2), schema.RANGE_DTYPE, np.nan
+        )
+        self._create_small(f"{schema.CHECKSUMS}/{link}", (), schema.CHECKSUM_DTYPE, 0)
+        if layer.kernel is not None:
+            self._create(f"{schema.KERNELS}/{link}", layer.kernel, schema.FRAME_DTYPE, np.nan)
+            self._create_small(f"{schema.KERNEL_CHECKSUMS}/{link}", (), schema.CHECKSUM_DTYPE, 0)
+
+    def _open_fields(self, fields: tuple[Field, ...] | list[Field]) -> None:
+        for entry in fields:
+            path = f"{schema.BATCHES}/{schema.encode_name(entry.name)}"
+            self._create_small(path, (), entry.dtype, entry.fill)
+            self._fields[entry.name] = entry
+
+    def _grow(self, rows: int, columns: int) -> None:
+        if rows <= self._rows and columns <= self._columns:
+            return
+        if columns > self._columns:
+            columns = max(columns, self._expected or -(-columns // _GROWTH) * _GROWTH)
+        self._resize(max(rows, self._rows), max(columns, self._columns))
+
+    def _resize(self, rows: int, columns: int) -> None:
+        def resize(_: str, node: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(node, h5py.Dataset) and node.name != f"/{schema.STATE}":
+                node.resize((rows, columns, *node.shape[2:]))
+
+        self._file.visititems(resize)
+        self._rows, self._columns = rows, columns
+
+    # Values
+
+    def _dataset(self, path: str) -> h5py.Dataset:
+        dataset = self._datasets.get(path)
+        if dataset is None:
+            dataset = self._datasets[path] = self._file[path]
+        return dataset
+
+    def _write_chunk(
+        self, path: str, values: npt.NDArray[np.float16], slot: wire.Slot, epoch: int, batch: int
+    ) -> npt.NDArray[np.float16]:
+        """Writes one cell as one chunk, past HDF5's conversion and cache: see facts in docs."""
+        array = values[slot.start : slot.stop].reshape(slot.shape)
+        offset = (epoch, batch) + (0,) * len(slot.shape)
+        if array.size:
+            self._dataset(path).id.write_direct_chunk(offset, array)
+        return array
+
+    def _write_small(self, run: list[_Pending]) -> None:
+        """Writes the per-batch values of frames that follow each other within one epoch."""
+        epoch, first, last = run[0].epoch, run[0].batch, run[-1].batch
+        places = [frame.batch - first for frame in run]
+        for name, entry in self._fields.items():
+            column = np.full(last - first + 1, entry.fill, entry.dtype)
+            column[places] = [_as_dtype(frame.fields.get(name, entry.fill), entry) for frame in run]
+            path = f"{schema.BATCHES}/{schema.encode_name(name)}"
+            self._dataset(path)[epoch, first : last + 1] = column
+        for path in dict.fromkeys(path for frame in run for path in frame.arrays):
+            dataset = self._dataset(path)
+            block = np.full(
+                (last - first + 1, *dataset.shape[2:]), dataset.fillvalue, dataset.dtype
+            )
+            for place, frame in zip(places, run, strict=True):
+                if path in frame.arrays:
+                    block[place] = frame.arrays[path]
+            dataset[epoch, first : last + 1] = block
+
+
+@dataclass
+class _Pending:
+    """A frame whose arrays are written and whose small values wait for the commit."""
+
+    epoch: int
+    batch: int
+    fields: dict[str, float] = field(default_factory=dict)
+    arrays: dict[str, Any] = field(default_factory=dict)
+
+
+def _runs(frames: list[_Pending]) -> list[list[_Pending]]:
+    """The frames in groups of one epoch each, batches ascending within a group."""
+    runs: list[list[_Pending]] = []
+    for frame in frames:
+        if runs and runs[-1][-1].epoch == frame.epoch and runs[-1][-1].batch < frame.batch:
+            runs[-1].append(frame)
+        else:
+            runs.append([frame])
+    return runs
+
+
+def _as_dtype(value: float, entry: Field) -> float:
+    """The value as the field can hold it: what is not a number becomes the fill of an integer."""
+    if entry.dtype.kind in "iu":
+        return int(value) if np.isfinite(value) else int(entry.fill)
+    return float(value)
+
+
+class Inbox:
+    """Messages from the pipe, read ahead by a thread so that reading and writing overlap."""
+
+    def __init__(self, descriptor: int, depth: int = 3) -> None:
+        self._file = os.fdopen(descriptor, "rb", buffering=0)
+        self._messages: queue.Queue[tuple[wire.Message | None, bytearray]] = queue.Queue()
+        self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        for _ in range(depth):
+            self._free.put(bytearray())
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def get(self, timeout: float) -> tuple[wire.Message | None, bytearray]:
+        """The next message (None at the end) and its buffer; raises queue.Empty after `timeout`."""
+        return self._messages.get(timeout=timeout)
+
+    def give_back(self, buffer: bytearray) -> None:
+        """Lets the payload's buffer be used again."""
+        self._free.put(buffer)
+
+    def _read(self) -> None:
+        while True:
+            buffer = self._free.get()
+            try:
+                message = wire.unpack(self._fill, buffer)
+            except (ValueError, OSError):
+                message = None
+            self._messages.put((message, buffer))
+            if message is None:
+                return
+
+    def _fill(self, view: memoryview) -> bool:
+        while view:
+            count = self._file.readinto(view)
+            if not count:
+                return False
+            view = view[count:]
+        return True
+
+
+def serve(inbox: Inbox, answer: Callable[[dict[str, Any]], None], stopped: threading.Event) -> None:
+    """Writes what arrives until DONE, the end of the pipe or the end of the training process.
+
+    Args:
+        inbox: The messages.
+        answer: Called with each answer, a JSON-ready dict.
+        stopped: Once it is set, the file is closed with what has arrived.
+    """
+    parent = os.getppid()
+    file: RecordingFile | None = None
+    due = time.monotonic()
+    final: dict[str, Any] = {}
+    while not stopped.is_set():
+        wait = _PARENT_SECONDS
+        if file is not None and file.dirty:
+            wait = max(0.0, min(wait, due - time.monotonic()))
+        try:
+            message, buffer = inbox.get(timeout=wait)
+        except queue.Empty:
+            if os.getppid() != parent:  # it died, and a forked child holds its end of the pipe
+                break
+        else:
+            if message is None or message.kind == wire.DONE:
+                final = message.data if message is not None else {}
+                break
+            if message.kind == wire.OPEN:
+                data = message.data
+                file = RecordingFile(data["path"], data["overwrite"], data["attributes"])
+                answer({"ready": True})
+            elif file is not None and message.kind == wire.LAYOUT:
+                layout = wire.Layout.decode(message.data["layout"])
+                file.set_layout(layout, message.data["batches"])
+            elif file is not None:
+                if not file.dirty:
+                    due = time.monotonic() + COMMIT_SECONDS
+                file.write(wire.FrameHeader.decode(message.data), message.payload)
+            inbox.give_back(buffer)
+        if file is not None and file.dirty and time.monotonic() >= due:
+            file.commit()
+            answer({"committed": file.committed})
+    if file is not None:
+        file.close(final.get("dropped"), final.get("lost"))
+        answer({"committed": file.committed, "closed": True})
+
+
+def main() -> None:
+    """Serves the messages on standard input; answers on standard output."""
+    stopped = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    output = os.fdopen(os.dup(1), "w")
+
+    def answer(data: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # nobody may be left to listen
+            output.write(json.dumps(data) + "\n")
+            output.flush()
+
+    code = 0
+    try:
+        serve(Inbox(0), answer, stopped)
+        if stopped.is_set():
+            answer({"error": "the writer process was told to stop (SIGTERM)"})
+    except Exception as error:
+        answer({"error": describe(error)})
+        code = 1
+    # After a failed flush HDF5 crashes in its own clean-up at exit; what is committed is on its
+    # way to the disk already, and there is nothing else to clean up.
+    os._exit(code)
+
+
+def describe(error: Exception) -> str:
+    """An exception in one line; HDF5 hides the errno of a full disk in its text."""
+    text = " ".join(str(error).split())
+    if "errno = 28" in text or getattr(error, "errno", None) == 28:
+        return "no space left on the disk"
+    if isinstance(error, FileExistsError) or "file exists" in text.lower():
+        return "the file exists"
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+if __name__ == "__main__":
+    main()
