@@ -302,8 +302,7 @@ class Courier:
                 self.lost += 1
                 return
             data = parcel.buffer.data
-            counts = {"dropped": self.dropped, "lost": self.lost}
-            header = replace(parcel.header, values=values, **counts)
+            header = replace(parcel.header, values=values, dropped=self.dropped, lost=self.lost)
             head = wire.pack(wire.FRAME, header.encode(), data.nbytes)
             self._write(descriptor, [memoryview(head), data])
             self._sent += 1

@@ -46,7 +46,9 @@ def find_layers(model: nn.Module, patterns: Patterns = None) -> dict[str, nn.Mod
     """
     named = named_modules(model)
     if patterns is None:
-        found = {name: m for name, m in named.items() if isinstance(m, nn.Conv2d)}
+        found: dict[str, nn.Module] = {
+            name: module for name, module in named.items() if isinstance(module, nn.Conv2d)
+        }
         if not found:
             classes = sorted({type(m).__name__ for m in named.values() if _is_leaf(m)})
             raise OptionError(

@@ -337,7 +337,7 @@ class Recorder:
         if staged is not None:
             host.tensor.copy_(staged, non_blocking=True)
             if device.type == "cuda":
-                event = torch.cuda.Event()
+                event = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 event.record(torch.cuda.current_stream(device))
                 arrived = event.synchronize
         places, misfits, has_image = taps.missing()
@@ -473,7 +473,7 @@ class HostBuffer:
     @property
     def data(self) -> memoryview:
         """The bytes."""
-        return memoryview(self.tensor.numpy().view(np.uint8))
+        return self.tensor.numpy().view(np.uint8).data
 
 
 def check_target(path: Path, overwrite: bool) -> None:

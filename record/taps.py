@@ -48,6 +48,7 @@ class Tap:
         self.has_kernel = isinstance(module, _ConvNd) and "weight" in module._parameters
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        """The hook."""
         if torch.compiler.is_compiling():
             if self.taps.root.training:
                 self.taps.traced = True

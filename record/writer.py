@@ -317,29 +317,32 @@ class Inbox:
 
     def __init__(self, descriptor: int, depth: int = 3) -> None:
         self._file = os.fdopen(descriptor, "rb", buffering=0)
-        self._messages: queue.Queue[tuple[wire.Message | None, bytearray]] = queue.Queue()
+        self._messages: queue.Queue[wire.Message | Exception | None] = queue.Queue()
         self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
         for _ in range(depth):
             self._free.put(bytearray())
         threading.Thread(target=self._read, daemon=True).start()
 
-    def get(self, timeout: float) -> tuple[wire.Message | None, bytearray]:
-        """The next message (None at the end) and its buffer; raises queue.Empty after `timeout`."""
-        return self._messages.get(timeout=timeout)
+    def get(self, timeout: float) -> wire.Message | None:
+        """The next message, None at the end; raises queue.Empty after `timeout` seconds."""
+        message = self._messages.get(timeout=timeout)
+        if isinstance(message, Exception):
+            raise message
+        return message
 
-    def give_back(self, buffer: bytearray) -> None:
-        """Lets the payload's buffer be used again."""
-        self._free.put(buffer)
+    def give_back(self, message: wire.Message) -> None:
+        """Lets the message's buffer be used again."""
+        self._free.put(message.buffer)
 
     def _read(self) -> None:
         while True:
-            buffer = self._free.get()
+            message: wire.Message | Exception | None
             try:
-                message = wire.unpack(self._fill, buffer)
-            except (ValueError, OSError):
-                message = None
-            self._messages.put((message, buffer))
-            if message is None:
+                message = wire.unpack(self._fill, self._free.get())
+            except Exception as error:  # raised again where the message is taken
+                message = error
+            self._messages.put(message)
+            if not isinstance(message, wire.Message):
                 return
 
     def _fill(self, view: memoryview) -> bool:
@@ -368,7 +371,7 @@ def serve(inbox: Inbox, answer: Callable[[dict[str, Any]], None], stopped: threa
         if file is not None and file.dirty:
             wait = max(0.0, min(wait, due - time.monotonic()))
         try:
-            message, buffer = inbox.get(timeout=wait)
+            message = inbox.get(timeout=wait)
         except queue.Empty:
             if os.getppid() != parent:  # it died, and a forked child holds its end of the pipe
                 break
@@ -387,7 +390,7 @@ def serve(inbox: Inbox, answer: Callable[[dict[str, Any]], None], stopped: threa
                 if not file.dirty:
                     due = time.monotonic() + COMMIT_SECONDS
                 file.write(wire.FrameHeader.decode(message.data), message.payload)
-            inbox.give_back(buffer)
+            inbox.give_back(message)
         if file is not None and file.dirty and time.monotonic() >= due:
             file.commit()
             answer({"committed": file.committed})
