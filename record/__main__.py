@@ -1,0 +1,184 @@
+"""The command line: parses, calls, and turns one error type into one message."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from replay.schema import RecordingError
+
+if TYPE_CHECKING:
+    from record.train import Settings
+
+EXAMPLES = """\
+examples:
+  python -m record train                        ten photographs, a small network
+  python -m record train --model resnet18 --layers conv1 "layer1.*" --every 10
+  python -m record train --data cifar10 --download --epochs 10 -o cifar.h5
+  python -m record train --data folder --data-dir images/ --model my.module:Net
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: Without the program's name; None takes those of the process.
+
+    Returns:
+        The exit code: 0, 1 (failed), 2 (usage or unusable input) or 130 (Ctrl-C).
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return _train(options)
+    except RecordingError as error:
+        if options.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if options.debug:
+            raise
+        print("interrupted: the recording is closed and holds what was recorded", file=sys.stderr)
+        return 130
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m record",
+        description="Record the feature maps of a network while it trains.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    train = commands.add_parser(
+        "train",
+        help="train a network and record it",
+        description="Train a network and record the first image of every batch.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    debug = argparse.SUPPRESS  # given before the command or behind it
+    train.add_argument("--debug", action="store_true", default=debug, help=argparse.SUPPRESS)
+
+    output = train.add_argument_group("output")
+    output.add_argument(
+        "-o", "--output", type=Path, default=Path("run.h5"), metavar="FILE",
+        help="the recording (default: run.h5)",
+    )  # fmt: skip
+    output.add_argument("--overwrite", action="store_true", help="replace an existing recording")
+    output.add_argument("--quiet", action="store_true", help="no table, no progress, no summary")
+
+    data = train.add_argument_group("data")
+    data.add_argument(
+        "--data", default="photos", metavar="NAME",
+        help="photos (default), cifar10, mnist, fashion-mnist, folder or fake",
+    )  # fmt: skip
+    data.add_argument(
+        "--data-dir", type=Path, default=Path("data"), metavar="DIR",
+        help="where downloaded data or the image folder lies (default: data)",
+    )  # fmt: skip
+    data.add_argument("--download", action="store_true", help="fetch what is missing")
+    data.add_argument(
+        "--image-size", type=int, metavar="N",
+        help="height and width (default: 128, or what the model needs)",
+    )  # fmt: skip
+    data.add_argument("--samples", type=int, metavar="N", help="only the first N training samples")
+    data.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that load data (default: 0)"
+    )
+
+    model = train.add_argument_group("model and recording")
+    model.add_argument(
+        "--model", default="tiny",
+        help="tiny (default), a torchvision classifier such as resnet18, or package.module:factory",
+    )  # fmt: skip
+    model.add_argument(
+        "--layers", nargs="+", metavar="PATTERN",
+        help="names, globs (layer1.*) or classes (ReLU); default: every Conv2d",
+    )  # fmt: skip
+    model.add_argument(
+        "--every", type=int, default=1, metavar="N", help="record every Nth batch (default: 1)"
+    )
+
+    training = train.add_argument_group("training")
+    training.add_argument("--epochs", type=int, default=5, metavar="N", help="default: 5")
+    training.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: 16")
+    training.add_argument(
+        "--lr", type=float, help="largest learning rate (default: 0.01 for tiny, else 0.001)"
+    )
+    training.add_argument("--seed", type=int, default=0, help="default: 0")
+    training.add_argument(
+        "--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps"
+    )
+    training.add_argument("--amp", action="store_true", help="automatic mixed precision")
+    training.add_argument("--compile", action="store_true", help="torch.compile the model")
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from record.train import Settings
+
+    return Settings(
+        data=options.data,
+        data_dir=options.data_dir,
+        download=options.download,
+        image_size=options.image_size,
+        samples=options.samples,
+        model=options.model,
+        layers=None if options.layers is None else tuple(options.layers),
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        lr=options.lr,
+        seed=options.seed,
+        workers=options.workers,
+        device=options.device,
+        amp=options.amp,
+        compile=options.compile,
+        every=options.every,
+    )
+
+
+def _train(options: argparse.Namespace) -> int:
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise RecordingError(
+            f"recording needs torch ({error}); install it with pip install 'mapreel[record]'"
+        ) from error
+    from record.console import Console
+    from record.recorder import Recorder, check_target
+    from record.train import prepare, train
+
+    # A scheduler's SIGTERM ends the run as sys.exit does: the recording is closed on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    check_target(options.output, options.overwrite)
+    run = prepare(_settings(options))
+    with Recorder(
+        run.model,
+        options.output,
+        layers=run.settings.layers,
+        every=run.settings.every,
+        overwrite=options.overwrite,
+        metadata=run.metadata(),
+    ) as recorder:
+        console = Console(run, recorder, quiet=options.quiet)
+        console.announce()
+        with console:
+            accuracy = train(run, recorder, None if options.quiet else console.update)
+    console.summarize(accuracy)
+    return 0
+
+
+if __name__ == "__main__":
+    entry()

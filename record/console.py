@@ -1,0 +1,126 @@
+"""What the training command says: a table before the run, progress, a summary after it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Sized
+from types import TracebackType
+from typing import Any, cast
+
+from record.recorder import Recorder
+from record.train import Report, Run
+
+
+class Console:
+    """Speaks of one run: progress on stderr, the summary on stdout.
+
+    Args:
+        run: The run.
+        recorder: What records it.
+        quiet: Says nothing at all; warnings and errors are not its business.
+    """
+
+    def __init__(self, run: Run, recorder: Recorder, quiet: bool = False) -> None:
+        self._run = run
+        self._recorder = recorder
+        self._quiet = quiet
+        self._bar: Any = None
+        self._started = time.monotonic()
+
+    def announce(self) -> None:
+        """The table before the run."""
+        if self._quiet:
+            return
+        run, layers = self._run, self._run.layout.layers
+        samples = len(cast(Sized, run.data.train)), len(cast(Sized, run.data.test))
+        rows = [
+            ("data", f"{run.data.name}: {samples[0]:,} training and {samples[1]:,} test images "
+                     f"of {run.size}x{run.size}, {len(run.data.classes)} classes"),
+            ("model", f"{run.settings.model}, {run.parameters:,} parameters, on {run.device}"),
+            ("training", f"{run.settings.epochs} epochs of {run.batches} batches of "
+                         f"{run.settings.batch_size}, seed {run.settings.seed}"),
+            ("recording", f"{self._recorder.path}: {_bytes(run.layout.nbytes)} a batch, "
+                          f"{run.recorded_batches:,} batches, "
+                          f"{_bytes(run.layout.nbytes * run.recorded_batches)} in all"),
+        ]  # fmt: skip
+        for name, text in rows:
+            self._say(f"{name:<10} {text}")
+        width = max([len(layer.name) for layer in layers[:_SHOWN]], default=0)
+        for place, layer in enumerate(layers[:_SHOWN]):
+            shape = "x".join(str(n) for n in layer.shape)
+            kernels = "" if layer.kernel is None else " and kernels"
+            self._say(
+                f"{'layers' if place == 0 else '':<10} {layer.name:<{width}}  {shape}{kernels}, "
+                f"{_bytes(layer.nbytes)}"
+            )
+        if len(layers) > _SHOWN:
+            self._say(f"{'':<10} ... and {len(layers) - _SHOWN} more")
+
+    def __enter__(self) -> Console:
+        self._started = time.monotonic()
+        if not self._quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            total = self._run.settings.epochs * self._run.batches
+            self._bar = tqdm(total=total, unit="batch", file=sys.stderr, dynamic_ncols=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, report: Report) -> None:
+        """After each batch: a bar on a terminal, a line an epoch elsewhere."""
+        if self._quiet:
+            return
+        recorded = _bytes(self._recorder.sent * self._recorder.layout.nbytes)
+        figures = f"loss {report.loss:.3f}, accuracy {report.accuracy:.3f}, recorded {recorded}"
+        if self._bar is not None:
+            self._bar.update()
+            self._bar.set_description(f"epoch {report.epoch} batch {report.batch}", refresh=False)
+            self._bar.set_postfix_str(figures, refresh=False)
+        elif report.batch == report.batches - 1:
+            self._say(f"epoch {report.epoch}: {figures}")
+
+    def summarize(self, accuracy: float) -> None:
+        """What was recorded, after the recording was closed."""
+        if self._quiet:
+            return
+        recorder, path = self._recorder, self._recorder.path
+        names = [layer.name for layer in recorder.layout.layers]
+        listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        try:
+            size = _bytes(path.stat().st_size)
+        except OSError as error:
+            size = f"not readable: {error.strerror}"
+        seconds = time.monotonic() - self._started
+        print(f"recorded   {recorder.committed:,} batches of {listed} in {seconds:.0f} s")
+        if recorder.dropped or recorder.lost:
+            print(f"lost       {recorder.dropped:,} batches dropped, {recorder.lost:,} frames lost")
+        print(f"file       {path} ({size})")
+        print(f"accuracy   {accuracy:.3f} on the test images")
+        print(f"next       python -m replay animate {shlex.quote(str(path))}")
+
+    def _say(self, text: str) -> None:
+        print(text, file=sys.stderr)
+
+
+_SHOWN = 24  # layers in the table
+
+
+def _bytes(count: float) -> str:
+    """A size in decimal units: `393 KB`."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    units = iter(("KB", "MB", "GB", "TB"))
+    unit = "bytes"
+    while count >= 1000 and unit != "TB":
+        count, unit = count / 1000, next(units)
+    return f"{count:.0f} {unit}" if count >= 100 else f"{count:.3g} {unit}"

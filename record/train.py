@@ -1,0 +1,326 @@
+"""The built-in training run: `prepare` what was asked for, `train` it, with or without a recorder.
+
+The training is the same to the bit with and without a recorder: nothing here draws a random number
+or touches the model on the recorder's behalf.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from record import data as data_sets
+from record import models
+from record.data import Data
+from record.layers import Patterns, find_layers
+from record.recorder import Recorder
+from record.taps import WAITING, Taps
+from record.wire import Layout
+from replay.schema import OptionError, RecordingError
+
+DEFAULT_SIZE = 128
+_TINY_LR, _DEFAULT_LR = 1e-2, 1e-3  # OneCycleLR's maximum
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training run consists of; the fields are the command line's options."""
+
+    data: str = "photos"
+    data_dir: Path = Path("data")
+    download: bool = False
+    image_size: int | None = None  # None: 128, or what the model needs
+    samples: int | None = None
+    model: str = "tiny"
+    layers: tuple[str, ...] | None = None
+    epochs: int = 5
+    batch_size: int = 16
+    lr: float | None = None  # None: 0.01 for tiny, else 0.001
+    seed: int = 0
+    workers: int = 0
+    device: str = "auto"
+    amp: bool = False
+    compile: bool = False
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run that is ready to start.
+
+    Attributes:
+        settings: What was asked for.
+        data: The samples.
+        model: The network, on its device, in training mode.
+        device: Where it runs.
+        size: Height and width of the images.
+        layout: The layers that will be recorded, with their shapes.
+        batches: Batches in an epoch.
+    """
+
+    settings: Settings
+    data: Data
+    model: nn.Module
+    device: torch.device
+    size: int
+    layout: Layout
+    batches: int
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable and other parameters."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def recorded_batches(self) -> int:
+        """Batches of the whole run that will be recorded."""
+        return self.settings.epochs * -(-self.batches // self.settings.every)
+
+    def metadata(self) -> dict[str, Any]:
+        """The run's description for the recording."""
+        chosen = self.settings
+        return {
+            "dataset": chosen.data,
+            "classes": self.data.classes,
+            "mean": list(self.data.mean),
+            "std": list(self.data.std),
+            "model": chosen.model,
+            "parameters": self.parameters,
+            "device": str(self.device),
+            "epochs": chosen.epochs,
+            "batches": self.batches,
+            "batch_size": chosen.batch_size,
+            "lr": self.lr,
+            "seed": chosen.seed,
+            "image_size": self.size,
+            "amp": chosen.amp,
+            "compile": chosen.compile,
+        }
+
+    @property
+    def lr(self) -> float:
+        """The largest learning rate of the schedule."""
+        if self.settings.lr is not None:
+            return self.settings.lr
+        return _TINY_LR if self.settings.model == "tiny" else _DEFAULT_LR
+
+
+@dataclass(frozen=True)
+class Report:
+    """How the training stands after a batch.
+
+    Attributes:
+        epoch: From 0.
+        batch: From 0.
+        batches: Batches in an epoch.
+        loss: Mean loss of the epoch so far.
+        accuracy: Share of the epoch's training samples classified correctly so far.
+    """
+
+    epoch: int
+    batch: int
+    batches: int
+    loss: float
+    accuracy: float
+
+
+def prepare(settings: Settings) -> Run:
+    """Loads the data, builds the model and finds out what will be recorded.
+
+    Raises:
+        OptionError: Anything of it cannot be done; nothing has been written by then.
+    """
+    for name, value in (("epochs", settings.epochs), ("batch-size", settings.batch_size)):
+        if value < 1:
+            raise OptionError(f"--{name} {value}: expected at least 1")
+    if settings.every < 1:
+        raise OptionError(f"--every {settings.every}: expected at least 1")
+    if settings.workers < 0:
+        raise OptionError(f"--workers {settings.workers}: expected 0 or more")
+    if settings.lr is not None and not settings.lr > 0:
+        raise OptionError(f"--lr {settings.lr:g}: expected a number above 0")
+    device = find_device(settings.device)
+    size = _fitting_size(settings)
+    data = data_sets.load(
+        settings.data,
+        settings.data_dir,
+        size,
+        settings.seed,
+        settings.download,
+        settings.samples,
+    )
+    model = _build(settings, len(data.classes), size)
+    batches = -(-len(cast(Sized, data.train)) // settings.batch_size)
+    images = torch.zeros(2, 3, size, size)
+    layout = find_layout(model, settings.layers, images)
+    return Run(settings, data, model.to(device), device, size, layout, batches)
+
+
+def train(
+    run: Run,
+    recorder: Recorder | None = None,
+    progress: Callable[[Report], None] | None = None,
+) -> float:
+    """Trains the model with Adam and a one-cycle learning rate.
+
+    Args:
+        run: What `prepare` made ready.
+        recorder: Records the run; None trains without.
+        progress: Called after each batch.
+
+    Returns:
+        The share of the test samples classified correctly.
+    """
+    chosen, model, device = run.settings, run.model, run.device
+    _seed(chosen.seed)
+    shuffle = torch.Generator().manual_seed(chosen.seed)
+    loader = DataLoader(
+        run.data.train,
+        batch_size=chosen.batch_size,
+        shuffle=True,
+        num_workers=chosen.workers,
+        generator=shuffle,
+        pin_memory=device.type == "cuda",
+        persistent_workers=chosen.workers > 0,
+    )
+    optimizer = torch.optim.Adam(model.parameters(), lr=run.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=run.lr, total_steps=max(2, chosen.epochs * run.batches)
+    )
+    half = torch.bfloat16 if device.type == "cpu" else torch.float16
+    scaler = torch.amp.GradScaler(device.type, enabled=chosen.amp and device.type == "cuda")
+    forward = torch.compile(model) if chosen.compile else model
+    model.train()
+    for epoch in range(chosen.epochs):
+        batches: Iterable[Any] = loader if recorder is None else recorder.track(loader)
+        seen, correct, total = 0, 0, 0.0
+        for number, (images, labels) in enumerate(batches):
+            images = images.to(device, non_blocking=True)
+            labels = labels.to(device, non_blocking=True)
+            with torch.autocast(device.type, dtype=half, enabled=chosen.amp):
+                logits, auxiliary = models.logits_and_auxiliary(forward(images))
+                loss = nn.functional.cross_entropy(logits, labels)
+                for head in auxiliary:
+                    weight = models.auxiliary_weight(len(auxiliary))
+                    loss = loss + weight * nn.functional.cross_entropy(head, labels)
+            optimizer.zero_grad(set_to_none=True)
+            lr = schedule.get_last_lr()[0]
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimizer)
+            scaler.update()
+            if epoch * run.batches + number + 1 < chosen.epochs * run.batches:
+                schedule.step()
+            predictions = logits.detach().argmax(dim=1)
+            if recorder is not None:
+                recorder.log(loss=loss, lr=lr, label=labels[0], prediction=predictions[0])
+            if progress is not None:
+                seen += len(labels)
+                correct += int((predictions == labels).sum())
+                total += float(loss.detach()) * len(labels)
+                progress(Report(epoch, number, run.batches, total / seen, correct / seen))
+    return evaluate(model, run.data, chosen.batch_size, device)
+
+
+def evaluate(model: nn.Module, data: Data, batch_size: int, device: torch.device) -> float:
+    """Share of the test samples that the model classifies correctly, in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    correct = seen = 0
+    with torch.no_grad():
+        for images, labels in DataLoader(data.test, batch_size=batch_size):
+            logits, _ = models.logits_and_auxiliary(model(images.to(device)))
+            correct += int((logits.argmax(dim=1).cpu() == labels).sum())
+            seen += len(labels)
+    model.train(was_training)
+    return correct / max(1, seen)
+
+
+def find_layout(model: nn.Module, layers: Patterns, images: torch.Tensor) -> Layout:
+    """What a batch of a recording of this model will consist of.
+
+    Found by one training forward of a copy, with the random state put back: the model itself is
+    not touched.
+
+    Args:
+        model: The network.
+        layers: As for `Recorder`.
+        images: A batch for it, (N, C, H, W); batch normalisation needs N of 2 or more.
+
+    Raises:
+        OptionError: A pattern matches nothing, or the model does not take the images.
+    """
+    twin = copy.deepcopy(model).train()
+    failures: list[str] = []
+    taps = Taps(
+        twin,
+        find_layers(twin, layers),
+        on_forward=lambda: None,
+        fail=lambda name, error: failures.append(f"{name}: {error}"),
+    )
+    taps.install()
+    taps.state = WAITING
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            output = twin(images)
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            shape = "x".join(str(n) for n in images.shape[1:])
+            reason = " ".join(str(error).split())[:200]
+            raise OptionError(f"the model does not take {shape} images: {reason}") from error
+    models.logits_and_auxiliary(output)
+    if failures:
+        raise RecordingError(f"cannot record {failures[0]}")
+    taps.extend()
+    return taps.layout
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes a GPU where there is one.
+
+    Raises:
+        OptionError: An unknown name, or a device that is not there.
+    """
+    there = ["cpu"]
+    if torch.backends.mps.is_available():
+        there.insert(0, "mps")
+    there[:0] = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+    if name == "auto":
+        return torch.device(there[0])
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in there:
+        raise OptionError(f"no device {name!r}; expected auto or one of {', '.join(there)}")
+    return torch.device(wanted)
+
+
+def _fitting_size(settings: Settings) -> int:
+    """The images' size: as asked, else 128, else what torchvision trained the model with."""
+    if settings.image_size is not None:
+        return settings.image_size
+    native = models.native_size(settings.model)
+    if native is None:
+        return DEFAULT_SIZE
+    try:
+        probe = _build(settings, 2, DEFAULT_SIZE)
+        find_layout(probe, settings.layers, torch.zeros(2, 3, DEFAULT_SIZE, DEFAULT_SIZE))
+    except OptionError:
+        return native
+    return DEFAULT_SIZE
+
+
+def _build(settings: Settings, classes: int, size: int) -> nn.Module:
+    _seed(settings.seed)
+    return models.build(settings.model, classes, size)
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))
+    torch.manual_seed(seed)
