@@ -36,7 +36,8 @@ def to_rgb(
     if len(values) != 3:
         values = np.repeat(values.mean(axis=0, keepdims=True), 3, axis=0)
     levels = np.clip(np.nan_to_num(values) * 255, 0, 255)
-    return np.rint(levels).astype(np.uint8).transpose(1, 2, 0)
+    rgb: Pixels = np.rint(levels).astype(np.uint8).transpose(1, 2, 0)  # (H, W, 3)
+    return rgb
 
 
 def kernel_levels(
@@ -90,4 +91,5 @@ def reduce(picture: Pixels, factor: int) -> Pixels:
     height, width = picture.shape[0] // factor, picture.shape[1] // factor
     blocks = picture[: height * factor, : width * factor]
     blocks = blocks.reshape(height, factor, width, factor, -1)  # (H, f, W, f, 3)
-    return np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    means: Pixels = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    return means

@@ -27,6 +27,7 @@ class Cells:
         map_size: (height, width) of a map on the page.
         cell_size: (height, width) of a map with its number and its kernel.
         gap: Pixels between cells.
+        line: Height of the line for a map's number.
     """
 
     count: int
@@ -36,6 +37,7 @@ class Cells:
     map_size: tuple[int, int]
     cell_size: tuple[int, int]
     gap: int
+    line: int
 
     @property
     def rows(self) -> int:
@@ -50,12 +52,17 @@ class Cells:
     @property
     def height(self) -> int:
         """Pixels of the whole block."""
-        return self.rows * self.cell_size[0]
+        return self.rows * (self.cell_size[0] + self.gap) - self.gap
 
     def place(self, index: int) -> tuple[int, int]:
         """(x, y) of a cell's upper left corner in the block."""
         row, column = divmod(index, self.columns)
-        return column * (self.cell_size[1] + self.gap), row * self.cell_size[0]
+        return column * (self.cell_size[1] + self.gap), row * (self.cell_size[0] + self.gap)
+
+    @property
+    def number_at(self) -> int:
+        """Pixels from a cell's upper edge to its number."""
+        return self.cell_size[0] - self.line
 
     @property
     def kernel_at(self) -> int:
@@ -145,6 +152,7 @@ def _with_columns(
         block=block,
         kernel_block=kernel_block,
         map_size=(height, width),
-        cell_size=(height + line, cell_width),
+        cell_size=(max(height, kernel_block * (kernel[0] if kernel else 0)) + line, cell_width),
         gap=gap,
+        line=line,
     )

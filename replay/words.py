@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -27,3 +28,25 @@ def count(number: int, what: str) -> str:
 def shape(sizes: Sequence[int]) -> str:
     """`12x128x128`."""
     return "x".join(map(str, sizes))
+
+
+def number(value: float) -> str:
+    """A measured value with three digits that count, `-0.412`; a true minus sign."""
+    if value == 0 or not abs(value) < float("inf"):
+        return {True: "0"}.get(value == 0, str(value))
+    return f"{value:.3g}".replace("-", "−")
+
+
+def module_words(module: str) -> str:
+    """A module's `repr` in short: `Conv2d 3 → 12, 3×3, stride 2`; others as they are."""
+    match = re.match(r"(Conv\w*)\((\d+), (\d+), kernel_size=\(?([\d, ]+)\)?", module)
+    if match is None:
+        return clean(module)
+    kind, inputs, outputs, kernel = match.groups()
+    sizes = [size for size in kernel.replace(" ", "").split(",") if size]
+    short = f"{kind} {inputs} → {outputs}, {'×'.join(sizes)}"
+    if (stride := re.search(r"stride=\(?(\d+)(?:, (\d+))*", module)) and stride.group(1) != "1":
+        short += f", stride {stride.group(1)}"
+    if groups := re.search(r"groups=(\d+)", module):
+        short += f", {groups.group(1)} groups"
+    return short
