@@ -23,7 +23,7 @@ from replay.words import number
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "pdf.fonttype": 42,  # fonts embedded whole: text stays text
@@ -36,7 +36,11 @@ _SETTINGS = {
     "text.usetex": False,
     "savefig.bbox": None,
 }
-_NO_DATE = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+_NO_DATE: dict[str, dict[str, None]] = {
+    ".png": {},
+    ".pdf": {"CreationDate": None},
+    ".svg": {"Date": None},
+}
 # For NaN and infinity: the two that are farthest from the colormap are taken.
 _FOREIGN = ((230, 0, 150), (0, 190, 220), (255, 130, 0), (90, 200, 0), (225, 30, 30), (90, 60, 255))
 
