@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -214,8 +216,7 @@ class Canvas:
         words = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}[self._suffix]
         maker = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}[self._suffix]
         metadata = {"Title": title, words: text, maker: "mapreel", **_NO_DATE[self._suffix]}
-        with self._settings(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        with self._settings():
             self._figure.savefig(
                 file,
                 format=self._suffix[1:],
@@ -229,5 +230,8 @@ class Canvas:
             family="DejaVu Sans", size=points, weight="bold" if bold else "normal"
         )
 
-    def _settings(self) -> Any:
-        return matplotlib.rc_context(_SETTINGS)
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # drawn as a box
+            yield

@@ -185,22 +185,41 @@ def _open(path: Path) -> h5py.File:
         raise FileError(f"expected a recording such as run.h5, but {path} is {kind}")
     try:
         with path.open("rb") as file:
-            signature = file.read(len(_SIGNATURE))
+            head = file.read(36)
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}") from error
-    if not signature:
+    if not head:
         raise FileError(f"nothing in {path}: the file is empty (0 bytes)")
-    if signature != _SIGNATURE:
+    if not head.startswith(_SIGNATURE):
         raise FileError(f"not an HDF5 file: {path}; expected a recording made by 'record'")
+    end = _end_of_file(head)
+    if end > status.st_size:
+        raise FileError(
+            f"damaged HDF5 file: {path} is cut off: it has {status.st_size:,} of {end:,} bytes"
+        )
     try:
-        # Opened as a concurrent reader, a file opens while it is written and after a crash.
-        return h5py.File(path, "r", libver="latest", swmr=True, locking="best-effort")
-    except (OSError, ValueError, RuntimeError):
-        pass  # not written for concurrent readers, so not ours: find out what it is
-    try:
+        if _being_written(head):  # or its writer was killed
+            return h5py.File(path, "r", libver="latest", swmr=True, locking="best-effort")
         return h5py.File(path, "r", locking="best-effort")
     except (OSError, ValueError, RuntimeError) as error:
         raise FileError(f"damaged HDF5 file: {path} cannot be opened ({_line(error)})") from error
+
+
+# A reader beside a writer takes what it cannot make sense of for half-written, and tries again for
+# minutes. So a file is read that way only if its superblock (version 3) says that it is open for
+# writing, and only if it is as long as that says.
+# Offsets: HDF5 File Format Specification, version 3.0, "Disk Format: Level 0A - Superblock".
+
+
+def _being_written(head: bytes) -> bool:
+    return len(head) > 11 and head[8] == 3 and bool(head[11] & 0b101)
+
+
+def _end_of_file(head: bytes) -> int:
+    """The file's length as its superblock has it; 0 where that is of another version."""
+    if len(head) < 36 or head[8] not in (2, 3) or head[9] != 8:
+        return 0
+    return int.from_bytes(head[28:36], "little")
 
 
 class _translated:  # noqa: N801 - reads as a word in a with statement

@@ -21,7 +21,10 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_path_and_the_frames_are_printed(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main("animate run.h5 -o a.gif --epochs -1 --batches 1: --quiet".split()) == 0
+    assert (
+        main(["animate", "run.h5", "-o", "a.gif", "--epochs", "-1", "--batches", "1:", "--quiet"])
+        == 0
+    )
     out, err = capsys.readouterr()
     assert out.startswith("a.gif  ")
     assert "3 frames" in out

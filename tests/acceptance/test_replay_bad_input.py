@@ -42,7 +42,7 @@ FILES = {
     "empty.h5": "the file is empty",
     "folder.h5": "is a folder",
     "fifo.h5": "not a regular file",
-    "cut.h5": "damaged HDF5 file: cut.h5",
+    "cut.h5": "damaged HDF5 file: cut.h5 is cut off: it has 3,000 of ",
     "other.h5": "not a mapreel recording: other.h5",
     "new.h5": "has version 2 of the format",
     "bare.h5": "no frame was committed to bare.h5",

@@ -65,9 +65,9 @@ def test_a_recording_that_was_not_closed_is_said_to_be(
 
 
 def test_words_are_not_mistaken() -> None:
-    assert _spell_out("animate --layer a b* run.h5 --epochs -3: --quiet".split()) == (
-        "animate --layer=a --layer=b* run.h5 --epochs=-3: --quiet".split()
-    )
+    assert _spell_out(
+        ["animate", "--layer", "a", "b*", "run.h5", "--epochs", "-3:", "--quiet"]
+    ) == (["animate", "--layer=a", "--layer=b*", "run.h5", "--epochs=-3:", "--quiet"])
     assert _spell_out(["grid", "--clip", "-.5,1", "-1.h5"]) == ["grid", "--clip=-.5,1", "-1.h5"]
 
 
