@@ -1,23 +1,22 @@
 """Opens a recording safely and hands out lazy arrays by layer, epoch and batch.
 
-The only room of this package that knows h5py. Opening reads the small per-batch fields once and
-takes that as the state of affairs: frames committed later appear after `refresh()`.
+What the datasets of the file mean; `hdf5.py` reads them. Opening reads the small per-batch fields
+once and takes that as the state of affairs: frames committed later appear after `refresh()`.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.hdf5 import SafeFile
 from replay.schema import (
     FileError,
     Float16Array,
@@ -27,8 +26,7 @@ from replay.schema import (
     in_words,
 )
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_MAX_CELLS = 50_000_000  # (epoch, batch) cells; a declared size beyond it is not a recording
+_ROOT_ATTRIBUTES = ("format", "version", "run_id", "created", "meta")
 
 
 def open_recording(path: str | os.PathLike[str]) -> Recording:
@@ -105,10 +103,11 @@ class Series:
 
         NaN where nothing was recorded.
         """
-        dataset = self._recording._dataset(schema.RANGES, self.name, 4)
-        epochs, batches = self._recording.shape
-        ranges: Float32Array = dataset[:epochs, :batches]
-        ranges[self._recording.order == 0] = np.nan
+        recording = self._recording
+        path = _path(schema.RANGES, self.name)
+        cell = (self.layer.channels, 2)
+        ranges = recording._file.read_block(path, cell, *recording.shape)
+        ranges[recording.order == 0] = np.nan
         return ranges
 
 
@@ -119,15 +118,21 @@ class Recording:
 
     Attributes:
         path: The file.
+        version: Version of the file format.
         meta: The run's description, as the recorder wrote it (command, versions, model, ...).
         run_id: Identifies the run; the same in every file of one run.
         created: When recording began, ISO 8601 with time zone.
         layers: Names of the recorded layers, in the order in which they first ran.
+        order: int64 (epoch, batch), each whole frame's number in the order of recording, or 0.
+        committed: How many frames were committed.
+        dropped: How many were left out because the recorder could not keep up.
+        lost: How many were lost to a failure.
+        closed: Whether the file was closed cleanly; if not, its writer is at work or was killed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._file = _open(self.path)
+        self._file = SafeFile(self.path)
         try:
             self._read_header()
             self.refresh()
@@ -151,37 +156,39 @@ class Recording:
         self._file.close()
 
     def _read_header(self) -> None:
-        attributes = self._file.attrs
-        if _text(attributes.get("format")) != schema.FORMAT:
+        attribute = self._file.attribute
+        if _text(attribute("format")) != schema.FORMAT:
             raise FileError(
                 f"not a mapreel recording: {self.path} is HDF5, but its attribute 'format' is "
                 f"not {schema.FORMAT!r}"
             )
-        version = attributes.get("version")
-        if not isinstance(version, (int, np.integer)):
+        version = attribute("version")
+        if not isinstance(version, (int, np.integer)) or version < 1:
             raise FileError(f"damaged recording: {self.path} has no version number")
         if version > schema.VERSION:
             raise FileError(
                 f"{self.path} has version {int(version)} of the format, and this mapreel reads up "
                 f"to {schema.VERSION}: upgrade with 'pip install -U mapreel'"
             )
-        self.run_id = _text(attributes.get("run_id"))
-        self.created = _text(attributes.get("created"))
-        self.meta = schema.decode_meta(_text(attributes.get("meta")))
+        self.version = int(version)
+        self.run_id = _text(attribute("run_id"))
+        self.created = _text(attribute("created"))
+        self.meta = schema.decode_meta(_text(attribute("meta")))
 
     def refresh(self) -> None:
         """Takes in what was committed since the recording was opened or last refreshed.
 
         The counter of committed frames is read before anything that it vouches for.
         """
-        state = self._small(schema.STATE, 1)
-        values = [int(value) for value in state[:]] if state is not None else []
-        values += [0] * (len(schema.STATE_FIELDS) - len(values))
-        self.committed, self.dropped, self.lost, closed = values[:4]
+        self._file.refresh()
+        self.committed, self.dropped, self.lost, closed = self._read_state()
         self.closed = bool(closed)
 
-        order = self._field_array("recorded")
-        self.order: npt.NDArray[np.int64] = np.where(order <= self.committed, order, 0)
+        order = self._file.read_numbers(_path(schema.BATCHES, "recorded"), 2, np.int64)
+        if order is None:
+            order = np.zeros((0, 0), np.int64)
+        whole = (order > 0) & (order <= self.committed)
+        self.order: npt.NDArray[np.int64] = np.where(whole, order, 0)
         self._fields: dict[str, npt.NDArray[Any]] = {}
         self._series = {layer.name: Series(self, layer) for layer in self._find_layers()}
         self.layers: tuple[str, ...] = tuple(self._series)
@@ -190,6 +197,18 @@ class Recording:
     def shape(self) -> tuple[int, int]:
         """(epochs, batches) that the file has room for; a cell may be without a frame."""
         return self.order.shape[0], self.order.shape[1]
+
+    def require_frames(self) -> None:
+        """Makes sure that there is something to show.
+
+        Raises:
+            FileError: No layer was recorded, or no frame was committed.
+        """
+        state = "" if self.closed else "; it was not closed, its writer may still be at work"
+        if not self.layers:
+            raise FileError(f"empty recording: {self.path} holds no layer{state}")
+        if not self.order.any():
+            raise FileError(f"empty recording: no frame was committed to {self.path}{state}")
 
     @property
     def frames(self) -> list[tuple[int, int]]:
@@ -229,6 +248,9 @@ class Recording:
         Raises:
             SelectionError: Nothing was recorded there; the message says what was.
         """
+        rows, columns = self.shape
+        if 0 <= epoch < rows and 0 <= batch < columns and self.order[epoch, batch] > 0:
+            return epoch, batch
         epochs = np.flatnonzero((self.order > 0).any(axis=1))
         found = _index(epochs, epoch)
         if found is None:
@@ -244,86 +266,42 @@ class Recording:
             )
         return found, at
 
-    # What follows is for the classes in this file: nothing of h5py leaves it.
+    # What follows is for the classes in this file.
 
     def _read(self, group: str, name: str, epoch: int, batch: int) -> Float16Array:
-        layer = self._series[name].layer
-        shape = layer.shape if group == schema.MAPS else layer.kernel
-        assert shape is not None
-        dataset = self._dataset(group, name, 2 + len(shape))
-        if epoch >= dataset.shape[0] or batch >= dataset.shape[1]:
-            return np.full(shape, np.nan, np.float16)  # the layer joined the recording later
-        with _translated(self.path):
-            frame: Float16Array = dataset[epoch, batch]
-        return frame
+        return self._file.read_frame(_path(group, name), epoch, batch)
 
-    def _dataset(self, group: str, name: str, rank: int) -> h5py.Dataset:
-        path = f"{group}/{schema.encode_name(name)}"
-        dataset = self._small(path, rank)
-        if dataset is None:
-            raise FileError(f"damaged recording: {self.path} has no dataset {path!r}")
-        return dataset
-
-    def _small(self, path: str, rank: int) -> h5py.Dataset | None:
-        """A dataset of our own kind, or None: followed through hard links only."""
-        node: Any = self._file
-        for part in path.split("/"):
-            if not isinstance(node, h5py.Group):
-                return None
-            link = node.get(part, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                return None
-            with _translated(self.path):
-                node = node[part]
-        if not isinstance(node, h5py.Dataset) or node.ndim != rank:
-            return None
-        if node.is_virtual or node.external:
-            raise FileError(f"refused: {path!r} in {self.path} would read from another file")
-        return node
+    def _read_state(self) -> list[int]:
+        values = self._file.read_numbers(schema.STATE, 1, np.int64)
+        counts = [] if values is None else values.tolist()
+        return [*counts, 0, 0, 0, 0][: len(schema.STATE_FIELDS)]
 
     def _field_array(self, name: str) -> npt.NDArray[Any]:
-        field = next((f for f in schema.FIELDS if f.name == name), schema.custom_field(name))
-        dataset = self._small(f"{schema.BATCHES}/{schema.encode_name(name)}", 2)
-        if dataset is None:
-            shape = self.order.shape if name != "recorded" else (0, 0)
-            return np.full(shape, field.fill, field.dtype)
-        if dataset.size > _MAX_CELLS or dataset.dtype.kind not in "iufb":
-            raise FileError(f"damaged recording: {self.path} declares {dataset!r} for {name!r}")
-        with _translated(self.path):
-            values: npt.NDArray[Any] = dataset[:]
         if name == "recorded":
-            return values
+            return self.order
+        field = next((f for f in schema.FIELDS if f.name == name), schema.custom_field(name))
         fitted = np.full(self.order.shape, field.fill, field.dtype)
-        rows = min(fitted.shape[0], values.shape[0])
-        columns = min(fitted.shape[1], values.shape[1])
-        fitted[:rows, :columns] = values[:rows, :columns]
-        fitted[self.order == 0] = field.fill
+        values = self._file.read_numbers(_path(schema.BATCHES, name), 2, field.dtype)
+        if values is not None:
+            rows, columns = np.minimum(fitted.shape, values.shape)
+            fitted[:rows, :columns] = values[:rows, :columns]
+            fitted[self.order == 0] = field.fill
         return fitted
 
     def _find_layers(self) -> list[Layer]:
-        group = self._file.get(schema.MAPS)
-        if not isinstance(group, h5py.Group):
-            return []
         found: list[tuple[int, Layer]] = []
-        for link in group:
-            dataset = (
-                self._small(f"{schema.MAPS}/{link}", group[link].ndim)
-                if (
-                    isinstance(group.get(link, getlink=True), h5py.HardLink)
-                    and isinstance(group[link], h5py.Dataset)
-                )
-                else None
-            )
-            if dataset is None or dataset.ndim < 3 or dataset.dtype != schema.FRAME_DTYPE:
+        for link in self._file.links(schema.MAPS):
+            name = schema.decode_name(link)
+            shape = self._file.frame_shape(f"{schema.MAPS}/{link}")
+            if shape is None or schema.encode_name(name) != link:
                 continue
-            kernels = self._file.get(f"{schema.KERNELS}/{link}")
             layer = Layer(
-                name=schema.decode_name(link),
-                module=_text(dataset.attrs.get("module")),
-                shape=dataset.shape[2:],
-                kernel=kernels.shape[2:] if isinstance(kernels, h5py.Dataset) else None,
+                name=name,
+                module=_text(self._file.attribute("module", f"{schema.MAPS}/{link}")),
+                shape=shape,
+                kernel=self._file.frame_shape(f"{schema.KERNELS}/{link}"),
             )
-            place = dataset.attrs.get("order")
+            place = self._file.attribute("order", f"{schema.MAPS}/{link}")
             found.append((int(place) if isinstance(place, (int, np.integer)) else 1 << 30, layer))
         found.sort(key=lambda entry: entry[0])
         return [layer for _, layer in found]
@@ -340,17 +318,13 @@ class Inputs:
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
-        dataset = None
-        node = recording._file.get(schema.INPUTS)
-        if isinstance(node, h5py.Dataset):
-            dataset = recording._small(schema.INPUTS, node.ndim)
-        self._dataset = dataset
-        self.shape: tuple[int, ...] | None = None if dataset is None else dataset.shape[2:]
-        self.mean = _vector(dataset, "mean")
-        self.std = _vector(dataset, "std")
+        file = recording._file
+        self.shape: tuple[int, ...] | None = file.frame_shape(schema.INPUTS)
+        self.mean = _vector(file.attribute("mean", schema.INPUTS))
+        self.std = _vector(file.attribute("std", schema.INPUTS))
 
     def __bool__(self) -> bool:
-        return self._dataset is not None
+        return self.shape is not None
 
     def __getitem__(self, key: tuple[int, int]) -> Float16Array:
         """The image at an epoch and batch, normalised as the network saw it.
@@ -359,11 +333,9 @@ class Inputs:
             SelectionError: No image was recorded there.
         """
         epoch, batch = self._recording.locate(*_pair(key))
-        if self._dataset is None:
+        if self.shape is None:
             raise SelectionError(f"no input images in {self._recording.path}")
-        with _translated(self._recording.path):
-            image: Float16Array = self._dataset[epoch, batch]
-        return image
+        return self._recording._file.read_frame(schema.INPUTS, epoch, batch)
 
 
 class _Fields(Mapping[str, "npt.NDArray[Any]"]):
@@ -371,9 +343,17 @@ class _Fields(Mapping[str, "npt.NDArray[Any]"]):
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
-        group = recording._file.get(schema.BATCHES)
-        links = list(group) if isinstance(group, h5py.Group) else []
-        self._names = [schema.decode_name(link) for link in links]
+        self._names = [
+            schema.decode_name(link)
+            for link in recording._file.links(schema.BATCHES)
+            if recording._file.exists(f"{schema.BATCHES}/{link}", 2)
+        ]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # Mapping's own would let our SelectionError pass
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self._names else default
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         if name not in self._names:
@@ -393,57 +373,8 @@ class _Fields(Mapping[str, "npt.NDArray[Any]"]):
         return len(self._names)
 
 
-def _open(path: Path) -> h5py.File:
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        raise FileError(f"no such file: {path}") from None
-    except (OSError, ValueError) as error:
-        raise FileError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise FileError(f"expected a recording such as run.h5, but {path} is {kind}")
-    try:
-        with path.open("rb") as file:
-            signature = file.read(len(_SIGNATURE))
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from error
-    if not signature:
-        raise FileError(f"nothing in {path}: the file is empty (0 bytes)")
-    if signature != _SIGNATURE:
-        raise FileError(f"not an HDF5 file: {path}; expected a recording made by 'record'")
-    try:
-        # Opened as a concurrent reader, a file opens while it is written and after a crash.
-        return h5py.File(path, "r", libver="latest", swmr=True, locking="best-effort")
-    except (OSError, ValueError, RuntimeError):
-        pass  # not written for concurrent readers, so not ours: find out what it is
-    try:
-        return h5py.File(path, "r", locking="best-effort")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise FileError(f"damaged HDF5 file: {path} cannot be opened ({_line(error)})") from error
-
-
-class _translated:  # noqa: N801 - reads as a word in a with statement
-    """Turns h5py's errors while reading into a FileError that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if isinstance(error, (OSError, RuntimeError, ValueError, KeyError)):
-            raise FileError(f"cannot read from {self._path}: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _path(group: str, name: str) -> str:
+    return f"{group}/{schema.encode_name(name)}"
 
 
 def _text(value: Any) -> str:
@@ -452,8 +383,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _vector(dataset: h5py.Dataset | None, name: str) -> Float32Array | None:
-    value = None if dataset is None else dataset.attrs.get(name)
+def _vector(value: Any) -> Float32Array | None:
     if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind != "f":
         return None
     return value.astype(np.float32)

@@ -6,6 +6,7 @@ scaling a frame is then a single look-up, exact, and NaN and infinity get levels
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,8 +70,11 @@ class Scaler:
     ) -> None:
         if mode not in MODES:
             raise OptionError(f"unknown scale {mode!r}; expected one of {', '.join(MODES)}")
-        if clip is not None and not (clip[0] < clip[1] and np.isfinite(clip).all()):
-            raise OptionError(f"clip {clip[0]:g},{clip[1]:g}: expected LO,HI with LO below HI")
+        if clip is not None and not (
+            len(clip) == 2 and np.isfinite(clip).all() and clip[0] < clip[1]
+        ):
+            found = ",".join(f"{end:g}" for end in clip)
+            raise OptionError(f"clip {found}: expected two finite values LO,HI with LO below HI")
         self.mode = "run" if clip is not None else mode
         self.count = count
         self._series = series
@@ -140,7 +144,7 @@ class Scaler:
     def _finish(self, measured: Range) -> Range:
         if self._symmetric:
             reach = max(abs(measured.low), abs(measured.high))
-            measured = Range(-reach, reach)
+            measured = Range(-reach, reach) if reach > 0 else Range(-1.0, 1.0)
         if measured.high <= measured.low:  # a constant, such as a dead layer: the lowest level
             measured = Range(measured.low, measured.low + 1.0)
         return measured
@@ -148,11 +152,13 @@ class Scaler:
     def _sample(self, frames: Sequence[tuple[int, int]]) -> npt.NDArray[np.float32]:
         """Values of the chosen channels of some frames, float32 (C, values)."""
         chosen = spread(frames, _SAMPLED_FRAMES)
-        parts = []
+        parts = [np.empty((len(self._channels), 0), np.float32)]
         for epoch, batch in chosen:
             maps = as_maps(self._series[epoch, batch])[self._channels]
             values = maps.reshape(len(maps), -1)
-            step = -(-values.size * len(chosen) // _SAMPLED_VALUES) | 1  # odd: no column favoured
+            step = -(-values.size * len(chosen) // _SAMPLED_VALUES)
+            while math.gcd(step, maps.shape[2]) > 1:  # so that no column of pixels is favoured
+                step += 1
             parts.append(values[:, ::step].astype(np.float32))
         return np.concatenate(parts, axis=1)
 

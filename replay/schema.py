@@ -198,7 +198,7 @@ def decode_meta(text: str) -> dict[str, Any]:
     """The run's description; an empty one where the text is not a JSON object."""
     try:
         meta = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # nested without end
         return {}
     return meta if isinstance(meta, dict) else {}
 

@@ -7,9 +7,10 @@ and a negative number counts from the last one recorded.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -48,14 +49,45 @@ def choose(wanted: Numbers, there: Sequence[int], what: str) -> list[int]:
             raise OptionError(f"{what} slice {_spell(wanted)}: a step of 0 leads nowhere")
         present = set(there)
         length = there[-1] + 1 if there else 0
-        chosen = [number for number in range(*wanted.indices(length)) if number in present]
+        ends = (_from_end(wanted.start, there), _from_end(wanted.stop, there))
+        numbered = range(*slice(*ends, wanted.step).indices(length))
+        chosen = [number for number in numbered if number in present]
         if not chosen:
             raise SelectionError(f"no {what} in {_spell(wanted)}; there: {in_words(there)}")
         return chosen
-    numbers = [wanted] if isinstance(wanted, (int, np.integer)) else list(wanted)
+    numbers = list(wanted) if isinstance(wanted, Iterable) else [wanted]
     if not numbers:
         raise SelectionError(f"no {what} was chosen; there: {in_words(there)}")
-    return [_find(int(number), there, what) for number in numbers]
+    present = set(there)
+    return [_find(number, there, present, what) for number in numbers]
+
+
+def choose_layers(recording: Recording, wanted: str | Iterable[str] | None = None) -> list[str]:
+    """Names of layers, in the order in which they were asked for, each once.
+
+    Args:
+        recording: The recording.
+        wanted: Names or globs (`layer1.*`), or `all`; None means the first recorded layer.
+
+    Raises:
+        SelectionError: Nothing matches one of them; the message says what is there.
+        FileError: The recording is empty.
+    """
+    recording.require_frames()
+    if wanted is None:
+        return [recording.layers[0]]
+    chosen: list[str] = []
+    for pattern in [wanted] if isinstance(wanted, str) else wanted:
+        if pattern in recording:
+            chosen.append(pattern)
+        elif pattern == "all":
+            chosen += recording.layers
+        else:
+            found = fnmatch.filter(recording.layers, pattern)
+            chosen += found or [recording[pattern].name]  # which raises, and says what is there
+    if not chosen:
+        raise SelectionError(f"no layer was chosen; recorded: {', '.join(recording.layers)}")
+    return list(dict.fromkeys(chosen))
 
 
 def choose_frames(
@@ -69,7 +101,9 @@ def choose_frames(
     Raises:
         OptionError: The text is not a number, slice or list.
         SelectionError: Nothing of it was recorded; the message says what was.
+        FileError: The recording is empty.
     """
+    recording.require_frames()
     present = recording.order > 0
     epoch_numbers = [int(epoch) for epoch in np.flatnonzero(present.any(axis=1))]
     chosen_epochs = choose(epochs, epoch_numbers, "epoch")
@@ -127,6 +161,8 @@ def spread(frames: Sequence[tuple[int, int]], limit: int) -> list[tuple[int, int
     """At most `limit` of the frames, evenly spaced, the first and the last among them."""
     if len(frames) <= limit:
         return list(frames)
+    if limit < 2:
+        return list(frames[-1:])
     return [frames[round(i * (len(frames) - 1) / (limit - 1))] for i in range(limit)]
 
 
@@ -175,12 +211,21 @@ def _parse(text: str, what: str) -> slice | list[int]:
     return numbers
 
 
-def _find(number: int, there: Sequence[int], what: str) -> int:
+def _find(number: Any, there: Sequence[int], present: set[int], what: str) -> int:
+    if not isinstance(number, (int, np.integer)):
+        raise OptionError(f"{what} {number!r}: expected a whole number")
     if number < 0 and -number <= len(there):
-        return there[number]
-    if number not in there:
+        return there[int(number)]
+    if number not in present:
         raise SelectionError(f"no {what} {number}; there: {in_words(there)}")
-    return number
+    return int(number)
+
+
+def _from_end(bound: int | None, there: Sequence[int]) -> int | None:
+    """A slice's negative bound as the number that it counts to; others as they are."""
+    if bound is None or bound >= 0 or not there:
+        return bound
+    return there[max(bound, -len(there))]
 
 
 def _spell(wanted: slice) -> str:

@@ -1,0 +1,339 @@
+"""The command line: `python -m replay info|animate|grid run.h5`.
+
+Parses, calls, and turns the one error type into one line on stderr and an exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from replay.schema import RecordingError
+from replay.words import clean, in_bytes
+
+_SCALES = ("run", "epoch", "frame", "channel")
+_THEMES = ("light", "dark")
+
+_DESCRIPTION = """\
+Turns a recording of feature maps into animations and figures.
+"""
+_EXAMPLES = """\
+examples:
+  python -m replay info run.h5
+  python -m replay animate run.h5 -o run.mp4
+  python -m replay animate run.h5 -o run.gif --layer conv1 --channels top:16
+  python -m replay grid run.h5 -o grid.pdf --epoch 0,2,-1 --kernels
+
+'python -m replay COMMAND --help' describes the options of a command.
+"""
+_NUMBERS = """\
+Epochs, batches and channels bear the zero-based numbers of the file:
+  3          one of them           -1         the last one
+  0,3,8-11   a list with spans     0:10:2     a slice, its end excluded
+"""
+_ANIMATE_EXAMPLES = """
+examples:
+  python -m replay animate run.h5                      first layer, to run.mp4
+  python -m replay animate run.h5 -o run.gif --epochs 0:2 --zoom 2
+  python -m replay animate run.h5 -o all.mp4 --layer 'layer1.*' --channels top:8
+  python -m replay animate run.h5 -o frames/ --cmap RdBu_r --symmetric
+"""
+_GRID_EXAMPLES = """
+examples:
+  python -m replay grid run.h5                     last batch, to run-grid.png
+  python -m replay grid run.h5 -o grid.pdf --layer conv2 --channels top:16
+  python -m replay grid run.h5 -o grid.svg --epoch 0,2,4
+  python -m replay grid run.h5 -o grid.png --kernels --clip -1,1 --cmap RdBu_r
+"""
+
+
+def entry() -> NoReturn:
+    """The console script."""
+    sys.exit(main())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: Its words; those of the process if None.
+
+    Returns:
+        The exit code: 0, 1 (failed), 2 (usage or unusable input) or 130 (Ctrl-C).
+    """
+    # A filter that HDF5 does not know would be looked for among the plug-ins of this computer.
+    os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
+    words = _spell_out(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    try:
+        options = _parser().parse_args(words)
+        options.call(options)
+        sys.stdout.flush()
+    except SystemExit as stop:  # argparse has said what there is to say
+        return stop.code if isinstance(stop.code, int) else 2
+    except RecordingError as error:
+        if debug:
+            raise
+        _say("error", str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        return 130
+    except BrokenPipeError:  # whoever read stdout has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _info(options: argparse.Namespace) -> None:
+    from replay import info
+    from replay.recording import open_recording
+
+    with open_recording(options.recording) as recording:
+        document = info.describe(recording)
+        _warn(info.trouble(recording))
+    print(info.to_json(document) if options.json else info.as_text(document))
+
+
+def _animate(options: argparse.Namespace) -> None:
+    from replay import info
+    from replay.animation import animate
+    from replay.recording import open_recording
+    from replay.selection import choose_layers
+
+    with open_recording(options.recording) as recording, _Progress(options.quiet) as progress:
+        layers = choose_layers(recording, options.layer)
+        _warn(info.trouble(recording))
+        result = animate(
+            recording,
+            options.out,
+            layers=layers,
+            epochs=options.epochs,
+            batches=options.batches,
+            fps=options.fps,
+            zoom=options.zoom,
+            columns=options.columns,
+            captions=options.captions,
+            codec=options.codec,
+            crf=options.crf,
+            progress=progress,
+            **_look(options),
+        )
+    print(
+        f"{result.path}  {in_bytes(result.bytes)}, {result.frames:,} frames, {result.seconds:.1f} s"
+    )
+
+
+def _grid(options: argparse.Namespace) -> None:
+    from replay import info
+    from replay.recording import open_recording
+    from replay.still import grid
+
+    with open_recording(options.recording) as recording:
+        recording.require_frames()
+        _warn(info.trouble(recording))
+        result = grid(
+            recording,
+            options.out,
+            layer=options.layer,
+            epochs=options.epoch,
+            batch=options.batch,
+            dpi=options.dpi,
+            kernels=options.kernels,
+            **_look(options),
+        )
+    print(f"{result.path}  {in_bytes(result.bytes)}, {result.seconds:.1f} s")
+
+
+def _look(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("channels", "scale", "clip", "symmetric", "cmap", "title", "input", "theme")
+    return {name: getattr(options, name) for name in names}
+
+
+class _Progress:
+    """A bar on stderr, if that is a terminal; called with (done, total)."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._shown = not quiet and sys.stderr.isatty()
+        self._bar: Any = None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, done: int, total: int) -> None:
+        if not self._shown:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, unit=" frames", leave=False, file=sys.stderr)
+        self._bar.update(done - self._bar.n)
+
+
+def _say(kind: str, message: str) -> None:
+    print(f"{kind}: {clean(message)}", file=sys.stderr)
+
+
+def _warn(message: str | None) -> None:
+    if message is not None:
+        _say("warning", message)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and where to read on."""
+
+    def error(self, message: str) -> NoReturn:
+        _say("error", f"{message} (see {self.prog} --help)")
+        self.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _Parser(add_help=False)
+    common.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show an error's traceback"
+    )
+    parser = _Parser(
+        prog="python -m replay",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
+
+    def command(name: str, call: Callable[..., None], words: str, epilog: str = "") -> _Parser:
+        sub: _Parser = commands.add_parser(
+            name,
+            help=words,
+            description=f"{words[0].upper()}{words[1:]}.",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[common],
+        )
+        sub.set_defaults(call=call)
+        sub.add_argument("recording", metavar="run.h5", help="the recording")
+        return sub
+
+    info = command("info", _info, "say what a recording holds")
+    info.add_argument("--json", action="store_true", help="one JSON document")
+
+    animate = command(
+        "animate", _animate, "show the maps of every batch as a film", _NUMBERS + _ANIMATE_EXAMPLES
+    )
+    add = animate.add_argument
+    add(
+        *("-o", "--out"),
+        metavar="FILE",
+        help=".mp4, .gif, .webp, .png or .apng, or a folder/ for numbered PNG (default: run.mp4)",
+    )
+    add(
+        "--layer",
+        metavar="NAME",
+        action="append",
+        help="one or more layers, globs, or all (default: the first recorded layer)",
+    )
+    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
+    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
+    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
+    _add_look(animate)
+    add("--fps", metavar="N", type=_positive, help="frames a second")
+    add("--zoom", metavar="N", type=_natural, help="picture pixels a map pixel")
+    add("--columns", metavar="N", type=_natural, help="maps side by side")
+    add("--no-captions", dest="captions", action="store_false", help="only the maps")
+    add("--codec", choices=("h264", "av1"), default="h264", help="of an MP4 (default: h264)")
+    add("--crf", metavar="N", type=int, help="the codec's quality; lower is better, and larger")
+    add("--quiet", action="store_true", help="no progress bar")
+
+    grid = command(
+        "grid", _grid, "draw the maps of a batch as a figure for print", _NUMBERS + _GRID_EXAMPLES
+    )
+    add = grid.add_argument
+    add("-o", "--out", metavar="FILE", help=".png, .pdf or .svg (default: run-grid.png)")
+    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
+    add("--epoch", metavar="LIST", default="-1", help="epochs to compare (default: the last)")
+    add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
+    _add_look(grid)
+    add("--dpi", metavar="N", type=_natural, default=200, help="pixels an inch (default: 200)")
+    add("--kernels", action="store_true", help="each map's kernel beside it")
+    return parser
+
+
+def _add_look(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--scale",
+        choices=_SCALES,
+        default="run",
+        help="values that share one range: those of the run (default), of an epoch, of a frame "
+        "or of a channel",
+    )
+    add("--clip", metavar="LO,HI", type=_clip, help="an explicit range of values")
+    add("--symmetric", action="store_true", help="a range symmetric around zero")
+    add("--cmap", metavar="NAME", default="gray", help="a matplotlib colormap (default: gray)")
+    add("--title", metavar="TEXT", help="instead of the layer's name")
+    add("--no-input", dest="input", action="store_false", help="without the input picture")
+    add("--theme", choices=_THEMES, default="light", help="light (default) or dark")
+
+
+def _clip(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected LO,HI such as -1,1, found {text!r}") from None
+    return low, high
+
+
+def _natural(text: str) -> int:
+    if not re.fullmatch(r"\d+", text) or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return value
+
+
+def _spell_out(words: Sequence[str]) -> list[str]:
+    """Words as argparse cannot mistake them.
+
+    `--clip -1,1` becomes `--clip=-1,1`, since the value looks like an option, and
+    `--layer a b run.h5` becomes `--layer=a --layer=b run.h5`, since an option with several values
+    would take the recording for the last of them.
+    """
+    spelled: list[str] = []
+    option = ""
+    for word in words:
+        if re.match(r"-[\d.:]", word) and re.fullmatch(r"--[a-z]+", option):
+            spelled[-1] = f"{option}={word}"
+            option = ""
+        elif word.startswith("-") or "animate" not in words:
+            spelled.append(word)
+            option = word
+        elif option == "--layer" and not word.endswith((".h5", ".hdf5")):
+            if spelled[-1] == "--layer":
+                spelled.pop()
+            spelled.append(f"--layer={word}")
+        else:
+            spelled.append(word)
+            option = ""
+    return spelled
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,95 @@
+"""Arrays to pictures: the input image as the eye knows it, and kernels. Arrays in, arrays out."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def to_rgb(
+    image: npt.NDArray[np.float16],
+    mean: npt.NDArray[np.float32] | None,
+    std: npt.NDArray[np.float32] | None,
+    low: float,
+    high: float,
+) -> Pixels:
+    """The input image in colour, with the network's normalisation undone.
+
+    Args:
+        image: float16 (C, H, W), as the network saw it. Three channels are red, green and blue;
+            of any other number the mean is shown in gray.
+        mean: What was subtracted from each channel, float32 (C,), or None if unknown.
+        std: What each channel was divided by, float32 (C,), or None if unknown.
+        low: The value to show as black where mean or std is unknown or does not fit.
+        high: The value to show as white there.
+
+    Returns:
+        uint8 (H, W, 3). NaN is black.
+    """
+    values = image.astype(np.float32)
+    if mean is not None and std is not None and len(mean) == len(std) == len(values):
+        values = values * std[:, None, None] + mean[:, None, None]
+    else:
+        values = (values - low) / (high - low if high > low else 1.0)
+    if len(values) != 3:
+        values = np.repeat(values.mean(axis=0, keepdims=True), 3, axis=0)
+    levels = np.clip(np.nan_to_num(values) * 255, 0, 255)
+    rgb: Pixels = np.rint(levels).astype(np.uint8).transpose(1, 2, 0)  # (H, W, 3)
+    return rgb
+
+
+def kernel_levels(
+    kernels: npt.NDArray[np.float16], reach: float
+) -> tuple[npt.NDArray[np.float32], str]:
+    """Kernels as pictures on a scale symmetric around zero.
+
+    Args:
+        kernels: float16 (C_out, C_in/groups, kH, kW); one axis less or more is made to fit.
+        reach: The absolute value that stands for the ends of the scale.
+
+    Returns:
+        float32 in 0..1, where 0.5 stands for zero: (C_out, kH, kW, 3) in red, green and blue
+        where the kernels have three inputs, else (C_out, kH, kW), their mean over the inputs;
+        and what it is in words.
+    """
+    planes = _planes(kernels)
+    if planes.shape[1] == 3:
+        shown, words = planes.transpose(0, 2, 3, 1), "kernels in RGB"
+    elif planes.shape[1] == 1:
+        shown, words = planes[:, 0], "kernels"
+    else:
+        shown, words = planes.mean(axis=1), f"kernels, mean of {planes.shape[1]} inputs"
+    half = np.nan_to_num(shown / (2 * (reach or 1.0)), posinf=1.0, neginf=-1.0)
+    return np.clip(0.5 + half, 0.0, 1.0).astype(np.float32), words
+
+
+def kernel_reach(kernels: npt.NDArray[np.float16]) -> float:
+    """The largest finite absolute value of the kernels as `kernel_levels` shows them."""
+    planes = _planes(kernels)
+    shown = planes if planes.shape[1] in (1, 3) else planes.mean(axis=1)
+    finite = np.abs(shown[np.isfinite(shown)])
+    return float(finite.max()) if finite.size else 1.0
+
+
+def _planes(kernels: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
+    """float32 (C_out, C_in/groups, kH, kW): a 3-D kernel's middle plane, a 1-D one as a row."""
+    planes = kernels.astype(np.float32)
+    if planes.ndim == 3:
+        return planes[:, :, None]
+    return planes[:, :, planes.shape[2] // 2] if planes.ndim == 5 else planes
+
+
+def enlarge(picture: npt.NDArray[np.uint8], factor: int) -> Pixels:
+    """Every pixel as a block of factor x factor equal pixels."""
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def reduce(picture: Pixels, factor: int) -> Pixels:
+    """Every block of factor x factor pixels as their mean; an incomplete block is left out."""
+    height, width = picture.shape[0] // factor, picture.shape[1] // factor
+    blocks = picture[: height * factor, : width * factor]
+    blocks = blocks.reshape(height, factor, width, factor, -1)  # (H, f, W, f, 3)
+    means: Pixels = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
+    return means

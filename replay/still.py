@@ -1,0 +1,390 @@
+"""Draws the maps of one batch, or of a few epochs under one another, as a figure for print."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from replay import sheet
+from replay.canvas import SUFFIXES, Canvas, colormap, foreign, theme_of
+from replay.picture import Pixels, enlarge, kernel_levels, kernel_reach, reduce, to_rgb
+from replay.recording import Recording, Series, open_recording
+from replay.scaling import Range, Scaler
+from replay.schema import OptionError, SelectionError
+from replay.selection import (
+    Numbers,
+    as_maps,
+    choose,
+    choose_channels,
+    choose_layers,
+    maps_shape,
+    spread,
+)
+from replay.target import check_suffix, replacing
+from replay.words import clean, module_words, number
+
+_LEVELS = 254  # of the colormap; NaN and infinity take the two that are left of 256
+_INPUT_INCHES = 1.45
+_STACKED_INPUT_INCHES = 1.0
+_STACKED_WORDS_INCHES = 1.7  # at most
+_THICK_INCHES = 0.1  # of the colour bar
+
+
+@dataclass(frozen=True)
+class Still:
+    """A figure that was drawn.
+
+    Attributes:
+        path: The file.
+        width: Its width in pixels; a PDF's or SVG's in points.
+        height: Its height likewise.
+        bytes: Its size.
+        seconds: How long drawing took.
+    """
+
+    path: Path
+    width: int
+    height: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One batch: its maps as levels, and what is said beside them."""
+
+    epoch: int
+    batch: int
+    levels: npt.NDArray[np.uint8]  # (C, H, W)
+    range: Range | None
+    kernels: npt.NDArray[np.float16] | None
+    image: Pixels | None
+    facts: list[str]
+    answers: list[str]
+
+
+def grid(
+    recording: Recording | str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    layer: str | None = None,
+    epochs: Numbers = -1,
+    batch: int = -1,
+    channels: Numbers = None,
+    scale: str = "run",
+    clip: tuple[float, float] | None = None,
+    symmetric: bool = False,
+    cmap: str = "gray",
+    dpi: int = 200,
+    kernels: bool = False,
+    title: str | None = None,
+    input: bool = True,
+    theme: str = "light",
+) -> Still:
+    """Draws a static figure: the input picture, every map with its number, a colour bar.
+
+    Several epochs stand under one another. The ranges are those of the whole recording, as in an
+    animation of all of it, whatever part is drawn.
+
+    Args:
+        recording: An open recording, or its path.
+        out: A .png, .pdf or .svg; by default `run-grid.png` beside `run.h5`. Replaced if it exists.
+        layer: The layer's name; the first recorded one by default.
+        epochs: The epochs to compare, by number; -1 is the last.
+        batch: The batch, by number; -1 is the last of each epoch.
+        channels: As in `selection.choose_channels`.
+        scale: `run`, `epoch`, `frame` or `channel`, see `scaling.Scaler`.
+        clip: An explicit (low, high).
+        symmetric: A range symmetric around zero.
+        cmap: Name of a registered matplotlib colormap.
+        dpi: Pixels an inch. A map's pixel is a block of whole pixels, so that the page grows
+            where the maps need it.
+        kernels: Draws each map's kernel beside it, as it was in that forward.
+        title: Instead of the layer's name.
+        input: Whether to draw the input picture.
+        theme: `light` or `dark`.
+
+    Raises:
+        RecordingError: What was asked for is not there, the file is unusable or `out` cannot be
+            written; nothing is left half-written.
+    """
+    start = time.perf_counter()
+    if not isinstance(recording, Recording):
+        with open_recording(recording) as opened:
+            return grid(
+                opened,
+                out,
+                layer=layer,
+                epochs=epochs,
+                batch=batch,
+                channels=channels,
+                scale=scale,
+                clip=clip,
+                symmetric=symmetric,
+                cmap=cmap,
+                dpi=dpi,
+                kernels=kernels,
+                title=title,
+                input=input,
+                theme=theme,
+            )
+    source = recording.path
+    path = source.with_name(f"{source.stem}-grid.png") if out is None else Path(out)
+    suffix = check_suffix(path, SUFFIXES)
+    if not 20 <= dpi <= 2400:
+        raise OptionError(f"dpi {dpi}: expected 20 to 2400")
+    look = theme_of(theme)
+    colours = colormap(cmap, _LEVELS)
+    series = recording[choose_layers(recording, layer)[0]]
+    there = np.flatnonzero((recording.order > 0).any(axis=1)).tolist()
+    cells = [recording.locate(epoch, batch) for epoch in choose(epochs, there, "epoch")]
+    chosen = choose_channels(series, channels, recording.frames)
+    if kernels and series.kernels(*cells[0]).shape[0] != maps_shape(series.layer.shape)[0]:
+        raise SelectionError(f"the kernels of {series.name!r} do not belong to one map each")
+    with replacing(path) as beside:
+        scaler = Scaler(series, recording.frames, chosen, scale, clip, symmetric, count=_LEVELS)
+        blocks = [_load(recording, series, cell, chosen, scaler, kernels, input) for cell in cells]
+        page = _Page(series, chosen, scaler, blocks, dpi, title)
+        canvas = page.draw(np.concatenate([colours, foreign(colours)]), Canvas(dpi, look, suffix))
+        drawn = io.BytesIO()
+        canvas.save(drawn, title=f"{series.name}, {page.subtitle}", text=_alt_text(page))
+        beside.write_bytes(drawn.getvalue())
+    return Still(path, *canvas.size, bytes=path.stat().st_size, seconds=time.perf_counter() - start)
+
+
+def _load(
+    recording: Recording,
+    series: Series,
+    cell: tuple[int, int],
+    channels: Sequence[int],
+    scaler: Scaler,
+    kernels: bool,
+    image: bool,
+) -> _Block:
+    maps = np.ascontiguousarray(as_maps(series[cell])[list(channels)])
+    facts = []
+    if "loss" in recording.batches:
+        facts.append(f"loss {number(recording.batches['loss'][cell])}")
+    answers = [
+        f"{word} {_class(recording, int(recording.batches[field][cell]))}"
+        for field, word in (("label", "label"), ("prediction", "predicted"))
+        if field in recording.batches and recording.batches[field][cell] >= 0
+    ]
+    shape = recording.inputs.shape
+    return _Block(
+        *cell,
+        levels=scaler.levels(*cell, maps),
+        range=scaler.range_of(*cell, maps),
+        kernels=series.kernels(*cell)[list(channels)] if kernels else None,
+        image=_input(recording, cell) if image and shape and len(shape) == 3 else None,
+        facts=facts,
+        answers=answers,
+    )
+
+
+def _input(recording: Recording, cell: tuple[int, int]) -> Pixels:
+    inputs = recording.inputs
+    low, high = 0.0, 1.0
+    if inputs.mean is None or inputs.std is None:  # one range for the run, so that epochs compare
+        some = np.stack([inputs[other] for other in spread(recording.frames, 32)])
+        finite = some[np.isfinite(some)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return to_rgb(inputs[cell], inputs.mean, inputs.std, low, high)
+
+
+def _class(recording: Recording, index: int) -> str:
+    names = recording.meta.get("classes")
+    known = isinstance(names, list) and index < len(names)
+    return clean(str(names[index])) if known and names else str(index)
+
+
+class _Page:
+    """The page: header, the blocks with their input pictures, and the scale below."""
+
+    def __init__(
+        self,
+        series: Series,
+        channels: Sequence[int],
+        scaler: Scaler,
+        blocks: Sequence[_Block],
+        dpi: int,
+        title: str | None,
+    ) -> None:
+        self.series, self.channels, self.scaler, self.blocks = series, channels, scaler, blocks
+        self.dpi = dpi
+        self.title = clean(series.name if title is None else title)
+        _, *size = blocks[0].levels.shape
+        every = maps_shape(series.layer.shape)[0]
+        of = "" if len(channels) == every else f" of {every}"
+        maps = "map" if len(channels) == 1 else "maps"
+        self.subtitle = f"{len(channels)}{of} {maps} of {size[0]}×{size[1]}"
+        if words := module_words(series.layer.module):
+            self.subtitle = f"{words}   {self.subtitle}"
+
+    def draw(self, colours: Pixels, canvas: Canvas) -> Canvas:
+        """Draws all of it, in the colours of the levels, uint8 (levels, 3)."""
+        dpi, blocks = self.dpi, self.blocks
+        stacked = len(blocks) > 1
+        margin, space = round(0.15 * dpi), round(0.12 * dpi)
+        images = [self._fit_input(block, stacked) for block in blocks]
+        image_width = max((image.shape[1] for image in images if image is not None), default=0)
+        words_width = self._words_width(canvas) if stacked else 0
+        left = words_width + (image_width + space if image_width else 0)
+        kernel = blocks[0].kernels
+        size = blocks[0].levels.shape[1:]
+        cells = sheet.arrange(
+            len(self.channels),
+            (size[0], size[1]),
+            round(sheet.WIDTH * dpi) - 2 * margin - left,
+            len(blocks),
+            dpi,
+            canvas.line(6.5),
+            None if kernel is None else ((*kernel.shape[2:-1], 1)[0], kernel.shape[-1]),
+        )
+        width = max(left + cells.width, round(4.6 * dpi)) + 2 * margin
+        header = canvas.line(12) + canvas.line(8) + space
+        footer = canvas.line(7) * (2 if kernel is None else 3) + round(_THICK_INCHES * dpi)
+        beside = canvas.line(8.5) * (6 if stacked else 0)
+        heights = [cells.height] * len(blocks)
+        for place, image in enumerate(images):
+            tall = 0 if image is None else image.shape[0]
+            below = 0 if stacked or image is None else canvas.line(7.5) * 3
+            heights[place] = max(cells.height, tall + below, beside)
+        height = margin + header + sum(heights) + space * len(blocks) + footer + margin
+        if sheet.too_large(width, height):
+            raise OptionError(
+                f"a figure of {width:,} by {height:,} pixels is too large; choose fewer --channels "
+                "or epochs, or a lower --dpi"
+            )
+        canvas.open(width, height)
+        self._header(canvas, margin, width)
+        y = margin + header
+        for block, image, tall in zip(blocks, images, heights, strict=True):
+            if stacked:
+                self._words(canvas, margin, y, block, words_width)
+            if image is not None:
+                canvas.picture(margin + words_width, y, image)
+                if not stacked:
+                    self._below_input(canvas, margin, y + image.shape[0], block, image_width)
+            self._maps(canvas, margin + left, y, block, cells, colours)
+            y += tall + space
+        self._footer(canvas, margin + left, y, width - margin, colours)
+        return canvas
+
+    def _fit_input(self, block: _Block, stacked: bool) -> Pixels | None:
+        if block.image is None:
+            return None
+        inches = _STACKED_INPUT_INCHES if stacked else _INPUT_INCHES
+        room, longest = round(inches * self.dpi), max(block.image.shape[:2])
+        if longest <= 1.5 * room:
+            return enlarge(block.image, max(1, room // longest))
+        return reduce(block.image, -(-longest // room))
+
+    def _header(self, canvas: Canvas, margin: int, width: int) -> None:
+        block = self.blocks[0]
+        right = ""
+        if len(self.blocks) == 1:
+            right = "   ".join([f"epoch {block.epoch}", f"batch {block.batch}", *block.facts])
+        drop = round(1.1 * 3 * self.dpi / 72)  # so that both stand on one line
+        taken = canvas.text(width - margin, margin + drop, right, 9, align="right")
+        room = width - 2 * margin - taken - canvas.line(6)
+        canvas.text(margin, margin, self.title, 12, bold=True, room=room)
+        y = margin + canvas.line(12)
+        canvas.text(margin, y, self.subtitle, 8, muted=True, room=width - 2 * margin)
+
+    def _lines(self, block: _Block) -> list[str]:
+        lines = [f"batch {block.batch}", *block.facts, *block.answers]
+        if self.scaler.mode in ("epoch", "frame") and block.range is not None:
+            lines.append(f"{number(block.range.low)} … {number(block.range.high)}")
+        return lines
+
+    def _words_width(self, canvas: Canvas) -> int:
+        widths = [canvas.width(f"epoch {block.epoch}", 9, bold=True) for block in self.blocks]
+        widths += [canvas.width(line, 7.5) for b in self.blocks for line in self._lines(b)]
+        return min(max(widths), round(_STACKED_WORDS_INCHES * self.dpi)) + canvas.line(7)
+
+    def _words(self, canvas: Canvas, x: int, y: int, block: _Block, room: int) -> None:
+        canvas.text(x, y, f"epoch {block.epoch}", 9, bold=True, room=room)
+        y += canvas.line(9)
+        for line in self._lines(block):
+            canvas.text(x, y, line, 7.5, muted=True, room=room - canvas.line(3))
+            y += canvas.line(7.5)
+
+    def _below_input(self, canvas: Canvas, x: int, y: int, block: _Block, room: int) -> None:
+        canvas.text(x, y + 2, "input", 7, muted=True, room=room)
+        for line in block.answers:
+            y += canvas.line(7.5)
+            canvas.text(x, y + 2, line, 7.5, room=room)
+
+    def _maps(
+        self, canvas: Canvas, x: int, y: int, block: _Block, cells: sheet.Cells, colours: Pixels
+    ) -> None:
+        shown = None
+        if block.kernels is not None:
+            shown, _ = kernel_levels(block.kernels, self._kernel_reach())
+            shown = np.rint((shown if shown.ndim == 4 else canvas.diverging(shown)) * 255)
+        widest = canvas.width(str(max(self.channels)), 6.5)
+        each = widest < cells.map_size[1]
+        for place, channel in enumerate(self.channels):
+            dx, dy = cells.place(place)
+            canvas.picture(
+                x + dx, y + dy, enlarge(colours[block.levels[place]], cells.block), map=True
+            )
+            if shown is not None:
+                tile = enlarge(shown[place].astype(np.uint8), cells.kernel_block)
+                canvas.picture(x + dx + cells.kernel_at, y + dy, tile)
+            label = str(channel)
+            if self.scaler.mode == "channel":
+                own = self.scaler.channel_range(place)
+                longer = f"{channel}   {number(own.low)} … {number(own.high)}"
+                label = longer if canvas.width(longer, 6.5) < cells.cell_size[1] else label
+            if not each:
+                row = self.channels[place : place + cells.columns]
+                label = sheet.row_words(row) if place % cells.columns == 0 else ""
+            canvas.text(x + dx, y + dy + cells.number_at, label, 6.5, muted=True)
+
+    def _footer(self, canvas: Canvas, x: int, y: int, right: int, colours: Pixels) -> None:
+        dpi, one = self.dpi, self._one_range()
+        width = min(round(2.4 * dpi), (right - x) * 2 // 5)
+        bar = colours[np.linspace(0, _LEVELS - 1, width).astype(int)][None]
+        canvas.text(x, y, f"activation, {self.scaler.words}", 7, muted=True, room=right - x)
+        y += canvas.line(7)
+        thick = round(_THICK_INCHES * dpi)
+        canvas.picture(x, y, bar.repeat(thick, axis=0), framed=True)
+        if one is not None:
+            canvas.ticks(x, y + thick, width, one.low, one.high)
+        at = x + width + round(0.2 * dpi)
+        for offset, word in enumerate(("NaN", "infinite")):
+            count = sum(int((block.levels == _LEVELS + offset).sum()) for block in self.blocks)
+            if count:
+                swatch = np.broadcast_to(colours[_LEVELS + offset], (thick, thick, 3))
+                canvas.picture(at, y, swatch)
+                at += thick + round(0.04 * dpi)
+                said = f"{count:,} {word}"
+                at += canvas.text(at, y, said, 7, room=right - at) + round(0.15 * dpi)
+        if self.blocks[0].kernels is not None:
+            reach = self._kernel_reach()
+            _, words = kernel_levels(self.blocks[0].kernels, reach)
+            middle = "gray" if "RGB" in words else "white"
+            said = f"{words}: {middle} is 0, ends ±{number(reach)}"
+            canvas.text(x, y + thick + canvas.line(7), said, 7, muted=True, room=right - x)
+
+    def _one_range(self) -> Range | None:
+        """The one range of all that is drawn, if there is one."""
+        ranges = {block.range for block in self.blocks}
+        return ranges.pop() if len(ranges) == 1 else None
+
+    def _kernel_reach(self) -> float:
+        return max(kernel_reach(b.kernels) for b in self.blocks if b.kernels is not None)
+
+
+def _alt_text(page: _Page) -> str:
+    cells = ", ".join(f"epoch {block.epoch} batch {block.batch}" for block in page.blocks)
+    return f"Feature maps of {page.series.name} ({page.subtitle}) at {cells}; {page.scaler.words}"

@@ -1,0 +1,1 @@
+"""Makes `samples` importable from every folder of tests."""
