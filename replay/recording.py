@@ -386,6 +386,9 @@ class _Fields(Mapping[str, "npt.NDArray[Any]"]):
             cache[name] = self._recording._field_array(name)
         return cache[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
