@@ -124,6 +124,20 @@ def _folder() -> Path:
     return Path(found.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
 
 
+def number(value: float) -> str:
+    """A number for a scale: three significant digits and a true minus sign."""
+    return f"{value:.3g}".replace("-", "−")
+
+
+def loss_in_words(value: float) -> str:
+    """A loss with three decimals, or three significant digits where it is very large or small."""
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf"
+    size = abs(value)
+    text = f"{value:.3f}" if size < 1000 and (size >= 0.001 or size == 0) else f"{value:.2e}"
+    return text.replace("-", "−")
+
+
 def module_in_words(module: str) -> str:
     """A module's repr in a few words: `Conv2d(3, 12, kernel_size=(3, 3))` as `Conv2d 3 → 12, 3×3`.
 

@@ -235,5 +235,5 @@ def _input_words(channels: int) -> str:
 def _scale_words(scaler: Scaler, look: Look, layers: int) -> str:
     words = scaler.words + (", for each layer" if layers > 1 else "")
     if look.clip is None:
-        words += f", {PERCENTILES[0]:g}–{PERCENTILES[1]:g} % of the values"
+        words += f", {PERCENTILES[0]:g}–{PERCENTILES[1]:g} % of values"
     return words

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from replay.captions import height_of, width_of
+from replay.captions import height_of, loss_in_words, number, width_of
 from replay.pen import Pen, Slot
 from replay.scaling import Range
 
@@ -33,17 +33,17 @@ class ColourBar:
 
     STRIP = 12
     HEIGHT = STRIP + 4 + height_of(SMALL)
-    _VALUE = width_of("−0.000123", SMALL)
-    WIDTH_BESIDE = 120 + 2 * (_VALUE + 6)
+    _STRIP_BESIDE = 120
+    WIDTH_BESIDE = _STRIP_BESIDE + 8 + width_of("−1.23e−05 – 1.23e−05", SMALL)
 
     def __init__(self, pen: Pen, top: int, left: int, width: int, beside: bool = False) -> None:
         self._pen = pen
         self._beside = beside
         strip, strip_left, strip_top = width, left, top
         if beside:
-            strip, strip_left, strip_top = 120, left + self._VALUE + 6, top + 1
-            self._low = pen.reserve(top, left, self._VALUE, SMALL, "right")
-            self._high = pen.reserve(top, left + width - self._VALUE, self._VALUE, SMALL)
+            strip, strip_top = self._STRIP_BESIDE, top + 1
+            strip_left = left + width - strip
+            self._both = pen.reserve(top, left, width - strip - 8, SMALL, "right")
         else:
             below, third = top + self.STRIP + 4, width // 3
             self._low = pen.reserve(below, left, third, SMALL)
@@ -62,10 +62,12 @@ class ColourBar:
             return
         self._shown = shown
         low, high = ("low", "high") if shown is None else (number(shown.low), number(shown.high))
+        if self._beside:
+            self._pen.refill(self._both, (f"{low} – {high}", "muted"))
+            return
         self._pen.refill(self._low, (low, "muted"))
         self._pen.refill(self._high, (high, "muted"))
-        if not self._beside:
-            self._update_zero(shown)
+        self._update_zero(shown)
 
     def _update_zero(self, shown: Range | None) -> None:
         """Writes 0 where it belongs, if that is well between the ends."""
@@ -105,7 +107,7 @@ class LossCurve:
     ) -> None:
         low, high = _plain_range(loss)
         pen.write("loss", top, left, SMALL, "muted")
-        between = f"{number(low)} – {number(high)}"
+        between = f"{loss_in_words(low)} – {loss_in_words(high)}"
         pen.write(between, top, left + width - width_of(between, SMALL), SMALL, "muted")
 
         self._pen = pen
@@ -198,11 +200,6 @@ class ProgressLine:
         self._line[:, done:] = self._ahead
         for at in self._breaks:
             self._line[:, at - 1 : at + 1] = self._paper
-
-
-def number(value: float) -> str:
-    """A number for a scale: three significant digits and a true minus sign."""
-    return f"{value:.3g}".replace("-", "−")
 
 
 def _plain_range(loss: Numbers) -> tuple[float, float]:

@@ -19,7 +19,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay.captions import ascent_of, clean, fit, height_of, width_of, wrap
+from replay.captions import (
+    ascent_of,
+    clean,
+    fit,
+    height_of,
+    loss_in_words,
+    width_of,
+    wrap,
+)
 from replay.colours import Palette
 from replay.panels import SMALL, ColourBar, LossCurve, ProgressLine
 from replay.pen import Pen, Slot
@@ -33,10 +41,11 @@ _MARGIN, _GUTTER = 24, 24
 _BARE = 12  # margin and gutter of a frame without captions
 _TITLE, _WORDS, _STATUS = 20, 14, 16  # pixels of the fonts in the heading
 _SECTION = 14
-_SECTION_HEAD = 32
-_NARROWEST_SECTION = 900
+_SECTION_HEAD = 38
+_NARROWEST, _NARROWEST_SECTION = 472, 1000
+_APART = "   "  # between a module and its maps
 _LEAST = 64  # pixels: encoders want no less
-_COUNTS = 200  # width of the counts of NaN and infinity
+_COUNTS = 190  # width of the counts of NaN and infinity
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ def room_for(parts: int, captions: bool, picture: tuple[int, int] | None) -> Roo
         least = (picture[0] if picture else 0) + 320
         return Room(_WIDEST - beside, _USUAL, beside, 120, least)
     height = max(60, (_USUAL + 140 - parts * _SECTION_HEAD) // parts)
-    return Room(_WIDEST - beside, height, beside, 0)
+    return Room(_WIDEST - beside, height, beside, _USUAL + 140 - height)
 
 
 class Sheet:
@@ -181,7 +190,7 @@ class Sheet:
             count = f"{len(self._parts)} layers"
             return (clean(title), count) if title else (count, "")
         if title:
-            return clean(title), f"{first.name}   {first.words}"
+            return clean(title), _APART.join((first.name, first.words))
         return first.name, first.words
 
     def _measure_status(self) -> list[tuple[str, int, str]]:
@@ -206,20 +215,24 @@ class Sheet:
     def _lay_out(self, mosaics_width: int, heading: str, words: str) -> None:
         several = len(self._parts) > 1
         right_width = max(mosaics_width, _NARROWEST_SECTION if several else 0)
-        content = max(SIDE + _GUTTER + right_width, self._status_width)
+        content = max(SIDE + _GUTTER + right_width, self._status_width, _NARROWEST)
 
-        # The heading: in one line where it fits, else in two or three.
+        # The heading: in one line where it fits, else in up to four.
         heading = fit(heading, _TITLE, content, bold=True, middle=True)
         heading_width = width_of(heading, _TITLE, bold=True)
         together = heading_width + 12 + width_of(words, _WORDS)
-        words_below = bool(words) and together > content
-        status_below = words_below or together + 2 * _GUTTER + self._status_width > content
+        lines = [words] if words else []
+        beside = bool(words) and together <= content
+        if words and not beside and width_of(words, _WORDS) > content:
+            lines = words.split(_APART)
+        status_below = len(lines) > 1 or together + 2 * _GUTTER + self._status_width > content
         line = height_of(_TITLE) + 4
-        top = 20 + line * (1 + words_below + status_below) + 12
+        top = 20 + line * (1 + len(lines) - beside + status_below) + 12
 
         below = self._below_picture()
         side = below + LossCurve.HEIGHT * (self._facts.loss is not None) + self._scale_height()
         right = sum(part.mosaic.height + _SECTION_HEAD * several for part in self._parts)
+        right -= 14 * several
         bottom = top + max(side, right)
         width = content + 2 * _MARGIN
         self._start(bottom + 20 + ProgressLine.HEIGHT + 20, width)
@@ -227,11 +240,11 @@ class Sheet:
         pen = self._pen
         foot = 20 + ascent_of(_TITLE, bold=True)
         pen.write(heading, 20, _MARGIN, _TITLE, bold=True)
-        if words_below:
-            foot += line
-        words_left = _MARGIN if words_below else _MARGIN + heading_width + 12
-        fitted = fit(words, _WORDS, _MARGIN + content - words_left)
-        pen.write(fitted, foot - ascent_of(_WORDS), words_left, _WORDS, "muted")
+        for text in lines:
+            foot += 0 if beside else line
+            left = _MARGIN + (heading_width + 12 if beside else 0)
+            fitted = fit(text, _WORDS, _MARGIN + content - left)
+            pen.write(fitted, foot - ascent_of(_WORDS), left, _WORDS, "muted")
         if status_below:
             foot += line
         left = _MARGIN if status_below else _MARGIN + content - self._status_width
@@ -283,7 +296,7 @@ class Sheet:
         """Rows of the colour bar and what is said of it, and a distance above."""
         if len(self._parts) > 1:
             return 16 + len(self._scale_lines) * height_of(SMALL)
-        return 16 + (len(self._scale_lines) + 1) * height_of(SMALL) + 4 + ColourBar.HEIGHT
+        return 16 + (len(self._scale_lines) + 1) * height_of(SMALL) + 8 + ColourBar.HEIGHT
 
     def _write_side(self, top: int, curve_top: int, scale_top: int) -> None:
         pen, facts = self._pen, self._facts
@@ -310,7 +323,7 @@ class Sheet:
         row = scale_top + 16
         if len(self._parts) == 1:
             self._counts.append(pen.reserve(row, _MARGIN, SIDE, SMALL))
-            row += height_of(SMALL)
+            row += height_of(SMALL) + 4
         for text in self._scale_lines:
             pen.write(text, row, _MARGIN, SMALL, "muted")
             row += height_of(SMALL)
@@ -322,10 +335,10 @@ class Sheet:
         for part in self._parts:
             if len(self._parts) > 1:
                 self._write_section_head(part, top, left, width)
-                top += _SECTION_HEAD - 8
+                top += _SECTION_HEAD - 14
             self.mosaics_at.append((top, left))
             self._write_numbers(part, top, left)
-            top += part.mosaic.height + 8
+            top += part.mosaic.height + 14
 
     def _write_section_head(self, part: Part, top: int, left: int, width: int) -> None:
         pen = self._pen
@@ -334,7 +347,9 @@ class Sheet:
         name = fit(part.name, _SECTION, room // 2, bold=True, middle=True)
         after = pen.write(name, top, left, _SECTION, bold=True) + 10
         drop = ascent_of(_SECTION, bold=True) - ascent_of(SMALL)
-        words = fit(part.words, SMALL, room - after)
+        words = part.words
+        if width_of(words, SMALL) > room - after:
+            words = fit(words.split(_APART)[-1], SMALL, room - after)
         pen.write(words, top + drop, left + after, SMALL, "muted")
         counts_left = left + width - bar - 12 - _COUNTS
         self._counts.append(pen.reserve(top + drop, counts_left, _COUNTS, SMALL, "right"))
@@ -351,12 +366,3 @@ class Sheet:
                 row = top + y + max(0, (mosaic.tile[0] - height_of(NUMBER_SIZE)) // 2)
                 column = left + mosaic.indent - 6 - width_of(text, NUMBER_SIZE)
             self._pen.write(text, row, column, NUMBER_SIZE, "muted")
-
-
-def loss_in_words(value: float) -> str:
-    """A loss with three decimals, or three significant digits where it is very large or small."""
-    if not np.isfinite(value):
-        return "nan" if np.isnan(value) else "inf"
-    size = abs(value)
-    text = f"{value:.3f}" if size < 1000 and (size >= 0.001 or size == 0) else f"{value:.2e}"
-    return text.replace("-", "−")

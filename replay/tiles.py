@@ -22,6 +22,7 @@ NUMBER_ROW = 18  # rows below a tile for its number
 _DIGIT = 8  # width of a digit at that size, rounded up
 _LINE = 15  # rows that a number needs for itself
 _SMALLEST_NUMBERED = 30  # pixels: a smaller tile would be dwarfed by a number of its own
+_HIGHEST_TILE = 680  # pixels: the height beyond which a map gains nothing
 _ASPECTS = (4 / 3, 16 / 9)  # width to height of a frame that fits screens and slides
 _TALLER = 1.3  # the extra height that may be used where it makes the maps clearly larger
 _CLEARLY = 1.45
@@ -267,7 +268,7 @@ def _sizes(count: int, height: int, width: int, room: Room) -> Iterator[tuple[in
     """(zoom, shrink) from the largest down that could fit by their area."""
     space = room.width * _TALLER * room.height
     largest = min(room.width // width, math.isqrt(int(space / (count * height * width))))
-    for zoom in range(largest, 0, -1):
+    for zoom in range(min(largest, max(1, _HIGHEST_TILE // height)), 0, -1):
         yield zoom, 1
     for shrink in range(2, max(height, width) + 1):
         yield 1, shrink
