@@ -34,7 +34,6 @@ Bytes = npt.NDArray[np.uint8]
 CODECS = ("h264", "av1")
 SUFFIXES = (".mp4", ".gif", ".webp", ".png", ".apng")
 _GIF_LEVELS = 168  # 16 more for text and lines; 72 remain for the input picture
-_LARGEST = 16_000  # pixels: what H.264 and WebP take, rounded down
 _CRF = {"h264": (18, 51), "av1": (30, 63)}  # default, highest
 
 
@@ -129,15 +128,10 @@ def encode(
         Number of frames written.
 
     Raises:
-        OptionError: An unknown codec, a crf out of range, or a frame too large for a video.
+        OptionError: An unknown codec, or a crf out of range.
         EncodeError: The encoder failed; the target is as it was before.
     """
     height, width = size
-    if max(size) > _LARGEST:
-        raise OptionError(
-            f"frames of {width}×{height} pixels are too large; choose fewer channels, "
-            "a smaller zoom or another number of columns"
-        )
     arguments = _arguments(target.kind, codec, crf)
     converted = _CONVERTERS[target.kind](frames, palette, size)
     with _beside(target) as unfinished:
@@ -296,9 +290,8 @@ def _as_yuv(
             top, left = frame.top & ~1, frame.left & ~1
             bottom = (frame.top + frame.picture.shape[0] * frame.zoom + 1) & ~1
             right = (frame.left + frame.picture.shape[1] * frame.zoom + 1) & ~1
-            colours = palette.table[frame.plane[top:bottom, left:right]]
-            _overlay(colours, frame, top, left)
-            box = _to_yuv(colours)
+            box = table[frame.plane[top:bottom, left:right]]
+            _overlay(box, frame, _to_yuv(frame.picture), top, left)
             y[top:bottom, left:right] = box[..., 0]
             quads = box.reshape((bottom - top) // 2, 2, (right - left) // 2, 2, 3)
             means = (quads.astype(np.uint16).sum(axis=(1, 3)) + 2) >> 2
@@ -325,7 +318,11 @@ def _as_indices(
             block = indices.repeat(frame.zoom, 0).repeat(frame.zoom, 1)
             height, width = block.shape
             plane[frame.top : frame.top + height, frame.left : frame.left + width] = block
-        yield [plane, colours]
+        # ffmpeg paints the second of two entries of one colour black, so only the first is used.
+        _, places, inverse = np.unique(
+            colours.view(np.uint32)[:, 0], return_index=True, return_inverse=True
+        )
+        yield [places.astype(np.uint8)[inverse].take(plane), colours]
 
 
 def _as_colours(
@@ -339,17 +336,17 @@ def _as_colours(
     parts = pixels.view(np.uint8).reshape(*size, 4)
     for frame in frames:
         table.take(frame.plane, out=pixels, mode="clip")
-        _overlay(parts[..., 2::-1], frame)
+        if frame.picture is not None:
+            _overlay(parts[..., 2::-1], frame, frame.picture)
         yield [parts]
 
 
-def _overlay(colours: Bytes, frame: Frame, top: int = 0, left: int = 0) -> None:
-    """Puts the input picture on (H, W, 3) colours whose corner is at (top, left)."""
-    if frame.picture is not None:
-        block = frame.picture.repeat(frame.zoom, 0).repeat(frame.zoom, 1)
-        height, width = block.shape[:2]
-        top, left = frame.top - top, frame.left - left
-        colours[top : top + height, left : left + width] = block
+def _overlay(colours: Bytes, frame: Frame, picture: Bytes, top: int = 0, left: int = 0) -> None:
+    """Puts a frame's picture, enlarged, on (H, W, 3) colours whose corner is at (top, left)."""
+    block = picture.repeat(frame.zoom, 0).repeat(frame.zoom, 1)
+    height, width = block.shape[:2]
+    top, left = frame.top - top, frame.left - left
+    colours[top : top + height, left : left + width] = block
 
 
 def _to_yuv(rgb: Bytes) -> Bytes:

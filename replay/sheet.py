@@ -32,6 +32,7 @@ from replay.colours import Palette
 from replay.panels import SMALL, ColourBar, LossCurve, ProgressLine
 from replay.pen import Pen, Slot
 from replay.scaling import Range
+from replay.schema import OptionError
 from replay.tiles import NUMBER_SIZE, Mosaic, Room
 
 SIDE = 256  # width of the column with the input picture
@@ -45,6 +46,7 @@ _SECTION_HEAD = 38
 _NARROWEST, _NARROWEST_SECTION = 472, 1000
 _APART = "   "  # between a module and its maps
 _LEAST = 64  # pixels: encoders want no less
+_LARGEST = 16_000  # what H.264 and WebP take, rounded down
 _COUNTS = 190  # width of the counts of NaN and infinity
 
 
@@ -109,6 +111,9 @@ class Sheet:
         scale_words: What the colour bar's range is.
         title: Set as the heading, instead of the layer's name.
         captions: Without them there is nothing but maps and input picture.
+
+    Raises:
+        OptionError: The frame would be larger than video formats allow.
 
     Attributes:
         plane: uint8 (H, W), both even.
@@ -269,6 +274,11 @@ class Sheet:
     def _start(self, height: int, width: int) -> None:
         """The empty plane, padded to even sizes: 4:2:0 colour needs them."""
         height, width = max(height, _LEAST), max(width, _LEAST)
+        if max(height, width) > _LARGEST:
+            raise OptionError(
+                f"frames of {width}×{height} pixels are too large for a video; choose fewer "
+                "channels, a smaller zoom or another number of columns"
+            )
         self.plane = np.full(
             (height + height % 2, width + width % 2), self._palette.paper, np.uint8
         )
