@@ -14,7 +14,7 @@ from pathlib import Path
 from replay.encode import choose_fps, choose_target, encode
 from replay.frames import Film, Look
 from replay.recording import Recording, open_recording
-from replay.schema import SelectionError
+from replay.schema import OutputError, SelectionError
 from replay.selection import Numbers
 
 
@@ -124,6 +124,8 @@ def animate(
     )
     with lifetime as run:
         target = choose_target(run.path.with_suffix(".mp4") if out is None else out)
+        if target.path.exists() and target.path.samefile(run.path):
+            raise OutputError(f"{target.path} is the recording itself")
         look = Look(scale, clip, symmetric, cmap, zoom, columns, title, input, captions, theme)
         film = Film(run, choose_layers(run, layers), channels, epochs, batches, look, target.levels)
         total = len(film.cells)

@@ -169,6 +169,7 @@ def _arguments(kind: str, codec: str, crf: int | None) -> list[str]:
         "gif": ["-loop", "0", "-f", "gif"],
         "webp": [
             *("-c:v", "libwebp_anim", "-lossless", "1", "-compression_level", "1"),
+            *("-quality", "20"),  # of a lossless file: the effort
             *("-loop", "0", "-f", "webp"),
         ],
         "apng": ["-pix_fmt", "rgb24", "-plays", "0", "-f", "apng"],

@@ -296,7 +296,7 @@ class Sheet:
         """Rows of the picture and what is said of it."""
         rows = 0
         if self._picture:
-            rows += self._picture[0] + 6
+            rows += self._picture[0] + 6 + 4
             rows += len(wrap(self._picture_words, SMALL, SIDE)) * height_of(SMALL)
         fields = (self._facts.label is not None) + (self._facts.prediction is not None)
         rows += fields * (height_of(13) + 2)
@@ -317,6 +317,7 @@ class Sheet:
             for text in wrap(self._picture_words, SMALL, SIDE):
                 pen.write(text, row, _MARGIN, SMALL, "muted")
                 row += height_of(SMALL)
+            row += 4
         self._names: list[tuple[Slot, npt.NDArray[np.int64]]] = []
         indent = width_of("predicted  " if facts.prediction is not None else "label  ", 13)
         for word, field in (("label", facts.label), ("predicted", facts.prediction)):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,7 @@ def test_layers_by_name_glob_and_all(run: Path) -> None:
         ({"cmap": "vridis"}, OptionError),
         ({"codec": "h266"}, OptionError),
         ({"fps": 0}, OptionError),
+        ({"crf": 99}, OptionError),
         ({"zoom": 5000}, OptionError),
         ({"layers": "nope"}, SelectionError),
         ({"channels": "6"}, SelectionError),
@@ -158,3 +160,47 @@ def test_no_pyplot_and_no_torch_is_imported(run: Path) -> None:
         "bad = {'torch', 'matplotlib.pyplot', 'record'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", program, run], check=True)
+
+
+def test_the_recording_is_never_the_target(run: Path) -> None:
+    recording = run.rename(run.with_suffix(".mp4"))
+    before = recording.read_bytes()
+    with pytest.raises(OutputError, match="the recording itself"):
+        replay.animate(recording)
+    assert recording.read_bytes() == before
+
+
+def test_ctrl_c_leaves_neither_files_nor_processes(tmp_path: Path) -> None:
+    path = write_recording(
+        tmp_path / "run.h5", {"conv1": drifting_maps(12, 64, 64)}, epochs=1, batches=60
+    )
+    program = (
+        "import sys, replay;"
+        "replay.animate(sys.argv[1], sys.argv[2], progress=lambda *at: print(*at, flush=True))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, path, tmp_path / "run.webp"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"1 60\n"
+    os.killpg(process.pid, signal.SIGINT)  # to all of the group, as a terminal sends it
+    process.communicate(timeout=30)  # ends only when ffmpeg has ended, too
+    assert process.returncode != 0
+    assert os.listdir(tmp_path) == ["run.h5"]
+
+
+@pytest.mark.parametrize(("epochs", "batches"), [(1, 1), (120, 2)])
+def test_runs_of_any_length_have_a_picture(tmp_path: Path, epochs: int, batches: int) -> None:
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv1": drifting_maps(2, 6, 6)},
+        epochs=epochs,
+        batches=batches,
+        image=(1, 4, 4),
+        fields={"loss": lambda e, b: (1.0, np.nan, np.inf, 1e30, -2.0)[(e + b) % 5]},
+    )
+    made = replay.animate(path, tmp_path / "out.gif", epochs=slice(None, None, 11), zoom=2)
+    assert made.frames == -(-epochs // 11) * batches
