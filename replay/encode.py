@@ -21,15 +21,11 @@ from pathlib import Path
 from typing import IO
 
 import imageio_ffmpeg
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from replay.colours import Palette
 from replay.frames import Frame
+from replay.pixels import Bytes, as_colours, as_indices, as_yuv
 from replay.schema import EncodeError, OptionError, OutputError
-
-Bytes = npt.NDArray[np.uint8]
 
 CODECS = ("h264", "av1")
 SUFFIXES = (".mp4", ".gif", ".webp", ".png", ".apng")
@@ -136,7 +132,7 @@ def encode(
     converted = _CONVERTERS[target.kind](frames, palette, size)
     with _beside(target) as unfinished:
         command = [
-            *(imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"),
+            *(_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y"),
             *("-f", "rawvideo", "-pixel_format", _PIXELS[target.kind]),
             *("-video_size", f"{width}x{height}"),
             *("-framerate", str(Fraction(fps).limit_denominator(10_000)), "-i", "pipe:0"),
@@ -145,6 +141,15 @@ def encode(
         ]
         folder = unfinished if target.kind == "folder" else None
         return _feed(command, converted, folder, progress)
+
+
+def _ffmpeg() -> str:
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise EncodeError(
+            "there is no ffmpeg; install one, or name it in IMAGEIO_FFMPEG_EXE"
+        ) from error
 
 
 def _arguments(kind: str, codec: str, crf: int | None) -> list[str]:
@@ -267,104 +272,11 @@ def _last_line(messages: IO[bytes]) -> str:
     return lines[-1].strip() if lines else "it said nothing"
 
 
-def _as_yuv(
-    frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
-) -> Iterator[list[Bytes]]:
-    """8-bit 4:2:0 planes in BT.709, limited range, looked up without a detour over RGB."""
-    height, width = size
-    table = _to_yuv(palette.table)  # (256, 3)
-    luma = table[:, 0].copy()
-    chroma = [table[:, i].astype(np.uint16) for i in (1, 2)]
-    y = np.empty((height, width), np.uint8)
-    halves = [np.empty((height // 2, width // 2), np.uint8) for _ in chroma]
-    for frame in frames:
-        luma.take(frame.plane, out=y, mode="clip")
-        corners = [frame.plane[row::2, column::2] for row in (0, 1) for column in (0, 1)]
-        for half, values in zip(halves, chroma, strict=True):
-            total = values.take(corners[0])
-            for corner in corners[1:]:
-                total += values.take(corner)
-            total += 2
-            np.right_shift(total, 2, out=half, casting="unsafe")
-        if frame.picture is not None:
-            # The picture, in a box widened to even rows and columns.
-            top, left = frame.top & ~1, frame.left & ~1
-            bottom = (frame.top + frame.picture.shape[0] * frame.zoom + 1) & ~1
-            right = (frame.left + frame.picture.shape[1] * frame.zoom + 1) & ~1
-            box = table[frame.plane[top:bottom, left:right]]
-            _overlay(box, frame, _to_yuv(frame.picture), top, left)
-            y[top:bottom, left:right] = box[..., 0]
-            quads = box.reshape((bottom - top) // 2, 2, (right - left) // 2, 2, 3)
-            means = (quads.astype(np.uint16).sum(axis=(1, 3)) + 2) >> 2
-            for half, i in zip(halves, (1, 2), strict=True):
-                half[top // 2 : bottom // 2, left // 2 : right // 2] = means[..., i]
-        yield [y, *halves]
-
-
-def _as_indices(
-    frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
-) -> Iterator[list[Bytes]]:
-    """The indices, then the palette of that frame as 256 times blue, green, red, alpha."""
-    colours = np.full((256, 4), 255, np.uint8)
-    colours[:, :3] = palette.table[:, ::-1]
-    plane = np.empty(size, np.uint8)
-    for frame in frames:
-        plane[...] = frame.plane
-        if frame.picture is not None:
-            room = 256 - palette.free
-            reduced = Image.fromarray(frame.picture).quantize(room, Image.Quantize.MEDIANCUT)
-            found = np.array(reduced.getpalette("RGB"), np.uint8).reshape(-1, 3)[:room]
-            colours[palette.free : palette.free + len(found), :3] = found[:, ::-1]
-            indices = np.asarray(reduced, np.uint8) + palette.free
-            block = indices.repeat(frame.zoom, 0).repeat(frame.zoom, 1)
-            height, width = block.shape
-            plane[frame.top : frame.top + height, frame.left : frame.left + width] = block
-        # ffmpeg paints the second of two entries of one colour black, so only the first is used.
-        _, places, inverse = np.unique(
-            colours.view(np.uint32)[:, 0], return_index=True, return_inverse=True
-        )
-        yield [places.astype(np.uint8)[inverse].take(plane), colours]
-
-
-def _as_colours(
-    frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
-) -> Iterator[list[Bytes]]:
-    """Blue, green, red, alpha for every pixel: one look-up of 32 bits."""
-    colours = np.full((256, 4), 255, np.uint8)
-    colours[:, :3] = palette.table[:, ::-1]
-    table = colours.view(np.uint32)[:, 0]
-    pixels = np.empty(size, np.uint32)
-    parts = pixels.view(np.uint8).reshape(*size, 4)
-    for frame in frames:
-        table.take(frame.plane, out=pixels, mode="clip")
-        if frame.picture is not None:
-            _overlay(parts[..., 2::-1], frame, frame.picture)
-        yield [parts]
-
-
-def _overlay(colours: Bytes, frame: Frame, picture: Bytes, top: int = 0, left: int = 0) -> None:
-    """Puts a frame's picture, enlarged, on (H, W, 3) colours whose corner is at (top, left)."""
-    block = picture.repeat(frame.zoom, 0).repeat(frame.zoom, 1)
-    height, width = block.shape[:2]
-    top, left = frame.top - top, frame.left - left
-    colours[top : top + height, left : left + width] = block
-
-
-def _to_yuv(rgb: Bytes) -> Bytes:
-    """8-bit R'G'B' (..., 3) to limited-range Y'CbCr of ITU-R BT.709, sections 3 and 4."""
-    red, green, blue = (rgb[..., i].astype(np.float32) for i in range(3))
-    y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    parts = [16 + y * (219 / 255), 128 + (blue - y) * (224 / 255 / 1.8556)]
-    parts.append(128 + (red - y) * (224 / 255 / 1.5748))
-    planes: Bytes = np.rint(np.stack(parts, axis=-1)).astype(np.uint8)
-    return planes
-
-
 _CONVERTERS = {
-    "mp4": _as_yuv,
-    "gif": _as_indices,
-    "webp": _as_colours,
-    "apng": _as_colours,
-    "folder": _as_colours,
+    "mp4": as_yuv,
+    "gif": as_indices,
+    "webp": as_colours,
+    "apng": as_colours,
+    "folder": as_colours,
 }
 _PIXELS = {"mp4": "yuv420p", "gif": "pal8", "webp": "bgra", "apng": "bgra", "folder": "bgra"}
