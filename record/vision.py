@@ -42,7 +42,9 @@ def import_torchvision() -> ModuleType:
                 raise OptionError(
                     f"torchvision does not fit torch {torch.__version__}: {error}"
                 ) from error
-            library = torch.library.Library("torchvision", "FRAGMENT")
+            library = torch.library.Library(  # type: ignore[no-untyped-call]
+                "torchvision", "FRAGMENT"
+            )
             library.define(  # type: ignore[no-untyped-call]
                 missing.group(1) + _SCHEMA
             )

@@ -1,0 +1,189 @@
+"""A recording as a moving picture: the public face of frames.py and encode.py."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from replay.encode import choose_fps, choose_target, encode
+from replay.frames import Film, Look
+from replay.recording import Recording, open_recording
+from replay.schema import OutputError, SelectionError
+from replay.selection import Numbers
+
+
+@dataclass(frozen=True)
+class Animation:
+    """What `animate` wrote.
+
+    Attributes:
+        path: The file, or the folder of numbered frames.
+        frames: Number of frames.
+        width: Pixels of a frame.
+        height: Pixels of a frame.
+        fps: Frames a second.
+        bytes: Size of the file, or of all files in the folder.
+        seconds: How long it took.
+    """
+
+    path: Path
+    frames: int
+    width: int
+    height: int
+    fps: float
+    bytes: int
+    seconds: float
+
+
+def animate(
+    recording: Recording | str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    layers: str | Sequence[str] | None = None,
+    channels: Numbers = None,
+    epochs: Numbers = None,
+    batches: Numbers = None,
+    scale: str = "run",
+    clip: tuple[float, float] | None = None,
+    symmetric: bool = False,
+    cmap: str = "gray",
+    fps: float | None = None,
+    zoom: int | None = None,
+    columns: int | None = None,
+    title: str | None = None,
+    input: bool = True,
+    captions: bool = True,
+    theme: str = "light",
+    codec: str = "h264",
+    crf: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Animation:
+    """Renders feature maps as they develop while a network trains, one frame a recorded batch.
+
+        animate("run.h5", "conv1.mp4")
+        animate("run.h5", "conv2.gif", layers="conv2", channels="top:16", epochs="0:5", zoom=1)
+
+    A pixel of a map becomes a whole block of equal pixels; maps too large for the frame are
+    averaged over whole blocks instead, and the frame says so. One value range holds for the
+    whole animation unless another scale is asked for. NaN and infinite values have colours of
+    their own and are counted in the frame.
+
+    Args:
+        recording: An open recording, or the path of one. One whose writer is still at work, or
+            was killed, is played as far as it is committed.
+        out: Where to. The suffix chooses the format: `.mp4`, `.gif`, `.webp` (lossless), `.png`
+            or `.apng` (animated PNG); a path ending in `/` is a new or empty folder for numbered
+            PNG frames. An existing file is replaced, once the new one is whole. Default: the
+            recording's path with the suffix `.mp4`.
+        layers: A name, a list of names, globs such as `layer1.*`, or `all`. Default: the first
+            recorded layer. Several layers stand under one another in the same frame, each with
+            its own scale and colour bar, and are made smaller (or averaged over blocks) so that
+            the frame stays about as high as it is wide; beyond some ten layers it grows.
+        channels: Numbers of channels: `"0,3,8-11"`, `"0:12"`, `"top:16"` for those that vary
+            most over the run, an int, a list or a slice; default all. Holds for every layer.
+        epochs: Which epochs, in the same ways; numbers are zero-based, as everywhere.
+        batches: Which batches of each epoch.
+        scale: `run` (one range for all frames: the middle 99 % of the values), `epoch`, `frame`
+            or `channel` (each channel its own, for all frames).
+        clip: An explicit (low, high) instead.
+        symmetric: Widens the range to be symmetric around zero, as diverging colormaps need.
+        cmap: Any registered matplotlib colormap. A GIF holds 168 of its colours, the other
+            formats 240.
+        fps: Frames a second. Default: so that it lasts about 25 seconds, between 4 and 30. In a
+            GIF rounded to whole hundredths of a second, 50 at most.
+        zoom: Pixels, in each direction, for a pixel of a map; default: such that the frame is
+            about 1,000 to 1,400 pixels wide.
+        columns: Maps in a row.
+        title: A heading; the layer's name follows it.
+        input: Whether the input picture is shown.
+        captions: Without them, only maps and input picture are shown.
+        theme: `light` or `dark`.
+        codec: `h264` or `av1`, for MP4.
+        crf: Quality of an MP4: 0 best, 51 (h264) or 63 (av1) worst; default 18 or 30.
+        progress: Called with (frames done, frames in all) after each frame.
+
+    Returns:
+        What was written.
+
+    Raises:
+        FileError: The recording cannot be read.
+        SelectionError: A layer, channel, epoch or batch that it does not hold.
+        OptionError: An option that cannot be used.
+        OutputError: The target cannot be written; found before anything is rendered.
+        EncodeError: The encoder failed; the target is as it was before.
+    """
+    started = time.monotonic()
+    lifetime: AbstractContextManager[Recording] = (
+        nullcontext(recording) if isinstance(recording, Recording) else open_recording(recording)
+    )
+    with lifetime as run:
+        target = choose_target(run.path.with_suffix(".mp4") if out is None else out)
+        if target.path.exists() and target.path.samefile(run.path):
+            raise OutputError(f"{target.path} is the recording itself")
+        look = Look(scale, clip, symmetric, cmap, zoom, columns, title, input, captions, theme)
+        film = Film(run, choose_layers(run, layers), channels, epochs, batches, look, target.levels)
+        total = len(film.cells)
+        rate = choose_fps(fps, total, target.kind)
+        written = encode(
+            film.frames(),
+            target,
+            film.palette,
+            film.size,
+            rate,
+            codec,
+            crf,
+            None if progress is None else lambda done: progress(done, total),
+        )
+    height, width = film.size
+    return Animation(
+        target.path,
+        written,
+        width,
+        height,
+        rate,
+        _bytes(target.path),
+        time.monotonic() - started,
+    )
+
+
+def choose_layers(recording: Recording, wanted: str | Sequence[str] | None) -> list[str]:
+    """Names of layers, in the order asked for; those of a glob in the recording's order.
+
+    Raises:
+        SelectionError: A name or glob that matches nothing; the message names what is close.
+    """
+    there = recording.layers
+    if not there:
+        raise SelectionError(f"no layers in {recording.path}")
+    if wanted is None:
+        return [there[0]]
+    chosen: list[str] = []
+    for pattern in [wanted] if isinstance(wanted, str) else wanted:
+        if pattern in there:
+            found = [pattern]
+        elif pattern == "all":
+            found = list(there)
+        else:
+            found = [name for name in there if fnmatch.fnmatchcase(name, pattern)]
+        if not found:
+            close = difflib.get_close_matches(pattern, there, n=4, cutoff=0.4) or there[:8]
+            raise SelectionError(
+                f"no layer {pattern!r} in {recording.path}; there are: {', '.join(close)}"
+                + (" ..." if len(there) > len(close) else "")
+            )
+        chosen += [name for name in found if name not in chosen]
+    if not chosen:
+        raise SelectionError("no layer was chosen")
+    return chosen
+
+
+def _bytes(path: Path) -> int:
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.iterdir())
+    return path.stat().st_size

@@ -1,0 +1,89 @@
+"""The input picture: what the network saw, in the colours that it had before normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from replay.recording import Recording
+from replay.selection import spread
+
+Picture = npt.NDArray[np.uint8]
+
+_SAMPLED = 16  # images from which a range is measured where mean and std are unknown
+
+
+class InputPicture:
+    """The first image of every batch as a colour picture of one fixed size.
+
+    With a recorded mean and std the normalisation is undone; without them, one range (that of
+    the middle 99 % of the values of sampled images) holds for the whole animation, so that
+    brightness does not flicker. One channel is shown in gray, of more than three the first three.
+
+    Args:
+        recording: Where the images are.
+        frames: The (epoch, batch) that will be shown.
+        side: Largest width; the height may be 1.25 times that.
+
+    Attributes:
+        shape: Height and width of the pictures before enlarging.
+        zoom: Whole number of pixels, in each direction, that a pixel becomes.
+        channels: Channels of an image.
+    """
+
+    def __init__(self, recording: Recording, frames: Sequence[tuple[int, int]], side: int) -> None:
+        self._inputs = recording.inputs
+        shape = self._inputs.shape
+        assert shape is not None
+        self.channels, height, width = shape[0], shape[1], shape[2]
+        tallest = side * 5 // 4
+        self.zoom = max(1, min(side // width, tallest // height))
+        factor = min(1.0, side / width, tallest / height)
+        self.shape = (max(1, round(height * factor)), max(1, round(width * factor)))
+        self._smaller = factor < 1.0
+        self._gain, self._offset = self._find_gain(frames)
+
+    @staticmethod
+    def possible(recording: Recording) -> bool:
+        """Whether the recording has input images of shape (C, H, W)."""
+        shape = recording.inputs.shape
+        return shape is not None and len(shape) == 3 and min(shape) >= 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in the frame."""
+        return self.shape[0] * self.zoom, self.shape[1] * self.zoom
+
+    def show(self, epoch: int, batch: int) -> Picture:
+        """The picture of one batch, uint8 (*shape, 3), not enlarged yet."""
+        image = self._colours(epoch, batch) * self._gain + self._offset  # (H, W, 1 or 3)
+        image = np.clip(np.nan_to_num(image, nan=0.0), 0.0, 1.0)
+        picture = np.rint(image * 255).astype(np.uint8)
+        picture = np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
+        if self._smaller:
+            smooth = Image.fromarray(picture).resize(self.shape[::-1], Image.Resampling.BOX)
+            picture = np.array(smooth)
+        return np.ascontiguousarray(picture)
+
+    def _colours(self, epoch: int, batch: int) -> npt.NDArray[np.float32]:
+        image = self._inputs[epoch, batch].astype(np.float32)  # (C, H, W)
+        return np.moveaxis(image[: 3 if self.channels >= 3 else 1], 0, 2)  # (H, W, 1 or 3)
+
+    def _find_gain(
+        self, frames: Sequence[tuple[int, int]]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Factor and summand that bring an image's values to 0..1."""
+        shown = 3 if self.channels >= 3 else 1
+        mean, std = self._inputs.mean, self._inputs.std
+        if mean is not None and std is not None and min(len(mean), len(std)) >= shown:
+            return np.asarray(std[:shown], np.float32), np.asarray(mean[:shown], np.float32)
+        values = np.concatenate([self._colours(*at).ravel() for at in spread(frames, _SAMPLED)])
+        values = values[np.isfinite(values)]
+        low, high = np.percentile(values, (0.5, 99.5)) if values.size else (0.0, 1.0)
+        if low >= 0.0 and 0.0 < high <= 1.0:
+            low, high = 0.0, 1.0  # a picture that was never normalised
+        gain = 1.0 / (high - low) if high > low else 1.0
+        return np.array([gain], np.float32), np.array([-low * gain], np.float32)

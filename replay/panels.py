@@ -1,0 +1,214 @@
+"""What stands around the maps and moves: colour bar, loss curve, progress line.
+
+Each is drawn once and brought up to date for every frame by writing into its own box only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from replay.captions import height_of, loss_in_words, number, width_of
+from replay.pen import Pen, Slot
+from replay.scaling import Range
+
+SMALL = 12  # pixels: the smallest text
+
+Numbers = npt.NDArray[np.float64]
+
+
+class ColourBar:
+    """The colormap as a strip, with the values of its ends beneath it (and 0), or beside it.
+
+    Args:
+        pen: Draws it.
+        top: First row.
+        left: First column.
+        width: Columns; `WIDTH_BESIDE` where the values stand beside.
+        beside: Puts the values beside the strip: one line of text in all.
+    """
+
+    STRIP = 12
+    HEIGHT = STRIP + 4 + height_of(SMALL)
+    _STRIP_BESIDE = 120
+    WIDTH_BESIDE = _STRIP_BESIDE + 8 + width_of("−1.23e−05 – 1.23e−05", SMALL)
+
+    def __init__(self, pen: Pen, top: int, left: int, width: int, beside: bool = False) -> None:
+        self._pen = pen
+        self._beside = beside
+        strip, strip_left, strip_top = width, left, top
+        if beside:
+            strip, strip_top = self._STRIP_BESIDE, top + 1
+            strip_left = left + width - strip
+            self._both = pen.reserve(top, left, width - strip - 8, SMALL, "right")
+        else:
+            below, third = top + self.STRIP + 4, width // 3
+            self._low = pen.reserve(below, left, third, SMALL)
+            self._zero = pen.reserve(below, left + third, width - 2 * third, SMALL)
+            self._high = pen.reserve(below, left + width - third, third, SMALL, "right")
+        levels = np.arange(strip - 2) * pen.palette.levels // (strip - 2)
+        pen.fill(strip_top, strip_left, self.STRIP, strip, "faint")
+        rows = slice(strip_top + 1, strip_top + self.STRIP - 1)
+        pen.plane[rows, strip_left + 1 : strip_left + strip - 1] = levels
+        self._left, self._width = left, width
+        self._shown: object = self
+
+    def update(self, shown: Range | None) -> None:
+        """Shows the range of a frame, or that each channel has its own (None)."""
+        if shown == self._shown:
+            return
+        self._shown = shown
+        low, high = ("low", "high") if shown is None else (number(shown.low), number(shown.high))
+        if self._beside:
+            self._pen.refill(self._both, (f"{low} – {high}", "muted"))
+            return
+        self._pen.refill(self._low, (low, "muted"))
+        self._pen.refill(self._high, (high, "muted"))
+        self._update_zero(shown)
+
+    def _update_zero(self, shown: Range | None) -> None:
+        """Writes 0 where it belongs, if that is well between the ends."""
+        slot = self._zero
+        self._pen.refill(slot)
+        if shown is None or not shown.low < 0 < shown.high:
+            return
+        middle = self._left + round(self._width * -shown.low / (shown.high - shown.low))
+        column = middle - width_of("0", SMALL) // 2
+        if slot.left <= column <= slot.left + slot.width - width_of("0", SMALL):
+            self._pen.refill(Slot(slot.top, column, width_of("0", SMALL), SMALL), ("0", "muted"))
+
+
+class LossCurve:
+    """The loss over the whole run, faint, and in the accent colour as far as the run has come.
+
+    Args:
+        pen: Draws it.
+        top: First row.
+        left: First column.
+        width: Columns.
+        cells: (epoch, batch) of every frame of the run, in order.
+        loss: The loss at each of them; NaN leaves a gap.
+    """
+
+    PLOT = 120
+    HEIGHT = height_of(SMALL) + 6 + PLOT + 6 + height_of(SMALL)
+
+    def __init__(
+        self,
+        pen: Pen,
+        top: int,
+        left: int,
+        width: int,
+        cells: Sequence[tuple[int, int]],
+        loss: Numbers,
+    ) -> None:
+        low, high = _plain_range(loss)
+        pen.write("loss", top, left, SMALL, "muted")
+        between = f"{loss_in_words(low)} – {loss_in_words(high)}"
+        pen.write(between, top, left + width - width_of(between, SMALL), SMALL, "muted")
+
+        self._pen = pen
+        self._top, self._left, self._width = top + height_of(SMALL) + 6, left, width
+        self._x = 4 + np.arange(len(loss)) * ((width - 9) / max(len(loss) - 1, 1))
+        clipped = np.clip(loss, low, high)
+        self._y = 4 + (high - clipped) / max(high - low, 1e-300) * (self.PLOT - 9)
+        self._places = {cell: place for place, cell in enumerate(cells)}
+        self._faint = pen.palette.ink(self._curve(1.25), "faint")
+        self._accent = pen.palette.ink(self._curve(1.75), "accent")
+        y, x = np.mgrid[-4:5, -4:5]
+        self._dot = np.hypot(y, x) <= 3.6
+        self._axis(cells)
+
+    def update(self, epoch: int, batch: int) -> None:
+        """Moves the curve's present to a frame."""
+        place = self._places[epoch, batch]
+        box = self._pen.plane[self._top :, self._left :][: self.PLOT, : self._width]
+        box[...] = self._faint
+        now = round(self._x[place])
+        box[:, : now + 1] = self._accent[:, : now + 1]
+        if np.isfinite(self._y[place]):
+            y = round(float(self._y[place]))
+            box[y - 4 : y + 5, now - 4 : now + 5][self._dot] = self._pen.palette.solid("accent")
+
+    def _curve(self, thickness: float, finer: int = 4) -> npt.NDArray[np.uint8]:
+        """The whole curve as a plane of coverage."""
+        image = Image.new("L", (self._width * finer, self.PLOT * finer), 0)
+        draw = ImageDraw.Draw(image)
+        finite = np.isfinite(self._y)
+        points = (np.stack([self._x, self._y], axis=1) + 0.5) * finer
+        breaks = np.flatnonzero(np.diff(np.concatenate([[False], finite, [False]]).astype(int)))
+        for start, stop in zip(breaks[::2], breaks[1::2], strict=True):
+            line = [(float(x), float(y)) for x, y in points[start:stop]]
+            if len(line) == 1:
+                line.append((line[0][0] + finer, line[0][1]))
+            draw.line(line, fill=255, width=round(thickness * finer), joint="curve")
+        return np.array(image.resize((self._width, self.PLOT), Image.Resampling.BOX))
+
+    def _axis(self, cells: Sequence[tuple[int, int]]) -> None:
+        """A line with a tick where each epoch (or the run, if it is one) begins."""
+        pen, top = self._pen, self._top + self.PLOT
+        epochs = [epoch for epoch, _ in cells]
+        starts = [i for i, epoch in enumerate(epochs) if i == 0 or epoch != epochs[i - 1]]
+        pen.fill(top, self._left, 1, self._width, "faint")
+        if len(starts) <= self._width // 8:
+            for start in starts:
+                pen.fill(top, self._left + round(self._x[start]), 4, 1, "faint")
+        several = len(starts) > 1
+        ends = (epochs[0], epochs[-1]) if several else (cells[0][1], cells[-1][1])
+        first, what, last = str(ends[0]), "epoch" if several else "batch", str(ends[1])
+        row = top + 6
+        pen.write(first, row, self._left, SMALL, "muted")
+        middle = self._left + (self._width - width_of(what, SMALL)) // 2
+        pen.write(what, row, middle, SMALL, "muted")
+        if len(cells) > 1:
+            right = self._left + self._width - width_of(last, SMALL)
+            pen.write(last, row, right, SMALL, "muted")
+
+
+class ProgressLine:
+    """How far the run is: a thin line with a segment for each epoch.
+
+    Args:
+        pen: Draws it.
+        top: First row.
+        left: First column.
+        width: Columns.
+        cells: (epoch, batch) of every frame of the run, in order.
+    """
+
+    HEIGHT = 4
+
+    def __init__(
+        self, pen: Pen, top: int, left: int, width: int, cells: Sequence[tuple[int, int]]
+    ) -> None:
+        self._line = pen.plane[top : top + self.HEIGHT, left : left + width]
+        self._done, self._ahead = pen.palette.solid("accent"), pen.palette.solid("faint")
+        self._places = {cell: place + 1 for place, cell in enumerate(cells)}
+        starts = [i for i in range(1, len(cells)) if cells[i][0] != cells[i - 1][0]]
+        self._breaks = [round(start * width / len(cells)) for start in starts]
+        if len(starts) > width // 8:
+            self._breaks = []
+        self._paper = pen.palette.paper
+
+    def update(self, epoch: int, batch: int) -> None:
+        """Moves the line's end to a frame."""
+        done = round(self._places[epoch, batch] * self._line.shape[1] / len(self._places))
+        self._line[:, :done] = self._done
+        self._line[:, done:] = self._ahead
+        for at in self._breaks:
+            self._line[:, at - 1 : at + 1] = self._paper
+
+
+def _plain_range(loss: Numbers) -> tuple[float, float]:
+    """Lowest and highest loss to show; a few extreme ones at the top are cut off."""
+    finite = loss[np.isfinite(loss)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    usual = float(np.percentile(finite, 99))
+    if high - low > 4 * (usual - low) > 0:
+        high = usual
+    return (low, high) if high > low else (low - 0.5, low + 0.5)

@@ -1,0 +1,111 @@
+"""Frames to bytes in the layout that costs an encoder least: YUV planes, indices, or colours.
+
+Each function is a generator over frames that fills the same buffers again and again: what it
+yields, a list of arrays to be written one after the other, is valid until the next is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from replay.colours import Palette
+from replay.frames import Frame
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def as_yuv(
+    frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
+) -> Iterator[list[Bytes]]:
+    """8-bit 4:2:0 planes in BT.709, limited range, looked up without a detour over RGB."""
+    height, width = size
+    table = _to_yuv(palette.table)  # (256, 3)
+    luma = table[:, 0].copy()
+    chroma = [table[:, i].astype(np.uint16) for i in (1, 2)]
+    y = np.empty((height, width), np.uint8)
+    halves = [np.empty((height // 2, width // 2), np.uint8) for _ in chroma]
+    for frame in frames:
+        luma.take(frame.plane, out=y, mode="clip")
+        corners = [frame.plane[row::2, column::2] for row in (0, 1) for column in (0, 1)]
+        for half, values in zip(halves, chroma, strict=True):
+            total = values.take(corners[0])
+            for corner in corners[1:]:
+                total += values.take(corner)
+            total += 2
+            np.right_shift(total, 2, out=half, casting="unsafe")
+        if frame.picture is not None:
+            # The picture, in a box widened to even rows and columns.
+            top, left = frame.top & ~1, frame.left & ~1
+            bottom = (frame.top + frame.picture.shape[0] * frame.zoom + 1) & ~1
+            right = (frame.left + frame.picture.shape[1] * frame.zoom + 1) & ~1
+            box = table[frame.plane[top:bottom, left:right]]
+            _overlay(box, frame, _to_yuv(frame.picture), top, left)
+            y[top:bottom, left:right] = box[..., 0]
+            quads = box.reshape((bottom - top) // 2, 2, (right - left) // 2, 2, 3)
+            means = (quads.astype(np.uint16).sum(axis=(1, 3)) + 2) >> 2
+            for half, i in zip(halves, (1, 2), strict=True):
+                half[top // 2 : bottom // 2, left // 2 : right // 2] = means[..., i]
+        yield [y, *halves]
+
+
+def as_indices(
+    frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
+) -> Iterator[list[Bytes]]:
+    """The indices, then the palette of that frame as 256 times blue, green, red, alpha."""
+    colours = np.full((256, 4), 255, np.uint8)
+    colours[:, :3] = palette.table[:, ::-1]
+    plane = np.empty(size, np.uint8)
+    for frame in frames:
+        plane[...] = frame.plane
+        if frame.picture is not None:
+            room = 256 - palette.free
+            reduced = Image.fromarray(frame.picture).quantize(room, Image.Quantize.MEDIANCUT)
+            found = np.array(reduced.getpalette("RGB"), np.uint8).reshape(-1, 3)[:room]
+            colours[palette.free : palette.free + len(found), :3] = found[:, ::-1]
+            indices = np.asarray(reduced, np.uint8) + palette.free
+            block = indices.repeat(frame.zoom, 0).repeat(frame.zoom, 1)
+            height, width = block.shape
+            plane[frame.top : frame.top + height, frame.left : frame.left + width] = block
+        # ffmpeg paints the second of two entries of one colour black, so only the first is used.
+        _, places, inverse = np.unique(
+            colours.view(np.uint32)[:, 0], return_index=True, return_inverse=True
+        )
+        yield [places.astype(np.uint8)[inverse].take(plane), colours]
+
+
+def as_colours(
+    frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
+) -> Iterator[list[Bytes]]:
+    """Blue, green, red, alpha for every pixel: one look-up of 32 bits."""
+    colours = np.full((256, 4), 255, np.uint8)
+    colours[:, :3] = palette.table[:, ::-1]
+    table = colours.view(np.uint32)[:, 0]
+    pixels = np.empty(size, np.uint32)
+    parts = pixels.view(np.uint8).reshape(*size, 4)
+    for frame in frames:
+        table.take(frame.plane, out=pixels, mode="clip")
+        if frame.picture is not None:
+            _overlay(parts[..., 2::-1], frame, frame.picture)
+        yield [parts]
+
+
+def _overlay(colours: Bytes, frame: Frame, picture: Bytes, top: int = 0, left: int = 0) -> None:
+    """Puts a frame's picture, enlarged, on (H, W, 3) colours whose corner is at (top, left)."""
+    block = picture.repeat(frame.zoom, 0).repeat(frame.zoom, 1)
+    height, width = block.shape[:2]
+    top, left = frame.top - top, frame.left - left
+    colours[top : top + height, left : left + width] = block
+
+
+def _to_yuv(rgb: Bytes) -> Bytes:
+    """8-bit R'G'B' (..., 3) to limited-range Y'CbCr of ITU-R BT.709, sections 3 and 4."""
+    red, green, blue = (rgb[..., i].astype(np.float32) for i in range(3))
+    y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    parts = [16 + y * (219 / 255), 128 + (blue - y) * (224 / 255 / 1.8556)]
+    parts.append(128 + (red - y) * (224 / 255 / 1.5748))
+    planes: Bytes = np.rint(np.stack(parts, axis=-1)).astype(np.uint8)
+    return planes

@@ -1,0 +1,379 @@
+"""Everything around the maps: where it stands in a frame, and what it says.
+
+    heading ........................ epoch, batch, loss
+    input picture    mosaic of the first layer
+    label            (several layers: each under a line of its own, with its colour bar)
+    loss curve
+    colour bar
+    progress line ..................................
+
+The stage is drawn once; `update` writes what changes from frame to frame, each into a slot of
+its own, so that nothing jitters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.captions import (
+    ascent_of,
+    clean,
+    fit,
+    height_of,
+    loss_in_words,
+    width_of,
+    wrap,
+)
+from replay.colours import Palette
+from replay.panels import SMALL, ColourBar, LossCurve, ProgressLine
+from replay.pen import Pen, Slot
+from replay.scaling import Range
+from replay.schema import OptionError
+from replay.tiles import NUMBER_SIZE, Mosaic, Room
+
+SIDE = 256  # width of the column with the input picture
+_WIDEST = 1400
+_USUAL = 860  # height of the mosaics of a usual frame
+_MARGIN, _GUTTER = 24, 24
+_BARE = 12  # margin and gutter of a frame without captions
+_TITLE, _WORDS, _STATUS = 20, 14, 16  # pixels of the fonts in the heading
+_SECTION = 14
+_SECTION_HEAD = 38
+_NARROWEST, _NARROWEST_SECTION = 472, 1000
+_APART = "   "  # between a module and its maps
+_LEAST = 64  # pixels: encoders want no less
+_LARGEST = 16_000  # what H.264 and WebP take, rounded down
+_COUNTS = 190  # width of the counts of NaN and infinity
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the captions tell of the run; arrays have one entry for every frame of the run.
+
+    Attributes:
+        cells: (epoch, batch) of every frame, in order.
+        loss: float64, or None where none was logged.
+        label: int64, -1 where none was logged; None where there is none at all.
+        prediction: As `label`.
+        classes: Names of the classes, as far as they are known.
+    """
+
+    cells: list[tuple[int, int]]
+    loss: npt.NDArray[np.float64] | None = None
+    label: npt.NDArray[np.int64] | None = None
+    prediction: npt.NDArray[np.int64] | None = None
+    classes: tuple[str, ...] = ()
+
+    def name(self, number: int) -> str:
+        """A class by its name, or by its number where it has none."""
+        if number < 0:
+            return "–"
+        return self.classes[number] if number < len(self.classes) else str(number)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One layer in the frame: its mosaic and the words about it."""
+
+    mosaic: Mosaic
+    channels: list[int]
+    name: str
+    words: str
+
+
+def room_for(parts: int, captions: bool, picture: tuple[int, int] | None) -> Room:
+    """The space for each of some mosaics in a frame about 1,000 to 1,400 pixels wide."""
+    if not captions:
+        beside = 2 * _BARE + (picture[1] + _BARE if picture else 0)
+        least = picture[0] if picture else 0
+        return Room(_WIDEST - beside, _USUAL // parts, beside, 2 * _BARE, least)
+    beside = 2 * _MARGIN + SIDE + _GUTTER
+    if parts == 1:
+        least = (picture[0] if picture else 0) + 320
+        return Room(_WIDEST - beside, _USUAL, beside, 120, least)
+    height = max(60, (_USUAL + 140 - parts * _SECTION_HEAD) // parts)
+    return Room(_WIDEST - beside, height, beside, _USUAL + 140 - height)
+
+
+class Stage:
+    """A frame's plane of palette indices with all that surrounds the maps.
+
+    Args:
+        parts: The layers, from top to bottom.
+        palette: The colours.
+        facts: What is known of the run.
+        picture: Height and width of the input picture, or None without one.
+        picture_words: What the picture is.
+        scale_words: What the colour bar's range is.
+        title: Set as the heading, instead of the layer's name.
+        captions: Without them there is nothing but maps and input picture.
+
+    Raises:
+        OptionError: The frame would be larger than video formats allow.
+
+    Attributes:
+        plane: uint8 (H, W), both even.
+        picture_at: Row and column of the input picture.
+        mosaics_at: Row and column of each mosaic.
+        boxes: (top, left, bottom, right) of every text.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        palette: Palette,
+        facts: Facts,
+        picture: tuple[int, int] | None,
+        picture_words: str = "",
+        scale_words: str = "",
+        title: str | None = None,
+        captions: bool = True,
+    ) -> None:
+        self._parts, self._palette, self._facts = parts, palette, facts
+        self._picture, self._picture_words = picture, picture_words
+        self._captions = captions
+        self._places = {cell: place for place, cell in enumerate(facts.cells)}
+        self._scale_lines = wrap(f"activation, {scale_words}", SMALL, SIDE)
+        mosaics_width = max(part.mosaic.width for part in parts)
+        if captions:
+            self._status_parts = self._measure_status()
+            self._lay_out(mosaics_width, *self._heading(title))
+        else:
+            self._lay_out_bare(mosaics_width)
+
+    @property
+    def boxes(self) -> list[tuple[int, int, int, int]]:
+        """(top, left, bottom, right) of every text."""
+        return self._pen.boxes
+
+    def update(
+        self,
+        epoch: int,
+        batch: int,
+        ranges: Sequence[Range | None],
+        counts: Sequence[tuple[int, int]],
+    ) -> None:
+        """Writes what belongs to one frame.
+
+        Args:
+            epoch: Its epoch.
+            batch: Its batch.
+            ranges: The range under which each part is shown; None if each channel has its own.
+            counts: Values that are NaN, and that are infinite, in each part.
+        """
+        if not self._captions:
+            return
+        facts, place = self._facts, self._places[epoch, batch]
+        self._pen.refill(self._status[0], (str(epoch), "ink"))
+        self._pen.refill(self._status[1], (str(batch), "ink"))
+        if facts.loss is not None:
+            lost = facts.loss[place]
+            self._pen.refill(
+                self._status[2], (loss_in_words(lost), "ink" if np.isfinite(lost) else "warning")
+            )
+            self._curve.update(epoch, batch)
+        for slot, field in self._names:
+            self._pen.refill(slot, (clean(facts.name(int(field[place]))), "ink"))
+        for bar, shown in zip(self._bars, ranges, strict=True):
+            bar.update(shown)
+        for slot, (nan, inf) in zip(self._counts, counts, strict=True):
+            self._pen.refill(
+                slot,
+                *([("■ ", "nan"), (f"{nan:,} NaN   ", "warning")] if nan else []),
+                *([("■ ", "inf"), (f"{inf:,} inf", "warning")] if inf else []),
+            )
+        self._progress.update(epoch, batch)
+
+    def _heading(self, title: str | None) -> tuple[str, str]:
+        """What is set bold, and what follows it."""
+        first = self._parts[0]
+        if len(self._parts) > 1:
+            count = f"{len(self._parts)} layers"
+            return (clean(title), count) if title else (count, "")
+        if title:
+            return clean(title), _APART.join((first.name, first.words))
+        return first.name, first.words
+
+    def _measure_status(self) -> list[tuple[str, int, str]]:
+        """(word, width of the number, what follows) for epoch, batch and loss."""
+        numbers = np.array(self._facts.cells)
+        parts = []
+        for name, column in (("epoch ", numbers[:, 0]), ("batch ", numbers[:, 1])):
+            low, high = int(column.min()), int(column.max())
+            span = f"{low}–{high}" if high > low else f"{high}"
+            parts.append((name, width_of("0" * len(str(high)), _STATUS), f" of {span}"))
+        if self._facts.loss is not None:
+            extremes = [*np.nan_to_num(self._facts.loss, nan=0.0, posinf=0.0, neginf=0.0), np.nan]
+            longest = max((loss_in_words(value) for value in {*extremes}), key=len)
+            parts.append(("loss ", max(width_of(longest, _STATUS), width_of("nan", _STATUS)), ""))
+        return parts
+
+    @property
+    def _status_width(self) -> int:
+        words = sum(width_of(a + b, _STATUS) + 1 + n for a, n, b in self._status_parts)
+        return words + _GUTTER * (len(self._status_parts) - 1)
+
+    def _lay_out(self, mosaics_width: int, heading: str, words: str) -> None:
+        several = len(self._parts) > 1
+        right_width = max(mosaics_width, _NARROWEST_SECTION if several else 0)
+        content = max(SIDE + _GUTTER + right_width, self._status_width, _NARROWEST)
+
+        # The heading: in one line where it fits, else in up to four.
+        heading = fit(heading, _TITLE, content, bold=True, middle=True)
+        heading_width = width_of(heading, _TITLE, bold=True)
+        together = heading_width + 12 + width_of(words, _WORDS)
+        lines = [words] if words else []
+        beside = bool(words) and together <= content
+        if words and not beside and width_of(words, _WORDS) > content:
+            lines = words.split(_APART)
+        status_below = len(lines) > 1 or together + 2 * _GUTTER + self._status_width > content
+        line = height_of(_TITLE) + 4
+        top = 20 + line * (1 + len(lines) - beside + status_below) + 12
+
+        below = self._below_picture()
+        side = below + LossCurve.HEIGHT * (self._facts.loss is not None) + self._scale_height()
+        right = sum(part.mosaic.height + _SECTION_HEAD * several for part in self._parts)
+        right -= 14 * several
+        bottom = top + max(side, right)
+        width = content + 2 * _MARGIN
+        self._start(bottom + 20 + ProgressLine.HEIGHT + 20, width)
+
+        pen = self._pen
+        foot = 20 + ascent_of(_TITLE, bold=True)
+        pen.write(heading, 20, _MARGIN, _TITLE, bold=True)
+        for text in lines:
+            foot += 0 if beside else line
+            left = _MARGIN + (heading_width + 12 if beside else 0)
+            fitted = fit(text, _WORDS, _MARGIN + content - left)
+            pen.write(fitted, foot - ascent_of(_WORDS), left, _WORDS, "muted")
+        if status_below:
+            foot += line
+        left = _MARGIN if status_below else _MARGIN + content - self._status_width
+        self._write_status(foot - ascent_of(_STATUS), left)
+
+        self._write_side(top, top + below, bottom - self._scale_height())
+        self._write_parts(top, _MARGIN + SIDE + _GUTTER, right_width)
+        self._progress = ProgressLine(pen, bottom + 20, _MARGIN, content, self._facts.cells)
+
+    def _lay_out_bare(self, mosaics_width: int) -> None:
+        left = _BARE + (self._picture[1] + _BARE if self._picture else 0)
+        right = sum(part.mosaic.height + _BARE for part in self._parts) - _BARE
+        height = max(right, self._picture[0] if self._picture else 0)
+        self._start(height + 2 * _BARE, left + mosaics_width + _BARE)
+        self.picture_at = (_BARE, _BARE)
+        top = _BARE
+        self.mosaics_at = []
+        for part in self._parts:
+            self.mosaics_at.append((top, left))
+            top += part.mosaic.height + _BARE
+
+    def _start(self, height: int, width: int) -> None:
+        """The empty plane, padded to even sizes: 4:2:0 colour needs them."""
+        height, width = max(height, _LEAST), max(width, _LEAST)
+        if max(height, width) > _LARGEST:
+            raise OptionError(
+                f"frames of {width}×{height} pixels are too large for a video; choose fewer "
+                "channels, a smaller zoom or another number of columns"
+            )
+        self.plane = np.full(
+            (height + height % 2, width + width % 2), self._palette.paper, np.uint8
+        )
+        self._pen = Pen(self.plane, self._palette)
+
+    def _write_status(self, top: int, left: int) -> None:
+        self._status: list[Slot] = []
+        for word, room, after in self._status_parts:
+            left += self._pen.write(word, top, left, _STATUS, "muted")
+            self._status.append(self._pen.reserve(top, left, room + 1, _STATUS, "right"))
+            left += room + 1
+            left += self._pen.write(after, top, left, _STATUS, "muted") + _GUTTER
+
+    def _below_picture(self) -> int:
+        """Rows of the picture and what is said of it."""
+        rows = 0
+        if self._picture:
+            rows += self._picture[0] + 6 + 4
+            rows += len(wrap(self._picture_words, SMALL, SIDE)) * height_of(SMALL)
+        fields = (self._facts.label is not None) + (self._facts.prediction is not None)
+        rows += fields * (height_of(13) + 2)
+        return rows + (14 if rows else 0)
+
+    def _scale_height(self) -> int:
+        """Rows of the colour bar and what is said of it, and a distance above."""
+        if len(self._parts) > 1:
+            return 16 + len(self._scale_lines) * height_of(SMALL)
+        return 16 + (len(self._scale_lines) + 1) * height_of(SMALL) + 8 + ColourBar.HEIGHT
+
+    def _write_side(self, top: int, curve_top: int, scale_top: int) -> None:
+        pen, facts = self._pen, self._facts
+        self.picture_at = (top, _MARGIN)
+        row = top
+        if self._picture:
+            row += self._picture[0] + 6
+            for text in wrap(self._picture_words, SMALL, SIDE):
+                pen.write(text, row, _MARGIN, SMALL, "muted")
+                row += height_of(SMALL)
+            row += 4
+        self._names: list[tuple[Slot, npt.NDArray[np.int64]]] = []
+        indent = width_of("predicted  " if facts.prediction is not None else "label  ", 13)
+        for word, field in (("label", facts.label), ("predicted", facts.prediction)):
+            if field is not None:
+                pen.write(word, row + 2, _MARGIN, 13, "muted")
+                slot = pen.reserve(row + 2, _MARGIN + indent, SIDE - indent, 13)
+                self._names.append((slot, field))
+                row += height_of(13) + 2
+        if facts.loss is not None:
+            self._curve = LossCurve(pen, curve_top, _MARGIN, SIDE, facts.cells, facts.loss)
+
+        self._bars: list[ColourBar] = []
+        self._counts: list[Slot] = []
+        row = scale_top + 16
+        if len(self._parts) == 1:
+            self._counts.append(pen.reserve(row, _MARGIN, SIDE, SMALL))
+            row += height_of(SMALL) + 4
+        for text in self._scale_lines:
+            pen.write(text, row, _MARGIN, SMALL, "muted")
+            row += height_of(SMALL)
+        if len(self._parts) == 1:
+            self._bars.append(ColourBar(pen, row + 4, _MARGIN, SIDE))
+
+    def _write_parts(self, top: int, left: int, width: int) -> None:
+        self.mosaics_at = []
+        for part in self._parts:
+            if len(self._parts) > 1:
+                self._write_section_head(part, top, left, width)
+                top += _SECTION_HEAD - 14
+            self.mosaics_at.append((top, left))
+            self._write_numbers(part, top, left)
+            top += part.mosaic.height + 14
+
+    def _write_section_head(self, part: Part, top: int, left: int, width: int) -> None:
+        pen = self._pen
+        bar = ColourBar.WIDTH_BESIDE
+        room = width - bar - _COUNTS - 2 * 12
+        name = fit(part.name, _SECTION, room // 2, bold=True, middle=True)
+        after = pen.write(name, top, left, _SECTION, bold=True) + 10
+        drop = ascent_of(_SECTION, bold=True) - ascent_of(SMALL)
+        words = part.words
+        if width_of(words, SMALL) > room - after:
+            words = fit(words.split(_APART)[-1], SMALL, room - after)
+        pen.write(words, top + drop, left + after, SMALL, "muted")
+        counts_left = left + width - bar - 12 - _COUNTS
+        self._counts.append(pen.reserve(top + drop, counts_left, _COUNTS, SMALL, "right"))
+        self._bars.append(ColourBar(pen, top + drop, left + width - bar, bar, beside=True))
+
+    def _write_numbers(self, part: Part, top: int, left: int) -> None:
+        mosaic = part.mosaic
+        for place in mosaic.numbered():
+            y, x = mosaic.corner(place)
+            text = str(part.channels[place])
+            if mosaic.numbers == "tile":
+                row, column = top + y + mosaic.tile[0] + 2, left + x
+            else:
+                row = top + y + max(0, (mosaic.tile[0] - height_of(NUMBER_SIZE)) // 2)
+                column = left + mosaic.indent - 6 - width_of(text, NUMBER_SIZE)
+            self._pen.write(text, row, column, NUMBER_SIZE, "muted")
