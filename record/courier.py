@@ -207,6 +207,7 @@ class Courier:
         self._thread.join(timeout=1.0)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=_STALL_SECONDS)
+        self._let_go()
 
     # The other side
 
@@ -244,6 +245,8 @@ class Courier:
         with contextlib.suppress(OSError):
             self._process.kill()
         self._process.wait()
+        self._thread.join()
+        self._let_go()
         reason = self.failure or "it did not answer"
         if reason == "the file exists":
             raise OutputError(f"{self._path} exists; choose another name or allow overwriting")
@@ -277,6 +280,13 @@ class Courier:
                 return lines[-1]
             return f"the writer process ended (exit code {code})"
         return "the writer process ended"
+
+    def _let_go(self) -> None:
+        """Closes what is left of the writer, once both threads are done with it."""
+        self._listener.join(timeout=1.0)
+        self._errors.close()
+        if self._process.stdout is not None and not self._listener.is_alive():
+            self._process.stdout.close()
 
     # The courier's thread
 

@@ -497,7 +497,7 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 def _environment(model: nn.Module) -> dict[str, Any]:
     return {
-        "command": sys.argv,
+        "command": [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]],
         "versions": {
             "mapreel": _version(),
             "torch": str(torch.__version__),

@@ -280,7 +280,7 @@ def _add_look(parser: argparse.ArgumentParser) -> None:
     add("--clip", metavar="LO,HI", type=_clip, help="an explicit range of values")
     add("--symmetric", action="store_true", help="a range symmetric around zero")
     add("--cmap", metavar="NAME", default="gray", help="a matplotlib colormap (default: gray)")
-    add("--title", metavar="TEXT", help="instead of the layer's name")
+    add("--title", metavar="TEXT", help="a heading; the layer is named after it")
     add("--no-input", dest="input", action="store_false", help="without the input picture")
     add("--theme", choices=_THEMES, default="light", help="light (default) or dark")
 

@@ -1,0 +1,127 @@
+"""The default run from end to end: what the product promises, on one real training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import imageio_ffmpeg
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+
+import replay
+from record import Recorder
+from record.train import Settings, prepare, train
+
+EPOCHS, BATCHES = 5, 60
+
+
+@dataclass
+class Trained:
+    path: Path
+    accuracy: float
+    weights: dict[str, torch.Tensor]
+    seen: list[np.ndarray]  # conv1's output for each batch's first image, by an independent hook
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """`python -m record train` with its defaults, watched by a hook that is not ours."""
+    path = tmp_path_factory.mktemp("demo") / "run.h5"
+    run = prepare(Settings(device="cpu"))
+    seen: list[np.ndarray] = []
+
+    def watch(module: torch.nn.Module, args: object, output: torch.Tensor) -> None:
+        if module.training:
+            seen.append(output[0].detach().clone().to(torch.float16).numpy())
+
+    run.model.conv1.register_forward_hook(watch)
+    with Recorder(run.model, path, metadata=run.metadata()) as recorder:
+        accuracy = train(run, recorder)
+    weights = {name: value.clone() for name, value in run.model.state_dict().items()}
+    return Trained(path, accuracy, weights, seen)
+
+
+def test_it_learns(trained: Trained) -> None:
+    assert trained.accuracy >= 0.8
+
+
+def test_the_file_is_what_plain_h5py_expects(trained: Trained) -> None:
+    with h5py.File(trained.path, "r") as file:
+        maps = file["maps/conv1"]
+        assert maps.dtype == np.float16
+        assert maps.shape == (EPOCHS, BATCHES, 12, 128, 128)
+        assert maps.chunks == (1, 1, 12, 128, 128)
+        assert list(file["state"]) == [EPOCHS * BATCHES, 0, 0, 1]
+
+
+def test_every_frame_is_what_the_layer_put_out(trained: Trained) -> None:
+    assert len(trained.seen) == EPOCHS * BATCHES
+    with replay.open(trained.path) as run:
+        for (epoch, batch), expected in zip(run.frames, trained.seen, strict=True):
+            np.testing.assert_array_equal(
+                run["conv1"][epoch, batch].view(np.uint16), expected.view(np.uint16)
+            )
+
+
+def test_weights_equal_those_of_a_run_without_recording(trained: Trained) -> None:
+    run = prepare(Settings(device="cpu"))
+    accuracy = train(run)
+    assert accuracy == trained.accuracy
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, trained.weights[name]), name
+
+
+def test_the_animation_has_a_frame_a_batch_and_plays(trained: Trained, tmp_path: Path) -> None:
+    made = replay.animate(trained.path, tmp_path / "run.mp4", zoom=1)
+    reader = imageio_ffmpeg.read_frames(str(made.path))
+    width, height = next(reader)["size"]
+    frames = [np.frombuffer(data, np.uint8).reshape(height, width, 3).std() for data in reader]
+    assert (width, height) == (made.width, made.height)
+    assert len(frames) == made.frames == EPOCHS * BATCHES
+    assert min(frames) > 10  # none is blank
+
+
+def test_gif_and_mp4_show_the_recorded_values(trained: Trained, tmp_path: Path) -> None:
+    asked = {"zoom": 1, "epochs": "0,4", "batches": "::30", "cmap": "viridis"}
+    replay.animate(trained.path, tmp_path / "run.gif", clip=(-2.0, 2.0), **asked)
+    replay.animate(trained.path, tmp_path / "run.mp4", clip=(-2.0, 2.0), **asked)
+    replay.animate(trained.path, f"{tmp_path}/frames/", clip=(-2.0, 2.0), **asked)
+
+    levels = 168  # of a GIF, as the README says
+    table = matplotlib.colormaps["viridis"](np.linspace(0, 1, levels), bytes=True)[:, :3]
+    gif = [
+        np.array(f.convert("RGB")) for f in ImageSequence.Iterator(Image.open(tmp_path / "run.gif"))
+    ]
+    cells = [(0, 0), (0, 30), (4, 0), (4, 30)]
+    assert len(gif) == len(cells)
+    for picture, (epoch, batch) in zip(gif, cells, strict=True):
+        maps = trained.seen[epoch * BATCHES + batch].astype(np.float64)
+        place = np.clip(np.rint((maps + 2) / 4 * (levels - 1)), 0, levels - 1).astype(int)
+        for channel in range(12):
+            assert _contains(picture, table[place[channel]]), (epoch, batch, channel)
+
+    reader = imageio_ffmpeg.read_frames(str(tmp_path / "run.mp4"))
+    width, height = next(reader)["size"]
+    for number, data in enumerate(reader):
+        film = np.frombuffer(data, np.uint8).reshape(height, width, 3).astype(int)
+        still = np.array(Image.open(tmp_path / "frames" / f"{number:06}.png").convert("RGB"))
+        assert np.abs(film - still).mean() < 4
+
+
+def _contains(picture: np.ndarray, block: np.ndarray) -> bool:
+    """Whether the block stands in the picture, pixel for pixel."""
+    height, width = block.shape[:2]
+    corner = (picture[: -height + 1, : -width + 1] == block[0, 0]).all(axis=2)
+    corner &= (picture[height - 1 :, width - 1 :] == block[-1, -1]).all(axis=2)
+    middle = block[height // 2, width // 2]
+    shifted = picture[height // 2 :, width // 2 :][: corner.shape[0], : corner.shape[1]]
+    corner &= (shifted == middle).all(axis=2)
+    return any(
+        np.array_equal(picture[y : y + height, x : x + width], block)
+        for y, x in np.argwhere(corner)
+    )
