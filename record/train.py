@@ -159,7 +159,10 @@ def prepare(settings: Settings) -> Run:
         settings.samples,
     )
     model = _build(settings, len(data.classes), size)
-    batches = -(-len(cast(Sized, data.train)) // settings.batch_size)
+    samples = len(cast(Sized, data.train))
+    batches = -(-samples // settings.batch_size)
+    if _leaves_one(samples, settings.batch_size):
+        batches -= 1
     images = torch.zeros(2, 3, size, size)
     layout = find_layout(model, settings.layers, images)
     return Run(settings, data, model.to(device), device, size, layout, batches)
@@ -191,6 +194,7 @@ def train(
         generator=shuffle,
         pin_memory=device.type == "cuda",
         persistent_workers=chosen.workers > 0,
+        drop_last=_leaves_one(len(cast(Sized, run.data.train)), chosen.batch_size),
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=run.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -298,6 +302,14 @@ def find_device(name: str) -> torch.device:
     if wanted not in there:
         raise OptionError(f"no device {name!r}; expected auto or one of {', '.join(there)}")
     return torch.device(wanted)
+
+
+def _leaves_one(samples: int, batch_size: int) -> bool:
+    """Whether the last of several batches would be a single image; it is left out then.
+
+    Batch normalisation has no variance of one value a channel, and raises.
+    """
+    return samples > batch_size > 1 and samples % batch_size == 1
 
 
 def _fitting_size(settings: Settings) -> int:
