@@ -21,7 +21,7 @@ from torch import nn
 from record import taps as tap_states
 from record.courier import Courier, Parcel
 from record.layers import Patterns, find_layers, unwrap
-from record.taps import Taps, view
+from record.taps import Slices, Taps, view
 from record.wire import FrameHeader, Layout
 from replay import schema
 from replay.schema import OptionError, OutputError, RecordingError
@@ -96,6 +96,7 @@ class Recorder:
         self._every = every
         self._on_error = on_error
         self._device_buffer: torch.Tensor | None = None
+        self._device_slices: Slices | None = None
         self._host: HostBuffer | None = None
         self._values: dict[str, Any] = {}
         self._mode = "forwards"  # what separates batches: forwards, steps or track
@@ -282,9 +283,13 @@ class Recorder:
         at every forward, also when none is awaited, so they get a buffer that is never sent.
         """
         if self._device_buffer is not None:
-            self._taps.point_at(self._device_buffer)
+            self._taps.point_at(self._device_slices)
+        elif host is None:
+            self._taps.point_at(None)
         else:
-            self._taps.point_at(None if host is None else host.tensor)
+            if host.slices is None:
+                host.slices = self._taps.slices(host.tensor)
+            self._taps.point_at(host.slices)
 
     def _on_forward(self) -> None:
         """A training forward of the model begins."""
@@ -386,6 +391,7 @@ class Recorder:
         if self._device_buffer is None and (device.type != "cpu" or self._taps.traced):
             size = self._taps.layout.size
             self._device_buffer = torch.zeros(size, dtype=torch.float16, device=device)
+            self._device_slices = self._taps.slices(self._device_buffer)
 
     def _take_buffer(self) -> HostBuffer | None:
         buffer = self._courier.buffer()
@@ -469,6 +475,7 @@ class HostBuffer:
 
     def __init__(self, size: int, pinned: bool) -> None:
         self.tensor = torch.zeros(size, dtype=torch.float16, pin_memory=pinned)
+        self.slices: Slices | None = None  # made once: a buffer belongs to one layout
 
     @property
     def data(self) -> memoryview:

@@ -28,6 +28,9 @@ IDLE, WAITING, INSIDE, DONE = range(4)
 
 Key = tuple[str, int]  # layer name, call within the forward
 
+# The input's part of a flat buffer, and by layer those of its calls and of its kernels.
+Slices = tuple[torch.Tensor | None, dict[str, tuple[list[torch.Tensor], torch.Tensor | None]]]
+
 
 class Tap:
     """The forward hook of one layer.
@@ -198,25 +201,24 @@ class Taps:
             tap.calls, tap.found_kernel = 0, None
             tap.found.clear()
 
-    def point_at(self, flat: torch.Tensor | None) -> None:
-        """Gives every tap its slice of a flat float16 buffer; None takes the slices away."""
-        root = self.input
-        root.slot = None
-        for tap in self.taps:
-            tap.slots, tap.kernel_slot = [], None
-        if flat is None:
-            return
+    def slices(self, flat: torch.Tensor) -> Slices:
+        """The layout's parts of a flat float16 buffer, for `point_at`."""
         layout = self.layout
-        if layout.image_slot is not None:
-            root.slot = view(flat, layout.image_slot)
-        by_name = {tap.name: tap for tap in self.taps}
+        parts: dict[str, tuple[list[torch.Tensor], torch.Tensor | None]] = {}
         for (name, _), maps, kernel in zip(
             self.keys, layout.map_slots, layout.kernel_slots, strict=True
         ):
-            tap = by_name[name]
-            tap.slots.append(view(flat, maps))
-            if kernel is not None:
-                tap.kernel_slot = view(flat, kernel)
+            slots, own = parts.get(name, ([], None))
+            slots.append(view(flat, maps))  # a layer's calls are in their order
+            parts[name] = slots, own if kernel is None else view(flat, kernel)
+        image = None if layout.image_slot is None else view(flat, layout.image_slot)
+        return image, parts
+
+    def point_at(self, slices: Slices | None) -> None:
+        """Gives every tap its slices of a buffer; None takes them away."""
+        self.input.slot, parts = (None, {}) if slices is None else slices
+        for tap in self.taps:
+            tap.slots, tap.kernel_slot = parts.get(tap.name, ([], None))
 
     @property
     def fired(self) -> bool:

@@ -33,12 +33,8 @@ class Slot(NamedTuple):
     """Where one array lies in a batch's flat float16 buffer, counted in values."""
 
     start: int
+    stop: int  # one past the last value
     shape: tuple[int, ...]
-
-    @property
-    def stop(self) -> int:
-        """One past the last value."""
-        return self.start + int(np.prod(self.shape, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class Layout:
 
         def place(shape: tuple[int, ...]) -> Slot:
             nonlocal end
-            slot = Slot(end, shape)
+            slot = Slot(end, end + int(np.prod(shape, dtype=np.int64)), shape)
             end = slot.stop
             return slot
 
