@@ -68,6 +68,8 @@ class Tap:
         tensor = output if isinstance(output, torch.Tensor) else first_tensor(output)
         if tensor is None or tensor.ndim == 0 or tensor.shape[0] == 0:
             return
+        if tensor.is_meta:
+            raise ValueError("its output has a shape but no values (device meta)")
         image = tensor.detach()[0]
         call = self.calls
         self.calls = call + 1
@@ -268,11 +270,15 @@ class Taps:
             view(flat, layout.image_slot).copy_(self.input.found)
         for place, tap, call in self._places():
             found = tap.found.get(call)
-            if found is not None and found.shape == layout.layers[place].shape:
-                view(flat, layout.map_slots[place]).copy_(found)
             kernel = layout.kernel_slots[place]
-            if call == 0 and kernel is not None and tap.found_kernel is not None:
-                view(flat, kernel).copy_(tap.found_kernel)
+            try:
+                if found is not None and found.shape == layout.layers[place].shape:
+                    view(flat, layout.map_slots[place]).copy_(found)
+                if call == 0 and kernel is not None and tap.found_kernel is not None:
+                    view(flat, kernel).copy_(tap.found_kernel)
+            except Exception as error:  # this layer's frame is missing, the others are not
+                tap.calls = min(tap.calls, call)
+                self.fail(tap.name, error)
 
     def missing(self) -> tuple[list[int], list[str], bool]:
         """Of the last forward: places without a frame, names of another shape, image there."""
