@@ -110,7 +110,7 @@ def _match(named: dict[str, nn.Module], pattern: str) -> set[str]:
 
 def _suggest(named: dict[str, nn.Module], pattern: str) -> str:
     classes = {type(module).__name__ for module in named.values()}
-    known = {name.lower(): name for name in [*classes, *named]}
+    known = {name.lower(): name for name in [*named, *sorted(classes)]}
     close = difflib.get_close_matches(pattern.lower().strip("*."), known, n=5, cutoff=0.4)
-    names = [known[name] for name in close] or list(named)[1:6]
+    names = [known[name] for name in known if name in close] or list(named)[1:6]
     return f"; closest: {', '.join(names)}" if names else ""

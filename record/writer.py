@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import threading
 import time
@@ -354,6 +355,9 @@ class Inbox:
         return True
 
 
+_held: list[RecordingFile] = []
+
+
 def serve(inbox: Inbox, answer: Callable[[dict[str, Any]], None], stopped: threading.Event) -> None:
     """Writes what arrives until DONE, the end of the pipe or the end of the training process.
 
@@ -382,6 +386,9 @@ def serve(inbox: Inbox, answer: Callable[[dict[str, Any]], None], stopped: threa
             if message.kind == wire.OPEN:
                 data = message.data
                 file = RecordingFile(data["path"], data["overwrite"], data["attributes"])
+                # Kept to the end: letting go of a file whose disk is full would make HDF5 close it,
+                # which writes half of a closed file over a readable one.
+                _held.append(file)
                 answer({"ready": True})
             elif file is not None and message.kind == wire.LAYOUT:
                 layout = wire.Layout.decode(message.data["layout"])
@@ -427,8 +434,9 @@ def main() -> None:
 def describe(error: Exception) -> str:
     """An exception in one line; HDF5 hides the errno of a full disk in its text."""
     text = " ".join(str(error).split())
-    if "errno = 28" in text or getattr(error, "errno", None) == 28:
-        return "no space left on the disk"
+    reason = re.search(r"errno = \d+, error message = '([^']+)'", text)
+    if reason is not None:
+        return f"cannot write: {reason.group(1)}"
     if isinstance(error, FileExistsError) or "file exists" in text.lower():
         return "the file exists"
     return f"{type(error).__name__}: {text[:300]}"

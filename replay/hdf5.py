@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -193,7 +195,7 @@ def _open(path: Path) -> h5py.File:
     if not head.startswith(_SIGNATURE):
         raise FileError(f"not an HDF5 file: {path}; expected a recording made by 'record'")
     end = _end_of_file(head)
-    if end > status.st_size:
+    if end > status.st_size and not (_being_written(head) and _survives_reading(path)):
         raise FileError(
             f"damaged HDF5 file: {path} is cut off: it has {status.st_size:,} of {end:,} bytes"
         )
@@ -207,12 +209,35 @@ def _open(path: Path) -> h5py.File:
 
 # A reader beside a writer takes what it cannot make sense of for half-written, and tries again for
 # minutes. So a file is read that way only if its superblock (version 3) says that it is open for
-# writing, and only if it is as long as that says.
+# writing. One that is shorter than its superblock says is read by another process first, which
+# can be stopped: after a full disk the file's end is missing and all that was committed is there.
 # Offsets: HDF5 File Format Specification, version 3.0, "Disk Format: Level 0A - Superblock".
 
 
 def _being_written(head: bytes) -> bool:
     return len(head) > 11 and head[8] == 3 and bool(head[11] & 0b101)
+
+
+_TRIAL_SECONDS = 5.0
+_TRIAL = f"""
+import sys, h5py
+with h5py.File(sys.argv[1], "r", libver="latest", swmr=True, locking="best-effort") as file:
+    file.visititems(lambda name, node: None)
+    file["{schema.STATE}"][:]
+    recorded = file["{schema.BATCHES}/recorded"]
+    assert recorded.size <= {_MAX_CELLS}
+    recorded[:]
+"""
+
+
+def _survives_reading(path: Path) -> bool:
+    """Whether another process reads the file's structure and counters without hanging."""
+    command = [sys.executable, "-c", _TRIAL, str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_TRIAL_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def _end_of_file(head: bytes) -> int:
