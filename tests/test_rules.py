@@ -1,0 +1,88 @@
+"""The rules of the house: which package and which room may know what."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from record import wire
+from replay.schema import Layer
+
+ROOT = Path(__file__).parents[1]
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            found |= {f"{module}.{alias.name}" for alias in node.names} | {module}
+    return found
+
+
+def modules(package: str) -> dict[str, set[str]]:
+    return {path.name: imports(path) for path in sorted((ROOT / package).glob("*.py"))}
+
+
+def test_one_arrow_between_the_packages() -> None:
+    for name, found in modules("record").items():
+        reached = {i for i in found if i.split(".")[0] == "replay"}
+        assert all(i == "replay" or i.startswith("replay.schema") for i in reached), (name, reached)
+    for name, found in modules("replay").items():
+        tops = {i.split(".")[0] for i in found}
+        assert not tops & {"record", "torch", "torchvision"}, name
+
+
+def test_third_party_objects_stay_in_their_room() -> None:
+    users = {name for name, found in modules("record").items() if "h5py" in found}
+    assert users == {"writer.py"}
+    users = {name for name, found in modules("replay").items() if "h5py" in found}
+    assert users == {"hdf5.py"}
+    users = {name for name, found in modules("replay").items() if "imageio_ffmpeg" in found}
+    assert users == {"encode.py"}
+
+
+def test_the_writer_needs_no_torch() -> None:
+    code = "import record.writer, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_messages_come_back_as_they_went() -> None:
+    layout = wire.Layout(
+        (3, 4, 5),
+        (Layer("a", "Conv2d", (2, 4, 5), (2, 3, 1, 1)), Layer("b#1", "ReLU", (2, 4, 5))),
+    )
+    assert wire.Layout.decode(layout.encode()) == layout
+    assert layout.size == 60 + 40 + 6 + 40
+    assert [slot and slot.start for slot in layout.slots] == [0, 60, 100, 106, None]
+    header = wire.FrameHeader(1, 2, 3, 4.5, {"loss": float("nan")}, (1,), True, 5, 6)
+    message = wire.pack(wire.FRAME, header.encode(), 4) + b"data"
+
+    def reader(data: bytes):
+        rest = memoryview(data)
+
+        def read_into(view: memoryview) -> bool:
+            nonlocal rest
+            if len(rest) < len(view):
+                return False
+            view[:] = rest[: len(view)]
+            rest = rest[len(view) :]
+            return True
+
+        return read_into
+
+    received = wire.unpack(reader(message), bytearray())
+    assert received is not None
+    assert (received.kind, bytes(received.payload)) == (wire.FRAME, b"data")
+    back = wire.FrameHeader.decode(received.data)
+    assert repr(back) == repr(header)
+    for cut in range(len(message)):
+        assert wire.unpack(reader(message[:cut]), bytearray()) is None
+    with pytest.raises(ValueError, match="expected a message of kind"):
+        wire.unpack(reader(b"WHAT" + bytes(12)), bytearray())
