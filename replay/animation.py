@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,8 +12,8 @@ from pathlib import Path
 from replay.encode import choose_fps, choose_target, encode
 from replay.frames import Film, Look
 from replay.recording import Recording, open_recording
-from replay.schema import OutputError, SelectionError
-from replay.selection import Numbers
+from replay.schema import OutputError
+from replay.selection import Numbers, choose_layers
 
 
 @dataclass(frozen=True)
@@ -150,37 +148,6 @@ def animate(
         _bytes(target.path),
         time.monotonic() - started,
     )
-
-
-def choose_layers(recording: Recording, wanted: str | Sequence[str] | None) -> list[str]:
-    """Names of layers, in the order asked for; those of a glob in the recording's order.
-
-    Raises:
-        SelectionError: A name or glob that matches nothing; the message names what is close.
-    """
-    there = recording.layers
-    if not there:
-        raise SelectionError(f"no layers in {recording.path}")
-    if wanted is None:
-        return [there[0]]
-    chosen: list[str] = []
-    for pattern in [wanted] if isinstance(wanted, str) else wanted:
-        if pattern in there:
-            found = [pattern]
-        elif pattern == "all":
-            found = list(there)
-        else:
-            found = [name for name in there if fnmatch.fnmatchcase(name, pattern)]
-        if not found:
-            close = difflib.get_close_matches(pattern, there, n=4, cutoff=0.4) or there[:8]
-            raise SelectionError(
-                f"no layer {pattern!r} in {recording.path}; there are: {', '.join(close)}"
-                + (" ..." if len(there) > len(close) else "")
-            )
-        chosen += [name for name in found if name not in chosen]
-    if not chosen:
-        raise SelectionError("no layer was chosen")
-    return chosen
 
 
 def _bytes(path: Path) -> int:

@@ -5,7 +5,6 @@ Uses matplotlib's objects only, never pyplot, and leaves its settings as they we
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from replay.picture import Pixels
 from replay.schema import OptionError
 from replay.words import number
 
@@ -43,8 +41,6 @@ _NO_DATE: dict[str, dict[str, None]] = {
     ".pdf": {"CreationDate": None},
     ".svg": {"Date": None},
 }
-# For NaN and infinity: the two that are farthest from the colormap are taken.
-_FOREIGN = ((230, 0, 150), (0, 190, 220), (255, 130, 0), (90, 200, 0), (225, 30, 30), (90, 60, 255))
 
 
 @dataclass(frozen=True)
@@ -71,29 +67,6 @@ def theme_of(name: str) -> Theme:
     if name not in THEMES:
         raise OptionError(f"unknown theme {name!r}; expected {' or '.join(THEMES)}")
     return THEMES[name]
-
-
-def colormap(name: str, levels: int) -> Pixels:
-    """A registered matplotlib colormap, uint8 (levels, 3).
-
-    Raises:
-        OptionError: There is none of that name; the message names close matches.
-    """
-    if name not in matplotlib.colormaps:
-        close = difflib.get_close_matches(name, list(matplotlib.colormaps), 3, 0.4)
-        known = ", ".join(close or ["gray", "viridis", "RdBu_r"])
-        raise OptionError(f"unknown colormap {name!r}; such as {known}")
-    table = matplotlib.colormaps[name](np.linspace(0, 1, levels))[:, :3]
-    colours: Pixels = np.rint(table * 255).astype(np.uint8)
-    return colours
-
-
-def foreign(colours: Pixels) -> Pixels:
-    """Colours for NaN and infinity that the colormap does not come near, uint8 (2, 3)."""
-    away = np.array(_FOREIGN, np.int64)
-    steps = away[:, None] - colours.astype(np.int64)[None]  # (6, levels, 3)
-    nearest = np.square(steps).sum(axis=2).min(axis=1)
-    return away[np.argsort(-nearest, kind="stable")[:2]].astype(np.uint8)
 
 
 class Canvas:

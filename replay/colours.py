@@ -78,7 +78,7 @@ class Palette:
         self.free = levels + USED
         self.table: Table = np.zeros((256, 3), np.uint8)
         self.table[:levels] = colormap(cmap, levels)
-        self.table[levels : levels + 2] = _far_from(self.table[:levels])
+        self.table[levels : levels + 2] = foreign(self.table[:levels])
         self.table[self.paper] = colours.paper
         for tone in ("ink", "accent", "warning"):
             offset, steps = _TONES[tone]
@@ -123,9 +123,9 @@ def colormap(name: str, levels: int) -> Table:
     return colours
 
 
-def _far_from(table: Table) -> Table:
+def foreign(table: Table) -> Table:
     """The two of `_FOREIGN` whose nearest colour in the table is the most distant, (2, 3)."""
-    foreign = np.array(_FOREIGN)
-    distances = np.linalg.norm(foreign[:, None] - table[None].astype(int), axis=2).min(axis=1)
+    away = np.array(_FOREIGN)
+    distances = np.linalg.norm(away[:, None] - table[None].astype(int), axis=2).min(axis=1)
     chosen = np.sort(np.argsort(-distances, kind="stable")[:2])
-    return foreign[chosen].astype(np.uint8)
+    return away[chosen].astype(np.uint8)

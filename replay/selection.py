@@ -83,7 +83,7 @@ def choose_layers(recording: Recording, wanted: str | Iterable[str] | None = Non
         elif pattern == "all":
             chosen += recording.layers
         else:
-            found = fnmatch.filter(recording.layers, pattern)
+            found = [name for name in recording.layers if fnmatch.fnmatchcase(name, pattern)]
             chosen += found or [recording[pattern].name]  # which raises, and says what is there
     if not chosen:
         raise SelectionError(f"no layer was chosen; recorded: {', '.join(recording.layers)}")

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import sheet
-from replay.canvas import SUFFIXES, Canvas, colormap, foreign, theme_of
+from replay.canvas import SUFFIXES, Canvas, theme_of
+from replay.colours import colormap, foreign
 from replay.picture import Pixels, enlarge, kernel_levels, kernel_reach, reduce, to_rgb
 from replay.recording import Recording, Series, open_recording
 from replay.scaling import Range, Scaler

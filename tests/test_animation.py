@@ -150,7 +150,7 @@ def test_an_unfinished_recording_plays_what_is_committed(tmp_path: Path) -> None
     empty = write_recording(
         tmp_path / "empty.h5", {"conv1": drifting_maps(2, 6, 6)}, recorded=lambda e, b: False
     )
-    with pytest.raises(SelectionError, match="nothing was recorded"):
+    with pytest.raises(FileError, match="no frame was committed"):
         replay.animate(empty, tmp_path / "b.mp4")
 
 

@@ -9,7 +9,7 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay import sheet
-from replay.canvas import colormap, foreign
+from replay.colours import colormap, foreign
 from replay.picture import enlarge, kernel_levels, reduce, to_rgb
 from replay.scaling import Scaler
 from replay.schema import OptionError, OutputError, SelectionError

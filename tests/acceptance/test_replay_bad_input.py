@@ -57,7 +57,7 @@ OPTIONS = {
     "--epoch 7": "no epoch 7; there: 0-1",
     "--epoch -7": "no epoch -7",
     "--batch 9": "no batch 9 in epoch 1 of run.h5; recorded: 0-3",
-    "--cmap virdis": "unknown colormap 'virdis'; such as viridis",
+    "--cmap virdis": "unknown colormap 'virdis'; close: viridis",
     "--clip 1,-1": "LO below HI",
     "--clip -1": "expected LO,HI",
     "--scale each": "invalid choice",
