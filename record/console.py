@@ -116,10 +116,10 @@ _SHOWN = 24  # layers in the table
 
 
 def _bytes(count: float) -> str:
-    """A size in decimal units: `393 KB`."""
+    """A size in decimal units: `393 kB`."""
     if count < 1000:
         return f"{count:.0f} bytes"
-    units = iter(("KB", "MB", "GB", "TB"))
+    units = iter(("kB", "MB", "GB", "TB"))
     unit = "bytes"
     while count >= 1000 and unit != "TB":
         count, unit = count / 1000, next(units)

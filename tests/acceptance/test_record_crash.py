@@ -65,6 +65,8 @@ class Training:
             text=True,
             cwd=folder,
             env={**os.environ, "PYTHONPATH": root},
+            # Whoever runs the tests in the background may have had it ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert self.process.stdout is not None
         self.writer = int(self.process.stdout.readline())

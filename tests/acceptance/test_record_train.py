@@ -37,7 +37,7 @@ def test_what_it_says_and_records(
     said = done.stderr.splitlines()
     assert "\r" not in done.stderr  # a pipe, not a terminal
     assert said[0].startswith("data       photos: 40 training and 400 test images of 32x32")
-    assert "conv1  12x32x32 and kernels, 25.2 KB" in done.stderr
+    assert "conv1  12x32x32 and kernels, 25.2 kB" in done.stderr
     assert [line for line in said if line.startswith("epoch ")][1].startswith("epoch 1: loss ")
     assert f"next       python -m replay animate {path}" in done.stdout
     with replay.open(path) as run:
