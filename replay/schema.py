@@ -27,6 +27,8 @@ CHECKSUMS = "checksums"  # checksums/<layer>         uint32 (epoch, batch)
 KERNEL_CHECKSUMS = "kernel_checksums"  # kernel_checksums/<layer>  uint32 (epoch, batch)
 INPUTS = "inputs"  # inputs                    float16 (epoch, batch, *image)
 BATCHES = "batches"  # batches/<field>           (epoch, batch)
+PROBE = "probe"  # probe/<n>/maps ...        the same again for a fixed image
+PROBE_INPUT = "input"  # probe/<n>/input           float16 (C, H, W)
 STATE = "state"  # state                     int64 (4,), see STATE_FIELDS
 
 FRAME_DTYPE = np.dtype("<f2")
@@ -110,27 +112,67 @@ def custom_field(name: str) -> Field:
     return Field(name, np.dtype("<f8"), np.nan)
 
 
+# By a frame's rank, what its axes may mean; the first is what is meant where a file says nothing.
+# C channel, H and W height and width, D depth, L length of a signal, T token.
+AXES = {
+    0: ("",),
+    1: ("C",),
+    2: ("CL", "TC"),
+    3: ("CHW", "HWC"),
+    4: ("CDHW", "DHWC"),
+}
+
+
 @dataclass(frozen=True)
 class Layer:
     """One recorded layer call.
 
     Attributes:
         name: The module's name in the model, `#1`, `#2` ... appended for its second and third
-            call in one forward.
+            call in one batch, `@12x16x16` for frames of another shape than its first.
         module: The module in words, as `repr` gives it, e.g. `Conv2d(3, 12, kernel_size=(3, 3))`.
         shape: Shape of one frame: (C, H, W) for a convolution's output for one image.
         kernel: Shape of the kernels, (C_out, C_in/groups, kH, kW), or None where none are kept.
+        axes: A letter for each axis of a frame, see AXES; empty where the rank says it all.
+        pooled: Values of the layer's output, in each direction, of which one value of the frame
+            is the mean.
+        probe: The number of the fixed image that the frames belong to; None for those of the
+            batches.
     """
 
     name: str
     module: str
     shape: tuple[int, ...]
     kernel: tuple[int, ...] | None = None
+    axes: str = ""
+    pooled: int = 1
+    probe: int | None = None
+
+    def __post_init__(self) -> None:
+        known = AXES.get(len(self.shape), ("",))
+        if self.axes not in known:
+            object.__setattr__(self, "axes", known[0])
+
+    @property
+    def channel_axis(self) -> int | None:
+        """The axis of the channels in a frame; None where it has none."""
+        return self.axes.index("C") if "C" in self.axes else None
 
     @property
     def channels(self) -> int:
-        """Number of maps in a frame: its first axis."""
-        return self.shape[0] if self.shape else 1
+        """Number of maps in a frame: 1 where it has no axis of channels."""
+        axis = self.channel_axis
+        return 1 if axis is None else self.shape[axis]
+
+    @property
+    def group(self) -> str:
+        """Where in the file the layer's groups lie: empty, or `probe/<n>/`."""
+        return "" if self.probe is None else f"{PROBE}/{self.probe}/"
+
+    def channels_first(self, frame: Float16Array) -> Float16Array:
+        """A frame as float16 (C, ...), C-contiguous: what `summarize` takes."""
+        axis = self.channel_axis
+        return np.ascontiguousarray(np.moveaxis(frame, axis, 0)) if axis else frame
 
     @property
     def nbytes(self) -> int:
@@ -147,6 +189,9 @@ class Layer:
             "module": self.module,
             "shape": list(self.shape),
             "kernel": None if self.kernel is None else list(self.kernel),
+            "axes": self.axes,
+            "pooled": self.pooled,
+            "probe": self.probe,
         }
 
     @classmethod
@@ -158,6 +203,9 @@ class Layer:
             module=data["module"],
             shape=tuple(data["shape"]),
             kernel=None if kernel is None else tuple(kernel),
+            axes=data["axes"],
+            pooled=data["pooled"],
+            probe=data["probe"],
         )
 
 
@@ -184,6 +232,11 @@ def decode_name(link: str) -> str:
     if re.fullmatch(r"%(2E)*", link):
         return "." * ((len(link) - 1) // 2)
     return re.sub(r"%([0-9A-F]{2})", lambda m: chr(int(m.group(1), 16)), link)
+
+
+def inputs_path(shape: tuple[int, ...] | None = None) -> str:
+    """The dataset of the input images: of the first shape (None), or of another one."""
+    return INPUTS if shape is None else f"{INPUTS}@{'x'.join(str(n) for n in shape)}"
 
 
 def encode_meta(meta: dict[str, Any]) -> str:
