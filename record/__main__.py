@@ -20,6 +20,7 @@ examples:
   python -m record train --model resnet18 --layers conv1 "layer1.*" --every 10
   python -m record train --data cifar10 --download --epochs 10 -o cifar.h5
   python -m record train --data folder --data-dir images/ --model my.module:Net
+  python -m record run train.py --epochs 10     a script of your own, as it is
 """
 
 PLAN_EXAMPLES = """\
@@ -38,7 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 (failed), 2 (usage or unusable input) or 130 (Ctrl-C).
     """
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["run"]:
+        from record.launch import launch
+
+        return launch(words[1:])
+    options = _parser().parse_args(words)
     try:
         return int(options.call(options))
     except RecordingError as error:
@@ -81,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(call=_train)
     _add_training(train)
+
+    commands.add_parser("run", help="record a training script as it is", add_help=False)
 
     plan = commands.add_parser(
         "plan",
@@ -233,7 +241,8 @@ def _train(options: argparse.Namespace) -> int:
         return _plan(options)
     _require_torch()
     from record.console import Console
-    from record.recorder import Recorder, check_target
+    from record.recorder import Recorder
+    from record.target import check_target
     from record.train import prepare, train
 
     # A scheduler's SIGTERM ends the run as sys.exit does: the recording is closed on the way out.

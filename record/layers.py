@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from replay.schema import OptionError
 
@@ -64,6 +65,36 @@ def find_layers(model: nn.Module, patterns: Patterns = None) -> dict[str, nn.Mod
             raise OptionError(f"no layer matches {pattern!r}{_suggest(named, pattern)}")
         chosen |= matching
     return {name: module for name, module in named.items() if name in chosen}
+
+
+def default_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers to record where nobody chose: those that show best what the model does.
+
+    Every Conv2d; without one every other convolution; without any the blocks of the longest
+    row of equal ones (a transformer's, say), else every Linear.
+
+    Raises:
+        OptionError: It has none of them.
+    """
+    named = named_modules(model)
+    found: dict[str, nn.Module]
+    for kind in (nn.Conv2d, _ConvNd):
+        found = {name: module for name, module in named.items() if isinstance(module, kind)}
+        if found:
+            return found
+    longest: list[nn.Module] = []
+    for module in named.values():
+        rows: dict[type, list[nn.Module]] = {}
+        for child in module.children():
+            if not _is_leaf(child):
+                rows.setdefault(type(child), []).append(child)
+        longest = max([longest, *rows.values()], key=len)
+    blocks = {id(block) for block in longest} if len(longest) > 1 else set()
+    found = {name: module for name, module in named.items() if id(module) in blocks}
+    found = found or {n: m for n, m in named.items() if isinstance(m, nn.Linear)}
+    if not found:
+        raise OptionError(f"{type(model).__name__} has no convolution, block or Linear to record")
+    return found
 
 
 def named_modules(model: nn.Module) -> dict[str, nn.Module]:

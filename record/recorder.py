@@ -24,9 +24,10 @@ from record.probe import Probe
 from record.ranks import rank_and_world, run_id
 from record.schedule import Budget, Schedule, parse_bytes
 from record.taps import Slices, Taps, view
+from record.target import check_target
 from record.wire import FrameHeader, Layout
 from replay import schema
-from replay.schema import OptionError, OutputError, RecordingError
+from replay.schema import OptionError, RecordingError
 
 T = TypeVar("T")
 
@@ -115,7 +116,7 @@ class Recorder:
         if max_map is not None and (not isinstance(max_map, int) or max_map < 1):
             raise OptionError(f"max_map: expected a whole number from 1, found {max_map!r}")
         root = unwrap(model)
-        found = find_layers(root, layers)
+        found = self._find_layers(root, layers)
         rank, world = rank_and_world()
         self.path = Path(path)
         if world > 1 and ranks == "all":
@@ -297,6 +298,9 @@ class Recorder:
                 "track(), or call step() after each batch"
             )
         return "the model itself was never called in training mode (model.train())"
+
+    def _find_layers(self, root: nn.Module, patterns: Patterns) -> dict[str, nn.Module]:
+        return find_layers(root, patterns)
 
     # From one batch to the next
 
@@ -545,8 +549,11 @@ class Recorder:
         if once and key in self._warned:
             return
         self._warned.add(key)
+        self._say(text)
+
+    def _say(self, text: str) -> None:
         try:
-            warnings.warn(text, RecordingWarning, stacklevel=2)
+            warnings.warn(text, RecordingWarning, stacklevel=3)
         except RecordingWarning:
             print(f"RecordingWarning: {text}", file=sys.stderr)
 
@@ -587,25 +594,6 @@ class HostBuffer:
     def data(self) -> memoryview:
         """The bytes."""
         return self.tensor.numpy().view(np.uint8).data
-
-
-def check_target(path: Path, overwrite: bool) -> None:
-    """Refuses, before any work, a target that cannot be written.
-
-    Raises:
-        OutputError: It exists, is not a file, or its folder is missing or read-only.
-    """
-    if path.is_dir():
-        raise OutputError(f"expected a file such as run.h5, but {path} is a folder")
-    if path.exists() and not path.is_file():
-        raise OutputError(f"expected a file such as run.h5, but {path} is not a regular file")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise OutputError(f"no such folder: {folder}; create it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write into the folder {folder}")
 
 
 def _environment(model: nn.Module) -> dict[str, Any]:

@@ -103,9 +103,17 @@ class Tap:
                 self.copy(module, output)
             return
         state = taps.state
-        if state in (IDLE, DONE) or torch._C._current_graph_task_id() != -1:
+        asks = taps.pending and not taps.inside
+        if state in (IDLE, DONE) and not asks:
+            return
+        if torch._C._current_graph_task_id() != -1:
             return  # a forward inside a backward pass is checkpointing's second one
         try:
+            if asks and state != PROBING:
+                taps.on_forward(taps.root.training)
+                state = taps.state
+                if state in (IDLE, DONE):
+                    return
             if state == WAITING and not taps.begin_with(module, args):
                 return
             if state == OPEN and not (taps.root.training or taps.evaluation):
@@ -200,14 +208,16 @@ class Root:
         if torch.compiler.is_compiling():
             if module.training or taps.evaluation:
                 taps.traced = True
-                if not taps.several:
+                if not taps.counts_on:
                     for tap in taps.taps:
                         for port in tap.ports.values():
                             port.calls = 0
-                self.copy(args, kwargs)
+                if not (taps.counts_on and self.fired):
+                    self.copy(args, kwargs)
             return
         if taps.state == PROBING or torch._C._current_graph_task_id() != -1:
             return
+        taps.inside = True
         try:
             taps.on_forward(module.training)
             if not (module.training or taps.evaluation):
@@ -224,7 +234,10 @@ class Root:
 
     def after(self, module: nn.Module, args: Any, output: Any) -> None:
         """Forward hook: ends it."""
-        if not torch.compiler.is_compiling() and self.taps.state == INSIDE:
+        if torch.compiler.is_compiling():
+            return
+        self.taps.inside = False
+        if self.taps.state == INSIDE:
             self.taps.state = DONE
 
     def copy(self, args: Any, kwargs: dict[str, Any]) -> None:
@@ -263,7 +276,11 @@ class Taps:
     Attributes:
         state: IDLE, WAITING for a batch's forward, INSIDE it, DONE with it, OPEN or PROBING.
         traced: Whether torch.compile has traced the hooks; they then copy at every forward.
+        inside: Whether the model's own forward runs, recorded or not.
+        pending: Whether a layer that fires outside of it may begin a new batch: asks `on_forward`.
         opened: Whether parts of the model were ever called directly.
+        counts_on: Whether a compiled model's further forwards of a batch are calls of their own;
+            else the last one is recorded. Never changed while recording: graphs depend on it.
         several: Whether all forwards of a batch are recorded, not its first one alone.
         evaluation: Whether forwards in evaluation mode are recorded too.
         probes: Number of fixed images in a forward while PROBING.
@@ -281,7 +298,10 @@ class Taps:
         self.layers = layers
         self.state = IDLE
         self.traced = False
+        self.counts_on = False
         self.several = False
+        self.inside = False
+        self.pending = False
         self.opened = False
         self.evaluation = False
         self.probes = 0

@@ -37,21 +37,31 @@ def import_torchvision() -> ModuleType:
                 f"this needs torchvision ({error}); install it with pip install 'mapreel[record]'"
             ) from error
         except RuntimeError as error:
-            missing = _MISSING.search(str(error))
-            if missing is None:
+            if not declare_missing(error):
                 raise OptionError(
                     f"torchvision does not fit torch {torch.__version__}: {error}"
                 ) from error
-            library = torch.library.Library(  # type: ignore[no-untyped-call]
-                "torchvision", "FRAGMENT"
-            )
-            library.define(  # type: ignore[no-untyped-call]
-                missing.group(1) + _SCHEMA
-            )
-            _libraries.append(library)
             for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
                 del sys.modules[name]
         else:
             module: ModuleType = torchvision
             return module
     raise OptionError(f"torchvision does not fit torch {torch.__version__}")
+
+
+def declare_missing(error: RuntimeError) -> bool:
+    """Declares the operator without which an import of torchvision failed.
+
+    Args:
+        error: What the import raised.
+
+    Returns:
+        Whether it was that; the import can then be tried again.
+    """
+    missing = _MISSING.search(str(error))
+    if missing is None:
+        return False
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    library.define(missing.group(1) + _SCHEMA)  # type: ignore[no-untyped-call]
+    _libraries.append(library)
+    return True

@@ -1,0 +1,717 @@
+"""Watches torch while somebody's script trains: which models, which batches, which losses.
+
+Nothing of the script is known beforehand. What tells:
+
+- an optimizer is created: its parameters are those that will be trained;
+- a module is called in training mode that owns some of them: it, or what contains it and owns
+  more of them, is a root, and gets a recording;
+- a DataLoader gives out a batch, an optimizer steps, a backward pass runs: batches begin and end.
+
+A loader may run ahead, and several forwards may belong to one batch. So a batch begins with the
+first training forward after its loader was asked for the next batch; without a loader, after an
+optimizer step or a backward pass. Of a batch all forwards before its first backward are recorded.
+
+Nothing here may stop or change the script: every callback swallows its errors and says so once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as module_hooks
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from record import taps as tap_states
+from record.layers import Patterns, default_layers, find_layers, unwrap
+from record.ranks import rank_and_world
+from record.recorder import Recorder
+from replay.schema import OutputError, RecordingError
+
+_PATIENCE = 3  # steps of an optimizer after which nobody looks for its model any longer
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """What `record run` was asked for; see `launch.py` for what the values mean."""
+
+    output: str = "run.h5"
+    layers: tuple[str, ...] | None = None
+    every: int = 1
+    schedule: str | None = None
+    budget: str | None = None
+    max_map: int | None = None
+    include_eval: bool = False
+    ranks: str = "0"
+    overwrite: bool = False
+    command: tuple[str, ...] = ()
+
+
+class Iteration:
+    """One pass over a DataLoader."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = weakref.ref(loader)
+        self.fetched = 0
+        self.exhausted = False
+        try:
+            self.length: int | None = len(loader)
+        except (TypeError, NotImplementedError):
+            self.length = None
+
+
+class WatchedRecorder(Recorder):
+    """A recorder whose batches begin and end as the watcher says."""
+
+    def __init__(self, root: nn.Module, path: Path, watched: Watched, **options: Any) -> None:
+        self._watched = watched
+        super().__init__(root, path, **options)
+        self._mode = "steps"
+
+    @property
+    def has_fired(self) -> bool:
+        """Whether a forward was recorded in the current batch, and not yet handed on."""
+        return self._taps.state != tap_states.IDLE and self._taps.fired
+
+    def begin(self, epoch: int, batches: int | None) -> None:
+        """Begins a batch."""
+        if epoch != self._epoch:
+            self._epoch, self._batch = epoch, 0
+        self._batches = batches
+        self._arm()
+        self._taps.several = True
+
+    def close_forwards(self) -> None:
+        """Further forwards of the batch are not recorded."""
+        self._taps.several = False
+        if self._taps.state == tap_states.OPEN:
+            self._taps.state = tap_states.DONE
+
+    def end(self, values: dict[str, Any]) -> None:
+        """Ends the batch; one that is not kept only counts."""
+        self.log(**values)
+        self._finish_batch()
+        self._taps.state = tap_states.IDLE
+
+    def _find_layers(self, root: nn.Module, patterns: Patterns) -> dict[str, nn.Module]:
+        return default_layers(root) if patterns is None else find_layers(root, patterns)
+
+    def _on_forward(self, training: bool) -> None:
+        self._watched.forward(training)
+
+    def _say(self, text: str) -> None:
+        say(text)
+
+
+class Watched:
+    """One model that is trained, and where it stands between its batches."""
+
+    def __init__(self, root: nn.Module, path: Path, options: WatchOptions, overwrite: bool) -> None:
+        self.root = root
+        self.path = path
+        self._include_eval = options.include_eval
+        self._iteration: Iteration | None = None  # that the batches come from
+        self._candidate: Iteration | None = None  # that they may come from next
+        self._begun = 0  # batches of the iteration
+        self._epoch = 0
+        self._pending = True  # the next forward begins a batch
+        self._open = False  # a batch has begun and not ended
+        self._learns = False  # a forward with gradients was seen
+        self._loss: Any = None
+        self._lr: Any = None
+        self._steps = 0  # since a batch began
+        self.recorder = WatchedRecorder(
+            root,
+            path,
+            self,
+            layers=options.layers,
+            every=options.every,
+            schedule=options.schedule,
+            budget=options.budget,
+            max_map=options.max_map,
+            ranks=options.ranks,
+            overwrite=overwrite,
+            metadata={"command": list(options.command)},
+        )
+        self.path = self.recorder.path
+        self.recorder._taps.evaluation = options.include_eval
+        self.recorder._taps.counts_on = True
+        self._set_pending(True)
+
+    def _set_pending(self, pending: bool) -> None:
+        self._pending = self.recorder._taps.pending = pending
+
+    def forward(self, training: bool) -> None:
+        """A forward of the model, or of a part of it, begins."""
+        # A look at samples in between, without gradients though in training mode, is no batch.
+        with_gradients = torch.is_grad_enabled()
+        self._learns = self._learns or with_gradients
+        training = training and (with_gradients or not self._learns)
+        if not training and not self._include_eval:
+            return
+        if not training or self._pending:
+            self._end()
+            self._begin(training)
+
+    def _turn(self) -> None:
+        """Turns to the next batch where a compiled forward would not say that it begins."""
+        if self.recorder._taps.traced and self._pending:
+            self._end()
+            if not self._open:
+                self._begin(True)
+                self._set_pending(True)  # the loader may have been asked already
+
+    def fetched(self, iteration: Iteration) -> None:
+        """A DataLoader was asked for a batch."""
+        self._take_note(iteration)
+        self._turn()
+
+    def _take_note(self, iteration: Iteration) -> None:
+        current = self._iteration
+        if current is None or iteration is not current:
+            self._candidate = iteration
+            loader = None if current is None else current.loader()
+            if current is not None and not current.exhausted and loader is not None:
+                if iteration.loader() is loader:  # left before its end, and begun again
+                    self._set_pending(True)
+                return
+        self._set_pending(True)
+
+    def backward(self, loss: Any) -> None:
+        """A backward pass begins, of this loss if it is a single number."""
+        if loss is not None:
+            self._loss = loss
+        self.recorder.close_forwards()
+        if self._iteration is None and self._open:
+            self._set_pending(True)
+
+    def went_back(self) -> None:
+        """A backward pass has ended."""
+        if self._iteration is None:
+            self._turn()
+
+    def stepped(self, lr: Any) -> None:
+        """An optimizer that owns parameters of the model has stepped."""
+        self._lr = lr
+        self._steps += 1
+        self._end()
+        current = self._iteration
+        if current is None or (current.exhausted and current.fetched > self._begun):
+            self._set_pending(True)
+        elif current.exhausted and self._steps > 2:
+            # The loader has nothing to do with the batches: they come from somewhere else.
+            self._iteration = None
+            self._set_pending(True)
+        self._turn()
+
+    def close(self) -> None:
+        """Ends the recording."""
+        self._end()
+        self.recorder.close()
+
+    def _begin(self, training: bool) -> None:
+        candidate, current = self._candidate, self._iteration
+        if training and candidate is not None:
+            self._candidate = None
+            if candidate is not current:
+                self._epoch += current is not None or self._begun > 0
+                self._iteration, self._begun = candidate, 0
+        self._begun += 1
+        self._open, self._steps = True, 0
+        self._loss = None
+        length = None if self._iteration is None else self._iteration.length
+        self.recorder.begin(self._epoch, None if self._include_eval else length)
+        if self._include_eval:
+            self.recorder.log(training=float(training))
+        self._set_pending(False)
+
+    def _end(self) -> None:
+        if not self._open or (self.recorder._keep and not self.recorder.has_fired):
+            return
+        self._open = False
+        values = {"loss": self._loss, "lr": self._lr}
+        self.recorder.end({name: value for name, value in values.items() if value is not None})
+
+
+class Watcher:
+    """Finds the models that a script trains, and records each into a file of its own.
+
+    Args:
+        options: What was asked for.
+        spawned: Whether this process was started by the script (multiprocessing's spawn).
+    """
+
+    def __init__(self, options: WatchOptions, spawned: bool = False) -> None:
+        self.options = options
+        self._spawned = spawned
+        self._models: list[Watched] = []
+        self._optimizers: list[weakref.ref[Optimizer]] = []
+        self._steps: dict[int, int] = {}  # of each optimizer whose model is not yet known
+        self._covered: set[int] = set()  # parameters of models that are known, by id
+        self._ignored: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+        self._reasons: list[str] = []  # why a model is not recorded
+        self._handle: Any = None  # of the hook on all modules, while a model is looked for
+        self._undo: list[Callable[[], None]] = []
+        self._process = os.getpid()
+        self._busy = False
+        self._said: set[str] = set()
+        self._has_called = False  # a module with parameters, in training mode
+
+    def install(self) -> None:
+        """Begins to watch."""
+        watch = self._guard
+
+        original_init = Optimizer.__init__
+
+        @functools.wraps(original_init)
+        def init(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+            original_init(optimizer, *args, **kwargs)
+            watch(self._optimizer_made, optimizer)
+
+        self._replace(Optimizer, "__init__", init)
+
+        original_iter = DataLoader.__iter__
+
+        @functools.wraps(original_iter)
+        def begin(loader: DataLoader[Any]) -> Any:
+            iterator = original_iter(loader)
+            watch(self._loader_begun, loader, iterator)
+            return iterator
+
+        self._replace(DataLoader, "__iter__", begin)
+
+        original_next = _BaseDataLoaderIter.__next__
+
+        @functools.wraps(original_next)
+        def fetch(iterator: Any) -> Any:
+            try:
+                batch = original_next(iterator)
+            except StopIteration:
+                watch(self._fetched, iterator, True)
+                raise
+            watch(self._fetched, iterator, False)
+            return batch
+
+        self._replace(_BaseDataLoaderIter, "__next__", fetch)
+
+        original_backward = torch.autograd.backward
+
+        @functools.wraps(original_backward)
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            watch(self._backward, tensors)
+            original_backward(tensors, *args, **kwargs)
+            watch(self._went_back)
+
+        self._replace(torch.autograd, "backward", backward)
+
+        original_scale = torch.amp.GradScaler.scale
+
+        @functools.wraps(original_scale)
+        def scale(scaler: Any, outputs: Any) -> Any:
+            scaled = original_scale(scaler, outputs)
+            if isinstance(outputs, torch.Tensor) and scaled is not outputs:
+                scaled._mapreel_loss = outputs.detach()
+            return scaled
+
+        self._replace(torch.amp.GradScaler, "scale", scale)
+
+        original_compile = torch.compile
+
+        @functools.wraps(original_compile)
+        def compiling(*args: Any, **kwargs: Any) -> Any:
+            # torch warns of hooks on all modules when it wraps one.
+            with self._not_searching():
+                compiled = original_compile(*args, **kwargs)
+            self._guard(self._watch_compiled_modules)
+            return compiled
+
+        self._replace(torch, "compile", compiling)
+
+        original_in_place = nn.Module.compile
+
+        @functools.wraps(original_in_place)
+        def compile_in_place(module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            original_in_place(module, *args, **kwargs)
+            compiled = module._compiled_call_impl
+
+            def call(*args: Any, **kwargs: Any) -> Any:
+                if self._handle is not None:
+                    watch(self._called, module, args, kwargs)
+                assert compiled is not None
+                return compiled(*args, **kwargs)
+
+            module._compiled_call_impl = call
+
+        self._replace(nn.Module, "compile", compile_in_place)
+
+        handle = register_optimizer_step_post_hook(
+            lambda optimizer, args, kwargs: watch(self._stepped, optimizer)
+        )
+        self._undo.append(handle.remove)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
+        if self.options.include_eval:
+            self._search()
+
+    def close(self) -> None:
+        """Ends all recordings and stops watching."""
+        self._stop_search()
+        for undo in reversed(self._undo):
+            undo()
+        self._undo.clear()
+        if os.getpid() != self._process:
+            return
+        for watched in self._models:
+            self._guard(watched.close)
+
+    def report(self) -> None:
+        """Says what was recorded, or why nothing was."""
+        if os.getpid() != self._process:
+            return
+        rank, world = rank_and_world()
+        silent = world > 1 and self.options.ranks == "0" and rank != 0
+        recorded = 0
+        for watched in self._models:
+            recorder = watched.recorder
+            if not recorder.committed:
+                continue
+            recorded += 1
+            layers = sum(layer.probe is None for layer in recorder.layout.layers)
+            say(
+                f"recorded {recorder.committed:,} batches of {type(watched.root).__name__}, "
+                f"{layers} layer{'s' * (layers > 1)}: {watched.path}; "
+                f"python -m replay animate {watched.path}"
+            )
+        if not recorded and not silent and not self._spawned:
+            say(f"nothing was recorded: {self._why_nothing()}")
+
+    def _why_nothing(self) -> str:
+        if self._reasons:
+            return "; ".join(dict.fromkeys(self._reasons))
+        if self._models:
+            names = ", ".join(type(watched.root).__name__ for watched in self._models)
+            return f"{names} was found, but none of its layers was called in training mode"
+        if not self._optimizers:
+            return (
+                "the script made no torch optimizer in this process, so that nothing says which "
+                "model is trained (--include-eval records a model that is only called)"
+            )
+        if not any(self._steps.values()):
+            return "no module with parameters of its optimizer was called in training mode"
+        return (
+            "its optimizer stepped, but no module that owns its parameters was called in training "
+            "mode (model.train())"
+        )
+
+    # What happens in torch
+
+    def _guard(self, call: Callable[..., None], *args: Any) -> None:
+        """Calls it; what goes wrong is said once and never reaches the script."""
+        if self._busy or os.getpid() != self._process:
+            return
+        try:
+            call(*args)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            text = (
+                reason if isinstance(error, RecordingError) else f"{type(error).__name__}: {reason}"
+            )
+            if text not in self._said:
+                self._said.add(text)
+                say(f"{text}; the script goes on")
+
+    def _optimizer_made(self, optimizer: Optimizer) -> None:
+        self._optimizers.append(weakref.ref(optimizer))
+        self._steps[id(optimizer)] = 0
+        self._ignored = weakref.WeakKeyDictionary()
+        self._search()
+
+    def _loader_begun(self, loader: DataLoader[Any], iterator: Any) -> None:
+        iterator._mapreel = Iteration(loader)
+
+    def _fetched(self, iterator: Any, exhausted: bool) -> None:
+        iteration = getattr(iterator, "_mapreel", None)
+        if iteration is None:
+            return
+        iteration.exhausted = exhausted
+        iteration.fetched += not exhausted
+        self._last = iteration
+        for watched in self._models:
+            watched.fetched(iteration)
+
+    _last: Iteration | None = None
+
+    def _backward(self, tensors: Any) -> None:
+        if torch._C._current_graph_task_id() != -1:
+            return  # checkpointing's, within another one
+        loss = tensors[0] if isinstance(tensors, (tuple, list)) and len(tensors) == 1 else tensors
+        loss = getattr(loss, "_mapreel_loss", loss)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            loss = None
+        for watched in self._models:
+            watched.backward(None if loss is None else loss.detach())
+
+    def _went_back(self) -> None:
+        if torch._C._current_graph_task_id() == -1:
+            for watched in self._models:
+                watched.went_back()
+
+    def _stepped(self, optimizer: Optimizer) -> None:
+        owned = _parameters(optimizer)
+        lr = optimizer.param_groups[0].get("lr")
+        for watched in self._models:
+            if any(id(parameter) in owned for parameter in watched.root.parameters()):
+                watched.stepped(lr)
+        if owned <= self._covered:
+            return
+        steps = self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
+        if steps == 1 and not owned & self._covered:
+            self._find_by_parameters(owned)  # no module was called where Python could see it
+        elif steps >= _PATIENCE:
+            self._covered |= owned
+            self._end_search()
+
+    # Finding the models
+
+    def _watch_compiled_modules(self) -> None:
+        """Looks at what torch.compile made when it is called: hooks on all modules would not do."""
+        kind: Any = torch._dynamo.OptimizedModule
+        if kind.__dict__.get("_mapreel"):
+            return
+        original = kind.__call__
+
+        @functools.wraps(original)
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if self._handle is None:
+                return original(module, *args, **kwargs)
+            self._guard(self._called, module, args, kwargs)
+            with self._not_searching():
+                return original(module, *args, **kwargs)
+
+        inherited = "__call__" not in kind.__dict__
+        kind.__call__, kind._mapreel = call, True
+
+        def undo() -> None:
+            if inherited:
+                del kind.__call__
+            else:
+                kind.__call__ = original
+            del kind._mapreel
+
+        self._undo.append(undo)
+
+    @contextlib.contextmanager
+    def _not_searching(self) -> Iterator[None]:
+        searching = self._handle is not None
+        self._stop_search()
+        try:
+            yield
+        finally:
+            if searching:
+                self._search()
+                self._guard(self._end_search)
+
+    def _search(self) -> None:
+        if self._handle is None:
+            self._handle = module_hooks.register_module_forward_pre_hook(self._on_call)
+
+    def _stop_search(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def _end_search(self) -> None:
+        """Stops looking where every optimizer's parameters are those of a known model."""
+        if self._optimizers and not self.options.include_eval and not self._wanted():
+            self._stop_search()
+
+    def _wanted(self) -> set[int]:
+        """Parameters that are trained, of a model that is not yet known."""
+        wanted: set[int] = set()
+        for reference in self._optimizers:
+            optimizer = reference()
+            if optimizer is not None:
+                wanted |= _parameters(optimizer)
+        return wanted - self._covered
+
+    def _on_call(self, module: nn.Module, args: Any) -> None:
+        if torch.compiler.is_compiling() or self._busy:
+            return
+        if torch._C._current_graph_task_id() == -1:
+            frame = sys._getframe(1)  # torch gives this hook no keyword arguments
+            self._guard(self._called, module, args, frame.f_locals.get("kwargs") or {})
+
+    def _called(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        """A module is about to run, seen from outside: of nested ones the outermost first."""
+        training = module.training
+        if not (training or self.options.include_eval) or module in self._ignored:
+            return
+        own = {id(parameter) for parameter in module.parameters()}
+        wanted = self._wanted()
+        if self.options.include_eval and not self._optimizers:
+            wanted = own - self._covered
+        if not own & wanted:
+            if own & self._covered or training:
+                self._ignored[module] = 1
+            if self._models:
+                self._end_search()
+            return
+        root = self._climb(unwrap(module), wanted)
+        watched = self._adopt(root)
+        self._end_search()
+        if watched is None:
+            return
+        watched.forward(training)
+        if root is module and root._compiled_call_impl is None:
+            # Its own hook comes too late for this call.
+            watched.recorder._taps.input.before(root, args, kwargs)
+
+    def _climb(self, module: nn.Module, wanted: set[int]) -> nn.Module:
+        """The module, or what contains it and owns more of the parameters of its optimizer."""
+        own = {id(parameter) for parameter in module.parameters()}
+        target: set[int] = set()
+        for reference in self._optimizers:
+            optimizer = reference()
+            if optimizer is not None and (theirs := _parameters(optimizer)) & own & wanted:
+                target |= theirs
+        if target <= own:
+            return module
+        best, most = module, len(target & own)
+        for around in _containers(module):
+            count = len(target & {id(parameter) for parameter in around.parameters()})
+            if count > most:
+                best, most = around, count
+        return unwrap(best)
+
+    def _find_by_parameters(self, owned: set[int]) -> None:
+        """Adopts the model of parameters that were stepped without a call that could be seen."""
+        best: nn.Module | None = None
+        score = (0, 0)
+        for module in _all_modules():
+            own = {id(parameter) for parameter in module.parameters()}
+            if own & owned and module.training:
+                rated = (len(own & owned), -len(own))
+                if rated > score or (rated == score and best is None):
+                    best, score = module, rated
+        if best is not None:
+            watched = self._adopt(unwrap(best))
+            if watched is not None:
+                watched.forward(True)  # a compiled one will not say when it begins
+            self._end_search()
+
+    def _adopt(self, root: nn.Module) -> Watched | None:
+        """Begins a recording of a model; why it cannot be recorded is said once."""
+        self._covered |= {id(parameter) for parameter in root.parameters()}
+        self._busy = True  # the writer's start must not be taken for the script's doing
+        try:
+            watched = self._record(root)
+            if watched.recorder._closed:  # of another rank
+                return None
+            self._models.append(watched)
+            if self._last is not None and not self._last.exhausted:
+                watched.fetched(self._last)
+            return watched
+        except RecordingError as error:
+            self._reasons.append(f"{type(root).__name__}: {error}")
+            say(f"{type(root).__name__} is not recorded: {error}")
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            self._reasons.append(f"{type(root).__name__}: {type(error).__name__}: {reason}")
+            say(f"{type(root).__name__} is not recorded: {self._reasons[-1]}")
+        finally:
+            self._busy = False
+        return None
+
+    def _record(self, root: nn.Module) -> Watched:
+        """A recording into the file asked for, or beside it for a second model or process."""
+        options = self.options
+        wanted = Path(options.output)
+        if self._models or self._reasons:
+            name = "".join(c if c.isalnum() or c in "-_" else "_" for c in type(root).__name__)
+            wanted = wanted.with_name(f"{wanted.stem}.{name}{wanted.suffix}")
+        alone = rank_and_world()[1] == 1
+        for number in range(1, 100):
+            taken = {watched.path for watched in self._models}
+            path = wanted
+            if number > 1:
+                path = wanted.with_name(f"{wanted.stem}.{number}{wanted.suffix}")
+            if path in taken:
+                continue
+            try:
+                overwrite = options.overwrite and not (self._spawned and alone)
+                return Watched(root, path, options, overwrite)
+            except OutputError:
+                if not (self._spawned and alone and path.exists()):
+                    raise
+        raise OutputError(f"no free name beside {wanted}")
+
+    # Odds and ends
+
+    def _replace(self, owner: Any, name: str, function: Any) -> None:
+        original = owner.__dict__[name]
+        setattr(owner, name, function)
+
+        def undo() -> None:
+            if owner.__dict__.get(name) is function:  # somebody else's wrapper stays
+                setattr(owner, name, original)
+
+        self._undo.append(undo)
+
+    def _forked(self) -> None:
+        """In a forked child: recording is the parent's; a training here is not recorded."""
+        if self._undo and os.getpid() != self._process:
+            register_optimizer_step_post_hook(self._warn_of_fork)
+
+    def _warn_of_fork(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if "fork" not in self._said:
+            self._said.add("fork")
+            say(
+                "training in a forked process is not recorded: start it with the spawn method "
+                "or with torchrun"
+            )
+
+
+def say(text: str) -> None:
+    """One line on stderr, marked as ours."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the script
+        print(f"mapreel: {text}", file=sys.stderr, flush=True)
+
+
+def _parameters(optimizer: Optimizer) -> set[int]:
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def _all_modules() -> Iterable[nn.Module]:
+    """Every module there is; type(), since isinstance() wakes lazy proxies up."""
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
+
+
+def _containers(module: nn.Module) -> list[nn.Module]:
+    """The modules that contain a module, from the inside out."""
+    parents: dict[int, list[nn.Module]] = {}
+    for candidate in _all_modules():
+        for child in getattr(candidate, "_modules", {}).values():
+            if child is not None:
+                parents.setdefault(id(child), []).append(candidate)
+    found: list[nn.Module] = []
+    seen = {id(module)}
+    queue = [module]
+    while queue:
+        for around in parents.get(id(queue.pop(0)), []):
+            if id(around) not in seen:
+                seen.add(id(around))
+                found.append(around)
+                queue.append(around)
+    return found
