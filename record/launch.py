@@ -212,12 +212,13 @@ def load(asked: Launch) -> tuple[types.ModuleType, types.CodeType]:
                 )
         sys.path[0] = folder
         sys.argv = [path, *asked.arguments]
-        module.__file__ = path
+        whole = os.path.abspath(path)
+        module.__file__ = whole
         module.__dict__["__cached__"] = None
-        loader = importlib.machinery.SourceFileLoader("__main__", path)
+        loader = importlib.machinery.SourceFileLoader("__main__", whole)
         module.__loader__ = loader
         try:
-            code = compile(source, path, "exec", dont_inherit=True)
+            code = compile(source, whole, "exec", dont_inherit=True)
         except SyntaxError:
             _hide_our_frames()
             raise
@@ -457,7 +458,7 @@ def _hide_our_frames() -> None:
             if not (name.startswith((folder, "<frozen ")) or "runpy" in os.path.basename(name)):
                 break
             traceback = traceback.tb_next
-        shown(kind, error, traceback)
+        shown(kind, error.with_traceback(traceback), traceback)
 
     sys.excepthook = hook
 

@@ -82,8 +82,8 @@ class WatchedRecorder(Recorder):
 
     @property
     def has_fired(self) -> bool:
-        """Whether a forward was recorded in the current batch, and not yet handed on."""
-        return self._taps.state != tap_states.IDLE and self._taps.fired
+        """Whether a forward was seen in the current batch, recorded or not."""
+        return self._taps.fired
 
     def begin(self, epoch: int, batches: int | None) -> None:
         """Begins a batch."""
@@ -128,9 +128,10 @@ class Watched:
         self._epoch = 0
         self._pending = True  # the next forward begins a batch
         self._open = False  # a batch has begun and not ended
+        self._ran = False  # and its forward was seen to begin
         self._learns = False  # a forward with gradients was seen
         self._loss: Any = None
-        self._lr: Any = None
+        self.optimizer: Callable[[], Optimizer | None] = lambda: None  # the last that stepped
         self._steps = 0  # since a batch began
         self.recorder = WatchedRecorder(
             root,
@@ -164,6 +165,7 @@ class Watched:
         if not training or self._pending:
             self._end()
             self._begin(training)
+            self._ran = True
 
     def _turn(self) -> None:
         """Turns to the next batch where a compiled forward would not say that it begins."""
@@ -202,9 +204,9 @@ class Watched:
         if self._iteration is None:
             self._turn()
 
-    def stepped(self, lr: Any) -> None:
+    def stepped(self, optimizer: Optimizer) -> None:
         """An optimizer that owns parameters of the model has stepped."""
-        self._lr = lr
+        self.optimizer = weakref.ref(optimizer)
         self._steps += 1
         self._end()
         current = self._iteration
@@ -229,19 +231,21 @@ class Watched:
                 self._epoch += current is not None or self._begun > 0
                 self._iteration, self._begun = candidate, 0
         self._begun += 1
-        self._open, self._steps = True, 0
+        self._open, self._ran, self._steps = True, False, 0
         self._loss = None
         length = None if self._iteration is None else self._iteration.length
         self.recorder.begin(self._epoch, None if self._include_eval else length)
         if self._include_eval:
             self.recorder.log(training=float(training))
-        self._set_pending(False)
+        self._set_pending(not training)
 
     def _end(self) -> None:
-        if not self._open or (self.recorder._keep and not self.recorder.has_fired):
+        if not self._open or not (self._ran or self.recorder.has_fired):
             return
         self._open = False
-        values = {"loss": self._loss, "lr": self._lr}
+        optimizer = self.optimizer()
+        lr = None if optimizer is None else optimizer.param_groups[0].get("lr")
+        values = {"loss": self._loss, "lr": lr}
         self.recorder.end({name: value for name, value in values.items() if value is not None})
 
 
@@ -470,10 +474,9 @@ class Watcher:
 
     def _stepped(self, optimizer: Optimizer) -> None:
         owned = _parameters(optimizer)
-        lr = optimizer.param_groups[0].get("lr")
         for watched in self._models:
             if any(id(parameter) in owned for parameter in watched.root.parameters()):
-                watched.stepped(lr)
+                watched.stepped(optimizer)
         if owned <= self._covered:
             return
         steps = self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
@@ -620,6 +623,11 @@ class Watcher:
             if watched.recorder._closed:  # of another rank
                 return None
             self._models.append(watched)
+            own = {id(parameter) for parameter in root.parameters()}
+            for reference in self._optimizers:
+                optimizer = reference()
+                if optimizer is not None and own & _parameters(optimizer):
+                    watched.optimizer = reference
             if self._last is not None and not self._last.exhausted:
                 watched.fetched(self._last)
             return watched
