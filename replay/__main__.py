@@ -17,6 +17,7 @@ from replay.words import clean, in_bytes
 
 _SCALES = ("run", "epoch", "frame", "channel")
 _THEMES = ("light", "dark")
+_TOKENS = ("auto", "square", "strip")
 
 _DESCRIPTION = """\
 Turns a recording of feature maps into animations and figures.
@@ -151,8 +152,8 @@ def _grid(options: argparse.Namespace) -> None:
 
 
 def _look(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("channels", "scale", "clip", "symmetric", "cmap", "title", "input", "theme")
-    return {name: getattr(options, name) for name in names}
+    names = "channels scale clip symmetric cmap title input theme slices tokens"
+    return {name: getattr(options, name) for name in names.split()}
 
 
 class _Progress:
@@ -282,6 +283,18 @@ def _add_look(parser: argparse.ArgumentParser) -> None:
     add("--cmap", metavar="NAME", default="gray", help="a matplotlib colormap (default: gray)")
     add("--title", metavar="TEXT", help="a heading; the layer is named after it")
     add("--no-input", dest="input", action="store_false", help="without the input picture")
+    add(
+        "--slices",
+        metavar="middle|all|LIST",
+        default="middle",
+        help="of volumes: the middle slice of each map (default), all side by side, or 3,5",
+    )
+    add(
+        "--tokens",
+        choices=_TOKENS,
+        default="auto",
+        help="of tokens: as a square, as strips, or as the input picture suggests (default)",
+    )
     add("--theme", choices=_THEMES, default="light", help="light (default) or dark")
 
 

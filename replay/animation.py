@@ -60,6 +60,8 @@ def animate(
     theme: str = "light",
     codec: str = "h264",
     crf: int | None = None,
+    slices: Numbers = "middle",
+    tokens: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Animation:
     """Renders feature maps as they develop while a network trains, one frame a recorded batch.
@@ -104,6 +106,10 @@ def animate(
         theme: `light` or `dark`.
         codec: `h264` or `av1`, for MP4.
         crf: Quality of an MP4: 0 best, 51 (h264) or 63 (av1) worst; default 18 or 30.
+        slices: Of a volume (C, D, H, W): the `middle` one, `all` of each map side by side, or
+            numbers in the same ways as channels.
+        tokens: How tokens (T, C) are shown: `square` (the first one left out if need be),
+            `strip`, or `auto`, in the proportions of the input picture where they fill them.
         progress: Called with (frames done, frames in all) after each frame.
 
     Returns:
@@ -124,7 +130,20 @@ def animate(
         target = choose_target(run.path.with_suffix(".mp4") if out is None else out)
         if target.path.exists() and target.path.samefile(run.path):
             raise OutputError(f"{target.path} is the recording itself")
-        look = Look(scale, clip, symmetric, cmap, zoom, columns, title, input, captions, theme)
+        look = Look(
+            scale,
+            clip,
+            symmetric,
+            cmap,
+            zoom,
+            columns,
+            title,
+            input,
+            captions,
+            theme,
+            slices,
+            tokens,
+        )
         film = Film(run, choose_layers(run, layers), channels, epochs, batches, look, target.levels)
         total = len(film.cells)
         rate = choose_fps(fps, total, target.kind)

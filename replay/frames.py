@@ -15,12 +15,13 @@ import numpy.typing as npt
 from replay.captions import clean, module_in_words
 from replay.colours import Palette
 from replay.inputs import InputPicture
-from replay.recording import Recording, Series
+from replay.recording import Recording
 from replay.scaling import PERCENTILES, Levels, Range, Scaler
 from replay.schema import SelectionError
-from replay.selection import Numbers, as_maps, choose_channels, choose_frames, maps_shape
+from replay.selection import Numbers, choose_channels, choose_frames, choose_maps
+from replay.shapes import Maps
 from replay.stage import SIDE, Facts, Part, Stage, room_for
-from replay.tiles import arrange, paint, shrink_maps
+from replay.tiles import arrange, blank, paint, shrink_maps
 
 _INFINITE = 0x7C00  # a float16's bits without its sign; NaN lies above
 _WITHOUT_SIGN = 0x7FFF
@@ -59,6 +60,8 @@ class Look:
     input: bool = True
     captions: bool = True
     theme: str = "light"
+    slices: Numbers = "middle"
+    tokens: str = "auto"
 
 
 class Film:
@@ -97,7 +100,7 @@ class Film:
         self.palette = Palette(look.cmap, levels, look.theme)
         if not recording.frames:
             raise SelectionError(f"nothing was recorded in {recording.path} so far")
-        self.cells = choose_frames(recording, epochs, batches)
+        self.cells = choose_frames(recording, epochs, batches, layers)
         self._input = None
         if look.input and InputPicture.possible(recording):
             self._input = InputPicture(recording, self.cells, SIDE)
@@ -107,31 +110,26 @@ class Film:
         self._sections: list[_Section] = []
         parts: list[Part] = []
         for name in layers:
-            series = recording[name]
-            count, height, width = maps_shape(series.layer.shape)
-            if not count * height * width:
-                raise SelectionError(f"layer {name!r} has empty maps: {series.layer.shape}")
-            chosen = choose_channels(series, channels, self.cells)
+            maps = choose_maps(recording[name], look.slices, look.tokens)
+            present = maps.series.present
+            frames = [cell for cell in self.cells if present[cell]]
+            chosen = choose_channels(maps, channels, frames)
+            labels = maps.labels(chosen)
             mosaic = arrange(
-                len(chosen),
-                height,
-                width,
+                len(labels),
+                *maps.size,
                 room,
                 zoom=look.zoom,
                 columns=look.columns,
                 numbers=look.captions,
-                highest=max(chosen),
+                digits=max(map(len, labels)),
+                unit=maps.slices,
             )
-            scaler = Scaler(
-                series, self.cells, chosen, look.scale, look.clip, look.symmetric, levels
-            )
-            self._sections.append(_Section(series, chosen, scaler, mosaic.shrink))
-            maps = f"{len(chosen)} map{'s' * (len(chosen) > 1)} of {height}×{width}"
-            if len(chosen) < count:
-                maps = f"{len(chosen)} of {count} maps, {height}×{width}"
+            scaler = Scaler(maps, frames, chosen, look.scale, look.clip, look.symmetric, levels)
+            self._sections.append(_Section(maps, chosen, scaler, mosaic.shrink))
             shown = f", {mosaic.in_words()}" if mosaic.in_words() else ""
-            words = f"{module_in_words(series.layer.module)}   {maps}{shown}".strip()
-            parts.append(Part(mosaic, chosen, clean(name), words))
+            words = f"{module_in_words(maps.layer.module)}   {maps.in_words(len(chosen))}{shown}"
+            parts.append(Part(mosaic, labels, clean(name), words.strip()))
 
         self._parts = parts
         self.stage = Stage(
@@ -156,14 +154,19 @@ class Film:
         plane = self.stage.plane
         for epoch, batch in self.cells:
             ranges: list[Range | None] = []
-            counts: list[tuple[int, int]] = []
+            counts: list[tuple[int, int] | None] = []
             for section, part, at in zip(
                 self._sections, self._parts, self.stage.mosaics_at, strict=True
             ):
+                if not section.maps.series.present[epoch, batch]:
+                    blank(plane, *at, self.palette.solid("faint"), part.mosaic)
+                    ranges.append(section.shown)
+                    counts.append(None)
+                    continue
                 maps = section.select(epoch, batch)
-                levels, shown = section.scale(epoch, batch, maps)
-                paint(plane, *at, levels, part.mosaic)
-                ranges.append(shown)
+                levels, section.shown = section.scale(epoch, batch, maps)
+                paint(plane, *at, levels.reshape(-1, *levels.shape[2:]), part.mosaic)
+                ranges.append(section.shown)
                 counts.append(count_unfinite(maps))
             self.stage.update(epoch, batch, ranges, counts)
             yield self._with_input(epoch, batch)
@@ -175,18 +178,19 @@ class Film:
         return Frame(self.stage.plane, picture, *self.stage.picture_at, self._input.zoom)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Section:
     """One layer of a film."""
 
-    series: Series
+    maps: Maps
     channels: list[int]
     scaler: Scaler
     shrink: int
+    shown: Range | None = None  # of the last frame that it had
 
     def select(self, epoch: int, batch: int) -> npt.NDArray[np.float16]:
-        """The chosen maps of one frame, float16 (C, H, W)."""
-        maps = as_maps(self.series[epoch, batch])
+        """The chosen maps of one frame, float16 (C, S, H, W)."""
+        maps = self.maps[epoch, batch]
         return maps if self.channels == list(range(len(maps))) else maps[self.channels]
 
     def scale(

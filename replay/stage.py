@@ -80,7 +80,7 @@ class Part:
     """One layer in the frame: its mosaic and the words about it."""
 
     mosaic: Mosaic
-    channels: list[int]
+    labels: list[str]
     name: str
     words: str
 
@@ -155,7 +155,7 @@ class Stage:
         epoch: int,
         batch: int,
         ranges: Sequence[Range | None],
-        counts: Sequence[tuple[int, int]],
+        counts: Sequence[tuple[int, int] | None],
     ) -> None:
         """Writes what belongs to one frame.
 
@@ -163,7 +163,8 @@ class Stage:
             epoch: Its epoch.
             batch: Its batch.
             ranges: The range under which each part is shown; None if each channel has its own.
-            counts: Values that are NaN, and that are infinite, in each part.
+            counts: Values that are NaN, and that are infinite, in each part; None where it has
+                no frame.
         """
         if not self._captions:
             return
@@ -180,7 +181,11 @@ class Stage:
             self._pen.refill(slot, (clean(facts.name(int(field[place]))), "ink"))
         for bar, shown in zip(self._bars, ranges, strict=True):
             bar.update(shown)
-        for slot, (nan, inf) in zip(self._counts, counts, strict=True):
+        for slot, count in zip(self._counts, counts, strict=True):
+            if count is None:
+                self._pen.refill(slot, ("no frame in this batch", "warning"))
+                continue
+            nan, inf = count
             self._pen.refill(
                 slot,
                 *([("■ ", "nan"), (f"{nan:,} NaN   ", "warning")] if nan else []),
@@ -370,7 +375,7 @@ class Stage:
         mosaic = part.mosaic
         for place in mosaic.numbered():
             y, x = mosaic.corner(place)
-            text = str(part.channels[place])
+            text = part.labels[place]
             if mosaic.numbers == "tile":
                 row, column = top + y + mosaic.tile[0] + 2, left + x
             else:

@@ -21,13 +21,13 @@ from replay.scaling import Range, Scaler
 from replay.schema import OptionError, SelectionError
 from replay.selection import (
     Numbers,
-    as_maps,
     choose,
     choose_channels,
     choose_layers,
-    maps_shape,
+    choose_maps,
     spread,
 )
+from replay.shapes import Maps
 from replay.target import check_suffix, replacing
 from replay.words import clean, module_words, number
 
@@ -63,7 +63,7 @@ class _Block:
 
     epoch: int
     batch: int
-    levels: npt.NDArray[np.uint8]  # (C, H, W)
+    levels: npt.NDArray[np.uint8]  # (C * S, H, W)
     range: Range | None
     kernels: npt.NDArray[np.float16] | None
     image: Pixels | None
@@ -88,6 +88,8 @@ def grid(
     title: str | None = None,
     input: bool = True,
     theme: str = "light",
+    slices: Numbers = "middle",
+    tokens: str = "auto",
 ) -> Still:
     """Draws a static figure: the input picture, every map with its number, a colour bar.
 
@@ -99,7 +101,8 @@ def grid(
         out: A .png, .pdf or .svg; by default `run-grid.png` beside `run.h5`. Replaced if it exists.
         layer: The layer's name; the first recorded one by default.
         epochs: The epochs to compare, by number; -1 is the last.
-        batch: The batch, by number; -1 is the last of each epoch.
+        batch: The batch, by number; -1 is the last of each epoch. Epochs and batches are those
+            in which the layer has a frame.
         channels: As in `selection.choose_channels`.
         scale: `run`, `epoch`, `frame` or `channel`, see `scaling.Scaler`.
         clip: An explicit (low, high).
@@ -111,6 +114,8 @@ def grid(
         title: Instead of the layer's name.
         input: Whether to draw the input picture.
         theme: `light` or `dark`.
+        slices: Of a volume: `middle`, `all`, or numbers as in `selection.choose`.
+        tokens: `auto`, `square` or `strip`, see `shapes.layout_of`.
 
     Raises:
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be
@@ -135,6 +140,8 @@ def grid(
                 title=title,
                 input=input,
                 theme=theme,
+                slices=slices,
+                tokens=tokens,
             )
     source = recording.path
     path = source.with_name(f"{source.stem}-grid.png") if out is None else Path(out)
@@ -144,15 +151,15 @@ def grid(
     look = theme_of(theme)
     colours = colormap(cmap, _LEVELS)
     series = recording[choose_layers(recording, layer)[0]]
-    there = np.flatnonzero((recording.order > 0).any(axis=1)).tolist()
-    cells = [recording.locate(epoch, batch) for epoch in choose(epochs, there, "epoch")]
-    chosen = choose_channels(series, channels, recording.frames)
-    if kernels and series.kernels(*cells[0]).shape[0] != maps_shape(series.layer.shape)[0]:
+    maps = choose_maps(series, slices, tokens)
+    cells = _choose_cells(series, epochs, batch)
+    chosen = choose_channels(maps, channels, series.frames)
+    if kernels and series.kernels(*cells[0]).shape[0] != maps.channels:
         raise SelectionError(f"the kernels of {series.name!r} do not belong to one map each")
     with replacing(path) as beside:
-        scaler = Scaler(series, recording.frames, chosen, scale, clip, symmetric, count=_LEVELS)
-        blocks = [_load(recording, series, cell, chosen, scaler, kernels, input) for cell in cells]
-        page = _Page(series, chosen, scaler, blocks, dpi, title)
+        scaler = Scaler(maps, series.frames, chosen, scale, clip, symmetric, count=_LEVELS)
+        blocks = [_load(recording, maps, cell, chosen, scaler, kernels, input) for cell in cells]
+        page = _Page(maps, chosen, scaler, blocks, dpi, title)
         canvas = page.draw(np.concatenate([colours, foreign(colours)]), Canvas(dpi, look, suffix))
         drawn = io.BytesIO()
         canvas.save(drawn, title=f"{series.name}, {page.subtitle}", text=_alt_text(page))
@@ -160,16 +167,26 @@ def grid(
     return Still(path, *canvas.size, bytes=path.stat().st_size, seconds=time.perf_counter() - start)
 
 
+def _choose_cells(series: Series, epochs: Numbers, batch: int) -> list[tuple[int, int]]:
+    """The batch in each of the epochs; -1 is the last one that the layer has in an epoch."""
+    there = np.flatnonzero(series.present.any(axis=1)).tolist()
+    return [
+        (epoch, choose(batch, np.flatnonzero(series.present[epoch]).tolist(), "batch")[0])
+        for epoch in choose(epochs, there, "epoch")
+    ]
+
+
 def _load(
     recording: Recording,
-    series: Series,
+    maps: Maps,
     cell: tuple[int, int],
     channels: Sequence[int],
     scaler: Scaler,
     kernels: bool,
     image: bool,
 ) -> _Block:
-    maps = np.ascontiguousarray(as_maps(series[cell])[list(channels)])
+    shown = np.ascontiguousarray(maps[cell][list(channels)])  # (C, S, H, W)
+    levels = scaler.levels(*cell, shown)
     facts = []
     if "loss" in recording.batches:
         facts.append(f"loss {number(recording.batches['loss'][cell])}")
@@ -181,9 +198,9 @@ def _load(
     shape = recording.inputs.shape
     return _Block(
         *cell,
-        levels=scaler.levels(*cell, maps),
-        range=scaler.range_of(*cell, maps),
-        kernels=series.kernels(*cell)[list(channels)] if kernels else None,
+        levels=levels.reshape(-1, *levels.shape[2:]),
+        range=scaler.range_of(*cell, shown),
+        kernels=maps.series.kernels(*cell)[list(channels)] if kernels else None,
         image=_input(recording, cell) if image and shape and len(shape) == 3 else None,
         facts=facts,
         answers=answers,
@@ -194,7 +211,7 @@ def _input(recording: Recording, cell: tuple[int, int]) -> Pixels:
     inputs = recording.inputs
     low, high = 0.0, 1.0
     if inputs.mean is None or inputs.std is None:  # one range for the run, so that epochs compare
-        some = np.stack([inputs[other] for other in spread(recording.frames, 32)])
+        some = np.concatenate([inputs[other].ravel() for other in spread(recording.frames, 32)])
         finite = some[np.isfinite(some)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     return to_rgb(inputs[cell], inputs.mean, inputs.std, low, high)
@@ -211,22 +228,19 @@ class _Page:
 
     def __init__(
         self,
-        series: Series,
+        maps: Maps,
         channels: Sequence[int],
         scaler: Scaler,
         blocks: Sequence[_Block],
         dpi: int,
         title: str | None,
     ) -> None:
-        self.series, self.channels, self.scaler, self.blocks = series, channels, scaler, blocks
+        self.maps, self.channels, self.scaler, self.blocks = maps, channels, scaler, blocks
+        self.labels = maps.labels(channels)
         self.dpi = dpi
-        self.title = clean(series.name if title is None else title)
-        _, *size = blocks[0].levels.shape
-        every = maps_shape(series.layer.shape)[0]
-        of = "" if len(channels) == every else f" of {every}"
-        maps = "map" if len(channels) == 1 else "maps"
-        self.subtitle = f"{len(channels)}{of} {maps} of {size[0]}×{size[1]}"
-        if words := module_words(series.layer.module):
+        self.title = clean(maps.layer.name if title is None else title)
+        self.subtitle = maps.in_words(len(channels))
+        if words := module_words(maps.layer.module):
             self.subtitle = f"{words}   {self.subtitle}"
 
     def draw(self, colours: Pixels, canvas: Canvas) -> Canvas:
@@ -241,13 +255,14 @@ class _Page:
         kernel = blocks[0].kernels
         size = blocks[0].levels.shape[1:]
         cells = sheet.arrange(
-            len(self.channels),
+            len(self.labels),
             (size[0], size[1]),
             round(sheet.WIDTH * dpi) - 2 * margin - left,
             len(blocks),
             dpi,
             canvas.line(6.5),
             None if kernel is None else ((*kernel.shape[2:-1], 1)[0], kernel.shape[-1]),
+            self.maps.slices,
         )
         width = max(left + cells.width, round(4.6 * dpi)) + 2 * margin
         header = canvas.line(12) + canvas.line(8) + space
@@ -331,24 +346,26 @@ class _Page:
         if block.kernels is not None:
             shown, _ = kernel_levels(block.kernels, self._kernel_reach())
             shown = np.rint((shown if shown.ndim == 4 else canvas.diverging(shown)) * 255)
-        widest = canvas.width(str(max(self.channels)), 6.5)
-        each = widest < cells.map_size[1]
-        for place, channel in enumerate(self.channels):
+        slices = self.maps.slices
+        each = max(canvas.width(label, 6.5) for label in self.labels) < cells.map_size[1]
+        for place, label in enumerate(self.labels):
             dx, dy = cells.place(place)
-            canvas.picture(
-                x + dx, y + dy, enlarge(colours[block.levels[place]], cells.block), map=True
-            )
-            if shown is not None:
-                tile = enlarge(shown[place].astype(np.uint8), cells.kernel_block)
-                canvas.picture(x + dx + cells.kernel_at, y + dy, tile)
-            label = str(channel)
+            down = cells.map_size[0] // block.levels.shape[1]
+            tile = enlarge(colours[block.levels[place]], cells.block, down)
+            canvas.picture(x + dx, y + dy, tile, map=True)
+            if shown is not None and place % slices == 0:
+                kernel = shown[place // slices].astype(np.uint8)
+                canvas.picture(
+                    x + dx + cells.kernel_at, y + dy, enlarge(kernel, cells.kernel_block)
+                )
             if self.scaler.mode == "channel":
-                own = self.scaler.channel_range(place)
-                longer = f"{channel}   {number(own.low)} … {number(own.high)}"
+                own = self.scaler.channel_range(place // slices)
+                longer = f"{label}   {number(own.low)} … {number(own.high)}"
                 label = longer if canvas.width(longer, 6.5) < cells.cell_size[1] else label
             if not each:
                 row = self.channels[place : place + cells.columns]
-                label = sheet.row_words(row) if place % cells.columns == 0 else ""
+                words = sheet.row_words(row) if slices == 1 else f"{label} …"
+                label = words if place % cells.columns == 0 else ""
             canvas.text(x + dx, y + dy + cells.number_at, label, 6.5, muted=True)
 
     def _footer(self, canvas: Canvas, x: int, y: int, right: int, colours: Pixels) -> None:
@@ -388,4 +405,6 @@ class _Page:
 
 def _alt_text(page: _Page) -> str:
     cells = ", ".join(f"epoch {block.epoch} batch {block.batch}" for block in page.blocks)
-    return f"Feature maps of {page.series.name} ({page.subtitle}) at {cells}; {page.scaler.words}"
+    return (
+        f"Feature maps of {page.maps.layer.name} ({page.subtitle}) at {cells}; {page.scaler.words}"
+    )
