@@ -16,7 +16,7 @@ import numpy.typing as npt
 from replay.recording import Series
 from replay.schema import OptionError
 from replay.selection import spread
-from replay.shapes import Source, as_source
+from replay.shapes import Joint, Source, as_source
 
 MODES = ("run", "epoch", "frame", "channel")
 PERCENTILES = (0.5, 99.5)  # what a robust range leaves out at each end, in percent of the values
@@ -108,7 +108,7 @@ class Scaler:
         """
         bits = np.ascontiguousarray(maps).view(np.uint16)
         if self.mode != "channel":
-            return self._table(epoch, maps).take(bits)
+            return self._table(epoch, batch, maps).take(bits)
         levels = np.empty(bits.shape, np.uint8)
         for place in range(len(bits)):
             if place not in self._tables:
@@ -121,6 +121,8 @@ class Scaler:
         if self.mode == "channel":
             return None
         if self.mode == "frame":
+            if isinstance(self._source, Joint) and self._source.several:
+                maps = self._source[epoch, batch][self._channels]
             return self._finish(_robust(maps.astype(np.float32)))
         key = epoch if self.mode == "epoch" else 0
         if key not in self._ranges:
@@ -132,8 +134,10 @@ class Scaler:
         """In `channel` mode, the range of the channel at that place of the selection."""
         return self._ranges[place]
 
-    def _table(self, epoch: int, maps: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
-        chosen = self.range_of(epoch, 0, maps)
+    def _table(
+        self, epoch: int, batch: int, maps: npt.NDArray[np.float16]
+    ) -> npt.NDArray[np.uint8]:
+        chosen = self.range_of(epoch, batch, maps)
         assert chosen is not None
         if self.mode == "frame":
             return table(chosen, self.count)

@@ -234,6 +234,38 @@ class Maps:
         return words
 
 
+class Joint:
+    """Layers of several recordings as one source, so that one range holds for all of them.
+
+    Args:
+        maps: The layers, with the same number of channels each.
+    """
+
+    def __init__(self, maps: Sequence[Maps]) -> None:
+        self._maps = list(maps)
+
+    @property
+    def channels(self) -> int:
+        """Number of maps."""
+        return self._maps[0].channels
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one layer."""
+        return len(self._maps) > 1
+
+    def present(self, cell: tuple[int, int]) -> bool:
+        """Whether one of the layers has a frame there."""
+        return any(maps.series.present[cell] for maps in self._maps)
+
+    def __getitem__(self, cell: tuple[int, int]) -> npt.NDArray[np.float16]:
+        if not self.several:
+            return self._maps[0][cell]
+        frames = [maps[cell] for maps in self._maps if maps.series.present[cell]]
+        frames = frames or [self._maps[0][cell]]
+        return np.concatenate([frame.reshape(self.channels, -1) for frame in frames], axis=1)
+
+
 def as_source(series: Series | Source) -> Source:
     """A layer's frames as the maps that are shown where nothing else is asked for."""
     return Maps(series) if isinstance(series, Series) else series

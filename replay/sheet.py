@@ -140,13 +140,14 @@ def _with_columns(
     each = (room - (columns - 1) * gap) / columns
     if kernel is not None:
         each = (each - gap / 2) / (1 + _KERNEL)
-    block = max(1, min(int(each), round(_LARGEST * dpi)) // size[1])
+    strip = size[0] == 1 < size[1]
+    block = max(1, (int(each) if strip else min(int(each), round(_LARGEST * dpi))) // size[1])
     height, width = size[0] * block, size[1] * block
     # A very tall map may not make a page of its own.
     while block > 1 and height > 2 * _LARGEST * dpi:
         block -= 1
         height, width = size[0] * block, size[1] * block
-    if size[0] == 1 < size[1]:
+    if strip:
         height = max(block, round(_STRIP * dpi))
     kernel_block, cell_width = 0, width
     if kernel is not None:

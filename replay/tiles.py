@@ -265,12 +265,16 @@ def paint(
         tile.reshape(rows, down, across)[...] = wide[place][:, None]
 
 
-def blank(canvas: npt.NDArray[np.uint8], top: int, left: int, index: int, mosaic: Mosaic) -> None:
-    """Fills all tiles with one index: there is no frame to show."""
+def blank(
+    canvas: npt.NDArray[np.uint8], top: int, left: int, mosaic: Mosaic, paper: int, line: int
+) -> None:
+    """Leaves all tiles empty but for an outline: there is no frame to show."""
     height, width = mosaic.tile
     for place in range(mosaic.count):
         y, x = mosaic.corner(place)
-        canvas[top + y : top + y + height, left + x : left + x + width] = index
+        tile = canvas[top + y : top + y + height, left + x : left + x + width]
+        tile[...] = line
+        tile[1:-1, 1:-1] = paper
 
 
 def _columns_of(mosaic: Mosaic) -> int:

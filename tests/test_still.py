@@ -133,7 +133,7 @@ def test_default_name_stands_beside_the_recording(path: Path) -> None:
         ({"dpi": 0}, OptionError, "dpi"),
         ({"layer": "x"}, SelectionError, "recorded: conv1, deep"),
         ({"epochs": 3}, SelectionError, "there: 0-2"),
-        ({"batch": 4}, SelectionError, "no batch 4; there: 0-3"),
+        ({"batch": 4}, SelectionError, "recorded: 0-3"),
         ({"channels": "6"}, SelectionError, "there: 0-5"),
         ({"layer": "deep", "kernels": True}, SelectionError, "no kernels"),
         ({"dpi": 72, "epochs": [0] * 500}, OptionError, "too large"),
