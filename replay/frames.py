@@ -181,9 +181,7 @@ class Film:
     def _overlays(self, epoch: int, batch: int) -> Iterator[Overlay]:
         for source, (top, left) in zip(self._inputs, self.stage.pictures_at, strict=True):
             if source is not None:
-                picture = source.show(epoch, batch)
-                above, before = source.margin(picture)
-                yield Overlay(picture, top + above, left + before, source.zoom)
+                yield Overlay(source.show(epoch, batch), top, left, source.zoom)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay import schema
 from replay.probe import Probe
 from replay.recording import Recording
 from replay.schema import in_words
@@ -92,7 +93,11 @@ def as_text(document: dict[str, Any]) -> str:
         ("file", f"{document['file']}, {in_bytes(document['file_bytes'])}"),
         ("run", document["run_id"] or "unknown"),
         ("created", document["created"] or "unknown"),
-        *((str(key), _spell(key, value)) for key, value in document["meta"].items()),
+        *(
+            (str(key), _spell(key, value))
+            for key, value in document["meta"].items()
+            if key != schema.PROBE or not document["probes"]  # which say the same, and more
+        ),
         ("recorded", _recorded_words(document)),
         ("input", _input_words(document["input"])),
         *(("probe", _probe_words(place, probe)) for place, probe in enumerate(document["probes"])),
@@ -233,7 +238,8 @@ def _input_words(found: dict[str, Any] | None) -> str:
 def _probe_words(number: int, probe: dict[str, Any]) -> str:
     image = "no image" if probe["shape"] is None else f"image of {shape(probe['shape'])}"
     names = ", ".join(layer["name"] for layer in probe["layers"])
-    return f"{number}: {image}, evaluation mode, layers {names or 'none'}"
+    label = "" if probe["label"] is None else f", label {probe['label']}"
+    return f"{number}: {image}{label}, evaluation mode, layers {names or 'none'}"
 
 
 def _loss_words(loss: dict[str, Any] | None) -> str:

@@ -22,7 +22,7 @@ class InputPicture:
     With a recorded mean and std the normalisation is undone; without them, one range (that of
     the middle 99 % of the values of sampled images) holds for the whole animation, so that
     brightness does not flicker. One channel is shown in gray, of more than three the first three.
-    Pictures of several shapes are all enlarged (or reduced) alike, and stand in the middle.
+    Pictures of several shapes are all enlarged (or reduced) alike, and begin at one corner.
 
     Args:
         recording: Where the images are.
@@ -67,11 +67,6 @@ class InputPicture:
             size = self._shrunk(*picture.shape[:2])[::-1]
             picture = np.array(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
         return np.ascontiguousarray(picture)
-
-    def margin(self, picture: Picture) -> tuple[int, int]:
-        """Pixels of the frame above and to the left of a picture, in the room of the largest."""
-        height, width = (side * self.zoom for side in picture.shape[:2])
-        return (self.size[0] - height) // 2, (self.size[1] - width) // 2
 
     def _shrunk(self, height: int, width: int) -> tuple[int, int]:
         return max(1, round(height * self._factor)), max(1, round(width * self._factor))

@@ -88,6 +88,8 @@ class Scaler:
         self.words = _WORDS[self.mode] if clip is None else "clipped to the range asked for"
         if symmetric:
             self.words += ", symmetric around 0"
+        if isinstance(self._source, Joint) and self._source.several:
+            self.words += ", the same for all recordings"
         if clip is not None:
             self._ranges[0] = self._finish(Range(*clip))
         elif mode == "run":
