@@ -22,6 +22,12 @@ examples:
   python -m record train --data folder --data-dir images/ --model my.module:Net
 """
 
+PLAN_EXAMPLES = """\
+examples:
+  python -m record plan --model resnet18 --epochs 90 --every 100
+  python -m record plan --model my.module:Net --input 3x224x224 --batches 5000 --budget 2GB
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
@@ -34,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return _train(options)
+        return int(options.call(options))
     except RecordingError as error:
         if options.debug:
             raise
@@ -70,7 +76,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     debug = argparse.SUPPRESS  # given before the command or behind it
     train.add_argument("--debug", action="store_true", default=debug, help=argparse.SUPPRESS)
+    train.add_argument(
+        "--plan", action="store_true", help="say what would be recorded and what it takes, and stop"
+    )
+    train.set_defaults(call=_train)
+    _add_training(train)
 
+    plan = commands.add_parser(
+        "plan",
+        help="say what a recording would take; nothing is trained",
+        description="Say for each layer what a batch, an epoch and the whole run would take. "
+        "Takes the options of train; nothing is trained or written.",
+        epilog=PLAN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    plan.add_argument("--debug", action="store_true", default=debug, help=argparse.SUPPRESS)
+    plan.add_argument("--json", action="store_true", help="one JSON document")
+    plan.add_argument(
+        "--input", type=_shape, metavar="CxHxW", help="an image's shape, to plan without any data"
+    )
+    plan.add_argument(
+        "--batches", type=int, metavar="N", help="batches in an epoch, to plan without any data"
+    )
+    plan.set_defaults(call=_plan)
+    _add_training(plan)
+    return parser
+
+
+def _add_training(train: argparse.ArgumentParser) -> None:
     output = train.add_argument_group("output")
     output.add_argument(
         "-o", "--output", type=Path, default=Path("run.h5"), metavar="FILE",
@@ -111,6 +144,21 @@ def _parser() -> argparse.ArgumentParser:
         "--every", type=int, default=1, metavar="N", help="record every Nth batch (default: 1)"
     )
 
+    model.add_argument(
+        "--schedule", metavar="WORDS",
+        help="every=N, epochs=A:B:C, first=N batches of each epoch, dense-early; joined by commas",
+    )  # fmt: skip
+    model.add_argument(
+        "--budget", metavar="SIZE", help="thin the batches so that the file stays below, say, 2GB"
+    )
+    model.add_argument(
+        "--max-map", type=int, metavar="N", help="pool maps that are larger than N in a direction"
+    )
+    model.add_argument(
+        "--probe", type=int, default=1, metavar="N",
+        help="test images to show at each recorded batch (default: 1)",
+    )  # fmt: skip
+
     training = train.add_argument_group("training")
     training.add_argument("--epochs", type=int, default=5, metavar="N", help="default: 5")
     training.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: 16")
@@ -123,7 +171,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     training.add_argument("--amp", action="store_true", help="automatic mixed precision")
     training.add_argument("--compile", action="store_true", help="torch.compile the model")
-    return parser
+
+
+def _shape(text: str) -> tuple[int, int, int]:
+    parts = text.lower().replace(",", "x").split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"expected CxHxW such as 3x224x224, found {text!r}")
+    channels, height, width = (int(part) for part in parts)
+    return channels, height, width
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -146,16 +201,37 @@ def _settings(options: argparse.Namespace) -> Settings:
         amp=options.amp,
         compile=options.compile,
         every=options.every,
+        schedule=options.schedule,
+        budget=options.budget,
+        max_map=options.max_map,
+        probe=options.probe,
+        input=getattr(options, "input", None),
+        batches=getattr(options, "batches", None),
     )
 
 
-def _train(options: argparse.Namespace) -> int:
+def _require_torch() -> None:
     try:
         import torch  # noqa: F401
     except ImportError as error:
         raise RecordingError(
             f"recording needs torch ({error}); install it with pip install 'mapreel[record]'"
         ) from error
+
+
+def _plan(options: argparse.Namespace) -> int:
+    _require_torch()
+    from record.train import plan
+
+    found = plan(_settings(options))
+    print(found.to_json() if getattr(options, "json", False) else found.table())
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    if options.plan:
+        return _plan(options)
+    _require_torch()
     from record.console import Console
     from record.recorder import Recorder, check_target
     from record.train import prepare, train
@@ -168,7 +244,11 @@ def _train(options: argparse.Namespace) -> int:
         run.model,
         options.output,
         layers=run.settings.layers,
-        every=run.settings.every,
+        schedule=run.schedule,
+        budget=run.settings.budget,
+        epochs=run.settings.epochs,
+        max_map=run.settings.max_map,
+        probe=run.probe,
         overwrite=options.overwrite,
         metadata=run.metadata(),
     ) as recorder:

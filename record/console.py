@@ -9,6 +9,7 @@ from collections.abc import Sized
 from types import TracebackType
 from typing import Any, cast
 
+from record.plan import in_bytes
 from record.recorder import Recorder
 from record.train import Report, Run
 
@@ -33,7 +34,7 @@ class Console:
         """The table before the run."""
         if self._quiet:
             return
-        run, layers = self._run, self._run.layout.layers
+        run = self._run
         samples = len(cast(Sized, run.data.train)), len(cast(Sized, run.data.test))
         rows = [
             ("data", f"{run.data.name}: {samples[0]:,} training and {samples[1]:,} test images "
@@ -41,22 +42,12 @@ class Console:
             ("model", f"{run.settings.model}, {run.parameters:,} parameters, on {run.device}"),
             ("training", f"{run.settings.epochs} epochs of {run.batches} batches of "
                          f"{run.settings.batch_size}, seed {run.settings.seed}"),
-            ("recording", f"{self._recorder.path}: {_bytes(run.layout.nbytes)} a batch, "
-                          f"{run.recorded_batches:,} batches, "
-                          f"{_bytes(run.layout.nbytes * run.recorded_batches)} in all"),
+            ("recording", f"{self._recorder.path}: {run.plan.summary}"),
         ]  # fmt: skip
         for name, text in rows:
             self._say(f"{name:<10} {text}")
-        width = max([len(layer.name) for layer in layers[:_SHOWN]], default=0)
-        for place, layer in enumerate(layers[:_SHOWN]):
-            shape = "x".join(str(n) for n in layer.shape)
-            kernels = "" if layer.kernel is None else " and kernels"
-            self._say(
-                f"{'layers' if place == 0 else '':<10} {layer.name:<{width}}  {shape}{kernels}, "
-                f"{_bytes(layer.nbytes)}"
-            )
-        if len(layers) > _SHOWN:
-            self._say(f"{'':<10} ... and {len(layers) - _SHOWN} more")
+        for place, line in enumerate(run.plan.layer_lines(_SHOWN)):
+            self._say(f"{'layers' if place == 0 else '':<10} {line}")
 
     def __enter__(self) -> Console:
         self._started = time.monotonic()
@@ -80,7 +71,7 @@ class Console:
         """After each batch: a bar on a terminal, a line an epoch elsewhere."""
         if self._quiet:
             return
-        recorded = _bytes(self._recorder.sent * self._recorder.layout.nbytes)
+        recorded = in_bytes(self._recorder.sent * self._recorder.layout.nbytes)
         figures = f"loss {report.loss:.3f}, accuracy {report.accuracy:.3f}, recorded {recorded}"
         if self._bar is not None:
             self._bar.update()
@@ -94,10 +85,10 @@ class Console:
         if self._quiet:
             return
         recorder, path = self._recorder, self._recorder.path
-        names = [layer.name for layer in recorder.layout.layers]
+        names = [la.name for la in recorder.layout.layers if la.probe is None]
         listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         try:
-            size = _bytes(path.stat().st_size)
+            size = in_bytes(path.stat().st_size)
         except OSError as error:
             size = f"not readable: {error.strerror}"
         seconds = time.monotonic() - self._started
@@ -113,14 +104,3 @@ class Console:
 
 
 _SHOWN = 24  # layers in the table
-
-
-def _bytes(count: float) -> str:
-    """A size in decimal units: `393 kB`."""
-    if count < 1000:
-        return f"{count:.0f} bytes"
-    units = iter(("kB", "MB", "GB", "TB"))
-    unit = "bytes"
-    while count >= 1000 and unit != "TB":
-        count, unit = count / 1000, next(units)
-    return f"{count:.0f} {unit}" if count >= 100 else f"{count:.3g} {unit}"

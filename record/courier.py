@@ -23,6 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from record import wire
 from replay.schema import OutputError, RecordingError
 
@@ -143,6 +146,15 @@ class Courier:
         self._pool += 1
         data = {"layout": layout.encode(), "batches": batches}
         self._work.put(wire.pack(wire.LAYOUT, data))
+
+    def set_probes(self, images: npt.NDArray[np.float16]) -> None:
+        """The fixed images, float16 (N, C, H, W); before the first layout."""
+        head = wire.pack(wire.PROBES, {"shape": images.shape}, images.nbytes)
+        self._work.put(head + images.tobytes())
+
+    def thin(self, keep: int) -> None:
+        """Of every `keep` frames sent so far, only the first stays in the file."""
+        self._work.put(wire.pack(wire.THIN, {"keep": keep}))
 
     def buffer(self) -> Buffer | None:
         """A free buffer; None where the frame is to be given up, which is then counted.

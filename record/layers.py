@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Iterable
 
 from torch import nn
@@ -82,6 +83,56 @@ def named_modules(model: nn.Module) -> dict[str, nn.Module]:
             names[path] = f"{names[parent]}.{part}" if names[parent] else part
         named[names[path] or type(module).__name__] = module
     return named
+
+
+# Layers that act on the last axis of what they are given, and those that act on the first one
+# behind the batch: by them one knows what the axes of an output are.
+_CHANNELS_LAST = (
+    nn.Linear,
+    nn.LayerNorm,
+    nn.Embedding,
+    nn.MultiheadAttention,
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+    nn.RNNBase,
+)
+_SPATIAL = re.compile(r"[123]d$")  # Conv2d, BatchNorm1d, torchvision's LayerNorm2d
+_RANKS = {2: ("CL", "TC"), 3: ("CHW", "HWC"), 4: ("CDHW", "DHWC")}
+
+
+def axes_of(module: nn.Module, rank: int, has_signals: bool) -> str:
+    """What the axes of one image's part of a module's output are, as in `schema.AXES`.
+
+    Args:
+        module: The module. A block is judged by the last layer in it that tells.
+        rank: Number of axes.
+        has_signals: Whether the model has 1-D convolutions, pools or norms: an output of two
+            axes that nothing else tells is then a signal (C, L), else tokens (T, C).
+    """
+    if rank not in _RANKS:
+        return "C" if rank == 1 else ""
+    last: bool | None = None
+    for part in module.modules():
+        dims = getattr(part, "dims", None)
+        if type(part).__name__ == "Permute" and isinstance(dims, (list, tuple)):
+            last = dims[-1] == 1
+        elif _SPATIAL.search(type(part).__name__):
+            last = False
+        elif isinstance(part, _CHANNELS_LAST):
+            last = True
+    if last is None:
+        last = rank == 2 and not has_signals
+    return _RANKS[rank][last]
+
+
+def batch_second(model: nn.Module, module: nn.Module) -> bool:
+    """Whether the module's outputs are (T, N, D): it or what it is in says batch_first=False."""
+    if getattr(module, "batch_first", None) is False:
+        return True
+    around = (m for m in model.modules() if getattr(m, "batch_first", None) is False)
+    return any(part is module for whole in around for part in whole.modules())
 
 
 def describe(module: nn.Module) -> str:

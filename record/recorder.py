@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 import time
-import uuid
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +20,9 @@ from torch import nn
 from record import taps as tap_states
 from record.courier import Courier, Parcel
 from record.layers import Patterns, find_layers, unwrap
+from record.probe import Probe
+from record.ranks import rank_and_world, run_id
+from record.schedule import Budget, Schedule, parse_bytes
 from record.taps import Slices, Taps, view
 from record.wire import FrameHeader, Layout
 from replay import schema
@@ -61,6 +63,19 @@ class Recorder:
             input's normalisation, per channel) are used to show the recording.
         when_full: When the writer falls behind and the queue is full, training waits (`wait`),
             or the frame is given up and counted (`drop`).
+        schedule: Which batches are recorded: `every=4`, `epochs=0:10:2`, `first=8` (batches of
+            each epoch), `dense-early` (every batch at first, ever fewer later), joined by commas.
+        budget: Bytes that the file may take, such as `"2GB"`: batches are left out so that the
+            whole run fits, its last part included.
+        epochs: How many epochs the run will have, if you know: a budget is then spread evenly,
+            else most of it goes to the early batches.
+        max_map: Maps that are larger in one direction are pooled (means of whole blocks) before
+            they leave the device; the file says so.
+        probe: Fixed images, (N, C, H, W) or (C, H, W), normalised as the network expects them.
+            After each recorded batch the model sees them in evaluation mode; what its layers put
+            out goes to `/probe/<n>`. Training flags, buffers and random states are restored.
+        ranks: Of a distributed run, `0`: rank 0 records. `all`: each rank records into a file of
+            its own, `run.rank0.h5` and so on.
 
     Raises:
         OptionError: A pattern matches no layer, or an argument is out of range.
@@ -83,6 +98,12 @@ class Recorder:
         metadata: dict[str, Any] | None = None,
         *,
         when_full: str = "wait",
+        schedule: str | Schedule | None = None,
+        budget: str | int | None = None,
+        epochs: int | None = None,
+        max_map: int | None = None,
+        probe: torch.Tensor | None = None,
+        ranks: str = "0",
     ) -> None:
         if not isinstance(model, nn.Module):
             raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
@@ -90,10 +111,22 @@ class Recorder:
             raise OptionError(f"every: expected a whole number from 1, found {every!r}")
         _one_of("on_error", on_error, ("warn", "raise"))
         _one_of("when_full", when_full, ("wait", "drop"))
+        _one_of("ranks", ranks, ("0", "all"))
+        if max_map is not None and (not isinstance(max_map, int) or max_map < 1):
+            raise OptionError(f"max_map: expected a whole number from 1, found {max_map!r}")
         root = unwrap(model)
         found = find_layers(root, layers)
+        rank, world = rank_and_world()
         self.path = Path(path)
-        self._every = every
+        if world > 1 and ranks == "all":
+            self.path = self.path.with_name(f"{self.path.stem}.rank{rank}{self.path.suffix}")
+        self._schedule = Schedule.parse(schedule, every)
+        self._budget = None
+        if budget is not None:
+            self._budget = Budget(parse_bytes(budget), self._schedule, epochs)
+        self._probe = None if probe is None else Probe(probe)
+        self._keep = False  # whether the current batch is recorded
+        self._decided = (-1, -1, -1)  # for which epoch, batch and step that was decided
         self._on_error = on_error
         self._device_buffer: torch.Tensor | None = None
         self._device_slices: Slices | None = None
@@ -109,16 +142,31 @@ class Recorder:
         self._checked_silence = False
         self._warned: set[str] = set()
         self._closed = False
-        self._taps = Taps(root, found, self._on_forward, self._on_hook_error)
+        self._taps = Taps(root, found, self._on_forward, self._on_hook_error, max_map)
+        self._courier: Courier | None = None
+        if world > 1 and ranks == "0" and rank != 0:
+            self._closed = True  # rank 0 records; here nothing happens
+            return
         check_target(self.path, overwrite)
+        meta = {**_environment(root), "schedule": self._schedule.in_words()}
+        if world > 1:
+            meta.update(rank=rank, world_size=world)
+        if max_map is not None:
+            meta["max_map"] = max_map
+        if self._budget is not None:
+            meta["budget"] = self._budget.limit
+        if self._probe is not None:
+            meta["probe"] = [{} for _ in range(len(self._probe))]
         attributes = {
             "format": schema.FORMAT,
             "version": schema.VERSION,
-            "run_id": uuid.uuid4().hex,
+            "run_id": run_id(world),
             "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "meta": schema.encode_meta({**_environment(root), "every": every, **(metadata or {})}),
+            "meta": schema.encode_meta({**meta, **(metadata or {})}),
         }
         self._courier = Courier(self.path.absolute(), overwrite, attributes, when_full, self._warn)
+        if self._probe is not None:
+            self._courier.set_probes(self._probe.stored)
         self._taps.install()
         self._arm()
 
@@ -141,22 +189,22 @@ class Recorder:
     @property
     def sent(self) -> int:
         """Batches handed to the writer so far."""
-        return self._courier.sent
+        return 0 if self._courier is None else self._courier.sent
 
     @property
     def committed(self) -> int:
         """Batches that a reader of the file can see."""
-        return self._courier.committed
+        return 0 if self._courier is None else self._courier.committed
 
     @property
     def dropped(self) -> int:
         """Batches given up because the queue was full."""
-        return self._courier.dropped
+        return 0 if self._courier is None else self._courier.dropped
 
     @property
     def lost(self) -> int:
         """Batches and layer frames lost for any other reason."""
-        return self._courier.lost
+        return 0 if self._courier is None else self._courier.lost
 
     def track(self, batches: Iterable[T]) -> Tracked[T]:
         """Marks epochs and batches: each pass over the result is one epoch.
@@ -216,28 +264,38 @@ class Recorder:
             return
         self._closed = True
         if self._mode == "forwards":
-            if self._taps.traced:
+            if self._taps.state == tap_states.OPEN:
+                self._taps.reset()
+            elif self._taps.traced:
                 self._warn(
                     "a compiled model does not tell its forwards apart: use track(), or step() "
                     "after each batch; only the last batch was recorded"
                 )
             self._finish_batch()
+        opened = self._taps.opened
         self._taps.remove()
-        self._courier.close()
+        courier = self._courier
+        assert courier is not None
+        courier.close()
         silent = self._taps.silent
         if silent and self._checked_silence:
             self._warn(f"never fired, so not recorded: {_listed(silent)}", once=False)
         elif silent:
-            self._warn(f"nothing was recorded in {self.path}: {self._why_nothing()}")
+            self._warn(f"nothing was recorded in {self.path}: {self._why_nothing(opened)}")
         if self.dropped or self.lost:
             self._warn(
                 f"{self.path}: {self.dropped} batches dropped (queue full), "
                 f"{self.lost} frames lost",
             )
 
-    def _why_nothing(self) -> str:
+    def _why_nothing(self, opened: bool) -> str:
         if self._mode == "steps" and self._taps.fired:
             return "call step() at the end of each batch"
+        if opened:
+            return (
+                "its parts are called directly, so that nobody can tell where a batch ends: use "
+                "track(), or call step() after each batch"
+            )
         return "the model itself was never called in training mode (model.train())"
 
     # From one batch to the next
@@ -265,7 +323,7 @@ class Recorder:
         self._values.clear()
         self._taps.state = tap_states.IDLE
         self._taps.reset()
-        if self._batch % self._every:
+        if not self._decide():
             return
         if self._host is None and self._taps.layout.size:
             self._host = self._take_buffer()
@@ -275,6 +333,19 @@ class Recorder:
             self._stage(self._device())
         self._point_at(self._host)
         self._taps.state = tap_states.WAITING
+
+    def _decide(self) -> bool:
+        """Whether the current batch is recorded; a budget is asked once for each batch."""
+        at = (self._epoch, self._batch, self._step)
+        if at != self._decided:
+            self._decided = at
+            self._keep = self._schedule.keeps(*at)
+            if self._keep and self._budget is not None:
+                self._keep = self._budget.keeps()
+                thinning = self._budget.take_thinning()
+                if thinning > 1 and self._courier is not None:
+                    self._courier.thin(thinning)
+        return self._keep
 
     def _point_at(self, host: HostBuffer | None) -> None:
         """Gives the taps their slices: of the host buffer itself where nothing speaks against it.
@@ -291,9 +362,9 @@ class Recorder:
                 host.slices = self._taps.slices(host.tensor)
             self._taps.point_at(host.slices)
 
-    def _on_forward(self) -> None:
-        """A training forward of the model begins."""
-        if self._mode == "forwards":
+    def _on_forward(self, training: bool) -> None:
+        """A forward of the model begins."""
+        if training and self._mode == "forwards":
             if self._forwarded:
                 self._finish_batch()
                 self._arm()
@@ -304,11 +375,13 @@ class Recorder:
         taps = self._taps
         armed = taps.state != tap_states.IDLE
         ran = taps.fired and taps.state != tap_states.INSIDE
-        if self._mode != "track" and not ran and not self._batch % self._every and armed:
+        if self._mode != "track" and not ran and self._keep and armed:
             return  # a step without a forward is no batch
         self._forwarded = False
         if armed and ran and not self._has_failed(1):
             try:
+                if self._probe is not None:
+                    self._run_probe(self._probe)
                 self._ship()
             except Exception as error:
                 self._on_hook_error("frame", error)
@@ -317,18 +390,29 @@ class Recorder:
         self._batch += 1
         self._step += 1
 
+    def _run_probe(self, probe: Probe) -> None:
+        """Shows the fixed images to the model; without them the batch is still recorded."""
+        try:
+            probe.run(self._taps)
+        except Exception as error:
+            self._probe = None
+            reason = " ".join(str(error).split())[:200]
+            self._trouble(f"the probe was given up: {type(error).__name__}: {reason}")
+
     def _has_failed(self, lost: int = 0) -> bool:
         """Whether the writer takes no more frames; says so once, and counts what it costs."""
-        if self._courier.failure is None:
+        courier = self._courier
+        if courier is None or courier.failure is None:
             return False
-        self._courier.lost += lost
+        courier.lost += lost
         if self._on_error == "raise":
-            raise RecordingError(f"recording to {self.path} ended: {self._courier.failure}")
-        self._courier.check()
+            raise RecordingError(f"recording to {self.path} ended: {courier.failure}")
+        courier.check()
         return True
 
     def _ship(self) -> None:
-        taps = self._taps
+        taps, courier = self._taps, self._courier
+        assert courier is not None
         device = self._device()
         before = taps.layout
         if taps.extend():
@@ -345,12 +429,21 @@ class Recorder:
                 event = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 event.record(torch.cuda.current_stream(device))
                 arrived = event.synchronize
-        places, misfits, has_image = taps.missing()
+        places, absent, misfits = taps.missing()
         if misfits:
-            self._courier.lost += len(misfits)
+            courier.lost += len(misfits)
             self._trouble(
-                f"other shapes than at first, so not recorded: {_listed(misfits)}", key="misfits"
+                f"more than {tap_states.MAX_SHAPES} different shapes, so not recorded: "
+                f"{_listed(list(dict.fromkeys(misfits)))}",
+                key="misfits",
             )
+        for port in taps.ports():
+            if port.calls > tap_states.MAX_CALLS:
+                self._warn(
+                    f"{port.layer} is called more than {tap_states.MAX_CALLS} times in a batch: "
+                    f"its first {tap_states.MAX_CALLS} calls are recorded",
+                    key=f"calls {port.layer}",
+                )
         values = dict(self._values)
 
         def settle() -> dict[str, float]:
@@ -363,10 +456,11 @@ class Recorder:
             step=self._step,
             time=time.time(),
             missing=tuple(places),
-            image=has_image,
+            absent=absent,
+            image=taps.image,
         )
         self._host = None
-        self._courier.send(Parcel(host, header, settle))
+        courier.send(Parcel(host, header, settle))
 
     def _adopt_layout(self, before: Layout, device: torch.device) -> None:
         """Agrees on a new layout with the writer and moves the current batch into it."""
@@ -374,7 +468,10 @@ class Recorder:
         filled = self._device_buffer
         if filled is None and self._host is not None:
             filled = self._host.tensor
+        assert self._courier is not None
         self._courier.set_layout(layout, self._batches, lambda: HostBuffer(layout.size, pinned))
+        if self._budget is not None:
+            self._plan_budget(self._budget, layout)
         self._host = self._take_buffer()
         if self._host is None:
             return
@@ -382,9 +479,16 @@ class Recorder:
         self._stage(device)
         if filled is not None:
             target = self._host.tensor if self._device_buffer is None else self._device_buffer
-            for old, new in zip(before.slots, layout.slots, strict=False):
-                if old is not None and new is not None:
-                    view(target, new).copy_(view(filled, old))
+            for part, old in before.places.items():
+                view(target, layout.places[part]).copy_(view(filled, old))
+
+    def _plan_budget(self, budget: Budget, layout: Layout) -> None:
+        """Says so where the budget has no room for more than a batch or two."""
+        if budget.plan(layout, self._batches) < 2:
+            self._warn(
+                f"a budget of {budget.limit:,} bytes has room for one or two batches of "
+                f"{layout.nbytes:,} bytes: record fewer layers, or smaller maps with max_map"
+            )
 
     def _stage(self, device: torch.device) -> None:
         """Makes the buffer in which a GPU's or a compiled model's maps are gathered."""
@@ -394,6 +498,7 @@ class Recorder:
             self._device_slices = self._taps.slices(self._device_buffer)
 
     def _take_buffer(self) -> HostBuffer | None:
+        assert self._courier is not None
         buffer = self._courier.buffer()
         if buffer is None:
             self._has_failed()
@@ -423,7 +528,8 @@ class Recorder:
             self._warn(f"did not fire in the first batch: {_listed(silent)}")
 
     def _on_hook_error(self, name: str, error: Exception) -> None:
-        self._courier.lost += 1
+        if self._courier is not None:
+            self._courier.lost += 1
         if self._on_error == "raise":
             raise RecordingError(f"cannot record {name}: {error}") from error
         self._warn(f"cannot record {name}: {type(error).__name__}: {error}")

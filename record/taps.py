@@ -11,25 +11,69 @@ comes the layout, and from then on every tap has its slice.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from record.layers import describe
+from record.layers import axes_of, batch_second, describe
 from record.wire import Layout
 from replay.schema import Layer
 
-# Of a batch: its forward has yet to come, runs, or has been recorded.
-IDLE, WAITING, INSIDE, DONE = range(4)
+# Of a batch: its forward has yet to come, runs, or has been recorded. OPEN: parts of the model are
+# called directly, so that nobody can say when its forward ends. PROBING: a fixed image.
+IDLE, WAITING, INSIDE, OPEN, DONE, PROBING = range(6)
 
-Key = tuple[str, int]  # layer name, call within the forward
+MAX_CALLS = 64  # of one layer in one batch
+MAX_SHAPES = 8  # of one layer call, or of the input, in one run
 
-# The input's part of a flat buffer, and by layer those of its calls and of its kernels.
-Slices = tuple[torch.Tensor | None, dict[str, tuple[list[torch.Tensor], torch.Tensor | None]]]
+# What a frame is of: the fixed image or None, the layer, the part of its output, the call within
+# the batch, the shape.
+Key = tuple["int | None", str, str, int, tuple[int, ...]]
+
+# The parts of a flat buffer: the input's, and by port those of its calls and of its kernels.
+Slices = tuple[torch.Tensor | None, dict["Port", tuple[list[torch.Tensor], torch.Tensor | None]]]
+
+
+class Port:
+    """One tensor that a layer puts out, over the calls of a batch.
+
+    Attributes:
+        calls: How often it was put out in this batch.
+        slots: A slice of the buffer for each known call, in the shape that the call had first.
+        found: By call, copies of what has no fitting slot.
+        kernel_slot: A slice for the kernels.
+        found_kernel: A copy of the kernels, without a slot for them.
+    """
+
+    def __init__(self, probe: int | None, layer: str, item: str) -> None:
+        self.probe, self.layer, self.item = probe, layer, item
+        self.calls = 0
+        self.slots: list[torch.Tensor] = []
+        self.found: dict[int, torch.Tensor] = {}
+        self.pooled: dict[int, int] = {}  # of what was found
+        self.kernel_slot: torch.Tensor | None = None
+        self.found_kernel: torch.Tensor | None = None
+
+    def take(self, image: torch.Tensor, pooled: int) -> int:
+        """Copies what was put out for one image; returns the number of the call."""
+        call = self.calls
+        self.calls = call + 1
+        if call < len(self.slots) and self.slots[call].shape == image.shape:
+            self.slots[call].copy_(image)
+        elif call < MAX_CALLS:
+            self.found[call] = image.to(torch.float16, copy=True)
+            self.pooled[call] = pooled
+        return call
+
+    def reset(self) -> None:
+        """Forgets what was found."""
+        self.calls, self.found_kernel = 0, None
+        self.found.clear()
 
 
 class Tap:
@@ -42,47 +86,93 @@ class Tap:
     def __init__(self, taps: Taps, name: str, module: nn.Module) -> None:
         self.taps = taps
         self.name = name
-        self.calls = 0
-        self.slots: list[torch.Tensor] = []  # one for each known call, of the frame's shape
-        self.kernel_slot: torch.Tensor | None = None
-        self.found: dict[int, torch.Tensor] = {}  # calls without a fitting slot
-        self.found_kernel: torch.Tensor | None = None
+        self.main = Port(None, name, "")
+        self.ports: dict[tuple[int | None, str], Port] = {(None, ""): self.main}
+        self.batch_axis = 1 if batch_second(taps.root, module) else 0
+        self.is_recurrent = isinstance(module, nn.RNNBase)
+        self.axes = [axes_of(module, rank, taps.has_signals) for rank in range(6)]
         # A parametrised weight (weight_norm, say) is computed anew at each access: leave it be.
         self.has_kernel = isinstance(module, _ConvNd) and "weight" in module._parameters
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         """The hook."""
+        taps = self.taps
         if torch.compiler.is_compiling():
-            if self.taps.root.training:
-                self.taps.traced = True
+            if taps.root.training or taps.evaluation:
+                taps.traced = True
                 self.copy(module, output)
-        elif self.taps.state == INSIDE and torch._C._current_graph_task_id() == -1:
-            # A forward inside a backward pass is checkpointing's second one.
-            try:
+            return
+        state = taps.state
+        if state in (IDLE, DONE) or torch._C._current_graph_task_id() != -1:
+            return  # a forward inside a backward pass is checkpointing's second one
+        try:
+            if state == WAITING and not taps.begin_with(module, args):
+                return
+            if state == OPEN and not (taps.root.training or taps.evaluation):
+                return
+            if state == PROBING:
+                self.copy_probes(output)
+            else:
                 self.copy(module, output)
-            except Exception as error:  # never into the training
-                self.taps.fail(self.name, error)
+        except Exception as error:  # never into the training
+            taps.fail(self.name, error)
 
     def copy(self, module: nn.Module, output: Any) -> None:
         """Copies the first image of what the layer put out, and the kernels that made it."""
-        tensor = output if isinstance(output, torch.Tensor) else first_tensor(output)
-        if tensor is None or tensor.ndim == 0 or tensor.shape[0] == 0:
+        if isinstance(output, torch.Tensor):
+            image, pooled = self.image(output, 0)
+            if image is None:
+                return
+            if self.main.take(image, pooled) == 0 and self.has_kernel:
+                weight = module.weight.detach()  # type: ignore[operator]
+                if self.main.kernel_slot is not None:
+                    self.main.kernel_slot.copy_(weight)
+                elif weight.numel() <= image.numel():
+                    self.main.found_kernel = weight.to(torch.float16, copy=True)
             return
+        for item, tensor in self.parts(output):
+            image, pooled = self.image(tensor, 0)
+            if image is not None:
+                self.port(None, item).take(image, pooled)
+
+    def copy_probes(self, output: Any) -> None:
+        """Copies what the layer put out for each of the fixed images."""
+        for item, tensor in self.parts(output):
+            for number in range(self.taps.probes):
+                image, pooled = self.image(tensor, number)
+                if image is not None:
+                    self.port(number, item).take(image, pooled)
+
+    def parts(self, output: Any) -> list[tuple[str, torch.Tensor]]:
+        """The tensors of an output and what they are called: one alone needs no name."""
+        if self.is_recurrent and isinstance(output, tuple):
+            output = output[0]  # the others are states, whose first axis is no batch
+        found = list(tensors_of(output))
+        return [("", found[0][1])] if len(found) == 1 else found
+
+    def image(self, tensor: torch.Tensor, number: int) -> tuple[torch.Tensor | None, int]:
+        """One image's part of a batch, and of how many values in a row each is the mean."""
+        axis = self.batch_axis if tensor.ndim > 2 else 0
+        if tensor.ndim == 0 or tensor.shape[axis] <= number:
+            return None, 1
         if tensor.is_meta:
             raise ValueError("its output has a shape but no values (device meta)")
-        image = tensor.detach()[0]
-        call = self.calls
-        self.calls = call + 1
-        if call < len(self.slots) and self.slots[call].shape == image.shape:
-            self.slots[call].copy_(image)
-        else:
-            self.found[call] = image.to(torch.float16, copy=True)
-        if call == 0 and self.has_kernel:
-            weight = module.weight.detach()  # type: ignore[operator]
-            if self.kernel_slot is not None:
-                self.kernel_slot.copy_(weight)
-            elif weight.numel() <= image.numel():
-                self.found_kernel = weight.to(torch.float16, copy=True)
+        image = tensor.detach().select(axis, number)
+        most = self.taps.max_map
+        if most is None:
+            return image, 1
+        spatial = [
+            place for place, axis in enumerate(self.axes[min(5, image.ndim)]) if axis in "DHWL"
+        ]
+        factor = max([-(-image.shape[place] // most) for place in spatial], default=1)
+        return pool(image, spatial, factor) if factor > 1 else image, max(1, factor)
+
+    def port(self, probe: int | None, item: str) -> Port:
+        """The port of one part of the output."""
+        port = self.ports.get((probe, item))
+        if port is None:
+            port = self.ports[probe, item] = Port(probe, self.name, item)
+        return port
 
     def __reduce__(self) -> Any:
         return getattr, (contextlib.nullcontext(), "__exit__")
@@ -98,24 +188,34 @@ class Root:
         self.taps = taps
         self.slot: torch.Tensor | None = None
         self.found: torch.Tensor | None = None
+        self.has_image = False
         self.fired = False
+        self.dtype: torch.dtype | None = None  # of the last input, and where it was
+        self.device: torch.device | None = None
+        self.autocast: torch.dtype | None = None  # under which it was seen
 
     def before(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         """Forward pre-hook: begins a recording if this is a training pass that is waited for."""
         taps = self.taps
         if torch.compiler.is_compiling():
-            if module.training:
+            if module.training or taps.evaluation:
                 taps.traced = True
-                for tap in taps.taps:
-                    tap.calls = 0
+                if not taps.several:
+                    for tap in taps.taps:
+                        for port in tap.ports.values():
+                            port.calls = 0
                 self.copy(args, kwargs)
             return
-        if not module.training or torch._C._current_graph_task_id() != -1:
+        if taps.state == PROBING or torch._C._current_graph_task_id() != -1:
             return
         try:
-            taps.on_forward()
+            taps.on_forward(module.training)
+            if not (module.training or taps.evaluation):
+                return
+            if taps.state == DONE and taps.several:
+                taps.state = INSIDE
             # INSIDE: an earlier forward of this batch ended in an exception.
-            if taps.state in (WAITING, INSIDE):
+            elif taps.state in (WAITING, INSIDE):
                 taps.state = INSIDE
                 taps.reset()
                 self.copy(args, kwargs)
@@ -131,11 +231,17 @@ class Root:
         """Copies the first image of the input, as the network sees it."""
         tensor = first_image(args, kwargs)
         self.fired = True
+        self.has_image = tensor is not None
         if tensor is None:
             return
         image = tensor.detach()[0]
+        self.dtype, self.device = image.dtype, image.device
+        kind = image.device.type
+        enabled = torch.is_autocast_enabled(kind)
+        self.autocast = torch.get_autocast_dtype(kind) if enabled else None
         if self.slot is not None and self.slot.shape == image.shape:
             self.slot.copy_(image)
+            self.found = None
         else:
             self.found = image.to(torch.float16, copy=True)
 
@@ -149,31 +255,44 @@ class Taps:
     Args:
         model: The network, unwrapped.
         layers: The modules to record, by name.
-        on_forward: Called when a training forward of the model begins, before it is recorded.
+        on_forward: Called when a forward of the model begins, before it is recorded, with
+            whether it is a training pass.
         fail: Called with a name and an exception when a hook could not do its work.
+        max_map: Maps that are larger in one of their axes are pooled before they are copied.
 
     Attributes:
-        state: IDLE, WAITING for a batch's forward, INSIDE it, or DONE with it.
+        state: IDLE, WAITING for a batch's forward, INSIDE it, DONE with it, OPEN or PROBING.
         traced: Whether torch.compile has traced the hooks; they then copy at every forward.
+        opened: Whether parts of the model were ever called directly.
+        several: Whether all forwards of a batch are recorded, not its first one alone.
+        evaluation: Whether forwards in evaluation mode are recorded too.
+        probes: Number of fixed images in a forward while PROBING.
     """
 
     def __init__(
         self,
         model: nn.Module,
         layers: dict[str, nn.Module],
-        on_forward: Callable[[], None],
+        on_forward: Callable[[bool], None],
         fail: Callable[[str, Exception], None],
+        max_map: int | None = None,
     ) -> None:
         self.root = model
         self.layers = layers
         self.state = IDLE
         self.traced = False
+        self.several = False
+        self.opened = False
+        self.evaluation = False
+        self.probes = 0
         self.on_forward = on_forward
         self.fail = fail
+        self.max_map = max_map
+        self.has_signals = any("1d" in type(m).__name__ for m in model.modules())
         self.input = Root(self)
         self.taps = [Tap(self, name, module) for name, module in layers.items()]
         self.keys: list[Key] = []  # the layout's layers, in its order
-        self.layout = Layout(None, ())
+        self.layout = Layout((), ())
         self._handles: list[Any] = []
 
     def install(self) -> None:
@@ -196,31 +315,51 @@ class Taps:
         if self.traced:
             torch.compiler.reset()
 
+    def begin_with(self, module: nn.Module, args: Any) -> bool:
+        """A layer put something out though the model itself was not called: its parts are.
+
+        Returns:
+            Whether that is recorded: in evaluation mode it is not.
+        """
+        if not (self.root.training or self.evaluation):
+            return False
+        self.state = OPEN
+        self.opened = True
+        if not self.input.fired:  # else a compiled graph has begun, and left the rest to Python
+            self.reset()
+            self.input.copy(args, {})
+        return True
+
     def reset(self) -> None:
         """Forgets what was found in a forward that began and was not recorded."""
-        self.input.fired, self.input.found = False, None
+        self.input.fired = self.input.has_image = False
+        self.input.found = None
+        for port in self.ports():
+            port.reset()
+
+    def ports(self) -> Iterator[Port]:
+        """Every tensor that was ever put out, layer by layer."""
         for tap in self.taps:
-            tap.calls, tap.found_kernel = 0, None
-            tap.found.clear()
+            yield from tap.ports.values()
 
     def slices(self, flat: torch.Tensor) -> Slices:
         """The layout's parts of a flat float16 buffer, for `point_at`."""
         layout = self.layout
-        parts: dict[str, tuple[list[torch.Tensor], torch.Tensor | None]] = {}
-        for (name, _), maps, kernel in zip(
-            self.keys, layout.map_slots, layout.kernel_slots, strict=True
-        ):
-            slots, own = parts.get(name, ([], None))
-            slots.append(view(flat, maps))  # a layer's calls are in their order
-            parts[name] = slots, own if kernel is None else view(flat, kernel)
-        image = None if layout.image_slot is None else view(flat, layout.image_slot)
+        parts: dict[Port, tuple[list[torch.Tensor], torch.Tensor | None]] = {}
+        for place, port, call, _ in self._places():
+            slots, own = parts.get(port, ([], None))
+            kernel = layout.kernel_slots[place]
+            if call == len(slots):  # a call's first shape; its calls are in their order
+                slots.append(view(flat, layout.map_slots[place]))
+            parts[port] = slots, own if kernel is None else view(flat, kernel)
+        image = view(flat, layout.image_slots[0]) if layout.images else None
         return image, parts
 
     def point_at(self, slices: Slices | None) -> None:
         """Gives every tap its slices of a buffer; None takes them away."""
         self.input.slot, parts = (None, {}) if slices is None else slices
-        for tap in self.taps:
-            tap.slots, tap.kernel_slot = parts.get(tap.name, ([], None))
+        for port in self.ports():
+            port.slots, port.kernel_slot = parts.get(port, ([], None))
 
     @property
     def fired(self) -> bool:
@@ -230,75 +369,100 @@ class Taps:
     @property
     def silent(self) -> list[str]:
         """Names of the layers that have never fired."""
-        known = {name for name, _ in self.keys}
-        return [tap.name for tap in self.taps if tap.name not in known and not tap.found]
+        known = {name for _, name, *_ in self.keys}
+        fired = {port.layer for port in self.ports() if port.found}
+        return [tap.name for tap in self.taps if tap.name not in known | fired]
 
     def extend(self) -> bool:
-        """Adds what was found for the first time to the layout; False where nothing is new.
-
-        A known layer call keeps its shape: a frame of another one is not a new layer.
-        """
-        image = self.layout.image
-        if image is None and self.input.found is not None:
-            image = tuple(self.input.found.shape)
+        """Adds what was found for the first time to the layout; False where nothing is new."""
+        images = self.layout.images
+        if self.input.found is not None and len(images) < MAX_SHAPES:
+            shape = tuple(self.input.found.shape)
+            images += (shape,) if shape not in images else ()
         known = set(self.keys)
+        shapes: dict[tuple[int | None, str, str, int], int] = {}
+        for *call_key, _ in self.keys:
+            at = tuple(call_key)
+            shapes[at] = shapes.get(at, 0) + 1  # type: ignore[index, arg-type]
         fresh: list[Layer] = []
         for tap, module in zip(self.taps, self.layers.values(), strict=True):
-            for call, found in sorted(tap.found.items()):
-                if (tap.name, call) in known:
-                    continue
-                kernel = tap.found_kernel if call == 0 else None
-                self.keys.append((tap.name, call))
-                fresh.append(
-                    Layer(
-                        name=tap.name if call == 0 else f"{tap.name}#{call}",
-                        module=describe(module),
-                        shape=tuple(found.shape),
-                        kernel=None if kernel is None else tuple(kernel.shape),
+            for port in tap.ports.values():
+                for call, found in sorted(port.found.items()):
+                    key = (port.probe, port.layer, port.item, call, tuple(found.shape))
+                    others = shapes.get(key[:4], 0)
+                    if key in known or others >= MAX_SHAPES:
+                        continue
+                    self.keys.append(key)
+                    kernel = port.found_kernel if call == 0 else None
+                    fresh.append(
+                        Layer(
+                            name=_spell(key, varied=others > 0),
+                            module=describe(module),
+                            shape=key[4],
+                            kernel=None if kernel is None else tuple(kernel.shape),
+                            axes=tap.axes[min(5, found.ndim)],
+                            pooled=port.pooled.get(call, 1),
+                            probe=port.probe,
+                        )
                     )
-                )
-        if not fresh and image == self.layout.image:
+        if not fresh and images == self.layout.images:
             return False
-        self.layout = Layout(image, self.layout.layers + tuple(fresh))
+        self.layout = Layout(images, self.layout.layers + tuple(fresh))
         return True
 
     def fill(self, flat: torch.Tensor) -> None:
-        """Copies what was found without a slot, where its shape fits, into a flat buffer."""
+        """Copies what was found without a slot into a flat buffer."""
         layout = self.layout
-        if self.input.found is not None and layout.image == tuple(self.input.found.shape):
-            assert layout.image_slot is not None
-            view(flat, layout.image_slot).copy_(self.input.found)
-        for place, tap, call in self._places():
-            found = tap.found.get(call)
+        image = self.image
+        if self.input.found is not None and image is not None:
+            view(flat, layout.image_slots[image]).copy_(self.input.found)
+        for place, port, call, shape in self._places():
+            found = port.found.get(call)
             kernel = layout.kernel_slots[place]
             try:
-                if found is not None and found.shape == layout.layers[place].shape:
+                if found is not None and found.shape == shape:
                     view(flat, layout.map_slots[place]).copy_(found)
-                if call == 0 and kernel is not None and tap.found_kernel is not None:
-                    view(flat, kernel).copy_(tap.found_kernel)
+                if call == 0 and kernel is not None and port.found_kernel is not None:
+                    view(flat, kernel).copy_(port.found_kernel)
             except Exception as error:  # this layer's frame is missing, the others are not
-                tap.calls = min(tap.calls, call)
-                self.fail(tap.name, error)
+                port.calls = min(port.calls, call)
+                self.fail(port.layer, error)
 
-    def missing(self) -> tuple[list[int], list[str], bool]:
-        """Of the last forward: places without a frame, names of another shape, image there."""
-        places, misfits = [], []
-        for place, tap, call in self._places():
-            found = tap.found.get(call)
-            fits = found is None or found.shape == self.layout.layers[place].shape
-            if call >= tap.calls or not fits:
-                places.append(place)
-            if not fits:
-                misfits.append(self.layout.layers[place].name)
+    @property
+    def image(self) -> int | None:
+        """Which of the layout's images the last forward saw; None without one."""
+        if not self.input.has_image:
+            return None
         found = self.input.found
-        has_image = self.layout.image is not None and (
-            found is None or tuple(found.shape) == self.layout.image
-        )
-        return places, misfits, has_image
+        if found is None:
+            return 0
+        shape = tuple(found.shape)
+        return self.layout.images.index(shape) if shape in self.layout.images else None
 
-    def _places(self) -> list[tuple[int, Tap, int]]:
+    def missing(self) -> tuple[list[int], int, list[str]]:
+        """Of the last forward: places without a frame, layers that were silent, lost frames."""
+        places: list[int] = []
+        there: dict[tuple[Port, int], bool] = {}
+        for place, port, call, shape in self._places():
+            found = port.found.get(call)
+            first = (port, call) not in there
+            present = call < port.calls and (first if found is None else found.shape == shape)
+            there[port, call] = there.get((port, call), False) or present
+            if not present:
+                places.append(place)
+        absent = sum(port.probe is None and not held for (port, _), held in there.items())
+        lost = [
+            port.layer
+            for port in self.ports()
+            for call in range(min(port.calls, MAX_CALLS))
+            if not there.get((port, call), False)
+        ]
+        return places, absent, lost
+
+    def _places(self) -> Iterator[tuple[int, Port, int, tuple[int, ...]]]:
         by_name = {tap.name: tap for tap in self.taps}
-        return [(place, by_name[name], call) for place, (name, call) in enumerate(self.keys)]
+        for place, (probe, layer, item, call, shape) in enumerate(self.keys):
+            yield place, by_name[layer].ports[probe, item], call, shape
 
 
 class _Before:
@@ -326,24 +490,59 @@ def view(flat: torch.Tensor, slot: Any) -> torch.Tensor:
     return flat[slot.start : slot.stop].view(slot.shape)
 
 
-def first_tensor(output: Any) -> torch.Tensor | None:
-    """The first tensor in a tuple, list or dict, however deep; None where there is none."""
+def pool(image: torch.Tensor, spatial: list[int], factor: int) -> torch.Tensor:
+    """The means of blocks of `factor` values along each spatial axis, in the image's dtype.
+
+    Blocks at the far edges are smaller where the size is no multiple of the factor.
+    """
+    first, count = spatial[0], len(spatial)
+    flat = (
+        image.movedim(spatial, list(range(-count, 0))) if spatial[-1] != image.ndim - 1 else image
+    )
+    means = (nn.functional.avg_pool1d, nn.functional.avg_pool2d, nn.functional.avg_pool3d)
+    values = flat if flat.dtype == torch.float64 else flat.float()
+    pooled = means[count - 1](
+        values.unsqueeze(0), factor, ceil_mode=True, count_include_pad=False
+    ).squeeze(0)
+    if flat is not image:
+        pooled = pooled.movedim(list(range(-count, 0)), list(range(first, first + count)))
+    return pooled
+
+
+def tensors_of(output: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The floating-point tensors in a tuple, list, dict or dataclass, and how to get at them.
+
+    >>> [name for name, _ in tensors_of({"a": torch.zeros(1), "b": (torch.ones(1), None)})]
+    ['a', 'b.0']
+    """
     if isinstance(output, torch.Tensor):
-        return output
+        if output.is_floating_point():
+            yield name, output
+        return
     if isinstance(output, dict):
-        output = list(output.values())
-    if isinstance(output, (tuple, list)):
-        for part in output:
-            tensor = first_tensor(part)
-            if tensor is not None:
-                return tensor
-    return None
+        parts = [(str(key), part) for key, part in output.items()]
+    elif isinstance(output, (tuple, list)) and not isinstance(output, nn.utils.rnn.PackedSequence):
+        parts = [(str(place), part) for place, part in enumerate(output)]
+    elif dataclasses.is_dataclass(output) and not isinstance(output, type):
+        fields = dataclasses.fields(output)
+        parts = [(field.name, getattr(output, field.name)) for field in fields]
+    else:
+        return
+    for key, part in parts:
+        yield from tensors_of(part, f"{name}.{key}" if name else key)
 
 
 def first_image(args: Any, kwargs: dict[str, Any]) -> torch.Tensor | None:
     """The first argument that is a batch of images or signals, (N, C, ...); None without one."""
     for value in [*args, *kwargs.values()]:
-        tensor = first_tensor(value)
-        if tensor is not None and tensor.ndim >= 3 and tensor.shape[0] > 0:
-            return tensor
+        for _, tensor in tensors_of(value):
+            if tensor.ndim >= 3 and tensor.shape[0] > 0:
+                return tensor
     return None
+
+
+def _spell(key: Key, varied: bool) -> str:
+    """A layer's name in the file: `fpn[p3]#1@64x20x28`."""
+    _, layer, item, call, shape = key
+    name = layer + (f"[{item}]" if item else "") + (f"#{call}" if call else "")
+    return f"{name}@{'x'.join(str(n) for n in shape)}" if varied else name

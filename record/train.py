@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterable, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,9 @@ from record import data as data_sets
 from record import models
 from record.data import Data
 from record.layers import Patterns, find_layers
+from record.plan import Plan, make_plan
 from record.recorder import Recorder
+from record.schedule import Schedule, parse_bytes
 from record.taps import WAITING, Taps
 from record.wire import Layout
 from replay.schema import OptionError, RecordingError
@@ -51,6 +53,12 @@ class Settings:
     amp: bool = False
     compile: bool = False
     every: int = 1
+    schedule: str | None = None
+    budget: str | None = None
+    max_map: int | None = None
+    probe: int = 1  # test images shown at each recorded batch
+    input: tuple[int, int, int] | None = None  # to plan without data: (C, H, W) of an image
+    batches: int | None = None  # likewise: batches in an epoch
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class Run:
         size: Height and width of the images.
         layout: The layers that will be recorded, with their shapes.
         batches: Batches in an epoch.
+        schedule: Which batches will be recorded.
     """
 
     settings: Settings
@@ -74,6 +83,7 @@ class Run:
     size: int
     layout: Layout
     batches: int
+    schedule: Schedule
 
     @property
     def parameters(self) -> int:
@@ -81,9 +91,19 @@ class Run:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
-    def recorded_batches(self) -> int:
-        """Batches of the whole run that will be recorded."""
-        return self.settings.epochs * -(-self.batches // self.settings.every)
+    def plan(self) -> Plan:
+        """What will be recorded, and what it takes."""
+        return make_plan(
+            self.layout, self.schedule, self.settings.epochs, self.batches, self.settings.budget
+        )
+
+    @property
+    def probe(self) -> torch.Tensor | None:
+        """The first test images, (N, C, H, W), to be shown at each recorded batch."""
+        count = min(self.settings.probe, len(cast(Sized, self.data.test)))
+        if count < 1:
+            return None
+        return torch.stack([self.data.test[place][0] for place in range(count)])
 
     def metadata(self) -> dict[str, Any]:
         """The run's description for the recording."""
@@ -104,7 +124,13 @@ class Run:
             "image_size": self.size,
             "amp": chosen.amp,
             "compile": chosen.compile,
+            **self._probe_metadata(),
         }
+
+    def _probe_metadata(self) -> dict[str, Any]:
+        count = min(self.settings.probe, len(cast(Sized, self.data.test)))
+        labels = [int(self.data.test[place][1]) for place in range(count)]
+        return {"probe": [{"label": label} for label in labels]} if labels else {}
 
     @property
     def lr(self) -> float:
@@ -144,6 +170,13 @@ def prepare(settings: Settings) -> Run:
             raise OptionError(f"--{name} {value}: expected at least 1")
     if settings.every < 1:
         raise OptionError(f"--every {settings.every}: expected at least 1")
+    if settings.probe < 0:
+        raise OptionError(f"--probe {settings.probe}: expected 0 or more")
+    if settings.max_map is not None and settings.max_map < 1:
+        raise OptionError(f"--max-map {settings.max_map}: expected at least 1")
+    schedule = Schedule.parse(settings.schedule, settings.every)
+    if settings.budget is not None:
+        parse_bytes(settings.budget)
     if settings.workers < 0:
         raise OptionError(f"--workers {settings.workers}: expected 0 or more")
     if settings.lr is not None and not settings.lr > 0:
@@ -164,8 +197,28 @@ def prepare(settings: Settings) -> Run:
     if _leaves_one(samples, settings.batch_size):
         batches -= 1
     images = torch.zeros(2, 3, size, size)
-    layout = find_layout(model, settings.layers, images)
-    return Run(settings, data, model.to(device), device, size, layout, batches)
+    probes = min(settings.probe, len(cast(Sized, data.test)))
+    layout = find_layout(model, settings.layers, images, settings.max_map, probes)
+    return Run(settings, data, model.to(device), device, size, layout, batches, schedule)
+
+
+def plan(settings: Settings) -> Plan:
+    """What a run would record; nothing is trained, and with an input's shape no data are needed.
+
+    Raises:
+        OptionError: Anything of it cannot be done.
+    """
+    if settings.input is None and settings.batches is None:
+        return prepare(settings).plan
+    if settings.input is None or settings.batches is None:
+        raise OptionError("to plan without data, give both --input CxHxW and --batches N")
+    if settings.batches < 1 or settings.epochs < 1:
+        raise OptionError("--batches and --epochs: expected at least 1")
+    schedule = Schedule.parse(settings.schedule, settings.every)
+    model = _build(settings, 10, settings.input[1])
+    images = torch.zeros(2, *settings.input)
+    layout = find_layout(model, settings.layers, images, settings.max_map, settings.probe)
+    return make_plan(layout, schedule, settings.epochs, settings.batches, settings.budget)
 
 
 def train(
@@ -248,7 +301,13 @@ def evaluate(model: nn.Module, data: Data, batch_size: int, device: torch.device
     return correct / max(1, seen)
 
 
-def find_layout(model: nn.Module, layers: Patterns, images: torch.Tensor) -> Layout:
+def find_layout(
+    model: nn.Module,
+    layers: Patterns,
+    images: torch.Tensor,
+    max_map: int | None = None,
+    probes: int = 0,
+) -> Layout:
     """What a batch of a recording of this model will consist of.
 
     Found by one training forward of a copy, with the random state put back: the model itself is
@@ -258,6 +317,8 @@ def find_layout(model: nn.Module, layers: Patterns, images: torch.Tensor) -> Lay
         model: The network.
         layers: As for `Recorder`.
         images: A batch for it, (N, C, H, W); batch normalisation needs N of 2 or more.
+        max_map: As for `Recorder`.
+        probes: Number of fixed images.
 
     Raises:
         OptionError: A pattern matches nothing, or the model does not take the images.
@@ -267,8 +328,9 @@ def find_layout(model: nn.Module, layers: Patterns, images: torch.Tensor) -> Lay
     taps = Taps(
         twin,
         find_layers(twin, layers),
-        on_forward=lambda: None,
+        on_forward=lambda training: None,
         fail=lambda name, error: failures.append(f"{name}: {error}"),
+        max_map=max_map,
     )
     taps.install()
     taps.state = WAITING
@@ -283,7 +345,9 @@ def find_layout(model: nn.Module, layers: Patterns, images: torch.Tensor) -> Lay
     if failures:
         raise RecordingError(f"cannot record {failures[0]}")
     taps.extend()
-    return taps.layout
+    layers_there = taps.layout.layers
+    fixed = [replace(la, probe=n, kernel=None) for n in range(probes) for la in layers_there]
+    return Layout(taps.layout.images, (*layers_there, *fixed))
 
 
 def find_device(name: str) -> torch.device:

@@ -4,7 +4,9 @@ A message is a header (kind, two lengths), a JSON object and a payload of raw by
 
     OPEN  {path, overwrite, run_id, created, meta}    create the file
     LAYT  {layout, batches}                           what a frame consists of from now on
+    PROB  {shape} + float16 data                      fixed images, before the first LAYT
     FRAM  {epoch, batch, ..., values} + float16 data  one batch
+    THIN  {keep}                                      keep the first of every so many frames
     DONE  {dropped, lost}                             close the file, as at the end of the pipe
 
 The writer answers with JSON lines: `{"ready": true}`, `{"committed": 12, "bytes": 4096}`,
@@ -25,8 +27,24 @@ from replay.schema import FRAME_DTYPE, Layer
 
 HEADER = struct.Struct("<4sIQ")  # kind, bytes of JSON, bytes of payload
 
-OPEN, LAYOUT, FRAME, DONE = b"OPEN", b"LAYT", b"FRAM", b"DONE"
-KINDS = frozenset((OPEN, LAYOUT, FRAME, DONE))
+OPEN, LAYOUT, PROBES = b"OPEN", b"LAYT", b"PROB"
+FRAME, THIN, DONE = b"FRAM", b"THIN", b"DONE"
+KINDS = frozenset((OPEN, LAYOUT, PROBES, FRAME, THIN, DONE))
+
+
+GROWTH = 64  # batches by which an epoch of unknown length grows
+_CHUNK_BYTES = 1 << 16  # of the small datasets, at most
+
+
+def small_chunk(cell_bytes: int, batches: int | None) -> int:
+    """How many batches of an epoch share a chunk in a dataset of small cells.
+
+    Args:
+        cell_bytes: Bytes of one batch's cell.
+        batches: Batches in an epoch, if it is known.
+    """
+    fitting = max(1, _CHUNK_BYTES // max(1, cell_bytes))
+    return min(fitting, batches or 4 * GROWTH)
 
 
 class Slot(NamedTuple):
@@ -41,16 +59,17 @@ class Slot(NamedTuple):
 class Layout:
     """What one batch consists of, and where each part lies in its flat float16 buffer.
 
-    The image comes first, then for each layer its maps and, where they are kept, its kernels.
+    The images come first, then for each layer its maps and, where they are kept, its kernels.
 
     Attributes:
-        image: Shape of the input image, (C, H, W), or None where none is recorded.
+        images: Shapes of the input images, (C, H, W), that occur: usually one, none where no
+            image is recorded. A batch holds one of them.
         layers: The recorded layer calls.
     """
 
-    image: tuple[int, ...] | None
+    images: tuple[tuple[int, ...], ...]
     layers: tuple[Layer, ...]
-    image_slot: Slot | None = field(init=False, repr=False, compare=False)
+    image_slots: tuple[Slot, ...] = field(init=False, repr=False, compare=False)
     map_slots: tuple[Slot, ...] = field(init=False, repr=False, compare=False)
     kernel_slots: tuple[Slot | None, ...] = field(init=False, repr=False, compare=False)
     size: int = field(init=False, repr=False, compare=False)
@@ -64,21 +83,25 @@ class Layout:
             end = slot.stop
             return slot
 
-        image = None if self.image is None else place(self.image)
+        images = tuple(place(shape) for shape in self.images)
         maps, kernels = [], []
         for layer in self.layers:
             maps.append(place(layer.shape))
             kernels.append(None if layer.kernel is None else place(layer.kernel))
-        object.__setattr__(self, "image_slot", image)
+        object.__setattr__(self, "image_slots", images)
         object.__setattr__(self, "map_slots", tuple(maps))
         object.__setattr__(self, "kernel_slots", tuple(kernels))
         object.__setattr__(self, "size", end)
 
     @property
-    def slots(self) -> tuple[Slot | None, ...]:
-        """All parts in their order: the image, then maps and kernels of each layer."""
-        pairs = zip(self.map_slots, self.kernel_slots, strict=True)
-        return (self.image_slot, *(slot for pair in pairs for slot in pair))
+    def places(self) -> dict[object, Slot]:
+        """Every part by what it is, which a later layout with more parts keeps."""
+        named: dict[object, Slot] = dict(zip(self.images, self.image_slots, strict=True))
+        for layer, maps, kernel in zip(self.layers, self.map_slots, self.kernel_slots, strict=True):
+            named[layer.group, layer.name] = maps
+            if kernel is not None:
+                named[layer.group, layer.name, "kernel"] = kernel
+        return named
 
     @property
     def nbytes(self) -> int:
@@ -88,16 +111,15 @@ class Layout:
     def encode(self) -> dict[str, Any]:
         """As JSON-ready values; `decode` reads them back."""
         return {
-            "image": None if self.image is None else list(self.image),
+            "images": [list(shape) for shape in self.images],
             "layers": [layer.encode() for layer in self.layers],
         }
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Layout:
         """The layout that `encode` described."""
-        image = data["image"]
         return cls(
-            image=None if image is None else tuple(image),
+            images=tuple(tuple(shape) for shape in data["images"]),
             layers=tuple(Layer.decode(layer) for layer in data["layers"]),
         )
 
@@ -112,8 +134,9 @@ class FrameHeader:
         step: Batches trained before it, recorded or not.
         time: Unix time in seconds.
         values: What the training loop logged.
-        missing: Places in the layout of the layers that put out nothing in this batch.
-        image: Whether the buffer holds an input image.
+        missing: Places in the layout of the layers without a frame in this batch.
+        absent: Layers that put out nothing, though they did in earlier batches.
+        image: Which of the layout's images the buffer holds; None where it holds none.
         dropped: Batches not recorded so far because the queue was full.
         lost: Batches and layer frames lost so far for any other reason.
     """
@@ -124,7 +147,8 @@ class FrameHeader:
     time: float
     values: dict[str, float] = field(default_factory=dict)
     missing: tuple[int, ...] = ()
-    image: bool = True
+    absent: int = 0
+    image: int | None = None
     dropped: int = 0
     lost: int = 0
 

@@ -30,8 +30,6 @@ from replay import schema
 from replay.schema import Field, Layer
 
 COMMIT_SECONDS = 0.5
-_GROWTH = 64  # batches by which an epoch of unknown length grows
-_CHUNK_BYTES = 1 << 16  # of the small per-batch datasets
 _PARENT_SECONDS = 0.5  # how often to look whether the training process is still there
 
 
@@ -58,10 +56,11 @@ class RecordingFile:
         self._state = np.zeros(4, np.int64)
         self._rows, self._columns = 0, 0  # the extent of every dataset
         self._expected: int | None = None  # batches in an epoch, where it is known
-        self._layout = wire.Layout(None, ())
+        self._layout = wire.Layout((), ())
         self._pending: list[_Pending] = []
         self._written = 0
         self._fields: dict[str, Field] = {}
+        self._probes: list[npt.NDArray[np.float16]] = []  # fixed images
         self._open_fields(schema.FIELDS)
         self._begin()
 
@@ -83,21 +82,33 @@ class RecordingFile:
             batches: Batches in an epoch, if it is known.
         """
         self.commit()
-        known = {layer.name for layer in self._layout.layers}
+        known = {(layer.group, layer.name) for layer in self._layout.layers}
         self._expected = batches
         self._end()
-        self._grow(1, batches or _GROWTH)
+        self._grow(1, batches or wire.GROWTH)
         for place, layer in enumerate(layout.layers):
-            if layer.name not in known:
+            if (layer.group, layer.name) not in known:
                 self._create_layer(layer, place)
-        if layout.image is not None and schema.INPUTS not in self._file:
-            inputs = self._create(schema.INPUTS, layout.image, schema.FRAME_DTYPE, np.nan)
-            meta = schema.decode_meta(self._file.attrs["meta"])
-            for name in ("mean", "std"):
-                if meta.get(name) is not None:
-                    inputs.attrs[name] = np.atleast_1d(np.asarray(meta[name], np.float32))
+        for place, shape in enumerate(layout.images):
+            path = schema.inputs_path(shape if place else None)
+            if path not in self._file:
+                self._describe_image(self._create(path, shape, schema.FRAME_DTYPE, np.nan))
+        for number, image in enumerate(self._probes):
+            path = f"{schema.PROBE}/{number}/{schema.PROBE_INPUT}"
+            if path not in self._file:
+                self._describe_image(self._file.create_dataset(path, data=image))
         self._layout = layout
         self._begin()
+
+    def set_probes(self, shape: tuple[int, ...], payload: memoryview) -> None:
+        """Takes the fixed images; they enter the file with the next layout.
+
+        Args:
+            shape: (N, C, H, W).
+            payload: Their values, float16.
+        """
+        images = np.frombuffer(payload, schema.FRAME_DTYPE).reshape(shape)
+        self._probes = [image.copy() for image in images]
 
     def write(self, header: wire.FrameHeader, payload: memoryview) -> None:
         """Takes one frame; it counts once it is committed.
@@ -120,26 +131,32 @@ class RecordingFile:
 
         values: npt.NDArray[np.float16] = np.frombuffer(payload, schema.FRAME_DTYPE)
         frame = _Pending(epoch, batch)
-        if header.image and layout.image_slot is not None:
-            image = self._write_chunk(schema.INPUTS, values, layout.image_slot, epoch, batch)
+        if header.image is not None:
+            shape = layout.images[header.image] if header.image else None
+            image = self._write_chunk(
+                schema.inputs_path(shape), values, layout.image_slots[header.image], epoch, batch
+            )
             frame.fields["input_checksum"] = schema.checksum(image)
         nan = inf = 0
         missing = set(header.missing)
         for place, layer in enumerate(layout.layers):
             if place in missing:
                 continue
-            link = schema.encode_name(layer.name)
+            group, link = layer.group, schema.encode_name(layer.name)
             maps = self._write_chunk(
-                f"{schema.MAPS}/{link}", values, layout.map_slots[place], epoch, batch
+                f"{group}{schema.MAPS}/{link}", values, layout.map_slots[place], epoch, batch
             )
-            summary = schema.summarize(maps)
-            nan, inf = nan + summary.nan, inf + summary.inf
-            frame.arrays[f"{schema.RANGES}/{link}"] = summary.ranges
-            frame.arrays[f"{schema.CHECKSUMS}/{link}"] = schema.checksum(maps)
+            summary = schema.summarize(layer.channels_first(maps))
+            if layer.probe is None:
+                nan, inf = nan + summary.nan, inf + summary.inf
+            frame.arrays[f"{group}{schema.RANGES}/{link}"] = summary.ranges
+            frame.arrays[f"{group}{schema.CHECKSUMS}/{link}"] = schema.checksum(maps)
             kernel = layout.kernel_slots[place]
             if kernel is not None:
-                stack = self._write_chunk(f"{schema.KERNELS}/{link}", values, kernel, epoch, batch)
-                frame.arrays[f"{schema.KERNEL_CHECKSUMS}/{link}"] = schema.checksum(stack)
+                stack = self._write_chunk(
+                    f"{group}{schema.KERNELS}/{link}", values, kernel, epoch, batch
+                )
+                frame.arrays[f"{group}{schema.KERNEL_CHECKSUMS}/{link}"] = schema.checksum(stack)
         self._written += 1
         frame.fields.update(
             header.values,
@@ -148,7 +165,7 @@ class RecordingFile:
             time=header.time,
             nan=nan,
             inf=inf,
-            missing=len(missing),
+            missing=header.absent,
         )
         self._pending.append(frame)
         self._state[1:3] = header.dropped, header.lost
@@ -164,6 +181,34 @@ class RecordingFile:
         self._pending.clear()
         self._file[schema.STATE][:] = self._state
         self._file.flush()
+
+    def thin(self, keep: int, tell: Callable[[], None] = lambda: None) -> None:
+        """Takes frames out of the file: of every `keep` only the first stays.
+
+        HDF5 cannot give space back in a file that is being read, so the others are copied into a
+        new file, which then takes this one's place. A kill at any moment leaves one or the other.
+
+        Args:
+            keep: Of how many frames the first stays.
+            tell: Called now and then: the copying of a large file takes its time.
+        """
+        self.commit()
+        beside = f"{self._path}.thinning"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        try:
+            with h5py.File(beside, "x", libver=("v110", "v110"), locking="best-effort") as target:
+                committed = copy_thinned(self._file, target, keep, tell)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+            raise
+        self._datasets.clear()
+        self._file.close()
+        os.replace(beside, self._path)
+        self._file = h5py.File(self._path, "r+", libver=("v110", "v110"), locking="best-effort")
+        self._state[0] = self._written = committed
+        self._begin()
 
     def close(self, dropped: int | None = None, lost: int | None = None) -> None:
         """Commits, cuts the datasets to what was recorded and closes the file."""
@@ -210,21 +255,29 @@ class RecordingFile:
         self, path: str, cell: tuple[int, ...], dtype: np.dtype[Any], fill: float
     ) -> None:
         cell_bytes = dtype.itemsize * int(np.prod(cell, dtype=np.int64))
-        fitting = max(1, _CHUNK_BYTES // max(1, cell_bytes))
-        self._create(path, cell, dtype, fill, min(fitting, self._expected or 4 * _GROWTH))
+        self._create(path, cell, dtype, fill, wire.small_chunk(cell_bytes, self._expected))
 
     def _create_layer(self, layer: Layer, place: int) -> None:
-        link = schema.encode_name(layer.name)
-        maps = self._create(f"{schema.MAPS}/{link}", layer.shape, schema.FRAME_DTYPE, np.nan)
+        def path(kind: str) -> str:
+            return f"{layer.group}{kind}/{schema.encode_name(layer.name)}"
+
+        maps = self._create(path(schema.MAPS), layer.shape, schema.FRAME_DTYPE, np.nan)
         maps.attrs["order"] = place
         maps.attrs["module"] = layer.module
-        self._create_small(
-            f"{schema.RANGES}/{link}", (layer.channels, 2), schema.RANGE_DTYPE, np.nan
-        )
-        self._create_small(f"{schema.CHECKSUMS}/{link}", (), schema.CHECKSUM_DTYPE, 0)
+        maps.attrs["axes"] = layer.axes
+        maps.attrs["pooled"] = layer.pooled
+        self._create_small(path(schema.RANGES), (layer.channels, 2), schema.RANGE_DTYPE, np.nan)
+        self._create_small(path(schema.CHECKSUMS), (), schema.CHECKSUM_DTYPE, 0)
         if layer.kernel is not None:
-            self._create(f"{schema.KERNELS}/{link}", layer.kernel, schema.FRAME_DTYPE, np.nan)
-            self._create_small(f"{schema.KERNEL_CHECKSUMS}/{link}", (), schema.CHECKSUM_DTYPE, 0)
+            self._create(path(schema.KERNELS), layer.kernel, schema.FRAME_DTYPE, np.nan)
+            self._create_small(path(schema.KERNEL_CHECKSUMS), (), schema.CHECKSUM_DTYPE, 0)
+
+    def _describe_image(self, dataset: h5py.Dataset) -> None:
+        """Says how to undo the input's normalisation, where the run's description does."""
+        meta = schema.decode_meta(self._file.attrs["meta"])
+        for name in ("mean", "std"):
+            if meta.get(name) is not None:
+                dataset.attrs[name] = np.atleast_1d(np.asarray(meta[name], np.float32))
 
     def _open_fields(self, fields: tuple[Field, ...] | list[Field]) -> None:
         for entry in fields:
@@ -236,12 +289,12 @@ class RecordingFile:
         if rows <= self._rows and columns <= self._columns:
             return
         if columns > self._columns:
-            columns = max(columns, self._expected or -(-columns // _GROWTH) * _GROWTH)
+            columns = max(columns, self._expected or -(-columns // wire.GROWTH) * wire.GROWTH)
         self._resize(max(rows, self._rows), max(columns, self._columns))
 
     def _resize(self, rows: int, columns: int) -> None:
         def resize(_: str, node: h5py.Group | h5py.Dataset) -> None:
-            if isinstance(node, h5py.Dataset) and node.name != f"/{schema.STATE}":
+            if isinstance(node, h5py.Dataset) and node.maxshape[:2] == (None, None):
                 node.resize((rows, columns, *node.shape[2:]))
 
         self._file.visititems(resize)
@@ -283,6 +336,72 @@ class RecordingFile:
                 if path in frame.arrays:
                     block[place] = frame.arrays[path]
             dataset[epoch, first : last + 1] = block
+
+
+def copy_thinned(source: h5py.File, target: h5py.File, keep: int, tell: Callable[[], None]) -> int:
+    """Copies a recording, of every `keep` frames in their order only the first.
+
+    Args:
+        source: The recording, all of it committed.
+        target: An empty file.
+        keep: Of how many frames the first stays.
+        tell: Called after each dataset.
+
+    Returns:
+        The number of frames in the new file.
+    """
+    recorded = source[f"{schema.BATCHES}/recorded"][:]
+    stays = (recorded > 0) & ((recorded - 1) % keep == 0)
+    cells = [(int(epoch), int(batch)) for epoch, batch in np.argwhere(stays)]
+    for name, value in source.attrs.items():
+        target.attrs[name] = value
+
+    def copy(path: str, node: h5py.Group | h5py.Dataset) -> None:
+        if not isinstance(node, h5py.Dataset):
+            return
+        tell()
+        if node.maxshape[:2] != (None, None):
+            source.copy(node, target, name=path)
+            return
+        made = target.create_dataset(
+            path,
+            shape=node.shape,
+            maxshape=node.maxshape,
+            chunks=node.chunks,
+            dtype=node.dtype,
+            fillvalue=node.fillvalue,
+        )
+        for name, value in node.attrs.items():
+            made.attrs[name] = value
+        if node.chunks[1] == 1 and node.ndim > 2:  # a frame is a chunk
+            rest = (0,) * (node.ndim - 2)
+            for place, cell in enumerate(cells):
+                if place % 256 == 0:
+                    tell()
+                with contextlib.suppress(KeyError):
+                    chunk = _read_chunk(node, (*cell, *rest))
+                    made.id.write_direct_chunk((*cell, *rest), chunk)
+            return
+        for epoch in np.flatnonzero(stays.any(axis=1)):
+            row = node[epoch]
+            row[~stays[epoch]] = node.fillvalue
+            if path == f"{schema.BATCHES}/recorded":
+                row[stays[epoch]] = (row[stays[epoch]] - 1) // keep + 1
+            made[epoch] = row
+
+    source.visititems(copy)
+    state = source[schema.STATE][:]
+    state[0] = len(cells)
+    target[schema.STATE][:] = state
+    return len(cells)
+
+
+def _read_chunk(dataset: h5py.Dataset, at: tuple[int, ...]) -> bytes:
+    """A chunk's bytes; KeyError where none was written."""
+    if dataset.id.get_chunk_info_by_coord(at).byte_offset is None:
+        raise KeyError(at)
+    data: bytes = dataset.id.read_direct_chunk(at)[1]
+    return data
 
 
 @dataclass
@@ -393,6 +512,11 @@ def serve(inbox: Inbox, answer: Callable[[dict[str, Any]], None], stopped: threa
             elif file is not None and message.kind == wire.LAYOUT:
                 layout = wire.Layout.decode(message.data["layout"])
                 file.set_layout(layout, message.data["batches"])
+            elif file is not None and message.kind == wire.THIN:
+                file.thin(message.data["keep"], lambda: answer({}))
+                answer({"committed": file.committed})
+            elif file is not None and message.kind == wire.PROBES:
+                file.set_probes(tuple(message.data["shape"]), message.payload)
             elif file is not None:
                 if not file.dirty:
                     due = time.monotonic() + COMMIT_SECONDS

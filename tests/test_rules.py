@@ -55,13 +55,13 @@ def test_the_writer_needs_no_torch() -> None:
 
 def test_messages_come_back_as_they_went() -> None:
     layout = wire.Layout(
-        (3, 4, 5),
+        ((3, 4, 5), (3, 8, 8)),
         (Layer("a", "Conv2d", (2, 4, 5), (2, 3, 1, 1)), Layer("b#1", "ReLU", (2, 4, 5))),
     )
     assert wire.Layout.decode(layout.encode()) == layout
-    assert layout.size == 60 + 40 + 6 + 40
-    assert [slot and slot.start for slot in layout.slots] == [0, 60, 100, 106, None]
-    header = wire.FrameHeader(1, 2, 3, 4.5, {"loss": float("nan")}, (1,), True, 5, 6)
+    assert layout.size == 60 + 192 + 40 + 6 + 40
+    assert [slot.start for slot in layout.places.values()] == [0, 60, 252, 292, 298]
+    header = wire.FrameHeader(1, 2, 3, 4.5, {"loss": float("nan")}, (1,), 0, 1, 5, 6)
     message = wire.pack(wire.FRAME, header.encode(), 4) + b"data"
 
     def reader(data: bytes):
