@@ -20,6 +20,7 @@ from replay.schema import Float16Array, SelectionError
 _OF_THE_BATCH = ("label", "prediction", "nan", "inf", "missing", "input_checksum")
 _RANKS = range(1, 5)  # of an image
 _ANSWERS = ("label", "prediction")
+_HIGHEST_CLASS = 1 << 31  # beyond it, it is no class
 
 
 class Probe(Recording):
@@ -136,4 +137,8 @@ def _known(probe: Probe) -> dict[str, int]:
     about = described[probe.probe_number]
     if not isinstance(about, dict):
         return {}
-    return {key: value for key, value in about.items() if type(value) is int and value >= 0}
+    return {
+        key: value
+        for key, value in about.items()
+        if type(value) is int and 0 <= value <= _HIGHEST_CLASS
+    }

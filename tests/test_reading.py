@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
         probes=[
             (image, {"conv1": drifting_maps(2, 6, 5, seed=n + 7)}) for n, image in enumerate(IMAGES)
         ],
-        meta={"probe": [{"label": 4}, "damage"]},
+        meta={"probe": [{"label": 4, "prediction": 10**30}, "damage"]},
     )
 
 
