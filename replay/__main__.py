@@ -17,6 +17,7 @@ from replay.words import clean, in_bytes
 
 _SCALES = ("run", "epoch", "frame", "channel")
 _THEMES = ("light", "dark")
+_TOKENS = ("auto", "square", "strip")
 
 _DESCRIPTION = """\
 Turns a recording of feature maps into animations and figures.
@@ -41,6 +42,8 @@ examples:
   python -m replay animate run.h5 -o run.gif --epochs 0:2 --zoom 2
   python -m replay animate run.h5 -o all.mp4 --layer 'layer1.*' --channels top:8
   python -m replay animate run.h5 -o frames/ --cmap RdBu_r --symmetric
+  python -m replay animate run.h5 -o probe.mp4 --probe
+  python -m replay animate run.rank0.h5 run.rank1.h5 -o both.mp4
 """
 _GRID_EXAMPLES = """
 examples:
@@ -70,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = _spell_out(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
-        options = _parser().parse_args(words)
+        options = _parse(words)
         options.call(options)
         sys.stdout.flush()
     except SystemExit as stop:  # argparse has said what there is to say
@@ -94,23 +97,29 @@ def _info(options: argparse.Namespace) -> None:
     from replay import info
     from replay.recording import open_recording
 
-    with open_recording(options.recording) as recording:
-        document = info.describe(recording)
-        _warn(info.trouble(recording))
-    print(info.to_json(document) if options.json else info.as_text(document))
+    documents = []
+    for path in options.recordings:
+        with open_recording(path) as recording:
+            documents.append(info.describe(recording))
+            _warn(info.trouble(recording))
+    if options.json:
+        print(info.to_json(documents if len(documents) > 1 else documents[0]))
+    else:
+        print("\n\n".join(info.as_text(document) for document in documents))
 
 
 def _animate(options: argparse.Namespace) -> None:
     from replay import info
     from replay.animation import animate
-    from replay.recording import open_recording
-    from replay.selection import choose_layers
+    from replay.together import choose_layers_of, opened
 
-    with open_recording(options.recording) as recording, _Progress(options.quiet) as progress:
-        layers = choose_layers(recording, options.layer)
-        _warn(info.trouble(recording))
+    with opened(options.recordings) as recordings, _Progress(options.quiet) as progress:
+        shown = _probed(recordings, options.probe)
+        layers = choose_layers_of(shown, options.layer)
+        for recording in recordings:
+            _warn(info.trouble(recording))
         result = animate(
-            recording,
+            shown,
             options.out,
             layers=layers,
             epochs=options.epochs,
@@ -124,6 +133,8 @@ def _animate(options: argparse.Namespace) -> None:
             progress=progress,
             **_look(options),
         )
+    for remark in result.remarks:
+        _warn(remark)
     print(
         f"{result.path}  {in_bytes(result.bytes)}, {result.frames:,} frames, {result.seconds:.1f} s"
     )
@@ -131,14 +142,16 @@ def _animate(options: argparse.Namespace) -> None:
 
 def _grid(options: argparse.Namespace) -> None:
     from replay import info
-    from replay.recording import open_recording
     from replay.still import grid
+    from replay.together import opened
 
-    with open_recording(options.recording) as recording:
-        recording.require_frames()
-        _warn(info.trouble(recording))
+    with opened(options.recordings) as recordings:
+        shown = _probed(recordings, options.probe)
+        for recording in recordings:
+            recording.require_frames()
+            _warn(info.trouble(recording))
         result = grid(
-            recording,
+            shown,
             options.out,
             layer=options.layer,
             epochs=options.epoch,
@@ -147,12 +160,19 @@ def _grid(options: argparse.Namespace) -> None:
             kernels=options.kernels,
             **_look(options),
         )
+    for remark in result.remarks:
+        _warn(remark)
     print(f"{result.path}  {in_bytes(result.bytes)}, {result.seconds:.1f} s")
 
 
+def _probed(recordings: Sequence[Any], number: int | None) -> list[Any]:
+    """The recordings, or what each has of a fixed image."""
+    return [each if number is None else each.probe(number) for each in recordings]
+
+
 def _look(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("channels", "scale", "clip", "symmetric", "cmap", "title", "input", "theme")
-    return {name: getattr(options, name) for name in names}
+    names = "channels scale clip symmetric cmap title input theme slices tokens"
+    return {name: getattr(options, name) for name in names.split()}
 
 
 class _Progress:
@@ -196,6 +216,17 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2)
 
 
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """The options; recordings may stand before, between and after them."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(words)
+    if rest and (not hasattr(options, "recordings") or any(word[:1] == "-" for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.recordings += rest
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     common = _Parser(add_help=False)
     common.add_argument(
@@ -220,7 +251,9 @@ def _parser() -> argparse.ArgumentParser:
             parents=[common],
         )
         sub.set_defaults(call=call)
-        sub.add_argument("recording", metavar="run.h5", help="the recording")
+        sub.add_argument(
+            "recordings", metavar="run.h5", nargs="+", help="one recording, or several of one run"
+        )
         return sub
 
     info = command("info", _info, "say what a recording holds")
@@ -280,8 +313,26 @@ def _add_look(parser: argparse.ArgumentParser) -> None:
     add("--clip", metavar="LO,HI", type=_clip, help="an explicit range of values")
     add("--symmetric", action="store_true", help="a range symmetric around zero")
     add("--cmap", metavar="NAME", default="gray", help="a matplotlib colormap (default: gray)")
+    add(
+        "--probe",
+        metavar="N",
+        type=int,
+        help="the maps of a fixed image (default: of each batch's first image); N from 0",
+    )
     add("--title", metavar="TEXT", help="a heading; the layer is named after it")
     add("--no-input", dest="input", action="store_false", help="without the input picture")
+    add(
+        "--slices",
+        metavar="middle|all|LIST",
+        default="middle",
+        help="of volumes: the middle slice of each map (default), all side by side, or 3,5",
+    )
+    add(
+        "--tokens",
+        choices=_TOKENS,
+        default="auto",
+        help="of tokens: as a square, as strips, or as the input picture suggests (default)",
+    )
     add("--theme", choices=_THEMES, default="light", help="light (default) or dark")
 
 
@@ -312,14 +363,17 @@ def _positive(text: str) -> float:
 def _spell_out(words: Sequence[str]) -> list[str]:
     """Words as argparse cannot mistake them.
 
-    `--clip -1,1` becomes `--clip=-1,1`, since the value looks like an option, and
-    `--layer a b run.h5` becomes `--layer=a --layer=b run.h5`, since an option with several values
-    would take the recording for the last of them.
+    `--clip -1,1` becomes `--clip=-1,1`, since the value looks like an option, `--probe` without a
+    number `--probe=0`, and `--layer a b run.h5` becomes `--layer=a --layer=b run.h5`, since an
+    option with several values would take the recording for the last of them.
     """
     spelled: list[str] = []
     option = ""
-    for word in words:
-        if re.match(r"-[\d.:]", word) and re.fullmatch(r"--[a-z]+", option):
+    for place, word in enumerate(words):
+        if word == "--probe" and not re.fullmatch(r"-?\d+", "".join(words[place + 1 : place + 2])):
+            spelled.append("--probe=0")
+            option = ""
+        elif re.match(r"-[\d.:]", word) and re.fullmatch(r"--[a-z]+", option):
             spelled[-1] = f"{option}={word}"
             option = ""
         elif word.startswith("-") or "animate" not in words:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from replay.encode import choose_fps, choose_target, encode
 from replay.frames import Film, Look
-from replay.recording import Recording, open_recording
 from replay.schema import OutputError
-from replay.selection import Numbers, choose_layers
+from replay.selection import Numbers
+from replay.together import Recordings, choose_layers_of, opened
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Animation:
         fps: Frames a second.
         bytes: Size of the file, or of all files in the folder.
         seconds: How long it took.
+        remarks: What a reader should know: batches left out, recordings of different runs.
     """
 
     path: Path
@@ -37,10 +37,11 @@ class Animation:
     fps: float
     bytes: int
     seconds: float
+    remarks: tuple[str, ...] = ()
 
 
 def animate(
-    recording: Recording | str | os.PathLike[str],
+    recording: Recordings,
     out: str | os.PathLike[str] | None = None,
     *,
     layers: str | Sequence[str] | None = None,
@@ -60,6 +61,9 @@ def animate(
     theme: str = "light",
     codec: str = "h264",
     crf: int | None = None,
+    slices: Numbers = "middle",
+    tokens: str = "auto",
+    probe: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Animation:
     """Renders feature maps as they develop while a network trains, one frame a recorded batch.
@@ -74,7 +78,9 @@ def animate(
 
     Args:
         recording: An open recording, or the path of one. One whose writer is still at work, or
-            was killed, is played as far as it is committed.
+            was killed, is played as far as it is committed. Of several, as of the ranks of one
+            run, each layer of each has a row, on one scale for all of them; what is shown are
+            the epochs and batches that all of them have.
         out: Where to. The suffix chooses the format: `.mp4`, `.gif`, `.webp` (lossless), `.png`
             or `.apng` (animated PNG); a path ending in `/` is a new or empty folder for numbered
             PNG frames. An existing file is replaced, once the new one is whole. Default: the
@@ -104,6 +110,12 @@ def animate(
         theme: `light` or `dark`.
         codec: `h264` or `av1`, for MP4.
         crf: Quality of an MP4: 0 best, 51 (h264) or 63 (av1) worst; default 18 or 30.
+        slices: Of a volume (C, D, H, W): the `middle` one, `all` of each map side by side, or
+            numbers in the same ways as channels.
+        tokens: How tokens (T, C) are shown: `square` (the first one left out if need be),
+            `strip`, or `auto`, in the proportions of the input picture where they fill them.
+        probe: The number of a fixed image, whose maps are shown instead of those of each batch's
+            first image.
         progress: Called with (frames done, frames in all) after each frame.
 
     Returns:
@@ -117,15 +129,26 @@ def animate(
         EncodeError: The encoder failed; the target is as it was before.
     """
     started = time.monotonic()
-    lifetime: AbstractContextManager[Recording] = (
-        nullcontext(recording) if isinstance(recording, Recording) else open_recording(recording)
-    )
-    with lifetime as run:
-        target = choose_target(run.path.with_suffix(".mp4") if out is None else out)
-        if target.path.exists() and target.path.samefile(run.path):
+    with opened(recording, probe) as runs:
+        target = choose_target(runs[0].path.with_suffix(".mp4") if out is None else out)
+        if target.path.exists() and any(target.path.samefile(run.path) for run in runs):
             raise OutputError(f"{target.path} is the recording itself")
-        look = Look(scale, clip, symmetric, cmap, zoom, columns, title, input, captions, theme)
-        film = Film(run, choose_layers(run, layers), channels, epochs, batches, look, target.levels)
+        look = Look(
+            scale,
+            clip,
+            symmetric,
+            cmap,
+            zoom,
+            columns,
+            title,
+            input,
+            captions,
+            theme,
+            slices,
+            tokens,
+        )
+        chosen = choose_layers_of(runs, layers)
+        film = Film(runs, chosen, channels, epochs, batches, look, target.levels)
         total = len(film.cells)
         rate = choose_fps(fps, total, target.kind)
         written = encode(
@@ -147,6 +170,7 @@ def animate(
         rate,
         _bytes(target.path),
         time.monotonic() - started,
+        tuple(film.remarks),
     )
 
 

@@ -151,7 +151,10 @@ def module_in_words(module: str) -> str:
     words = " → ".join(size for size in (sizes.groups() if sizes else ()) if size)
     details = []
     if kernel := _option(inside, "kernel_size"):
-        details.append("×".join(kernel if len(kernel) > 1 or "1d" in kind else kernel * 2))
+        one = len(kernel) == 1
+        details.append(
+            f"kernel {kernel[0]}" if one and "1d" in kind else "×".join(kernel * (1 + one))
+        )
     for name in ("stride", "dilation", "groups"):
         value = _option(inside, name)
         if value and set(value) != {"1"}:

@@ -14,35 +14,47 @@ import numpy.typing as npt
 
 from replay.captions import clean, module_in_words
 from replay.colours import Palette
+from replay.facts import heading, see, state
 from replay.inputs import InputPicture
-from replay.recording import Recording, Series
+from replay.recording import Recording
 from replay.scaling import PERCENTILES, Levels, Range, Scaler
-from replay.schema import SelectionError
-from replay.selection import Numbers, as_maps, choose_channels, choose_frames, maps_shape
-from replay.stage import SIDE, Facts, Part, Stage, room_for
-from replay.tiles import arrange, paint, shrink_maps
+from replay.selection import Numbers, choose_channels
+from replay.stage import SIDE, Part, Stage, room_for
+from replay.tiles import Room, arrange, blank, paint, shrink_maps
+from replay.together import Row, Together
 
 _INFINITE = 0x7C00  # a float16's bits without its sign; NaN lies above
 _WITHOUT_SIGN = 0x7FFF
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One frame: a plane of palette indices, and the input picture that lies on it.
+class Overlay:
+    """A picture in true colours that lies on a frame.
 
     Attributes:
-        plane: uint8 (H, W), both even; valid until the next frame is asked for.
-        picture: uint8 (h, w, 3), true colours before enlarging; None without an input picture.
+        pixels: uint8 (h, w, 3), before enlarging.
         top: Row of the picture.
         left: Column of the picture.
         zoom: Pixels, in each direction, that a pixel of the picture becomes.
     """
 
+    pixels: npt.NDArray[np.uint8]
+    top: int
+    left: int
+    zoom: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame: a plane of palette indices, and the input pictures that lie on it.
+
+    Attributes:
+        plane: uint8 (H, W), both even; valid until the next frame is asked for.
+        pictures: The pictures; they do not overlap.
+    """
+
     plane: npt.NDArray[np.uint8]
-    picture: npt.NDArray[np.uint8] | None = None
-    top: int = 0
-    left: int = 0
-    zoom: int = 1
+    pictures: tuple[Overlay, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,13 +71,16 @@ class Look:
     input: bool = True
     captions: bool = True
     theme: str = "light"
+    slices: Numbers = "middle"
+    tokens: str = "auto"
 
 
 class Film:
     """The frames of an animation, all of one size.
 
     Args:
-        recording: Where the maps are.
+        recordings: Where the maps are. Of several, those epochs and batches are shown that all
+            of them have, and each layer of each has a row.
         layers: Names of the layers, from top to bottom.
         channels: As in `choose_channels`, for every layer.
         epochs: As in `choose_frames`.
@@ -81,11 +96,13 @@ class Film:
     Attributes:
         palette: The colours of the planes.
         stage: What surrounds the maps.
+        cells: (epoch, batch) of each frame.
+        remarks: What a reader should know of the choice, a line each.
     """
 
     def __init__(
         self,
-        recording: Recording,
+        recordings: Recording | Sequence[Recording],
         layers: Sequence[str],
         channels: Numbers = None,
         epochs: Numbers = None,
@@ -95,53 +112,42 @@ class Film:
     ) -> None:
         look = look or Look()
         self.palette = Palette(look.cmap, levels, look.theme)
-        if not recording.frames:
-            raise SelectionError(f"nothing was recorded in {recording.path} so far")
-        self.cells = choose_frames(recording, epochs, batches)
-        self._input = None
-        if look.input and InputPicture.possible(recording):
-            self._input = InputPicture(recording, self.cells, SIDE)
-        size = self._input.size if self._input else None
-        room = room_for(len(layers), look.captions, size)
+        shown = Together(recordings, layers, look.slices, look.tokens)
+        self.remarks = shown.remarks
+        self.cells = shown.cells(epochs, batches)
+        side = SIDE if len(shown.recordings) < 3 else max(64, 2 * SIDE // len(shown.recordings))
+        self._inputs = [
+            InputPicture(recording, self.cells, side)
+            if look.input and InputPicture.possible(recording)
+            else None
+            for recording in shown.recordings
+        ]
+        seen = [
+            see(recording, shown, label, picture)
+            for recording, label, picture in zip(
+                shown.recordings, shown.labels, self._inputs, strict=True
+            )
+        ]
+        room = room_for(len(shown.rows), look.captions, seen)
 
         self._sections: list[_Section] = []
-        parts: list[Part] = []
-        for name in layers:
-            series = recording[name]
-            count, height, width = maps_shape(series.layer.shape)
-            if not count * height * width:
-                raise SelectionError(f"layer {name!r} has empty maps: {series.layer.shape}")
-            chosen = choose_channels(series, channels, self.cells)
-            mosaic = arrange(
-                len(chosen),
-                height,
-                width,
-                room,
-                zoom=look.zoom,
-                columns=look.columns,
-                numbers=look.captions,
-                highest=max(chosen),
-            )
-            scaler = Scaler(
-                series, self.cells, chosen, look.scale, look.clip, look.symmetric, levels
-            )
-            self._sections.append(_Section(series, chosen, scaler, mosaic.shrink))
-            maps = f"{len(chosen)} map{'s' * (len(chosen) > 1)} of {height}×{width}"
-            if len(chosen) < count:
-                maps = f"{len(chosen)} of {count} maps, {height}×{width}"
-            shown = f", {mosaic.in_words()}" if mosaic.in_words() else ""
-            words = f"{module_in_words(series.layer.module)}   {maps}{shown}".strip()
-            parts.append(Part(mosaic, chosen, clean(name), words))
-
-        self._parts = parts
+        for joint, rows in shown.groups():
+            frames = [cell for cell in self.cells if joint.present(cell)]
+            chosen = choose_channels(joint, channels, frames)
+            scaler = Scaler(joint, frames, chosen, look.scale, look.clip, look.symmetric, levels)
+            self._sections += [
+                _Section(row, chosen, scaler, _part(row, chosen, shown, layers, look, room))
+                for row in rows
+            ]
+        self._sections.sort(key=lambda section: shown.rows.index(section.row))
+        self._parts = [section.part for section in self._sections]
         self.stage = Stage(
-            parts,
+            self._parts,
             self.palette,
-            _facts(recording),
-            size,
-            _input_words(self._input.channels) if self._input else "",
+            state(shown),
+            seen,
             _scale_words(self._sections[0].scaler, look, len(layers)),
-            look.title,
+            heading(shown, self._parts, layers, look.title),
             look.captions,
         )
 
@@ -156,44 +162,48 @@ class Film:
         plane = self.stage.plane
         for epoch, batch in self.cells:
             ranges: list[Range | None] = []
-            counts: list[tuple[int, int]] = []
-            for section, part, at in zip(
-                self._sections, self._parts, self.stage.mosaics_at, strict=True
-            ):
-                maps = section.select(epoch, batch)
-                levels, shown = section.scale(epoch, batch, maps)
-                paint(plane, *at, levels, part.mosaic)
-                ranges.append(shown)
-                counts.append(count_unfinite(maps))
+            counts: list[tuple[int, int] | None] = []
+            for section, at in zip(self._sections, self.stage.mosaics_at, strict=True):
+                mosaic = section.part.mosaic
+                if section.row.maps.series.present[epoch, batch]:
+                    maps = section.select(epoch, batch)
+                    levels, section.shown = section.scale(epoch, batch, maps)
+                    paint(plane, *at, levels.reshape(-1, *levels.shape[2:]), mosaic)
+                    counts.append(count_unfinite(maps))
+                else:
+                    paper, line = self.palette.paper, self.palette.solid("faint")
+                    blank(plane, *at, mosaic, paper, line)
+                    counts.append(None)
+                ranges.append(section.shown)
             self.stage.update(epoch, batch, ranges, counts)
-            yield self._with_input(epoch, batch)
+            yield Frame(plane, tuple(self._overlays(epoch, batch)))
 
-    def _with_input(self, epoch: int, batch: int) -> Frame:
-        if self._input is None:
-            return Frame(self.stage.plane)
-        picture = self._input.show(epoch, batch)
-        return Frame(self.stage.plane, picture, *self.stage.picture_at, self._input.zoom)
+    def _overlays(self, epoch: int, batch: int) -> Iterator[Overlay]:
+        for source, (top, left) in zip(self._inputs, self.stage.pictures_at, strict=True):
+            if source is not None:
+                yield Overlay(source.show(epoch, batch), top, left, source.zoom)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Section:
-    """One layer of a film."""
+    """One layer of a film, of one recording."""
 
-    series: Series
+    row: Row
     channels: list[int]
     scaler: Scaler
-    shrink: int
+    part: Part
+    shown: Range | None = None  # of the last frame that it had
 
     def select(self, epoch: int, batch: int) -> npt.NDArray[np.float16]:
-        """The chosen maps of one frame, float16 (C, H, W)."""
-        maps = as_maps(self.series[epoch, batch])
+        """The chosen maps of one frame, float16 (C, S, H, W)."""
+        maps = self.row.maps[epoch, batch]
         return maps if self.channels == list(range(len(maps))) else maps[self.channels]
 
     def scale(
         self, epoch: int, batch: int, maps: npt.NDArray[np.float16]
     ) -> tuple[Levels, Range | None]:
         """Their levels at the size at which they are shown, and the range behind them."""
-        small = shrink_maps(maps, self.shrink)
+        small = shrink_maps(maps, self.part.mosaic.shrink)
         return self.scaler.levels(epoch, batch, small), self.scaler.range_of(epoch, batch, small)
 
 
@@ -205,31 +215,27 @@ def count_unfinite(maps: npt.NDArray[np.float16]) -> tuple[int, int]:
     return int(np.count_nonzero(bits > _INFINITE)), int(np.count_nonzero(bits == _INFINITE))
 
 
-def _facts(recording: Recording) -> Facts:
-    cells = recording.frames
-    at = tuple(np.array(cells).T)
-
-    def logged(name: str) -> npt.NDArray[np.int64] | None:
-        if name not in recording.batches:
-            return None
-        values: npt.NDArray[np.int64] = recording.batches[name][at].astype(np.int64)
-        return values if (values >= 0).any() else None
-
-    loss = None
-    if "loss" in recording.batches:
-        loss = recording.batches["loss"][at].astype(np.float64)
-        # A loss that is NaN throughout was not logged; one that became NaN is news.
-        loss = None if np.isnan(loss).all() else loss
-    names = recording.meta.get("classes")
-    classes = tuple(clean(str(name)) for name in names) if isinstance(names, list) else ()
-    return Facts(cells, loss, logged("label"), logged("prediction"), classes)
-
-
-def _input_words(channels: int) -> str:
-    words = "input: first image of the batch"
-    if channels in (1, 3):
-        return words
-    return words + (", channel 0 of 2" if channels == 2 else f", channels 0–2 of {channels}")
+def _part(
+    row: Row, chosen: list[int], shown: Together, layers: Sequence[str], look: Look, room: Room
+) -> Part:
+    """Where a row's maps go, and what is said of them."""
+    maps = row.maps
+    labels = maps.labels(chosen)
+    mosaic = arrange(
+        len(labels),
+        *maps.size,
+        room,
+        zoom=look.zoom,
+        columns=look.columns,
+        numbers=look.captions,
+        digits=max(map(len, labels)),
+        unit=maps.slices,
+    )
+    names = [maps.layer.name] if not shown.several or len(layers) > 1 else []
+    name = ", ".join([*names, *filter(None, [shown.labels[row.place]])])
+    smaller = f", {mosaic.in_words()}" if mosaic.in_words() else ""
+    words = f"{module_in_words(maps.layer.module)}   {maps.in_words(len(chosen))}{smaller}"
+    return Part(mosaic, labels, clean(name), words.strip())
 
 
 def _scale_words(scaler: Scaler, look: Look, layers: int) -> str:

@@ -74,8 +74,8 @@ class SafeFile:
         return node
 
     def links(self, group: str) -> list[str]:
-        """Names of what is in a group; none where there is no such group."""
-        node = self._node(group)
+        """Names of what is in a group ("": the file itself); none where there is no such group."""
+        node = self._node(group) if group else self._file
         with _translated(self.path):
             return list(node) if isinstance(node, h5py.Group) else []
 

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay import schema
+from replay.probe import Probe
 from replay.recording import Recording
 from replay.schema import in_words
 from replay.words import clean, count, in_bytes, shape
 
 _EPOCHS_SHOWN = 12
+_SHAPES_SHOWN = 4
 
 
 def describe(recording: Recording) -> dict[str, Any]:
@@ -49,14 +52,16 @@ def describe(recording: Recording) -> dict[str, Any]:
         "lost": recording.lost,
         "epochs": epochs,
         "batches": batches,
-        "layers": [_layer(recording, name, frames) for name in recording.layers],
+        "layers": [_layer(recording, name) for name in recording.layers],
         "input": None
         if inputs.shape is None
         else {
             "shape": list(inputs.shape),
+            "shapes": [list(shape) for shape in inputs.shapes],
             "mean": None if inputs.mean is None else _json_ready(inputs.mean.tolist()),
             "std": None if inputs.std is None else _json_ready(inputs.std.tolist()),
         },
+        "probes": [_probe(recording.probe(number)) for number in range(recording.probes)],
         "fields": sorted(recording.batches),
         "loss": _loss(recording),
         "accuracy": _accuracy(recording),
@@ -88,9 +93,14 @@ def as_text(document: dict[str, Any]) -> str:
         ("file", f"{document['file']}, {in_bytes(document['file_bytes'])}"),
         ("run", document["run_id"] or "unknown"),
         ("created", document["created"] or "unknown"),
-        *((str(key), _spell(key, value)) for key, value in document["meta"].items()),
+        *(
+            (str(key), _spell(key, value))
+            for key, value in document["meta"].items()
+            if key != schema.PROBE or not document["probes"]  # which say the same, and more
+        ),
         ("recorded", _recorded_words(document)),
         ("input", _input_words(document["input"])),
+        *(("probe", _probe_words(place, probe)) for place, probe in enumerate(document["probes"])),
         ("loss", _loss_words(document["loss"])),
     ]
     if accuracy := document["accuracy"]:
@@ -101,20 +111,33 @@ def as_text(document: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *_layer_table(document["layers"])])
 
 
-def to_json(document: dict[str, Any]) -> str:
-    """The document as JSON text, in ASCII, without NaN tokens."""
+def to_json(document: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """The document, or several, as JSON text, in ASCII, without NaN tokens."""
     return json.dumps(document, indent=2, allow_nan=False)
 
 
-def _layer(recording: Recording, name: str, frames: int) -> dict[str, Any]:
+def _layer(recording: Recording, name: str) -> dict[str, Any]:
     layer = recording[name].layer
+    frames = int(recording[name].present.sum())
     return {
         "name": name,
         "module": layer.module,
         "shape": list(layer.shape),
+        "axes": layer.axes,
+        "pooled": layer.pooled,
+        "frames": frames,
         "kernel": None if layer.kernel is None else list(layer.kernel),
         "frame_bytes": layer.nbytes,
         "total_bytes": layer.nbytes * frames,
+    }
+
+
+def _probe(probe: Probe) -> dict[str, Any]:
+    label = probe.batches.get("label")
+    return {
+        "shape": None if probe.inputs.shape is None else list(probe.inputs.shape),
+        "layers": [_layer(probe, name) for name in probe.layers],
+        "label": None if label is None else int(label.max()),
     }
 
 
@@ -206,7 +229,17 @@ def _input_words(found: dict[str, Any] | None) -> str:
     if found is None:
         return "not recorded"
     known = found["mean"] is not None and found["std"] is not None
-    return shape(found["shape"]) + ("" if known else ", normalisation unknown")
+    sizes = ", ".join(shape(one) for one in found["shapes"][:_SHAPES_SHOWN])
+    more = len(found["shapes"]) - _SHAPES_SHOWN
+    sizes += f" and {count(more, 'other shape')}" if more > 0 else ""
+    return sizes + ("" if known else ", normalisation unknown")
+
+
+def _probe_words(number: int, probe: dict[str, Any]) -> str:
+    image = "no image" if probe["shape"] is None else f"image of {shape(probe['shape'])}"
+    names = ", ".join(layer["name"] for layer in probe["layers"])
+    label = "" if probe["label"] is None else f", label {probe['label']}"
+    return f"{number}: {image}{label}, evaluation mode, layers {names or 'none'}"
 
 
 def _loss_words(loss: dict[str, Any] | None) -> str:
@@ -251,11 +284,13 @@ def _where(found: dict[str, Any]) -> str:
 
 
 def _layer_table(layers: Sequence[dict[str, Any]]) -> list[str]:
-    rows = [("layer", "maps", "kernels", "a frame", "in all", "module")]
+    rows = [("layer", "maps", "axes", "frames", "kernels", "a frame", "in all", "module")]
     rows += [
         (
             clean(layer["name"]),
             shape(layer["shape"]),
+            _axes_words(layer),
+            f"{layer['frames']:,}",
             "-" if layer["kernel"] is None else shape(layer["kernel"]),
             in_bytes(layer["frame_bytes"]),
             in_bytes(layer["total_bytes"]),
@@ -263,8 +298,16 @@ def _layer_table(layers: Sequence[dict[str, Any]]) -> list[str]:
         )
         for layer in layers
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return ["  ".join([*map(str.ljust, row[:5], widths), row[5]]).rstrip() for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    return ["  ".join([*map(str.ljust, row[:7], widths), row[7]]).rstrip() for row in rows]
+
+
+def _axes_words(layer: dict[str, Any]) -> str:
+    """`CHW`, or `CHW, means of 4x4` where values were averaged."""
+    spatial = [letter for letter in layer["axes"] if letter in "DHWL"]
+    if layer["pooled"] == 1:
+        return str(layer["axes"]) or "-"
+    return f"{layer['axes']}, means of {shape([layer['pooled']] * len(spatial))}"
 
 
 def _short(value: float | None) -> str:

@@ -22,6 +22,7 @@ class InputPicture:
     With a recorded mean and std the normalisation is undone; without them, one range (that of
     the middle 99 % of the values of sampled images) holds for the whole animation, so that
     brightness does not flicker. One channel is shown in gray, of more than three the first three.
+    Pictures of several shapes are all enlarged (or reduced) alike, and begin at one corner.
 
     Args:
         recording: Where the images are.
@@ -29,28 +30,27 @@ class InputPicture:
         side: Largest width; the height may be 1.25 times that.
 
     Attributes:
-        shape: Height and width of the pictures before enlarging.
+        shape: Height and width of the largest pictures before enlarging.
         zoom: Whole number of pixels, in each direction, that a pixel becomes.
         channels: Channels of an image.
     """
 
     def __init__(self, recording: Recording, frames: Sequence[tuple[int, int]], side: int) -> None:
         self._inputs = recording.inputs
-        shape = self._inputs.shape
-        assert shape is not None
-        self.channels, height, width = shape[0], shape[1], shape[2]
+        self.channels = self._inputs.shapes[0][0]
+        height, width = (max(shape[axis] for shape in self._inputs.shapes) for axis in (1, 2))
         tallest = side * 5 // 4
         self.zoom = max(1, min(side // width, tallest // height))
         factor = min(1.0, side / width, tallest / height)
-        self.shape = (max(1, round(height * factor)), max(1, round(width * factor)))
-        self._smaller = factor < 1.0
+        self._factor = factor
+        self.shape = self._shrunk(height, width)
         self._gain, self._offset = self._find_gain(frames)
 
     @staticmethod
     def possible(recording: Recording) -> bool:
         """Whether the recording has input images of shape (C, H, W)."""
-        shape = recording.inputs.shape
-        return shape is not None and len(shape) == 3 and min(shape) >= 1
+        shapes = recording.inputs.shapes
+        return bool(shapes) and all(len(shape) == 3 and min(shape) >= 1 for shape in shapes)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,19 +58,22 @@ class InputPicture:
         return self.shape[0] * self.zoom, self.shape[1] * self.zoom
 
     def show(self, epoch: int, batch: int) -> Picture:
-        """The picture of one batch, uint8 (*shape, 3), not enlarged yet."""
+        """The picture of one batch, uint8 (height, width, 3), not enlarged yet."""
         image = self._colours(epoch, batch) * self._gain + self._offset  # (H, W, 1 or 3)
         image = np.clip(np.nan_to_num(image, nan=0.0), 0.0, 1.0)
         picture = np.rint(image * 255).astype(np.uint8)
         picture = np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
-        if self._smaller:
-            smooth = Image.fromarray(picture).resize(self.shape[::-1], Image.Resampling.BOX)
-            picture = np.array(smooth)
+        if self._factor < 1.0:
+            size = self._shrunk(*picture.shape[:2])[::-1]
+            picture = np.array(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
         return np.ascontiguousarray(picture)
+
+    def _shrunk(self, height: int, width: int) -> tuple[int, int]:
+        return max(1, round(height * self._factor)), max(1, round(width * self._factor))
 
     def _colours(self, epoch: int, batch: int) -> npt.NDArray[np.float32]:
         image = self._inputs[epoch, batch].astype(np.float32)  # (C, H, W)
-        return np.moveaxis(image[: 3 if self.channels >= 3 else 1], 0, 2)  # (H, W, 1 or 3)
+        return np.moveaxis(image[: 3 if len(image) >= 3 else 1], 0, 2)  # (H, W, 1 or 3)
 
     def _find_gain(
         self, frames: Sequence[tuple[int, int]]

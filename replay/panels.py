@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from replay.captions import height_of, loss_in_words, number, width_of
+from replay.captions import fit, height_of, loss_in_words, number, width_of
 from replay.pen import Pen, Slot
 from replay.scaling import Range
 
@@ -91,6 +91,7 @@ class LossCurve:
         width: Columns.
         cells: (epoch, batch) of every frame of the run, in order.
         loss: The loss at each of them; NaN leaves a gap.
+        words: What it is called.
     """
 
     PLOT = 120
@@ -104,10 +105,12 @@ class LossCurve:
         width: int,
         cells: Sequence[tuple[int, int]],
         loss: Numbers,
+        words: str = "loss",
     ) -> None:
         low, high = _plain_range(loss)
-        pen.write("loss", top, left, SMALL, "muted")
         between = f"{loss_in_words(low)} – {loss_in_words(high)}"
+        fitted = fit(words, SMALL, width - width_of(between, SMALL) - 12)
+        pen.write(fitted, top, left, SMALL, "muted")
         pen.write(between, top, left + width - width_of(between, SMALL), SMALL, "muted")
 
         self._pen = pen

@@ -81,9 +81,9 @@ def _planes(kernels: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
     return planes[:, :, planes.shape[2] // 2] if planes.ndim == 5 else planes
 
 
-def enlarge(picture: npt.NDArray[np.uint8], factor: int) -> Pixels:
-    """Every pixel as a block of factor x factor equal pixels."""
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+def enlarge(picture: npt.NDArray[np.uint8], factor: int, down: int | None = None) -> Pixels:
+    """Every pixel as a block of factor x factor equal pixels, or of another height."""
+    return picture.repeat(down or factor, axis=0).repeat(factor, axis=1)
 
 
 def reduce(picture: Pixels, factor: int) -> Pixels:

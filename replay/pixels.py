@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from replay.colours import Palette
-from replay.frames import Frame
+from replay.frames import Frame, Overlay
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -37,13 +37,13 @@ def as_yuv(
                 total += values.take(corner)
             total += 2
             np.right_shift(total, 2, out=half, casting="unsafe")
-        if frame.picture is not None:
+        for picture in frame.pictures:
             # The picture, in a box widened to even rows and columns.
-            top, left = frame.top & ~1, frame.left & ~1
-            bottom = (frame.top + frame.picture.shape[0] * frame.zoom + 1) & ~1
-            right = (frame.left + frame.picture.shape[1] * frame.zoom + 1) & ~1
+            top, left = picture.top & ~1, picture.left & ~1
+            bottom = (picture.top + picture.pixels.shape[0] * picture.zoom + 1) & ~1
+            right = (picture.left + picture.pixels.shape[1] * picture.zoom + 1) & ~1
             box = table[frame.plane[top:bottom, left:right]]
-            _overlay(box, frame, _to_yuv(frame.picture), top, left)
+            _overlay(box, picture, _to_yuv(picture.pixels), top, left)
             y[top:bottom, left:right] = box[..., 0]
             quads = box.reshape((bottom - top) // 2, 2, (right - left) // 2, 2, 3)
             means = (quads.astype(np.uint16).sum(axis=(1, 3)) + 2) >> 2
@@ -61,15 +61,18 @@ def as_indices(
     plane = np.empty(size, np.uint8)
     for frame in frames:
         plane[...] = frame.plane
-        if frame.picture is not None:
+        if frame.pictures:
             room = 256 - palette.free
-            reduced = Image.fromarray(frame.picture).quantize(room, Image.Quantize.MEDIANCUT)
+            pixels = [picture.pixels.reshape(1, -1, 3) for picture in frame.pictures]
+            together = Image.fromarray(np.concatenate(pixels, axis=1))  # they share the colours
+            reduced = together.quantize(room, Image.Quantize.MEDIANCUT)
             found = np.array(reduced.getpalette("RGB"), np.uint8).reshape(-1, 3)[:room]
             colours[palette.free : palette.free + len(found), :3] = found[:, ::-1]
-            indices = np.asarray(reduced, np.uint8) + palette.free
-            block = indices.repeat(frame.zoom, 0).repeat(frame.zoom, 1)
-            height, width = block.shape
-            plane[frame.top : frame.top + height, frame.left : frame.left + width] = block
+            indices = np.asarray(reduced, np.uint8)[0] + palette.free
+            for picture in frame.pictures:
+                height, width = picture.pixels.shape[:2]
+                block, indices = np.split(indices, [height * width])
+                _overlay(plane, picture, block.reshape(height, width))
         # ffmpeg paints the second of two entries of one colour black, so only the first is used.
         _, places, inverse = np.unique(
             colours.view(np.uint32)[:, 0], return_index=True, return_inverse=True
@@ -88,16 +91,16 @@ def as_colours(
     parts = pixels.view(np.uint8).reshape(*size, 4)
     for frame in frames:
         table.take(frame.plane, out=pixels, mode="clip")
-        if frame.picture is not None:
-            _overlay(parts[..., 2::-1], frame, frame.picture)
+        for picture in frame.pictures:
+            _overlay(parts[..., 2::-1], picture, picture.pixels)
         yield [parts]
 
 
-def _overlay(colours: Bytes, frame: Frame, picture: Bytes, top: int = 0, left: int = 0) -> None:
-    """Puts a frame's picture, enlarged, on (H, W, 3) colours whose corner is at (top, left)."""
-    block = picture.repeat(frame.zoom, 0).repeat(frame.zoom, 1)
+def _overlay(colours: Bytes, at: Overlay, picture: Bytes, top: int = 0, left: int = 0) -> None:
+    """Puts a picture, enlarged, on (H, W, ...) colours whose corner is at (top, left)."""
+    block = picture.repeat(at.zoom, 0).repeat(at.zoom, 1)
     height, width = block.shape[:2]
-    top, left = frame.top - top, frame.left - left
+    top, left = at.top - top, at.left - left
     colours[top : top + height, left : left + width] = block
 
 

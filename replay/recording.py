@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from replay.schema import (
     SelectionError,
     in_words,
 )
+
+if TYPE_CHECKING:
+    from replay.probe import Probe
 
 _ROOT_ATTRIBUTES = ("format", "version", "run_id", "created", "meta")
 
@@ -46,17 +49,47 @@ class Series:
     """What one layer put out, frame by frame: `series[epoch, batch]` -> float16 (C, H, W).
 
     Attributes:
-        layer: Name, module and frame shape.
+        layer: Name, module, frame shape and what its axes are.
     """
 
     def __init__(self, recording: Recording, layer: Layer) -> None:
         self._recording = recording
         self.layer = layer
+        self._present: npt.NDArray[np.bool_] | None = None
 
     @property
     def name(self) -> str:
         """The layer's name, e.g. `layer1.0.conv1`."""
         return self.layer.name
+
+    @property
+    def recording(self) -> Recording:
+        """The recording that it is of."""
+        return self._recording
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Where the layer has a frame, bool (epoch, batch).
+
+        A layer that put out nothing in a batch, or something of another shape, has none there.
+        In a file without checksums every whole frame is taken to be there.
+        """
+        if self._present is None:
+            whole = self._recording.order > 0
+            path = self._at(schema.CHECKSUMS)
+            sums = self._recording._file.read_numbers(path, 2, schema.CHECKSUM_DTYPE)
+            self._present = whole
+            if sums is not None and sums.any():
+                self._present = np.zeros_like(whole)
+                rows, columns = np.minimum(whole.shape, sums.shape)
+                self._present[:rows, :columns] = sums[:rows, :columns] > 0
+                self._present &= whole
+        return self._present
+
+    @property
+    def frames(self) -> list[tuple[int, int]]:
+        """(epoch, batch) of every frame of the layer, in the order of epochs and batches."""
+        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(self.present)]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -82,7 +115,7 @@ class Series:
             SelectionError: Nothing was recorded at that epoch and batch.
         """
         epoch, batch = self._recording.locate(*_pair(key))
-        return self._recording._read(schema.MAPS, self.name, epoch, batch)
+        return self._recording._file.read_frame(self._at(schema.MAPS), epoch, batch)
 
     def kernels(self, epoch: int, batch: int) -> Float16Array:
         """The kernels that made the frame, float16 (C_out, C_in/groups, kH, kW).
@@ -96,7 +129,7 @@ class Series:
                 "convolutions whose kernels are no larger than their maps"
             )
         epoch, batch = self._recording.locate(epoch, batch)
-        return self._recording._read(schema.KERNELS, self.name, epoch, batch)
+        return self._recording._file.read_frame(self._at(schema.KERNELS), epoch, batch)
 
     def ranges(self) -> Float32Array:
         """Smallest and largest finite value of every map, float32 (epoch, batch, C, 2).
@@ -104,11 +137,13 @@ class Series:
         NaN where nothing was recorded.
         """
         recording = self._recording
-        path = _path(schema.RANGES, self.name)
         cell = (self.layer.channels, 2)
-        ranges = recording._file.read_block(path, cell, *recording.shape)
+        ranges = recording._file.read_block(self._at(schema.RANGES), cell, *recording.shape)
         ranges[recording.order == 0] = np.nan
         return ranges
+
+    def _at(self, group: str) -> str:
+        return self.layer.group + _path(group, self.name)
 
 
 class Recording:
@@ -128,7 +163,10 @@ class Recording:
         dropped: How many were left out because the recorder could not keep up.
         lost: How many were lost to a failure.
         closed: Whether the file was closed cleanly; if not, its writer is at work or was killed.
+        probe_number: None; the number of the fixed image in what `probe` gives.
     """
+
+    probe_number: int | None = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -225,6 +263,25 @@ class Recording:
         """The first image of each batch, as the network saw it."""
         return Inputs(self)
 
+    @property
+    def probes(self) -> int:
+        """How many fixed images were shown to the network at each recorded batch."""
+        there = set(self._file.links(schema.PROBE))
+        return next(n for n in range(len(there) + 1) if str(n) not in there)
+
+    def probe(self, number: int = 0) -> Probe:
+        """What the layers put out for a fixed image: a recording like this one, of the same file.
+
+        Args:
+            number: The image's number, from 0.
+
+        Raises:
+            SelectionError: No such image was recorded; the message says what was.
+        """
+        from replay.probe import Probe  # which is built on this module
+
+        return Probe(self, number)
+
     def __contains__(self, name: object) -> bool:
         return name in self._series
 
@@ -268,9 +325,6 @@ class Recording:
 
     # What follows is for the classes in this file.
 
-    def _read(self, group: str, name: str, epoch: int, batch: int) -> Float16Array:
-        return self._file.read_frame(_path(group, name), epoch, batch)
-
     def _read_state(self) -> list[int]:
         values = self._file.read_numbers(schema.STATE, 1, np.int64)
         counts = [] if values is None else values.tolist()
@@ -289,29 +343,45 @@ class Recording:
         return fitted
 
     def _find_layers(self) -> list[Layer]:
+        """The layers in the order of their first calls; those of a probe lie in its group."""
+        group = Layer("", "", (), probe=self.probe_number).group
         found: list[tuple[int, Layer]] = []
-        for link in self._file.links(schema.MAPS):
+        for link in self._file.links(group + schema.MAPS):
             name = schema.decode_name(link)
-            shape = self._file.frame_shape(f"{schema.MAPS}/{link}")
+            path = f"{schema.MAPS}/{link}"
+            shape = self._file.frame_shape(group + path)
             if shape is None or schema.encode_name(name) != link:
                 continue
+            about = {
+                key: self._first_attribute(key, group + path, path)
+                for key in ("order", "module", "axes", "pooled")
+            }
             layer = Layer(
                 name=name,
-                module=_text(self._file.attribute("module", f"{schema.MAPS}/{link}")),
+                module=_text(about["module"]),
                 shape=shape,
-                kernel=self._file.frame_shape(f"{schema.KERNELS}/{link}"),
+                kernel=self._file.frame_shape(f"{group}{schema.KERNELS}/{link}"),
+                axes=_text(about["axes"]),
+                pooled=max(1, _whole(about["pooled"], 1)),
+                probe=self.probe_number,
             )
-            place = self._file.attribute("order", f"{schema.MAPS}/{link}")
-            found.append((int(place) if isinstance(place, (int, np.integer)) else 1 << 30, layer))
+            found.append((_whole(about["order"], 1 << 30), layer))
         found.sort(key=lambda entry: entry[0])
         return [layer for _, layer in found]
+
+    def _first_attribute(self, name: str, *paths: str) -> Any:
+        values = (self._file.attribute(name, path) for path in paths)
+        return next((value for value in values if value is not None), None)
 
 
 class Inputs:
     """The first image of every batch: `inputs[epoch, batch]` -> float16 (C, H, W).
 
+    Images of another shape than the first lie beside it in the file, and are found all the same.
+
     Attributes:
-        shape: Shape of one image, or None where no image was recorded.
+        shape: Shape of the first image, or None where no image was recorded.
+        shapes: Every shape that an image has, the first one's first.
         mean: Per channel, what was subtracted before the network saw the image; None if unknown.
         std: Per channel, what it was divided by; None if unknown.
     """
@@ -319,7 +389,14 @@ class Inputs:
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         file = recording._file
-        self.shape: tuple[int, ...] | None = file.frame_shape(schema.INPUTS)
+        shapes = {schema.INPUTS: file.frame_shape(schema.INPUTS)}
+        for link in sorted(file.links("")):
+            if link.startswith(f"{schema.INPUTS}@"):
+                shape = file.frame_shape(link)
+                shapes[link] = shape if shape and schema.inputs_path(shape) == link else None
+        self._paths = {path: shape for path, shape in shapes.items() if shape is not None}
+        self.shapes: tuple[tuple[int, ...], ...] = tuple(dict.fromkeys(self._paths.values()))
+        self.shape: tuple[int, ...] | None = self.shapes[0] if self.shapes else None
         self.mean = _vector(file.attribute("mean", schema.INPUTS))
         self.std = _vector(file.attribute("std", schema.INPUTS))
 
@@ -335,7 +412,15 @@ class Inputs:
         epoch, batch = self._recording.locate(*_pair(key))
         if self.shape is None:
             raise SelectionError(f"no input images in {self._recording.path}")
-        return self._recording._file.read_frame(schema.INPUTS, epoch, batch)
+        read = self._recording._file.read_frame
+        images = (read(path, epoch, batch) for path in self._paths)
+        image = next(images)
+        while np.isnan(image.flat[0]) and np.isnan(image).all():  # it has another shape
+            other = next(images, None)
+            if other is None:
+                break
+            image = other
+        return image
 
 
 class _Fields(Mapping[str, "npt.NDArray[Any]"]):
@@ -381,6 +466,10 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value if isinstance(value, str) else ""
+
+
+def _whole(value: Any, default: int) -> int:
+    return int(value) if isinstance(value, (int, np.integer)) else default
 
 
 def _vector(value: Any) -> Float32Array | None:

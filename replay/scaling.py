@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from replay.recording import Series
 from replay.schema import OptionError
-from replay.selection import as_maps, spread
+from replay.selection import spread
+from replay.shapes import Joint, Source, as_source
 
 MODES = ("run", "epoch", "frame", "channel")
 PERCENTILES = (0.5, 99.5)  # what a robust range leaves out at each end, in percent of the values
@@ -35,14 +36,14 @@ class Range:
 
 
 class Scaler:
-    """Scales the frames of one layer; `levels(epoch, batch, maps)` -> uint8 (C, H, W).
+    """Scales the frames of one layer; `levels(epoch, batch, maps)` -> uint8, of their shape.
 
     Level 0 stands for values up to `low`, level `count - 1` for values from `high`, and in
     between `round((value - low) / (high - low) * (count - 1))`. NaN has the level `count`,
     either infinity `count + 1`.
 
     Args:
-        series: The layer.
+        series: The layer, or what else its values come from.
         frames: The frames that will be shown; the ranges are those of their values.
         channels: The channels that will be shown.
         mode: `run` (one range for all frames and channels), `epoch` (one for each epoch), `frame`
@@ -60,7 +61,7 @@ class Scaler:
 
     def __init__(
         self,
-        series: Series,
+        series: Series | Source,
         frames: Sequence[tuple[int, int]],
         channels: Sequence[int],
         mode: str = "run",
@@ -77,7 +78,7 @@ class Scaler:
             raise OptionError(f"clip {found}: expected two finite values LO,HI with LO below HI")
         self.mode = "run" if clip is not None else mode
         self.count = count
-        self._series = series
+        self._source = as_source(series)
         self._frames = list(frames)
         self._channels = list(channels)
         self._symmetric = symmetric
@@ -87,6 +88,8 @@ class Scaler:
         self.words = _WORDS[self.mode] if clip is None else "clipped to the range asked for"
         if symmetric:
             self.words += ", symmetric around 0"
+        if isinstance(self._source, Joint) and self._source.several:
+            self.words += ", the same for all recordings"
         if clip is not None:
             self._ranges[0] = self._finish(Range(*clip))
         elif mode == "run":
@@ -100,14 +103,14 @@ class Scaler:
         Args:
             epoch: The frame's epoch.
             batch: The frame's batch.
-            maps: float16 (C, H, W), the channels chosen.
+            maps: float16 (C, ...), the channels chosen.
 
         Returns:
-            uint8 (C, H, W).
+            uint8 (C, ...).
         """
         bits = np.ascontiguousarray(maps).view(np.uint16)
         if self.mode != "channel":
-            return self._table(epoch, maps).take(bits)
+            return self._table(epoch, batch, maps).take(bits)
         levels = np.empty(bits.shape, np.uint8)
         for place in range(len(bits)):
             if place not in self._tables:
@@ -120,6 +123,8 @@ class Scaler:
         if self.mode == "channel":
             return None
         if self.mode == "frame":
+            if isinstance(self._source, Joint) and self._source.several:
+                maps = self._source[epoch, batch][self._channels]
             return self._finish(_robust(maps.astype(np.float32)))
         key = epoch if self.mode == "epoch" else 0
         if key not in self._ranges:
@@ -131,8 +136,10 @@ class Scaler:
         """In `channel` mode, the range of the channel at that place of the selection."""
         return self._ranges[place]
 
-    def _table(self, epoch: int, maps: npt.NDArray[np.float16]) -> npt.NDArray[np.uint8]:
-        chosen = self.range_of(epoch, 0, maps)
+    def _table(
+        self, epoch: int, batch: int, maps: npt.NDArray[np.float16]
+    ) -> npt.NDArray[np.uint8]:
+        chosen = self.range_of(epoch, batch, maps)
         assert chosen is not None
         if self.mode == "frame":
             return table(chosen, self.count)
@@ -154,10 +161,10 @@ class Scaler:
         chosen = spread(frames, _SAMPLED_FRAMES)
         parts = [np.empty((len(self._channels), 0), np.float32)]
         for epoch, batch in chosen:
-            maps = as_maps(self._series[epoch, batch])[self._channels]
+            maps = self._source[epoch, batch][self._channels]
             values = maps.reshape(len(maps), -1)
             step = -(-values.size * len(chosen) // _SAMPLED_VALUES)
-            while math.gcd(step, maps.shape[2]) > 1:  # so that no column of pixels is favoured
+            while math.gcd(step, maps.shape[-1]) > 1:  # so that no column of pixels is favoured
                 step += 1
             parts.append(values[:, ::step].astype(np.float32))
         return np.concatenate(parts, axis=1)

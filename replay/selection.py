@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 from replay.recording import Recording, Series
 from replay.schema import OptionError, SelectionError, in_words
+from replay.shapes import Maps, Source, as_source
+from replay.shapes import as_maps as as_maps
+from replay.shapes import maps_shape as maps_shape
 
 Numbers: TypeAlias = str | int | slice | Iterable[int] | None
 """How a caller names epochs, batches or channels; None means all of them."""
@@ -90,13 +93,38 @@ def choose_layers(recording: Recording, wanted: str | Iterable[str] | None = Non
     return list(dict.fromkeys(chosen))
 
 
+def choose_maps(series: Series, slices: Numbers = "middle", tokens: str = "auto") -> Maps:
+    """A layer's frames as the maps that are to be shown.
+
+    Args:
+        series: The layer.
+        slices: Of a volume: `middle`, `all`, or numbers as in `choose`. Others have none.
+        tokens: Of tokens: `auto`, `square` or `strip`, see `shapes.layout_of`. Others have none.
+
+    Raises:
+        OptionError: Slices that cannot be read, an unknown word, tokens that form no square.
+        SelectionError: A slice that the layer does not have.
+    """
+    axes = series.layer.axes
+    if isinstance(slices, str) and slices.strip() == "all":
+        slices = None
+    if "D" not in axes or (isinstance(slices, str) and slices.strip() == "middle"):
+        return Maps(series, None, tokens)
+    depth = series.layer.shape[axes.index("D")]
+    return Maps(series, choose(slices, range(depth), "slice"), tokens)
+
+
 def choose_frames(
-    recording: Recording, epochs: Numbers = None, batches: Numbers = None
+    recording: Recording,
+    epochs: Numbers = None,
+    batches: Numbers = None,
+    layers: Sequence[str] | None = None,
 ) -> list[tuple[int, int]]:
     """(epoch, batch) of the whole frames that were asked for, epoch by epoch.
 
     A batch that is named must exist in at least one of the chosen epochs; epochs without it (a
-    shorter last one, say) are passed over.
+    shorter last one, say) are passed over. With `layers`, so is a batch in which none of them has
+    a frame: they put out nothing, or something of another shape.
 
     Raises:
         OptionError: The text is not a number, slice or list.
@@ -105,6 +133,17 @@ def choose_frames(
     """
     recording.require_frames()
     present = recording.order > 0
+    if layers is not None:
+        present = np.logical_or.reduce([recording[name].present for name in layers])
+        if not present.any():
+            raise SelectionError(f"no frame of {', '.join(layers)} in {recording.path}")
+    return choose_cells(present, epochs, batches)
+
+
+def choose_cells(
+    present: npt.NDArray[np.bool_], epochs: Numbers = None, batches: Numbers = None
+) -> list[tuple[int, int]]:
+    """(epoch, batch) of what is there, bool (epoch, batch), and was asked for; see above."""
     epoch_numbers = [int(epoch) for epoch in np.flatnonzero(present.any(axis=1))]
     chosen_epochs = choose(epochs, epoch_numbers, "epoch")
     anywhere = [int(b) for b in np.flatnonzero(present[chosen_epochs].any(axis=0))]
@@ -113,7 +152,7 @@ def choose_frames(
 
 
 def choose_channels(
-    series: Series, wanted: Numbers, frames: Sequence[tuple[int, int]]
+    series: Series | Source, wanted: Numbers, frames: Sequence[tuple[int, int]]
 ) -> list[int]:
     """Channel numbers, in the one order that the whole picture keeps.
 
@@ -126,7 +165,7 @@ def choose_channels(
         OptionError: The text is not a list of channels nor `top:N`.
         SelectionError: A channel that the layer does not have.
     """
-    count = maps_shape(series.layer.shape)[0]
+    count = as_source(series).channels
     if isinstance(wanted, str) and (match := re.fullmatch(r"\s*top\s*:\s*(\d+)\s*", wanted)):
         top = int(match.group(1))
         if top == 0:
@@ -138,17 +177,18 @@ def choose_channels(
 
 
 def measure_variation(
-    series: Series, frames: Sequence[tuple[int, int]], sample: int = 32
+    series: Series | Source, frames: Sequence[tuple[int, int]], sample: int = 32
 ) -> npt.NDArray[np.float64]:
     """Variance of each channel's values over pixels and time, shape (C,).
 
     Measured on at most `sample` frames, spread evenly over those given; NaN and infinite values
     are left out.
     """
-    count = maps_shape(series.layer.shape)[0]
+    source = as_source(series)
+    count = source.channels
     totals = np.zeros((3, count))  # values, their sum, the sum of their squares
     for epoch, batch in spread(frames, sample):
-        maps = as_maps(series[epoch, batch]).reshape(count, -1).astype(np.float64)
+        maps = source[epoch, batch].reshape(count, -1).astype(np.float64)
         finite = np.isfinite(maps)
         maps = np.where(finite, maps, 0.0)
         totals += finite.sum(axis=1), maps.sum(axis=1), np.square(maps).sum(axis=1)
@@ -164,30 +204,6 @@ def spread(frames: Sequence[tuple[int, int]], limit: int) -> list[tuple[int, int
     if limit < 2:
         return list(frames[-1:])
     return [frames[round(i * (len(frames) - 1) / (limit - 1))] for i in range(limit)]
-
-
-def maps_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """The (C, H, W) as which a frame of this shape is shown; see `as_maps`."""
-    if len(shape) == 3:
-        return shape[0], shape[1], shape[2]
-    if len(shape) == 4:  # (C, D, H, W)
-        return shape[0], shape[2], shape[3]
-    if len(shape) == 2:  # (C, L)
-        return shape[0], 1, shape[1]
-    size = int(np.prod(shape, dtype=np.int64))
-    rows = max(d for d in range(1, int(size**0.5) + 1) if size % d == 0) if size else 1
-    return 1, rows, size // rows
-
-
-def as_maps(frame: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
-    """A frame of any rank as maps, float16 (C, H, W).
-
-    (C, H, W) as it is; (C, L) as strips; (C, D, H, W) as its middle slice; a vector as one map,
-    as square as its length allows.
-    """
-    if frame.ndim == 4:
-        frame = frame[:, frame.shape[1] // 2]
-    return frame.reshape(maps_shape(frame.shape))
 
 
 def _parse(text: str, what: str) -> slice | list[int]:

@@ -13,6 +13,7 @@ WIDTH = 7.2  # inches that a page has before it grows: a text block of A4 or Let
 _LARGEST = 2.6  # inches of one map, at most (where it need not grow to be exact)
 _MOST_PIXELS = 30_000  # along one side of a page
 _KERNEL = 0.3  # of a map's width
+_STRIP = 0.12  # inches, at least, to which a map of one row is drawn out downwards
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Cells:
         columns: Maps side by side.
         block: Page pixels a map pixel, along each side.
         kernel_block: Page pixels a kernel value, along each side; 0 without kernels.
-        map_size: (height, width) of a map on the page.
+        map_size: (height, width) of a map on the page; higher than its block if it is a strip.
         cell_size: (height, width) of a map with its number and its kernel.
         gap: Pixels between cells.
         line: Height of the line for a map's number.
@@ -78,6 +79,7 @@ def arrange(
     dpi: int,
     line: int,
     kernel: tuple[int, int] | None = None,
+    unit: int = 1,
 ) -> Cells:
     """The arrangement whose page comes closest to a pleasant shape.
 
@@ -89,10 +91,11 @@ def arrange(
         dpi: Pixels an inch.
         line: Height of a line for the maps' numbers, in pixels.
         kernel: (height, width) of a kernel, to leave room for it.
+        unit: So many maps belong together: a row holds a multiple of them, or they fill rows.
     """
     shape = 0.72 if blocks == 1 else 1.1  # height over width
     found: tuple[float, Cells] | None = None
-    for columns in _candidates(count):
+    for columns in _candidates(count, unit):
         cells = _with_columns(columns, count, size, room, dpi, line, kernel)
         ratio = blocks * cells.height / cells.width
         growth = max(0.0, math.log(cells.width / room))
@@ -116,11 +119,12 @@ def row_words(channels: Sequence[int]) -> str:
     return f"{first}–{last}" if whole else f"{first} …"
 
 
-def _candidates(count: int) -> list[int]:
-    if count <= 64:
-        return list(range(1, count + 1))
-    root = math.sqrt(count)
-    return sorted({c for c in range(int(root / 3), min(count, int(root * 4)) + 1) if c % 4 == 0})
+def _candidates(count: int, unit: int) -> list[int]:
+    numbers = list(range(1, count + 1))
+    if count > 64:
+        root = math.sqrt(count)
+        numbers = [n for n in numbers if root // 3 <= n <= root * 4 and n % 4 == 0]
+    return [n for n in numbers if n % unit == 0 or unit % n == 0] or [unit]
 
 
 def _with_columns(
@@ -136,12 +140,15 @@ def _with_columns(
     each = (room - (columns - 1) * gap) / columns
     if kernel is not None:
         each = (each - gap / 2) / (1 + _KERNEL)
-    block = max(1, min(int(each), round(_LARGEST * dpi)) // size[1])
+    strip = size[0] == 1 < size[1]
+    block = max(1, (int(each) if strip else min(int(each), round(_LARGEST * dpi))) // size[1])
     height, width = size[0] * block, size[1] * block
     # A very tall map may not make a page of its own.
     while block > 1 and height > 2 * _LARGEST * dpi:
         block -= 1
         height, width = size[0] * block, size[1] * block
+    if strip:
+        height = max(block, round(_STRIP * dpi))
     kernel_block, cell_width = 0, width
     if kernel is not None:
         kernel_block = max(1, min(round(_KERNEL * width / kernel[1]), height // kernel[0]))

@@ -3,6 +3,7 @@
     heading ........................ epoch, batch, loss
     input picture    mosaic of the first layer
     label            (several layers: each under a line of its own, with its colour bar)
+    (several recordings: a picture of each)
     loss curve
     colour bar
     progress line ..................................
@@ -57,16 +58,47 @@ class Facts:
     Attributes:
         cells: (epoch, batch) of every frame, in order.
         loss: float64, or None where none was logged.
+        whose: Which of several recordings the loss is of; empty where there is but one.
+    """
+
+    cells: list[tuple[int, int]]
+    loss: npt.NDArray[np.float64] | None = None
+    whose: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network of a recording saw, and answered; an entry for every frame of the run.
+
+    Attributes:
+        size: Height and width of the input picture in the frame; None without one.
+        words: What the picture is.
         label: int64, -1 where none was logged; None where there is none at all.
         prediction: As `label`.
         classes: Names of the classes, as far as they are known.
     """
 
-    cells: list[tuple[int, int]]
-    loss: npt.NDArray[np.float64] | None = None
+    size: tuple[int, int] | None = None
+    words: str = ""
     label: npt.NDArray[np.int64] | None = None
     prediction: npt.NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
+        """What there is of label and prediction, each with its word."""
+        both = (("label", self.label), ("predicted", self.prediction))
+        return [(word, field) for word, field in both if field is not None]
+
+    @property
+    def height(self) -> int:
+        """Rows of the picture and what is said of it, and a distance below."""
+        rows = 0
+        if self.size:
+            rows += self.size[0] + 6 + 4
+            rows += len(wrap(self.words, SMALL, SIDE)) * height_of(SMALL)
+        rows += len(self.fields) * (height_of(13) + 2)
+        return rows + (14 if rows else 0)
 
     def name(self, number: int) -> str:
         """A class by its name, or by its number where it has none."""
@@ -80,20 +112,21 @@ class Part:
     """One layer in the frame: its mosaic and the words about it."""
 
     mosaic: Mosaic
-    channels: list[int]
+    labels: list[str]
     name: str
     words: str
 
 
-def room_for(parts: int, captions: bool, picture: tuple[int, int] | None) -> Room:
+def room_for(parts: int, captions: bool, seen: Sequence[Seen]) -> Room:
     """The space for each of some mosaics in a frame about 1,000 to 1,400 pixels wide."""
+    sizes = [one.size for one in seen if one.size]
     if not captions:
-        beside = 2 * _BARE + (picture[1] + _BARE if picture else 0)
-        least = picture[0] if picture else 0
+        beside = 2 * _BARE + (max(size[1] for size in sizes) + _BARE if sizes else 0)
+        least = sum(size[0] + _BARE for size in sizes)
         return Room(_WIDEST - beside, _USUAL // parts, beside, 2 * _BARE, least)
     beside = 2 * _MARGIN + SIDE + _GUTTER
     if parts == 1:
-        least = (picture[0] if picture else 0) + 320
+        least = sum(size[0] for size in sizes) + 320
         return Room(_WIDEST - beside, _USUAL, beside, 120, least)
     height = max(60, (_USUAL + 140 - parts * _SECTION_HEAD) // parts)
     return Room(_WIDEST - beside, height, beside, _USUAL + 140 - height)
@@ -106,10 +139,9 @@ class Stage:
         parts: The layers, from top to bottom.
         palette: The colours.
         facts: What is known of the run.
-        picture: Height and width of the input picture, or None without one.
-        picture_words: What the picture is.
+        seen: What the network saw, for each recording.
         scale_words: What the colour bar's range is.
-        title: Set as the heading, instead of the layer's name.
+        heading: What is set bold at the top, and what follows it.
         captions: Without them there is nothing but maps and input picture.
 
     Raises:
@@ -117,7 +149,7 @@ class Stage:
 
     Attributes:
         plane: uint8 (H, W), both even.
-        picture_at: Row and column of the input picture.
+        pictures_at: Row and column of each input picture.
         mosaics_at: Row and column of each mosaic.
         boxes: (top, left, bottom, right) of every text.
     """
@@ -127,21 +159,20 @@ class Stage:
         parts: Sequence[Part],
         palette: Palette,
         facts: Facts,
-        picture: tuple[int, int] | None,
-        picture_words: str = "",
+        seen: Sequence[Seen] = (),
         scale_words: str = "",
-        title: str | None = None,
+        heading: tuple[str, str] = ("", ""),
         captions: bool = True,
     ) -> None:
         self._parts, self._palette, self._facts = parts, palette, facts
-        self._picture, self._picture_words = picture, picture_words
+        self._seen = seen
         self._captions = captions
         self._places = {cell: place for place, cell in enumerate(facts.cells)}
         self._scale_lines = wrap(f"activation, {scale_words}", SMALL, SIDE)
         mosaics_width = max(part.mosaic.width for part in parts)
         if captions:
             self._status_parts = self._measure_status()
-            self._lay_out(mosaics_width, *self._heading(title))
+            self._lay_out(mosaics_width, *heading)
         else:
             self._lay_out_bare(mosaics_width)
 
@@ -155,7 +186,7 @@ class Stage:
         epoch: int,
         batch: int,
         ranges: Sequence[Range | None],
-        counts: Sequence[tuple[int, int]],
+        counts: Sequence[tuple[int, int] | None],
     ) -> None:
         """Writes what belongs to one frame.
 
@@ -163,7 +194,8 @@ class Stage:
             epoch: Its epoch.
             batch: Its batch.
             ranges: The range under which each part is shown; None if each channel has its own.
-            counts: Values that are NaN, and that are infinite, in each part.
+            counts: Values that are NaN, and that are infinite, in each part; None where it has
+                no frame.
         """
         if not self._captions:
             return
@@ -172,31 +204,25 @@ class Stage:
         self._pen.refill(self._status[1], (str(batch), "ink"))
         if facts.loss is not None:
             lost = facts.loss[place]
-            self._pen.refill(
-                self._status[2], (loss_in_words(lost), "ink" if np.isfinite(lost) else "warning")
-            )
+            for slot in self._status[2:]:
+                tone = "ink" if np.isfinite(lost) else "warning"
+                self._pen.refill(slot, (loss_in_words(lost), tone))
             self._curve.update(epoch, batch)
-        for slot, field in self._names:
-            self._pen.refill(slot, (clean(facts.name(int(field[place]))), "ink"))
+        for slot, one, field in self._names:
+            self._pen.refill(slot, (clean(one.name(int(field[place]))), "ink"))
         for bar, shown in zip(self._bars, ranges, strict=True):
             bar.update(shown)
-        for slot, (nan, inf) in zip(self._counts, counts, strict=True):
+        for slot, count in zip(self._counts, counts, strict=True):
+            if count is None:
+                self._pen.refill(slot, ("no frame in this batch", "muted"))
+                continue
+            nan, inf = count
             self._pen.refill(
                 slot,
                 *([("■ ", "nan"), (f"{nan:,} NaN   ", "warning")] if nan else []),
                 *([("■ ", "inf"), (f"{inf:,} inf", "warning")] if inf else []),
             )
         self._progress.update(epoch, batch)
-
-    def _heading(self, title: str | None) -> tuple[str, str]:
-        """What is set bold, and what follows it."""
-        first = self._parts[0]
-        if len(self._parts) > 1:
-            count = f"{len(self._parts)} layers"
-            return (clean(title), count) if title else (count, "")
-        if title:
-            return clean(title), _APART.join((first.name, first.words))
-        return first.name, first.words
 
     def _measure_status(self) -> list[tuple[str, int, str]]:
         """(word, width of the number, what follows) for epoch, batch and loss."""
@@ -206,7 +232,7 @@ class Stage:
             low, high = int(column.min()), int(column.max())
             span = f"{low}–{high}" if high > low else f"{high}"
             parts.append((name, width_of("0" * len(str(high)), _STATUS), f" of {span}"))
-        if self._facts.loss is not None:
+        if self._facts.loss is not None and not self._facts.whose:
             extremes = [*np.nan_to_num(self._facts.loss, nan=0.0, posinf=0.0, neginf=0.0), np.nan]
             longest = max((loss_in_words(value) for value in {*extremes}), key=len)
             parts.append(("loss ", max(width_of(longest, _STATUS), width_of("nan", _STATUS)), ""))
@@ -234,7 +260,7 @@ class Stage:
         line = height_of(_TITLE) + 4
         top = 20 + line * (1 + len(lines) - beside + status_below) + 12
 
-        below = self._below_picture()
+        below = sum(one.height for one in self._seen)
         side = below + LossCurve.HEIGHT * (self._facts.loss is not None) + self._scale_height()
         right = sum(part.mosaic.height + _SECTION_HEAD * several for part in self._parts)
         right -= 14 * several
@@ -260,11 +286,16 @@ class Stage:
         self._progress = ProgressLine(pen, bottom + 20, _MARGIN, content, self._facts.cells)
 
     def _lay_out_bare(self, mosaics_width: int) -> None:
-        left = _BARE + (self._picture[1] + _BARE if self._picture else 0)
+        sizes = [one.size or (0, 0) for one in self._seen]
+        widest = max((size[1] for size in sizes), default=0)
+        left = _BARE + (widest + _BARE if widest else 0)
         right = sum(part.mosaic.height + _BARE for part in self._parts) - _BARE
-        height = max(right, self._picture[0] if self._picture else 0)
-        self._start(height + 2 * _BARE, left + mosaics_width + _BARE)
-        self.picture_at = (_BARE, _BARE)
+        pictures = sum(size[0] + _BARE for size in sizes if size[0]) - _BARE
+        self._start(max(right, pictures) + 2 * _BARE, left + mosaics_width + _BARE)
+        self.pictures_at, top = [], _BARE
+        for height, _ in sizes:
+            self.pictures_at.append((top, _BARE))
+            top += height + _BARE
         top = _BARE
         self.mosaics_at = []
         for part in self._parts:
@@ -292,16 +323,6 @@ class Stage:
             left += room + 1
             left += self._pen.write(after, top, left, _STATUS, "muted") + _GUTTER
 
-    def _below_picture(self) -> int:
-        """Rows of the picture and what is said of it."""
-        rows = 0
-        if self._picture:
-            rows += self._picture[0] + 6 + 4
-            rows += len(wrap(self._picture_words, SMALL, SIDE)) * height_of(SMALL)
-        fields = (self._facts.label is not None) + (self._facts.prediction is not None)
-        rows += fields * (height_of(13) + 2)
-        return rows + (14 if rows else 0)
-
     def _scale_height(self) -> int:
         """Rows of the colour bar and what is said of it, and a distance above."""
         if len(self._parts) > 1:
@@ -310,24 +331,15 @@ class Stage:
 
     def _write_side(self, top: int, curve_top: int, scale_top: int) -> None:
         pen, facts = self._pen, self._facts
-        self.picture_at = (top, _MARGIN)
-        row = top
-        if self._picture:
-            row += self._picture[0] + 6
-            for text in wrap(self._picture_words, SMALL, SIDE):
-                pen.write(text, row, _MARGIN, SMALL, "muted")
-                row += height_of(SMALL)
-            row += 4
-        self._names: list[tuple[Slot, npt.NDArray[np.int64]]] = []
-        indent = width_of("predicted  " if facts.prediction is not None else "label  ", 13)
-        for word, field in (("label", facts.label), ("predicted", facts.prediction)):
-            if field is not None:
-                pen.write(word, row + 2, _MARGIN, 13, "muted")
-                slot = pen.reserve(row + 2, _MARGIN + indent, SIDE - indent, 13)
-                self._names.append((slot, field))
-                row += height_of(13) + 2
+        self.pictures_at = []
+        self._names: list[tuple[Slot, Seen, npt.NDArray[np.int64]]] = []
+        for one in self._seen:
+            self.pictures_at.append((top, _MARGIN))
+            self._write_seen(one, top)
+            top += one.height
         if facts.loss is not None:
-            self._curve = LossCurve(pen, curve_top, _MARGIN, SIDE, facts.cells, facts.loss)
+            words = f"loss of {facts.whose}" if facts.whose else "loss"
+            self._curve = LossCurve(pen, curve_top, _MARGIN, SIDE, facts.cells, facts.loss, words)
 
         self._bars: list[ColourBar] = []
         self._counts: list[Slot] = []
@@ -340,6 +352,21 @@ class Stage:
             row += height_of(SMALL)
         if len(self._parts) == 1:
             self._bars.append(ColourBar(pen, row + 4, _MARGIN, SIDE))
+
+    def _write_seen(self, one: Seen, row: int) -> None:
+        pen = self._pen
+        if one.size:
+            row += one.size[0] + 6
+            for text in wrap(one.words, SMALL, SIDE):
+                pen.write(text, row, _MARGIN, SMALL, "muted")
+                row += height_of(SMALL)
+            row += 4
+        indent = max((width_of(f"{word}  ", 13) for word, _ in one.fields), default=0)
+        for word, field in one.fields:
+            pen.write(word, row + 2, _MARGIN, 13, "muted")
+            slot = pen.reserve(row + 2, _MARGIN + indent, SIDE - indent, 13)
+            self._names.append((slot, one, field))
+            row += height_of(13) + 2
 
     def _write_parts(self, top: int, left: int, width: int) -> None:
         self.mosaics_at = []
@@ -370,7 +397,7 @@ class Stage:
         mosaic = part.mosaic
         for place in mosaic.numbered():
             y, x = mosaic.corner(place)
-            text = str(part.channels[place])
+            text = part.labels[place]
             if mosaic.numbers == "tile":
                 row, column = top + y + mosaic.tile[0] + 2, left + x
             else:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +15,21 @@ import numpy.typing as npt
 from replay import sheet
 from replay.canvas import SUFFIXES, Canvas, theme_of
 from replay.colours import colormap, foreign
+from replay.inputs import InputPicture
 from replay.picture import Pixels, enlarge, kernel_levels, kernel_reach, reduce, to_rgb
-from replay.recording import Recording, Series, open_recording
+from replay.recording import Recording
 from replay.scaling import Range, Scaler
-from replay.schema import OptionError, SelectionError
+from replay.schema import OptionError, SelectionError, in_words
 from replay.selection import (
     Numbers,
-    as_maps,
     choose,
     choose_channels,
-    choose_layers,
-    maps_shape,
     spread,
 )
+from replay.shapes import Joint, Maps
 from replay.target import check_suffix, replacing
-from replay.words import clean, module_words, number
+from replay.together import Recordings, Row, Together, choose_layers_of, opened
+from replay.words import clean, module_words, number, shape
 
 _LEVELS = 254  # of the colormap; NaN and infinity take the two that are left of 256
 _INPUT_INCHES = 1.45
@@ -48,6 +48,7 @@ class Still:
         height: Its height likewise.
         bytes: Its size.
         seconds: How long drawing took.
+        remarks: What a reader should know: batches left out, recordings of different runs.
     """
 
     path: Path
@@ -55,25 +56,28 @@ class Still:
     height: int
     bytes: int
     seconds: float
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Block:
-    """One batch: its maps as levels, and what is said beside them."""
+    """One batch of one recording: its maps as levels, and what is said beside them."""
 
+    label: str
     epoch: int
     batch: int
-    levels: npt.NDArray[np.uint8]  # (C, H, W)
+    levels: npt.NDArray[np.uint8]  # (C * S, H, W)
     range: Range | None
     kernels: npt.NDArray[np.float16] | None
     image: Pixels | None
+    input_words: str
     facts: list[str]
     answers: list[str]
 
 
 def grid(
-    recording: Recording | str | os.PathLike[str],
-    out: str | os.PathLike[str] | None = None,
+    recording: Recordings,
+    out: str | PathLike[str] | None = None,
     *,
     layer: str | None = None,
     epochs: Numbers = -1,
@@ -88,18 +92,22 @@ def grid(
     title: str | None = None,
     input: bool = True,
     theme: str = "light",
+    slices: Numbers = "middle",
+    tokens: str = "auto",
+    probe: int | None = None,
 ) -> Still:
     """Draws a static figure: the input picture, every map with its number, a colour bar.
 
-    Several epochs stand under one another. The ranges are those of the whole recording, as in an
-    animation of all of it, whatever part is drawn.
+    Several epochs, and several recordings, stand under one another. The ranges are those of all
+    that was recorded, as in an animation of all of it, whatever part is drawn.
 
     Args:
-        recording: An open recording, or its path.
+        recording: An open recording, or its path; or several, as of the ranks of one run.
         out: A .png, .pdf or .svg; by default `run-grid.png` beside `run.h5`. Replaced if it exists.
         layer: The layer's name; the first recorded one by default.
         epochs: The epochs to compare, by number; -1 is the last.
-        batch: The batch, by number; -1 is the last of each epoch.
+        batch: The batch, by number; -1 is the last of each epoch. Epochs and batches are those
+            in which the layer has a frame.
         channels: As in `selection.choose_channels`.
         scale: `run`, `epoch`, `frame` or `channel`, see `scaling.Scaler`.
         clip: An explicit (low, high).
@@ -111,65 +119,90 @@ def grid(
         title: Instead of the layer's name.
         input: Whether to draw the input picture.
         theme: `light` or `dark`.
+        slices: Of a volume: `middle`, `all`, or numbers as in `selection.choose`.
+        tokens: `auto`, `square` or `strip`, see `shapes.layout_of`.
+        probe: The number of a fixed image, whose maps are shown.
 
     Raises:
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be
             written; nothing is left half-written.
     """
     start = time.perf_counter()
-    if not isinstance(recording, Recording):
-        with open_recording(recording) as opened:
-            return grid(
-                opened,
-                out,
-                layer=layer,
-                epochs=epochs,
-                batch=batch,
-                channels=channels,
-                scale=scale,
-                clip=clip,
-                symmetric=symmetric,
-                cmap=cmap,
-                dpi=dpi,
-                kernels=kernels,
-                title=title,
-                input=input,
-                theme=theme,
+    with opened(recording, probe) as runs:
+        source = runs[0].path
+        path = source.with_name(f"{source.stem}-grid.png") if out is None else Path(out)
+        suffix = check_suffix(path, SUFFIXES)
+        if not 20 <= dpi <= 2400:
+            raise OptionError(f"dpi {dpi}: expected 20 to 2400")
+        look = theme_of(theme)
+        colours = colormap(cmap, _LEVELS)
+        shown = Together(runs, choose_layers_of(runs, layer)[:1], slices, tokens)
+        cells = _choose_cells(shown, epochs, batch)
+        joint, rows = _one_group(shown)
+        chosen = choose_channels(joint, channels, shown.cells())
+        for row in rows if kernels else []:
+            series = row.maps.series
+            if series.kernels(*cells[0]).shape[0] != row.maps.channels:
+                raise SelectionError(
+                    f"the kernels of {series.name!r} do not belong to one map each"
+                )
+        with replacing(path) as beside:
+            scaler = Scaler(joint, shown.cells(), chosen, scale, clip, symmetric, count=_LEVELS)
+            blocks = [
+                _load(shown, row, cell, chosen, scaler, kernels, input)
+                for cell in cells
+                for row in rows
+            ]
+            page = _Page(rows[0].maps, chosen, scaler, blocks, dpi, title)
+            table = np.concatenate([colours, foreign(colours)])
+            canvas = page.draw(table, Canvas(dpi, look, suffix))
+            drawn = io.BytesIO()
+            words = f"{page.maps.layer.name}, {page.subtitle}"
+            canvas.save(drawn, title=words, text=_alt_text(page))
+            beside.write_bytes(drawn.getvalue())
+    seconds = time.perf_counter() - start
+    return Still(path, *canvas.size, path.stat().st_size, seconds, tuple(shown.remarks))
+
+
+def _choose_cells(shown: Together, epochs: Numbers, batch: int) -> list[tuple[int, int]]:
+    """The batch in each of the epochs; -1 is the last one that there is in an epoch."""
+    cells = []
+    for epoch in choose(epochs, np.flatnonzero(shown.present.any(axis=1)).tolist(), "epoch"):
+        there = np.flatnonzero(shown.present[epoch]).tolist()
+        if batch not in there and not -len(there) <= batch < 0:
+            where = " and ".join(str(recording.path) for recording in shown.recordings)
+            raise SelectionError(
+                f"no batch {batch} in epoch {epoch} of {where}; recorded: {in_words(there)}"
             )
-    source = recording.path
-    path = source.with_name(f"{source.stem}-grid.png") if out is None else Path(out)
-    suffix = check_suffix(path, SUFFIXES)
-    if not 20 <= dpi <= 2400:
-        raise OptionError(f"dpi {dpi}: expected 20 to 2400")
-    look = theme_of(theme)
-    colours = colormap(cmap, _LEVELS)
-    series = recording[choose_layers(recording, layer)[0]]
-    there = np.flatnonzero((recording.order > 0).any(axis=1)).tolist()
-    cells = [recording.locate(epoch, batch) for epoch in choose(epochs, there, "epoch")]
-    chosen = choose_channels(series, channels, recording.frames)
-    if kernels and series.kernels(*cells[0]).shape[0] != maps_shape(series.layer.shape)[0]:
-        raise SelectionError(f"the kernels of {series.name!r} do not belong to one map each")
-    with replacing(path) as beside:
-        scaler = Scaler(series, recording.frames, chosen, scale, clip, symmetric, count=_LEVELS)
-        blocks = [_load(recording, series, cell, chosen, scaler, kernels, input) for cell in cells]
-        page = _Page(series, chosen, scaler, blocks, dpi, title)
-        canvas = page.draw(np.concatenate([colours, foreign(colours)]), Canvas(dpi, look, suffix))
-        drawn = io.BytesIO()
-        canvas.save(drawn, title=f"{series.name}, {page.subtitle}", text=_alt_text(page))
-        beside.write_bytes(drawn.getvalue())
-    return Still(path, *canvas.size, bytes=path.stat().st_size, seconds=time.perf_counter() - start)
+        cells.append((epoch, batch if batch >= 0 else there[batch]))
+    return cells
+
+
+def _one_group(shown: Together) -> tuple[Joint, list[Row]]:
+    """The rows of a figure, which has one arrangement for all of them."""
+    first = shown.rows[0].maps
+    for row in shown.rows:
+        if row.maps.layout.shape != first.layout.shape:
+            raise SelectionError(
+                f"layer {first.layer.name!r} has frames of {shape(first.layer.shape)} in "
+                f"{shown.recordings[0].path} and of {shape(row.maps.layer.shape)} in "
+                f"{shown.recordings[row.place].path}; a figure needs equal ones"
+            )
+    return shown.groups()[0]
 
 
 def _load(
-    recording: Recording,
-    series: Series,
+    shown: Together,
+    row: Row,
     cell: tuple[int, int],
     channels: Sequence[int],
     scaler: Scaler,
     kernels: bool,
     image: bool,
 ) -> _Block:
-    maps = np.ascontiguousarray(as_maps(series[cell])[list(channels)])
+    recording = shown.recordings[row.place]
+    maps = np.ascontiguousarray(row.maps[cell][list(channels)])  # (C, S, H, W)
+    levels = scaler.levels(*cell, maps)
     facts = []
     if "loss" in recording.batches:
         facts.append(f"loss {number(recording.batches['loss'][cell])}")
@@ -178,13 +211,16 @@ def _load(
         for field, word in (("label", "label"), ("prediction", "predicted"))
         if field in recording.batches and recording.batches[field][cell] >= 0
     ]
-    shape = recording.inputs.shape
+    image = image and InputPicture.possible(recording)
+    probe = recording.probe_number
     return _Block(
+        clean(shown.labels[row.place]),
         *cell,
-        levels=scaler.levels(*cell, maps),
+        levels=levels.reshape(-1, *levels.shape[2:]),
         range=scaler.range_of(*cell, maps),
-        kernels=series.kernels(*cell)[list(channels)] if kernels else None,
-        image=_input(recording, cell) if image and shape and len(shape) == 3 else None,
+        kernels=row.maps.series.kernels(*cell)[list(channels)] if kernels else None,
+        image=_input(recording, cell) if image else None,
+        input_words="input" if probe is None else f"probe image {probe}",
         facts=facts,
         answers=answers,
     )
@@ -194,7 +230,7 @@ def _input(recording: Recording, cell: tuple[int, int]) -> Pixels:
     inputs = recording.inputs
     low, high = 0.0, 1.0
     if inputs.mean is None or inputs.std is None:  # one range for the run, so that epochs compare
-        some = np.stack([inputs[other] for other in spread(recording.frames, 32)])
+        some = np.concatenate([inputs[other].ravel() for other in spread(recording.frames, 32)])
         finite = some[np.isfinite(some)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     return to_rgb(inputs[cell], inputs.mean, inputs.std, low, high)
@@ -211,22 +247,19 @@ class _Page:
 
     def __init__(
         self,
-        series: Series,
+        maps: Maps,
         channels: Sequence[int],
         scaler: Scaler,
         blocks: Sequence[_Block],
         dpi: int,
         title: str | None,
     ) -> None:
-        self.series, self.channels, self.scaler, self.blocks = series, channels, scaler, blocks
+        self.maps, self.channels, self.scaler, self.blocks = maps, channels, scaler, blocks
+        self.labels = maps.labels(channels)
         self.dpi = dpi
-        self.title = clean(series.name if title is None else title)
-        _, *size = blocks[0].levels.shape
-        every = maps_shape(series.layer.shape)[0]
-        of = "" if len(channels) == every else f" of {every}"
-        maps = "map" if len(channels) == 1 else "maps"
-        self.subtitle = f"{len(channels)}{of} {maps} of {size[0]}×{size[1]}"
-        if words := module_words(series.layer.module):
+        self.title = clean(maps.layer.name if title is None else title)
+        self.subtitle = maps.in_words(len(channels))
+        if words := module_words(maps.layer.module):
             self.subtitle = f"{words}   {self.subtitle}"
 
     def draw(self, colours: Pixels, canvas: Canvas) -> Canvas:
@@ -241,18 +274,19 @@ class _Page:
         kernel = blocks[0].kernels
         size = blocks[0].levels.shape[1:]
         cells = sheet.arrange(
-            len(self.channels),
+            len(self.labels),
             (size[0], size[1]),
             round(sheet.WIDTH * dpi) - 2 * margin - left,
             len(blocks),
             dpi,
             canvas.line(6.5),
             None if kernel is None else ((*kernel.shape[2:-1], 1)[0], kernel.shape[-1]),
+            self.maps.slices,
         )
         width = max(left + cells.width, round(4.6 * dpi)) + 2 * margin
         header = canvas.line(12) + canvas.line(8) + space
         footer = canvas.line(7) * (2 if kernel is None else 3) + round(_THICK_INCHES * dpi)
-        beside = canvas.line(8.5) * (6 if stacked else 0)
+        beside = canvas.line(8.5) * (7 if stacked else 0)
         heights = [cells.height] * len(blocks)
         for place, image in enumerate(images):
             tall = 0 if image is None else image.shape[0]
@@ -302,24 +336,31 @@ class _Page:
 
     def _lines(self, block: _Block) -> list[str]:
         lines = [f"batch {block.batch}", *block.facts, *block.answers]
+        if block.label:
+            lines.insert(0, f"epoch {block.epoch}")
+        if block.image is not None and block.input_words != "input":
+            lines.append(block.input_words)
         if self.scaler.mode in ("epoch", "frame") and block.range is not None:
             lines.append(f"{number(block.range.low)} … {number(block.range.high)}")
         return lines
 
+    def _head(self, block: _Block) -> str:
+        return block.label or f"epoch {block.epoch}"
+
     def _words_width(self, canvas: Canvas) -> int:
-        widths = [canvas.width(f"epoch {block.epoch}", 9, bold=True) for block in self.blocks]
+        widths = [canvas.width(self._head(block), 9, bold=True) for block in self.blocks]
         widths += [canvas.width(line, 7.5) for b in self.blocks for line in self._lines(b)]
         return min(max(widths), round(_STACKED_WORDS_INCHES * self.dpi)) + canvas.line(7)
 
     def _words(self, canvas: Canvas, x: int, y: int, block: _Block, room: int) -> None:
-        canvas.text(x, y, f"epoch {block.epoch}", 9, bold=True, room=room)
+        canvas.text(x, y, self._head(block), 9, bold=True, room=room)
         y += canvas.line(9)
         for line in self._lines(block):
             canvas.text(x, y, line, 7.5, muted=True, room=room - canvas.line(3))
             y += canvas.line(7.5)
 
     def _below_input(self, canvas: Canvas, x: int, y: int, block: _Block, room: int) -> None:
-        canvas.text(x, y + 2, "input", 7, muted=True, room=room)
+        canvas.text(x, y + 2, block.input_words, 7, muted=True, room=room)
         for line in block.answers:
             y += canvas.line(7.5)
             canvas.text(x, y + 2, line, 7.5, room=room)
@@ -331,24 +372,26 @@ class _Page:
         if block.kernels is not None:
             shown, _ = kernel_levels(block.kernels, self._kernel_reach())
             shown = np.rint((shown if shown.ndim == 4 else canvas.diverging(shown)) * 255)
-        widest = canvas.width(str(max(self.channels)), 6.5)
-        each = widest < cells.map_size[1]
-        for place, channel in enumerate(self.channels):
+        slices = self.maps.slices
+        each = max(canvas.width(label, 6.5) for label in self.labels) < cells.map_size[1]
+        for place, label in enumerate(self.labels):
             dx, dy = cells.place(place)
-            canvas.picture(
-                x + dx, y + dy, enlarge(colours[block.levels[place]], cells.block), map=True
-            )
-            if shown is not None:
-                tile = enlarge(shown[place].astype(np.uint8), cells.kernel_block)
-                canvas.picture(x + dx + cells.kernel_at, y + dy, tile)
-            label = str(channel)
+            down = cells.map_size[0] // block.levels.shape[1]
+            tile = enlarge(colours[block.levels[place]], cells.block, down)
+            canvas.picture(x + dx, y + dy, tile, map=True)
+            if shown is not None and place % slices == 0:
+                kernel = shown[place // slices].astype(np.uint8)
+                canvas.picture(
+                    x + dx + cells.kernel_at, y + dy, enlarge(kernel, cells.kernel_block)
+                )
             if self.scaler.mode == "channel":
-                own = self.scaler.channel_range(place)
-                longer = f"{channel}   {number(own.low)} … {number(own.high)}"
+                own = self.scaler.channel_range(place // slices)
+                longer = f"{label}   {number(own.low)} … {number(own.high)}"
                 label = longer if canvas.width(longer, 6.5) < cells.cell_size[1] else label
             if not each:
                 row = self.channels[place : place + cells.columns]
-                label = sheet.row_words(row) if place % cells.columns == 0 else ""
+                words = sheet.row_words(row) if slices == 1 else f"{label} …"
+                label = words if place % cells.columns == 0 else ""
             canvas.text(x + dx, y + dy + cells.number_at, label, 6.5, muted=True)
 
     def _footer(self, canvas: Canvas, x: int, y: int, right: int, colours: Pixels) -> None:
@@ -387,5 +430,9 @@ class _Page:
 
 
 def _alt_text(page: _Page) -> str:
-    cells = ", ".join(f"epoch {block.epoch} batch {block.batch}" for block in page.blocks)
-    return f"Feature maps of {page.series.name} ({page.subtitle}) at {cells}; {page.scaler.words}"
+    cells = ", ".join(
+        f"{block.label} epoch {block.epoch} batch {block.batch}".strip() for block in page.blocks
+    )
+    return (
+        f"Feature maps of {page.maps.layer.name} ({page.subtitle}) at {cells}; {page.scaler.words}"
+    )

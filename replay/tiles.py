@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ _HIGHEST_TILE = 680  # pixels: the height beyond which a map gains nothing
 _ASPECTS = (4 / 3, 16 / 9)  # width to height of a frame that fits screens and slides
 _TALLER = 1.3  # the extra height that may be used where it makes the maps clearly larger
 _CLEARLY = 1.45
+_STRIP = (8, 48)  # pixels: least and greatest height of a map that is a single row of values
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Mosaic:
         shrink: Pixels of a map, in each direction, for one pixel of the frame; 1 unless zoom is.
         numbers: `tile` (a number under each), `row` (one at the left of a row) or `none`.
         indent: Pixels at the left for the rows' numbers.
+        strip: Pixels of the frame to which a map of one row is drawn out downwards; 0 where maps
+            have several.
     """
 
     count: int
@@ -70,6 +73,7 @@ class Mosaic:
     shrink: int = 1
     numbers: str = "tile"
     indent: int = 0
+    strip: int = 0
 
     @property
     def rows(self) -> int:
@@ -80,7 +84,7 @@ class Mosaic:
     def tile(self) -> tuple[int, int]:
         """Height and width of a tile in the frame."""
         return (
-            -(-self.map_height // self.shrink) * self.zoom,
+            self.strip or -(-self.map_height // self.shrink) * self.zoom,
             -(-self.map_width // self.shrink) * self.zoom,
         )
 
@@ -138,7 +142,8 @@ def arrange(
     zoom: int | None = None,
     columns: int | None = None,
     numbers: bool = True,
-    highest: int | None = None,
+    digits: int | None = None,
+    unit: int = 1,
 ) -> Mosaic:
     """Chooses columns and size of a mosaic.
 
@@ -154,7 +159,9 @@ def arrange(
         zoom: Pixels for one pixel of a map, if it is not to be chosen.
         columns: Tiles in a row, if it is not to be chosen.
         numbers: Whether channel numbers are wanted.
-        highest: The highest channel number, for the width of the numbers; else count - 1.
+        digits: Letters of the longest number; else those of count - 1.
+        unit: So many maps belong together and are not to be torn apart: a row holds a multiple
+            of them, or they fill whole rows.
 
     Raises:
         OptionError: A zoom or number of columns below 1.
@@ -162,19 +169,19 @@ def arrange(
     for name, value in (("zoom", zoom), ("columns", columns)):
         if value is not None and value < 1:
             raise OptionError(f"{name} {value}: expected a whole number of 1 or more")
-    digits = len(str(count - 1 if highest is None else highest))
+    digits = len(str(count - 1)) if digits is None else digits
 
     def mosaic(per_row: int, zoom: int, shrink: int) -> Mosaic:
-        plain = Mosaic(count, per_row, height, width, zoom, shrink, "none")
+        strip = max(_STRIP[0], zoom) if height == 1 < width else 0
+        plain = Mosaic(count, per_row, height, width, zoom, shrink, "none", strip=strip)
         if not numbers:
             return plain
         needed = max(_SMALLEST_NUMBERED, digits * _DIGIT)
         if min(plain.tile) >= needed or (count == 1 and plain.tile[1] >= digits * _DIGIT):
-            return Mosaic(count, per_row, height, width, zoom, shrink, "tile")
-        indent = digits * _DIGIT + 6
-        return Mosaic(count, per_row, height, width, zoom, shrink, "row", indent)
+            return replace(plain, numbers="tile")
+        return replace(plain, numbers="row", indent=digits * _DIGIT + 6)
 
-    per_rows = [min(columns, count)] if columns is not None else _sensible(count)
+    per_rows = [min(columns, count)] if columns is not None else _sensible(count, unit)
 
     def fitting(zoom: int, shrink: int, limit: float) -> list[Mosaic]:
         candidates = (mosaic(per_row, zoom, shrink) for per_row in per_rows)
@@ -189,7 +196,8 @@ def arrange(
 
     if zoom is not None:
         everything = [mosaic(per_row, zoom, 1) for per_row in per_rows]
-        return min([m for m in everything if m.width <= room.width] or everything, key=cost)
+        within = [m for m in everything if m.width <= room.width]
+        return _draw_out(min(within or everything, key=cost), room)
 
     found: list[list[Mosaic]] = []
     for limit in (math.inf,) if columns is not None else (room.height, _TALLER * room.height):
@@ -200,9 +208,9 @@ def arrange(
                 break
     for low, tall in itertools.pairwise(found):
         if low and (not tall or tall[0].tile[1] < _CLEARLY * low[0].tile[1]):
-            return min(low, key=cost)
+            return _draw_out(min(low, key=cost), room)
     if found[-1]:
-        return min(found[-1], key=cost)
+        return _draw_out(min(found[-1], key=cost), room)
     smallest = max(height, width)  # a pixel a map is still too much: as wide as the room allows
     tightest = [mosaic(per_row, 1, smallest) for per_row in per_rows]
     return max([m for m in tightest if m.width <= room.width] or tightest[:1], key=_columns_of)
@@ -212,19 +220,19 @@ def shrink_maps(maps: npt.NDArray[np.float16], by: int) -> npt.NDArray[np.float1
     """Averages blocks of by x by values; NaN and infinity stay what they are.
 
     Args:
-        maps: float16 (C, H, W).
+        maps: float16 (..., H, W).
         by: Side of a block; the last ones of a row and column may be smaller.
 
     Returns:
-        float16 (C, ceil(H / by), ceil(W / by)).
+        float16 (..., ceil(H / by), ceil(W / by)).
     """
     if by == 1:
         return maps
-    height, width = maps.shape[1:]
+    height, width = maps.shape[-2:]
     tops, lefts = np.arange(0, height, by), np.arange(0, width, by)
     with np.errstate(invalid="ignore", over="ignore"):
-        sums = np.add.reduceat(maps.astype(np.float32), tops, axis=1)
-        sums = np.add.reduceat(sums, lefts, axis=2)
+        sums = np.add.reduceat(maps.astype(np.float32), tops, axis=-2)
+        sums = np.add.reduceat(sums, lefts, axis=-1)
         sizes = np.diff(tops, append=height)[:, None] * np.diff(lefts, append=width)
         return (sums / sizes.astype(np.float32)).astype(np.float16)
 
@@ -238,6 +246,8 @@ def paint(
 ) -> None:
     """Paints the levels of all maps into the canvas, each as a block of zoom x zoom pixels.
 
+    The blocks of a strip are as high as the strip.
+
     Args:
         canvas: uint8 (H, W); only the tiles are written to.
         top: Row of the mosaic's corner.
@@ -245,23 +255,44 @@ def paint(
         levels: uint8 (C, h, w), as `shrink_maps` left the maps' size.
         mosaic: Where the tiles go.
     """
-    zoom = mosaic.zoom
-    wide = np.repeat(levels, zoom, axis=2)  # (C, h, w * zoom)
+    wide = np.repeat(levels, mosaic.zoom, axis=2)  # (C, h, w * zoom)
     rows, across = wide.shape[1:]
+    down = mosaic.tile[0] // rows
     for place in range(len(wide)):
         y, x = mosaic.corner(place)
         y, x = top + y, left + x
-        tile = canvas[y : y + rows * zoom, x : x + across]
-        tile.reshape(rows, zoom, across)[...] = wide[place][:, None]
+        tile = canvas[y : y + rows * down, x : x + across]
+        tile.reshape(rows, down, across)[...] = wide[place][:, None]
+
+
+def blank(
+    canvas: npt.NDArray[np.uint8], top: int, left: int, mosaic: Mosaic, paper: int, line: int
+) -> None:
+    """Leaves all tiles empty but for an outline: there is no frame to show."""
+    height, width = mosaic.tile
+    for place in range(mosaic.count):
+        y, x = mosaic.corner(place)
+        tile = canvas[top + y : top + y + height, left + x : left + x + width]
+        tile[...] = line
+        tile[1:-1, 1:-1] = paper
 
 
 def _columns_of(mosaic: Mosaic) -> int:
     return mosaic.columns
 
 
-def _sensible(count: int) -> list[int]:
+def _draw_out(mosaic: Mosaic, room: Room) -> Mosaic:
+    """Strips as high as the room allows, up to a height beyond which they gain nothing."""
+    if not mosaic.strip:
+        return mosaic
+    each = room.height // mosaic.rows - (mosaic.pitch[0] - mosaic.tile[0])
+    return replace(mosaic, strip=max(mosaic.strip, min(each, _STRIP[1])))
+
+
+def _sensible(count: int, unit: int = 1) -> list[int]:
     """Numbers of columns, ascending, that do not leave more of the last row empty than needed."""
-    return sorted({-(-count // rows) for rows in range(1, count + 1)})
+    numbers = sorted({-(-count // rows) for rows in range(1, count + 1)})
+    return [n for n in numbers if n % unit == 0 or unit % n == 0]
 
 
 def _sizes(count: int, height: int, width: int, room: Room) -> Iterator[tuple[int, int]]:

@@ -44,7 +44,7 @@ def module_words(module: str) -> str:
         return clean(module)
     kind, inputs, outputs, kernel = match.groups()
     sizes = [size for size in kernel.replace(" ", "").split(",") if size]
-    short = f"{kind} {inputs} → {outputs}, {'×'.join(sizes)}"
+    short = f"{kind} {inputs} → {outputs}, {'kernel ' * (len(sizes) == 1)}{'×'.join(sizes)}"
     if (stride := re.search(r"stride=\(?(\d+)(?:, (\d+))*", module)) and stride.group(1) != "1":
         short += f", stride {stride.group(1)}"
     if groups := re.search(r"groups=(\d+)", module):

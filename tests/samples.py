@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 Maps = Callable[[int, int], np.ndarray]
+Perhaps = Callable[[int, int], "np.ndarray | None"]
 
 
 def drifting_maps(channels: int, height: int, width: int, seed: int = 0) -> Maps:
@@ -33,12 +34,17 @@ def drifting_maps(channels: int, height: int, width: int, seed: int = 0) -> Maps
 
 def write_recording(
     path: Path,
-    layers: dict[str, Maps],
+    layers: Mapping[str, Perhaps],
     *,
     epochs: int = 2,
     batches: int = 4,
     recorded: Callable[[int, int], bool] = lambda epoch, batch: True,
     image: tuple[int, int, int] | None = (3, 32, 32),
+    images: Maps | None = None,
+    axes: dict[str, str] | None = None,
+    pooled: dict[str, int] | None = None,
+    probes: Sequence[tuple[np.ndarray, Mapping[str, Perhaps]]] = (),
+    run_id: str = "0123456789abcdef0123456789abcdef",
     modules: dict[str, str] | None = None,
     kernels: dict[str, Maps] | None = None,
     fields: dict[str, Callable[[int, int], float]] | None = None,
@@ -46,12 +52,16 @@ def write_recording(
     closed: bool = True,
     version: int = 1,
 ) -> Path:
-    """Writes a recording; `layers[name](epoch, batch)` gives each frame, float16 (C, H, W)."""
+    """Writes a recording; `layers[name](epoch, batch)` gives each frame, float16 (C, H, W).
+
+    None instead of a frame: the layer put out nothing in that batch. `images` gives the input
+    pictures instead of a pattern, of any shape; `probes` a fixed image and its layers.
+    """
     cells = [(e, b) for e in range(epochs) for b in range(batches) if recorded(e, b)]
     with h5py.File(path, "x", libver=("v110", "v110")) as file:
         file.attrs["format"] = "mapreel"
         file.attrs["version"] = version
-        file.attrs["run_id"] = "0123456789abcdef0123456789abcdef"
+        file.attrs["run_id"] = run_id
         file.attrs["created"] = "2026-11-23T12:00:00+00:00"
         file.attrs["meta"] = json.dumps(meta or {})
 
@@ -66,30 +76,57 @@ def write_recording(
             )
 
         counts = {"nan": np.zeros((epochs, batches)), "inf": np.zeros((epochs, batches))}
-        for place, (name, maps) in enumerate(layers.items()):
-            shape = maps(0, 0).shape
-            frames = dataset(f"maps/{name}", shape, "<f2", np.nan)
-            frames.attrs["order"] = place
-            frames.attrs["module"] = (modules or {}).get(name, "Conv2d(3, 12, kernel_size=(3, 3))")
-            ranges = dataset(f"ranges/{name}", (shape[0], 2), "<f4", np.nan)
-            sums = dataset(f"checksums/{name}", (), "<u4", 0)
-            for e, b in cells:
-                frame = maps(e, b).astype("<f2")
-                frames[e, b] = frame
-                values = frame.reshape(shape[0], -1).astype("f4")
-                finite = np.where(np.isfinite(values), values, np.nan)
-                with np.errstate(all="ignore"):
-                    ranges[e, b] = np.stack(
-                        [np.fmin.reduce(finite, axis=1), np.fmax.reduce(finite, axis=1)], axis=1
-                    )
-                sums[e, b] = zlib.crc32(frame.tobytes())
-                counts["nan"][e, b] += np.isnan(values).sum()
-                counts["inf"][e, b] += np.isinf(values).sum()
+
+        def write_layers(layers: Mapping[str, Perhaps], group: str = "") -> None:
+            for place, (name, maps) in enumerate(layers.items()):
+                shape = next(
+                    m.shape for m in (maps(*cell) for cell in cells or [(0, 0)]) if m is not None
+                )
+                letters = (axes or {}).get(name)
+                channel = letters.index("C") if letters else 0
+                frames = dataset(f"{group}maps/{name}", shape, "<f2", np.nan)
+                frames.attrs["order"] = place
+                module = "Conv2d(3, 12, kernel_size=(3, 3))"
+                frames.attrs["module"] = (modules or {}).get(name, module)
+                if letters:
+                    frames.attrs["axes"] = letters
+                if name in (pooled or {}):
+                    frames.attrs["pooled"] = (pooled or {})[name]
+                ranges = dataset(f"{group}ranges/{name}", (shape[channel], 2), "<f4", np.nan)
+                sums = dataset(f"{group}checksums/{name}", (), "<u4", 0)
+                for e, b in cells:
+                    made = maps(e, b)
+                    if made is None:
+                        continue
+                    frame = made.astype("<f2")
+                    frames[e, b] = frame
+                    values = np.moveaxis(frame, channel, 0).reshape(shape[channel], -1).astype("f4")
+                    finite = np.where(np.isfinite(values), values, np.nan)
+                    with np.errstate(all="ignore"):
+                        ranges[e, b] = np.stack(
+                            [np.fmin.reduce(finite, axis=1), np.fmax.reduce(finite, axis=1)], axis=1
+                        )
+                    sums[e, b] = zlib.crc32(frame.tobytes())
+                    counts["nan"][e, b] += np.isnan(values).sum()
+                    counts["inf"][e, b] += np.isinf(values).sum()
+
+        write_layers(layers)
+        for number, (picture, probed) in enumerate(probes):
+            file[f"probe/{number}/input"] = picture.astype("<f2")
+            write_layers(probed, f"probe/{number}/")
         for name, maps in (kernels or {}).items():
             stack = dataset(f"kernels/{name}", maps(0, 0).shape, "<f2", np.nan)
             for e, b in cells:
                 stack[e, b] = maps(e, b).astype("<f2")
-        if image is not None:
+        if images is not None:
+            first = images(*cells[0]).shape
+            for e, b in cells:
+                picture = images(e, b)
+                other = "@" + "x".join(map(str, picture.shape)) if picture.shape != first else ""
+                if f"inputs{other}" not in file:
+                    dataset(f"inputs{other}", picture.shape, "<f2", np.nan)
+                file[f"inputs{other}"][e, b] = picture.astype("<f2")
+        elif image is not None:
             inputs = dataset("inputs", image, "<f2", np.nan)
             inputs.attrs["mean"] = np.array([0.5, 0.5, 0.5], "f4")[: image[0]]
             inputs.attrs["std"] = np.array([0.25, 0.25, 0.25], "f4")[: image[0]]

@@ -14,9 +14,9 @@ from PIL import Image
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.animation import choose_layers
 from replay.frames import Film, Look
 from replay.schema import FileError, OptionError, OutputError, SelectionError
+from replay.selection import choose_layers
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_what_cannot_be_drawn_is_replaced() -> None:
             "Conv2d(64, 64, kernel_size=(3, 5), stride=(2, 2), groups=64, bias=False)",
             "Conv2d 64 → 64, 3×5, stride 2, groups 64",
         ),
-        ("Conv1d(1, 8, kernel_size=(9,), stride=(2,))", "Conv1d 1 → 8, 9, stride 2"),
+        ("Conv1d(1, 8, kernel_size=(9,), stride=(2,))", "Conv1d 1 → 8, kernel 9, stride 2"),
         ("MaxPool2d(kernel_size=4, stride=4, dilation=1)", "MaxPool2d, 4×4, stride 4"),
         ("BatchNorm2d(64, eps=1e-05, momentum=0.1)", "BatchNorm2d 64"),
         ("ReLU(inplace=True)", "ReLU"),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from replay.colours import Palette
 from replay.encode import choose_fps, choose_target, encode
-from replay.frames import Frame
+from replay.frames import Frame, Overlay
 from replay.schema import EncodeError, OptionError, OutputError
 
 SIZE = (90, 134)
@@ -29,15 +29,17 @@ def frames(count: int = 5, levels: int = 168, picture: bool = True) -> Iterator[
         plane = np.kron(blocks, np.ones((2, 2), np.uint8))
         colours = np.zeros((7, 5, 3), np.uint8) + np.uint8(40 * number)
         colours[..., 0] += np.arange(5, dtype=np.uint8) * 9
-        yield Frame(plane, colours if picture else None, 11, 13, 3)
+        yield Frame(plane, (Overlay(colours, 11, 13, 3),) if picture else ())
 
 
 def expected(palette: Palette, **options: object) -> list[np.ndarray]:
     images = []
     for frame in frames(**options):  # type: ignore[arg-type]
         image = palette.table[frame.plane]
-        if frame.picture is not None:
-            image[11 : 11 + 21, 13 : 13 + 15] = np.kron(frame.picture, np.ones((3, 3, 1), np.uint8))
+        for picture in frame.pictures:
+            image[11 : 11 + 21, 13 : 13 + 15] = np.kron(
+                picture.pixels, np.ones((3, 3, 1), np.uint8)
+            )
         images.append(image)
     return images
 

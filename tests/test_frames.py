@@ -97,9 +97,9 @@ def test_text_neither_overlaps_nor_is_cut(
             tile_height, tile_width = part.mosaic.tile
             boxes.append((top + y, left + x, top + y + tile_height, left + x + tile_width))
     *_, frame = made.frames()
-    if frame.picture is not None:
-        rows, columns = (side * frame.zoom for side in frame.picture.shape[:2])
-        boxes.append((frame.top, frame.left, frame.top + rows, frame.left + columns))
+    for picture in frame.pictures:
+        rows, columns = (side * picture.zoom for side in picture.pixels.shape[:2])
+        boxes.append((picture.top, picture.left, picture.top + rows, picture.left + columns))
     taken = np.zeros((height, width), np.uint8)
     for top, left, bottom, right in boxes:
         assert 0 <= top < bottom <= height
@@ -155,9 +155,9 @@ def test_without_captions_there_is_nothing_but_maps_and_input(tmp_path: Path) ->
     assert made.stage.boxes == []
     used = np.unique(frame.plane)
     assert set(used[used >= 240]) == {made.palette.paper}
-    assert frame.picture is not None
+    assert len(frame.pictures) == 1
     without = film(path, captions=False, input=False)
-    assert next(without.frames()).picture is None
+    assert next(without.frames()).pictures == ()
 
 
 def test_recordings_with_gaps_and_without_extras(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_recordings_with_gaps_and_without_extras(tmp_path: Path) -> None:
     )
     made = film(path)
     assert made.cells == [(0, 0), (0, 3), (0, 6), (1, 2), (1, 5), (2, 1)]
-    assert all(frame.picture is None for frame in made.frames())
+    assert all(frame.pictures == () for frame in made.frames())
     assert sum(1 for _ in film(path, epochs="1:", batches=[5, 1]).frames()) == 2
 
 
@@ -182,11 +182,10 @@ def test_inputs_of_any_number_of_channels_are_shown_in_steady_colours(tmp_path: 
         path = write_recording(
             tmp_path / f"{channels}.h5", {"conv1": drifting_maps(2, 4, 4)}, image=(channels, 20, 30)
         )
-        frame = next(film(path).frames())
-        assert frame.picture is not None
-        assert frame.picture.shape == (20, 30, 3)
-        assert frame.zoom == 8
-        gray = (frame.picture == frame.picture[..., :1]).all()
+        (picture,) = next(film(path).frames()).pictures
+        assert picture.pixels.shape == (20, 30, 3)
+        assert picture.zoom == 8
+        gray = (picture.pixels == picture.pixels[..., :1]).all()
         assert gray == (channels < 3)
 
 
@@ -194,9 +193,8 @@ def test_a_normalised_input_gets_its_colours_back(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "run.h5", {"conv1": drifting_maps(2, 4, 4)})
     with open_recording(path) as run:
         expected = np.rint((run.inputs[0, 0].astype(float) * 0.25 + 0.5).clip(0, 1) * 255)
-    frame = next(film(path).frames())
-    assert frame.picture is not None
-    assert np.abs(frame.picture - np.moveaxis(expected, 0, 2)).max() <= 1
+    (picture,) = next(film(path).frames()).pictures
+    assert np.abs(picture.pixels - np.moveaxis(expected, 0, 2)).max() <= 1
 
 
 @pytest.mark.parametrize(

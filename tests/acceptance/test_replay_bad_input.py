@@ -100,7 +100,7 @@ def test_an_option_that_cannot_be_used(
     check(capsys, words, OPTIONS[options])
 
 
-@pytest.mark.parametrize("words", [[], ["dance"], ["info"], ["info", "run.h5", "more"]])
+@pytest.mark.parametrize("words", [[], ["dance"], ["info"], ["info", "run.h5", "--more"]])
 def test_usage(folder: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     check(capsys, words, "--help")
 
