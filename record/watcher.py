@@ -263,6 +263,7 @@ class Watcher:
         self._models: list[Watched] = []
         self._optimizers: list[weakref.ref[Optimizer]] = []
         self._steps: dict[int, int] = {}  # of each optimizer whose model is not yet known
+        self._owners: dict[int, tuple[int, list[Watched]]] = {}  # models, by optimizer's id
         self._covered: set[int] = set()  # parameters of models that are known, by id
         self._ignored: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self._reasons: list[str] = []  # why a model is not recorded
@@ -438,6 +439,7 @@ class Watcher:
 
     def _optimizer_made(self, optimizer: Optimizer) -> None:
         self._optimizers.append(weakref.ref(optimizer))
+        self._owners.pop(id(optimizer), None)
         self._steps[id(optimizer)] = 0
         self._ignored = weakref.WeakKeyDictionary()
         self._search()
@@ -473,10 +475,20 @@ class Watcher:
                 watched.went_back()
 
     def _stepped(self, optimizer: Optimizer) -> None:
+        state, owners = self._owners.get(id(optimizer), (-1, []))
+        if state != len(self._models):
+            owned = _parameters(optimizer)
+            owners = [
+                watched
+                for watched in self._models
+                if any(id(parameter) in owned for parameter in watched.root.parameters())
+            ]
+            self._owners[id(optimizer)] = len(self._models), owners
+        for watched in owners:
+            watched.stepped(optimizer)
+        if self._handle is None:  # every model is known
+            return
         owned = _parameters(optimizer)
-        for watched in self._models:
-            if any(id(parameter) in owned for parameter in watched.root.parameters()):
-                watched.stepped(optimizer)
         if owned <= self._covered:
             return
         steps = self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
