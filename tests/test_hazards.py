@@ -423,3 +423,284 @@ def test_hazard(tmp_path: Path, name: str, device: str) -> None:
     reference = train(row, device, watched=True)
     assert {at[1] for at in reference.frames} == set(range(len(row.data()))) - set(row.lost)
     check_frames(path, reference.frames, reference.images)
+
+
+# Compiled models
+
+
+class Backend:
+    """A backend of torch.compile that counts how often the graphs with convolutions run."""
+
+    def __init__(self, name: str) -> None:
+        self.compile = torch._dynamo.lookup_backend(name)
+        self.runs = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: Any, **options: Any) -> Any:
+        has_convolution = "conv2d" in graph.code
+        compiled = self.compile(graph, inputs, **options)
+
+        def run(*args: Any) -> Any:
+            self.runs += has_convolution
+            return compiled(*args)
+
+        return run
+
+
+class Interrupted(Net):
+    """Two graphs: there is a graph break of its own between conv1 and conv2."""
+
+    def decode(self, x: torch.Tensor) -> torch.Tensor:
+        torch._dynamo.graph_break()
+        return super().decode(x)
+
+
+@dataclass
+class Compiled:
+    state: dict[str, bytes]
+    breaks: int
+    runs: int
+
+
+def train_compiled(
+    make: Callable[[], nn.Module],
+    fullgraph: bool,
+    device: str,
+    attach: str = "",
+    path: Path | None = None,
+    backend: str = "aot_eager",
+) -> Compiled:
+    """Two epochs, and no compilation is allowed in the second; recorded if there is a path."""
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    counters.clear()
+    counting = Backend(backend)
+    torch.manual_seed(0)
+    model = make().to(device)
+    data = [images.to(device) for images in batches()]
+    recorder = None
+    if path and attach == "before":
+        recorder = Recorder(model, path, layers=LAYERS)
+    if attach == "method":
+        model.compile(backend=counting, fullgraph=fullgraph)
+        forward = model
+    else:
+        forward = torch.compile(model, backend=counting, fullgraph=fullgraph)
+    if path and attach in ("after", "method"):
+        before = copy.deepcopy(model.state_dict())
+        forward(data[0])  # it is compiled without the hooks
+        model.load_state_dict(before)
+        torch.manual_seed(0)
+        make()
+        counters.clear()
+        counting.runs = 0
+        recorder = Recorder(forward, path, layers=LAYERS)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    with recorder or contextlib.nullcontext():
+        for epoch in range(2):
+            warm = torch.compiler.set_stance("fail_on_recompile") if epoch else None
+            with warm or contextlib.nullcontext():
+                for images in recorder.track(data) if recorder else data:
+                    loss = forward(images).square().mean()
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                model.eval()
+                with torch.no_grad():
+                    forward(data[0])
+                model.train()
+    breaks = sum(counters["graph_break"].values())
+    torch.compiler.reset()
+    return Compiled(to_bytes(model), breaks, counting.runs)
+
+
+@pytest.fixture(scope="module")
+def compiled_plain() -> dict[Any, Compiled]:
+    """The trainings without a recorder: one for each model and device."""
+    return {}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("attach", ["before", "after", "method"])
+@pytest.mark.parametrize("make", [Net, Interrupted])
+def test_compiled(
+    tmp_path: Path,
+    make: Callable[[], nn.Module],
+    attach: str,
+    device: str,
+    compiled_plain: dict[Any, Compiled],
+) -> None:
+    fullgraph = make is Net
+    path, key = tmp_path / "run.h5", (make, device)
+    if key not in compiled_plain:
+        compiled_plain[key] = train_compiled(make, fullgraph, device)
+    plain = compiled_plain[key]
+    outcome = train_compiled(make, fullgraph, device, attach, path)
+    assert outcome.state == plain.state
+    assert outcome.breaks == plain.breaks == (0 if fullgraph else plain.breaks)
+    # Every forward ran in compiled graphs, as many of them as without a recorder.
+    assert outcome.runs == plain.runs == (8 if fullgraph else 16)
+    check_close_to_eager(path, device, atol=1e-3)
+
+
+def check_close_to_eager(path: Path, device: str, atol: float) -> None:
+    expected = train(Hazard(), device, watched=True).frames
+    with replay.open(path) as run:
+        assert run.frames == sorted(expected)
+        assert set(run.layers) == set(expected[0, 0])
+        for at, frames in expected.items():
+            for name, frame in frames.items():
+                np.testing.assert_allclose(run[name][at], frame, atol=atol, rtol=2e-3)
+            assert (run["norm"][at] < 0).any()  # not what the in-place ReLU made of it
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_compiled_by_inductor(tmp_path: Path, device: str) -> None:
+    if "MAPREEL_INDUCTOR" not in os.environ:
+        pytest.skip(
+            "not tested: kernels that inductor makes; set MAPREEL_INDUCTOR=1 (a minute, needs gcc)"
+        )
+    path = tmp_path / "run.h5"
+    plain = train_compiled(Net, True, device, backend="inductor")
+    outcome = train_compiled(Net, True, device, "before", path, backend="inductor")
+    assert outcome == plain
+    check_close_to_eager(path, device, atol=1e-3)
+
+
+# Copies of the model, made while it is recorded
+
+
+def test_average_of_the_weights(tmp_path: Path) -> None:
+    """An EMA model is a deepcopy with its own forwards, and is saved with pickle."""
+
+    def fit(path: Path | None) -> tuple[dict[str, bytes], AveragedModel]:
+        torch.manual_seed(0)
+        model = Net()
+        recorder = Recorder(model, path, layers=LAYERS) if path else None
+        average = AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
+        optimizer = torch.optim.SGD(model.parameters(), 0.05)
+        with recorder or contextlib.nullcontext():
+            for images in recorder.track(batches()) if recorder else batches():
+                average(3 * images)  # in training mode, before and after the model's forward
+                model(images).square().mean().backward()
+                average(3 * images)
+                copy.deepcopy(average)(2 * images)
+                optimizer.step()
+                optimizer.zero_grad()
+                average.update_parameters(model)
+            pickled = pickle.dumps(average.module)
+            assert b"record" not in pickled
+            assert to_bytes(pickle.loads(pickled)) == to_bytes(average.module)
+        return to_bytes(model), average
+
+    plain, plain_average = fit(None)
+    model, average = fit(tmp_path / "run.h5")
+    assert model == plain
+    assert to_bytes(average) == to_bytes(plain_average)
+    with replay.open(tmp_path / "run.h5") as run:
+        assert set(run.layers) == {*LAYERS, "relu#1"}
+        assert (len(run.frames), run.lost) == (3, 0)
+        for at in run.frames:
+            assert run.inputs[at].tobytes() == batches()[at[1]][0].half().numpy().tobytes()
+
+
+def test_model_saved_while_recorded_loads_without_mapreel(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
+    images = batches()[0]
+    with Recorder(model, tmp_path / "run.h5", layers="0") as recorder:
+        for batch in recorder.track([images]):
+            model(batch)
+        torch.save(model, tmp_path / "model.pt")
+        expected = model(images)
+    torch.save((images, expected), tmp_path / "expected.pt")
+    code = """
+import sys, torch
+sys.modules.update(record=None, replay=None)  # importing them is an ImportError now
+model = torch.load(sys.argv[1], weights_only=False)
+images, expected = torch.load(sys.argv[2])
+assert torch.equal(model(images), expected)
+assert model.training
+"""
+    command = [sys.executable, "-I", "-W", "ignore", "-c", code]
+    files = [str(tmp_path / "model.pt"), str(tmp_path / "expected.pt")]
+    done = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    state = io.BytesIO()
+    torch.save(model.state_dict(), state)  # no hooks in there in any case
+    assert b"record" not in state.getvalue()
+
+
+# Distributed training
+
+
+@pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+    reason="not tested: DistributedDataParallel, this torch has no gloo",
+)
+def test_distributed_data_parallel_on_two_processes(tmp_path: Path) -> None:
+    launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
+    script = [str(Path(__file__).with_name("ddp_script.py")), str(tmp_path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*launch, "--nproc-per-node", "2", *script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        plain, outcome = (
+            torch.load(tmp_path / f"{kind}-{rank}.pt") for kind in ("plain", "recorded")
+        )
+        assert plain.keys() == outcome.keys()
+        for name, value in plain.items():
+            assert torch.equal(value, outcome[name]), (rank, name)
+    frames = torch.load(tmp_path / "frames.pt")
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.closed
+        assert run.layers == ("conv1", "conv2")  # not module.conv1
+        assert run.frames == sorted(frames)
+        for at, (image, conv1, conv2) in frames.items():
+            assert run.inputs[at].tobytes() == image.numpy().tobytes()
+            assert run["conv1"][at].tobytes() == conv1.numpy().tobytes()
+            assert run["conv2"][at].tobytes() == conv2.numpy().tobytes()
+    assert "RecordingWarning" not in done.stderr
+
+
+# A GPU
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    not torch.cuda.is_available(),
+    reason="no CUDA device: not tested that recording adds no synchronisation of a GPU",
+)
+def test_no_synchronisation_is_added(tmp_path: Path) -> None:
+    model = Net().cuda()
+    # Net.encode looks at a value to find out whether to break, which is a synchronisation.
+    model.forward = lambda x: model.decode(  # type: ignore[method-assign]
+        model.relu(model.norm(model.conv1(x)))
+    )
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    data = [images.cuda() for images in batches(4, 4, 4, 4, 4, 4)]
+    target = torch.zeros(4, 3, device="cuda")
+    with Recorder(model, tmp_path / "run.h5", layers=LAYERS) as recorder:
+        try:
+            for number, images in enumerate(recorder.track(data)):
+                if number == 2:  # what the first batches set up is there
+                    torch.cuda.set_sync_debug_mode("error")
+                loss = nn.functional.mse_loss(model(images), target)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                recorder.log(loss=loss, lr=0.05)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    with replay.open(tmp_path / "run.h5") as run:
+        assert (len(run.frames), run.lost, run.dropped) == (6, 0, 0)
+        assert np.isfinite(run.batches["loss"]).all()
