@@ -111,8 +111,11 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
     def on_train_batch_start(
         self, trainer: Any, pl_module: nn.Module, batch: Any, batch_idx: int
     ) -> None:
-        """Keeps the learning rate that this batch is trained with; a scheduler may change it."""
-        if self.recorder is not None and trainer.optimizers:
+        """Begins a batch, and keeps its learning rate: a scheduler may change it after the step."""
+        if self.recorder is None:
+            return
+        self.recorder._begin_batch(batch_idx)  # batches may be left out, or an epoch be resumed
+        if trainer.optimizers:
             self.recorder.log(lr=trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(

@@ -628,7 +628,7 @@ def check_close_to_eager(path: Path, device: str, prefix: str = "") -> None:
 def test_compiled_by_inductor(tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if "MAPREEL_INDUCTOR" not in os.environ:
         pytest.skip(
-            "not tested: kernels that inductor makes; set MAPREEL_INDUCTOR=1 (a minute, needs gcc)"
+            "not tested: kernels that inductor makes; set MAPREEL_INDUCTOR=1 (takes half a minute)"
         )
     path = tmp_path / "run.h5"
     # The dropout of eager mode, so that the maps can be held against eager ones.

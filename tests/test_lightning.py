@@ -179,6 +179,20 @@ def test_every_and_accumulated_gradients(tmp_path: Path, lightning: ModuleType) 
             assert run.batches["loss"][at] == pytest.approx(expected, rel=1e-6)
 
 
+def test_batches_that_are_left_out(tmp_path: Path, lightning: ModuleType) -> None:
+    from record.lightning import RecordFeatureMaps
+
+    model = make(lightning, "self(x)")
+    training_step = model.training_step
+    model.training_step = lambda batch, batch_idx: (
+        None if batch_idx == 1 else training_step(batch, batch_idx)
+    )
+    fit(lightning, model, tmp_path, RecordFeatureMaps(tmp_path / "run.h5"))
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.frames == [(0, 0), (0, 2), (1, 0), (1, 2)]
+        assert [run.batches["loss"][at] for at in run.frames] == model.losses
+
+
 def test_an_exception_leaves_a_whole_file_and_no_hooks(
     tmp_path: Path, lightning: ModuleType
 ) -> None:
