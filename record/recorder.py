@@ -168,7 +168,12 @@ class Recorder:
         self._courier = Courier(self.path.absolute(), overwrite, attributes, when_full, self._warn)
         if self._probe is not None:
             self._courier.set_probes(self._probe.stored)
-        self._taps.install()
+        try:
+            self._taps.install()
+        except BaseException:
+            self._taps.remove()
+            self._courier.close()
+            raise
         self._arm()
 
     def __enter__(self) -> Recorder:
@@ -379,7 +384,7 @@ class Recorder:
         taps = self._taps
         armed = taps.state != tap_states.IDLE
         ran = taps.fired and taps.state != tap_states.INSIDE
-        if self._mode != "track" and not ran and self._keep and armed:
+        if self._mode != "track" and not taps.fired and self._keep and armed:
             return  # a step without a forward is no batch
         self._forwarded = False
         if armed and ran and not self._has_failed(1):

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -100,6 +102,8 @@ class Tap:
         if torch.compiler.is_compiling():
             if taps.root.training or taps.evaluation:
                 taps.traced = True
+                if not taps.input.fired:  # a part of the model, called directly
+                    taps.input.copy(args, {})
                 self.copy(module, output)
             return
         state = taps.state
@@ -319,18 +323,36 @@ class Taps:
         """Adds the hooks. A graph compiled without them is compiled anew."""
         if "torch._dynamo" in sys.modules:
             torch.compiler.reset()
-        for tap, module in zip(self.taps, self.layers.values(), strict=True):
-            self._handles.append(module.register_forward_hook(tap))
-        self._handles.append(
-            self.root.register_forward_pre_hook(_Before(self.input), with_kwargs=True)
-        )
-        self._handles.append(self.root.register_forward_hook(_After(self.input)))
+        _let_scripts_pass()
+        _active.add(self)
+        self._attach()
 
-    def remove(self) -> None:
-        """Removes the hooks."""
+    def _attach(self) -> None:
+        # Unbound: a ScriptModule refuses by name what works when it is called from Python.
+        after, before = nn.Module.register_forward_hook, nn.Module.register_forward_pre_hook
+        for tap, module in zip(self.taps, self.layers.values(), strict=True):
+            self._handles.append(after(module, tap))
+        self._handles.append(before(self.root, _Before(self.input), with_kwargs=True))
+        self._handles.append(after(self.root, _After(self.input)))
+
+    def _detach(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        """The model without hooks, for as long as it is looked at by what cannot read them."""
+        self._detach()
+        try:
+            yield
+        finally:
+            self._attach()
+
+    def remove(self) -> None:
+        """Removes the hooks."""
+        _active.discard(self)
+        self._detach()
         self.state = IDLE
         if self.traced:
             torch.compiler.reset()
@@ -503,6 +525,31 @@ class _After(_Before):
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         self.root.after(module, args, output)
+
+
+_active: weakref.WeakSet[Taps] = weakref.WeakSet()  # of recordings that are going on
+
+
+def _let_scripts_pass() -> None:
+    """Lets torch.jit.script, which takes every hook for code of the model, see none of ours.
+
+    What it calls for each module is wrapped once and stays so; without a recording the wrapper
+    does nothing.
+    """
+    home: Any = torch.jit._recursive
+    create = getattr(home, "create_script_module", None)
+    if create is None or getattr(create, "lifts_taps", False):
+        return
+
+    @functools.wraps(create)
+    def lifting(*args: Any, **kwargs: Any) -> Any:
+        with contextlib.ExitStack() as stack:
+            for taps in list(_active):
+                stack.enter_context(taps.lifted())
+            return create(*args, **kwargs)
+
+    lifting.lifts_taps = True  # type: ignore[attr-defined]
+    home.create_script_module = lifting
 
 
 def view(flat: torch.Tensor, slot: Any) -> torch.Tensor:

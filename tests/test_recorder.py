@@ -435,6 +435,22 @@ def test_outputs_of_every_shape(tmp_path: Path) -> None:
             np.testing.assert_array_equal(file[f"ranges/{name}"][0, 0], ranges)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+def test_a_model_can_be_scripted_while_it_is_recorded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
+    with Recorder(model, tmp_path / "run.h5", layers="Conv2d") as recorder:
+        for images in recorder.track(batches(3)):
+            scripted = torch.jit.script(model)
+            assert torch.equal(scripted(images), model(images))
+    with replay.open(tmp_path / "run.h5") as run:
+        assert len(run.frames) == 3
+        for place, at in enumerate(run.frames):
+            expected = model[0](batches(3)[place])[0].detach().half().numpy()
+            assert run["0"][at].tobytes() == expected.tobytes()
+
+
 def test_large_maps_are_pooled_and_the_file_says_so(tmp_path: Path) -> None:
     model = make()
     seen = Watch(model.conv1)

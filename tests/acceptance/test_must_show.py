@@ -16,6 +16,7 @@ from PIL import Image, ImageSequence
 
 import replay
 from record import Recorder
+from record.__main__ import main as record_main
 from record.train import Settings, prepare, train
 
 EPOCHS, BATCHES = 5, 60
@@ -45,6 +46,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         accuracy = train(run, recorder)
     weights = {name: value.clone() for name, value in run.model.state_dict().items()}
     return Trained(path, accuracy, weights, seen)
+
+
+def test_a_budget_keeps_the_default_run_small(trained: Trained, tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    command = ["train", "--budget", "20MB", "--device", "cpu", "--quiet", "-o", str(path)]
+    assert record_main(command) == 0
+    assert path.stat().st_size <= 20_000_000
+    with replay.open(path) as small, replay.open(trained.path) as full:
+        assert small.frames[0] == (0, 0)
+        assert small.frames[-1] == (EPOCHS - 1, BATCHES - 1)
+        assert {epoch for epoch, _ in small.frames} == set(range(EPOCHS))
+        for at in small.frames:  # the probe, recorded here alone, has left no trace
+            assert small["conv3"][at].tobytes() == full["conv3"][at].tobytes()
+        assert small.probe(0).frames == small.frames
 
 
 def test_it_learns(trained: Trained) -> None:

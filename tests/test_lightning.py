@@ -1,0 +1,258 @@
+"""The Lightning callback in real trainings, held against independent hooks."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import replay
+from record.vision import import_torchvision
+from replay.schema import OptionError, OutputError
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    # What Lightning has to say about small loaders, worker processes and the machine's devices.
+    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:torch.utils.data"),
+]
+
+STYLES = {
+    "self(x)": (None, "net."),
+    "self.net(x), module=net": ("net", ""),
+    "self.net(x)": (None, "net."),
+}
+
+
+def need(name: str) -> ModuleType:
+    with contextlib.suppress(OptionError):
+        import_torchvision()  # beside a CPU build of torch, Lightning's own import of it fails
+    return pytest.importorskip(name, reason=f"not tested: the callback in {name}, it is missing")
+
+
+@pytest.fixture
+def lightning() -> ModuleType:
+    return need("lightning.pytorch")
+
+
+class Images(torch.utils.data.Dataset):
+    """Ten images, the same ones each time."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(3, 10, 10, generator=generator), index % 3
+
+
+def loader(**options: Any) -> torch.utils.data.DataLoader:
+    return torch.utils.data.DataLoader(Images(), batch_size=4, **options)
+
+
+def make(library: ModuleType, style: str, fails_at: int = -1) -> Any:
+    """A LightningModule: conv1, an in-place ReLU, conv2; its forward is called or is not."""
+
+    class Model(library.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential()
+            self.net.conv1 = nn.Conv2d(3, 6, 3, padding=1)
+            self.net.norm = nn.BatchNorm2d(6)
+            self.net.relu = nn.ReLU(inplace=True)
+            self.net.conv2 = nn.Conv2d(6, 3, 3)
+            self.losses: list[float] = []
+            self.rates: list[float] = []
+            self.frames: list[dict[str, np.ndarray]] = []
+            self.watched = False
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x)
+
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            if len(self.losses) == fails_at:
+                raise ZeroDivisionError
+            images, labels = batch
+            self.frames.append({"input": images[0].half().numpy()})
+            outputs = self(images) if style.startswith("self(x)") else self.net(images)
+            loss = nn.functional.cross_entropy(outputs.mean((2, 3)), labels)
+            self.losses.append(loss.item())
+            self.rates.append(self.optimizers().param_groups[0]["lr"])
+            return loss
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self(2 * batch[0])
+            self.net(2 * batch[0])
+
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), 0.1, momentum=0.9)
+            scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9)
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+            }
+
+        def watch(self) -> None:
+            """Plain hooks that clone."""
+            for name in ("conv1", "norm", "conv2"):
+
+                def keep(module: nn.Module, args: Any, output: torch.Tensor, n: str = name) -> None:
+                    if self.training:
+                        self.frames[-1][n] = output[0].detach().clone().half().numpy()
+
+                self.net.get_submodule(name).register_forward_hook(keep)
+
+    torch.manual_seed(0)
+    return Model()
+
+
+def fit(library: ModuleType, model: Any, folder: Path, *callbacks: Any, **options: Any) -> Any:
+    """Two epochs on the CPU with a sanity check and validations; the weights and buffers."""
+    torch.manual_seed(1)
+    trainer = library.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        devices=1,
+        num_sanity_val_steps=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        **options,
+    )
+    trainer.fit(model, loader(shuffle=True), loader())
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_frames_weights_losses_and_rates(tmp_path: Path, lightning: ModuleType, style: str) -> None:
+    from record.lightning import RecordFeatureMaps
+
+    module, prefix = STYLES[style]
+    plain = fit(lightning, make(lightning, style), tmp_path)
+    watched = make(lightning, style)
+    watched.watch()
+    fit(lightning, watched, tmp_path)
+    layers = [f"{prefix}{name}" for name in ("conv1", "norm", "conv2")]
+    callback = RecordFeatureMaps(tmp_path / "run.h5", layers, module=module, when_full="wait")
+    recorded = fit(lightning, make(lightning, style), tmp_path, callback)
+    assert plain.keys() == recorded.keys()
+    assert all(torch.equal(plain[name], recorded[name]) for name in plain)
+    assert callback.recorder is None
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.closed
+        assert (run.lost, run.dropped) == (0, 0)
+        assert run.layers == tuple(layers)
+        assert run.frames == [(e, b) for e in range(2) for b in range(3)]
+        for at, frames, loss, rate in zip(
+            run.frames, watched.frames, watched.losses, watched.rates, strict=True
+        ):
+            assert run.inputs[at].tobytes() == frames["input"].tobytes()
+            for name in ("conv1", "norm", "conv2"):
+                assert run[prefix + name][at].tobytes() == frames[name].tobytes()
+            assert run.batches["loss"][at] == loss
+            assert run.batches["lr"][at] == rate
+
+
+def test_every_and_accumulated_gradients(tmp_path: Path, lightning: ModuleType) -> None:
+    from record.lightning import RecordFeatureMaps
+
+    model = make(lightning, "self(x)")
+    callback = RecordFeatureMaps(tmp_path / "run.h5", "net.conv1", 2, metadata={"classes": ["a"]})
+    fit(lightning, model, tmp_path, callback, accumulate_grad_batches=3)
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.frames == [(0, 0), (0, 2), (1, 0), (1, 2)]
+        assert run.meta["classes"] == ["a"]
+        for at in run.frames:
+            expected = model.losses[3 * at[0] + at[1]]
+            assert run.batches["loss"][at] == pytest.approx(expected, rel=1e-6)
+
+
+def test_batches_that_are_left_out(tmp_path: Path, lightning: ModuleType) -> None:
+    from record.lightning import RecordFeatureMaps
+
+    model = make(lightning, "self(x)")
+    training_step = model.training_step
+    model.training_step = lambda batch, batch_idx: (
+        None if batch_idx == 1 else training_step(batch, batch_idx)
+    )
+    fit(lightning, model, tmp_path, RecordFeatureMaps(tmp_path / "run.h5"))
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.frames == [(0, 0), (0, 2), (1, 0), (1, 2)]
+        assert [run.batches["loss"][at] for at in run.frames] == model.losses
+
+
+def test_an_exception_leaves_a_whole_file_and_no_hooks(
+    tmp_path: Path, lightning: ModuleType
+) -> None:
+    from record.lightning import RecordFeatureMaps
+
+    model = make(lightning, "self(x)", fails_at=4)
+    with pytest.raises(ZeroDivisionError):
+        fit(lightning, model, tmp_path, RecordFeatureMaps(tmp_path / "run.h5"))
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.closed
+        assert run.frames == [(0, 0), (0, 1), (0, 2), (1, 0)]
+
+
+def test_other_ranks_do_nothing(
+    tmp_path: Path, lightning: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from record.lightning import RecordFeatureMaps
+
+    monkeypatch.setattr("record.recorder.rank_and_world", lambda: (1, 2))
+    callback = RecordFeatureMaps(tmp_path / "run.h5")
+    fit(lightning, make(lightning, "self(x)"), tmp_path, callback)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_arguments_are_said_before_the_first_batch(
+    tmp_path: Path, lightning: ModuleType
+) -> None:
+    from record.lightning import RecordFeatureMaps
+
+    path = tmp_path / "run.h5"
+    model = make(lightning, "self(x)")
+    with pytest.raises(OptionError, match=r"a module in Model \(net\), found 'ent'"):
+        fit(lightning, model, tmp_path, RecordFeatureMaps(path, module="ent"))
+    path.write_bytes(b"precious")
+    with pytest.raises(OutputError, match="exists"):
+        fit(lightning, model, tmp_path, RecordFeatureMaps(path))
+    assert model.losses == []
+    assert path.read_bytes() == b"precious"
+    fit(lightning, model, tmp_path, RecordFeatureMaps(path, overwrite=True))
+    with replay.open(path) as run:
+        assert run.layers == ("net.conv1", "net.conv2")
+
+
+def test_the_package_pytorch_lightning(tmp_path: Path) -> None:
+    library = need("pytorch_lightning")
+    from record.lightning import RecordFeatureMaps
+
+    callback = RecordFeatureMaps(tmp_path / "run.h5", module="net")
+    fit(library, make(library, "self.net(x)"), tmp_path, callback)
+    with replay.open(tmp_path / "run.h5") as run:
+        assert (run.layers, len(run.frames)) == (("conv1", "conv2"), 6)
+
+
+def test_without_lightning_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "record.lightning", raising=False)
+    for name in ("lightning", "lightning.pytorch", "pytorch_lightning"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(OptionError, match=r"pip install 'mapreel\[lightning\]'") as caught:
+        import record.lightning  # noqa: F401
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,164 @@
+"""Runs the code of docs/recipes.md with the frameworks that it is for."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import replay
+from record.vision import import_torchvision
+from replay.schema import OptionError
+
+PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    # What the frameworks say about small loaders and about the machine's devices.
+    pytest.mark.filterwarnings("ignore::UserWarning:lightning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:torch.utils.data"),
+]
+
+
+def recipe(title: str, namespace: dict[str, Any]) -> dict[str, Any]:
+    """Runs the code under a heading of the page; the names that are defined after it."""
+    blocks = re.findall(rf"^## {title}\n.*?^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+    assert len(blocks) == 1
+    exec(compile(blocks[0], f"{PAGE.name}: {title}", "exec"), namespace)
+    return namespace
+
+
+def need(name: str) -> Any:
+    with contextlib.suppress(OptionError):
+        import_torchvision()  # beside a CPU build of torch, the frameworks' own import fails
+    return pytest.importorskip(name, reason=f"not tested: the recipe for {name}, it is missing")
+
+
+class Net(nn.Module):
+    """Watches itself: a plain hook keeps what conv1 put out in each training step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 3)
+        self.relu = nn.ReLU(inplace=True)
+        self.fc = nn.Linear(6, 3)
+        self.frames: list[np.ndarray] = []
+        self.conv1.register_forward_hook(self.keep)
+
+    def keep(self, module: nn.Module, args: Any, output: torch.Tensor) -> None:
+        if self.training:
+            self.frames.append(output[0].detach().clone().half().numpy())
+
+    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> Any:
+        logits = self.fc(self.relu(self.conv1(pixel_values)).mean((2, 3)))
+        if labels is None:
+            return logits
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+def make() -> Net:
+    torch.manual_seed(0)
+    return Net()
+
+
+def images() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [(torch.randn(3, 10, 10, generator=generator), torch.tensor(i % 3)) for i in range(10)]
+
+
+def check(fit: Callable[[Net, bool], None], losses: bool = True) -> None:
+    """Trains with and without the recipe, which writes run.h5; 2 epochs of 3 batches."""
+    plain, recorded = make(), make()
+    fit(plain, False)
+    fit(recorded, True)
+    for before, after in zip(plain.parameters(), recorded.parameters(), strict=True):
+        assert torch.equal(before, after)
+    assert not recorded.fc._forward_hooks
+    with replay.open("run.h5") as run:
+        assert run.closed
+        assert run.frames == [(e, b) for e in range(2) for b in range(3)]
+        for at, frame in zip(run.frames, recorded.frames, strict=True):
+            name = run.layers[0]
+            assert name.endswith("conv1")
+            assert run[name][at].tobytes() == frame.tobytes()
+            assert np.isfinite(run.batches["loss"][at]) == losses
+
+
+def test_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = need("lightning.pytorch")
+    monkeypatch.chdir(tmp_path)
+
+    class Model(library.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self, net: Net) -> None:
+            super().__init__()
+            self.net = net
+
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            return self.net(*batch)["loss"]
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    def fit(net: Net, recorded: bool) -> None:
+        loader = torch.utils.data.DataLoader(images(), batch_size=4)
+        if recorded:
+            recipe("Lightning", {"model": Model(net), "loader": loader})
+        else:
+            library.Trainer(max_epochs=2, logger=False).fit(Model(net), loader)
+
+    check(fit)
+
+
+def test_hugging_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = need("transformers")
+    need("accelerate")
+    monkeypatch.chdir(tmp_path)
+    rows = [{"pixel_values": image, "labels": label} for image, label in images()]
+
+    def fit(net: Net, recorded: bool) -> None:
+        arguments = transformers.TrainingArguments(
+            output_dir="out",
+            num_train_epochs=2,
+            per_device_train_batch_size=4,
+            learning_rate=0.1,
+            save_strategy="no",
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        callbacks = []
+        if recorded:
+            callbacks = [recipe("Hugging Face", {})["RecordFeatureMaps"]("run.h5", layers="conv1")]
+        transformers.Trainer(
+            model=net, args=arguments, train_dataset=rows, eval_dataset=rows, callbacks=callbacks
+        ).train()
+
+    check(fit, losses=False)
+    with replay.open("run.h5") as run:
+        rates = run.batches["lr"].ravel()
+    np.testing.assert_allclose(rates, 0.1 * (1 - np.arange(6) / 6), rtol=1e-6)
+
+
+def test_ignite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = need("ignite.engine")
+    monkeypatch.chdir(tmp_path)
+
+    def fit(net: Net, recorded: bool) -> None:
+        loader = torch.utils.data.DataLoader(images(), batch_size=4)
+        trainer = engine.create_supervised_trainer(
+            net, torch.optim.SGD(net.parameters(), 0.1), nn.functional.cross_entropy
+        )
+        if recorded:
+            recipe("Ignite", {"model": net, "trainer": trainer, "loader": loader})
+        else:
+            trainer.run(loader, max_epochs=2)
+
+    check(fit)
