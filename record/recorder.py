@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -131,6 +131,8 @@ class Recorder:
         self._on_error = on_error
         self._device_buffer: torch.Tensor | None = None
         self._device_slices: Slices | None = None
+        self._stream: Any = None  # beside the training's, on a GPU
+        self._carried: Any = None  # the event of the last copy out of the staging buffer
         self._host: HostBuffer | None = None
         self._values: dict[str, Any] = {}
         self._mode = "forwards"  # what separates batches: forwards, steps or track
@@ -332,6 +334,10 @@ class Recorder:
         self._values.clear()
         self._taps.state = tap_states.IDLE
         self._taps.reset()
+        if self._carried is not None:
+            # On the GPU, what is written next into the staging buffer waits for the copy out of it.
+            torch.cuda.current_stream(self._device()).wait_event(self._carried)
+            self._carried = None
         if not self._decide():
             return
         if self._host is None and self._taps.layout.size:
@@ -432,12 +438,10 @@ class Recorder:
         staged = self._device_buffer
         taps.fill(host.tensor if staged is None else staged)
         arrived = _nothing
-        if staged is not None:
+        if staged is not None and device.type == "cuda":
+            arrived = self._carry_off(staged, host.tensor, device)
+        elif staged is not None:
             host.tensor.copy_(staged, non_blocking=True)
-            if device.type == "cuda":
-                event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                event.record(torch.cuda.current_stream(device))
-                arrived = event.synchronize
         places, absent, misfits = taps.missing()
         if misfits:
             courier.lost += len(misfits)
@@ -470,6 +474,25 @@ class Recorder:
         )
         self._host = None
         courier.send(Parcel(host, header, settle))
+
+    def _carry_off(
+        self, staged: torch.Tensor, host: torch.Tensor, device: torch.device
+    ) -> Callable[[], None]:
+        """Copies a batch out of the GPU beside the training, which waits for nothing.
+
+        Returns:
+            Waits until it has arrived; for the courier's thread.
+        """
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self._stream):
+            host.copy_(staged, non_blocking=True)
+            event.record(self._stream)
+        staged.record_stream(self._stream)
+        self._carried = event
+        return event.synchronize
 
     def _adopt_layout(self, before: Layout, device: torch.device) -> None:
         """Agrees on a new layout with the writer and moves the current batch into it."""
