@@ -118,6 +118,13 @@ def _add_training(train: argparse.ArgumentParser) -> None:
         help="the recording (default: run.h5)",
     )  # fmt: skip
     output.add_argument("--overwrite", action="store_true", help="replace an existing recording")
+    output.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="keep the training's state after each epoch"
+    )
+    output.add_argument(
+        "--resume", type=Path, metavar="RUN.H5",
+        help="go on from the checkpoint, and with this recording",
+    )  # fmt: skip
     output.add_argument("--quiet", action="store_true", help="no table, no progress, no summary")
 
     data = train.add_argument_group("data")
@@ -213,6 +220,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         budget=options.budget,
         max_map=options.max_map,
         probe=options.probe,
+        checkpoint=options.checkpoint,
+        resume=options.resume,
         input=getattr(options, "input", None),
         batches=getattr(options, "batches", None),
     )
@@ -242,16 +251,23 @@ def _train(options: argparse.Namespace) -> int:
     _require_torch()
     from record.console import Console
     from record.recorder import Recorder
-    from record.target import check_target
+    from record.target import check_source, check_target
     from record.train import prepare, train
 
     # A scheduler's SIGTERM ends the run as sys.exit does: the recording is closed on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    check_target(options.output, options.overwrite)
+    output = options.output if options.resume is None else options.resume
+    if options.resume is None:
+        check_target(output, options.overwrite)
+    else:
+        check_source(output)
+    if options.checkpoint is not None:
+        check_target(options.checkpoint, overwrite=True)
     run = prepare(_settings(options))
     with Recorder(
         run.model,
-        options.output,
+        output,
+        resume=run.start if options.resume is not None else False,
         layers=run.settings.layers,
         schedule=run.schedule,
         budget=run.settings.budget,

@@ -71,6 +71,8 @@ class Courier:
         attributes: The file's root attributes.
         when_full: `wait` until there is room in the queue, or `drop` the frame and count it.
         warn: Called with one line when recording stops short; never twice for one cause.
+        resume: Goes on with an existing file, keeping its frames of the epochs before this one.
+        durability: `fsync` puts the file's data on the disk now and then, `flush` does not.
 
     Raises:
         OutputError: The writer could not create the file.
@@ -81,6 +83,7 @@ class Courier:
         dropped: Frames given up because the queue was full.
         lost: Frames given up for any other reason.
         failure: Why the writer no longer takes frames, or None.
+        opening: What the file held at the start: frames, the last one's step and epoch.
     """
 
     def __init__(
@@ -90,11 +93,16 @@ class Courier:
         attributes: dict[str, Any],
         when_full: str,
         warn: Callable[[str], None],
+        resume: int | None = None,
+        durability: str = "fsync",
     ) -> None:
         self.committed = 0
         self.dropped = 0
         self.lost = 0
         self.failure: str | None = None
+        self.opening: dict[str, int] = {}
+        self._flushes = 0  # asked for
+        self._flushed = 0  # done
         self._path = path
         self._when_full = when_full
         self._warn = warn
@@ -115,7 +123,13 @@ class Courier:
         self._listener = threading.Thread(target=self._listen, name="mapreel-answers", daemon=True)
         self._listener.start()
         self._thread.start()
-        opening = {"path": str(path), "overwrite": overwrite, "attributes": attributes}
+        opening = {
+            "path": str(path),
+            "overwrite": overwrite,
+            "attributes": attributes,
+            "resume": resume,
+            "durability": durability,
+        }
         self._work.put(wire.pack(wire.OPEN, opening))
         self._await_ready()
         # A thread that sits in a system call when the interpreter ends must have been joined.
@@ -151,6 +165,17 @@ class Courier:
         """The fixed images, float16 (N, C, H, W); before the first layout."""
         head = wire.pack(wire.PROBES, {"shape": images.shape}, images.nbytes)
         self._work.put(head + images.tobytes())
+
+    def flush(self) -> bool:
+        """Waits until all that was sent is readable in the file; False where that failed."""
+        self._flushes += 1
+        self._progress = time.monotonic()
+        self._work.put(wire.pack(wire.FLUSH, {"number": self._flushes}))
+        while self._flushed < self._flushes and self.failure is None and not self._closed:
+            if time.monotonic() - self._progress > _STALL_SECONDS:
+                return False
+            time.sleep(0.002)
+        return self.failure is None
 
     def thin(self, keep: int) -> None:
         """Of every `keep` frames sent so far, only the first stays in the file."""
@@ -262,6 +287,10 @@ class Courier:
         reason = self.failure or "it did not answer"
         if reason == "the file exists":
             raise OutputError(f"{self._path} exists; choose another name or allow overwriting")
+        if reason.startswith("another process"):
+            raise OutputError(f"{self._path}: {reason}; choose another name, or end the other")
+        if reason.startswith("cannot resume"):
+            raise OutputError(f"{self._path}: {reason}")
         raise OutputError(f"cannot create {self._path}: {reason}")
 
     def _listen(self) -> None:
@@ -277,6 +306,8 @@ class Courier:
                 closed = closed or answer.get("closed", False)
                 if "error" in answer:
                     self._fail(answer["error"])
+                self.opening = answer.get("opening", self.opening)
+                self._flushed = answer.get("flushed", self._flushed)
                 if answer.get("ready"):
                     self._ready.set()
         if not closed:

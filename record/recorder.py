@@ -24,12 +24,13 @@ from record.probe import Probe
 from record.ranks import rank_and_world, run_id
 from record.schedule import Budget, Schedule, parse_bytes
 from record.taps import Slices, Taps, view
-from record.target import check_target
+from record.target import check_source, check_target
 from record.wire import FrameHeader, Layout
 from replay import schema
 from replay.schema import OptionError, RecordingError
 
 T = TypeVar("T")
+_EVERY_EPOCH = 1 << 40  # beyond all epochs: a recording to go on with keeps them
 
 
 class RecordingWarning(UserWarning):
@@ -75,6 +76,10 @@ class Recorder:
         probe: Fixed images, (N, C, H, W) or (C, H, W), normalised as the network expects them.
             After each recorded batch the model sees them in evaluation mode; what its layers put
             out goes to `/probe/<n>`. Training flags, buffers and random states are restored.
+        resume: Goes on with an existing recording: True behind its last recorded epoch, a number
+            with that epoch, whose frames and later ones are replaced. `track` counts from there.
+        durability: `fsync` has the file put on the disk at the end of each epoch and at least
+            every 30 s, so that a loss of power spares it; `flush` leaves it to the system.
         ranks: Of a distributed run, `0`: rank 0 records. `all`: each rank records into a file of
             its own, `run.rank0.h5` and so on.
 
@@ -105,6 +110,8 @@ class Recorder:
         max_map: int | None = None,
         probe: torch.Tensor | None = None,
         ranks: str = "0",
+        resume: bool | int = False,
+        durability: str = "fsync",
     ) -> None:
         if not isinstance(model, nn.Module):
             raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
@@ -113,6 +120,9 @@ class Recorder:
         _one_of("on_error", on_error, ("warn", "raise"))
         _one_of("when_full", when_full, ("wait", "drop"))
         _one_of("ranks", ranks, ("0", "all"))
+        _one_of("durability", durability, ("flush", "fsync"))
+        if not isinstance(resume, (bool, int)) or resume < 0:
+            raise OptionError(f"resume: expected True, False or an epoch, found {resume!r}")
         if max_map is not None and (not isinstance(max_map, int) or max_map < 1):
             raise OptionError(f"max_map: expected a whole number from 1, found {max_map!r}")
         root = unwrap(model)
@@ -150,7 +160,12 @@ class Recorder:
         if world > 1 and ranks == "0" and rank != 0:
             self._closed = True  # rank 0 records; here nothing happens
             return
-        check_target(self.path, overwrite)
+        start: int | None = None  # the epoch to go on with
+        if resume is not False:
+            start = _EVERY_EPOCH if resume is True else int(resume)
+            check_source(self.path)
+        else:
+            check_target(self.path, overwrite)
         meta = {**_environment(root), "schedule": self._schedule.in_words()}
         if world > 1:
             meta.update(rank=rank, world_size=world)
@@ -167,7 +182,13 @@ class Recorder:
             "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "meta": schema.encode_meta({**meta, **(metadata or {})}),
         }
-        self._courier = Courier(self.path.absolute(), overwrite, attributes, when_full, self._warn)
+        self._courier = Courier(
+            self.path.absolute(), overwrite, attributes, when_full, self._warn, start, durability
+        )
+        if start is not None:
+            opening = self._courier.opening
+            self._epoch = opening["epoch"] + 1 if resume is True else start
+            self._next_epoch, self._step = self._epoch, opening["step"] + 1
         if self._probe is not None:
             self._courier.set_probes(self._probe.stored)
         try:
@@ -265,6 +286,15 @@ class Recorder:
                 shape = tuple(getattr(value, "shape", ()))
                 found = f"{type(value).__name__}{f' of shape {shape}' if shape else ''}"
                 self._trouble(f"log({name}=...): expected one number, found {found}")
+
+    def flush(self) -> bool:
+        """Waits until all recorded batches are readable in the file: before a checkpoint, say.
+
+        Returns:
+            False where the writer has failed or stands still.
+        """
+        courier = self._courier
+        return courier is not None and not self._closed and courier.flush()
 
     def close(self) -> None:
         """Ends the recording: removes the hooks and waits until the file is closed."""

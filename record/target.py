@@ -25,3 +25,15 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise OutputError(f"no such folder: {folder}; create it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write into the folder {folder}")
+
+
+def check_source(path: Path) -> None:
+    """Refuses, before any work, to go on with a recording that is not there.
+
+    Raises:
+        OutputError: It is missing, not a file, or cannot be written.
+    """
+    if not path.is_file():
+        raise OutputError(f"cannot resume {path}: there is no such file")
+    if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot resume {path}: it or its folder is read-only")

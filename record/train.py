@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from record import checkpoint as checkpoints
 from record import data as data_sets
 from record import models
 from record.data import Data
@@ -56,6 +57,8 @@ class Settings:
     schedule: str | None = None
     budget: str | None = None
     max_map: int | None = None
+    checkpoint: Path | None = None  # written at the end of each epoch
+    resume: Path | None = None  # the recording to go on with, from the checkpoint
     probe: int = 1  # test images shown at each recorded batch
     input: tuple[int, int, int] | None = None  # to plan without data: (C, H, W) of an image
     batches: int | None = None  # likewise: batches in an epoch
@@ -74,6 +77,7 @@ class Run:
         layout: The layers that will be recorded, with their shapes.
         batches: Batches in an epoch.
         schedule: Which batches will be recorded.
+        state: The checkpoint to go on from, or None.
     """
 
     settings: Settings
@@ -84,6 +88,12 @@ class Run:
     layout: Layout
     batches: int
     schedule: Schedule
+    state: dict[str, Any] | None = None
+
+    @property
+    def start(self) -> int:
+        """The epoch that the training begins with."""
+        return 0 if self.state is None else int(self.state["epoch"])
 
     @property
     def parameters(self) -> int:
@@ -199,7 +209,14 @@ def prepare(settings: Settings) -> Run:
     images = torch.zeros(2, 3, size, size)
     probes = min(settings.probe, len(cast(Sized, data.test)))
     layout = find_layout(model, settings.layers, images, settings.max_map, probes)
-    return Run(settings, data, model.to(device), device, size, layout, batches, schedule)
+    state = None
+    if settings.resume is not None:
+        if settings.checkpoint is None:
+            raise OptionError("--resume needs the checkpoint to go on from: --checkpoint FILE")
+        state = checkpoints.load(settings.checkpoint, settings)
+        if state["epoch"] >= settings.epochs:
+            raise OptionError(f"{settings.checkpoint}: all {settings.epochs} epochs are trained")
+    return Run(settings, data, model.to(device), device, size, layout, batches, schedule, state)
 
 
 def plan(settings: Settings) -> Plan:
@@ -255,9 +272,12 @@ def train(
     )
     half = torch.bfloat16 if device.type == "cpu" else torch.float16
     scaler = torch.amp.GradScaler(device.type, enabled=chosen.amp and device.type == "cuda")
+    parts = checkpoints.Parts(model, optimizer, schedule, scaler, shuffle)
+    if run.state is not None:
+        checkpoints.restore(run.state, parts)
     forward = torch.compile(model) if chosen.compile else model
     model.train()
-    for epoch in range(chosen.epochs):
+    for epoch in range(run.start, chosen.epochs):
         batches: Iterable[Any] = loader if recorder is None else recorder.track(loader)
         seen, correct, total = 0, 0, 0.0
         for number, (images, labels) in enumerate(batches):
@@ -284,6 +304,10 @@ def train(
                 correct += int((predictions == labels).sum())
                 total += float(loss.detach()) * len(labels)
                 progress(Report(epoch, number, run.batches, total / seen, correct / seen))
+        if chosen.checkpoint is not None:
+            if recorder is not None:
+                recorder.flush()  # what the checkpoint is ahead of would be missing for good
+            checkpoints.save(chosen.checkpoint, chosen, epoch + 1, parts)
     return evaluate(model, run.data, chosen.batch_size, device)
 
 

@@ -2,11 +2,12 @@
 
 A message is a header (kind, two lengths), a JSON object and a payload of raw bytes:
 
-    OPEN  {path, overwrite, run_id, created, meta}    create the file
+    OPEN  {path, overwrite, attributes, ...}          create the file, or go on with one
     LAYT  {layout, batches}                           what a frame consists of from now on
     PROB  {shape} + float16 data                      fixed images, before the first LAYT
     FRAM  {epoch, batch, ..., values} + float16 data  one batch
     THIN  {keep}                                      keep the first of every so many frames
+    FLUS  {number}                                    commit now, and say so
     DONE  {dropped, lost}                             close the file, as at the end of the pipe
 
 The writer answers with JSON lines: `{"ready": true}`, `{"committed": 12, "bytes": 4096}`,
@@ -28,8 +29,8 @@ from replay.schema import FRAME_DTYPE, Layer
 HEADER = struct.Struct("<4sIQ")  # kind, bytes of JSON, bytes of payload
 
 OPEN, LAYOUT, PROBES = b"OPEN", b"LAYT", b"PROB"
-FRAME, THIN, DONE = b"FRAM", b"THIN", b"DONE"
-KINDS = frozenset((OPEN, LAYOUT, PROBES, FRAME, THIN, DONE))
+FRAME, THIN, FLUSH, DONE = b"FRAM", b"THIN", b"FLUS", b"DONE"
+KINDS = frozenset((OPEN, LAYOUT, PROBES, FRAME, THIN, FLUSH, DONE))
 
 
 GROWTH = 64  # batches by which an epoch of unknown length grows

@@ -14,6 +14,7 @@ import json
 import os
 import queue
 import re
+import shutil
 import signal
 import threading
 import time
@@ -26,10 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from record import wire
+from record.lock import BusyError, Lock
 from replay import schema
 from replay.schema import Field, Layer
 
 COMMIT_SECONDS = 0.5
+SYNC_SECONDS = 30.0
+COPY_BYTES = 1 << 30  # a file up to this size is copied to add a layer to it
 _PARENT_SECONDS = 0.5  # how often to look whether the training process is still there
 
 
@@ -41,18 +45,15 @@ class RecordingFile:
     goes on.
     """
 
-    def __init__(self, path: str, overwrite: bool, attributes: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: str,
+        overwrite: bool,
+        attributes: dict[str, Any],
+        resume: int | None = None,
+        durability: str = "fsync",
+    ) -> None:
         self._path = path
-        if overwrite:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-        self._file = h5py.File(path, "x", libver=("v110", "v110"), locking="best-effort")
-        for name, value in attributes.items():
-            self._file.attrs[name] = value
-        state = self._file.create_dataset(
-            schema.STATE, shape=(4,), maxshape=(4,), chunks=(4,), dtype="<i8", fillvalue=0
-        )
-        state.attrs["fields"] = list(schema.STATE_FIELDS)
         self._state = np.zeros(4, np.int64)
         self._rows, self._columns = 0, 0  # the extent of every dataset
         self._expected: int | None = None  # batches in an epoch, where it is known
@@ -61,8 +62,108 @@ class RecordingFile:
         self._written = 0
         self._fields: dict[str, Field] = {}
         self._probes: list[npt.NDArray[np.float16]] = []  # fixed images
-        self._open_fields(schema.FIELDS)
+        self._sync = Sync() if durability == "fsync" else None
+        self._epoch: int | None = None  # of the last frame
+        self._beside: str | None = None  # the copy that is being changed
+        self._lock = Lock(path)
+        try:
+            if resume is None:
+                self._create_file(overwrite, attributes)
+            else:
+                self._reopen_file(resume, attributes)
+        except BaseException:
+            self._lock.release()
+            raise
         self._begin()
+
+    def _create_file(self, overwrite: bool, attributes: dict[str, Any]) -> None:
+        if overwrite:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+        self._file = h5py.File(self._path, "x", libver=("v110", "v110"), locking="best-effort")
+        for name, value in attributes.items():
+            self._file.attrs[name] = value
+        state = self._file.create_dataset(
+            schema.STATE, shape=(4,), maxshape=(4,), chunks=(4,), dtype="<i8", fillvalue=0
+        )
+        state.attrs["fields"] = list(schema.STATE_FIELDS)
+        self._open_fields(schema.FIELDS)
+
+    def _reopen_file(self, resume: int, attributes: dict[str, Any]) -> None:
+        """Goes on with a file: the frames of the epochs before `resume` stay."""
+        self._check_ours()
+        self._keep_epochs(resume)
+        self._file = file = self._open_copy()
+        meta = schema.decode_meta(file.attrs["meta"])
+        again = {"epoch": resume, "created": attributes["created"]}
+        meta["resumed"] = [*meta.get("resumed", []), again]
+        file.attrs["meta"] = schema.encode_meta(meta)
+        recorded = file[f"{schema.BATCHES}/recorded"]
+        self._rows, self._columns = recorded.shape
+        self._state[:] = file[schema.STATE][:]
+        self._state[3] = 0
+        file[schema.STATE][:] = self._state
+        self._written = int(self._state[0])
+        for link in file[schema.BATCHES]:
+            name = schema.decode_name(link)
+            known = (entry for entry in schema.FIELDS if entry.name == name)
+            self._fields[name] = next(known, schema.custom_field(name))
+
+    def _check_ours(self) -> None:
+        """Looks at it as a reader: its writer may have been killed, which leaves it so marked."""
+        try:
+            with _reading(self._path) as file:
+                ours = file.attrs.get("format") == schema.FORMAT
+                version = int(file.attrs.get("version", 0))
+                complete = f"{schema.BATCHES}/recorded" in file and schema.STATE in file
+        except OSError as error:
+            raise OSError(f"cannot resume: {' '.join(str(error).split())[:200]}") from error
+        if not ours or version != schema.VERSION or not complete:
+            raise OSError("cannot resume: it is no recording of this version of the format")
+
+    def _keep_epochs(self, resume: int) -> None:
+        """Makes it a cleanly closed file with the whole frames of the epochs before `resume`."""
+        with _reading(self._path) as file:
+            state, recorded = file[schema.STATE][:], file[f"{schema.BATCHES}/recorded"][:]
+            whole = (recorded > 0) & (recorded <= state[0])
+            stays = whole.copy()
+            stays[resume:] = False
+            if state[3] and (stays == (recorded > 0)).all():
+                return
+            self._copy_beside(file, stays, lambda: None)
+        os.replace(f"{self._path}.copying", self._path)
+
+    def _copy_beside(
+        self, source: h5py.File, stays: npt.NDArray[np.bool_], tell: Callable[[], None]
+    ) -> int:
+        """Copies what stays into a file beside this one; returns how many frames."""
+        beside = f"{self._path}.copying"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        try:
+            with h5py.File(beside, "x", libver=("v110", "v110"), locking="best-effort") as target:
+                count = copy_frames(source, target, stays, tell)
+                target.flush()
+                with contextlib.suppress(OSError):
+                    os.fsync(target.id.get_vfd_handle())
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
+            raise
+        return count
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """What the file holds at the start: frames, the last one's step and epoch."""
+        if not self._written:
+            return {"frames": 0, "step": -1, "epoch": -1}
+        recorded = self._file[f"{schema.BATCHES}/recorded"][:]
+        steps = self._file[f"{schema.BATCHES}/step"][:]
+        return {
+            "frames": self._written,
+            "step": int(steps[: recorded.shape[0], : recorded.shape[1]].max()),
+            "epoch": int(np.flatnonzero((recorded > 0).any(axis=1))[-1]),
+        }
 
     @property
     def committed(self) -> int:
@@ -88,7 +189,7 @@ class RecordingFile:
         self._grow(1, batches or wire.GROWTH)
         for place, layer in enumerate(layout.layers):
             if (layer.group, layer.name) not in known:
-                self._create_layer(layer, place)
+                self._add_layer(layer, place)
         for place, shape in enumerate(layout.images):
             path = schema.inputs_path(shape if place else None)
             if path not in self._file:
@@ -131,6 +232,10 @@ class RecordingFile:
 
         values: npt.NDArray[np.float16] = np.frombuffer(payload, schema.FRAME_DTYPE)
         frame = _Pending(epoch, batch)
+        if self._epoch is not None and epoch != self._epoch:
+            self.commit()
+            self.sync()
+        self._epoch = epoch
         if header.image is not None:
             shape = layout.images[header.image] if header.image else None
             image = self._write_chunk(
@@ -182,6 +287,17 @@ class RecordingFile:
         self._file[schema.STATE][:] = self._state
         self._file.flush()
 
+    def sync(self) -> None:
+        """Has what is committed put on the disk, beside the writing; a loss of power spares it."""
+        if self._sync is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._sync.request(self._file.id.get_vfd_handle())
+
+    @property
+    def must_sync(self) -> bool:
+        """Whether that was last done so long ago that it is due."""
+        return self._sync is not None and self._sync.due
+
     def thin(self, keep: int, tell: Callable[[], None] = lambda: None) -> None:
         """Takes frames out of the file: of every `keep` only the first stays.
 
@@ -193,20 +309,13 @@ class RecordingFile:
             tell: Called now and then: the copying of a large file takes its time.
         """
         self.commit()
-        beside = f"{self._path}.thinning"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        try:
-            with h5py.File(beside, "x", libver=("v110", "v110"), locking="best-effort") as target:
-                committed = copy_thinned(self._file, target, keep, tell)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
-            raise
+        recorded = self._file[f"{schema.BATCHES}/recorded"][:]
+        stays = (recorded > 0) & ((recorded - 1) % keep == 0)
+        committed = self._copy_beside(self._file, stays, tell)
         self._datasets.clear()
         self._file.close()
-        os.replace(beside, self._path)
-        self._file = h5py.File(self._path, "r+", libver=("v110", "v110"), locking="best-effort")
+        os.replace(f"{self._path}.copying", self._path)
+        self._file = self._open_copy()
         self._state[0] = self._written = committed
         self._begin()
 
@@ -226,17 +335,55 @@ class RecordingFile:
         with contextlib.suppress(OSError):
             os.fsync(self._file.id.get_vfd_handle())
         self._file.close()
+        self._lock.release()
 
     # The file's structure
 
     def _begin(self) -> None:
+        """Begins to write frames: from here on the file is readable at any moment."""
         self._datasets: dict[str, h5py.Dataset] = {}
         self._file.swmr_mode = True
+        if self._beside is not None:
+            if self._sync is not None:
+                os.fsync(self._file.id.get_vfd_handle())
+            os.replace(self._beside, self._path)
+            self._beside = None
 
     def _end(self) -> None:
+        """Ends that, to change what HDF5 cannot change meanwhile.
+
+        A kill while that is done would cost the file. So it is done to a copy, which takes the
+        file's place in `_begin`; a file too large to be copied is changed as it is.
+        """
         self._datasets = {}
         self._file.close()
-        self._file = h5py.File(self._path, "r+", libver=("v110", "v110"), locking="best-effort")
+        self._file = self._open_copy()
+
+    def _open_copy(self) -> h5py.File:
+        beside = f"{self._path}.copying"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        self._beside = None
+        if os.path.getsize(self._path) <= COPY_BYTES:
+            try:
+                shutil.copyfile(self._path, beside)
+                self._beside = beside
+            except OSError:  # no room for two
+                with contextlib.suppress(OSError):
+                    os.unlink(beside)
+        target = self._beside or self._path
+        return h5py.File(target, "r+", libver=("v110", "v110"), locking="best-effort")
+
+    def abandon(self) -> None:
+        """Leaves the file readable after a failure between `_end` and `_begin`."""
+        beside = self._beside
+        if not self._file or self._file.swmr_mode:
+            return
+        with contextlib.suppress(Exception):
+            self._file.close()
+        if beside is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(beside)
 
     def _create(
         self, path: str, cell: tuple[int, ...], dtype: np.dtype[Any], fill: float, batches: int = 1
@@ -256,6 +403,21 @@ class RecordingFile:
     ) -> None:
         cell_bytes = dtype.itemsize * int(np.prod(cell, dtype=np.int64))
         self._create(path, cell, dtype, fill, wire.small_chunk(cell_bytes, self._expected))
+
+    def _add_layer(self, layer: Layer, place: int) -> None:
+        """Creates a layer's datasets; those of a file that is resumed have to fit it."""
+        path = f"{layer.group}{schema.MAPS}/{schema.encode_name(layer.name)}"
+        if path not in self._file:
+            self._create_layer(layer, place)
+            return
+        there = self._file[path].shape[2:]
+        kernels = f"{layer.group}{schema.KERNELS}/{schema.encode_name(layer.name)}"
+        kernel = self._file[kernels].shape[2:] if kernels in self._file else None
+        if there != layer.shape or kernel != layer.kernel:
+            raise ValueError(
+                f"cannot go on with {layer.name}: it has frames of {there} in the file and of "
+                f"{layer.shape} now"
+            )
 
     def _create_layer(self, layer: Layer, place: int) -> None:
         def path(kind: str) -> str:
@@ -338,20 +500,27 @@ class RecordingFile:
             dataset[epoch, first : last + 1] = block
 
 
-def copy_thinned(source: h5py.File, target: h5py.File, keep: int, tell: Callable[[], None]) -> int:
-    """Copies a recording, of every `keep` frames in their order only the first.
+def copy_frames(
+    source: h5py.File,
+    target: h5py.File,
+    stays: npt.NDArray[np.bool_],
+    tell: Callable[[], None],
+) -> int:
+    """Copies a recording with some of its frames, which are numbered anew in their order.
 
     Args:
-        source: The recording, all of it committed.
+        source: The recording.
         target: An empty file.
-        keep: Of how many frames the first stays.
-        tell: Called after each dataset.
+        stays: bool (epoch, batch), which frames to copy.
+        tell: Called now and then.
 
     Returns:
         The number of frames in the new file.
     """
     recorded = source[f"{schema.BATCHES}/recorded"][:]
-    stays = (recorded > 0) & ((recorded - 1) % keep == 0)
+    numbers = np.zeros_like(recorded)
+    order = np.argsort(recorded[stays])
+    numbers[tuple(part[order] for part in np.nonzero(stays))] = np.arange(1, len(order) + 1)
     cells = [(int(epoch), int(batch)) for epoch, batch in np.argwhere(stays)]
     for name, value in source.attrs.items():
         target.attrs[name] = value
@@ -384,16 +553,22 @@ def copy_thinned(source: h5py.File, target: h5py.File, keep: int, tell: Callable
             return
         for epoch in np.flatnonzero(stays.any(axis=1)):
             row = node[epoch]
-            row[~stays[epoch]] = node.fillvalue
-            if path == f"{schema.BATCHES}/recorded":
-                row[stays[epoch]] = (row[stays[epoch]] - 1) // keep + 1
-            made[epoch] = row
+            row[~stays[epoch][: len(row)]] = node.fillvalue
+            made[epoch] = numbers[epoch] if path == f"{schema.BATCHES}/recorded" else row
 
     source.visititems(copy)
     state = source[schema.STATE][:]
     state[0] = len(cells)
     target[schema.STATE][:] = state
     return len(cells)
+
+
+def _reading(path: str) -> h5py.File:
+    """A file for reading, also one whose writer was killed."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError:
+        return h5py.File(path, "r", libver="latest", swmr=True, locking=False)
 
 
 def _read_chunk(dataset: h5py.Dataset, at: tuple[int, ...]) -> bytes:
@@ -430,6 +605,37 @@ def _as_dtype(value: float, entry: Field) -> float:
     if entry.dtype.kind in "iu":
         return int(value) if np.isfinite(value) else int(entry.fill)
     return float(value)
+
+
+class Sync:
+    """Puts a file's data on the disk in a thread: a slow disk does not hold up the writing."""
+
+    def __init__(self) -> None:
+        self._requests: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._busy = threading.Event()
+        self._last = time.monotonic()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last request is SYNC_SECONDS old."""
+        return time.monotonic() - self._last > SYNC_SECONDS
+
+    def request(self, descriptor: int) -> None:
+        """Asks for it; while one is under way nothing is asked for twice."""
+        self._last = time.monotonic()
+        if not self._busy.is_set():
+            self._busy.set()
+            self._requests.put(os.dup(descriptor))
+
+    def _work(self) -> None:
+        while True:
+            descriptor = self._requests.get()
+            with contextlib.suppress(OSError):
+                os.fsync(descriptor)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+            self._busy.clear()
 
 
 class Inbox:
@@ -504,14 +710,24 @@ def serve(inbox: Inbox, answer: Callable[[dict[str, Any]], None], stopped: threa
                 break
             if message.kind == wire.OPEN:
                 data = message.data
-                file = RecordingFile(data["path"], data["overwrite"], data["attributes"])
+                file = RecordingFile(
+                    data["path"],
+                    data["overwrite"],
+                    data["attributes"],
+                    data["resume"],
+                    data["durability"],
+                )
                 # Kept to the end: letting go of a file whose disk is full would make HDF5 close it,
                 # which writes half of a closed file over a readable one.
                 _held.append(file)
-                answer({"ready": True})
+                answer({"ready": True, "opening": file.opening, "committed": file.committed})
             elif file is not None and message.kind == wire.LAYOUT:
                 layout = wire.Layout.decode(message.data["layout"])
                 file.set_layout(layout, message.data["batches"])
+            elif file is not None and message.kind == wire.FLUSH:
+                file.commit()
+                file.sync()
+                answer({"committed": file.committed, "flushed": message.data["number"]})
             elif file is not None and message.kind == wire.THIN:
                 file.thin(message.data["keep"], lambda: answer({}))
                 answer({"committed": file.committed})
@@ -524,6 +740,8 @@ def serve(inbox: Inbox, answer: Callable[[dict[str, Any]], None], stopped: threa
             inbox.give_back(message)
         if file is not None and file.dirty and time.monotonic() >= due:
             file.commit()
+            if file.must_sync:
+                file.sync()
             answer({"committed": file.committed})
     if file is not None:
         file.close(final.get("dropped"), final.get("lost"))
@@ -550,6 +768,8 @@ def main() -> None:
     except Exception as error:
         answer({"error": describe(error)})
         code = 1
+        for file in _held:
+            file.abandon()
     # After a failed flush HDF5 crashes in its own clean-up at exit; what is committed is on its
     # way to the disk already, and there is nothing else to clean up.
     os._exit(code)
@@ -561,6 +781,8 @@ def describe(error: Exception) -> str:
     reason = re.search(r"errno = \d+, error message = '([^']+)'", text)
     if reason is not None:
         return f"cannot write: {reason.group(1)}"
+    if isinstance(error, BusyError):
+        return "another process is recording into it"
     if isinstance(error, FileExistsError) or "file exists" in text.lower():
         return "the file exists"
     return f"{type(error).__name__}: {text[:300]}"

@@ -41,6 +41,8 @@ class SafeFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = _open(path)
+        there = os.stat(path)
+        self._identity = there.st_dev, there.st_ino
         self._datasets: dict[str, h5py.Dataset] = {}
 
     def close(self) -> None:
@@ -49,8 +51,19 @@ class SafeFile:
         self._file.close()
 
     def refresh(self) -> None:
-        """Lets the next look at each dataset see what was written in the meantime."""
+        """Lets the next look at each dataset see what was written in the meantime.
+
+        A writer that adds a layer puts a new file in the place of the old one.
+        """
         self._datasets.clear()
+        try:
+            there = os.stat(self.path)
+        except OSError:  # gone: what is open stays readable
+            return
+        if (there.st_dev, there.st_ino) != self._identity:
+            fresh = _open(self.path)
+            self._file.close()
+            self._file, self._identity = fresh, (there.st_dev, there.st_ino)
 
     def attribute(self, name: str, path: str | None = None) -> Any:
         """An attribute of the file or of something in it; None where there is none."""
