@@ -376,6 +376,7 @@ class RecordingFile:
 
     def abandon(self) -> None:
         """Leaves the file readable after a failure between `_end` and `_begin`."""
+        self._lock.release()
         beside = self._beside
         if not self._file or self._file.swmr_mode:
             return

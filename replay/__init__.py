@@ -20,11 +20,22 @@ if TYPE_CHECKING:
     from replay.animation import animate
     from replay.recording import Recording
     from replay.recording import open_recording as open
+    from replay.repairing import repair
     from replay.schema import RecordingError
     from replay.still import grid
+    from replay.verification import verify
 
 __version__ = "0.1.0"
-__all__ = ["Recording", "RecordingError", "__version__", "animate", "grid", "open"]
+__all__ = [
+    "Recording",
+    "RecordingError",
+    "__version__",
+    "animate",
+    "grid",
+    "open",
+    "repair",
+    "verify",
+]
 
 _HOMES = {
     "open": ("replay.recording", "open_recording"),
@@ -32,6 +43,8 @@ _HOMES = {
     "RecordingError": ("replay.schema", "RecordingError"),
     "animate": ("replay.animation", "animate"),
     "grid": ("replay.still", "grid"),
+    "repair": ("replay.repairing", "repair"),
+    "verify": ("replay.verification", "verify"),
 }
 
 

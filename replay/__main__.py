@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from replay.schema import RecordingError
-from replay.words import clean, in_bytes
+from replay.schema import OptionError, RecordingError
+from replay.words import clean, count, in_bytes
 
 _SCALES = ("run", "epoch", "frame", "channel")
 _THEMES = ("light", "dark")
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     try:
         options = _parse(words)
-        options.call(options)
+        code = options.call(options)
         sys.stdout.flush()
     except SystemExit as stop:  # argparse has said what there is to say
         return stop.code if isinstance(stop.code, int) else 2
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read stdout has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return 0
+    return code or 0
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -106,6 +106,46 @@ def _info(options: argparse.Namespace) -> None:
         print(info.to_json(documents if len(documents) > 1 else documents[0]))
     else:
         print("\n\n".join(info.as_text(document) for document in documents))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from replay.verification import verify
+
+    documents = []
+    for path in options.recordings:
+        with _Progress(options.quiet) as progress:
+            report = verify(path, progress)
+        documents.append(report)
+        if options.json:
+            continue
+        for problem in report.problems:
+            print(clean(str(problem)))
+        state = "" if report.closed else "; it was not closed"
+        unchecked = f"; {report.unchecked:,} have no checksum" if report.unchecked else ""
+        print(
+            f"{clean(str(report.path))}: {count(len(report.problems), 'problem')} in "
+            f"{count(report.frames, 'frame')}, {count(report.arrays, 'array')} of "
+            f"{in_bytes(report.bytes)}{unchecked}{state}"
+        )
+    if options.json:
+        texts = [report.to_json() for report in documents]
+        print(texts[0] if len(texts) == 1 else f"[{','.join(texts)}]")
+    return 0 if all(documents) else 1
+
+
+def _repair(options: argparse.Namespace) -> None:
+    from replay.repairing import repair
+
+    if len(options.recordings) > 1:
+        raise OptionError("repair: expected one recording")
+    with _Progress(options.quiet) as progress:
+        result = repair(options.recordings[0], options.out, options.overwrite, progress)
+    for problem in result.left_out:
+        _say("left out", str(problem))
+    print(
+        f"{result.path}  {in_bytes(result.bytes)}, {count(result.frames, 'frame')}, "
+        f"{count(len(result.left_out), 'damaged array')} left out"
+    )
 
 
 def _animate(options: argparse.Namespace) -> None:
@@ -241,7 +281,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
 
-    def command(name: str, call: Callable[..., None], words: str, epilog: str = "") -> _Parser:
+    def command(
+        name: str, call: Callable[..., int | None], words: str, epilog: str = ""
+    ) -> _Parser:
         sub: _Parser = commands.add_parser(
             name,
             help=words,
@@ -258,6 +300,15 @@ def _parser() -> argparse.ArgumentParser:
 
     info = command("info", _info, "say what a recording holds")
     info.add_argument("--json", action="store_true", help="one JSON document")
+
+    verify = command("verify", _verify, "hold everything against its checksums; exit code 0 or 1")
+    verify.add_argument("--json", action="store_true", help="one JSON document")
+    verify.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    repair = command("repair", _repair, "copy all that is whole into a new file")
+    repair.add_argument("-o", "--out", metavar="FILE", required=True, help="the new file")
+    repair.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    repair.add_argument("--quiet", action="store_true", help="no progress bar")
 
     animate = command(
         "animate", _animate, "show the maps of every batch as a film", _NUMBERS + _ANIMATE_EXAMPLES

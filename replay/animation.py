@@ -170,7 +170,7 @@ def animate(
         rate,
         _bytes(target.path),
         time.monotonic() - started,
-        tuple(film.remarks),
+        (*film.remarks, *_damage(film.damaged)),
     )
 
 
@@ -178,3 +178,10 @@ def _bytes(path: Path) -> int:
     if path.is_dir():
         return sum(file.stat().st_size for file in path.iterdir())
     return path.stat().st_size
+
+
+def _damage(found: list[str]) -> list[str]:
+    if not found:
+        return []
+    more = f" and {len(found) - 1} more: see 'python -m replay verify'" if len(found) > 1 else ""
+    return [f"{found[0]}{more}; marked in the animation"]

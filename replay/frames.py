@@ -162,21 +162,28 @@ class Film:
         plane = self.stage.plane
         for epoch, batch in self.cells:
             ranges: list[Range | None] = []
-            counts: list[tuple[int, int] | None] = []
+            counts: list[tuple[int, int] | str] = []
             for section, at in zip(self._sections, self.stage.mosaics_at, strict=True):
                 mosaic = section.part.mosaic
+                maps = None
                 if section.row.maps.series.present[epoch, batch]:
                     maps = section.select(epoch, batch)
+                if maps is not None and (epoch, batch) not in section.row.maps.damaged:
                     levels, section.shown = section.scale(epoch, batch, maps)
                     paint(plane, *at, levels.reshape(-1, *levels.shape[2:]), mosaic)
                     counts.append(count_unfinite(maps))
                 else:
                     paper, line = self.palette.paper, self.palette.solid("faint")
                     blank(plane, *at, mosaic, paper, line)
-                    counts.append(None)
+                    counts.append("no frame in this batch" if maps is None else "damaged")
                 ranges.append(section.shown)
             self.stage.update(epoch, batch, ranges, counts)
             yield Frame(plane, tuple(self._overlays(epoch, batch)))
+
+    @property
+    def damaged(self) -> list[str]:
+        """What is wrong with the damaged frames that were met so far."""
+        return [text for section in self._sections for text in section.row.maps.damaged.values()]
 
     def _overlays(self, epoch: int, batch: int) -> Iterator[Overlay]:
         for source, (top, left) in zip(self._inputs, self.stage.pictures_at, strict=True):

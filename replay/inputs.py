@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from replay.recording import Recording
+from replay.schema import DamagedError
 from replay.selection import spread
 
 Picture = npt.NDArray[np.uint8]
@@ -72,7 +73,10 @@ class InputPicture:
         return max(1, round(height * self._factor)), max(1, round(width * self._factor))
 
     def _colours(self, epoch: int, batch: int) -> npt.NDArray[np.float32]:
-        image = self._inputs[epoch, batch].astype(np.float32)  # (C, H, W)
+        try:
+            image = self._inputs[epoch, batch].astype(np.float32)  # (C, H, W)
+        except DamagedError:  # blank, rather than something that was never seen
+            image = np.full(self._inputs.shape or (1, 1, 1), np.nan, np.float32)
         return np.moveaxis(image[: 3 if len(image) >= 3 else 1], 0, 2)  # (H, W, 1 or 3)
 
     def _find_gain(

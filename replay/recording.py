@@ -18,6 +18,7 @@ import numpy.typing as npt
 from replay import schema
 from replay.hdf5 import SafeFile
 from replay.schema import (
+    DamagedError,
     FileError,
     Float16Array,
     Float32Array,
@@ -56,6 +57,7 @@ class Series:
         self._recording = recording
         self.layer = layer
         self._present: npt.NDArray[np.bool_] | None = None
+        self._sums: dict[str, npt.NDArray[np.uint32] | None] = {}
 
     @property
     def name(self) -> str:
@@ -75,15 +77,10 @@ class Series:
         In a file without checksums every whole frame is taken to be there.
         """
         if self._present is None:
-            whole = self._recording.order > 0
-            path = self._at(schema.CHECKSUMS)
-            sums = self._recording._file.read_numbers(path, 2, schema.CHECKSUM_DTYPE)
-            self._present = whole
-            if sums is not None and sums.any():
-                self._present = np.zeros_like(whole)
-                rows, columns = np.minimum(whole.shape, sums.shape)
-                self._present[:rows, :columns] = sums[:rows, :columns] > 0
-                self._present &= whole
+            self._present = self._recording.order > 0
+            sums = self.checksums()
+            if sums is not None:
+                self._present &= sums > 0
         return self._present
 
     @property
@@ -113,15 +110,17 @@ class Series:
 
         Raises:
             SelectionError: Nothing was recorded at that epoch and batch.
+            DamagedError: Its checksum is wrong, or it cannot be read.
         """
         epoch, batch = self._recording.locate(*_pair(key))
-        return self._recording._file.read_frame(self._at(schema.MAPS), epoch, batch)
+        return self._read(schema.MAPS, schema.CHECKSUMS, epoch, batch)
 
     def kernels(self, epoch: int, batch: int) -> Float16Array:
         """The kernels that made the frame, float16 (C_out, C_in/groups, kH, kW).
 
         Raises:
             SelectionError: The layer has none in this file, or nothing was recorded there.
+            DamagedError: Their checksum is wrong, or they cannot be read.
         """
         if self.layer.kernel is None:
             raise SelectionError(
@@ -129,7 +128,7 @@ class Series:
                 "convolutions whose kernels are no larger than their maps"
             )
         epoch, batch = self._recording.locate(epoch, batch)
-        return self._recording._file.read_frame(self._at(schema.KERNELS), epoch, batch)
+        return self._read(schema.KERNELS, schema.KERNEL_CHECKSUMS, epoch, batch)
 
     def ranges(self) -> Float32Array:
         """Smallest and largest finite value of every map, float32 (epoch, batch, C, 2).
@@ -141,6 +140,29 @@ class Series:
         ranges = recording._file.read_block(self._at(schema.RANGES), cell, *recording.shape)
         ranges[recording.order == 0] = np.nan
         return ranges
+
+    def checksums(self, group: str = schema.CHECKSUMS) -> npt.NDArray[np.uint32] | None:
+        """The CRC-32 of every frame, uint32 (epoch, batch); None in a file without them.
+
+        Args:
+            group: `checksums` for the maps, `kernel_checksums` for the kernels.
+        """
+        whole = self._recording.order
+        sums = self._recording._file.read_numbers(self._at(group), 2, schema.CHECKSUM_DTYPE)
+        if sums is None or not sums.any():
+            return None
+        fitted = np.zeros(whole.shape, schema.CHECKSUM_DTYPE)
+        rows, columns = np.minimum(whole.shape, sums.shape)
+        fitted[:rows, :columns] = sums[:rows, :columns]
+        return fitted
+
+    def _read(self, group: str, sums: str, epoch: int, batch: int) -> Float16Array:
+        if sums not in self._sums:
+            self._sums[sums] = self.checksums(sums)
+        known = self._sums[sums]
+        checksum = 0 if known is None else int(known[epoch, batch])
+        what = f"{self.name} {group}"
+        return _checked(self._recording, self._at(group), epoch, batch, checksum, what)
 
     def _at(self, group: str) -> str:
         return self.layer.group + _path(group, self.name)
@@ -408,12 +430,20 @@ class Inputs:
 
         Raises:
             SelectionError: No image was recorded there.
+            DamagedError: Its checksum is wrong, or it cannot be read.
         """
         epoch, batch = self._recording.locate(*_pair(key))
         if self.shape is None:
             raise SelectionError(f"no input images in {self._recording.path}")
-        read = self._recording._file.read_frame
-        images = (read(path, epoch, batch) for path in self._paths)
+        image = self._find(epoch, batch)
+        sums = self._recording.batches.get("input_checksum")
+        if sums is not None and sums[epoch, batch]:
+            _compare(self._recording, image, int(sums[epoch, batch]), "input", epoch, batch)
+        return image
+
+    def _find(self, epoch: int, batch: int) -> Float16Array:
+        run = self._recording
+        images = (_checked(run, path, epoch, batch, 0, "input") for path in self._paths)
         image = next(images)
         while np.isnan(image.flat[0]) and np.isnan(image).all():  # it has another shape
             other = next(images, None)
@@ -456,6 +486,30 @@ class _Fields(Mapping[str, "npt.NDArray[Any]"]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _checked(
+    run: Recording, path: str, epoch: int, batch: int, checksum: int, what: str
+) -> Float16Array:
+    """A frame that is what was recorded, where the file has a checksum of it (not 0)."""
+    try:
+        frame = run._file.read_frame(path, epoch, batch)
+    except FileError as error:
+        raise DamagedError(f"{what} of epoch {epoch} batch {batch}: {error}") from error
+    if checksum:
+        _compare(run, frame, checksum, what, epoch, batch)
+    return frame
+
+
+def _compare(
+    run: Recording, frame: Float16Array, checksum: int, what: str, epoch: int, batch: int
+) -> None:
+    found = schema.checksum(np.ascontiguousarray(frame))
+    if found != checksum:
+        raise DamagedError(
+            f"damaged in {run.path}: {what} of epoch {epoch} batch {batch} (checksum "
+            f"{found:#010x}, expected {checksum:#010x}); 'python -m replay repair' copies the rest"
+        )
 
 
 def _path(group: str, name: str) -> str:

@@ -56,6 +56,10 @@ class FileError(RecordingError):
     """The recording cannot be read: missing, not HDF5, not ours, too new, empty or damaged."""
 
 
+class DamagedError(FileError):
+    """A frame that is not what was recorded: its checksum is wrong, or it cannot be read."""
+
+
 class SelectionError(RecordingError):
     """A layer, channel, epoch or batch that the recording does not hold."""
 

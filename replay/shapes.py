@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.recording import Series
-from replay.schema import AXES, Layer, OptionError, in_words
+from replay.schema import AXES, DamagedError, Layer, OptionError, in_words
 
 TOKENS = ("auto", "square", "strip")
 _SPATIAL = "DHWL"
@@ -164,6 +164,8 @@ class Maps:
         series: The layer's frames.
         layer: The layer.
         layout: The rule.
+        damaged: By (epoch, batch), what is wrong with a frame that was asked for and is damaged;
+            it comes as NaN.
     """
 
     def __init__(
@@ -171,11 +173,16 @@ class Maps:
     ) -> None:
         self.series = series
         self.layer = series.layer
+        self.damaged: dict[tuple[int, int], str] = {}
         image = _image_of(series) if "T" in self.layer.axes else None
         self.layout = layout_of(self.layer, slices, tokens, image)
 
     def __getitem__(self, cell: tuple[int, int]) -> npt.NDArray[np.float16]:
-        return self.layout.apply(self.series[cell])
+        try:
+            return self.layout.apply(self.series[cell])
+        except DamagedError as error:
+            self.damaged[cell] = str(error)
+            return np.full(self.layout.shape, np.nan, np.float16)
 
     @property
     def channels(self) -> int:

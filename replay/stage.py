@@ -186,7 +186,7 @@ class Stage:
         epoch: int,
         batch: int,
         ranges: Sequence[Range | None],
-        counts: Sequence[tuple[int, int] | None],
+        counts: Sequence[tuple[int, int] | str],
     ) -> None:
         """Writes what belongs to one frame.
 
@@ -194,8 +194,8 @@ class Stage:
             epoch: Its epoch.
             batch: Its batch.
             ranges: The range under which each part is shown; None if each channel has its own.
-            counts: Values that are NaN, and that are infinite, in each part; None where it has
-                no frame.
+            counts: Values that are NaN, and that are infinite, in each part; in words where it
+                has no frame to show.
         """
         if not self._captions:
             return
@@ -213,8 +213,8 @@ class Stage:
         for bar, shown in zip(self._bars, ranges, strict=True):
             bar.update(shown)
         for slot, count in zip(self._counts, counts, strict=True):
-            if count is None:
-                self._pen.refill(slot, ("no frame in this batch", "muted"))
+            if isinstance(count, str):
+                self._pen.refill(slot, (count, "warning" if count == "damaged" else "muted"))
                 continue
             nan, inf = count
             self._pen.refill(

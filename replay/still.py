@@ -19,7 +19,7 @@ from replay.inputs import InputPicture
 from replay.picture import Pixels, enlarge, kernel_levels, kernel_reach, reduce, to_rgb
 from replay.recording import Recording
 from replay.scaling import Range, Scaler
-from replay.schema import OptionError, SelectionError, in_words
+from replay.schema import DamagedError, OptionError, SelectionError, in_words
 from replay.selection import (
     Numbers,
     choose,
@@ -202,6 +202,8 @@ def _load(
 ) -> _Block:
     recording = shown.recordings[row.place]
     maps = np.ascontiguousarray(row.maps[cell][list(channels)])  # (C, S, H, W)
+    if cell in row.maps.damaged:
+        raise DamagedError(row.maps.damaged[cell])
     levels = scaler.levels(*cell, maps)
     facts = []
     if "loss" in recording.batches:

@@ -1,0 +1,115 @@
+"""Writes a recording: the other room that knows h5py, and the only one that writes with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from replay import schema
+from replay.schema import Float16Array, Layer
+
+_CHUNK_BYTES = 1 << 16  # of the small datasets, at most
+
+
+class Copy:
+    """A recording in the making, outside the training: cells in any order, then `close`.
+
+    Args:
+        path: An empty or missing file.
+        shape: Epochs and batches.
+        attributes: Of the root group.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int], attributes: Mapping[str, Any]) -> None:
+        self._file = h5py.File(path, "w", libver=("v110", "v110"))
+        self._shape = shape
+        for name, value in attributes.items():
+            self._file.attrs[name] = value
+
+    def __enter__(self) -> Copy:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def add_layer(self, layer: Layer, place: int) -> None:
+        """Makes a layer's datasets."""
+        maps = self._large(_path(layer, schema.MAPS), layer.shape)
+        about = {"module": layer.module, "axes": layer.axes}
+        for name, value in {"order": place, "pooled": layer.pooled, **about}.items():
+            maps.attrs[name] = value
+        if layer.kernel is not None:
+            self._large(_path(layer, schema.KERNELS), layer.kernel)
+
+    def add_images(self, path: str, shape: tuple[int, ...], about: Mapping[str, Any]) -> None:
+        """Makes a dataset of input images."""
+        images = self._large(path, shape)
+        for name, value in about.items():
+            images.attrs[name] = value
+
+    def write(self, layer: Layer, group: str, at: tuple[int, int], array: Float16Array) -> None:
+        """Writes one frame, or its kernels."""
+        self.write_image(_path(layer, group), at, array)
+
+    def write_image(self, path: str, at: tuple[int, int], array: Float16Array) -> None:
+        """Writes one cell of a dataset with a cell a chunk."""
+        offset = (*at, *(0,) * array.ndim)
+        self._file[path].id.write_direct_chunk(offset, np.ascontiguousarray(array))
+
+    def put(self, path: str, values: npt.NDArray[Any], fill: float) -> None:
+        """Writes a small dataset (epoch, batch, ...) as a whole."""
+        cell = values.dtype.itemsize * int(np.prod(values.shape[2:], dtype=np.int64))
+        batches = max(1, min(values.shape[1], _CHUNK_BYTES // max(1, cell)))
+        self._file.create_dataset(
+            path,
+            data=values,
+            maxshape=(None, None, *values.shape[2:]),
+            chunks=(1, batches, *(max(1, n) for n in values.shape[2:])),
+            fillvalue=fill,
+        )
+
+    def put_of(self, layer: Layer, group: str, values: npt.NDArray[Any], fill: float) -> None:
+        """Writes one of a layer's small datasets."""
+        self.put(_path(layer, group), values, fill)
+
+    def put_image(self, path: str, image: Float16Array, about: Mapping[str, Any]) -> None:
+        """Writes a single image."""
+        dataset = self._file.create_dataset(path, data=image)
+        for name, value in about.items():
+            dataset.attrs[name] = value
+
+    def close(self, state: list[int]) -> None:
+        """Says what is in the file, and puts it on the disk."""
+        dataset = self._file.create_dataset(
+            schema.STATE, data=np.array(state, "<i8"), maxshape=(4,), chunks=(4,)
+        )
+        dataset.attrs["fields"] = list(schema.STATE_FIELDS)
+        self._file.flush()
+        os.fsync(self._file.id.get_vfd_handle())
+        self._file.close()
+
+    def _large(self, path: str, shape: tuple[int, ...]) -> h5py.Dataset:
+        return self._file.create_dataset(
+            path,
+            shape=(*self._shape, *shape),
+            maxshape=(None, None, *shape),
+            chunks=(1, 1, *(max(1, n) for n in shape)),
+            dtype=schema.FRAME_DTYPE,
+            fillvalue=np.nan,
+        )
+
+
+def _path(layer: Layer, group: str) -> str:
+    return f"{layer.group}{group}/{schema.encode_name(layer.name)}"
