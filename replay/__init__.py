@@ -1,4 +1,4 @@
-"""Turns a recording of feature maps into animations, grids and figures, without torch.
+"""Turns a recording of feature maps into animations, figures and pages, without torch.
 
     import replay
 
@@ -7,6 +7,7 @@
     run["conv1"][epoch, batch]  # float16 (C, H, W)
     replay.animate(run, "run.mp4", layers=["conv1"])
     replay.grid(run, "grid.pdf", epochs=[0, -1])
+    replay.page(run, "report.html")
 
 Names are imported on first use: `record`'s writer process passes through here on its way to
 `replay.schema`, and `replay info` answers without matplotlib.
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from replay.recording import open_recording as open
     from replay.schema import RecordingError
     from replay.still import grid
+    from replay.webpage import page
 
 __version__ = "0.1.0"
-__all__ = ["Recording", "RecordingError", "__version__", "animate", "grid", "open"]
+__all__ = ["Recording", "RecordingError", "__version__", "animate", "grid", "open", "page"]
 
 _HOMES = {
     "open": ("replay.recording", "open_recording"),
@@ -32,6 +34,7 @@ _HOMES = {
     "RecordingError": ("replay.schema", "RecordingError"),
     "animate": ("replay.animation", "animate"),
     "grid": ("replay.still", "grid"),
+    "page": ("replay.webpage", "page"),
 }
 
 

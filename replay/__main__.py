@@ -1,4 +1,4 @@
-"""The command line: `python -m replay info|animate|grid run.h5`.
+"""The command line: `python -m replay info|animate|grid|page run.h5`.
 
 Parses, calls, and turns the one error type into one line on stderr and an exit code.
 """
@@ -19,7 +19,7 @@ _SCALES = ("run", "epoch", "frame", "channel")
 _THEMES = ("light", "dark")
 
 _DESCRIPTION = """\
-Turns a recording of feature maps into animations and figures.
+Turns a recording of feature maps into animations, figures and interactive pages.
 """
 _EXAMPLES = """\
 examples:
@@ -27,6 +27,7 @@ examples:
   python -m replay animate run.h5 -o run.mp4
   python -m replay animate run.h5 -o run.gif --layer conv1 --channels top:16
   python -m replay grid run.h5 -o grid.pdf --epoch 0,2,-1 --kernels
+  python -m replay page run.h5 -o report.html
 
 'python -m replay COMMAND --help' describes the options of a command.
 """
@@ -48,6 +49,16 @@ examples:
   python -m replay grid run.h5 -o grid.pdf --layer conv2 --channels top:16
   python -m replay grid run.h5 -o grid.svg --epoch 0,2,4
   python -m replay grid run.h5 -o grid.png --kernels --clip -1,1 --cmap RdBu_r
+"""
+_PAGE_EXAMPLES = """
+The page is one file that any browser of 2023 or later opens from disk; it
+fetches nothing. Frames are left out evenly, and maps averaged over whole
+blocks, as far as --max-mb demands; the page says what was done.
+
+examples:
+  python -m replay page run.h5                     all layers, to run.html
+  python -m replay page run.h5 -o report.html --layer conv1 --channels top:16
+  python -m replay page run.h5 -o small.html --epochs 0,-1 --max-mb 5
 """
 
 
@@ -148,6 +159,36 @@ def _grid(options: argparse.Namespace) -> None:
             **_look(options),
         )
     print(f"{result.path}  {in_bytes(result.bytes)}, {result.seconds:.1f} s")
+
+
+def _page(options: argparse.Namespace) -> None:
+    from replay import info
+    from replay.recording import open_recording
+    from replay.webpage import page
+
+    with open_recording(options.recording) as recording, _Progress(options.quiet) as progress:
+        recording.require_frames()
+        _warn(info.trouble(recording))
+        result = page(
+            recording,
+            options.out,
+            layers=options.layer or "all",
+            channels=options.channels,
+            epochs=options.epochs,
+            batches=options.batches,
+            scale=options.scale,
+            symmetric=options.symmetric,
+            cmap=options.cmap,
+            title=options.title,
+            input=options.input,
+            max_mb=options.max_mb,
+            progress=progress,
+        )
+    for note in result.notes:
+        _say("note", note)
+    print(
+        f"{result.path}  {in_bytes(result.bytes)}, {result.frames:,} frames, {result.seconds:.1f} s"
+    )
 
 
 def _look(options: argparse.Namespace) -> dict[str, Any]:
@@ -265,6 +306,32 @@ def _parser() -> argparse.ArgumentParser:
     _add_look(grid)
     add("--dpi", metavar="N", type=_natural, default=200, help="pixels an inch (default: 200)")
     add("--kernels", action="store_true", help="each map's kernel beside it")
+
+    page = command(
+        "page",
+        _page,
+        "write one HTML file to scrub, play and explore the maps in a browser",
+        _NUMBERS + _PAGE_EXAMPLES,
+    )
+    add = page.add_argument
+    add("-o", "--out", metavar="FILE", help=".html (default: run.html)")
+    add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
+    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
+    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
+    add("--scale", choices=_SCALES[:3], default="run", help="the scale at first (default: run)")
+    add("--symmetric", action="store_true", help="at first a scale symmetric around zero")
+    add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
+    add("--title", metavar="TEXT", help="a heading; the layer is named after it")
+    add("--no-input", dest="input", action="store_false", help="without the input picture")
+    add(
+        "--max-mb",
+        metavar="N",
+        type=_positive,
+        default=20.0,
+        help="largest size of the file in MB (default: 20)",
+    )
+    add("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
@@ -322,7 +389,7 @@ def _spell_out(words: Sequence[str]) -> list[str]:
         if re.match(r"-[\d.:]", word) and re.fullmatch(r"--[a-z]+", option):
             spelled[-1] = f"{option}={word}"
             option = ""
-        elif word.startswith("-") or "animate" not in words:
+        elif word.startswith("-") or not {"animate", "page"} & set(words):
             spelled.append(word)
             option = word
         elif option == "--layer" and not word.endswith((".h5", ".hdf5")):

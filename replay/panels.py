@@ -105,7 +105,7 @@ class LossCurve:
         cells: Sequence[tuple[int, int]],
         loss: Numbers,
     ) -> None:
-        low, high = _plain_range(loss)
+        low, high = plain_range(loss)
         pen.write("loss", top, left, SMALL, "muted")
         between = f"{loss_in_words(low)} – {loss_in_words(high)}"
         pen.write(between, top, left + width - width_of(between, SMALL), SMALL, "muted")
@@ -202,7 +202,7 @@ class ProgressLine:
             self._line[:, at - 1 : at + 1] = self._paper
 
 
-def _plain_range(loss: Numbers) -> tuple[float, float]:
+def plain_range(loss: Numbers) -> tuple[float, float]:
     """Lowest and highest loss to show; a few extreme ones at the top are cut off."""
     finite = loss[np.isfinite(loss)]
     if not finite.size:
