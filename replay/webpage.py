@@ -7,13 +7,8 @@ compressed 8-bit maps (base64), and makes both fit a size. What the page's canva
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import json
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.captions import clean
-from replay.colours import THEMES, Theme
 from replay.fit import Plan, fit
 from replay.inputs import InputPicture
+from replay.markup import render
 from replay.pagedata import (
     CMAPS,
     SCALES,
@@ -199,8 +194,8 @@ class _Content:
         self, limit: int, progress: Callable[[int, int], None] | None
     ) -> tuple[bytes, int, tuple[str, ...]]:
         """The document of at most `limit` bytes, its number of frames, and what was done."""
-        parts = [*self._layers, *([self._input] if self._input else [])]
-        sources = [part.source for part in parts]
+        sources = [layer.source for layer in self._layers]
+        sources += [self._input.source] if self._input else []
         empty = len(self._document({"frames": {}, "layers": [], **self._look}, []))
         budget = (limit - empty) * 0.985 - 40 * len(self._cells) ** 0.5
         for _ in range(_ATTEMPTS):
@@ -214,8 +209,8 @@ class _Content:
         each = sum(source.cost(max(1, source.side // 4)) for source in sources)
         raise OptionError(
             f"max-mb {limit / 1e6:g}: not even one frame fits; the page without maps takes "
-            f"{empty / 1e6:.2f} MB and a frame at its smallest {each / 1e6:.2f} MB; choose a larger "
-            "size, or fewer layers or channels"
+            f"{empty / 1e6:.2f} MB and a frame at its smallest {each / 1e6:.2f} MB; choose a "
+            "larger size, or fewer layers or channels"
         )
 
     def _build(
@@ -264,62 +259,3 @@ class _Content:
     def _document(self, manifest: dict[str, Any], blocks: Sequence[tuple[str, bytes]]) -> bytes:
         name = self._title or clean(self._recording.path.name)
         return render(f"{name}: feature maps", manifest, blocks)
-
-
-def render(title: str, manifest: dict[str, Any], blocks: Sequence[tuple[str, bytes]]) -> bytes:
-    """The HTML document.
-
-    Nothing that comes from a file can end the script block that it stands in: in the JSON every
-    `<` is written as `\\u003c`, and base64 has none. The policy lets nothing run but the page's own
-    script, and nothing be fetched.
-
-    Args:
-        title: The document's title.
-        manifest: JSON's types.
-        blocks: An id and the bytes of each block.
-    """
-    text = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    text = text.replace("/*LIGHT*/", _properties(THEMES["light"]))
-    text = text.replace("/*DARK*/", _properties(THEMES["dark"]))
-    style, script = (
-        _digest(re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)) for tag in ("style", "script")
-    )
-    policy = (
-        f"default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
-    )
-    data = json.dumps(manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    pieces = [
-        f'<script type="application/json" id="manifest">{data.replace("<", chr(92) + "u003c")}</script>'
-    ]
-    pieces += [
-        f'<script type="application/octet-stream" id="{name}">'
-        f"{base64.b64encode(block).decode('ascii')}</script>"
-        for name, block in blocks
-    ]
-    head, tail = text.split("<!--DATA-->")
-    head = head.replace("POLICY", policy, 1).replace("TITLE", html.escape(title), 1)
-    return "\n".join([head.rstrip("\n"), *pieces, tail.lstrip("\n")]).encode("utf-8")
-
-
-def _digest(found: re.Match[str] | None) -> str:
-    assert found is not None
-    return "sha256-" + base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
-
-
-def _properties(theme: Theme) -> str:
-    """A theme as CSS properties, with the steps between paper and ink that pictures use."""
-
-    def mixed(steps: int) -> str:
-        pairs = zip(theme.paper, theme.ink, strict=True)
-        return _rgb(*(round(a + (b - a) * steps / 8) for a, b in pairs))
-
-    return (
-        f"--paper: {_rgb(*theme.paper)}; --ink: {_rgb(*theme.ink)}; --muted: {mixed(5)}; "
-        f"--faint: {mixed(1)}; --line: {mixed(2)}; --accent: {_rgb(*theme.accent)}; "
-        f"--warning: {_rgb(*theme.warning)};"
-    )
-
-
-def _rgb(red: int, green: int, blue: int) -> str:
-    return f"rgb({red}, {green}, {blue})"
