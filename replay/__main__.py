@@ -19,7 +19,7 @@ _SCALES = ("run", "epoch", "frame", "channel")
 _THEMES = ("light", "dark")
 
 _DESCRIPTION = """\
-Turns a recording of feature maps into animations, figures and interactive pages.
+Turns a recording of feature maps into animations, figures and pages.
 """
 _EXAMPLES = """\
 examples:
