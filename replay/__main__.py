@@ -1,4 +1,4 @@
-"""The command line: `python -m replay info|animate|grid|page run.h5`.
+"""The command line: `python -m replay info|animate|grid|page|watch run.h5`.
 
 Parses, calls, and turns the one error type into one line on stderr and an exit code.
 """
@@ -28,6 +28,7 @@ examples:
   python -m replay animate run.h5 -o run.gif --layer conv1 --channels top:16
   python -m replay grid run.h5 -o grid.pdf --epoch 0,2,-1 --kernels
   python -m replay page run.h5 -o report.html
+  python -m replay watch run.h5
 
 'python -m replay COMMAND --help' describes the options of a command.
 """
@@ -59,6 +60,13 @@ examples:
   python -m replay page run.h5                     all layers, to run.html
   python -m replay page run.h5 -o report.html --layer conv1 --channels top:16
   python -m replay page run.h5 -o small.html --epochs 0,-1 --max-mb 5
+"""
+_WATCH_EXAMPLES = """
+Open the address that it prints in a browser of this computer; Ctrl-C ends it.
+
+examples:
+  python -m replay watch run.h5
+  python -m replay watch run.h5 --layer conv1 --port 0      any free port
 """
 
 
@@ -189,6 +197,29 @@ def _page(options: argparse.Namespace) -> None:
     print(
         f"{result.path}  {in_bytes(result.bytes)}, {result.frames:,} frames, {result.seconds:.1f} s"
     )
+
+
+def _watch(options: argparse.Namespace) -> None:
+    import time
+
+    from replay.live import Live
+    from replay.watch import Server
+
+    live = Live(
+        options.recording,
+        options.layer or "all",
+        options.channels,
+        options.cmap,
+        options.title,
+    )
+    with Server(live, options.port) as server:
+        if not live.count:
+            _say("note", f"waiting for the first frame of {options.recording}")
+        while not live.count:
+            time.sleep(0.3)
+        live.page()  # says now, not in the browser, if a layer or channel is not there
+        print(server.url, flush=True)
+        server.serve()
 
 
 def _look(options: argparse.Namespace) -> dict[str, Any]:
@@ -332,6 +363,16 @@ def _parser() -> argparse.ArgumentParser:
         help="largest size of the file in MB (default: 20)",
     )
     add("--quiet", action="store_true", help="no progress bar")
+
+    watch = command(
+        "watch", _watch, "show a recording in the browser while it is written", _WATCH_EXAMPLES
+    )
+    add = watch.add_argument
+    add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11")
+    add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
+    add("--title", metavar="TEXT", help="a heading; the layer is named after it")
+    add("--port", metavar="N", type=_port, default=8642, help="0 for any (default: 8642)")
     return parser
 
 
@@ -366,6 +407,12 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, found {text!r}")
+    return int(text)
+
+
 def _positive(text: str) -> float:
     try:
         value = float(text)
@@ -389,7 +436,7 @@ def _spell_out(words: Sequence[str]) -> list[str]:
         if re.match(r"-[\d.:]", word) and re.fullmatch(r"--[a-z]+", option):
             spelled[-1] = f"{option}={word}"
             option = ""
-        elif word.startswith("-") or not {"animate", "page"} & set(words):
+        elif word.startswith("-") or not {"animate", "page", "watch"} & set(words):
             spelled.append(word)
             option = word
         elif option == "--layer" and not word.endswith((".h5", ".hdf5")):

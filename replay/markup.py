@@ -18,7 +18,12 @@ from typing import Any
 from replay.colours import THEMES, Theme
 
 
-def render(title: str, manifest: dict[str, Any], blocks: Sequence[tuple[str, bytes]]) -> bytes:
+def render(
+    title: str,
+    manifest: dict[str, Any],
+    blocks: Sequence[tuple[str, bytes]],
+    live: bool = False,
+) -> bytes:
     r"""The HTML document.
 
     Nothing that comes from a file can end the script block that it stands in: in the JSON every
@@ -29,6 +34,7 @@ def render(title: str, manifest: dict[str, Any], blocks: Sequence[tuple[str, byt
         title: The document's title.
         manifest: JSON's types.
         blocks: An id and the bytes of each block.
+        live: Whether the page may ask the server that it comes from for blocks.
     """
     text = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     text = text.replace("/*LIGHT*/", _properties(THEMES["light"]))
@@ -40,6 +46,8 @@ def render(title: str, manifest: dict[str, Any], blocks: Sequence[tuple[str, byt
         f"default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
     )
+    if live:
+        policy += "; connect-src 'self'"
     data = json.dumps(manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     data = data.replace("<", "\\u003c")
     pieces = [f'<script type="application/json" id="manifest">{data}</script>']

@@ -7,6 +7,7 @@ pictures; one of the input picture is its three colours as planes.
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -57,17 +58,22 @@ class LayerData:
             raise SelectionError(f"layer {series.name!r} has empty maps: {series.layer.shape}")
         self.channels = choose_channels(series, channels, cells)
         self._cells = list(cells)
-        self._scalers = {
-            scale: Scaler(series, cells, self.channels, scale, count=COUNT) for scale in SCALES
-        }
+        self.measure(cells)
         kernel = series.layer.kernel
         self._kernels = kernel is not None and len(kernel) > 2 and kernel[0] == self._all
         self._reach, self._pool = 1.0, 1
         self._costs: dict[int, float] = {}
         self.source = Source(max(self._height, self._width), self._cost)
 
+    def measure(self, cells: Sequence[Cell]) -> None:
+        """Measures the scales on these frames."""
+        self._scalers = {
+            scale: Scaler(self._series, cells, self.channels, scale, count=COUNT)
+            for scale in SCALES
+        }
+
     def prepare(self, cells: Sequence[Cell], pool: int) -> None:
-        """Sets the frames and the size that `block` and `describe` speak of."""
+        """Sets the frames and the size that `blocks` and `describe` speak of."""
         self._cells, self._pool = list(cells), pool
         if self._kernels:
             self._reach = max(kernel_reach(self._kernel(cell)) for cell in cells)
@@ -89,25 +95,56 @@ class LayerData:
             yield pack(quantise(small, stored), self._kernel_bytes(cell))
         yield zlib.compress(np.stack(self._extremes).astype("<f4").tobytes(), 6)
 
-    def describe(self) -> dict[str, Any]:
-        """The layer's part of the manifest, after `blocks`."""
+    def block(self, cell: Cell) -> tuple[bytes, dict[str, Any]]:
+        """One frame on its own, while the run grows, and what `describe` says of it elsewhere.
+
+        It is stored between its extremes, uncut, and its kernels are on a scale of their own:
+        what is known of the run so far may change, the block may not.
+        """
+        maps = self._maps(cell)
+        summary = summarize(maps)
+        stored = stored_range(maps, [Range(-math.inf, math.inf)])
+        reach = kernel_reach(self._kernel(cell)) if self._kernels else 1.0
+        facts = {
+            "stored": _pair(stored),
+            "frame": _pair(self._range("frame", cell, maps)),
+            "run": _pair(self._range("run", cell)),
+            "epoch": _pair(self._range("epoch", cell)),
+            "unfinite": [summary.nan, summary.inf],
+            "reach": reach,
+        }
+        return pack(quantise(maps, stored), self._kernel_bytes(cell, reach)), facts
+
+    def extremes(self, cells: Sequence[Cell]) -> bytes:
+        """Smallest and largest value of each map of these frames, as `blocks` has them last."""
+        ranges = self._series.ranges()[tuple(np.array(cells).T)][:, self.channels]
+        return zlib.compress(ranges.astype("<f4").tobytes(), 1)
+
+    def outline(self) -> dict[str, Any]:
+        """What the manifest says of the layer whatever its frames are."""
         name, of = self._series.name, len(self.channels)
         maps = f"{of} map{'s' * (of > 1)} of {self._height}×{self._width}"
         if of < self._all:
             maps = f"{of} of {self._all} maps, {self._height}×{self._width}"
         words = [module_in_words(self._series.layer.module), maps + self._pooled_words()]
-        epochs = sorted({epoch for epoch, _ in self._cells})
         return {
             "name": clean(name),
             "words": [part for part in words if part],
             "channels": self.channels,
             "shape": self.shape,
+            "kernel": self._describe_kernel(),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The layer's part of the manifest, after `blocks`."""
+        epochs = sorted({epoch for epoch, _ in self._cells})
+        return {
+            **self.outline(),
             "run": _pair(self._range("run", self._cells[0])),
             "epochs": {str(e): _pair(self._range("epoch", (e, 0))) for e in epochs},
             "stored": self._stored,
             "frame": self._frame,
             "unfinite": self._unfinite if any(map(any, self._unfinite)) else None,
-            "kernel": self._describe_kernel(),
         }
 
     def note(self) -> str | None:
@@ -158,10 +195,10 @@ class LayerData:
     def _kernel(self, cell: Cell) -> npt.NDArray[np.float16]:
         return self._series.kernels(*cell)[self.channels]
 
-    def _kernel_bytes(self, cell: Cell) -> bytes:
+    def _kernel_bytes(self, cell: Cell, reach: float | None = None) -> bytes:
         if not self._kernels:
             return b""
-        shown, _ = kernel_levels(self._kernel(cell), self._reach)
+        shown, _ = kernel_levels(self._kernel(cell), self._reach if reach is None else reach)
         last = 255 if shown.ndim == 4 else COUNT - 1
         return np.rint(shown * last).astype(np.uint8).tobytes()
 
@@ -202,7 +239,7 @@ class InputData:
     def blocks(self) -> Iterator[bytes]:
         """The block of each frame in turn."""
         for cell in self._cells:
-            yield self._block(cell, self._pool)
+            yield self.block(cell, self._pool)
 
     def describe(self) -> dict[str, Any]:
         """The picture's part of the manifest."""
@@ -221,12 +258,13 @@ class InputData:
             self._pictures[pool] = InputPicture(self._recording, self._asked, side)
         return self._pictures[pool]
 
-    def _block(self, cell: Cell, pool: int) -> bytes:
+    def block(self, cell: Cell, pool: int = 1) -> bytes:
+        """The block of one frame."""
         return pack(np.ascontiguousarray(self._picture(pool).show(*cell).transpose(2, 0, 1)))
 
     def _cost(self, pool: int) -> float:
         if pool not in self._costs:
-            sizes = [len(self._block(cell, pool)) for cell in spread(self._asked, _SAMPLED)]
+            sizes = [len(self.block(cell, pool)) for cell in spread(self._asked, _SAMPLED)]
             self._costs[pool] = float(np.mean(sizes)) * 4 / 3 + _MARKUP
         return self._costs[pool]
 
@@ -271,7 +309,7 @@ def describe_frames(
         if field not in recording.batches:
             return None
         numbers = [int(recording.batches[field][cell]) for cell in kept]
-        if max(numbers) < 0:
+        if max(numbers, default=-1) < 0:
             return None
         return ["–" if n < 0 else classes[n] if n < len(classes) else str(n) for n in numbers]
 
@@ -292,7 +330,7 @@ def describe_frames(
         "curve": None,
     }
     if "loss" in recording.batches:
-        loss = np.array([recording.batches["loss"][cell] for cell in asked], np.float64)
+        loss = recording.batches["loss"][tuple(np.array(asked).T)].astype(np.float64)
         if not np.isnan(loss).all():
             frames["loss"] = [loss_in_words(float(loss[places[cell]])) for cell in kept]
             frames["curve"] = _curve(loss)
