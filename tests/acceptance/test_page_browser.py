@@ -265,7 +265,7 @@ def test_a_map_enlarged_with_its_kernel_range_and_histogram(tab: Tab, path: Path
     assert frame(tab) == 14
     tab.press("Escape")
     tab.wait("!document.querySelector('#dialog').open")
-    assert tab.run("document.activeElement.dataset.channel") == "3"
+    tab.wait("document.activeElement.dataset.channel === '3'")  # the one that was shown last
 
 
 def test_channels_and_zoom(tab: Tab, path: Path) -> None:
