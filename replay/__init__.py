@@ -1,4 +1,4 @@
-"""Turns a recording of feature maps into animations, grids and figures, without torch.
+"""Turns a recording of feature maps into animations, figures and pages, without torch.
 
     import replay
 
@@ -7,6 +7,7 @@
     run["conv1"][epoch, batch]  # float16 (C, H, W)
     replay.animate(run, "run.mp4", layers=["conv1"])
     replay.grid(run, "grid.pdf", epochs=[0, -1])
+    replay.page(run, "report.html")
 
 Names are imported on first use: `record`'s writer process passes through here on its way to
 `replay.schema`, and `replay info` answers without matplotlib.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from replay.schema import RecordingError
     from replay.still import grid
     from replay.verification import verify
+    from replay.webpage import page
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "animate",
     "grid",
     "open",
+    "page",
     "repair",
     "verify",
 ]
@@ -45,6 +48,7 @@ _HOMES = {
     "grid": ("replay.still", "grid"),
     "repair": ("replay.repairing", "repair"),
     "verify": ("replay.verification", "verify"),
+    "page": ("replay.webpage", "page"),
 }
 
 

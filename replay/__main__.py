@@ -1,4 +1,4 @@
-"""The command line: `python -m replay info|animate|grid run.h5`.
+"""The command line: `python -m replay info|animate|grid|page|watch run.h5`.
 
 Parses, calls, and turns the one error type into one line on stderr and an exit code.
 """
@@ -20,7 +20,7 @@ _THEMES = ("light", "dark")
 _TOKENS = ("auto", "square", "strip")
 
 _DESCRIPTION = """\
-Turns a recording of feature maps into animations and figures.
+Turns a recording of feature maps into animations, figures and pages.
 """
 _EXAMPLES = """\
 examples:
@@ -28,6 +28,8 @@ examples:
   python -m replay animate run.h5 -o run.mp4
   python -m replay animate run.h5 -o run.gif --layer conv1 --channels top:16
   python -m replay grid run.h5 -o grid.pdf --epoch 0,2,-1 --kernels
+  python -m replay page run.h5 -o report.html
+  python -m replay watch run.h5
 
 'python -m replay COMMAND --help' describes the options of a command.
 """
@@ -51,6 +53,23 @@ examples:
   python -m replay grid run.h5 -o grid.pdf --layer conv2 --channels top:16
   python -m replay grid run.h5 -o grid.svg --epoch 0,2,4
   python -m replay grid run.h5 -o grid.png --kernels --clip -1,1 --cmap RdBu_r
+"""
+_PAGE_EXAMPLES = """
+The page is one file that any browser of 2023 or later opens from disk; it
+fetches nothing. Frames are left out evenly, and maps averaged over whole
+blocks, as far as --max-mb demands; the page says what was done.
+
+examples:
+  python -m replay page run.h5                     all layers, to run.html
+  python -m replay page run.h5 -o report.html --layer conv1 --channels top:16
+  python -m replay page run.h5 -o small.html --epochs 0,-1 --max-mb 5
+"""
+_WATCH_EXAMPLES = """
+Open the address that it prints in a browser of this computer; Ctrl-C ends it.
+
+examples:
+  python -m replay watch run.h5
+  python -m replay watch run.h5 --layer conv1 --port 0      any free port
 """
 
 
@@ -136,10 +155,9 @@ def _verify(options: argparse.Namespace) -> int:
 def _repair(options: argparse.Namespace) -> None:
     from replay.repairing import repair
 
-    if len(options.recordings) > 1:
-        raise OptionError("repair: expected one recording")
+    path = _only(options)
     with _Progress(options.quiet) as progress:
-        result = repair(options.recordings[0], options.out, options.overwrite, progress)
+        result = repair(path, options.out, options.overwrite, progress)
     for problem in result.left_out:
         _say("left out", str(problem))
     print(
@@ -208,6 +226,70 @@ def _grid(options: argparse.Namespace) -> None:
 def _probed(recordings: Sequence[Any], number: int | None) -> list[Any]:
     """The recordings, or what each has of a fixed image."""
     return [each if number is None else each.probe(number) for each in recordings]
+
+
+def _page(options: argparse.Namespace) -> None:
+    from replay import info
+    from replay.recording import open_recording
+    from replay.webpage import page
+
+    path = _only(options)
+    with open_recording(path) as recording, _Progress(options.quiet) as progress:
+        recording.require_frames()
+        _warn(info.trouble(recording))
+        result = page(
+            recording,
+            options.out,
+            layers=options.layer or "all",
+            channels=options.channels,
+            epochs=options.epochs,
+            batches=options.batches,
+            scale=options.scale,
+            symmetric=options.symmetric,
+            cmap=options.cmap,
+            title=options.title,
+            input=options.input,
+            max_mb=options.max_mb,
+            progress=progress,
+        )
+    for note in result.notes:
+        _say("note", note)
+    print(
+        f"{result.path}  {in_bytes(result.bytes)}, {result.frames:,} frames, {result.seconds:.1f} s"
+    )
+
+
+def _watch(options: argparse.Namespace) -> None:
+    import time
+
+    from replay.live import Live
+    from replay.watch import Server
+
+    path = _only(options)
+    live = Live(
+        path,
+        options.layer or "all",
+        options.channels,
+        options.cmap,
+        options.title,
+    )
+    with Server(live, options.port) as server:
+        if not live.count:
+            _say("note", f"waiting for the first frame of {path}")
+        while not live.count:
+            time.sleep(0.3)
+        live.page()  # says now, not in the browser, if a layer or channel is not there
+        print(server.url, flush=True)
+        server.serve()
+
+
+def _only(options: argparse.Namespace) -> str:
+    """The one recording of a command that takes no more."""
+    if len(options.recordings) > 1:
+        raise OptionError(
+            f"{options.command}: expected one recording, found {len(options.recordings)}"
+        )
+    return str(options.recordings[0])
 
 
 def _look(options: argparse.Namespace) -> dict[str, Any]:
@@ -349,6 +431,42 @@ def _parser() -> argparse.ArgumentParser:
     _add_look(grid)
     add("--dpi", metavar="N", type=_natural, default=200, help="pixels an inch (default: 200)")
     add("--kernels", action="store_true", help="each map's kernel beside it")
+
+    page = command(
+        "page",
+        _page,
+        "write one HTML file to scrub, play and explore the maps in a browser",
+        _NUMBERS + _PAGE_EXAMPLES,
+    )
+    add = page.add_argument
+    add("-o", "--out", metavar="FILE", help=".html (default: run.html)")
+    add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
+    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
+    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
+    add("--scale", choices=_SCALES[:3], default="run", help="the scale at first (default: run)")
+    add("--symmetric", action="store_true", help="at first a scale symmetric around zero")
+    add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
+    add("--title", metavar="TEXT", help="a heading; the layer is named after it")
+    add("--no-input", dest="input", action="store_false", help="without the input picture")
+    add(
+        "--max-mb",
+        metavar="N",
+        type=_positive,
+        default=20.0,
+        help="largest size of the file in MB (default: 20)",
+    )
+    add("--quiet", action="store_true", help="no progress bar")
+
+    watch = command(
+        "watch", _watch, "show a recording in the browser while it is written", _WATCH_EXAMPLES
+    )
+    add = watch.add_argument
+    add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11")
+    add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
+    add("--title", metavar="TEXT", help="a heading; the layer is named after it")
+    add("--port", metavar="N", type=_port, default=8642, help="0 for any (default: 8642)")
     return parser
 
 
@@ -401,6 +519,12 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, found {text!r}")
+    return int(text)
+
+
 def _positive(text: str) -> float:
     try:
         value = float(text)
@@ -427,7 +551,7 @@ def _spell_out(words: Sequence[str]) -> list[str]:
         elif re.match(r"-[\d.:]", word) and re.fullmatch(r"--[a-z]+", option):
             spelled[-1] = f"{option}={word}"
             option = ""
-        elif word.startswith("-") or "animate" not in words:
+        elif word.startswith("-") or not {"animate", "page", "watch"} & set(words):
             spelled.append(word)
             option = word
         elif option == "--layer" and not word.endswith((".h5", ".hdf5")):

@@ -107,7 +107,7 @@ class LossCurve:
         loss: Numbers,
         words: str = "loss",
     ) -> None:
-        low, high = _plain_range(loss)
+        low, high = plain_range(loss)
         between = f"{loss_in_words(low)} – {loss_in_words(high)}"
         fitted = fit(words, SMALL, width - width_of(between, SMALL) - 12)
         pen.write(fitted, top, left, SMALL, "muted")
@@ -205,7 +205,7 @@ class ProgressLine:
             self._line[:, at - 1 : at + 1] = self._paper
 
 
-def _plain_range(loss: Numbers) -> tuple[float, float]:
+def plain_range(loss: Numbers) -> tuple[float, float]:
     """Lowest and highest loss to show; a few extreme ones at the top are cut off."""
     finite = loss[np.isfinite(loss)]
     if not finite.size:

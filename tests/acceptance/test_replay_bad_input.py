@@ -84,7 +84,7 @@ def check(capsys: pytest.CaptureFixture[str], words: list[str], message: str) ->
     assert {p.name: p.read_bytes() for p in Path().iterdir() if p.is_file()} == before
 
 
-@pytest.mark.parametrize("command", ["info", "grid"])
+@pytest.mark.parametrize("command", ["info", "grid", "page"])
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_cannot_be_used(
     folder: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
