@@ -149,7 +149,7 @@ class Series:
         """
         whole = self._recording.order
         sums = self._recording._file.read_numbers(self._at(group), 2, schema.CHECKSUM_DTYPE)
-        if sums is None or not sums.any():
+        if sums is None:
             return None
         fitted = np.zeros(whole.shape, schema.CHECKSUM_DTYPE)
         rows, columns = np.minimum(whole.shape, sums.shape)

@@ -1,0 +1,147 @@
+"""Stands for a training: sends frames of known content through the real courier and writer.
+
+Without torch, so that a thousand of them can be killed. The first line on stdout is the writer's
+process id, then `acked N` whenever N frames are said to be in the file, at last `done`.
+
+    python feeder.py run.h5 FRAMES [--pause SECONDS] [--end KIND] [--late]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from record import wire
+from record.courier import Courier, Parcel
+from replay.schema import FORMAT, VERSION, Layer
+
+IMAGE = (1, 4, 4)
+LAYERS = (
+    Layer("conv", "Conv2d(1, 2, kernel_size=(3, 3))", (2, 12, 12), (2, 1, 3, 3)),
+    Layer("deep", "Conv2d(2, 8, kernel_size=(3, 3))", (8, 4, 4)),
+)
+LATE = Layer("late", "ReLU()", (3, 2, 2))
+BATCHES = 25  # in an epoch
+
+
+class Flat:
+    """A frame's values."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    @property
+    def data(self) -> memoryview:
+        return self.values.view(np.uint8).data
+
+
+def content(part: str, shape: tuple[int, ...], epoch: int, batch: int) -> np.ndarray:
+    """What a part of a frame holds, float16: known to whoever checks it."""
+    seed = (sum(part.encode()) * 31 + epoch) * 1009 + batch
+    size = int(np.prod(shape))
+    return ((np.arange(size) * 7 + seed) % 2039 - 1000).astype(np.float16).reshape(shape)
+
+
+def pack(layout: wire.Layout, epoch: int, batch: int) -> np.ndarray:
+    """A whole batch."""
+    flat = np.zeros(layout.size, np.float16)
+    parts = [(layout.image_slots[0], "input")]
+    for layer, maps, kernel in zip(
+        layout.layers, layout.map_slots, layout.kernel_slots, strict=True
+    ):
+        parts.append((maps, layer.name))
+        if kernel is not None:
+            parts.append((kernel, f"{layer.name} kernels"))
+    for slot, name in parts:
+        flat[slot.start : slot.stop] = content(name, slot.shape, epoch, batch).ravel()
+    return flat
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("path", type=Path)
+    parser.add_argument("frames", type=int)
+    parser.add_argument("--pause", type=float, default=0.002)
+    parser.add_argument("--end", default="return")
+    parser.add_argument("--late", action="store_true")
+    parser.add_argument("--preload")
+    options = parser.parse_args()
+    if options.preload:
+        os.environ["LD_PRELOAD"] = options.preload  # in the writer, which is started next
+    attributes = {"format": FORMAT, "version": VERSION, "run_id": "0", "created": "", "meta": "{}"}
+    courier = Courier(
+        options.path.absolute(),
+        False,
+        attributes,
+        "wait",
+        lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    os.environ.pop("LD_PRELOAD", None)
+    print(courier._process.pid, flush=True)
+    layout = wire.Layout((IMAGE,), LAYERS)
+    courier.set_layout(layout, BATCHES, lambda: Flat(np.zeros(layout.size, np.float16)))
+    acked = 0
+    for number in range(options.frames):
+        if options.late and number == options.frames // 2:
+            layout = wire.Layout((IMAGE,), (*LAYERS, LATE))
+            size = layout.size
+            courier.set_layout(layout, BATCHES, lambda size=size: Flat(np.zeros(size, np.float16)))
+        buffer = courier.buffer()
+        if buffer is not None:
+            epoch, batch = divmod(number, BATCHES)
+            buffer.values[:] = pack(layout, epoch, batch)
+            header = wire.FrameHeader(epoch, batch, number, 0.0, image=0)
+            courier.send(Parcel(buffer, header, dict))
+        if courier.committed > acked:
+            acked = courier.committed
+            print(f"acked {acked}", flush=True)
+        if options.pause:
+            time.sleep(options.pause)
+        if number == options.frames // 2:
+            leave(options.end)
+    courier.close()
+    print(f"acked {courier.committed}\ndone", flush=True)
+
+
+def leave(kind: str) -> None:
+    """Ends in the middle, in one of the ways in which programs do."""
+    me = os.getpid()
+    if kind == "exception":
+        raise RuntimeError("asked for")
+    if kind == "sys.exit":
+        sys.exit(3)
+    if kind == "os._exit":
+        os._exit(4)
+    if kind == "SIGTERM":
+        os.kill(me, signal.SIGTERM)
+        time.sleep(5)
+    if kind == "SIGINT":
+        os.kill(me, signal.SIGINT)
+        time.sleep(5)
+    if kind == "SIGINT twice":
+        subprocess.Popen(["sh", "-c", f"kill -INT {me}; sleep 0.05; kill -INT {me}"])
+        time.sleep(5)
+    if kind == "SIGINT storm":
+        subprocess.Popen(["sh", "-c", f"for i in $(seq 40); do kill -INT {me}; sleep 0.01; done"])
+        time.sleep(5)
+    if kind == "fork":
+        child = os.fork()
+        if child == 0:
+            time.sleep(0.2)
+            sys.exit(0)
+        os.waitpid(child, 0)
+    if kind == "SIGKILL":
+        os.kill(me, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
