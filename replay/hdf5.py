@@ -1,4 +1,4 @@
-"""A file that may be damaged or hostile, read through one door; the only room that knows h5py.
+"""A file that may be damaged or hostile, read through one door.
 
 Whatever a file says, reading it opens no other file, allocates no more than it is told to and
 fails with a `FileError`. `recording.py` says what the datasets mean.
@@ -6,26 +6,61 @@ fails with a `FileError`. `recording.py` says what the datasets mean.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import stat
-import subprocess
-import sys
+import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from replay import schema
+from replay import schema, view
 from replay.schema import FileError
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # A few hundred bytes can declare a dataset of any size. Beyond these it is not a recording.
 _MAX_CELLS = 20_000_000  # (epoch, batch) cells: 160 MB a field
-_MAX_FRAME = 1 << 30  # bytes of one frame, and of one chunk, uncompressed
+_MAX_FRAME = 1 << 30  # bytes of one frame, and of one chunk
+_MAX_ATTRIBUTE = 4 << 20  # bytes
+# What is larger than this has to be in the file: nothing in a recording is compressed.
+_FREE_CELLS = 4_000_000
+_FREE_BYTES = 64 << 20
+_FILTERS = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}  # those that keep the size
+
+_PATIENCE = 1.0  # seconds for which a file that changes under the reader is tried again
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _patient(
+    method: Callable[Concatenate[SafeFile, P], T],
+) -> Callable[Concatenate[SafeFile, P], T]:
+    """Tries again where a writer at work may have been in the middle of what was read."""
+
+    @functools.wraps(method)
+    def patient(self: SafeFile, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        deadline = 0.0
+        while True:
+            try:
+                self._catch_up()
+                return method(self, *args, **kwargs)
+            except FileError:
+                now = time.monotonic()
+                deadline = deadline or now + _PATIENCE
+                if now > deadline or not self._may_have_changed():
+                    raise
+                self._stale = True
+                time.sleep(0.02)
+
+    return patient
 
 
 class SafeFile:
@@ -33,22 +68,58 @@ class SafeFile:
 
     Args:
         path: The file.
+        cut: Whether to open also a file whose end is missing, for what is left of it.
 
     Raises:
         FileError: It is missing, not a regular file or not HDF5.
+
+    Attributes:
+        unfinished: Whether the file says that it is open for writing.
+        missing_bytes: How many bytes are missing at its end.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cut: bool = False) -> None:
         self.path = path
-        self._file = _open(path)
-        there = os.stat(path)
-        self._identity = there.st_dev, there.st_ino
+        self._cut = cut
+        self._stale = False
         self._datasets: dict[str, h5py.Dataset] = {}
+        self._open()
+
+    def _open(self) -> None:
+        self._seen = _trace(self.path)
+        head, size = _look_at(self.path)
+        self.unfinished = view.being_written(head)
+        end = view.end_of_file(head)
+        self.missing_bytes = max(0, end - size)
+        self._size = size
+        if self.missing_bytes and not self.unfinished and not self._cut:
+            raise FileError(
+                f"damaged HDF5 file: {self.path} is cut off: it has {size:,} of {end:,} bytes"
+            )
+        mend = self.unfinished or self.missing_bytes > 0
+        shown: view.View | None = None
+        try:
+            if mend:
+                if not view.is_sound(head):
+                    raise OSError("the checksum of its superblock is wrong")
+                shown = view.View(self.path)
+                self._file = h5py.File(shown, "r")
+            else:
+                self._file = h5py.File(self.path, "r", locking="best-effort")
+        except (OSError, ValueError, RuntimeError) as error:
+            if shown is not None:
+                shown.close()
+            words = f"cannot be opened ({_line(error)})"
+            if self.missing_bytes:
+                words = f"is cut off: it has {size:,} of {end:,} bytes, and {words}"
+            raise FileError(f"damaged HDF5 file: {self.path} {words}") from error
+        self._close = weakref.finalize(self, _close, self._file, shown)
+        self._close.atexit = shown is not None  # HDF5 must not call it after the interpreter's end
 
     def close(self) -> None:
         """Closes the file."""
         self._datasets.clear()
-        self._file.close()
+        self._close()
 
     def refresh(self) -> None:
         """Lets the next look at each dataset see what was written in the meantime.
@@ -56,20 +127,45 @@ class SafeFile:
         A writer that adds a layer puts a new file in the place of the old one.
         """
         self._datasets.clear()
-        try:
-            there = os.stat(self.path)
-        except OSError:  # gone: what is open stays readable
-            return
-        if (there.st_dev, there.st_ino) != self._identity:
-            fresh = _open(self.path)
-            self._file.close()
-            self._file, self._identity = fresh, (there.st_dev, there.st_ino)
+        self._stale = self._stale or _trace(self.path) != self._seen
 
+    def _catch_up(self) -> None:
+        """Opens the file again if something was written to it since it was opened."""
+        if self._stale and self._close.alive:
+            self.close()
+            self._open()
+            self._stale = False
+
+    def _may_have_changed(self) -> bool:
+        """Whether a writer may have written to the file since it was opened."""
+        if not self.unfinished or not self._close.alive:
+            return False
+        found = _trace(self.path)
+        # A file system may count time in steps of some milliseconds.
+        return found != self._seen or time.time_ns() - found[2] < 1e9
+
+    @_patient
     def attribute(self, name: str, path: str | None = None) -> Any:
-        """An attribute of the file or of something in it; None where there is none."""
+        """An attribute of the file or of something in it; None where there is none.
+
+        Raises:
+            FileError: It is too large or cannot be read.
+        """
         node = self._file if path is None else self._node(path)
         with _translated(self.path):
-            return None if node is None else node.attrs.get(name)
+            if node is None or name not in node.attrs:
+                return None
+            about = node.attrs.get_id(name)
+            size = math.prod(about.shape) * about.dtype.itemsize
+            value = None if size > _MAX_ATTRIBUTE else node.attrs[name]
+            if isinstance(value, (str, bytes)):
+                size = len(value)
+            if size > _MAX_ATTRIBUTE:
+                raise FileError(
+                    f"refused: attribute {name!r} in {self.path} has {size:,} bytes; expected at "
+                    f"most {_MAX_ATTRIBUTE:,}"
+                )
+            return value
 
     def _node(self, path: str) -> Any:
         """The one door to the file's objects: None unless hard links alone lead there.
@@ -86,6 +182,7 @@ class SafeFile:
                 node = node[part]
         return node
 
+    @_patient
     def links(self, group: str) -> list[str]:
         """Names of what is in a group ("": the file itself); none where there is no such group."""
         node = self._node(group) if group else self._file
@@ -104,10 +201,32 @@ class SafeFile:
                     raise FileError(f"refused: {path!r} in {self.path} reads from another file")
                 if dataset.shape is None:
                     return None
-                if self._file.swmr_mode:
-                    dataset.refresh()  # what was opened before may be remembered as it was then
+                self._check_filters(path, dataset)
+                self._check_bytes(path, math.prod(dataset.chunks or ()) * dataset.dtype.itemsize)
             self._datasets[path] = dataset
         return dataset if rank is None or dataset.ndim == rank else None
+
+    def _check_filters(self, path: str, dataset: h5py.Dataset) -> None:
+        """A few bytes can expand to gigabytes, and an unknown filter would be looked for."""
+        made = dataset.id.get_create_plist()
+        found = [made.get_filter(place) for place in range(made.get_nfilters())]
+        odd = [
+            f"{name.decode(errors='replace')} ({code})"
+            for code, _, _, name in found
+            if code not in _FILTERS
+        ]
+        if odd:
+            raise FileError(
+                f"refused: {path!r} in {self.path} is compressed with {', '.join(odd)}, and a "
+                "recording is not; 'h5repack -f NONE' makes a copy that can be read"
+            )
+
+    def _check_bytes(self, path: str, size: int, what: str = "chunks") -> None:
+        if size > min(_MAX_FRAME, max(_FREE_BYTES, self._size)):
+            raise FileError(
+                f"refused: {path!r} in {self.path} declares {what} of {size:,} bytes; expected at "
+                f"most {_MAX_FRAME:,}, and no more than the file's {self._size:,}"
+            )
 
     def _frames(self, path: str) -> h5py.Dataset | None:
         """A dataset of float16 arrays by epoch and batch, or None."""
@@ -117,20 +236,17 @@ class SafeFile:
         with _translated(self.path):
             if dataset.dtype != schema.FRAME_DTYPE:
                 return None
-        for shape in (dataset.shape[2:], dataset.chunks or ()):
-            size = math.prod(shape) * schema.FRAME_DTYPE.itemsize
-            if size > _MAX_FRAME:
-                raise FileError(
-                    f"refused: {path!r} in {self.path} declares frames of {size:,} bytes; "
-                    f"expected at most {_MAX_FRAME:,}"
-                )
+        size = math.prod(dataset.shape[2:]) * schema.FRAME_DTYPE.itemsize
+        self._check_bytes(path, size, "frames")
         return dataset
 
+    @_patient
     def frame_shape(self, path: str) -> tuple[int, ...] | None:
         """Shape of one frame of a dataset of float16 arrays by epoch and batch, or None."""
         dataset = self._frames(path)
         return None if dataset is None else tuple(dataset.shape[2:])
 
+    @_patient
     def read_frame(self, path: str, epoch: int, batch: int) -> schema.Float16Array:
         """One frame, or all NaN beyond the dataset's end: it joined the recording later.
 
@@ -146,6 +262,7 @@ class SafeFile:
             frame: schema.Float16Array = dataset[epoch, batch]
         return frame
 
+    @_patient
     def read_block(
         self, path: str, cell: tuple[int, ...], rows: int, columns: int
     ) -> schema.Float32Array:
@@ -160,9 +277,46 @@ class SafeFile:
             if dataset is None or dataset.shape[2:] != cell or dataset.dtype.kind != "f":
                 raise ValueError(f"{path!r} does not hold float32 (epoch, batch, *{cell})")
             height, width = min(rows, dataset.shape[0]), min(columns, dataset.shape[1])
+            self._check_bytes(path, height * width * math.prod(cell) * 4, "values")
             block[:height, :width] = dataset[:height, :width]
         return block
 
+    @_patient
+    def read_cells(
+        self,
+        path: str,
+        cell: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        epoch: int,
+        first: int,
+        stop: int,
+    ) -> npt.NDArray[Any]:
+        """Cells of one epoch, from batch `first` up to `stop` or to the dataset's end.
+
+        Raises:
+            FileError: There is no such dataset, its cells are others, or it cannot be read.
+        """
+        dataset = self._find(path, 2 + len(cell))
+        with _translated(self.path):
+            if dataset is None or dataset.shape[2:] != cell or dataset.dtype != dtype:
+                raise ValueError(
+                    f"{path!r} does not hold {np.dtype(dtype)} (epoch, batch, *{cell})"
+                )
+            if epoch >= dataset.shape[0]:
+                return np.empty((0, *cell), dtype)
+            values: npt.NDArray[Any] = dataset[epoch, first:stop]
+        return values
+
+    @_patient
+    def about(self, path: str) -> tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...]] | None:
+        """Shape, dtype and chunks of a dataset, without chunks (); None where there is none."""
+        dataset = self._find(path, None)
+        if dataset is None:
+            return None
+        with _translated(self.path):
+            return tuple(dataset.shape), dataset.dtype, tuple(dataset.chunks or ())
+
+    @_patient
     def read_numbers(self, path: str, rank: int, dtype: npt.DTypeLike) -> npt.NDArray[Any] | None:
         """A dataset of one number a cell, as a whole; None where there is none of that rank.
 
@@ -173,22 +327,44 @@ class SafeFile:
         if dataset is None:
             return None
         with _translated(self.path):
-            if max(dataset.size, math.prod(dataset.chunks or ())) > _MAX_CELLS:
+            most = min(_MAX_CELLS, max(_FREE_CELLS, self._size // dataset.dtype.itemsize))
+            if max(dataset.size, math.prod(dataset.chunks or ())) > most:
                 raise FileError(
                     f"refused: {path!r} in {self.path} declares {dataset.size:,} values; expected "
-                    f"at most {_MAX_CELLS:,}"
+                    f"at most {most:,}"
                 )
             if not np.can_cast(dataset.dtype, dtype, "same_kind"):
                 raise ValueError(f"{path!r} holds {dataset.dtype}, expected {np.dtype(dtype)}")
             values: npt.NDArray[Any] = dataset[:].astype(dtype)
         return values
 
+    @_patient
     def exists(self, path: str, rank: int) -> bool:
         """Whether there is a dataset of that rank."""
         return self._find(path, rank) is not None
 
 
-def _open(path: Path) -> h5py.File:
+def _close(file: h5py.File, shown: view.View | None) -> None:
+    file.close()
+    if shown is not None:
+        shown.close()
+
+
+def _trace(path: Path) -> tuple[int, int, int]:
+    """What changes when something is written to the file, or another file takes its place."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return 0, 0, 0
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _look_at(path: Path) -> tuple[bytes, int]:
+    """The superblock and the size of a regular file that is HDF5.
+
+    Raises:
+        FileError: It is something else.
+    """
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -200,64 +376,20 @@ def _open(path: Path) -> h5py.File:
         raise FileError(f"expected a recording such as run.h5, but {path} is {kind}")
     try:
         with path.open("rb") as file:
-            head = file.read(36)
+            head = file.read(view.SUPERBLOCK_BYTES)
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}") from error
     if not head:
         raise FileError(f"nothing in {path}: the file is empty (0 bytes)")
     if not head.startswith(_SIGNATURE):
         raise FileError(f"not an HDF5 file: {path}; expected a recording made by 'record'")
-    end = _end_of_file(head)
-    if end > status.st_size and not (_being_written(head) and _survives_reading(path)):
-        raise FileError(
-            f"damaged HDF5 file: {path} is cut off: it has {status.st_size:,} of {end:,} bytes"
-        )
-    try:
-        if _being_written(head):  # or its writer was killed
-            return h5py.File(path, "r", libver="latest", swmr=True, locking="best-effort")
-        return h5py.File(path, "r", locking="best-effort")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise FileError(f"damaged HDF5 file: {path} cannot be opened ({_line(error)})") from error
+    return head, status.st_size
 
 
-# A reader beside a writer takes what it cannot make sense of for half-written, and tries again for
-# minutes. So a file is read that way only if its superblock (version 3) says that it is open for
-# writing. One that is shorter than its superblock says is read by another process first, which
-# can be stopped: after a full disk the file's end is missing and all that was committed is there.
-# Offsets: HDF5 File Format Specification, version 3.0, "Disk Format: Level 0A - Superblock".
-
-
-def _being_written(head: bytes) -> bool:
-    return len(head) > 11 and head[8] == 3 and bool(head[11] & 0b101)
-
-
-_TRIAL_SECONDS = 5.0
-_TRIAL = f"""
-import sys, h5py
-with h5py.File(sys.argv[1], "r", libver="latest", swmr=True, locking="best-effort") as file:
-    file.visititems(lambda name, node: None)
-    file["{schema.STATE}"][:]
-    recorded = file["{schema.BATCHES}/recorded"]
-    assert recorded.size <= {_MAX_CELLS}
-    recorded[:]
-"""
-
-
-def _survives_reading(path: Path) -> bool:
-    """Whether another process reads the file's structure and counters without hanging."""
-    command = [sys.executable, "-c", _TRIAL, str(path)]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_TRIAL_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
-
-
-def _end_of_file(head: bytes) -> int:
-    """The file's length as its superblock has it; 0 where that is of another version."""
-    if len(head) < 36 or head[8] not in (2, 3) or head[9] != 8:
-        return 0
-    return int.from_bytes(head[28:36], "little")
+_FOREIGN = (
+    *(OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError),
+    *(ArithmeticError, MemoryError),
+)
 
 
 class _translated:  # noqa: N801 - reads as a word in a with statement
@@ -275,7 +407,7 @@ class _translated:  # noqa: N801 - reads as a word in a with statement
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(error, (OSError, RuntimeError, ValueError, KeyError, TypeError)):
+        if isinstance(error, _FOREIGN):
             raise FileError(f"cannot read from {self._path}: {_line(error)}") from error
 
 
