@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--late", action="store_true")
     parser.add_argument("--preload")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, else
     if options.preload:
         os.environ["LD_PRELOAD"] = options.preload  # in the writer, which is started next
     attributes = {"format": FORMAT, "version": VERSION, "run_id": "0", "created": "", "meta": "{}"}

@@ -116,7 +116,6 @@ class Feeder:
             stderr=subprocess.DEVNULL,
             text=True,
             env={**os.environ, **environment},
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -134,6 +133,7 @@ class Feeder:
                 self.acked = int(line.split()[1])
                 self.first.set()
             self.done = self.done or line == "done\n"
+        self.process.stdout.close()
         self.first.set()
 
     def wait(self, seconds: float) -> bool:
