@@ -12,7 +12,7 @@ import os
 import stat
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -144,28 +144,40 @@ class SafeFile:
         # A file system may count time in steps of some milliseconds.
         return found != self._seen or time.time_ns() - found[2] < 1e9
 
-    @_patient
     def attribute(self, name: str, path: str | None = None) -> Any:
         """An attribute of the file or of something in it; None where there is none.
 
         Raises:
             FileError: It is too large or cannot be read.
         """
+        return self.attributes((name,), path)[name]
+
+    @_patient
+    def attributes(self, names: Iterable[str], path: str | None = None) -> dict[str, Any]:
+        """Several attributes at once; None for those that are not there.
+
+        Raises:
+            FileError: One of them is too large or cannot be read.
+        """
         node = self._file if path is None else self._node(path)
         with _translated(self.path):
-            if node is None or name not in node.attrs:
-                return None
-            about = node.attrs.get_id(name)
-            size = math.prod(about.shape) * about.dtype.itemsize
-            value = None if size > _MAX_ATTRIBUTE else node.attrs[name]
-            if isinstance(value, (str, bytes)):
-                size = len(value)
-            if size > _MAX_ATTRIBUTE:
-                raise FileError(
-                    f"refused: attribute {name!r} in {self.path} has {size:,} bytes; expected at "
-                    f"most {_MAX_ATTRIBUTE:,}"
-                )
-            return value
+            return {
+                name: None if node is None or name not in node.attrs else self._value(node, name)
+                for name in names
+            }
+
+    def _value(self, node: Any, name: str) -> Any:
+        about = node.attrs.get_id(name)
+        size = math.prod(about.shape) * about.dtype.itemsize
+        value = None if size > _MAX_ATTRIBUTE else node.attrs[name]
+        if isinstance(value, (str, bytes)):
+            size = len(value)
+        if size > _MAX_ATTRIBUTE:
+            raise FileError(
+                f"refused: attribute {name!r} in {self.path} has {size:,} bytes; expected at "
+                f"most {_MAX_ATTRIBUTE:,}"
+            )
+        return value
 
     def _node(self, path: str) -> Any:
         """The one door to the file's objects: None unless hard links alone lead there.

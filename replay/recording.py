@@ -374,10 +374,11 @@ class Recording:
             shape = self._file.frame_shape(group + path)
             if shape is None or schema.encode_name(name) != link:
                 continue
-            about = {
-                key: self._first_attribute(key, group + path, path)
-                for key in ("order", "module", "axes", "pooled")
-            }
+            keys = ("order", "module", "axes", "pooled")
+            about = self._file.attributes(keys, group + path)
+            if group and None in about.values():  # as in the run itself
+                usual = self._file.attributes(keys, path)
+                about = {k: usual[k] if about[k] is None else about[k] for k in keys}
             layer = Layer(
                 name=name,
                 module=_text(about["module"]),
