@@ -130,6 +130,11 @@ class Series:
         epoch, batch = self._recording.locate(epoch, batch)
         return self._read(schema.KERNELS, schema.KERNEL_CHECKSUMS, epoch, batch)
 
+    @property
+    def has_ranges(self) -> bool:
+        """Whether the file keeps the layer's ranges, which a foreign one may not."""
+        return self._recording._file.exists(self._at(schema.RANGES), 4)
+
     def ranges(self) -> Float32Array:
         """Smallest and largest finite value of every map, float32 (epoch, batch, C, 2).
 

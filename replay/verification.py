@@ -138,7 +138,8 @@ class _Check:
         self.kernel_sums = self._numbers(schema.KERNEL_CHECKSUMS)
         self.ranges: npt.NDArray[np.float32] | None = None
         try:
-            self.ranges = series.ranges()
+            if series.has_ranges:
+                self.ranges = series.ranges()
         except FileError as error:
             report.problems.append(Problem("ranges", str(error), self.name))
 
