@@ -117,9 +117,7 @@ def giant(file: h5py.File) -> None:
 
 def many_layers(file: h5py.File) -> None:
     for number in range(2_000):
-        file.create_dataset(
-            f"maps/layer{number}", (1, 2, 1, 2, 2), "<f2", chunks=(1, 1, 1, 2, 2), fillvalue=np.nan
-        )
+        file.create_dataset(f"maps/layer{number}", (1, 2, 1, 2, 2), "<f2", chunks=(1, 1, 1, 2, 2))
 
 
 def wrong_types(file: h5py.File) -> None:
