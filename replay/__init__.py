@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from replay.animation import animate
+    from replay.diagnosis import health
     from replay.recording import Recording
     from replay.recording import open_recording as open
     from replay.repairing import repair
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "animate",
     "grid",
+    "health",
     "open",
     "page",
     "repair",
@@ -46,6 +48,7 @@ _HOMES = {
     "RecordingError": ("replay.schema", "RecordingError"),
     "animate": ("replay.animation", "animate"),
     "grid": ("replay.still", "grid"),
+    "health": ("replay.diagnosis", "health"),
     "repair": ("replay.repairing", "repair"),
     "verify": ("replay.verification", "verify"),
     "page": ("replay.webpage", "page"),

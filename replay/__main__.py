@@ -28,6 +28,7 @@ examples:
   python -m replay animate run.h5 -o run.mp4
   python -m replay animate run.h5 -o run.gif --layer conv1 --channels top:16
   python -m replay grid run.h5 -o grid.pdf --epoch 0,2,-1 --kernels
+  python -m replay health run.h5
   python -m replay page run.h5 -o report.html
   python -m replay watch run.h5
 
@@ -70,6 +71,27 @@ Open the address that it prints in a browser of this computer; Ctrl-C ends it.
 examples:
   python -m replay watch run.h5
   python -m replay watch run.h5 --layer conv1 --port 0      any free port
+"""
+
+
+_HEALTH_EXAMPLES = """
+What it looks for, in each layer:
+  dead        zero in every batch since the one that is named, to the end
+  flat        likewise, but each map has one value, of which zero is one
+  stuck       the same value in every map since then
+  saturated   over 99 % of the values at the smallest or largest of the channel
+  unchanging  the same map though the input, or with a probe the network, changes
+  duplicate   a correlation above 0.99 with another channel, late in the run
+  nan, inf    values that are not finite, and the first batch that has some
+  change      how far the layer moved, relative to what it was: of the maps of
+              the probe image, else of the kernels, else of the ranges
+It reads the ranges of all frames, and the maps of a bounded number. The
+exit code is 0 whatever it finds.
+
+examples:
+  python -m replay health run.h5
+  python -m replay health run.h5 -o health.pdf
+  python -m replay health run.h5 --csv > findings.csv
 """
 
 
@@ -150,6 +172,30 @@ def _verify(options: argparse.Namespace) -> int:
         texts = [report.to_json() for report in documents]
         print(texts[0] if len(texts) == 1 else f"[{','.join(texts)}]")
     return 0 if all(documents) else 1
+
+
+def _health(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from replay import info
+    from replay.diagnosis import health
+    from replay.recording import open_recording
+    from replay.target import check_suffix
+
+    path = _only(options)
+    if options.out is not None:
+        check_suffix(Path(options.out), (".png", ".pdf", ".svg"))
+    with open_recording(path) as recording, _Progress(options.quiet, " layers") as progress:
+        recording.require_frames()
+        _warn(info.trouble(recording))
+        found = health(recording, progress)
+    text = found.to_json() if options.json else found.to_csv() if options.csv else f"{found}\n"
+    print(text, end="" if options.csv else "\n" if options.json else "")
+    if options.out is not None:
+        from replay.healthchart import draw_health
+
+        drawn = draw_health(found, options.out, options.theme)
+        _say("note", f"{drawn}  {in_bytes(drawn.stat().st_size)}")
 
 
 def _repair(options: argparse.Namespace) -> None:
@@ -300,8 +346,9 @@ def _look(options: argparse.Namespace) -> dict[str, Any]:
 class _Progress:
     """A bar on stderr, if that is a terminal; called with (done, total)."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, unit: str = " frames") -> None:
         self._shown = not quiet and sys.stderr.isatty()
+        self._unit = unit
         self._bar: Any = None
 
     def __enter__(self) -> Callable[[int, int], None]:
@@ -317,7 +364,7 @@ class _Progress:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, unit=" frames", leave=False, file=sys.stderr)
+            self._bar = tqdm(total=total, unit=self._unit, leave=False, file=sys.stderr)
         self._bar.update(done - self._bar.n)
 
 
@@ -386,6 +433,17 @@ def _parser() -> argparse.ArgumentParser:
     verify = command("verify", _verify, "hold everything against its checksums; exit code 0 or 1")
     verify.add_argument("--json", action="store_true", help="one JSON document")
     verify.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    health = command(
+        "health", _health, "look for channels that are dead, stuck or alike", _HEALTH_EXAMPLES
+    )
+    form = health.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON document")
+    form.add_argument("--csv", action="store_true", help="a row for each finding")
+    add = health.add_argument
+    add("-o", "--out", metavar="FILE", help="a figure, too: .png, .pdf or .svg")
+    add("--theme", choices=_THEMES, default="light", help="of the figure (default: light)")
+    add("--quiet", action="store_true", help="no progress bar")
 
     repair = command("repair", _repair, "copy all that is whole into a new file")
     repair.add_argument("-o", "--out", metavar="FILE", required=True, help="the new file")
