@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from replay.animation import animate
+    from replay.contact import sheet
     from replay.diagnosis import health
     from replay.recording import Recording
     from replay.recording import open_recording as open
@@ -39,6 +40,7 @@ __all__ = [
     "open",
     "page",
     "repair",
+    "sheet",
     "verify",
 ]
 
@@ -50,6 +52,7 @@ _HOMES = {
     "grid": ("replay.still", "grid"),
     "health": ("replay.diagnosis", "health"),
     "repair": ("replay.repairing", "repair"),
+    "sheet": ("replay.contact", "sheet"),
     "verify": ("replay.verification", "verify"),
     "page": ("replay.webpage", "page"),
 }

@@ -55,6 +55,15 @@ examples:
   python -m replay grid run.h5 -o grid.svg --epoch 0,2,4
   python -m replay grid run.h5 -o grid.png --kernels --clip -1,1 --cmap RdBu_r
 """
+_SHEET_EXAMPLES = """
+The fixed image is shown where there is one (--probe 1 for the second), else
+each batch's first image, and the sheet says so.
+
+examples:
+  python -m replay sheet run.h5                    to run-sheet.png
+  python -m replay sheet run.h5 -o sheet.pdf --layer conv2 --channels top:8
+  python -m replay sheet run.h5 --epochs 0:20 --rows 5 --no-probe
+"""
 _PAGE_EXAMPLES = """
 The page is one file that any browser of 2023 or later opens from disk; it
 fetches nothing. Frames are left out evenly, and maps averaged over whole
@@ -80,7 +89,7 @@ What it looks for, in each layer:
   flat        likewise, but each map has one value, of which zero is one
   stuck       the same value in every map since then
   saturated   over 99 % of the values at the smallest or largest of the channel
-  unchanging  the same map though the input, or with a probe the network, changes
+  unchanging  the same map though the input changes, or, of a probe, over time
   duplicate   a correlation above 0.99 with another channel, late in the run
   nan, inf    values that are not finite, and the first batch that has some
   change      how far the layer moved, relative to what it was: of the maps of
@@ -266,6 +275,28 @@ def _grid(options: argparse.Namespace) -> None:
         )
     for remark in result.remarks:
         _warn(remark)
+    print(f"{result.path}  {in_bytes(result.bytes)}, {result.seconds:.1f} s")
+
+
+def _sheet(options: argparse.Namespace) -> None:
+    from replay import info
+    from replay.contact import sheet
+    from replay.recording import open_recording
+
+    with open_recording(_only(options)) as recording:
+        recording.require_frames()
+        _warn(info.trouble(recording))
+        result = sheet(
+            recording,
+            options.out,
+            layer=options.layer,
+            epochs=options.epochs,
+            batch=options.batch,
+            probe=options.probe,
+            rows=options.rows,
+            dpi=options.dpi,
+            **_look(options),
+        )
     print(f"{result.path}  {in_bytes(result.bytes)}, {result.seconds:.1f} s")
 
 
@@ -489,6 +520,26 @@ def _parser() -> argparse.ArgumentParser:
     _add_look(grid)
     add("--dpi", metavar="N", type=_natural, default=200, help="pixels an inch (default: 200)")
     add("--kernels", action="store_true", help="each map's kernel beside it")
+
+    sheet = command(
+        "sheet", _sheet, "draw epochs down, channels across", _NUMBERS + _SHEET_EXAMPLES
+    )
+    add = sheet.add_argument
+    add("-o", "--out", metavar="FILE", help=".png, .pdf or .svg (default: run-sheet.png)")
+    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
+    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
+    add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11 (default: all, or top:12 of many)")
+    add("--rows", metavar="N", type=_natural, default=8, help="epochs at most (default: 8)")
+    _add_look(sheet)
+    add(
+        "--no-probe",
+        dest="probe",
+        action="store_const",
+        const=False,
+        help="each batch's first image, also where there is a fixed one",
+    )
+    add("--dpi", metavar="N", type=_natural, default=200, help="pixels an inch (default: 200)")
 
     page = command(
         "page",
