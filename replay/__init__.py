@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from replay.animation import animate
     from replay.contact import sheet
     from replay.diagnosis import health
+    from replay.exporting import export
     from replay.recording import Recording
     from replay.recording import open_recording as open
     from replay.repairing import repair
@@ -35,6 +36,7 @@ __all__ = [
     "RecordingError",
     "__version__",
     "animate",
+    "export",
     "grid",
     "health",
     "open",
@@ -50,6 +52,7 @@ _HOMES = {
     "RecordingError": ("replay.schema", "RecordingError"),
     "animate": ("replay.animation", "animate"),
     "grid": ("replay.still", "grid"),
+    "export": ("replay.exporting", "export"),
     "health": ("replay.diagnosis", "health"),
     "repair": ("replay.repairing", "repair"),
     "sheet": ("replay.contact", "sheet"),

@@ -1,4 +1,4 @@
-"""The command line: `python -m replay info|animate|grid|page|watch run.h5`.
+"""The command line: `python -m replay COMMAND run.h5`.
 
 Parses, calls, and turns the one error type into one line on stderr and an exit code.
 """
@@ -63,6 +63,18 @@ examples:
   python -m replay sheet run.h5                    to run-sheet.png
   python -m replay sheet run.h5 -o sheet.pdf --layer conv2 --channels top:8
   python -m replay sheet run.h5 --epochs 0:20 --rows 5 --no-probe
+"""
+_EXPORT_EXAMPLES = """
+  .npz    arrays maps (frames, C, H, W), epoch, batch, channel, damaged, and loss
+          and input where they were recorded; .zarr has the same
+  .npy    the maps alone; numpy.load(..., mmap_mode="r") reads parts of it
+  name/   a file epoch0003_batch0012.npy, (C, H, W), for each frame
+All maps are float16, the channels first. A damaged frame is NaN, or not there.
+
+examples:
+  python -m replay export run.h5 --layer conv1 -o maps.npz
+  python -m replay export run.h5 --epochs -1 --channels 0,3 -o last.npy
+  python -m replay export run.h5 --probe 0 -o frames/
 """
 _PAGE_EXAMPLES = """
 The page is one file that any browser of 2023 or later opens from disk; it
@@ -298,6 +310,35 @@ def _sheet(options: argparse.Namespace) -> None:
             **_look(options),
         )
     print(f"{result.path}  {in_bytes(result.bytes)}, {result.seconds:.1f} s")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from replay import info
+    from replay.exporting import export
+    from replay.recording import open_recording
+
+    with open_recording(_only(options)) as recording, _Progress(options.quiet) as progress:
+        recording.require_frames()
+        _warn(info.trouble(recording))
+        result = export(
+            recording,
+            options.out,
+            layer=options.layer,
+            epochs=options.epochs,
+            batches=options.batches,
+            channels=options.channels,
+            probe=options.probe,
+            overwrite=options.overwrite,
+            progress=progress,
+        )
+    for remark in result.remarks:
+        _warn(remark)
+    if result.damaged:
+        epoch, batch = result.damaged[0]
+        said = f"{count(len(result.damaged), 'damaged frame')}, first epoch {epoch} batch {batch}"
+        _warn(f"{said}; not in the maps (NaN in an array)")
+    sizes = "x".join(map(str, (result.frames, *result.shape)))
+    print(f"{result.path}  {in_bytes(result.bytes)}, {sizes} float16")
 
 
 def _probed(recordings: Sequence[Any], number: int | None) -> list[Any]:
@@ -540,6 +581,17 @@ def _parser() -> argparse.ArgumentParser:
         help="each batch's first image, also where there is a fixed one",
     )
     add("--dpi", metavar="N", type=_natural, default=200, help="pixels an inch (default: 200)")
+
+    export = command("export", _export, "copy maps out for numpy", _NUMBERS + _EXPORT_EXAMPLES)
+    add = export.add_argument
+    add("-o", "--out", metavar="FILE", required=True, help=".npz, .npy, .zarr or a folder/")
+    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
+    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
+    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
+    add("--probe", metavar="N", type=int, help="the maps of a fixed image; N from 0")
+    add("--overwrite", action="store_true", help="replace an existing file")
+    add("--quiet", action="store_true", help="no progress bar")
 
     page = command(
         "page",
