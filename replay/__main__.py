@@ -100,7 +100,8 @@ What it looks for, in each layer:
   dead        zero in every batch since the one that is named, to the end
   flat        likewise, but each map has one value, of which zero is one
   stuck       the same value in every map since then
-  saturated   over 99 % of the values at the smallest or largest of the channel
+  saturated   over 99 % of the values at the smallest or largest of the channel;
+              of maps of 100 values and more
   unchanging  the same map though the input changes, or, of a probe, over time
   duplicate   a correlation above 0.99 with another channel, late in the run
   nan, inf    values that are not finite, and the first batch that has some

@@ -111,10 +111,12 @@ def sheet(
         if channels is None and row.maps.channels > _MOST_BY_DEFAULT:
             channels = _CHOSEN
         chosen = choose_channels(joint, channels, shown.cells())
+        top = isinstance(channels, str) and channels.strip().startswith("top")
+        how = ", those that vary most" if top else ""
         with replacing(path) as beside:
             scaler = Scaler(joint, shown.cells(), chosen, scale, clip, symmetric, count=LEVELS)
             blocks = [load_block(shown, row, at, chosen, scaler, False, input) for at in cells]
-            page = _Sheet(row.maps, chosen, scaler, blocks, dpi, title, run.probe_number)
+            page = _Sheet(row.maps, chosen, scaler, blocks, dpi, title, run.probe_number, how)
             canvas = Canvas(dpi, theme_of(theme), suffix)
             colours = colormap(cmap, LEVELS)
             page.draw(np.concatenate([colours, foreign(colours)]), canvas)
@@ -139,11 +141,12 @@ class _Sheet:
         dpi: int,
         title: str | None,
         probe: int | None,
+        chosen_how: str,
     ) -> None:
         self.scaler, self.blocks, self.dpi, self.probe = scaler, blocks, dpi, probe
         self.labels = maps.labels(channels)
         self.title = clean(maps.layer.name if title is None else title)
-        self.subtitle = maps.in_words(len(channels))
+        self.subtitle = maps.in_words(len(channels)) + chosen_how
         if words := module_words(maps.layer.module):
             self.subtitle = f"{words}   {self.subtitle}"
         self.source = "each row: the first image of its batch, so that the images differ"

@@ -5,6 +5,7 @@ Reads the ranges that lie beside the maps, and of the maps a bounded number of f
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ _SUSPECTS = 8  # frames more, where channels seem to stop changing
 _NOT_FINITE = 24  # frames that are read for NaN and infinity, from the first on
 _POINTS = 65  # between which change is measured
 _POINTS_OF_EPOCH = 17  # likewise where there is but one epoch
+_FEWEST_SATURATED = 100  # values of a map that can be called saturated
 _HISTORY = 240  # frames of which the share of zero maps is kept
 
 
@@ -303,7 +305,7 @@ class _Examination:
         same = symptoms.flat(ranges) & ~zero
         same_as_before = same & symptoms.repeated(ranges)
         stuck = symptoms.since(same_as_before)
-        several = self.layer.nbytes // schema.FRAME_DTYPE.itemsize > self.layer.channels
+        several = math.prod(self.layer.shape) > self.layer.channels
         flat = symptoms.since(symptoms.flat(ranges) & several)
         healthy = np.ones(self.layer.channels, bool)
         for channel in range(self.layer.channels):
@@ -334,11 +336,14 @@ class _Examination:
         value: float | None = None,
     ) -> None:
         (epoch, batch), lasts = frames[start], len(frames) - start
+        all_of_them = _batches(len(frames))
+        if len(frames) < len(self.frames):
+            all_of_them += " that were read"
         if start == 0:
-            text = f"{words} in all {_batches(lasts)}"
+            text = f"{words} in all {all_of_them}"
         else:
             text = f"{words} {_where(frames[start], 'since')}, "
-            text += f"the last {lasts} of {_batches(len(frames))}"
+            text += f"the last {lasts} of {all_of_them}"
         self._add(kind, text, channel=channel, epoch=epoch, batch=batch, frames=lasts, value=value)
 
     def _look_into_maps(self, healthy: npt.NDArray[np.bool_]) -> None:
@@ -394,7 +399,9 @@ class _Examination:
         """From the shares of values at the bounds, (frames, C, 2), in the frames that were read."""
         read = self.found.sampled
         beyond = shares > symptoms.SATURATED  # (frames, C, 2)
-        several = bounds[:, 0] < bounds[:, 1]
+        # Of fewer values all would have to be at a bound, and a small map is zero by chance often.
+        large = math.prod(self.layer.shape) // self.layer.channels >= _FEWEST_SATURATED
+        several = (bounds[:, 0] < bounds[:, 1]) & large
         share = (beyond.any(axis=2) & several).mean(axis=1)
         self.found.saturated = dict(zip(read, share.tolist(), strict=True))
         for end, word in enumerate(("smallest", "largest")):

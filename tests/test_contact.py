@@ -72,7 +72,7 @@ def test_it_says_whose_image_it_is(path: Path, tmp_path: Path) -> None:
     words = texts(tmp_path / "b.svg")
     assert "each row: the first image of its batch, so that the images differ" in words
     assert [word for word in words if word.startswith("epoch")] == ["epoch 2", "epoch 3"]
-    assert any("12 of 40 maps" in word for word in words)
+    assert any("12 of 40 maps, 2×2, those that vary most" in word for word in words)
 
 
 def test_the_command_line(

@@ -153,6 +153,15 @@ def test_signs_that_come_and_go_are_not_found() -> None:
     assert symptoms.since(np.ones((2, 1), bool)).tolist() == [2]
 
 
+def test_small_maps_that_are_often_zero_are_neither_dead_nor_saturated(tmp_path: Path) -> None:
+    def maps(epoch: int, batch: int) -> np.ndarray:
+        random = np.random.default_rng((epoch, batch))
+        return np.maximum(random.standard_normal((256, 1, 1)) - 0.5, 0).astype("f2")
+
+    path = write_recording(tmp_path / "run.h5", {"a": maps}, epochs=5, batches=20)
+    assert replay.health(path).all_findings == []
+
+
 def test_the_same_picture_again_is_no_sign_of_an_unchanging_channel(tmp_path: Path) -> None:
     waves = drifting_maps(3, 8, 8)
     path = write_recording(
