@@ -96,7 +96,9 @@ def export(
             )
     path, kind = _choose_target(out, overwrite)
     run = recording if probe is None else recording.probe(probe)
-    (name, *_) = choose_layers(run, layer)
+    name, *others = choose_layers(run, layer)
+    if others:
+        raise OptionError(f"layer {layer!r} is {1 + len(others)} layers; an export is of one")
     cells = choose_frames(run, epochs, batches, [name])
     chosen = choose_channels(_Channels(run[name]), channels, cells)
     reader = _Reader(run, run[name], cells, chosen, progress)

@@ -88,6 +88,8 @@ def test_nothing_is_overwritten_unasked(path: Path, tmp_path: Path) -> None:
         replay.export(path, f"{tmp_path}/full/")
     with pytest.raises(OutputError, match="expected a name that ends in"):
         replay.export(path, tmp_path / "a.mat")
+    with pytest.raises(OptionError, match="is 2 layers; an export is of one"):
+        replay.export(path, tmp_path / "b.npy", layer="all")
     with pytest.raises(OutputError):
         replay.export(path, tmp_path / "no" / "a.npz")
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
