@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from replay.animation import animate
+    from replay.contact import sheet
+    from replay.diagnosis import health
+    from replay.exporting import export
     from replay.recording import Recording
     from replay.recording import open_recording as open
     from replay.repairing import repair
@@ -33,10 +36,13 @@ __all__ = [
     "RecordingError",
     "__version__",
     "animate",
+    "export",
     "grid",
+    "health",
     "open",
     "page",
     "repair",
+    "sheet",
     "verify",
 ]
 
@@ -46,7 +52,10 @@ _HOMES = {
     "RecordingError": ("replay.schema", "RecordingError"),
     "animate": ("replay.animation", "animate"),
     "grid": ("replay.still", "grid"),
+    "export": ("replay.exporting", "export"),
+    "health": ("replay.diagnosis", "health"),
     "repair": ("replay.repairing", "repair"),
+    "sheet": ("replay.contact", "sheet"),
     "verify": ("replay.verification", "verify"),
     "page": ("replay.webpage", "page"),
 }

@@ -1,4 +1,4 @@
-"""The command line: `python -m replay info|animate|grid|page|watch run.h5`.
+"""The command line: `python -m replay COMMAND run.h5`.
 
 Parses, calls, and turns the one error type into one line on stderr and an exit code.
 """
@@ -28,6 +28,7 @@ examples:
   python -m replay animate run.h5 -o run.mp4
   python -m replay animate run.h5 -o run.gif --layer conv1 --channels top:16
   python -m replay grid run.h5 -o grid.pdf --epoch 0,2,-1 --kernels
+  python -m replay health run.h5
   python -m replay page run.h5 -o report.html
   python -m replay watch run.h5
 
@@ -54,6 +55,27 @@ examples:
   python -m replay grid run.h5 -o grid.svg --epoch 0,2,4
   python -m replay grid run.h5 -o grid.png --kernels --clip -1,1 --cmap RdBu_r
 """
+_SHEET_EXAMPLES = """
+The fixed image is shown where there is one (--probe 1 for the second), else
+each batch's first image, and the sheet says so.
+
+examples:
+  python -m replay sheet run.h5                    to run-sheet.png
+  python -m replay sheet run.h5 -o sheet.pdf --layer conv2 --channels top:8
+  python -m replay sheet run.h5 --epochs 0:20 --rows 5 --no-probe
+"""
+_EXPORT_EXAMPLES = """
+  .npz    arrays maps (frames, C, H, W), epoch, batch, channel, damaged, and loss
+          and input where they were recorded; .zarr has the same
+  .npy    the maps alone; numpy.load(..., mmap_mode="r") reads parts of it
+  name/   a file epoch0003_batch0012.npy, (C, H, W), for each frame
+All maps are float16, the channels first. A damaged frame is NaN, or not there.
+
+examples:
+  python -m replay export run.h5 --layer conv1 -o maps.npz
+  python -m replay export run.h5 --epochs -1 --channels 0,3 -o last.npy
+  python -m replay export run.h5 --probe 0 -o frames/
+"""
 _PAGE_EXAMPLES = """
 The page is one file that any browser of 2023 or later opens from disk; it
 fetches nothing. Frames are left out evenly, and maps averaged over whole
@@ -70,6 +92,28 @@ Open the address that it prints in a browser of this computer; Ctrl-C ends it.
 examples:
   python -m replay watch run.h5
   python -m replay watch run.h5 --layer conv1 --port 0      any free port
+"""
+
+
+_HEALTH_EXAMPLES = """
+What it looks for, in each layer:
+  dead        zero in every batch since the one that is named, to the end
+  flat        likewise, but each map has one value, of which zero is one
+  stuck       the same value in every map since then
+  saturated   over 99 % of the values at the smallest or largest of the channel;
+              of maps of 100 values and more
+  unchanging  the same map though the input changes, or, of a probe, over time
+  duplicate   a correlation above 0.99 with another channel, late in the run
+  nan, inf    values that are not finite, and the first batch that has some
+  change      how far the layer moved, relative to what it was: of the maps of
+              the probe image, else of the kernels, else of the ranges
+It reads the ranges of all frames, and the maps of a bounded number. The
+exit code is 0 whatever it finds.
+
+examples:
+  python -m replay health run.h5
+  python -m replay health run.h5 -o health.pdf
+  python -m replay health run.h5 --csv > findings.csv
 """
 
 
@@ -152,6 +196,30 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if all(documents) else 1
 
 
+def _health(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from replay import info
+    from replay.diagnosis import health
+    from replay.recording import open_recording
+    from replay.target import check_suffix
+
+    path = _only(options)
+    if options.out is not None:
+        check_suffix(Path(options.out), (".png", ".pdf", ".svg"))
+    with open_recording(path) as recording, _Progress(options.quiet, " layers") as progress:
+        recording.require_frames()
+        _warn(info.trouble(recording))
+        found = health(recording, progress)
+    text = found.to_json() if options.json else found.to_csv() if options.csv else f"{found}\n"
+    print(text, end="" if options.csv else "\n" if options.json else "")
+    if options.out is not None:
+        from replay.healthchart import draw_health
+
+        drawn = draw_health(found, options.out, options.theme)
+        _say("note", f"{drawn}  {in_bytes(drawn.stat().st_size)}")
+
+
 def _repair(options: argparse.Namespace) -> None:
     from replay.repairing import repair
 
@@ -221,6 +289,57 @@ def _grid(options: argparse.Namespace) -> None:
     for remark in result.remarks:
         _warn(remark)
     print(f"{result.path}  {in_bytes(result.bytes)}, {result.seconds:.1f} s")
+
+
+def _sheet(options: argparse.Namespace) -> None:
+    from replay import info
+    from replay.contact import sheet
+    from replay.recording import open_recording
+
+    with open_recording(_only(options)) as recording:
+        recording.require_frames()
+        _warn(info.trouble(recording))
+        result = sheet(
+            recording,
+            options.out,
+            layer=options.layer,
+            epochs=options.epochs,
+            batch=options.batch,
+            probe=options.probe,
+            rows=options.rows,
+            dpi=options.dpi,
+            **_look(options),
+        )
+    print(f"{result.path}  {in_bytes(result.bytes)}, {result.seconds:.1f} s")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from replay import info
+    from replay.exporting import export
+    from replay.recording import open_recording
+
+    with open_recording(_only(options)) as recording, _Progress(options.quiet) as progress:
+        recording.require_frames()
+        _warn(info.trouble(recording))
+        result = export(
+            recording,
+            options.out,
+            layer=options.layer,
+            epochs=options.epochs,
+            batches=options.batches,
+            channels=options.channels,
+            probe=options.probe,
+            overwrite=options.overwrite,
+            progress=progress,
+        )
+    for remark in result.remarks:
+        _warn(remark)
+    if result.damaged:
+        epoch, batch = result.damaged[0]
+        said = f"{count(len(result.damaged), 'damaged frame')}, first epoch {epoch} batch {batch}"
+        _warn(f"{said}; not in the maps (NaN in an array)")
+    sizes = "x".join(map(str, (result.frames, *result.shape)))
+    print(f"{result.path}  {in_bytes(result.bytes)}, {sizes} float16")
 
 
 def _probed(recordings: Sequence[Any], number: int | None) -> list[Any]:
@@ -300,8 +419,9 @@ def _look(options: argparse.Namespace) -> dict[str, Any]:
 class _Progress:
     """A bar on stderr, if that is a terminal; called with (done, total)."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, unit: str = " frames") -> None:
         self._shown = not quiet and sys.stderr.isatty()
+        self._unit = unit
         self._bar: Any = None
 
     def __enter__(self) -> Callable[[int, int], None]:
@@ -317,7 +437,7 @@ class _Progress:
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, unit=" frames", leave=False, file=sys.stderr)
+            self._bar = tqdm(total=total, unit=self._unit, leave=False, file=sys.stderr)
         self._bar.update(done - self._bar.n)
 
 
@@ -387,6 +507,17 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--json", action="store_true", help="one JSON document")
     verify.add_argument("--quiet", action="store_true", help="no progress bar")
 
+    health = command(
+        "health", _health, "look for channels that are dead, stuck or alike", _HEALTH_EXAMPLES
+    )
+    form = health.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON document")
+    form.add_argument("--csv", action="store_true", help="a row for each finding")
+    add = health.add_argument
+    add("-o", "--out", metavar="FILE", help="a figure, too: .png, .pdf or .svg")
+    add("--theme", choices=_THEMES, default="light", help="of the figure (default: light)")
+    add("--quiet", action="store_true", help="no progress bar")
+
     repair = command("repair", _repair, "copy all that is whole into a new file")
     repair.add_argument("-o", "--out", metavar="FILE", required=True, help="the new file")
     repair.add_argument("--overwrite", action="store_true", help="replace an existing file")
@@ -431,6 +562,37 @@ def _parser() -> argparse.ArgumentParser:
     _add_look(grid)
     add("--dpi", metavar="N", type=_natural, default=200, help="pixels an inch (default: 200)")
     add("--kernels", action="store_true", help="each map's kernel beside it")
+
+    sheet = command(
+        "sheet", _sheet, "draw epochs down, channels across", _NUMBERS + _SHEET_EXAMPLES
+    )
+    add = sheet.add_argument
+    add("-o", "--out", metavar="FILE", help=".png, .pdf or .svg (default: run-sheet.png)")
+    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
+    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
+    add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11 (default: all, or top:12 of many)")
+    add("--rows", metavar="N", type=_natural, default=8, help="epochs at most (default: 8)")
+    _add_look(sheet)
+    add(
+        "--no-probe",
+        dest="probe",
+        action="store_const",
+        const=False,
+        help="each batch's first image, also where there is a fixed one",
+    )
+    add("--dpi", metavar="N", type=_natural, default=200, help="pixels an inch (default: 200)")
+
+    export = command("export", _export, "copy maps out for numpy", _NUMBERS + _EXPORT_EXAMPLES)
+    add = export.add_argument
+    add("-o", "--out", metavar="FILE", required=True, help=".npz, .npy, .zarr or a folder/")
+    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
+    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
+    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
+    add("--probe", metavar="N", type=int, help="the maps of a fixed image; N from 0")
+    add("--overwrite", action="store_true", help="replace an existing file")
+    add("--quiet", action="store_true", help="no progress bar")
 
     page = command(
         "page",

@@ -6,7 +6,7 @@ Uses matplotlib's objects only, never pyplot, and leaves its settings as they we
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -179,6 +179,27 @@ class Canvas:
             at.insert(1, (zero, "0", "center"))
         for place, text, align in at:
             self.text(x + round(place * width), y + 2, text, 7, align=align)
+
+    def stroke(
+        self, xs: Sequence[float], ys: Sequence[float], colour: str, points: float = 1.0
+    ) -> None:
+        """A line through places on the page."""
+        self._axes.plot(xs, ys, color=colour, linewidth=points, solid_joinstyle="round")
+
+    def fill(
+        self, xs: Sequence[float], ys: Sequence[float], base: float, colour: str, alpha: float = 1.0
+    ) -> None:
+        """The area between a line and a height on the page."""
+        self._axes.fill_between(xs, ys, base, color=colour, alpha=alpha, linewidth=0)
+
+    def dot(self, x: float, y: float, colour: str, points: float = 3.0) -> None:
+        """A round mark."""
+        self._axes.plot([x], [y], "o", color=colour, markersize=points, markeredgewidth=0)
+
+    @property
+    def theme(self) -> Theme:
+        """The colours of paper and ink."""
+        return self._theme
 
     def diverging(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Values of 0..1 in colours on both sides of white, float32 (..., 3)."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from replay import sheet
+from replay import cells as cellular
 from replay.canvas import SUFFIXES, Canvas, theme_of
 from replay.colours import colormap, foreign
 from replay.inputs import InputPicture
@@ -31,7 +31,7 @@ from replay.target import check_suffix, replacing
 from replay.together import Recordings, Row, Together, choose_layers_of, opened
 from replay.words import clean, module_words, number, shape
 
-_LEVELS = 254  # of the colormap; NaN and infinity take the two that are left of 256
+LEVELS = 254  # of the colormap; NaN and infinity take the two that are left of 256
 _INPUT_INCHES = 1.45
 _STACKED_INPUT_INCHES = 1.0
 _STACKED_WORDS_INCHES = 1.7  # at most
@@ -60,7 +60,7 @@ class Still:
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """One batch of one recording: its maps as levels, and what is said beside them."""
 
     label: str
@@ -135,10 +135,10 @@ def grid(
         if not 20 <= dpi <= 2400:
             raise OptionError(f"dpi {dpi}: expected 20 to 2400")
         look = theme_of(theme)
-        colours = colormap(cmap, _LEVELS)
+        colours = colormap(cmap, LEVELS)
         shown = Together(runs, choose_layers_of(runs, layer)[:1], slices, tokens)
-        cells = _choose_cells(shown, epochs, batch)
-        joint, rows = _one_group(shown)
+        cells = choose_batches(shown, epochs, batch)
+        joint, rows = one_group(shown)
         chosen = choose_channels(joint, channels, shown.cells())
         for row in rows if kernels else []:
             series = row.maps.series
@@ -147,9 +147,9 @@ def grid(
                     f"the kernels of {series.name!r} do not belong to one map each"
                 )
         with replacing(path) as beside:
-            scaler = Scaler(joint, shown.cells(), chosen, scale, clip, symmetric, count=_LEVELS)
+            scaler = Scaler(joint, shown.cells(), chosen, scale, clip, symmetric, count=LEVELS)
             blocks = [
-                _load(shown, row, cell, chosen, scaler, kernels, input)
+                load_block(shown, row, cell, chosen, scaler, kernels, input)
                 for cell in cells
                 for row in rows
             ]
@@ -164,7 +164,7 @@ def grid(
     return Still(path, *canvas.size, path.stat().st_size, seconds, tuple(shown.remarks))
 
 
-def _choose_cells(shown: Together, epochs: Numbers, batch: int) -> list[tuple[int, int]]:
+def choose_batches(shown: Together, epochs: Numbers, batch: int) -> list[tuple[int, int]]:
     """The batch in each of the epochs; -1 is the last one that there is in an epoch."""
     cells = []
     for epoch in choose(epochs, np.flatnonzero(shown.present.any(axis=1)).tolist(), "epoch"):
@@ -178,7 +178,7 @@ def _choose_cells(shown: Together, epochs: Numbers, batch: int) -> list[tuple[in
     return cells
 
 
-def _one_group(shown: Together) -> tuple[Joint, list[Row]]:
+def one_group(shown: Together) -> tuple[Joint, list[Row]]:
     """The rows of a figure, which has one arrangement for all of them."""
     first = shown.rows[0].maps
     for row in shown.rows:
@@ -191,7 +191,7 @@ def _one_group(shown: Together) -> tuple[Joint, list[Row]]:
     return shown.groups()[0]
 
 
-def _load(
+def load_block(
     shown: Together,
     row: Row,
     cell: tuple[int, int],
@@ -199,7 +199,12 @@ def _load(
     scaler: Scaler,
     kernels: bool,
     image: bool,
-) -> _Block:
+) -> Block:
+    """Reads one batch of one row.
+
+    Raises:
+        DamagedError: It is not what was recorded.
+    """
     recording = shown.recordings[row.place]
     maps = np.ascontiguousarray(row.maps[cell][list(channels)])  # (C, S, H, W)
     if cell in row.maps.damaged:
@@ -215,7 +220,7 @@ def _load(
     ]
     image = image and InputPicture.possible(recording)
     probe = recording.probe_number
-    return _Block(
+    return Block(
         clean(shown.labels[row.place]),
         *cell,
         levels=levels.reshape(-1, *levels.shape[2:]),
@@ -252,7 +257,7 @@ class _Page:
         maps: Maps,
         channels: Sequence[int],
         scaler: Scaler,
-        blocks: Sequence[_Block],
+        blocks: Sequence[Block],
         dpi: int,
         title: str | None,
     ) -> None:
@@ -275,10 +280,10 @@ class _Page:
         left = words_width + (image_width + space if image_width else 0)
         kernel = blocks[0].kernels
         size = blocks[0].levels.shape[1:]
-        cells = sheet.arrange(
+        cells = cellular.arrange(
             len(self.labels),
             (size[0], size[1]),
-            round(sheet.WIDTH * dpi) - 2 * margin - left,
+            round(cellular.WIDTH * dpi) - 2 * margin - left,
             len(blocks),
             dpi,
             canvas.line(6.5),
@@ -295,7 +300,7 @@ class _Page:
             below = 0 if stacked or image is None else canvas.line(7.5) * 3
             heights[place] = max(cells.height, tall + below, beside)
         height = margin + header + sum(heights) + space * len(blocks) + footer + margin
-        if sheet.too_large(width, height):
+        if cellular.too_large(width, height):
             raise OptionError(
                 f"a figure of {width:,} by {height:,} pixels is too large; choose fewer --channels "
                 "or epochs, or a lower --dpi"
@@ -315,7 +320,7 @@ class _Page:
         self._footer(canvas, margin + left, y, width - margin, colours)
         return canvas
 
-    def _fit_input(self, block: _Block, stacked: bool) -> Pixels | None:
+    def _fit_input(self, block: Block, stacked: bool) -> Pixels | None:
         if block.image is None:
             return None
         inches = _STACKED_INPUT_INCHES if stacked else _INPUT_INCHES
@@ -336,7 +341,7 @@ class _Page:
         y = margin + canvas.line(12)
         canvas.text(margin, y, self.subtitle, 8, muted=True, room=width - 2 * margin)
 
-    def _lines(self, block: _Block) -> list[str]:
+    def _lines(self, block: Block) -> list[str]:
         lines = [f"batch {block.batch}", *block.facts, *block.answers]
         if block.label:
             lines.insert(0, f"epoch {block.epoch}")
@@ -346,7 +351,7 @@ class _Page:
             lines.append(f"{number(block.range.low)} … {number(block.range.high)}")
         return lines
 
-    def _head(self, block: _Block) -> str:
+    def _head(self, block: Block) -> str:
         return block.label or f"epoch {block.epoch}"
 
     def _words_width(self, canvas: Canvas) -> int:
@@ -354,21 +359,21 @@ class _Page:
         widths += [canvas.width(line, 7.5) for b in self.blocks for line in self._lines(b)]
         return min(max(widths), round(_STACKED_WORDS_INCHES * self.dpi)) + canvas.line(7)
 
-    def _words(self, canvas: Canvas, x: int, y: int, block: _Block, room: int) -> None:
+    def _words(self, canvas: Canvas, x: int, y: int, block: Block, room: int) -> None:
         canvas.text(x, y, self._head(block), 9, bold=True, room=room)
         y += canvas.line(9)
         for line in self._lines(block):
             canvas.text(x, y, line, 7.5, muted=True, room=room - canvas.line(3))
             y += canvas.line(7.5)
 
-    def _below_input(self, canvas: Canvas, x: int, y: int, block: _Block, room: int) -> None:
+    def _below_input(self, canvas: Canvas, x: int, y: int, block: Block, room: int) -> None:
         canvas.text(x, y + 2, block.input_words, 7, muted=True, room=room)
         for line in block.answers:
             y += canvas.line(7.5)
             canvas.text(x, y + 2, line, 7.5, room=room)
 
     def _maps(
-        self, canvas: Canvas, x: int, y: int, block: _Block, cells: sheet.Cells, colours: Pixels
+        self, canvas: Canvas, x: int, y: int, block: Block, cells: cellular.Cells, colours: Pixels
     ) -> None:
         shown = None
         if block.kernels is not None:
@@ -392,43 +397,54 @@ class _Page:
                 label = longer if canvas.width(longer, 6.5) < cells.cell_size[1] else label
             if not each:
                 row = self.channels[place : place + cells.columns]
-                words = sheet.row_words(row) if slices == 1 else f"{label} …"
+                words = cellular.row_words(row) if slices == 1 else f"{label} …"
                 label = words if place % cells.columns == 0 else ""
             canvas.text(x + dx, y + dy + cells.number_at, label, 6.5, muted=True)
 
     def _footer(self, canvas: Canvas, x: int, y: int, right: int, colours: Pixels) -> None:
-        dpi, one = self.dpi, self._one_range()
-        width = min(round(2.4 * dpi), (right - x) * 2 // 5)
-        bar = colours[np.linspace(0, _LEVELS - 1, width).astype(int)][None]
-        canvas.text(x, y, f"activation, {self.scaler.words}", 7, muted=True, room=right - x)
-        y += canvas.line(7)
-        thick = round(_THICK_INCHES * dpi)
-        canvas.picture(x, y, bar.repeat(thick, axis=0), framed=True)
-        if one is not None:
-            canvas.ticks(x, y + thick, width, one.low, one.high)
-        at = x + width + round(0.2 * dpi)
-        for offset, word in enumerate(("NaN", "infinite")):
-            count = sum(int((block.levels == _LEVELS + offset).sum()) for block in self.blocks)
-            if count:
-                swatch = np.broadcast_to(colours[_LEVELS + offset], (thick, thick, 3))
-                canvas.picture(at, y, swatch)
-                at += thick + round(0.04 * dpi)
-                said = f"{count:,} {word}"
-                at += canvas.text(at, y, said, 7, room=right - at) + round(0.15 * dpi)
+        draw_scale(canvas, x, y, right, colours, self.scaler, self.blocks, self.dpi)
         if self.blocks[0].kernels is not None:
             reach = self._kernel_reach()
             _, words = kernel_levels(self.blocks[0].kernels, reach)
             middle = "gray" if "RGB" in words else "white"
             said = f"{words}: {middle} is 0, ends ±{number(reach)}"
-            canvas.text(x, y + thick + canvas.line(7), said, 7, muted=True, room=right - x)
-
-    def _one_range(self) -> Range | None:
-        """The one range of all that is drawn, if there is one."""
-        ranges = {block.range for block in self.blocks}
-        return ranges.pop() if len(ranges) == 1 else None
+            y += 2 * canvas.line(7) + round(_THICK_INCHES * self.dpi)
+            canvas.text(x, y, said, 7, muted=True, room=right - x)
 
     def _kernel_reach(self) -> float:
         return max(kernel_reach(b.kernels) for b in self.blocks if b.kernels is not None)
+
+
+def draw_scale(
+    canvas: Canvas,
+    x: int,
+    y: int,
+    right: int,
+    colours: Pixels,
+    scaler: Scaler,
+    blocks: Sequence[Block],
+    dpi: int,
+) -> None:
+    """Draws what the colours stand for: a bar, its ends, and how much was not finite."""
+    width = min(round(2.4 * dpi), (right - x) * 2 // 5)
+    bar = colours[np.linspace(0, LEVELS - 1, width).astype(int)][None]
+    canvas.text(x, y, f"activation, {scaler.words}", 7, muted=True, room=right - x)
+    y += canvas.line(7)
+    thick = round(_THICK_INCHES * dpi)
+    canvas.picture(x, y, bar.repeat(thick, axis=0), framed=True)
+    ranges = {block.range for block in blocks}
+    one = ranges.pop() if len(ranges) == 1 else None
+    if one is not None:
+        canvas.ticks(x, y + thick, width, one.low, one.high)
+    at = x + width + round(0.2 * dpi)
+    for offset, word in enumerate(("NaN", "infinite")):
+        count = sum(int((block.levels == LEVELS + offset).sum()) for block in blocks)
+        if count:
+            swatch = np.broadcast_to(colours[LEVELS + offset], (thick, thick, 3))
+            canvas.picture(at, y, swatch)
+            at += thick + round(0.04 * dpi)
+            said = f"{count:,} {word}"
+            at += canvas.text(at, y, said, 7, room=right - at) + round(0.15 * dpi)
 
 
 def _alt_text(page: _Page) -> str:

@@ -71,7 +71,9 @@ def test_words_are_not_mistaken() -> None:
     assert _spell_out(["grid", "--clip", "-.5,1", "-1.h5"]) == ["grid", "--clip=-.5,1", "-1.h5"]
 
 
-@pytest.mark.parametrize("command", [[], ["info"], ["animate"], ["grid"], ["page"], ["watch"]])
+@pytest.mark.parametrize(
+    "command", [[], ["info"], ["animate"], ["grid"], ["page"], ["watch"], ["health"]]
+)
 def test_help_fits_a_terminal(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
