@@ -34,6 +34,7 @@ _FREE_CELLS = 4_000_000
 _FREE_BYTES = 64 << 20
 _FILTERS = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}  # those that keep the size
 
+_TICK = 2_000_000_000  # nanoseconds: no file system counts time more coarsely
 _PATIENCE = 1.0  # seconds for which a file that changes under the reader is tried again
 
 P = ParamSpec("P")
@@ -86,7 +87,7 @@ class SafeFile:
         self._open()
 
     def _open(self) -> None:
-        self._seen = _trace(self.path)
+        self._seen, self._opened = _trace(self.path), time.time_ns()
         head, size = _look_at(self.path)
         self.unfinished = view.being_written(head)
         end = view.end_of_file(head)
@@ -127,7 +128,9 @@ class SafeFile:
         A writer that adds a layer puts a new file in the place of the old one.
         """
         self._datasets.clear()
-        self._stale = self._stale or _trace(self.path) != self._seen
+        # Within one tick of the file system's clock a change leaves no trace.
+        hidden = self.unfinished and self._opened - self._seen[2] < _TICK
+        self._stale = self._stale or hidden or _trace(self.path) != self._seen
 
     def _catch_up(self) -> None:
         """Opens the file again if something was written to it since it was opened."""
