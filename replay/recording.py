@@ -58,6 +58,7 @@ class Series:
         self.layer = layer
         self._present: npt.NDArray[np.bool_] | None = None
         self._sums: dict[str, npt.NDArray[np.uint32] | None] = {}
+        self._as_of = recording.committed  # what those were read after
 
     @property
     def name(self) -> str:
@@ -76,7 +77,8 @@ class Series:
         A layer that put out nothing in a batch, or something of another shape, has none there.
         In a file without checksums every whole frame is taken to be there.
         """
-        if self._present is None:
+        if self._present is None or self._as_of != self._recording.committed:
+            self._forget()
             self._present = self._recording.order > 0
             sums = self.checksums()
             if sums is not None:
@@ -161,7 +163,14 @@ class Series:
         fitted[:rows, :columns] = sums[:rows, :columns]
         return fitted
 
+    def _forget(self) -> None:
+        """What was read before the recording was refreshed is out of date."""
+        self._present, self._sums = None, {}
+        self._as_of = self._recording.committed
+
     def _read(self, group: str, sums: str, epoch: int, batch: int) -> Float16Array:
+        if self._as_of != self._recording.committed:
+            self._forget()
         if sums not in self._sums:
             self._sums[sums] = self.checksums(sums)
         known = self._sums[sums]
