@@ -287,6 +287,20 @@ class RecordingFile:
         self._file[schema.STATE][:] = self._state
         self._file.flush()
 
+    def check_place(self) -> None:
+        """Makes sure that what is written still goes to the file of that name.
+
+        Raises:
+            OSError: Somebody has removed it, or put another in its place.
+        """
+        here = os.fstat(self._file.id.get_vfd_handle())
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:
+            raise OSError("the file was removed by another program") from None
+        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+            raise OSError("another program has put a file in its place")
+
     def sync(self) -> None:
         """Has what is committed put on the disk, beside the writing; a loss of power spares it."""
         if self._sync is not None:
@@ -743,6 +757,7 @@ def serve(inbox: Inbox, answer: Callable[[dict[str, Any]], None], stopped: threa
             file.commit()
             if file.must_sync:
                 file.sync()
+            file.check_place()
             answer({"committed": file.committed})
     if file is not None:
         file.close(final.get("dropped"), final.get("lost"))

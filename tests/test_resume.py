@@ -234,3 +234,31 @@ def test_the_disk_is_asked_at_each_epoch_and_now_and_then(
             assert file.must_sync
         file.close(0, 0)
         asked.clear()
+
+
+@pytest.mark.parametrize("way", ["removed", "replaced"])
+def test_a_file_that_somebody_takes_away(tmp_path: Path, way: str) -> None:
+    path, other = tmp_path / "run.h5", tmp_path / "other"
+    model = Net()
+    recorder = Recorder(model, path)
+    with pytest.warns(RecordingWarning) as caught:
+        for place, images in enumerate(recorder.track([torch.ones(1, 3, 8, 8)] * 200)):
+            model(images)
+            if place == 5:
+                assert recorder.flush()
+                if way == "removed":
+                    path.unlink()
+                else:
+                    other.write_bytes(b"somebody's")
+                    other.replace(path)
+            time.sleep(0.01)
+        recorder.close()
+    said = [str(warning.message) for warning in caught]
+    words = "was removed by another program" if way == "removed" else "put a file in its place"
+    assert words in said[0]
+    assert "frames lost" in said[1]
+    assert len(said) == 2
+    assert recorder.lost > 50
+    if way == "replaced":
+        assert path.read_bytes() == b"somebody's"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.h5"] * (way == "replaced")
