@@ -188,7 +188,10 @@ class Recorder:
         if start is not None:
             opening = self._courier.opening
             self._epoch = opening["epoch"] + 1 if resume is True else start
-            self._next_epoch, self._step = self._epoch, opening["step"] + 1
+            self._next_epoch = self._epoch
+            self._step = max(opening["step"] + 1, self._epoch * opening["batches"])
+            if self._budget is not None:
+                self._budget.resume(opening["frames"], self._epoch, self._step)
         if self._probe is not None:
             self._courier.set_probes(self._probe.stored)
         try:

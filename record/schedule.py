@@ -168,6 +168,17 @@ class Budget:
         self._frame = 0
         self._stride = 1
         self._thinning = 1
+        self._before: tuple[int, int, int] | None = None  # of a file that is resumed
+
+    def resume(self, frames: int, epoch: int, steps: int) -> None:
+        """Takes in what a file holds that is gone on with; before anything else is asked.
+
+        Args:
+            frames: Frames in the file.
+            epoch: The epoch to go on with.
+            steps: Batches that the run has had so far, recorded or not.
+        """
+        self._before = (frames, epoch, steps)
 
     def plan(self, layout: Layout, batches: int | None) -> int:
         """Takes in what a batch consists of, and how many an epoch has.
@@ -178,6 +189,9 @@ class Budget:
         before = self._frame
         self._frame = frame_bytes(layout)
         each_epoch = epoch_bytes(layout, batches)
+        if self._before is not None:
+            self._take_over(*self._before, batches)
+            self._before = None
         rest = self.limit - fixed_bytes(layout)
         if self._epochs is not None and batches is not None:
             # What the first batch took is known only now; later ones may have had fewer layers.
@@ -191,6 +205,15 @@ class Budget:
         self._frame += each_epoch  # in the worst case each has an epoch of its own
         self._room = max(2, rest // self._frame)
         return int(max(0, self._room - self._kept))
+
+    def _take_over(self, frames: int, epoch: int, steps: int, batches: int | None) -> None:
+        """Goes on counting where the file's last recorder stopped."""
+        seen = steps if batches is None else self._schedule.count(epoch, batches)
+        self._used += frames * self._frame
+        self._kept += frames
+        self._seen += seen
+        if frames and self._epochs is None:
+            self._stride = 2 ** max(0, round(math.log2(max(seen, 1) / frames)))
 
     def keeps(self) -> bool:
         """Whether the next batch that the schedule keeps is kept; asked once for each."""

@@ -154,15 +154,24 @@ class RecordingFile:
 
     @property
     def opening(self) -> dict[str, Any]:
-        """What the file holds at the start: frames, the last one's step and epoch."""
+        """What the file holds at the start: frames, the last one's step and epoch.
+
+        And the batches of an epoch, if the steps say that each had as many, else 0: the last ones
+        of an epoch may not have been recorded.
+        """
         if not self._written:
-            return {"frames": 0, "step": -1, "epoch": -1}
+            return {"frames": 0, "step": -1, "epoch": -1, "batches": 0}
         recorded = self._file[f"{schema.BATCHES}/recorded"][:]
-        steps = self._file[f"{schema.BATCHES}/step"][:]
+        steps = self._file[f"{schema.BATCHES}/step"][: recorded.shape[0], : recorded.shape[1]]
+        epochs, numbers = np.nonzero(recorded > 0)
+        before = (steps[recorded > 0] - numbers)[epochs > 0]  # steps before the epoch
+        each = np.unique(before / epochs[epochs > 0])
+        regular = len(each) == 1 and each[0] == int(each[0])
         return {
             "frames": self._written,
-            "step": int(steps[: recorded.shape[0], : recorded.shape[1]].max()),
-            "epoch": int(np.flatnonzero((recorded > 0).any(axis=1))[-1]),
+            "step": int(steps.max()),
+            "epoch": int(epochs[-1]),
+            "batches": int(each[0]) if regular else 0,
         }
 
     @property

@@ -152,6 +152,24 @@ def test_the_file_stays_below_its_budget(tmp_path: Path, known: bool) -> None:
         assert [run.batches["step"][at] for at in run.frames] == [50 * e + b for e, b in run.frames]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_resumed_run_keeps_to_the_budget_of_the_whole(tmp_path: Path, known: bool) -> None:
+    path, epochs = tmp_path / "run.h5", 8 if known else None
+    record(path, 5, 50, budget="2MB", epochs=epochs)
+    record(path, 3, 50, budget="2MB", epochs=epochs, resume=5)
+    assert path.stat().st_size <= 2_000_000
+    with replay.open(path) as run:
+        steps = [50 * e + b for e, b in run.frames]
+        assert [run.batches["step"][at] for at in run.frames] == steps
+        assert (steps[0], {step // 50 for step in steps}) == (0, set(range(8)))
+        early, late = (np.median(np.diff([s for s in steps if (s >= 250) == half])[1:])
+                       for half in (False, True))  # fmt: skip
+        assert early / 1.5 <= late <= early * 1.5
+        if known:
+            assert steps[-1] == 399
+            assert path.stat().st_size > 1_200_000
+
+
 def test_a_budget_without_room_says_so_and_records_what_it_can(tmp_path: Path) -> None:
     with pytest.warns(RecordingWarning, match="has room for one or two batches of 69,768 bytes"):
         record(tmp_path / "run.h5", 2, 4, budget="100kB", epochs=2)

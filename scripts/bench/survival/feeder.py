@@ -9,6 +9,7 @@ process id, then `acked N` whenever N frames are said to be in the file, at last
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -135,11 +136,15 @@ def leave(kind: str) -> None:
         subprocess.Popen(["sh", "-c", f"for i in $(seq 40); do kill -INT {me}; sleep 0.01; done"])
         time.sleep(5)
     if kind == "fork":
-        child = os.fork()
-        if child == 0:
+        pid = os.fork()
+        if pid == 0:
             time.sleep(0.2)
             sys.exit(0)
-        os.waitpid(child, 0)
+        os.waitpid(pid, 0)
+    if kind == "spawn":
+        child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(0.2,))
+        child.start()
+        child.join()
     if kind == "SIGKILL":
         os.kill(me, signal.SIGKILL)
 

@@ -37,7 +37,7 @@ import replay  # noqa: E402
 from replay.schema import RecordingError  # noqa: E402
 
 EXITS = ("return", "exception", "sys.exit", "os._exit", "SIGTERM", "SIGINT", "SIGINT twice")
-EXITS += ("SIGINT storm", "fork", "SIGKILL")
+EXITS += ("SIGINT storm", "fork", "spawn", "SIGKILL")
 HANG = 5.0
 WORKERS = os.cpu_count() or 2
 
@@ -363,6 +363,7 @@ def damage_many(image: bytes, kind: str, seeds: Iterable[int]) -> Row:
             else:
                 damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
             path.write_bytes(damaged)
+            os.utime(path, (0, 0))  # no writer is at work on it any more
             started = time.monotonic()
             row.trials += 1
             try:
