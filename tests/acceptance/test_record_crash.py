@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -17,56 +18,84 @@ SCRIPT = """
 import os, signal, sys, time
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 from record import Recorder
 
-torch.set_num_threads(1)
-torch.manual_seed(0)
-model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(2))
-model(torch.zeros(1, 3, 64, 64))
-ending = sys.argv[2]
-if ending == "disk-full":
-    import resource
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
-with Recorder(model, sys.argv[1]) as recorder:
-    print(recorder._courier._process.pid, flush=True)
-    for number, images in enumerate(recorder.track([torch.randn(2, 3, 64, 64)] * 200)):
-        model(images).sum().backward()
-        recorder.log(loss=number)
-        if number == 40:
-            while recorder.committed < 20:
-                time.sleep(0.01)
-            print("halfway", flush=True)
-            if ending == "exit":
-                sys.exit(3)
-            if ending == "raise":
-                raise ZeroDivisionError
-            if ending == "os._exit":
-                os._exit(4)
-            if ending not in ("return", "disk-full"):
-                sys.stdin.readline()
-print("trained", flush=True)
+
+def train(path, ending, start):
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    model(torch.zeros(1, 3, 64, 64))
+    batches = [torch.randn(2, 3, 64, 64)] * 200
+    if start != "none":
+        data = torch.randn(400, 3, 64, 64)
+        batches = DataLoader(data, 2, num_workers=2, multiprocessing_context=start)
+    if ending == "disk-full":
+        import resource
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
+    with Recorder(model, path, layers=["0", "1"] if ending == "late" else None) as recorder:
+        print(recorder._courier._process.pid, flush=True)
+        for number, images in enumerate(recorder.track(batches)):
+            if ending == "late" and number <= 40:
+                model[0](images)
+            else:
+                model(images).sum().backward()
+            recorder.log(loss=number)
+            if number == 40:
+                while recorder.committed < 20:
+                    time.sleep(0.01)
+                print("halfway", flush=True)
+                if ending == "exit":
+                    sys.exit(3)
+                if ending == "raise":
+                    raise ZeroDivisionError
+                if ending == "os._exit":
+                    os._exit(4)
+                if ending not in ("return", "disk-full"):
+                    sys.stdin.readline()
+    print("trained", flush=True)
+
+
+if __name__ == "__main__":
+    train(*sys.argv[1:])
 """
+
+
+def default_signals() -> None:
+    """Whoever runs the tests in the background may have had SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def become_mortal() -> None:
+    """Takes from root the right to write where the permissions forbid it."""
+    default_signals()
+    if os.getuid() == 0:
+        drop_from_bounding_set, cap_dac_override = 24, 1
+        if ctypes.CDLL(None).prctl(drop_from_bounding_set, cap_dac_override, 0, 0, 0) != 0:
+            raise OSError("cannot give up CAP_DAC_OVERRIDE")
 
 
 class Training:
     """The script as a process; `writer` is the process id of its writer."""
 
-    def __init__(self, folder: Path, ending: str) -> None:
+    def __init__(
+        self, folder: Path, ending: str, start: str = "none", mortal: bool = False
+    ) -> None:
         self.path = folder / "run.h5"
         script = folder / "script.py"
         script.write_text(SCRIPT)
         root = str(Path(__file__).parents[2])
         self.process = subprocess.Popen(
-            [sys.executable, str(script), str(self.path), ending],
+            [sys.executable, str(script), str(self.path), ending, start],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
             env={**os.environ, "PYTHONPATH": root},
-            # Whoever runs the tests in the background may have had it ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=become_mortal if mortal else default_signals,
         )
         assert self.process.stdout is not None
         self.writer = int(self.process.stdout.readline())
@@ -191,3 +220,55 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
     closed, numbers = frames(training.path)
     assert not closed
     assert 20 <= len(numbers) < 100
+
+
+@pytest.mark.parametrize(
+    ("start", "ending"), [("fork", "SIGKILL"), ("spawn", "os._exit"), ("spawn", "return")]
+)
+def test_data_loader_workers_outlive_nothing(tmp_path: Path, start: str, ending: str) -> None:
+    training = Training(tmp_path, ending, start)
+    training.halfway()
+    if ending == "SIGKILL":
+        training.process.send_signal(signal.SIGKILL)
+    returned, _, _ = training.end()
+    assert returned == {"return": 0, "os._exit": 4, "SIGKILL": -9}[ending]
+    training.wait_for_writer()
+    closed, numbers = frames(training.path)
+    assert closed
+    assert len(numbers) == 200 if ending == "return" else len(numbers) >= 20
+
+
+def test_the_folder_becomes_read_only(tmp_path: Path) -> None:
+    """A layer that joins late has no room for a copy then: it is added to the file itself."""
+    training = Training(tmp_path, "late", mortal=True)
+    training.halfway()
+    tmp_path.chmod(0o555)
+    try:
+        returned, out, err = training.end()
+        assert (returned, out) == (0, "trained\n")
+        assert "recording to" not in err
+        training.wait_for_writer()
+        assert not (tmp_path / "run.h5.copying").exists()
+    finally:
+        tmp_path.chmod(0o755)
+    closed, numbers = frames(training.path)
+    assert (closed, len(numbers)) == (True, 200)
+    with replay.open(training.path) as run:
+        assert run["1"].frames == [(0, batch) for batch in range(41, 200)]
+
+
+def test_a_folder_that_is_read_only_from_the_start_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    script = "import sys, torch, record; record.Recorder(torch.nn.Conv2d(1, 1, 1), sys.argv[1])"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "run.h5")],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            preexec_fn=become_mortal,
+        )
+    finally:
+        tmp_path.chmod(0o755)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(f"cannot write into the folder {tmp_path}")
