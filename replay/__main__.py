@@ -10,6 +10,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 from replay.schema import OptionError, RecordingError
@@ -239,7 +241,11 @@ def _animate(options: argparse.Namespace) -> None:
     from replay.animation import animate
     from replay.together import choose_layers_of, opened
 
-    with opened(options.recordings) as recordings, _Progress(options.quiet) as progress:
+    with (
+        opened(options.recordings) as recordings,
+        _executor(options.executor) as executor,
+        _Progress(options.quiet) as progress,
+    ):
         shown = _probed(recordings, options.probe)
         layers = choose_layers_of(shown, options.layer)
         for recording in recordings:
@@ -256,6 +262,8 @@ def _animate(options: argparse.Namespace) -> None:
             captions=options.captions,
             codec=options.codec,
             crf=options.crf,
+            jobs=options.jobs,
+            executor=executor,
             progress=progress,
             **_look(options),
         )
@@ -416,6 +424,14 @@ def _look(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names.split()}
 
 
+def _executor(words: str | None) -> AbstractContextManager[Executor | None]:
+    if words is None:
+        return nullcontext()
+    from replay.executors import connect
+
+    return connect(words)
+
+
 class _Progress:
     """A bar on stderr, if that is a terminal; called with (done, total)."""
 
@@ -548,6 +564,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-captions", dest="captions", action="store_false", help="only the maps")
     add("--codec", choices=("h264", "av1"), default="h264", help="of an MP4 (default: h264)")
     add("--crf", metavar="N", type=int, help="the codec's quality; lower is better, and larger")
+    where = animate.add_mutually_exclusive_group()
+    where.add_argument(
+        "--jobs",
+        metavar="N",
+        type=_natural,
+        help="processes that render a part each (default: as many as pay)",
+    )
+    where.add_argument(
+        "--executor", metavar="dask=ADDRESS", help="a Dask scheduler whose workers render the parts"
+    )
     add("--quiet", action="store_true", help="no progress bar")
 
     grid = command(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.encode import choose_fps, choose_target, encode
+from replay.encode import choose_fps, choose_target
 from replay.frames import Film, Look
 from replay.schema import OutputError
+from replay.segments import Quality, render
 from replay.selection import Numbers
 from replay.together import Recordings, choose_layers_of, opened
 
@@ -64,6 +66,8 @@ def animate(
     slices: Numbers = "middle",
     tokens: str = "auto",
     probe: int | None = None,
+    jobs: int | None = None,
+    executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Animation:
     """Renders feature maps as they develop while a network trains, one frame a recorded batch.
@@ -116,7 +120,13 @@ def animate(
             `strip`, or `auto`, in the proportions of the input picture where they fill them.
         probe: The number of a fixed image, whose maps are shown instead of those of each batch's
             first image.
-        progress: Called with (frames done, frames in all) after each frame.
+        jobs: Processes that render ranges of the frames, whose encoded parts are then joined.
+            Default: as many as pay, which is one for MP4 and numbered PNG, whose encoders use all
+            cores by themselves.
+        executor: Renders the parts instead: any `concurrent.futures.Executor`, such as that of an
+            engine (`dask.distributed.Client.get_executor()`), whose workers have this package and
+            see the recordings and the target's folder under the same paths.
+        progress: Called with (frames done, frames in all) after each frame or part.
 
     Returns:
         What was written.
@@ -149,18 +159,8 @@ def animate(
         )
         chosen = choose_layers_of(runs, layers)
         film = Film(runs, chosen, channels, epochs, batches, look, target.levels)
-        total = len(film.cells)
-        rate = choose_fps(fps, total, target.kind)
-        written = encode(
-            film.frames(),
-            target,
-            film.palette,
-            film.size,
-            rate,
-            codec,
-            crf,
-            None if progress is None else lambda done: progress(done, total),
-        )
+        rate = choose_fps(fps, len(film.cells), target.kind)
+        written = render(film, target, Quality(rate, codec, crf), progress, jobs, executor)
     height, width = film.size
     return Animation(
         target.path,

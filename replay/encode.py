@@ -130,9 +130,9 @@ def encode(
     height, width = size
     arguments = _arguments(target.kind, codec, crf)
     converted = _CONVERTERS[target.kind](frames, palette, size)
-    with _beside(target) as unfinished:
+    with beside(target) as unfinished:
         command = [
-            *(_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y"),
+            *(ffmpeg(), "-hide_banner", "-loglevel", "error", "-y"),
             *("-f", "rawvideo", "-pixel_format", _PIXELS[target.kind]),
             *("-video_size", f"{width}x{height}"),
             *("-framerate", str(Fraction(fps).limit_denominator(10_000)), "-i", "pipe:0"),
@@ -143,7 +143,12 @@ def encode(
         return _feed(command, converted, folder, progress)
 
 
-def _ffmpeg() -> str:
+def ffmpeg() -> str:
+    """The program.
+
+    Raises:
+        EncodeError: There is none.
+    """
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
@@ -171,7 +176,9 @@ def _arguments(kind: str, codec: str, crf: int | None) -> list[str]:
             *("-f", "mp4"),
         ]
     return {
-        "gif": ["-loop", "0", "-f", "gif"],
+        # With its transparent pixels ffmpeg gives a frame the colours of another where the palette
+        # of the first frame comes again.
+        "gif": ["-gifflags", "-transdiff", "-loop", "0", "-f", "gif"],
         "webp": [
             *("-c:v", "libwebp_anim", "-lossless", "1", "-compression_level", "1"),
             *("-quality", "20"),  # of a lossless file: the effort
@@ -226,7 +233,7 @@ def _feed(
 
 
 @contextlib.contextmanager
-def _beside(target: Target) -> Iterator[Path]:
+def beside(target: Target) -> Iterator[Path]:
     """A hidden path in the target's folder; renamed to the target in the end, or removed."""
     parent, name = target.path.absolute().parent, target.path.name
     try:

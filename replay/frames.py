@@ -157,10 +157,12 @@ class Film:
         height, width = self.stage.plane.shape
         return height, width
 
-    def frames(self) -> Iterator[Frame]:
-        """The frames in order; each is valid until the next one is asked for."""
+    def frames(self, cells: Sequence[tuple[int, int]] | None = None) -> Iterator[Frame]:
+        """The frames in order, or some of them; each is valid until the next one is asked for."""
         plane = self.stage.plane
-        for epoch, batch in self.cells:
+        cells = self.cells if cells is None else cells
+        self._recall(cells[:1])
+        for epoch, batch in cells:
             ranges: list[Range | None] = []
             counts: list[tuple[int, int] | str] = []
             for section, at in zip(self._sections, self.stage.mosaics_at, strict=True):
@@ -183,7 +185,28 @@ class Film:
     @property
     def damaged(self) -> list[str]:
         """What is wrong with the damaged frames that were met so far."""
-        return [text for section in self._sections for text in section.row.maps.damaged.values()]
+        return [text for found in self.damage() for text in found.values()]
+
+    def damage(self) -> list[dict[tuple[int, int], str]]:
+        """The same by layer, from top to bottom, and by (epoch, batch)."""
+        return [section.row.maps.damaged for section in self._sections]
+
+    def note_damage(self, found: list[dict[tuple[int, int], str]]) -> None:
+        """Takes in what was met where others rendered."""
+        for mine, theirs in zip(self.damage(), found, strict=True):
+            mine.update(theirs)
+
+    def _recall(self, first: Sequence[tuple[int, int]]) -> None:
+        """Goes back to what a layer without a frame shows: the range of the last that it had."""
+        for section in self._sections:
+            section.shown = None
+            maps = section.row.maps
+            for cell in reversed(self.cells[: self.cells.index(first[0])] if first else []):
+                if maps.series.present[cell] and cell not in maps.damaged:
+                    picture = section.select(*cell)
+                    if cell not in maps.damaged:
+                        section.shown = section.scale(*cell, picture)[1]
+                        break
 
     def _overlays(self, epoch: int, batch: int) -> Iterator[Overlay]:
         for source, (top, left) in zip(self._inputs, self.stage.pictures_at, strict=True):

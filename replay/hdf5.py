@@ -117,6 +117,10 @@ class SafeFile:
         self._close = weakref.finalize(self, _close, self._file, shown)
         self._close.atexit = shown is not None  # HDF5 must not call it after the interpreter's end
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its path: another process opens the file for itself."""
+        return SafeFile, (self.path.absolute(), self._cut)
+
     def close(self) -> None:
         """Closes the file."""
         self._datasets.clear()

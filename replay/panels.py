@@ -187,7 +187,8 @@ class ProgressLine:
     def __init__(
         self, pen: Pen, top: int, left: int, width: int, cells: Sequence[tuple[int, int]]
     ) -> None:
-        self._line = pen.plane[top : top + self.HEIGHT, left : left + width]
+        self._pen = pen
+        self._box = (slice(top, top + self.HEIGHT), slice(left, left + width))
         self._done, self._ahead = pen.palette.solid("accent"), pen.palette.solid("faint")
         self._places = {cell: place + 1 for place, cell in enumerate(cells)}
         starts = [i for i in range(1, len(cells)) if cells[i][0] != cells[i - 1][0]]
@@ -198,11 +199,12 @@ class ProgressLine:
 
     def update(self, epoch: int, batch: int) -> None:
         """Moves the line's end to a frame."""
-        done = round(self._places[epoch, batch] * self._line.shape[1] / len(self._places))
-        self._line[:, :done] = self._done
-        self._line[:, done:] = self._ahead
+        line = self._pen.plane[self._box]
+        done = round(self._places[epoch, batch] * line.shape[1] / len(self._places))
+        line[:, :done] = self._done
+        line[:, done:] = self._ahead
         for at in self._breaks:
-            self._line[:, at - 1 : at + 1] = self._paper
+            line[:, at - 1 : at + 1] = self._paper
 
 
 def plain_range(loss: Numbers) -> tuple[float, float]:

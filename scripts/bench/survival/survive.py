@@ -391,7 +391,7 @@ def damaged_files(kind: str, count: int) -> Row:
             feeder.wait(20)
             images.append(feeder.path.read_bytes())
     size = 25
-    with ProcessPoolExecutor(WORKERS, max_tasks_per_child=8) as pool:
+    with ProcessPoolExecutor(WORKERS) as pool:
         jobs = {
             pool.submit(damage_many, images[start // size % 2], kind, range(start, start + size)): 0
             for start in range(0, count, size)
@@ -468,32 +468,41 @@ def many(what: str, one: Callable[..., Row], arguments: list[tuple[object, ...]]
     return row
 
 
-def rows(quick: bool) -> Iterator[Row]:
-    """The table, line by line."""
+def rows(quick: bool) -> dict[str, Callable[[], Row]]:
+    """What makes each line of the table, by a word."""
     few = 20 if quick else 1
-    kills = 200 // few
-    for victim in ("trainer", "writer"):
-        arguments = [(victim, seed, seed % 2 == 1) for seed in range(kills)]
-        yield many(f"random SIGKILLs of the {victim}", kill_one, arguments)
-    yield kills_at_every_write(60 if quick else 200, 17 if quick else 1)
-    for name in ("ENOSPC", "EIO"):
-        yield faults_at_every_write(name, getattr(errno, name), 40 if quick else 1)
-    yield damaged_files("truncation", 1000 // few)
-    yield damaged_files("bit flip", 5000 // few)
     exits = [(EXITS[number % len(EXITS)],) for number in range(500 // few)]
-    yield many(f"exits: {', '.join(EXITS)}", exit_one, exits)
-    yield live_readers(100_000 // few)
+
+    def kills(victim: str) -> Row:
+        arguments = [(victim, seed, seed % 2 == 1) for seed in range(200 // few)]
+        return many(f"random SIGKILLs of the {victim}", kill_one, arguments)
+
+    return {
+        "trainer": lambda: kills("trainer"),
+        "writer": lambda: kills("writer"),
+        "writes": lambda: kills_at_every_write(60 if quick else 200, 17 if quick else 1),
+        "ENOSPC": lambda: faults_at_every_write("ENOSPC", errno.ENOSPC, 40 if quick else 1),
+        "EIO": lambda: faults_at_every_write("EIO", errno.EIO, 40 if quick else 1),
+        "truncations": lambda: damaged_files("truncation", 1000 // few),
+        "flips": lambda: damaged_files("bit flip", 5000 // few),
+        "exits": lambda: many(f"exits: {', '.join(EXITS)}", exit_one, exits),
+        "live": lambda: live_readers(100_000 // few),
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the trials")
+    parser.add_argument("--only", nargs="+", choices=rows(True), help="some lines of the table")
     options = parser.parse_args()
     form = "{:<62} {:>8} {:>6} {:>6} {:>6} {:>8}  {}"
     print(f"{datetime.date.today()}: scripts/bench/survive{' --quick' * options.quick}")
     print(form.format("", "trials", "lost", "wrong", "hangs", "crashes", ""), flush=True)
     good = True
-    for row in rows(options.quick):
+    for word, make in rows(options.quick).items():
+        if options.only and word not in options.only:
+            continue
+        row = make()
         words = row.what if len(row.what) <= 62 else row.what[:59] + "..."
         print(
             form.format(
