@@ -13,6 +13,7 @@ field of view, are too many. The approximations made here, all but the last on t
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -40,7 +41,7 @@ class Flashes:
         fps: Frames a second.
 
     Attributes:
-        worst: Seconds from the beginning at which the first harmful second begins; None so far.
+        worst: Seconds from the beginning to the first harmful flash; None if there is none.
     """
 
     def __init__(self, palette: Palette, fps: float) -> None:
@@ -52,6 +53,7 @@ class Flashes:
         self._rising: npt.NDArray[np.int8] | None = None
         self._count: npt.NDArray[np.int16] | None = None
         self._seen = 0
+        self._in_picture = False
 
     def watch(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """The same frames, looked at as they pass."""
@@ -66,10 +68,11 @@ class Flashes:
         if self.worst is None:
             return None
         minutes, seconds = divmod(int(self.worst), 60)
+        where, less = (", in the input picture", "--no-input") if self._in_picture else ("", "")
+        ways = ", ".join(filter(None, ["--fps 6 or lower", "a fixed image (--probe)", less]))
         return (
-            f"flashes more than three times a second at {minutes}:{seconds:02} (WCAG 2.3.1), "
-            "which can cause seizures; play it at --fps 6 or less, or look at a --probe, "
-            "at fewer batches, or without the input (--no-input)"
+            f"more than three flashes a second at {minutes}:{seconds:02}{where}: this can cause "
+            f"seizures (WCAG 2.3.1); choose {ways.replace(', ', ' or ')}"
         )
 
     def _look(self, frame: Frame) -> None:
@@ -92,8 +95,22 @@ class Flashes:
             self._count -= self._window[0]
         self._window.append(changed)
         self._count += changed
-        if _covers(self._count > _MOST):
-            self.worst = max(0.0, (self._seen - len(self._window)) / self._fps)
+        flashing = self._count > _MOST
+        if _covers(flashing):
+            self._in_picture = not _covers(flashing & ~self._pictures(frame, flashing.shape))
+            self.worst = self._seen / self._fps
+
+    @staticmethod
+    def _pictures(frame: Frame, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """The squares in which input pictures are."""
+        inside = np.zeros(shape, bool)
+        down, across = (n / size for n, size in zip(shape, frame.plane.shape, strict=True))
+        for picture in frame.pictures:
+            height, width = (side * picture.zoom for side in picture.pixels.shape[:2])
+            rows = slice(int(picture.top * down), math.ceil((picture.top + height) * down))
+            columns = slice(int(picture.left * across), math.ceil((picture.left + width) * across))
+            inside[rows, columns] = True
+        return inside
 
     def _grid(self, frame: Frame) -> Grid:
         """Mean relative luminance of each square, float32 (rows, columns)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -117,7 +118,9 @@ class _Options:
             quality=wish.crf if target.kind == "mp4" else None,
             best=preset.crf if preset is not None else None,
             thin=wish.thin,
-            resize=look.zoom is None,
+            zoom=None
+            if look.zoom is not None
+            else max(part.mosaic.zoom for part in self._usual.parts),
         )
 
     def estimate(self, choice: Choice) -> float:
@@ -165,9 +168,13 @@ class _Options:
         mosaics = [part.mosaic for part in self._usual.parts]
         captions = self._look.captions
         beside, above = around(len(mosaics), captions, self._usual.picture_sizes)
-        width = beside + share * max(mosaic.width for mosaic in mosaics)
-        height = above + share * sum(mosaic.height for mosaic in mosaics)
-        return self._make(replace(self._look, bounds=(int(width), int(height))), levels)
+        # What lies between the tiles does not become smaller with them.
+        less_wide = min((1 - share) * m.columns * m.tile[1] for m in mosaics)
+        less_high = [(1 - share) * m.rows * m.tile[0] for m in mosaics]
+        width = beside + max(m.width for m in mosaics) - less_wide
+        height = above + sum(m.height for m in mosaics) - sum(less_high)
+        bounds = (math.ceil(width), math.ceil(height) + len(mosaics))
+        return self._make(replace(self._look, bounds=bounds), levels)
 
     def _bounded(self, look: Look, levels: int) -> Film:
         """The film in a frame no larger than its bounds, where that can be."""
@@ -186,6 +193,8 @@ class _Options:
     def _in_words(self, choice: Choice, film: Film) -> str:
         limit, frames = self._wish.limit, len(self._usual.cells)
         words = in_words(choice, self.rungs[0], frames, self._form, _size_in_words(film))
+        if choice == self.rungs[0]:  # a preset's number of frames
+            return words and f"{words}, which is as many as the preset has"
         if not words or limit is None:
             return words
         return words + f", to stay under {limit / 1e6:g} MB"

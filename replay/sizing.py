@@ -1,8 +1,8 @@
 """What to give up so that an animation fits a number of bytes: choices only, nothing is drawn.
 
 The order in which things go: first the quality, as far as the maps do not visibly suffer; then
-frames, as long as a hundred remain; then the maps' zoom; then frames, quality and zoom in turns.
-The captions keep their size throughout.
+frames, as long as a hundred remain; then the maps' zoom, in whole numbers; then frames, quality
+and zoom in turns, and last the maps are averaged over blocks. The captions keep their size.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 
 from replay.schema import OptionError
 
-# Sane values, from the usual one down; each of the last two is a step of its own. Of a GIF these
-# are the colours that the colormap has.
+# Sane values, from the usual one down; the last two are for when much is lost anyway. Of a GIF
+# these are the colours that the colormap has.
 _QUALITIES = {
     "h264": (18, 22, 26, 30, 33),
     "av1": (30, 36, 42, 48, 54),
     "gif": (168, 96, 48, 32, 24),
 }
 _EVERY = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
+_SHARES = (0.75, 0.5), (0.35, 0.25, 0.15)  # of the usual zoom, rounded: before and after frames go
+_BLOCKS = (2,), (3,), (4, 6, 8)  # sides of the blocks over which maps are averaged, by urgency
 _SAFETY = 0.95  # of the limit is what an estimate may take
 
 
@@ -50,7 +52,7 @@ def ladder(
     quality: int | None = None,
     best: int | None = None,
     thin: bool = True,
-    resize: bool = True,
+    zoom: int | None = 1,
 ) -> list[Choice]:
     """Choices from the best down, each a little smaller than the one before.
 
@@ -60,12 +62,12 @@ def ladder(
         quality: The one that was asked for, to be kept.
         best: The quality to begin with, if it is not the usual one.
         thin: Whether frames may be left out.
-        resize: Whether the maps may become smaller.
+        zoom: The maps' usual zoom; None where they must not become smaller.
     """
     qualities = list(_QUALITIES.get(form, (None,))) if quality is None else [quality]
     if quality is None and best is not None:
         qualities.insert(0, best)
-    now = Choice(frames, 1.0, qualities[0])
+    now, usual = Choice(frames, 1.0, qualities[0]), zoom or 0
     rungs = [now]
 
     def step(**changed: object) -> None:
@@ -83,22 +85,28 @@ def ladder(
             if least <= thinned(frames, every) < now.frames:
                 step(frames=thinned(frames, every))
 
-    def smaller(*shares: float) -> None:
-        for share in shares if resize else ():
-            step(share=share)
+    def smaller(shares: tuple[float, ...]) -> None:
+        for share in shares if usual else ():
+            whole = max(1, round(share * usual)) / usual
+            if whole < now.share:
+                step(share=whole)
 
-    last = len(qualities) > 1
-    lower(3 if last else 1)
+    def average(sides: tuple[int, ...]) -> None:
+        for side in sides if usual else ():
+            step(share=1 / (side * usual))
+
+    lower(3)
     fewer(100)
-    smaller(0.75, 0.55)
+    smaller(_SHARES[0])
     fewer(50)
-    lower(2 if last else 1)
-    smaller(0.4)
+    lower(2)
+    smaller(_SHARES[1])
     fewer(24)
+    average(_BLOCKS[0])
     lower(1)
-    smaller(0.3)
+    average(_BLOCKS[1])
     fewer(12)
-    smaller(0.2, 0.1)
+    average(_BLOCKS[2])
     fewer(4)
     return rungs
 
@@ -164,12 +172,12 @@ class Descent:
 
 
 def too_small(limit: int, smallest: float, choice: Choice) -> OptionError:
-    """What is said where nothing fits."""
+    """What is said where nothing fits: about how small it can become, and what would help."""
     enough = 1.1 * smallest / 1e6
     return OptionError(
         f"max_mb {limit / 1e6:g}: the smallest that can be made takes about {smallest / 1e6:.2g} MB"
-        f" ({choice.frames:,} frames); allow {enough:.2g} MB, or choose fewer channels or layers,"
-        " or leave out --zoom, --crf or --batches"
+        f" ({choice.frames:,} frames); allow {enough:.2g} MB, or choose fewer layers or channels,"
+        " --no-input, or no --zoom, --crf or --batches"
     )
 
 
