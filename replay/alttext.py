@@ -37,9 +37,14 @@ def _layers(film: Film, cells: Sequence[Cell], fps: float) -> str:
     else:
         when += f", batch {batches[0]}"
     shown = "; ".join(" ".join(filter(None, _names(part.name, part.words))) for part in film.parts)
-    what = "a layer" if len(film.parts) == 1 else f"{len(film.parts)} layers"
+    number = len(film.parts)
+    if film.facts.whose:  # of several recordings
+        what = f"feature maps of neural networks while they train, in {number} rows"
+    else:
+        layers = "a layer" if number == 1 else f"{number} layers"
+        what = f"the feature maps of {layers} of a neural network while it trains"
     return (
-        f"Animation of the feature maps of {what} of a neural network while it trains: {shown}. "
+        f"Animation of {what}: {shown}. "
         f"It shows {count(len(cells), 'recorded batch').replace('batchs', 'batches')} "
         f"({when}) in {lasts} seconds."
     )

@@ -20,14 +20,14 @@ from replay.sizing import Choice, Descent, ladder
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noisy maps in 60 frames: as hard to compress as those of a real network."""
+    """Noisy maps in 36 frames: as hard to compress as those of a real network."""
 
     def noisy(epoch: int, batch: int) -> np.ndarray:
         noise = np.random.default_rng((epoch, batch)).standard_normal((8, 32, 32))
         return (drifting_maps(8, 32, 32)(epoch, batch) + 0.5 * noise).astype("f2")
 
     layers = {"conv1": noisy, "conv2": drifting_maps(6, 8, 8)}
-    return write_recording(tmp_path_factory.mktemp("run") / "run.h5", layers, epochs=3, batches=20)
+    return write_recording(tmp_path_factory.mktemp("run") / "run.h5", layers, epochs=3, batches=12)
 
 
 def decoded(made: replay.animation.Animation) -> np.ndarray:
@@ -37,7 +37,7 @@ def decoded(made: replay.animation.Animation) -> np.ndarray:
     return np.frombuffer(raw, np.uint8).reshape(-1, made.height, made.width, 3)
 
 
-@pytest.mark.parametrize(("name", "max_mb"), [("a.mp4", 0.3), ("a.gif", 1.0)])
+@pytest.mark.parametrize(("name", "max_mb"), [("a.mp4", 0.2), ("a.gif", 0.6)])
 def test_a_file_stays_below_its_size_and_shows_the_first_and_the_last_frame(
     run: Path, tmp_path: Path, name: str, max_mb: float
 ) -> None:
@@ -57,14 +57,14 @@ def test_a_file_stays_below_its_size_and_shows_the_first_and_the_last_frame(
 
 
 def test_what_was_asked_for_is_kept(run: Path, tmp_path: Path) -> None:
-    made = replay.animate(run, tmp_path / "a.gif", max_mb=0.8, zoom=2, fps=10)
+    made = replay.animate(run, tmp_path / "a.gif", max_mb=0.5, zoom=2, fps=10)
     free = replay.animate(run, tmp_path / "b.gif", zoom=2)
     assert (made.width, made.height) == (free.width, free.height)
     assert made.fps == 10
-    assert made.frames < 60
+    assert made.frames < 36
     assert "zoom" not in made.chosen
-    made = replay.animate(run, tmp_path / "c.mp4", max_mb=0.8, batches="::2", crf=20)
-    assert made.frames == 30
+    made = replay.animate(run, tmp_path / "c.mp4", max_mb=0.5, batches="::2", crf=20)
+    assert made.frames == 18
     assert "crf" not in made.chosen
     assert "frame" not in made.chosen
 
@@ -100,9 +100,9 @@ def test_a_wrong_estimate_is_made_good_without_ever_replacing_the_target(
     monkeypatch.setattr("replay.rendering.estimate", lambda *given: 0.4 * honest(*given))
     seen: list[tuple[int, bytes]] = []
     made = replay.animate(
-        run, out, max_mb=1, progress=lambda done, _: seen.append((done, out.read_bytes()[:6]))
+        run, out, max_mb=0.6, progress=lambda done, _: seen.append((done, out.read_bytes()[:6]))
     )
-    assert made.bytes <= 1_000_000
+    assert made.bytes <= 600_000
     starts = [done for done, _ in seen].count(1)
     assert 2 <= starts <= 4
     assert {before for _, before in seen} == {b"before"}
@@ -114,15 +114,15 @@ def test_presets(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         ("slack", ".mp4", 8e6, 1280, 1080),
         ("slides", ".mp4", 50e6, 1920, 1080),
     ):
-        for layers in ("conv1", "all"):
-            made = replay.animate(run, preset=name, layers=layers, epochs=0, batches="::7")
+        for layers in ("conv1", "all")[name == "slack" :]:
+            made = replay.animate(run, preset=name, layers=layers, epochs=0, batches="::6")
             assert made.path == run.with_suffix(suffix)
             assert made.bytes <= limit
-            assert made.frames == 3
+            assert made.frames == 2
             assert (made.width <= width, made.height <= height) == (True, True), (name, layers)
-    made = replay.animate(run, f"{tmp_path}/paper/", preset="paper", max_mb=2.5)
+    made = replay.animate(run, f"{tmp_path}/paper/", preset="paper", max_mb=1.2)
     assert len(list(made.path.glob("*.png"))) == made.frames <= 60
-    assert made.bytes <= 2_500_000
+    assert made.bytes <= 1_200_000
     with pytest.raises(OptionError, match=r"preset github makes .gif or .webp; found .*a.mp4"):
         replay.animate(run, tmp_path / "a.mp4", preset="github")
     with pytest.raises(OptionError, match=r"preset slack makes H.264"):
@@ -141,7 +141,7 @@ def test_words_and_a_picture_beside_it(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a.alt.txt").read_text(encoding="utf-8") == made.alt + "\n"
     for words in ("conv1", "8 maps of 32×32", "4 recorded batches", "epoch 1", "batches 0 to 3"):
         assert words in made.alt
-    for words in ("viridis", "from −1 to 1", "falls from 0.280 to 0.204", "1.0 seconds"):
+    for words in ("viridis", "from −1 to 1", "falls from 0.650 to 0.474", "1.0 seconds"):
         assert words in made.alt
     assert 2 <= made.alt.count(". ") + 1 <= 4
     with Image.open(tmp_path / "a.poster.png") as poster, Image.open(out) as image:
