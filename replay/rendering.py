@@ -120,7 +120,7 @@ class _Options:
             thin=wish.thin,
             zoom=None
             if look.zoom is not None
-            else max(part.mosaic.zoom for part in self._usual.parts),
+            else min(part.mosaic.zoom for part in self._usual.parts),
         )
 
     def estimate(self, choice: Choice) -> float:

@@ -62,7 +62,7 @@ def ladder(
         quality: The one that was asked for, to be kept.
         best: The quality to begin with, if it is not the usual one.
         thin: Whether frames may be left out.
-        zoom: The maps' usual zoom; None where they must not become smaller.
+        zoom: The maps' usual zoom, the least of several layers; None where they must keep it.
     """
     qualities = list(_QUALITIES.get(form, (None,))) if quality is None else [quality]
     if quality is None and best is not None:

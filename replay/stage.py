@@ -45,12 +45,12 @@ _TITLE, _WORDS, _STATUS = 20, 14, 16  # pixels of the fonts in the heading
 _SECTION = 14
 _SECTION_HEAD = 38
 _NARROWEST, _NARROWEST_SECTION = 472, 1000
-_TIGHTEST_SECTION = 600  # where the width of the frame is bounded
+_TIGHTEST_SECTION = 660  # where the width of the frame is bounded
 _HEAD_AND_FOOT = 132  # of a frame with captions, as a rule
 _APART = "   "  # between a module and its maps
 _LEAST = 64  # pixels: encoders want no less
 _LARGEST = 16_000  # what H.264 and WebP take, rounded down
-_COUNTS = 190  # width of the counts of NaN and infinity
+_COUNTS, _COUNTS_TIGHT = 190, 120  # width of the counts of NaN and infinity
 
 
 @dataclass(frozen=True)
@@ -417,16 +417,18 @@ class Stage:
     def _write_section_head(self, part: Part, top: int, left: int, width: int) -> None:
         pen = self._pen
         bar = ColourBar.WIDTH_BESIDE
-        room = width - bar - _COUNTS - 2 * 12
+        counts = _COUNTS if width >= _NARROWEST_SECTION else _COUNTS_TIGHT
+        room = width - bar - counts - 2 * 12
         name = fit(part.name, _SECTION, room // 2, bold=True, middle=True)
         after = pen.write(name, top, left, _SECTION, bold=True) + 10
         drop = ascent_of(_SECTION, bold=True) - ascent_of(SMALL)
-        words = part.words
-        if width_of(words, SMALL) > room - after:
-            words = fit(words.split(_APART)[-1], SMALL, room - after)
+        last, smaller = part.words.split(_APART)[-1], part.mosaic.in_words()
+        versions = [part.words, last, *([smaller] if smaller else [])]
+        fitting = [words for words in versions if width_of(words, SMALL) <= room - after]
+        words = fitting[0] if fitting else fit(last, SMALL, room - after)
         pen.write(words, top + drop, left + after, SMALL, "muted")
-        counts_left = left + width - bar - 12 - _COUNTS
-        self._counts.append(pen.reserve(top + drop, counts_left, _COUNTS, SMALL, "right"))
+        counts_left = left + width - bar - 12 - counts
+        self._counts.append(pen.reserve(top + drop, counts_left, counts, SMALL, "right"))
         self._bars.append(ColourBar(pen, top + drop, left + width - bar, bar, beside=True))
 
     def _write_numbers(self, part: Part, top: int, left: int) -> None:
