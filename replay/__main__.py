@@ -20,6 +20,7 @@ from replay.words import clean, count, in_bytes
 _SCALES = ("run", "epoch", "frame", "channel")
 _THEMES = ("light", "dark")
 _TOKENS = ("auto", "square", "strip")
+_PRESETS = ("github", "slack", "slides", "paper")
 
 _DESCRIPTION = """\
 Turns a recording of feature maps into animations, figures and pages.
@@ -42,12 +43,24 @@ Epochs, batches and channels bear the zero-based numbers of the file:
   0,3,8-11   a list with spans     0:10:2     a slice, its end excluded
 """
 _ANIMATE_EXAMPLES = """
+A preset sets the format, also that of the default -o, the largest size (--max-mb
+sets another) and the frame, but for what is asked for otherwise:
+  github     .gif (or .webp)     10 MB   up to 1000x1000 pixels
+  slack      .mp4, H.264          8 MB   up to 1280x1080
+  slides     .mp4, H.264         50 MB   up to 1920x1080, crf 14
+  paper      folder/ of PNG      20 MB   up to 1000x1000, 60 frames at most
+To stay below a size, quality goes first, then frames, then zoom; --zoom, --crf and
+--fps are kept where given, and all frames with --batches. What does not fit is
+not written.
+
 examples:
   python -m replay animate run.h5                      first layer, to run.mp4
   python -m replay animate run.h5 -o run.gif --epochs 0:2 --zoom 2
   python -m replay animate run.h5 -o all.mp4 --layer 'layer1.*' --channels top:8
   python -m replay animate run.h5 -o frames/ --cmap RdBu_r --symmetric
   python -m replay animate run.h5 -o probe.mp4 --probe
+  python -m replay animate run.h5 --preset github --alt --poster
+  python -m replay animate run.h5 -o small.mp4 --max-mb 1
   python -m replay animate run.rank0.h5 run.rank1.h5 -o both.mp4
 """
 _GRID_EXAMPLES = """
@@ -264,11 +277,15 @@ def _animate(options: argparse.Namespace) -> None:
             crf=options.crf,
             jobs=options.jobs,
             executor=executor,
+            max_mb=options.max_mb,
+            preset=options.preset,
+            alt=options.alt,
+            poster=options.poster,
             progress=progress,
             **_look(options),
         )
     for remark in result.remarks:
-        _warn(remark)
+        _say("note" if remark == result.chosen else "warning", remark)
     print(
         f"{result.path}  {in_bytes(result.bytes)}, {result.frames:,} frames, {result.seconds:.1f} s"
     )
@@ -574,6 +591,17 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--executor", metavar="dask=ADDRESS", help="a Dask scheduler whose workers render the parts"
     )
+    add(
+        "--max-mb",
+        metavar="N",
+        type=_positive,
+        help="largest size in MB: gives up quality, frames and zoom as far as needed, and says so",
+    )
+    add(
+        "--preset", choices=_PRESETS, help="the format, size and proportions for a place, see below"
+    )
+    add("--alt", action="store_true", help="also what it shows in words, to run.alt.txt")
+    add("--poster", action="store_true", help="also its last frame, to run.poster.png")
     add("--quiet", action="store_true", help="no progress bar")
 
     grid = command(

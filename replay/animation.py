@@ -9,10 +9,14 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.encode import choose_fps, choose_target
+from replay.alttext import describe
+from replay.encode import choose_target, size_of
 from replay.frames import Film, Look
+from replay.poster import beside, write_poster, write_words
+from replay.presets import choose_out, choose_preset
+from replay.rendering import Wish, bytes_of, render
 from replay.schema import OutputError
-from replay.segments import Quality, render
+from replay.segments import Crew
 from replay.selection import Numbers
 from replay.together import Recordings, choose_layers_of, opened
 
@@ -29,7 +33,10 @@ class Animation:
         fps: Frames a second.
         bytes: Size of the file, or of all files in the folder.
         seconds: How long it took.
-        remarks: What a reader should know: batches left out, recordings of different runs.
+        remarks: What a reader should know: batches left out, recordings of different runs,
+            what was given up for its size, flashes.
+        alt: What it shows, in two to four sentences, for those who cannot see it.
+        chosen: The one of the remarks that says what was given up for its size; empty if nothing.
     """
 
     path: Path
@@ -40,6 +47,8 @@ class Animation:
     bytes: int
     seconds: float
     remarks: tuple[str, ...] = ()
+    alt: str = ""
+    chosen: str = ""
 
 
 def animate(
@@ -68,6 +77,10 @@ def animate(
     probe: int | None = None,
     jobs: int | None = None,
     executor: Executor | None = None,
+    max_mb: float | None = None,
+    preset: str | None = None,
+    alt: bool = False,
+    poster: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Animation:
     """Renders feature maps as they develop while a network trains, one frame a recorded batch.
@@ -126,7 +139,19 @@ def animate(
         executor: Renders the parts instead: any `concurrent.futures.Executor`, such as that of an
             engine (`dask.distributed.Client.get_executor()`), whose workers have this package and
             see the recordings and the target's folder under the same paths.
-        progress: Called with (frames done, frames in all) after each frame or part.
+        max_mb: Largest size in MB (10^6 bytes). Where it is needed, quality (not beyond what still
+            shows the maps), frames (evenly; the first and the last stay) and zoom are given up,
+            but for what was asked for: `zoom`, `crf`, `fps`, and with `batches` all frames. What
+            was given up is a remark. The file is never larger, and nothing is replaced by one
+            that is.
+        preset: `github` (GIF or WebP, up to 10 MB and 1,000 pixels wide), `slack` (H.264, 8 MB,
+            1,280×1,080), `slides` (H.264 of high quality, 50 MB, 1,920×1,080) or `paper` (a folder
+            of at most 60 numbered PNG frames, 20 MB in all, 1,000×1,000). Sets the format, `out`
+            if that is None, and what was not asked for otherwise.
+        alt: Whether a text of what it shows is written beside it, `run.alt.txt` of `run.mp4`.
+        poster: Whether a picture of the last frame is written beside it, `run.poster.png`.
+        progress: Called with (frames done, frames in all) after each frame or part, and
+            from the beginning if it has to be written once more to become smaller.
 
     Returns:
         What was written.
@@ -134,13 +159,13 @@ def animate(
     Raises:
         FileError: The recording cannot be read.
         SelectionError: A layer, channel, epoch or batch that it does not hold.
-        OptionError: An option that cannot be used.
+        OptionError: An option that cannot be used, or a size that cannot be reached.
         OutputError: The target cannot be written; found before anything is rendered.
         EncodeError: The encoder failed; the target is as it was before.
     """
     started = time.monotonic()
     with opened(recording, probe) as runs:
-        target = choose_target(runs[0].path.with_suffix(".mp4") if out is None else out)
+        target = choose_target(choose_out(preset, out, runs[0].path, codec))
         if target.path.exists() and any(target.path.samefile(run.path) for run in runs):
             raise OutputError(f"{target.path} is the recording itself")
         look = Look(
@@ -158,26 +183,37 @@ def animate(
             tokens,
         )
         chosen = choose_layers_of(runs, layers)
-        film = Film(runs, chosen, channels, epochs, batches, look, target.levels)
-        rate = choose_fps(fps, len(film.cells), target.kind)
-        written = render(film, target, Quality(rate, codec, crf), progress, jobs, executor)
+        place = None if preset is None else choose_preset(preset)
+        limit = bytes_of(place.max_mb if place is not None and max_mb is None else max_mb)
+        folder = target.kind == "folder"
+        alt_path = beside(target.path, ".alt.txt", folder) if alt else None
+        poster_path = beside(target.path, ".poster.png", folder) if poster else None
+
+        def make(look: Look, levels: int) -> Film:
+            return Film(runs, chosen, channels, epochs, batches, look, levels)
+
+        wish = Wish(limit, place, fps, codec, crf, thin=batches is None)
+        made = render(make, look, target, wish, Crew(jobs, executor), progress)
+        film = made.film
+        words = describe(film, made.cells, made.fps, look)
+        if alt_path is not None:
+            write_words(alt_path, words)
+        if poster_path is not None:
+            write_poster(poster_path, film, made.cells[-1])
     height, width = film.size
+    more = (made.chosen, made.flashes.remark())
     return Animation(
         target.path,
-        written,
+        made.frames,
         width,
         height,
-        rate,
-        _bytes(target.path),
+        made.fps,
+        size_of(target.path),
         time.monotonic() - started,
-        (*film.remarks, *_damage(film.damaged)),
+        (*film.remarks, *_damage(film.damaged), *filter(None, more)),
+        words,
+        made.chosen,
     )
-
-
-def _bytes(path: Path) -> int:
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.iterdir())
-    return path.stat().st_size
 
 
 def _damage(found: list[str]) -> list[str]:

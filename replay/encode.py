@@ -29,8 +29,22 @@ from replay.schema import EncodeError, OptionError, OutputError
 
 CODECS = ("h264", "av1")
 SUFFIXES = (".mp4", ".gif", ".webp", ".png", ".apng")
+_WATCH_EVERY = 16  # frames
 _GIF_LEVELS = 168  # 16 more for text and lines; 72 remain for the input picture
 _CRF = {"h264": (18, 51), "av1": (30, 63)}  # default, highest
+
+
+class LimitError(EncodeError):
+    """The file would be larger than it may be.
+
+    Attributes:
+        bytes: Its size when that was found.
+        frames: Number of frames that it then held, or a few more.
+    """
+
+    def __init__(self, size: int, frames: int, limit: int) -> None:
+        super().__init__(f"{size:,} bytes after {frames:,} frames; expected at most {limit:,}")
+        self.bytes, self.frames = size, frames
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,7 @@ def encode(
     codec: str = "h264",
     crf: int | None = None,
     progress: Callable[[int], None] | None = None,
+    limit: int | None = None,
 ) -> int:
     """Writes all frames to the target, or leaves nothing behind.
 
@@ -119,12 +134,14 @@ def encode(
         codec: `h264` or `av1`; for MP4.
         crf: Quality of an MP4, 0 the best, up to 51 (h264) or 63 (av1); default 18 and 30.
         progress: Called with the number of frames done after each.
+        limit: Bytes that the file, or all files of a folder, may have.
 
     Returns:
         Number of frames written.
 
     Raises:
         OptionError: An unknown codec, or a crf out of range.
+        LimitError: It becomes larger than `limit`; the target is as it was before.
         EncodeError: The encoder failed; the target is as it was before.
     """
     height, width = size
@@ -140,7 +157,27 @@ def encode(
             "%06d.png" if target.kind == "folder" else f"file:{unfinished.absolute()}",
         ]
         folder = unfinished if target.kind == "folder" else None
-        return _feed(command, converted, folder, progress)
+        if limit is not None:
+            converted = _watched(converted, unfinished, limit)
+        written = _feed(command, converted, folder, progress)
+        if limit is not None and (found := size_of(unfinished)) > limit:
+            raise LimitError(found, written, limit)
+        return written
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.iterdir())
+    return path.stat().st_size
+
+
+def _watched(chunks: Iterable[list[Bytes]], unfinished: Path, limit: int) -> Iterator[list[Bytes]]:
+    """The same, as long as what is written has not outgrown the limit."""
+    for number, frame in enumerate(chunks):
+        if number % _WATCH_EVERY == 0 and (size := size_of(unfinished)) > limit:
+            raise LimitError(size, number, limit)
+        yield frame
 
 
 def ffmpeg() -> str:

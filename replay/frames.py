@@ -73,6 +73,7 @@ class Look:
     theme: str = "light"
     slices: Numbers = "middle"
     tokens: str = "auto"
+    bounds: tuple[int, int] | None = None  # greatest width and height of a frame
 
 
 class Film:
@@ -98,6 +99,8 @@ class Film:
         stage: What surrounds the maps.
         cells: (epoch, batch) of each frame.
         remarks: What a reader should know of the choice, a line each.
+        facts: What is known of the run.
+        scale_words: What the range of values is.
     """
 
     def __init__(
@@ -128,7 +131,7 @@ class Film:
                 shown.recordings, shown.labels, self._inputs, strict=True
             )
         ]
-        room = room_for(len(shown.rows), look.captions, seen)
+        room = room_for(len(shown.rows), look.captions, seen, look.bounds)
 
         self._sections: list[_Section] = []
         for joint, rows in shown.groups():
@@ -141,14 +144,17 @@ class Film:
             ]
         self._sections.sort(key=lambda section: shown.rows.index(section.row))
         self._parts = [section.part for section in self._sections]
+        self.facts = state(shown)
+        self.scale_words = _scale_words(self._sections[0].scaler, look, len(layers))
         self.stage = Stage(
             self._parts,
             self.palette,
-            state(shown),
+            self.facts,
             seen,
-            _scale_words(self._sections[0].scaler, look, len(layers)),
+            self.scale_words,
             heading(shown, self._parts, layers, look.title),
             look.captions,
+            look.bounds and look.bounds[0],
         )
 
     @property
@@ -156,6 +162,23 @@ class Film:
         """Height and width of every frame."""
         height, width = self.stage.plane.shape
         return height, width
+
+    @property
+    def parts(self) -> list[Part]:
+        """The layers, from top to bottom, and where their maps go."""
+        return self._parts
+
+    @property
+    def picture_sizes(self) -> list[tuple[int, int]]:
+        """Height and width of each input picture in the frame."""
+        return [source.size for source in self._inputs if source is not None]
+
+    def range_of(self, place: int, cell: tuple[int, int]) -> Range | None:
+        """The values between which a part shows a frame; None if it has none, or several."""
+        section = self._sections[place]
+        if not section.row.maps.series.present[cell] or cell in section.row.maps.damaged:
+            return None
+        return section.scale(*cell, section.select(*cell))[1]
 
     def frames(self, cells: Sequence[tuple[int, int]] | None = None) -> Iterator[Frame]:
         """The frames in order, or some of them; each is valid until the next one is asked for."""

@@ -62,7 +62,7 @@ def as_indices(
     for frame in frames:
         plane[...] = frame.plane
         if frame.pictures:
-            room = 256 - palette.free
+            room = min(256 - palette.free, palette.levels)
             pixels = [picture.pixels.reshape(1, -1, 3) for picture in frame.pictures]
             together = Image.fromarray(np.concatenate(pixels, axis=1))  # they share the colours
             reduced = together.quantize(room, Image.Quantize.MEDIANCUT)

@@ -1,9 +1,8 @@
 """Renders ranges of a film beside each other, and joins what comes out.
 
-`render` is what `animate` calls. With one job it is `encode`; with several, each renders a range of
-the frames in a process of its own, on this machine or wherever an executor runs it. A job is a path
-and two numbers: the film lies in a file beside the target, and whoever renders opens the recording
-for himself.
+With one process `write_film` is `encode`; with several, each renders a range of the frames in a
+process of its own, on this machine or wherever an executor runs it. A job is a path and two
+numbers: the film lies in a file beside the target, and a worker opens the recording for itself.
 """
 
 from __future__ import annotations
@@ -12,16 +11,17 @@ import contextlib
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from replay.encode import Target, beside, encode, ffmpeg
+from replay.encode import LimitError, Target, beside, ffmpeg, size_of
+from replay.flashes import Flashes
 from replay.frames import Film
+from replay.jobs import Cell, Done, Job, Quality, encode_cells, render_job
+from replay.processes import Processes
 from replay.schema import EncodeError, OptionError, RecordingError
 from replay.splice import join
 
@@ -35,93 +35,72 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Quality:
-    """How an animation is encoded; see `replay.encode.encode`."""
-
-    fps: float
-    codec: str = "h264"
-    crf: int | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """A range of a film's frames, rendered by itself: small, and good in any process.
+class Crew:
+    """Who renders.
 
     Attributes:
-        plan: A file with the film, as `render` made it.
-        start: The first frame.
-        stop: One past the last.
-        out: The file to write, or the folder.
+        jobs: Processes of this machine; None for as many as pay.
+        executor: Renders instead. Its workers see the recordings and the target's folder under the
+            same paths.
+
+    Raises:
+        OptionError: Fewer than one job, or both.
     """
 
-    plan: Path
-    start: int
-    stop: int
-    out: Path
+    jobs: int | None = None
+    executor: Executor | None = None
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.executor is not None:
+            raise OptionError("jobs or an executor: expected one of them, found both")
+        if self.jobs is not None and self.jobs < 1:
+            raise OptionError(f"jobs {self.jobs}: expected 1 or more")
+
+    def cut(self, kind: str, total: int) -> list[tuple[int, int]]:
+        """(start, stop) of each part of so many frames; none where one process does it all."""
+        step = _STEP[kind]
+        if self.executor is not None:
+            return _cut(total, max(1, min(_PARTS, total // step)), step)
+        jobs = _choose_jobs(kind, total) if self.jobs is None else self.jobs
+        parts = min(jobs, total // step)
+        return _cut(total, parts, step) if parts > 1 else []
 
 
-@dataclass(frozen=True)
-class Done:
-    """What became of a job: its number of frames, and what was damaged (see `Film.damage`)."""
-
-    frames: int
-    damaged: list[dict[tuple[int, int], str]]
-
-
-def render(
+def write_film(
     film: Film,
+    cells: Sequence[Cell],
     target: Target,
     quality: Quality,
+    crew: Crew,
     progress: Progress | None = None,
-    jobs: int | None = None,
-    executor: Executor | None = None,
-) -> int:
-    """Writes a film to the target, or leaves nothing behind.
+) -> tuple[int, Flashes]:
+    """Writes frames of a film to the target, or leaves nothing behind.
 
     Args:
         film: What to show.
+        cells: The (epoch, batch) to show, of those of the film.
         target: From `choose_target`.
         quality: How.
+        crew: Who renders.
         progress: Called with (frames done, frames in all).
-        jobs: Processes that render; None for as many as pay.
-        executor: Renders instead of processes of this machine. Its workers see the recording and
-            the target's folder under the same paths.
 
     Returns:
-        Number of frames written.
+        Number of frames written, and what was found of flashes.
 
     Raises:
-        OptionError: Fewer than one job, or both jobs and an executor.
+        LimitError: It becomes larger than it may be; the target is as it was before.
         EncodeError: An encoder or a worker failed; the target is as it was before.
     """
-    total = len(film.cells)
-    if jobs is not None and executor is not None:
-        raise OptionError("jobs or an executor: expected one of them, found both")
-    if jobs is not None and jobs < 1:
-        raise OptionError(f"jobs {jobs}: expected 1 or more")
-    step = _STEP[target.kind]
-    if executor is None:
-        jobs = _choose_jobs(target.kind, total) if jobs is None else jobs
-        parts = min(jobs, total // step)
-    else:
-        parts = min(_PARTS, total // step)
-    if parts < 2 and executor is None:
+    total = len(cells)
+    cuts = crew.cut(target.kind, total)
+    if not cuts:
         tell = None if progress is None else lambda done: progress(done, total)
-        return encode(
-            film.frames(),
-            target,
-            film.palette,
-            film.size,
-            quality.fps,
-            quality.codec,
-            quality.crf,
-            tell,
-        )
-    cuts = _cut(total, max(1, parts), step)
-    if executor is not None:
-        return _render_parts(film, target, quality, progress, cuts, executor, render_job)
-    with ThreadPoolExecutor(len(cuts)) as threads:
-        return _render_parts(film, target, quality, progress, cuts, threads, _run_process)
+        return encode_cells(film, cells, target, quality, quality.limit, tell)
+    parts = _Parts(film, cells, target, quality, cuts, progress)
+    if crew.executor is not None:
+        return parts.render(crew.executor, render_job)
+    with ThreadPoolExecutor(len(cuts)) as threads, Processes(total, progress) as processes:
+        return replace(parts, progress=None).render(threads, processes.run)
 
 
 def _choose_jobs(kind: str, total: int) -> int:
@@ -138,53 +117,67 @@ def _cut(total: int, parts: int, step: int) -> list[tuple[int, int]]:
     return list(zip(edges, [*edges[1:], total], strict=True))
 
 
-def _render_parts(
-    film: Film,
-    target: Target,
-    quality: Quality,
-    progress: Progress | None,
-    cuts: list[tuple[int, int]],
-    executor: Executor,
-    work: Callable[[Job], Done],
-) -> int:
-    total = len(film.cells)
-    with beside(target) as unfinished, _folder(target) as folder:
-        plan = folder / "plan"
-        plan.write_bytes(pickle.dumps((film, Target(target.path, target.kind, 0), quality)))
-        suffix = "" if target.kind == "folder" else f".{target.kind}"
-        jobs = [
-            Job(plan, *cut, folder / f"part{number:04}{suffix}") for number, cut in enumerate(cuts)
-        ]
+@dataclass(frozen=True)
+class _Parts:
+    """A film that is rendered in parts."""
+
+    film: Film
+    cells: Sequence[Cell]
+    target: Target
+    quality: Quality
+    cuts: list[tuple[int, int]]
+    progress: Progress | None
+
+    def render(self, executor: Executor, work: Callable[[Job], Done]) -> tuple[int, Flashes]:
+        """Has each part rendered, and joins them."""
+        target, limit = self.target, self.quality.limit
+        with beside(target) as unfinished, _folder(target) as folder:
+            plan = folder / "plan"
+            plan.write_bytes(pickle.dumps((self.film, list(self.cells), target, self.quality)))
+            suffix = "" if target.kind == "folder" else f".{target.kind}"
+            jobs = [
+                Job(plan, *cut, folder / f"part{number:04}{suffix}")
+                for number, cut in enumerate(self.cuts)
+            ]
+            done, flashes = self._collect(executor, work, jobs)
+            missing = [job.out.name for job in jobs if not job.out.exists()]
+            if missing:
+                raise EncodeError(
+                    f"{missing[0]} is not there: the workers need "
+                    f"{target.path.absolute().parent} under this path"
+                )
+            if target.kind == "folder":
+                pictures = [picture for job in jobs for picture in sorted(job.out.iterdir())]
+                for number, picture in enumerate(pictures):
+                    picture.rename(unfinished / f"{number:06d}.png")
+            else:
+                join([job.out for job in jobs], unfinished, target.kind, ffmpeg())
+            if limit is not None and (size := size_of(unfinished)) > limit:
+                raise LimitError(size, done, limit)
+        return done, flashes
+
+    def _collect(
+        self, executor: Executor, work: Callable[[Job], Done], jobs: list[Job]
+    ) -> tuple[int, Flashes]:
         pending: dict[Future[Done], Job] = {}
-        done = 0
+        done, flashes = 0, Flashes(self.film.palette, self.quality.fps)
         try:
             for job in jobs:
                 pending[executor.submit(work, job)] = job
             for future in _in_time(pending):
                 result = future.result()
                 done += result.frames
-                film.note_damage(result.damaged)
-                if progress is not None:
-                    progress(done, total)
+                flashes.take(result.flashes, pending[future].start / self.quality.fps)
+                self.film.note_damage(result.damaged)
+                if self.progress is not None:
+                    self.progress(done, len(self.cells))
         except BaseException as error:
             for future in pending:
                 future.cancel()
             if isinstance(error, (RecordingError, KeyboardInterrupt)):
                 raise
             raise EncodeError(f"a worker failed: {_line(error)}") from error
-        missing = [job.out.name for job in jobs if not job.out.exists()]
-        if missing:
-            raise EncodeError(
-                f"{missing[0]} is not there: the workers need {target.path.absolute().parent} "
-                "under this path"
-            )
-        if target.kind == "folder":
-            pictures = [picture for job in jobs for picture in sorted(job.out.iterdir())]
-            for number, picture in enumerate(pictures):
-                picture.rename(unfinished / f"{number:06d}.png")
-        else:
-            join([job.out for job in jobs], unfinished, target.kind, ffmpeg())
-    return done
+        return done, flashes
 
 
 def _in_time(pending: dict[Future[Done], Job]) -> Iterator[Future[Done]]:
@@ -193,59 +186,6 @@ def _in_time(pending: dict[Future[Done], Job]) -> Iterator[Future[Done]]:
         yield from as_completed(pending)
     else:
         yield from pending
-
-
-def render_job(job: Job) -> Done:
-    """Renders a range of frames; what a worker runs.
-
-    Raises:
-        RecordingError: The recording cannot be read here, or the encoder failed.
-    """
-    try:
-        film, target, quality = pickle.loads(job.plan.read_bytes())
-    except OSError as error:
-        raise EncodeError(f"a worker cannot read {job.plan}: {error.strerror}") from error
-    frames = encode(
-        film.frames(film.cells[job.start : job.stop]),
-        Target(job.out, target.kind, target.levels),
-        film.palette,
-        film.size,
-        quality.fps,
-        quality.codec,
-        quality.crf,
-    )
-    return Done(frames, film.damage())
-
-
-def _run_process(job: Job) -> Done:
-    """Renders a range of frames in a new process, which does not import the caller's script."""
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run(
-        [sys.executable, "-m", "replay.segments"],
-        input=pickle.dumps(job),
-        capture_output=True,
-        cwd=root,
-    )
-    try:
-        result = pickle.loads(done.stdout)
-    except Exception:
-        words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        reason = words[-1] if words else f"exit code {done.returncode}"
-        raise EncodeError(f"a rendering process failed: {reason}") from None
-    if isinstance(result, RecordingError):
-        raise result
-    assert isinstance(result, Done)
-    return result
-
-
-def _serve() -> None:
-    job = pickle.loads(sys.stdin.buffer.read())
-    result: Done | RecordingError
-    try:
-        result = render_job(job)
-    except RecordingError as error:
-        result = error
-    sys.stdout.buffer.write(pickle.dumps(result))
 
 
 @contextlib.contextmanager
@@ -261,9 +201,3 @@ def _folder(target: Target) -> Iterator[Path]:
 
 def _line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-if __name__ == "__main__":
-    from replay.segments import _serve as serve  # so that what is pickled names this room
-
-    serve()

@@ -45,10 +45,12 @@ _TITLE, _WORDS, _STATUS = 20, 14, 16  # pixels of the fonts in the heading
 _SECTION = 14
 _SECTION_HEAD = 38
 _NARROWEST, _NARROWEST_SECTION = 472, 1000
+_TIGHTEST_SECTION = 660  # where the width of the frame is bounded
+_HEAD_AND_FOOT = 132  # of a frame with captions, as a rule
 _APART = "   "  # between a module and its maps
 _LEAST = 64  # pixels: encoders want no less
 _LARGEST = 16_000  # what H.264 and WebP take, rounded down
-_COUNTS = 190  # width of the counts of NaN and infinity
+_COUNTS, _COUNTS_TIGHT = 190, 120  # width of the counts of NaN and infinity
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,37 @@ class Part:
     words: str
 
 
-def room_for(parts: int, captions: bool, seen: Sequence[Seen]) -> Room:
-    """The space for each of some mosaics in a frame about 1,000 to 1,400 pixels wide."""
+def around(parts: int, captions: bool, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Pixels that a frame has beside its mosaics, and above and below them.
+
+    Args:
+        parts: Number of mosaics.
+        captions: Whether there is more than mosaics and input pictures.
+        sizes: Height and width of each input picture.
+    """
+    if not captions:
+        beside = 2 * _BARE + (max(size[1] for size in sizes) + _BARE if sizes else 0)
+        return beside, (parts + 1) * _BARE
+    above = _HEAD_AND_FOOT + (parts * _SECTION_HEAD if parts > 1 else 0)
+    return 2 * _MARGIN + SIDE + _GUTTER, above
+
+
+def room_for(
+    parts: int, captions: bool, seen: Sequence[Seen], bounds: tuple[int, int] | None = None
+) -> Room:
+    """The space for each of some mosaics in a frame about 1,000 to 1,400 pixels wide.
+
+    Args:
+        parts: Number of mosaics.
+        captions: Whether there is more than mosaics and input pictures.
+        seen: What stands beside them.
+        bounds: Greatest width and height of the frame, instead of the usual ones.
+    """
     sizes = [one.size for one in seen if one.size]
+    if bounds is not None:
+        beside, above = around(parts, captions, sizes)
+        width, height = max(1, bounds[0] - beside), max(1, (bounds[1] - above) // parts)
+        return Room(width, height, beside, bounds[1] - height, bounds[1] - above, 1.0)
     if not captions:
         beside = 2 * _BARE + (max(size[1] for size in sizes) + _BARE if sizes else 0)
         least = sum(size[0] + _BARE for size in sizes)
@@ -143,6 +173,7 @@ class Stage:
         scale_words: What the colour bar's range is.
         heading: What is set bold at the top, and what follows it.
         captions: Without them there is nothing but maps and input picture.
+        widest: Width that the frame should not exceed.
 
     Raises:
         OptionError: The frame would be larger than video formats allow.
@@ -163,8 +194,13 @@ class Stage:
         scale_words: str = "",
         heading: tuple[str, str] = ("", ""),
         captions: bool = True,
+        widest: int | None = None,
     ) -> None:
         self._parts, self._palette, self._facts = parts, palette, facts
+        self._narrowest_section = _NARROWEST_SECTION
+        if widest is not None:
+            room = widest - 2 * _MARGIN - SIDE - _GUTTER
+            self._narrowest_section = min(_NARROWEST_SECTION, max(_TIGHTEST_SECTION, room))
         self._seen = seen
         self._captions = captions
         self._places = {cell: place for place, cell in enumerate(facts.cells)}
@@ -245,7 +281,7 @@ class Stage:
 
     def _lay_out(self, mosaics_width: int, heading: str, words: str) -> None:
         several = len(self._parts) > 1
-        right_width = max(mosaics_width, _NARROWEST_SECTION if several else 0)
+        right_width = max(mosaics_width, self._narrowest_section if several else 0)
         content = max(SIDE + _GUTTER + right_width, self._status_width, _NARROWEST)
 
         # The heading: in one line where it fits, else in up to four.
@@ -381,16 +417,18 @@ class Stage:
     def _write_section_head(self, part: Part, top: int, left: int, width: int) -> None:
         pen = self._pen
         bar = ColourBar.WIDTH_BESIDE
-        room = width - bar - _COUNTS - 2 * 12
+        counts = _COUNTS if width >= _NARROWEST_SECTION else _COUNTS_TIGHT
+        room = width - bar - counts - 2 * 12
         name = fit(part.name, _SECTION, room // 2, bold=True, middle=True)
         after = pen.write(name, top, left, _SECTION, bold=True) + 10
         drop = ascent_of(_SECTION, bold=True) - ascent_of(SMALL)
-        words = part.words
-        if width_of(words, SMALL) > room - after:
-            words = fit(words.split(_APART)[-1], SMALL, room - after)
+        last, smaller = part.words.split(_APART)[-1], part.mosaic.in_words()
+        versions = [part.words, last, *([smaller] if smaller else [])]
+        fitting = [words for words in versions if width_of(words, SMALL) <= room - after]
+        words = fitting[0] if fitting else fit(last, SMALL, room - after)
         pen.write(words, top + drop, left + after, SMALL, "muted")
-        counts_left = left + width - bar - 12 - _COUNTS
-        self._counts.append(pen.reserve(top + drop, counts_left, _COUNTS, SMALL, "right"))
+        counts_left = left + width - bar - 12 - counts
+        self._counts.append(pen.reserve(top + drop, counts_left, counts, SMALL, "right"))
         self._bars.append(ColourBar(pen, top + drop, left + width - bar, bar, beside=True))
 
     def _write_numbers(self, part: Part, top: int, left: int) -> None:

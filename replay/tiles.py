@@ -39,6 +39,7 @@ class Room:
         beside: What the frame has to the left and right of the mosaic, for its aspect.
         above: What the frame has above and below.
         least: The least height of what stands beside the mosaic.
+        stretch: The height may grow by that factor where it makes the maps clearly larger.
     """
 
     width: int
@@ -46,6 +47,7 @@ class Room:
     beside: int = 0
     above: int = 0
     least: int = 0
+    stretch: float = _TALLER
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,10 @@ def arrange(
 ) -> Mosaic:
     """Chooses columns and size of a mosaic.
 
-    The size is the largest that fits the room, which may be stretched to 1.3 times its height
-    where that makes the maps clearly larger. Among the columns that fit, those are
-    preferred that leave no cell empty and give a frame between 4:3 and 16:9.
+    The size is the largest that fits the room, which may be stretched (to 1.3 times its
+    height, unless the room says otherwise) where that makes the maps clearly larger. Among the
+    columns that fit, those are preferred that leave no cell empty and give a frame between 4:3
+    and 16:9.
 
     Args:
         count: Number of maps, at least 1.
@@ -200,7 +203,7 @@ def arrange(
         return _draw_out(min(within or everything, key=cost), room)
 
     found: list[list[Mosaic]] = []
-    for limit in (math.inf,) if columns is not None else (room.height, _TALLER * room.height):
+    for limit in (math.inf,) if columns is not None else (room.height, room.stretch * room.height):
         found.append([])
         for zoom_, shrink in _sizes(count, height, width, room):
             found[-1] = fitting(zoom_, shrink, limit)
@@ -297,7 +300,7 @@ def _sensible(count: int, unit: int = 1) -> list[int]:
 
 def _sizes(count: int, height: int, width: int, room: Room) -> Iterator[tuple[int, int]]:
     """(zoom, shrink) from the largest down that could fit by their area."""
-    space = room.width * _TALLER * room.height
+    space = room.width * room.stretch * room.height
     largest = min(room.width // width, math.isqrt(int(space / (count * height * width))))
     for zoom in range(min(largest, max(1, _HIGHEST_TILE // height)), 0, -1):
         yield zoom, 1

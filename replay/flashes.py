@@ -1,0 +1,169 @@
+"""Flashes that may harm viewers: WCAG 2.2, success criterion 2.3.1, measured while frames pass.
+
+A flash is a pair of opposing changes in relative luminance of 10 % of the maximum or more, the
+darker image below 0.80; more than three in a second, over more than a quarter of any 10 degree
+field of view, are too many. The approximations made here, all but the last on the strict side:
+
+- the frame is taken to be as wide as a screen of 1024 pixels, a third of which is 10 degrees;
+- it is looked at in squares of a 48th of its width, each as the mean of some of its pixels;
+- more than six changes within a second count, and the changes of different squares need not be
+  at one moment of it;
+- saturated red is not looked at for itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.colours import Palette
+from replay.frames import Frame
+
+_SQUARES = 48  # across the frame
+_FIELD = (_SQUARES // 4, _SQUARES // 3)  # 256 x 341 of 1024 pixels
+_AREA = 0.25
+_CHANGE, _DARK = 0.10, 0.80
+_MOST = 6  # changes in a second: three flashes
+_SAMPLES = 6  # pixels of a square that are looked at, in each direction
+
+Grid = npt.NDArray[np.float32]
+
+
+class Flashes:
+    """Counts flashes in the frames of an animation.
+
+    Args:
+        palette: The colours of the frames.
+        fps: Frames a second.
+
+    Attributes:
+        worst: Seconds from the beginning to the first harmful flash; None if there is none.
+    """
+
+    def __init__(self, palette: Palette, fps: float) -> None:
+        self.worst: float | None = None
+        self._table = luminance(palette.table)
+        self._fps = fps
+        self._window: deque[npt.NDArray[np.bool_]] = deque(maxlen=max(1, round(fps)))
+        self._extreme: Grid | None = None  # the last light or dark of each square
+        self._rising: npt.NDArray[np.int8] | None = None
+        self._count: npt.NDArray[np.int16] | None = None
+        self._seen = 0
+        self._in_picture = False
+
+    def watch(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The same frames, looked at as they pass."""
+        for frame in frames:
+            if self._fps > _MOST and self.worst is None:
+                self._look(frame)
+            self._seen += 1
+            yield frame
+
+    def take(self, other: Flashes, start: float) -> None:
+        """Takes in what was found in a part that begins at `start` seconds."""
+        if other.worst is not None and (self.worst is None or start + other.worst < self.worst):
+            self.worst, self._in_picture = start + other.worst, other._in_picture
+
+    def remark(self) -> str | None:
+        """A warning, where there is reason for one."""
+        if self.worst is None:
+            return None
+        minutes, seconds = divmod(int(self.worst), 60)
+        where, less = (", in the input picture", "--no-input") if self._in_picture else ("", "")
+        ways = ", ".join(filter(None, ["--fps 6 or lower", "a fixed image (--probe)", less]))
+        return (
+            f"more than three flashes a second at {minutes}:{seconds:02}{where}: this can cause "
+            f"seizures (WCAG 2.3.1); choose {ways.replace(', ', ' or ')}"
+        )
+
+    def _look(self, frame: Frame) -> None:
+        light = self._grid(frame)
+        if self._extreme is None or self._rising is None or self._count is None:
+            self._extreme = light
+            self._rising = np.zeros(light.shape, np.int8)
+            self._count = np.zeros(light.shape, np.int16)
+            return
+        extreme, rising = self._extreme, self._rising
+        dark = np.minimum(light, extreme) < _DARK
+        up = (light - extreme >= _CHANGE) & dark
+        down = (extreme - light >= _CHANGE) & dark
+        changed = (up & (rising <= 0)) | (down & (rising >= 0))
+        rising[up], rising[down] = 1, -1
+        # A square that goes on in its direction moves its extreme along.
+        on = changed | ((rising > 0) & (light > extreme)) | ((rising < 0) & (light < extreme))
+        extreme[on] = light[on]
+        if len(self._window) == self._window.maxlen:
+            self._count -= self._window[0]
+        self._window.append(changed)
+        self._count += changed
+        flashing = self._count > _MOST
+        if _covers(flashing):
+            self._in_picture = not _covers(flashing & ~self._pictures(frame, flashing.shape))
+            self.worst = self._seen / self._fps
+
+    @staticmethod
+    def _pictures(frame: Frame, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """The squares in which input pictures are."""
+        inside = np.zeros(shape, bool)
+        down, across = (n / size for n, size in zip(shape, frame.plane.shape, strict=True))
+        for picture in frame.pictures:
+            height, width = (side * picture.zoom for side in picture.pixels.shape[:2])
+            rows = slice(int(picture.top * down), math.ceil((picture.top + height) * down))
+            columns = slice(int(picture.left * across), math.ceil((picture.left + width) * across))
+            inside[rows, columns] = True
+        return inside
+
+    def _grid(self, frame: Frame) -> Grid:
+        """Mean relative luminance of each square, float32 (rows, columns)."""
+        height, width = frame.plane.shape
+        side = width / _SQUARES
+        rows = max(1, round(height / side))
+        y, x = _places(height, rows), _places(width, _SQUARES)
+        light = self._table.take(frame.plane[np.ix_(y, x)])
+        for picture in frame.pictures:
+            part = luminance(picture.pixels)
+            inside_y = (y - picture.top) // picture.zoom
+            inside_x = (x - picture.left) // picture.zoom
+            at_y = np.flatnonzero((inside_y >= 0) & (inside_y < part.shape[0]))
+            at_x = np.flatnonzero((inside_x >= 0) & (inside_x < part.shape[1]))
+            light[np.ix_(at_y, at_x)] = part[np.ix_(inside_y[at_y], inside_x[at_x])]
+        squares = light.reshape(rows, _SAMPLES, _SQUARES, _SAMPLES)
+        mean: Grid = squares.mean(axis=(1, 3), dtype=np.float32)
+        return mean
+
+
+def luminance(colours: npt.NDArray[np.uint8]) -> Grid:
+    """Relative luminance, 0 to 1, of sRGB colours (..., 3), as WCAG 2.2 defines it."""
+    return _LINEAR.take(colours) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+
+
+def _linear() -> Grid:
+    value = np.arange(256) / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return linear.astype(np.float32)
+
+
+_LINEAR = _linear()
+
+
+def _places(length: int, squares: int) -> npt.NDArray[np.intp]:
+    """Of every square the rows (or columns) that are looked at, all of them in a line."""
+    number = squares * _SAMPLES
+    places: npt.NDArray[np.intp] = ((np.arange(number) + 0.5) * length / number).astype(np.intp)
+    return places
+
+
+def _covers(flashing: npt.NDArray[np.bool_]) -> bool:
+    """Whether any field of view has too many squares that flash."""
+    least = _AREA * _FIELD[0] * _FIELD[1]
+    if np.count_nonzero(flashing) < least:
+        return False
+    sums = np.pad(flashing, ((1, 0), (1, 0))).cumsum(0).cumsum(1, dtype=np.int32)
+    height, width = (min(size, most) for size, most in zip(flashing.shape, _FIELD, strict=True))
+    fields = sums[height:, width:] - sums[:-height, width:]
+    fields = fields - (sums[height:, :-width] - sums[:-height, :-width])
+    return bool(fields.max() >= least)
