@@ -168,19 +168,21 @@ def animate(
         width,
         height,
         rate,
-        _bytes(target.path),
+        size_of(target.path),
         time.monotonic() - started,
-        (*film.remarks, *_damage(film.damaged)),
+        (*film.remarks, *damage_in_words(film.damaged)),
     )
 
 
-def _bytes(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes of the file, or of all files in the folder."""
     if path.is_dir():
         return sum(file.stat().st_size for file in path.iterdir())
     return path.stat().st_size
 
 
-def _damage(found: list[str]) -> list[str]:
+def damage_in_words(found: list[str]) -> list[str]:
+    """A remark on the damaged frames, if there are any."""
     if not found:
         return []
     more = f" and {len(found) - 1} more: see 'python -m replay verify'" if len(found) > 1 else ""
