@@ -85,7 +85,7 @@ class DifferenceScaler:
 
 
 def subtract(a: npt.NDArray[np.float16], b: npt.NDArray[np.float16]) -> Values:
-    """What b is more than a, in float32, in which the difference of two float16 values does not overflow."""
+    """What b is more than a, in float32: float16 cannot hold every difference of its values."""
     with np.errstate(invalid="ignore"):  # of two infinities it is NaN
         difference: Values = b.astype(np.float32) - a.astype(np.float32)
     return difference

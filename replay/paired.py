@@ -95,8 +95,7 @@ class PairedFilm:
         self._inputs = _input_pictures(shown, self.cells) if look.input else []
         if difference and len(self._inputs) == 2:
             self.remarks.append(
-                "the two runs saw different images, of whose maps the difference is; --probe shows "
-                "one image in both where one was recorded"
+                "the two runs saw different images, so the difference is not of the networks alone"
             )
         room = room_for(3 if difference else 2, len(layers), True)
         self._layers = [
@@ -217,7 +216,8 @@ class PairedFilm:
         assert layer.difference is not None
         if isinstance(a, str) or isinstance(b, str):
             self._blank(layer, at)
-            words = "damaged: no difference" if "damaged" in found else "no frame to subtract"
+            missing = "no frame in this batch" in (side for side in found if isinstance(side, str))
+            words = "no frame to subtract" if missing else "damaged: no difference"
             return words, layer.difference.range_of(*cell, _NONE.astype(np.float32))
         values = subtract(a, b)
         small: Values = shrink_maps(values, layer.part.mosaic.shrink)
