@@ -96,6 +96,7 @@ examples:
   python -m replay page run.h5                     all layers, to run.html
   python -m replay page run.h5 -o report.html --layer conv1 --channels top:16
   python -m replay page run.h5 -o small.html --epochs 0,-1 --max-mb 5
+  python -m replay page sgd.h5 adam.h5 -o both.html     side by side, on one scale
 """
 _WATCH_EXAMPLES = """
 Open the address that it prints in a browser of this computer; Ctrl-C ends it.
@@ -395,15 +396,15 @@ def _probed(recordings: Sequence[Any], number: int | None) -> list[Any]:
 
 def _page(options: argparse.Namespace) -> None:
     from replay import info
-    from replay.recording import open_recording
+    from replay.together import opened
     from replay.webpage import page
 
-    path = _only(options)
-    with open_recording(path) as recording, _Progress(options.quiet) as progress:
-        recording.require_frames()
-        _warn(info.trouble(recording))
+    with opened(options.recordings) as recordings, _Progress(options.quiet) as progress:
+        for recording in recordings:
+            recording.require_frames()
+            _warn(info.trouble(recording))
         result = page(
-            recording,
+            recordings,
             options.out,
             layers=options.layer or "all",
             channels=options.channels,
