@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from replay.animation import animate
+    from replay.comparison import compare
     from replay.contact import sheet
     from replay.diagnosis import health
     from replay.exporting import export
@@ -36,6 +37,7 @@ __all__ = [
     "RecordingError",
     "__version__",
     "animate",
+    "compare",
     "export",
     "grid",
     "health",
@@ -51,6 +53,7 @@ _HOMES = {
     "Recording": ("replay.recording", "Recording"),
     "RecordingError": ("replay.schema", "RecordingError"),
     "animate": ("replay.animation", "animate"),
+    "compare": ("replay.comparison", "compare"),
     "grid": ("replay.still", "grid"),
     "export": ("replay.exporting", "export"),
     "health": ("replay.diagnosis", "health"),

@@ -30,6 +30,7 @@ examples:
   python -m replay info run.h5
   python -m replay animate run.h5 -o run.mp4
   python -m replay animate run.h5 -o run.gif --layer conv1 --channels top:16
+  python -m replay compare a.h5 b.h5 -o both.mp4 --difference
   python -m replay grid run.h5 -o grid.pdf --epoch 0,2,-1 --kernels
   python -m replay health run.h5
   python -m replay page run.h5 -o report.html
@@ -62,6 +63,16 @@ examples:
   python -m replay animate run.h5 --preset github --alt --poster
   python -m replay animate run.h5 -o small.mp4 --max-mb 1
   python -m replay animate run.rank0.h5 run.rank1.h5 -o both.mp4
+"""
+_COMPARE_EXAMPLES = """
+Run a stands at the left, run b at the right, on one scale. Shown are the epochs
+and batches that both have. --difference adds b - a, in float32, on a scale of
+its own that is symmetric around zero.
+
+examples:
+  python -m replay compare sgd.h5 adam.h5                to sgd-adam.mp4
+  python -m replay compare sgd.h5 adam.h5 -o out.gif --layer conv2 --difference
+  python -m replay compare sgd.h5 adam.h5 -o probe.mp4 --probe --difference
 """
 _GRID_EXAMPLES = """
 examples:
@@ -100,6 +111,7 @@ examples:
   python -m replay page run.h5                     all layers, to run.html
   python -m replay page run.h5 -o report.html --layer conv1 --channels top:16
   python -m replay page run.h5 -o small.html --epochs 0,-1 --max-mb 5
+  python -m replay page sgd.h5 adam.h5 -o both.html     side by side, on one scale
 """
 _WATCH_EXAMPLES = """
 Open the address that it prints in a browser of this computer; Ctrl-C ends it.
@@ -291,6 +303,47 @@ def _animate(options: argparse.Namespace) -> None:
     )
 
 
+def _compare(options: argparse.Namespace) -> None:
+    from replay import info
+    from replay.comparison import compare
+    from replay.together import opened
+
+    if len(options.recordings) != 2:
+        raise OptionError(f"compare: expected two recordings, found {len(options.recordings)}")
+    with (
+        opened(options.recordings) as runs,
+        _executor(options.executor) as executor,
+        _Progress(options.quiet) as progress,
+    ):
+        for run in runs:
+            _warn(info.trouble(run))
+        result = compare(
+            runs[0],
+            runs[1],
+            options.out,
+            difference=options.difference,
+            difference_cmap=options.difference_cmap,
+            layers=options.layer,
+            epochs=options.epochs,
+            batches=options.batches,
+            fps=options.fps,
+            zoom=options.zoom,
+            columns=options.columns,
+            codec=options.codec,
+            crf=options.crf,
+            probe=options.probe,
+            jobs=options.jobs,
+            executor=executor,
+            progress=progress,
+            **_look(options),
+        )
+    for remark in result.remarks:
+        _warn(remark)
+    print(
+        f"{result.path}  {in_bytes(result.bytes)}, {result.frames:,} frames, {result.seconds:.1f} s"
+    )
+
+
 def _grid(options: argparse.Namespace) -> None:
     from replay import info
     from replay.still import grid
@@ -374,15 +427,15 @@ def _probed(recordings: Sequence[Any], number: int | None) -> list[Any]:
 
 def _page(options: argparse.Namespace) -> None:
     from replay import info
-    from replay.recording import open_recording
+    from replay.together import opened
     from replay.webpage import page
 
-    path = _only(options)
-    with open_recording(path) as recording, _Progress(options.quiet) as progress:
-        recording.require_frames()
-        _warn(info.trouble(recording))
+    with opened(options.recordings) as recordings, _Progress(options.quiet) as progress:
+        for recording in recordings:
+            recording.require_frames()
+            _warn(info.trouble(recording))
         result = page(
-            recording,
+            recordings,
             options.out,
             layers=options.layer or "all",
             channels=options.channels,
@@ -581,16 +634,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-captions", dest="captions", action="store_false", help="only the maps")
     add("--codec", choices=("h264", "av1"), default="h264", help="of an MP4 (default: h264)")
     add("--crf", metavar="N", type=int, help="the codec's quality; lower is better, and larger")
-    where = animate.add_mutually_exclusive_group()
-    where.add_argument(
-        "--jobs",
-        metavar="N",
-        type=_natural,
-        help="processes that render a part each (default: as many as pay)",
-    )
-    where.add_argument(
-        "--executor", metavar="dask=ADDRESS", help="a Dask scheduler whose workers render the parts"
-    )
+    _add_crew(animate)
     add(
         "--max-mb",
         metavar="N",
@@ -602,6 +646,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--alt", action="store_true", help="also what it shows in words, to run.alt.txt")
     add("--poster", action="store_true", help="also its last frame, to run.poster.png")
+    add("--quiet", action="store_true", help="no progress bar")
+
+    compare = command(
+        "compare",
+        _compare,
+        "show two runs side by side as a film",
+        _NUMBERS + _COMPARE_EXAMPLES,
+    )
+    add = compare.add_argument
+    add(
+        *("-o", "--out"),
+        metavar="FILE",
+        help=".mp4, .gif, .webp, .png or .apng, or a folder/ for numbered PNG (default: a-b.mp4)",
+    )
+    add("--difference", action="store_true", help="a third panel: what b is more than a")
+    add(
+        "--difference-cmap",
+        metavar="NAME",
+        default="RdBu_r",
+        help="a matplotlib colormap, as diverging as can be (default: RdBu_r)",
+    )
+    add(
+        "--layer",
+        metavar="NAME",
+        action="append",
+        help="one or more layers, globs, or all (default: the first that both have)",
+    )
+    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
+    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
+    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
+    _add_look(compare)
+    add("--fps", metavar="N", type=_positive, help="frames a second")
+    add("--zoom", metavar="N", type=_natural, help="picture pixels a map pixel")
+    add("--columns", metavar="N", type=_natural, help="maps side by side in each panel")
+    add("--codec", choices=("h264", "av1"), default="h264", help="of an MP4 (default: h264)")
+    add("--crf", metavar="N", type=int, help="the codec's quality; lower is better, and larger")
+    _add_crew(compare)
     add("--quiet", action="store_true", help="no progress bar")
 
     grid = command(
@@ -686,6 +767,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_crew(parser: argparse.ArgumentParser) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--jobs",
+        metavar="N",
+        type=_natural,
+        help="processes that render a part each (default: as many as pay)",
+    )
+    where.add_argument(
+        "--executor", metavar="dask=ADDRESS", help="a Dask scheduler whose workers render the parts"
+    )
+
+
 def _add_look(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
@@ -767,7 +861,7 @@ def _spell_out(words: Sequence[str]) -> list[str]:
         elif re.match(r"-[\d.:]", word) and re.fullmatch(r"--[a-z]+", option):
             spelled[-1] = f"{option}={word}"
             option = ""
-        elif word.startswith("-") or not {"animate", "page", "watch"} & set(words):
+        elif word.startswith("-") or not {"animate", "compare", "page", "watch"} & set(words):
             spelled.append(word)
             option = word
         elif option == "--layer" and not word.endswith((".h5", ".hdf5")):

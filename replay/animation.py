@@ -210,13 +210,14 @@ def animate(
         made.fps,
         size_of(target.path),
         time.monotonic() - started,
-        (*film.remarks, *_damage(film.damaged), *filter(None, more)),
+        (*film.remarks, *damage_in_words(film.damaged), *filter(None, more)),
         words,
         made.chosen,
     )
 
 
-def _damage(found: list[str]) -> list[str]:
+def damage_in_words(found: list[str]) -> list[str]:
+    """A remark on the damaged frames, if there are any."""
     if not found:
         return []
     more = f" and {len(found) - 1} more: see 'python -m replay verify'" if len(found) > 1 else ""

@@ -28,11 +28,12 @@ class Theme:
     ink: tuple[int, int, int]
     accent: tuple[int, int, int]
     warning: tuple[int, int, int]
+    second: tuple[int, int, int]  # the accent of the other of two runs
 
 
 THEMES = {
-    "light": Theme((255, 255, 255), (20, 22, 26), (0, 98, 190), (190, 40, 20)),
-    "dark": Theme((17, 19, 23), (242, 243, 245), (86, 166, 250), (255, 138, 92)),
+    "light": Theme((255, 255, 255), (20, 22, 26), (0, 98, 190), (190, 40, 20), (158, 88, 0)),
+    "dark": Theme((17, 19, 23), (242, 243, 245), (86, 166, 250), (255, 138, 92), (244, 204, 96)),
 }
 
 # Colours for NaN and infinity: the two that are farthest from the colormap are taken.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,27 @@ class Frame:
 
     plane: npt.NDArray[np.uint8]
     pictures: tuple[Overlay, ...] = ()
+
+
+class Reel(Protocol):
+    """Anything whose frames can be encoded, here or in another process; see `Film`."""
+
+    @property
+    def palette(self) -> Palette:
+        """The colours of the planes."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of every frame."""
+
+    def frames(self, cells: Sequence[tuple[int, int]] | None = None) -> Iterator[Frame]:
+        """The frames in order, or some of them; each is valid until the next one is asked for."""
+
+    def damage(self) -> list[dict[tuple[int, int], str]]:
+        """What is wrong with the damaged frames that were met so far, by (epoch, batch)."""
+
+    def note_damage(self, found: list[dict[tuple[int, int], str]]) -> None:
+        """Takes in what was met where others rendered."""
 
 
 @dataclass(frozen=True)

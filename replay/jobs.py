@@ -9,7 +9,7 @@ from pathlib import Path
 
 from replay.encode import Target, encode
 from replay.flashes import Flashes
-from replay.frames import Film
+from replay.frames import Reel
 from replay.schema import EncodeError
 
 Cell = tuple[int, int]
@@ -52,7 +52,7 @@ class Done:
 
 
 def encode_cells(
-    film: Film,
+    film: Reel,
     cells: Sequence[Cell],
     target: Target,
     quality: Quality,

@@ -76,7 +76,7 @@ def _properties(theme: Theme) -> str:
     return (
         f"--paper: {_rgb(*theme.paper)}; --ink: {_rgb(*theme.ink)}; --muted: {mixed(5)}; "
         f"--faint: {mixed(1)}; --line: {mixed(2)}; --accent: {_rgb(*theme.accent)}; "
-        f"--warning: {_rgb(*theme.warning)};"
+        f"--second: {_rgb(*theme.second)}; --warning: {_rgb(*theme.warning)};"
     )
 
 

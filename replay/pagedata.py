@@ -26,7 +26,7 @@ from replay.recording import Recording, Series
 from replay.scaling import PERCENTILES, Range, Scaler
 from replay.schema import SelectionError, summarize
 from replay.selection import choose_channels, spread
-from replay.shapes import Maps
+from replay.shapes import Joint, Maps
 from replay.tiles import shrink_maps
 
 SCALES = ("run", "epoch", "frame")
@@ -46,19 +46,23 @@ class LayerData:
         series: The layer.
         channels: As in `choose_channels`.
         cells: The frames that were asked for; the scales are those of their values.
+        joint: The layer in several recordings, whose scales and channels are shared.
 
     Attributes:
         channels: The channels' numbers.
         source: What it costs a frame.
     """
 
-    def __init__(self, series: Series, channels: Any, cells: Sequence[Cell]) -> None:
+    def __init__(
+        self, series: Series, channels: Any, cells: Sequence[Cell], joint: Joint | None = None
+    ) -> None:
         self._series = series
         self._shown = Maps(series)  # volumes as their middle slice, tokens as they lie
         self._all, (self._height, self._width) = self._shown.channels, self._shown.size
         if not self._all * self._height * self._width:
             raise SelectionError(f"layer {series.name!r} has empty maps: {series.layer.shape}")
-        self.channels = choose_channels(self._shown, channels, cells)
+        self._measured = self._shown if joint is None else joint
+        self.channels = choose_channels(self._measured, channels, cells)
         self._cells = list(cells)
         self.measure(cells)
         kernel = series.layer.kernel
@@ -70,7 +74,8 @@ class LayerData:
     def measure(self, cells: Sequence[Cell]) -> None:
         """Measures the scales on these frames."""
         self._scalers = {
-            scale: Scaler(self._shown, cells, self.channels, scale, count=COUNT) for scale in SCALES
+            scale: Scaler(self._measured, cells, self.channels, scale, count=COUNT)
+            for scale in SCALES
         }
 
     def prepare(self, cells: Sequence[Cell], pool: int) -> None:
@@ -292,7 +297,10 @@ def scale_words(scale: str) -> str:
 
 
 def describe_frames(
-    recording: Recording, asked: Sequence[Cell], kept: Sequence[Cell]
+    recording: Recording,
+    asked: Sequence[Cell],
+    kept: Sequence[Cell],
+    ends: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
     """The frames' part of the manifest: numbers, fields in words, and the loss curve.
 
@@ -300,6 +308,7 @@ def describe_frames(
         recording: Where the fields are.
         asked: The frames that were asked for: the time axis.
         kept: Those that the page holds.
+        ends: Of the loss curve's axis; by default those of the loss.
     """
     places = {cell: place for place, cell in enumerate(asked)}
     span = max(len(asked) - 1, 1)
@@ -334,13 +343,15 @@ def describe_frames(
         loss = recording.batches["loss"][tuple(np.array(asked).T)].astype(np.float64)
         if not np.isnan(loss).all():
             frames["loss"] = [loss_in_words(float(loss[places[cell]])) for cell in kept]
-            frames["curve"] = _curve(loss)
+            frames["curve"] = _curve(loss, ends)
     return frames
 
 
-def _curve(loss: npt.NDArray[np.float64]) -> dict[str, Any]:
+def _curve(
+    loss: npt.NDArray[np.float64], ends: tuple[float, float] | None = None
+) -> dict[str, Any]:
     """The loss as points of the unit square (None breaks the line), and its ends in words."""
-    low, high = plain_range(loss)
+    low, high = plain_range(loss) if ends is None else ends
     places = np.arange(len(loss))
     if len(loss) > _CURVE:  # of each stretch, the lowest and the highest
         chosen = set()

@@ -29,6 +29,7 @@ class ColourBar:
         left: First column.
         width: Columns; `WIDTH_BESIDE` where the values stand beside.
         beside: Puts the values beside the strip: one line of text in all.
+        entries: The palette's entries to show; those of its colormap by default.
     """
 
     STRIP = 12
@@ -36,7 +37,15 @@ class ColourBar:
     _STRIP_BESIDE = 120
     WIDTH_BESIDE = _STRIP_BESIDE + 8 + width_of("−1.23e−05 – 1.23e−05", SMALL)
 
-    def __init__(self, pen: Pen, top: int, left: int, width: int, beside: bool = False) -> None:
+    def __init__(
+        self,
+        pen: Pen,
+        top: int,
+        left: int,
+        width: int,
+        beside: bool = False,
+        entries: range | None = None,
+    ) -> None:
         self._pen = pen
         self._beside = beside
         strip, strip_left, strip_top = width, left, top
@@ -49,7 +58,8 @@ class ColourBar:
             self._low = pen.reserve(below, left, third, SMALL)
             self._zero = pen.reserve(below, left + third, width - 2 * third, SMALL)
             self._high = pen.reserve(below, left + width - third, third, SMALL, "right")
-        levels = np.arange(strip - 2) * pen.palette.levels // (strip - 2)
+        entries = range(pen.palette.levels) if entries is None else entries
+        levels = entries.start + np.arange(strip - 2) * len(entries) // (strip - 2)
         pen.fill(strip_top, strip_left, self.STRIP, strip, "faint")
         rows = slice(strip_top + 1, strip_top + self.STRIP - 1)
         pen.plane[rows, strip_left + 1 : strip_left + strip - 1] = levels
@@ -92,6 +102,8 @@ class LossCurve:
         cells: (epoch, batch) of every frame of the run, in order.
         loss: The loss at each of them; NaN leaves a gap.
         words: What it is called.
+        other: The loss of another run at the same frames, in the same plot: dashed, in the
+            palette's second accent.
     """
 
     PLOT = 120
@@ -106,8 +118,9 @@ class LossCurve:
         cells: Sequence[tuple[int, int]],
         loss: Numbers,
         words: str = "loss",
+        other: Numbers | None = None,
     ) -> None:
-        low, high = plain_range(loss)
+        low, high = plain_range(loss if other is None else np.concatenate([loss, other]))
         between = f"{loss_in_words(low)} – {loss_in_words(high)}"
         fitted = fit(words, SMALL, width - width_of(between, SMALL) - 12)
         pen.write(fitted, top, left, SMALL, "muted")
@@ -116,11 +129,21 @@ class LossCurve:
         self._pen = pen
         self._top, self._left, self._width = top + height_of(SMALL) + 6, left, width
         self._x = 4 + np.arange(len(loss)) * ((width - 9) / max(len(loss) - 1, 1))
-        clipped = np.clip(loss, low, high)
-        self._y = 4 + (high - clipped) / max(high - low, 1e-300) * (self.PLOT - 9)
         self._places = {cell: place for place, cell in enumerate(cells)}
-        self._faint = pen.palette.ink(self._curve(1.25), "faint")
-        self._accent = pen.palette.ink(self._curve(1.75), "accent")
+        box = np.full((self.PLOT, width), pen.palette.paper, np.uint8)
+        self._faint, self._accent = box, box.copy()
+        self._heights: list[tuple[Numbers, str]] = []
+        for curve, tone in ((loss, "accent"), (other, "second")):
+            if curve is None:
+                continue
+            y = 4 + (high - np.clip(curve, low, high)) / max(high - low, 1e-300) * (self.PLOT - 9)
+            self._heights.append((y, tone))
+            for plane, thick, ink in ((self._faint, 1.25, "faint"), (self._accent, 1.75, tone)):
+                coverage = self._curve(y, thick)
+                if tone == "second":
+                    coverage[:, np.arange(width) % 7 >= 4] = 0
+                there = coverage > 0
+                plane[there] = pen.palette.ink(coverage, ink)[there]
         y, x = np.mgrid[-4:5, -4:5]
         self._dot = np.hypot(y, x) <= 3.6
         self._axis(cells)
@@ -132,16 +155,17 @@ class LossCurve:
         box[...] = self._faint
         now = round(self._x[place])
         box[:, : now + 1] = self._accent[:, : now + 1]
-        if np.isfinite(self._y[place]):
-            y = round(float(self._y[place]))
-            box[y - 4 : y + 5, now - 4 : now + 5][self._dot] = self._pen.palette.solid("accent")
+        for heights, tone in self._heights:
+            if np.isfinite(heights[place]):
+                y = round(float(heights[place]))
+                box[y - 4 : y + 5, now - 4 : now + 5][self._dot] = self._pen.palette.solid(tone)
 
-    def _curve(self, thickness: float, finer: int = 4) -> npt.NDArray[np.uint8]:
+    def _curve(self, y: Numbers, thickness: float, finer: int = 4) -> npt.NDArray[np.uint8]:
         """The whole curve as a plane of coverage."""
         image = Image.new("L", (self._width * finer, self.PLOT * finer), 0)
         draw = ImageDraw.Draw(image)
-        finite = np.isfinite(self._y)
-        points = (np.stack([self._x, self._y], axis=1) + 0.5) * finer
+        finite = np.isfinite(y)
+        points = (np.stack([self._x, y], axis=1) + 0.5) * finer
         breaks = np.flatnonzero(np.diff(np.concatenate([[False], finite, [False]]).astype(int)))
         for start, stop in zip(breaks[::2], breaks[1::2], strict=True):
             line = [(float(x), float(y)) for x, y in points[start:stop]]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from replay.encode import LimitError, Target, beside, ffmpeg, size_of
 from replay.flashes import Flashes
-from replay.frames import Film
+from replay.frames import Reel
 from replay.jobs import Cell, Done, Job, Quality, encode_cells, render_job
 from replay.processes import Processes
 from replay.schema import EncodeError, OptionError, RecordingError
@@ -67,7 +67,7 @@ class Crew:
 
 
 def write_film(
-    film: Film,
+    film: Reel,
     cells: Sequence[Cell],
     target: Target,
     quality: Quality,
@@ -121,7 +121,7 @@ def _cut(total: int, parts: int, step: int) -> list[tuple[int, int]]:
 class _Parts:
     """A film that is rendered in parts."""
 
-    film: Film
+    film: Reel
     cells: Sequence[Cell]
     target: Target
     quality: Quality

@@ -11,11 +11,14 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.schema import OptionError
+
+_Float = TypeVar("_Float", np.float16, np.float32)
 
 NUMBER_SIZE = 12  # pixels of the font of the channel numbers
 NUMBER_ROW = 18  # rows below a tile for its number
@@ -219,15 +222,15 @@ def arrange(
     return max([m for m in tightest if m.width <= room.width] or tightest[:1], key=_columns_of)
 
 
-def shrink_maps(maps: npt.NDArray[np.float16], by: int) -> npt.NDArray[np.float16]:
+def shrink_maps(maps: npt.NDArray[_Float], by: int) -> npt.NDArray[_Float]:
     """Averages blocks of by x by values; NaN and infinity stay what they are.
 
     Args:
-        maps: float16 (..., H, W).
+        maps: float16 or float32 (..., H, W).
         by: Side of a block; the last ones of a row and column may be smaller.
 
     Returns:
-        float16 (..., ceil(H / by), ceil(W / by)).
+        Of the same type, (..., ceil(H / by), ceil(W / by)).
     """
     if by == 1:
         return maps
@@ -237,7 +240,7 @@ def shrink_maps(maps: npt.NDArray[np.float16], by: int) -> npt.NDArray[np.float1
         sums = np.add.reduceat(maps.astype(np.float32), tops, axis=-2)
         sums = np.add.reduceat(sums, lefts, axis=-1)
         sizes = np.diff(tops, append=height)[:, None] * np.diff(lefts, append=width)
-        return (sums / sizes.astype(np.float32)).astype(np.float16)
+        return (sums / sizes.astype(np.float32)).astype(maps.dtype)
 
 
 def paint(

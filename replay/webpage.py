@@ -11,7 +11,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,24 +20,24 @@ import numpy.typing as npt
 
 from replay.captions import clean
 from replay.fit import Plan, fit
-from replay.inputs import InputPicture
 from replay.markup import render
 from replay.pagedata import (
     CMAPS,
     SCALES,
-    InputData,
-    LayerData,
     colour_table,
     colour_tables,
     describe_frames,
     scale_words,
 )
+from replay.pagepair import check_runs, describe_runs, joined, layers_of, pictures_of
+from replay.paired import choose_common_layers
 from replay.quantise import quantise, rescale, widen
-from replay.recording import Recording, open_recording
+from replay.recording import Recording
 from replay.scaling import Range
 from replay.schema import OptionError, OutputError
 from replay.selection import Numbers, choose_frames, choose_layers, spread
 from replay.target import check_suffix, replacing
+from replay.together import Recordings, Together, opened
 
 SUFFIXES = (".html", ".htm")
 _ATTEMPTS = 8
@@ -73,7 +72,7 @@ class Page:
 
 
 def page(
-    recording: Recording | str | os.PathLike[str],
+    recording: Recordings,
     out: str | os.PathLike[str] | None = None,
     *,
     layers: str | Sequence[str] | None = "all",
@@ -98,7 +97,9 @@ def page(
     whole blocks, as far as `max_mb` demands, and the page says so.
 
     Args:
-        recording: An open recording, or the path of one; also one that is being written.
+        recording: An open recording, or the path of one; also one that is being written. Of two,
+            the page shows the maps beside each other, on one scale, at the epochs and batches
+            that both have; they are named by their files.
         out: A name ending in `.html`; by default `run.html` beside `run.h5`. Replaced if it exists,
             once the new one is whole.
         layers: As in `choose_layers`; default all.
@@ -128,19 +129,24 @@ def page(
     if not (math.isfinite(max_mb) and max_mb > 0):
         raise OptionError(f"max_mb {max_mb:g}: expected a number of megabytes above 0")
     tables = colour_tables([cmap, *CMAPS])
-    lifetime: AbstractContextManager[Recording] = (
-        nullcontext(recording) if isinstance(recording, Recording) else open_recording(recording)
-    )
-    with lifetime as run:
+    with opened(recording) as runs:
+        check_runs(runs)
+        run, labels = runs[0], [""]
+        remarks: list[str] = []
         path = run.path.with_suffix(".html") if out is None else Path(out)
         check_suffix(path, SUFFIXES)
-        if path.exists() and path.samefile(run.path):
+        if path.exists() and any(path.samefile(each.path) for each in runs):
             raise OutputError(f"{path} is the recording itself")
-        names = choose_layers(run, layers)
-        cells = choose_frames(run, epochs, batches)
+        if len(runs) == 1:
+            names, cells = choose_layers(run, layers), choose_frames(run, epochs, batches)
+        else:
+            names, remarks = choose_common_layers(runs, layers)
+            shown = Together(runs, names)
+            cells, labels = shown.cells(epochs, batches), shown.labels
+            remarks += [said for said in shown.remarks if "different runs" not in said]
         with replacing(path) as beside:
             look = {"scale": scale, "cmap": cmap, "symmetric": symmetric, "colours": tables}
-            content = _Content(run, names, channels, cells, input, title, look)
+            content = _Content(runs, labels, names, channels, cells, input, title, look, remarks)
             document, kept, notes = content.write(int(max_mb * 1_000_000), progress)
             beside.write_bytes(document)
     seconds = time.monotonic() - started
@@ -176,26 +182,29 @@ class _Content:
 
     def __init__(
         self,
-        recording: Recording,
+        runs: Sequence[Recording],
+        labels: Sequence[str],
         names: Sequence[str],
         channels: Numbers,
         cells: list[tuple[int, int]],
         input: bool,
         title: str | None,
         look: dict[str, Any],
+        remarks: Sequence[str] = (),
     ) -> None:
-        self._recording, self._cells, self._look = recording, cells, look
+        self._runs, self._labels, self._cells, self._look = runs, labels, cells, look
+        self._remarks = list(remarks)
         self._title = "" if title is None else clean(title)
-        self._layers = [LayerData(recording[name], channels, cells) for name in names]
-        possible = input and InputPicture.possible(recording)
-        self._input = InputData(recording, cells) if possible else None
+        self._groups = [layers_of(runs, name, channels, cells) for name in names]
+        self._pictures = pictures_of(runs, cells) if input else [None] * len(runs)
 
     def write(
         self, limit: int, progress: Callable[[int, int], None] | None
     ) -> tuple[bytes, int, tuple[str, ...]]:
         """The document of at most `limit` bytes, its number of frames, and what was done."""
-        sources = [layer.source for layer in self._layers]
-        sources += [self._input.source] if self._input else []
+        sources = [joined([layer.source for layer in group]) for group in self._groups]
+        pictures = [picture.source for picture in self._pictures if picture]
+        sources += [joined(pictures)] if pictures else []
         empty = len(self._document({"frames": {}, "layers": [], **self._look}, []))
         budget = (limit - empty) * 0.985 - 40 * len(self._cells) ** 0.5
         for _ in range(_ATTEMPTS):
@@ -217,7 +226,9 @@ class _Content:
         self, plan: Plan, limit: int, progress: Callable[[int, int], None] | None
     ) -> tuple[bytes, tuple[str, ...]]:
         kept = spread(self._cells, plan.frames)
-        done, total = 0, len(kept) * len(plan.pools)
+        layers = [(place, layer) for place, group in enumerate(self._groups) for layer in group]
+        pictures = [(run, picture) for run, picture in enumerate(self._pictures) if picture]
+        done, total = 0, len(kept) * (len(layers) + len(pictures))
         blocks: list[tuple[str, bytes]] = []
 
         def take(name: str, made: Iterator[bytes]) -> None:
@@ -231,31 +242,42 @@ class _Content:
                 if progress is not None:
                     progress(done, total)
 
-        for place, layer in enumerate(self._layers):
+        for number, (place, layer) in enumerate(layers):
             layer.prepare(kept, plan.pools[place])
-            take(f"layer-{place}", layer.blocks())
-        if self._input:
-            self._input.prepare(kept, plan.pools[-1])
-            take("input", self._input.blocks())
+            take(f"layer-{number}", layer.blocks())
+        for run, picture in pictures:
+            picture.prepare(kept, plan.pools[-1])
+            take(f"input-{run}" if run else "input", picture.blocks())
 
-        notes = [layer.note() for layer in self._layers]
+        notes = [*map(clean, self._remarks), *(group[0].note() for group in self._groups)]
         if len(kept) < len(self._cells):
             words = f"{len(kept):,} of {len(self._cells):,} frames, evenly spread"
             notes.insert(0, f"{words}, so that the file stays below {limit / 1e6:g} MB")
         said = tuple(note for note in notes if note is not None)
         manifest = {
             "title": self._title,
-            "file": clean(self._recording.path.name),
-            "created": clean(self._recording.created),
+            "file": self._files,
+            "created": clean(self._runs[0].created),
             "notes": [*said, _DEPTH],
-            "frames": describe_frames(self._recording, self._cells, kept),
-            "layers": [layer.describe() for layer in self._layers],
-            "input": self._input.describe() if self._input else None,
+            **self._describe_frames(kept),
+            "layers": [layer.describe() for _, layer in layers],
             "words": {name: scale_words(name) for name in SCALES},
             **self._look,
         }
         return self._document(manifest, blocks), said
 
+    @property
+    def _files(self) -> str:
+        return " and ".join(clean(run.path.name) for run in self._runs)
+
+    def _describe_frames(self, kept: Sequence[tuple[int, int]]) -> dict[str, Any]:
+        """The manifest's parts on the frames, the input picture, and the runs if there are two."""
+        if len(self._runs) == 1:
+            picture = self._pictures[0].describe() if self._pictures[0] else None
+            return {"frames": describe_frames(self._runs[0], self._cells, kept), "input": picture}
+        frames, runs = describe_runs(self._runs, self._labels, self._cells, kept, self._pictures)
+        return {"frames": frames, "input": None, "runs": runs}
+
     def _document(self, manifest: dict[str, Any], blocks: Sequence[tuple[str, bytes]]) -> bytes:
-        name = self._title or clean(self._recording.path.name)
+        name = self._title or self._files
         return render(f"{name}: feature maps", manifest, blocks)

@@ -1,0 +1,91 @@
+"""The difference of two layers: b - a, in float32, on a scale symmetric around zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.scaling import Range, Scaler
+from replay.shapes import Maps
+
+Values = npt.NDArray[np.float32]
+
+
+class Difference:
+    """What one layer put out less what another did: `difference[epoch, batch]`, float32.
+
+    Args:
+        a: What is subtracted.
+        b: What it is subtracted from; of the same shape.
+    """
+
+    def __init__(self, a: Maps, b: Maps) -> None:
+        self._a, self._b = a, b
+
+    @property
+    def channels(self) -> int:
+        """Number of maps."""
+        return self._a.channels
+
+    def __getitem__(self, cell: tuple[int, int]) -> Values:
+        return subtract(self._a[cell], self._b[cell])
+
+
+class DifferenceScaler:
+    """Scales differences: `levels(epoch, batch, values)` -> uint8, of their shape.
+
+    Args:
+        difference: Where they come from.
+        frames: The frames that will be shown; the ranges are those of their values.
+        channels: The channels that will be shown.
+        mode: As in `scaling.Scaler`.
+        entries: The palette's entries of the colormap, an odd number: zero is the middle one.
+        nan: The palette's entry for NaN.
+        inf: The palette's entry for either infinity.
+
+    Attributes:
+        words: What the range is, in the words of a caption.
+    """
+
+    def __init__(
+        self,
+        difference: Difference,
+        frames: Sequence[tuple[int, int]],
+        channels: Sequence[int],
+        mode: str,
+        entries: range,
+        nan: int,
+        inf: int,
+    ) -> None:
+        self._scaler = Scaler(difference, frames, channels, mode, symmetric=True)  # type: ignore[arg-type]
+        self._entries, self._nan, self._inf = entries, nan, inf
+        self.words = self._scaler.words
+
+    def range_of(self, epoch: int, batch: int, values: Values) -> Range | None:
+        """The range under which that frame is shown; None where each channel has its own."""
+        return self._scaler.range_of(epoch, batch, values)  # type: ignore[arg-type]
+
+    def levels(self, epoch: int, batch: int, values: Values) -> npt.NDArray[np.uint8]:
+        """The palette's entries of one frame's chosen channels, float32 (C, ...)."""
+        shown = self.range_of(epoch, batch, values)
+        reach: Values | np.float32
+        if shown is None:
+            reaches = [self._scaler.channel_range(place).high for place in range(len(values))]
+            reach = np.array(reaches, np.float32).reshape(-1, *[1] * (values.ndim - 1))
+        else:
+            reach = np.float32(shown.high)
+        half = np.float32(len(self._entries) // 2)
+        finite = np.isfinite(values)
+        place = np.where(finite, values, np.float32(0)) / reach * half
+        levels = self._entries.start + half + np.rint(np.clip(place, -half, half))
+        levels = np.where(finite, levels, np.where(np.isnan(values), self._nan, self._inf))
+        return levels.astype(np.uint8)
+
+
+def subtract(a: npt.NDArray[np.float16], b: npt.NDArray[np.float16]) -> Values:
+    """What b is more than a, in float32: float16 cannot hold every difference of its values."""
+    with np.errstate(invalid="ignore"):  # of two infinities it is NaN
+        difference: Values = b.astype(np.float32) - a.astype(np.float32)
+    return difference
