@@ -19,6 +19,7 @@ from replay.words import clean, count, in_bytes
 
 _SCALES = ("run", "epoch", "frame", "channel")
 _THEMES = ("light", "dark")
+_ORDERS = ("number", "similar")
 _TOKENS = ("auto", "square", "strip")
 _PRESETS = ("github", "slack", "slides", "paper")
 
@@ -60,6 +61,7 @@ examples:
   python -m replay animate run.h5 -o all.mp4 --layer 'layer1.*' --channels top:8
   python -m replay animate run.h5 -o frames/ --cmap RdBu_r --symmetric
   python -m replay animate run.h5 -o probe.mp4 --probe
+  python -m replay animate run.h5 -o all.mp4 --with kernels,difference,histogram
   python -m replay animate run.h5 --preset github --alt --poster
   python -m replay animate run.h5 -o small.mp4 --max-mb 1
   python -m replay animate run.rank0.h5 run.rank1.h5 -o both.mp4
@@ -287,6 +289,8 @@ def _animate(options: argparse.Namespace) -> None:
             captions=options.captions,
             codec=options.codec,
             crf=options.crf,
+            show=",".join(options.show or []),
+            order=options.order,
             jobs=options.jobs,
             executor=executor,
             max_mb=options.max_mb,
@@ -628,6 +632,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", metavar="A:B:C", help="epochs (default: all)")
     add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
     _add_look(animate)
+    add(
+        "--with",
+        dest="show",
+        metavar="LIST",
+        action="append",
+        help="beside the maps: kernels, difference (since the first epoch), difference:previous, "
+        "histogram, loss (there anyway if logged)",
+    )
+    add("--order", choices=_ORDERS, default="number", help="similar: such channels side by side")
     add("--fps", metavar="N", type=_positive, help="frames a second")
     add("--zoom", metavar="N", type=_natural, help="picture pixels a map pixel")
     add("--columns", metavar="N", type=_natural, help="maps side by side")

@@ -75,6 +75,8 @@ def animate(
     slices: Numbers = "middle",
     tokens: str = "auto",
     probe: int | None = None,
+    show: str | Sequence[str] = (),
+    order: str = "number",
     jobs: int | None = None,
     executor: Executor | None = None,
     max_mb: float | None = None,
@@ -133,6 +135,14 @@ def animate(
             `strip`, or `auto`, in the proportions of the input picture where they fill them.
         probe: The number of a fixed image, whose maps are shown instead of those of each batch's
             first image.
+        show: What is shown beside the maps: `kernels` (of each map, with a range for the whole
+            run), `difference` (what changed since the same batch of the first epoch, or since the
+            first frame of a fixed image; in float32, symmetric around zero), `difference:previous`
+            (since the frame before), `histogram` (the share of the values in 64 parts of the range)
+            and `loss`, which is there anyway where one was logged; one, several, or a text with
+            commas.
+        order: Of the channels: `number`, or `similar`, with similar maps side by side in an order
+            that holds for the whole run.
         jobs: Processes that render ranges of the frames, whose encoded parts are then joined.
             Default: as many as pay, which is one for MP4 and numbered PNG, whose encoders use all
             cores by themselves.
@@ -181,6 +191,8 @@ def animate(
             theme,
             slices,
             tokens,
+            tuple(show.split(",")) if isinstance(show, str) and show else tuple(show),
+            order,
         )
         chosen = choose_layers_of(runs, layers)
         place = None if preset is None else choose_preset(preset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,17 @@ class Difference:
         return subtract(self._a[cell], self._b[cell])
 
 
+class Differences(Protocol):
+    """Where differences come from, channel by channel."""
+
+    @property
+    def channels(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, cell: tuple[int, int]) -> Values:
+        """The differences at an epoch and batch, float32 (C, ...)."""
+
+
 class DifferenceScaler:
     """Scales differences: `levels(epoch, batch, values)` -> uint8, of their shape.
 
@@ -51,7 +63,7 @@ class DifferenceScaler:
 
     def __init__(
         self,
-        difference: Difference,
+        difference: Differences,
         frames: Sequence[tuple[int, int]],
         channels: Sequence[int],
         mode: str,

@@ -7,7 +7,7 @@ one plane, so memory does not grow with the recording.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,33 +16,23 @@ import numpy.typing as npt
 from replay.captions import clean, module_in_words
 from replay.colours import Palette
 from replay.facts import heading, see, state
+from replay.histogram import Counter, Shares, peak_of
 from replay.inputs import InputPicture
+from replay.order import order_channels
+from replay.overlay import Overlay
 from replay.recording import Recording
-from replay.scaling import PERCENTILES, Levels, Range, Scaler
-from replay.selection import Numbers, choose_channels
+from replay.scaling import PERCENTILES, Range, Scaler
+from replay.sections import MapSection, Section, count_unfinite
+from replay.selection import Numbers, choose_channels, spread
 from replay.stage import SIDE, Part, Stage, room_for
-from replay.tiles import Room, arrange, blank, paint, shrink_maps
+from replay.tiles import Room, arrange
 from replay.together import Row, Together
+from replay.twotone import PairPalette
+from replay.wanted import DIVERGING, KERNEL_ROWS, Wanted
 
-_INFINITE = 0x7C00  # a float16's bits without its sign; NaN lies above
-_WITHOUT_SIGN = 0x7FFF
+__all__ = ["Film", "Frame", "Look", "Overlay", "Reel", "count_unfinite"]
 
-
-@dataclass(frozen=True)
-class Overlay:
-    """A picture in true colours that lies on a frame.
-
-    Attributes:
-        pixels: uint8 (h, w, 3), before enlarging.
-        top: Row of the picture.
-        left: Column of the picture.
-        zoom: Pixels, in each direction, that a pixel of the picture becomes.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    top: int
-    left: int
-    zoom: int
+_SAMPLED = 16  # frames from which a histogram's height is chosen
 
 
 @dataclass(frozen=True)
@@ -95,6 +85,8 @@ class Look:
     theme: str = "light"
     slices: Numbers = "middle"
     tokens: str = "auto"
+    show: tuple[str, ...] = ()
+    order: str = "number"
     bounds: tuple[int, int] | None = None  # greatest width and height of a frame
 
 
@@ -136,10 +128,18 @@ class Film:
         levels: int = 240,
     ) -> None:
         look = look or Look()
-        self.palette = Palette(look.cmap, levels, look.theme)
+        wanted = Wanted.parse(look.show, look.captions, look.scale if look.clip is None else "run")
         shown = Together(recordings, layers, look.slices, look.tokens)
         self.remarks = shown.remarks
         self.cells = shown.cells(epochs, batches)
+        self.facts = state(shown)
+        wanted.check(shown.rows, self.facts)
+        diverging = wanted.needs_diverging(shown.rows)
+        self.palette = (
+            PairPalette(look.cmap, DIVERGING, levels, look.theme)
+            if diverging
+            else Palette(look.cmap, levels, look.theme)
+        )
         side = SIDE if len(shown.recordings) < 3 else max(64, 2 * SIDE // len(shown.recordings))
         self._inputs = [
             InputPicture(recording, self.cells, side)
@@ -153,23 +153,37 @@ class Film:
                 shown.recordings, shown.labels, self._inputs, strict=True
             )
         ]
-        room = room_for(len(shown.rows), look.captions, seen, look.bounds)
+        heavy, kernels = wanted.count(shown.rows)
+        room = room_for(heavy + kernels, look.captions, seen, look.bounds)
+        if kernels:
+            left = room.height * (heavy + kernels) - kernels * KERNEL_ROWS
+            room = replace(room, height=max(60, left // heavy))
 
-        self._sections: list[_Section] = []
+        self._sections: list[MapSection] = []
+        made: dict[int, list[Section]] = {}  # by the row's place, all that is shown of it
         for joint, rows in shown.groups():
             frames = [cell for cell in self.cells if joint.present(cell)]
             chosen = choose_channels(joint, channels, frames)
-            scaler = Scaler(joint, frames, chosen, look.scale, look.clip, look.symmetric, levels)
-            self._sections += [
-                _Section(row, chosen, scaler, _part(row, chosen, shown, layers, look, room))
-                for row in rows
-            ]
+            chosen = order_channels(joint, chosen, frames, look.order)
+            scaler = Scaler(
+                joint, frames, chosen, look.scale, look.clip, look.symmetric, self.palette.levels
+            )
+            for row in rows:
+                section = MapSection(
+                    row, chosen, scaler, _part(row, chosen, shown, layers, look, room)
+                )
+                self._sections.append(section)
+                more = wanted.beside(section, frames, self.palette, look, room)
+                made[shown.rows.index(row)] = [section, *more]
         self._sections.sort(key=lambda section: shown.rows.index(section.row))
         self._parts = [section.part for section in self._sections]
-        self.facts = state(shown)
+        self._drawn = [section for place in sorted(made) for section in made[place]]
+        if len(self._sections) == 1 < len(self._drawn):  # the heading names it
+            self._sections[0].part = replace(self._parts[0], name="maps", words="")
+        self._counter = Counter()
         self.scale_words = _scale_words(self._sections[0].scaler, look, len(layers))
         self.stage = Stage(
-            self._parts,
+            [section.part for section in self._drawn],
             self.palette,
             self.facts,
             seen,
@@ -177,6 +191,12 @@ class Film:
             heading(shown, self._parts, layers, look.title),
             look.captions,
             look.bounds and look.bounds[0],
+            [
+                (f"values of {part.name}", self._peak(section))
+                for part, section in zip(self._parts, self._sections, strict=True)
+            ]
+            if wanted.histogram
+            else [],
         )
 
     @property
@@ -197,35 +217,24 @@ class Film:
 
     def range_of(self, place: int, cell: tuple[int, int]) -> Range | None:
         """The values between which a part shows a frame; None if it has none, or several."""
-        section = self._sections[place]
-        if not section.row.maps.series.present[cell] or cell in section.row.maps.damaged:
-            return None
-        return section.scale(*cell, section.select(*cell))[1]
+        return self._sections[place].range_of(cell)
 
     def frames(self, cells: Sequence[tuple[int, int]] | None = None) -> Iterator[Frame]:
         """The frames in order, or some of them; each is valid until the next one is asked for."""
-        plane = self.stage.plane
+        stage = self.stage
         cells = self.cells if cells is None else cells
-        self._recall(cells[:1])
-        for epoch, batch in cells:
-            ranges: list[Range | None] = []
-            counts: list[tuple[int, int] | str] = []
-            for section, at in zip(self._sections, self.stage.mosaics_at, strict=True):
-                mosaic = section.part.mosaic
-                maps = None
-                if section.row.maps.series.present[epoch, batch]:
-                    maps = section.select(epoch, batch)
-                if maps is not None and (epoch, batch) not in section.row.maps.damaged:
-                    levels, section.shown = section.scale(epoch, batch, maps)
-                    paint(plane, *at, levels.reshape(-1, *levels.shape[2:]), mosaic)
-                    counts.append(count_unfinite(maps))
-                else:
-                    paper, line = self.palette.paper, self.palette.solid("faint")
-                    blank(plane, *at, mosaic, paper, line)
-                    counts.append("no frame in this batch" if maps is None else "damaged")
-                ranges.append(section.shown)
-            self.stage.update(epoch, batch, ranges, counts)
-            yield Frame(plane, tuple(self._overlays(epoch, batch)))
+        before = self.cells[: self.cells.index(cells[0])] if cells else []
+        for section in self._drawn:
+            section.recall(before)
+        for cell in cells:
+            drawn = [
+                section.draw(stage.plane, at, cell, self.palette)
+                for section, at in zip(self._drawn, stage.mosaics_at, strict=True)
+            ]
+            stage.update(*cell, [shown for shown, _ in drawn], [count for _, count in drawn])
+            for histogram, section in zip(stage.histograms, self._sections, strict=False):
+                histogram.update(self._shares(section, cell))
+            yield Frame(stage.plane, tuple(self._overlays(cell)))
 
     @property
     def damaged(self) -> list[str]:
@@ -241,53 +250,30 @@ class Film:
         for mine, theirs in zip(self.damage(), found, strict=True):
             mine.update(theirs)
 
-    def _recall(self, first: Sequence[tuple[int, int]]) -> None:
-        """Goes back to what a layer without a frame shows: the range of the last that it had."""
-        for section in self._sections:
-            section.shown = None
-            maps = section.row.maps
-            for cell in reversed(self.cells[: self.cells.index(first[0])] if first else []):
-                if maps.series.present[cell] and cell not in maps.damaged:
-                    picture = section.select(*cell)
-                    if cell not in maps.damaged:
-                        section.shown = section.scale(*cell, picture)[1]
-                        break
-
-    def _overlays(self, epoch: int, batch: int) -> Iterator[Overlay]:
+    def _overlays(self, cell: tuple[int, int]) -> Iterator[Overlay]:
         for source, (top, left) in zip(self._inputs, self.stage.pictures_at, strict=True):
             if source is not None:
-                yield Overlay(source.show(epoch, batch), top, left, source.zoom)
+                yield Overlay(source.show(*cell), top, left, source.zoom)
+        for section, at in zip(self._drawn, self.stage.mosaics_at, strict=True):
+            yield from section.overlays(at, cell)
 
+    def _shares(self, section: MapSection, cell: tuple[int, int]) -> Shares | None:
+        """The histogram of the frame that a section has just drawn, or draws for this."""
+        shown = section.range_of(cell) if section.maps is not None else None
+        if section.maps is None or shown is None:
+            return None
+        return self._counter.shares(section.maps, shown)
 
-@dataclass
-class _Section:
-    """One layer of a film, of one recording."""
-
-    row: Row
-    channels: list[int]
-    scaler: Scaler
-    part: Part
-    shown: Range | None = None  # of the last frame that it had
-
-    def select(self, epoch: int, batch: int) -> npt.NDArray[np.float16]:
-        """The chosen maps of one frame, float16 (C, S, H, W)."""
-        maps = self.row.maps[epoch, batch]
-        return maps if self.channels == list(range(len(maps))) else maps[self.channels]
-
-    def scale(
-        self, epoch: int, batch: int, maps: npt.NDArray[np.float16]
-    ) -> tuple[Levels, Range | None]:
-        """Their levels at the size at which they are shown, and the range behind them."""
-        small = shrink_maps(maps, self.part.mosaic.shrink)
-        return self.scaler.levels(epoch, batch, small), self.scaler.range_of(epoch, batch, small)
-
-
-def count_unfinite(maps: npt.NDArray[np.float16]) -> tuple[int, int]:
-    """Numbers of NaN and of infinite values in float16 maps."""
-    bits = maps.view(np.uint16) & _WITHOUT_SIGN
-    if bits.max(initial=0) < _INFINITE:
-        return 0, 0
-    return int(np.count_nonzero(bits > _INFINITE)), int(np.count_nonzero(bits == _INFINITE))
+    def _peak(self, section: MapSection) -> float:
+        """The highest bar of some frames of the run."""
+        there = [cell for cell in self.cells if section.row.maps.series.present[cell]]
+        found = []
+        for cell in spread(there, _SAMPLED):
+            shown, section.maps = section.range_of(cell), section.select(cell)
+            if shown is not None:
+                found.append(self._counter.shares(section.maps, shown))
+        section.maps = None
+        return peak_of(found)
 
 
 def _part(

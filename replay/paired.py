@@ -11,11 +11,13 @@ import numpy.typing as npt
 from replay.captions import clean, module_in_words
 from replay.difference import Difference, DifferenceScaler, Values, subtract
 from replay.facts import see
-from replay.frames import Frame, Look, Overlay, count_unfinite
+from replay.frames import Frame, Look
 from replay.inputs import InputPicture
+from replay.overlay import Overlay
 from replay.recording import Recording
 from replay.scaling import PERCENTILES, Range, Scaler
 from replay.schema import SelectionError
+from replay.sections import count_unfinite
 from replay.selection import Numbers, choose_channels, spread
 from replay.shapes import Joint
 from replay.sidebyside import PairStage, Run, Unfinite, Words, room_for

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from replay.colours import Palette
-from replay.frames import Frame, Overlay
+from replay.frames import Frame
+from replay.overlay import Overlay
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -30,6 +30,7 @@ from replay.captions import (
     wrap,
 )
 from replay.colours import Palette
+from replay.histogram import Histogram
 from replay.panels import SMALL, ColourBar, LossCurve, ProgressLine
 from replay.pen import Pen, Slot
 from replay.scaling import Range
@@ -47,6 +48,7 @@ _SECTION_HEAD = 38
 _NARROWEST, _NARROWEST_SECTION = 472, 1000
 _TIGHTEST_SECTION = 660  # where the width of the frame is bounded
 _HEAD_AND_FOOT = 132  # of a frame with captions, as a rule
+_APART_ROWS = 14  # above a histogram
 _APART = "   "  # between a module and its maps
 _LEAST = 64  # pixels: encoders want no less
 _LARGEST = 16_000  # what H.264 and WebP take, rounded down
@@ -111,12 +113,23 @@ class Seen:
 
 @dataclass(frozen=True)
 class Part:
-    """One layer in the frame: its mosaic and the words about it."""
+    """One layer in the frame: its mosaic and the words about it.
+
+    Attributes:
+        mosaic: Where its tiles go.
+        labels: What each tile is called.
+        name: What it is.
+        words: What is said of it.
+        entries: The palette's entries in its colour bar; those of the colormap by default.
+        bar: Whether it has a colour bar.
+    """
 
     mosaic: Mosaic
     labels: list[str]
     name: str
     words: str
+    entries: range | None = None
+    bar: bool = True
 
 
 def around(parts: int, captions: bool, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -174,6 +187,7 @@ class Stage:
         heading: What is set bold at the top, and what follows it.
         captions: Without them there is nothing but maps and input picture.
         widest: Width that the frame should not exceed.
+        histograms: What each histogram is of, and the share of its highest bar.
 
     Raises:
         OptionError: The frame would be larger than video formats allow.
@@ -182,6 +196,7 @@ class Stage:
         plane: uint8 (H, W), both even.
         pictures_at: Row and column of each input picture.
         mosaics_at: Row and column of each mosaic.
+        histograms: The histograms, which are brought up to date by themselves.
         boxes: (top, left, bottom, right) of every text.
     """
 
@@ -195,8 +210,11 @@ class Stage:
         heading: tuple[str, str] = ("", ""),
         captions: bool = True,
         widest: int | None = None,
+        histograms: Sequence[tuple[str, float]] = (),
     ) -> None:
         self._parts, self._palette, self._facts = parts, palette, facts
+        self._to_count = histograms
+        self.histograms: list[Histogram] = []
         self._narrowest_section = _NARROWEST_SECTION
         if widest is not None:
             room = widest - 2 * _MARGIN - SIDE - _GUTTER
@@ -247,7 +265,8 @@ class Stage:
         for slot, one, field in self._names:
             self._pen.refill(slot, (clean(one.name(int(field[place]))), "ink"))
         for bar, shown in zip(self._bars, ranges, strict=True):
-            bar.update(shown)
+            if bar is not None:
+                bar.update(shown)
         for slot, count in zip(self._counts, counts, strict=True):
             if isinstance(count, str):
                 self._pen.refill(slot, (count, "warning" if count == "damaged" else "muted"))
@@ -298,6 +317,7 @@ class Stage:
 
         below = sum(one.height for one in self._seen)
         side = below + LossCurve.HEIGHT * (self._facts.loss is not None) + self._scale_height()
+        side += (Histogram.HEIGHT + _APART_ROWS) * len(self._to_count)
         right = sum(part.mosaic.height + _SECTION_HEAD * several for part in self._parts)
         right -= 14 * several
         bottom = top + max(side, right)
@@ -377,7 +397,13 @@ class Stage:
             words = f"loss of {facts.whose}" if facts.whose else "loss"
             self._curve = LossCurve(pen, curve_top, _MARGIN, SIDE, facts.cells, facts.loss, words)
 
-        self._bars: list[ColourBar] = []
+            curve_top += LossCurve.HEIGHT
+        for words, peak in self._to_count:
+            curve_top += _APART_ROWS
+            self.histograms.append(Histogram(pen, curve_top, _MARGIN, SIDE, words, peak))
+            curve_top += Histogram.HEIGHT
+
+        self._bars: list[ColourBar | None] = []
         self._counts: list[Slot] = []
         row = scale_top + 16
         if len(self._parts) == 1:
@@ -429,7 +455,8 @@ class Stage:
         pen.write(words, top + drop, left + after, SMALL, "muted")
         counts_left = left + width - bar - 12 - counts
         self._counts.append(pen.reserve(top + drop, counts_left, counts, SMALL, "right"))
-        self._bars.append(ColourBar(pen, top + drop, left + width - bar, bar, beside=True))
+        at = (top + drop, left + width - bar, bar)
+        self._bars.append(ColourBar(pen, *at, True, part.entries) if part.bar else None)
 
     def _write_numbers(self, part: Part, top: int, left: int) -> None:
         mosaic = part.mosaic
