@@ -247,7 +247,7 @@ class _Content:
             take(f"layer-{number}", layer.blocks())
         for run, picture in pictures:
             picture.prepare(kept, plan.pools[-1])
-            take(f"input-{run}" if run else "input", picture.blocks())
+            take("input-b" if run else "input", picture.blocks())
 
         notes = [*map(clean, self._remarks), *(group[0].note() for group in self._groups)]
         if len(kept) < len(self._cells):
@@ -261,7 +261,7 @@ class _Content:
             "notes": [*said, _DEPTH],
             **self._describe_frames(kept),
             "layers": [layer.describe() for _, layer in layers],
-            "words": {name: scale_words(name) for name in SCALES},
+            "words": {name: scale_words(name, len(self._runs)) for name in SCALES},
             **self._look,
         }
         return self._document(manifest, blocks), said
