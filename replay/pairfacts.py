@@ -22,7 +22,7 @@ Cell = tuple[int, int]
 
 
 def input_pictures(shown: Together, cells: Sequence[Cell]) -> list[InputPicture]:
-    """One picture where both runs saw the same in 16 frames, else one each; none if one has none."""
+    """One picture where both runs saw the same in 16 frames, else one each, or none at all."""
     if not all(InputPicture.possible(recording) for recording in shown.recordings):
         return []
     one = [InputPicture(recording, cells, SIDE) for recording in shown.recordings]
