@@ -94,7 +94,7 @@ def test_a_figure_of_two_runs_has_every_map_of_both_on_one_scale(tmp_path: Path)
         shown = colours[:, [a.frames.index((0, 3)), a.frames.index((1, 3))]]
     blocks = [
         block
-        for block in range(1, 60)
+        for block in range(1, 200)
         if all(
             any(line.repeat(block, 0).tobytes() in row for row in rows)
             for line in shown.reshape(-1, *shown.shape[-2:])
