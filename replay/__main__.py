@@ -113,7 +113,7 @@ examples:
   python -m replay page run.h5                     all layers, to run.html
   python -m replay page run.h5 -o report.html --layer conv1 --channels top:16
   python -m replay page run.h5 -o small.html --epochs 0,-1 --max-mb 5
-  python -m replay page sgd.h5 adam.h5 -o both.html     side by side, on one scale
+  python -m replay page sgd.h5 adam.h5 -o both.html     side by side
 """
 _WATCH_EXAMPLES = """
 Open the address that it prints in a browser of this computer; Ctrl-C ends it.
@@ -586,7 +586,10 @@ def _parser() -> argparse.ArgumentParser:
         )
         sub.set_defaults(call=call)
         sub.add_argument(
-            "recordings", metavar="run.h5", nargs="+", help="one recording, or several of one run"
+            "recordings",
+            metavar="run.h5",
+            nargs="+",
+            help="one recording, or several where they are compared",
         )
         return sub
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 from replay.animation import Animation, damage_in_words
+from replay.common import choose_common_layers
 from replay.encode import choose_fps, choose_target, size_of
 from replay.frames import Look
 from replay.jobs import Quality
-from replay.paired import PairedFilm, choose_common_layers
+from replay.paired import PairedFilm
 from replay.recording import Recording
 from replay.schema import OutputError
 from replay.segments import Crew, write_film
@@ -66,7 +67,7 @@ def compare(
             symmetric around zero.
         difference_cmap: Its colormap: any of matplotlib's; diverging ones are meant for it.
         layers: As in `replay.animate`, of those that both runs have. Default: the first one.
-        channels: As in `replay.animate`; `top:16` are those that vary most in run a.
+        channels: As in `replay.animate`; `top:16` are those that vary most in both.
         epochs: Which epochs, of those that both have.
         batches: Which batches of each epoch.
         scale: `run`, `epoch`, `frame` or `channel`, over the values of both runs. The difference

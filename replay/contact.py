@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from replay.blocks import LEVELS, Block, choose_batches, load_block, one_group
 from replay.canvas import SUFFIXES, Canvas, theme_of
 from replay.cells import WIDTH, too_large
 from replay.colours import colormap, foreign
@@ -18,15 +19,7 @@ from replay.scaling import Scaler
 from replay.schema import OptionError
 from replay.selection import Numbers, choose_channels, spread
 from replay.shapes import Maps
-from replay.still import (
-    LEVELS,
-    Block,
-    Still,
-    choose_batches,
-    draw_scale,
-    load_block,
-    one_group,
-)
+from replay.still import Still, draw_scale
 from replay.target import check_suffix, replacing
 from replay.together import Recordings, Together, choose_layers_of, opened
 from replay.words import clean, module_words, number

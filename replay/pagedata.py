@@ -289,10 +289,11 @@ def colour_table(name: str) -> npt.NDArray[np.uint8]:
     return np.concatenate([colours, foreign(colours)])
 
 
-def scale_words(scale: str) -> str:
+def scale_words(scale: str, runs: int = 1) -> str:
     """What a scale is, in the words of a caption."""
     words = {"run": "one scale for the whole run", "epoch": "one scale for each epoch"}
     shown = words.get(scale, "each frame on its own scale")
+    shown += ", the same for both runs" if runs > 1 else ""
     return f"activation, {shown}, {PERCENTILES[0]:g}–{PERCENTILES[1]:g} % of values"
 
 

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.captions import clean, module_in_words
+from replay.common import pair_rows
 from replay.difference import Difference, DifferenceScaler, Values, subtract
-from replay.facts import see
 from replay.frames import Frame, Look
-from replay.inputs import InputPicture
 from replay.overlay import Overlay
+from replay.pairfacts import input_pictures, run_facts, seen_by_both
 from replay.recording import Recording
 from replay.scaling import PERCENTILES, Range, Scaler
-from replay.schema import SelectionError
 from replay.sections import count_unfinite
-from replay.selection import Numbers, choose_channels, spread
+from replay.selection import Numbers, choose_channels
 from replay.shapes import Joint
-from replay.sidebyside import PairStage, Run, Unfinite, Words, room_for
-from replay.stage import SIDE, Part, Seen
+from replay.sidebyside import PairStage, Unfinite, Words, room_for
+from replay.stage import Part
 from replay.tiles import Room, arrange, blank, paint, shrink_maps
-from replay.together import Row, Together, choose_layers_of
+from replay.together import Row, Together
 from replay.twotone import PairPalette
-from replay.words import shape
-
-_SAMPLED = 16  # input pictures that are held against each other
-_SIDE_OF_TWO = 160  # width of the input pictures where each run has its own
 
 _NONE = np.zeros((1, 1, 1, 1), np.float16)  # where a range is asked for and not measured
 
@@ -59,7 +54,7 @@ class PairedFilm:
 
     Args:
         recordings: The two runs. Shown are the epochs and batches that both have.
-        layers: Names of layers that both have, from `choose_common_layers`.
+        layers: Names of layers that both have, from `common.choose_common_layers`.
         channels: As in `choose_channels`, for every layer.
         epochs: As in `choose_frames`.
         batches: As in `choose_frames`.
@@ -94,7 +89,7 @@ class PairedFilm:
         shown = Together(recordings, layers, look.slices, look.tokens)
         self.remarks = [words for words in shown.remarks if "different runs" not in words]
         self.cells = shown.cells(epochs, batches)
-        self._inputs = _input_pictures(shown, self.cells) if look.input else []
+        self._inputs = input_pictures(shown, self.cells) if look.input else []
         if difference and len(self._inputs) == 2:
             self.remarks.append(
                 "the two runs saw different images, so the difference is not of the networks alone"
@@ -102,14 +97,14 @@ class PairedFilm:
         room = room_for(3 if difference else 2, len(layers), True)
         self._layers = [
             self._prepare(shown, joint, rows, channels, look, room)
-            for joint, rows in _by_layer(shown)
+            for joint, rows in pair_rows(shown)
         ]
         self.stage = PairStage(
             [layer.part for layer in self._layers],
             self.palette,
-            [_run(shown, place) for place in (0, 1)],
+            [run_facts(shown, place) for place in (0, 1)],
             shown.whole,
-            _seen(shown, self._inputs),
+            seen_by_both(shown, self._inputs),
             _words(self._layers, shown, look),
         )
 
@@ -237,104 +232,8 @@ class PairedFilm:
             yield Overlay(source.show(*cell), top, left, source.zoom)
 
 
-def choose_common_layers(
-    recordings: Sequence[Recording], wanted: str | Sequence[str] | None
-) -> tuple[list[str], list[str]]:
-    """Names of the layers to compare, and remarks on those that only one of the runs has.
-
-    Raises:
-        SelectionError: A layer that was asked for is not in both, or none is.
-    """
-    for recording in recordings:
-        recording.require_frames()
-    a, b = recordings
-    common = [name for name in a.layers if name in b]
-    if not common:
-        raise SelectionError(
-            f"no layer is in both recordings: {a.path} has {', '.join(a.layers)}; "
-            f"{b.path} has {', '.join(b.layers)}"
-        )
-    if wanted is None:
-        return common[:1], []
-    found: list[str] = []
-    for pattern in [wanted] if isinstance(wanted, str) else wanted:
-        if (pattern in a) != (pattern in b):
-            has, lacks = (a, b) if pattern in a else (b, a)
-            raise SelectionError(
-                f"layer {pattern!r} is in {has.path} and not in {lacks.path}; both have "
-                f"{', '.join(common)}"
-            )
-        found += choose_layers_of(recordings, [pattern])
-    found = list(dict.fromkeys(found))
-    chosen = [name for name in found if name in common]
-    alone = [name for name in found if name not in common]
-    if not chosen:
-        raise SelectionError(
-            f"{', '.join(alone) or 'no layer'}: not in both recordings; both have "
-            f"{', '.join(common)}"
-        )
-    return chosen, [f"left out {', '.join(alone)}: not in both recordings"] if alone else []
-
-
 def _has(row: Row, cell: Cell) -> bool:
     return bool(row.maps.series.present[cell])
-
-
-def _by_layer(shown: Together) -> list[tuple[Joint, tuple[Row, Row]]]:
-    """The rows of each layer, that of run a first; both have maps of one shape."""
-    pairs = []
-    for a, b in zip(shown.rows[::2], shown.rows[1::2], strict=True):
-        if a.maps.layout.shape != b.maps.layout.shape:
-            first, second = (shown.recordings[row.place].path for row in (a, b))
-            raise SelectionError(
-                f"layer {a.maps.layer.name!r} has frames of {shape(a.maps.layer.shape)} in {first} "
-                f"and of {shape(b.maps.layer.shape)} in {second}; a comparison needs equal ones, "
-                "so choose another layer"
-            )
-        pairs.append((Joint([a.maps, b.maps]), (a, b)))
-    return pairs
-
-
-def _input_pictures(shown: Together, cells: Sequence[Cell]) -> list[InputPicture]:
-    """One picture where both runs saw the same, else one for each; none where one has none."""
-    if not all(InputPicture.possible(recording) for recording in shown.recordings):
-        return []
-    one = [InputPicture(recording, cells, SIDE) for recording in shown.recordings]
-    if all(
-        np.array_equal(one[0].show(*cell), one[1].show(*cell)) for cell in spread(cells, _SAMPLED)
-    ):
-        return one[:1]
-    return [InputPicture(recording, cells, _SIDE_OF_TWO) for recording in shown.recordings]
-
-
-def _seen(shown: Together, inputs: Sequence[InputPicture]) -> list[Seen]:
-    """What stands in the column at the left: the pictures, and the labels of their images."""
-    labels = shown.labels
-    if len(inputs) == 1:
-        seen = see(shown.recordings[0], shown, "input of both", inputs[0])
-        return [replace(seen, prediction=None)]
-    pictures = inputs or (None, None)
-    return [
-        replace(see(recording, shown, label, picture), prediction=None)
-        for recording, label, picture in zip(shown.recordings, labels, pictures, strict=True)
-        if picture is not None
-    ]
-
-
-def _run(shown: Together, place: int) -> Run:
-    """What the captions tell of one of the runs."""
-    recording = shown.recordings[place]
-    at = tuple(np.array(shown.whole).T)
-    loss = None
-    if "loss" in recording.batches:
-        loss = recording.batches["loss"][at].astype(np.float64)
-        # A loss that is NaN throughout was not logged; one that became NaN is news.
-        loss = None if np.isnan(loss).all() else loss
-    seen = see(recording, shown, "", None)
-    answers = None
-    if seen.prediction is not None:
-        answers = [clean(seen.name(int(number))) for number in seen.prediction]
-    return Run(clean(shown.labels[place]), loss, answers)
 
 
 def _words(layers: Sequence[_Layer], shown: Together, look: Look) -> Words:

@@ -10,28 +10,23 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from replay import cells as cellular
+from replay.blocks import LEVELS, Block, choose_batches, load_block, one_group
 from replay.canvas import SUFFIXES, Canvas, theme_of
 from replay.colours import colormap, foreign
-from replay.inputs import InputPicture
-from replay.picture import Pixels, enlarge, kernel_levels, kernel_reach, reduce, to_rgb
-from replay.recording import Recording
-from replay.scaling import Range, Scaler
-from replay.schema import DamagedError, OptionError, SelectionError, in_words
+from replay.picture import Pixels, enlarge, kernel_levels, kernel_reach, reduce
+from replay.scaling import Scaler
+from replay.schema import OptionError, SelectionError
 from replay.selection import (
     Numbers,
-    choose,
     choose_channels,
-    spread,
 )
-from replay.shapes import Joint, Maps
+from replay.shapes import Maps
 from replay.target import check_suffix, replacing
-from replay.together import Recordings, Row, Together, choose_layers_of, opened
-from replay.words import clean, module_words, number, shape
+from replay.together import Recordings, Together, choose_layers_of, opened
+from replay.words import clean, module_words, number
 
-LEVELS = 254  # of the colormap; NaN and infinity take the two that are left of 256
 _INPUT_INCHES = 1.45
 _STACKED_INPUT_INCHES = 1.0
 _STACKED_WORDS_INCHES = 1.7  # at most
@@ -57,22 +52,6 @@ class Still:
     bytes: int
     seconds: float
     remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Block:
-    """One batch of one recording: its maps as levels, and what is said beside them."""
-
-    label: str
-    epoch: int
-    batch: int
-    levels: npt.NDArray[np.uint8]  # (C * S, H, W)
-    range: Range | None
-    kernels: npt.NDArray[np.float16] | None
-    image: Pixels | None
-    input_words: str
-    facts: list[str]
-    answers: list[str]
 
 
 def grid(
@@ -162,91 +141,6 @@ def grid(
             beside.write_bytes(drawn.getvalue())
     seconds = time.perf_counter() - start
     return Still(path, *canvas.size, path.stat().st_size, seconds, tuple(shown.remarks))
-
-
-def choose_batches(shown: Together, epochs: Numbers, batch: int) -> list[tuple[int, int]]:
-    """The batch in each of the epochs; -1 is the last one that there is in an epoch."""
-    cells = []
-    for epoch in choose(epochs, np.flatnonzero(shown.present.any(axis=1)).tolist(), "epoch"):
-        there = np.flatnonzero(shown.present[epoch]).tolist()
-        if batch not in there and not -len(there) <= batch < 0:
-            where = " and ".join(str(recording.path) for recording in shown.recordings)
-            raise SelectionError(
-                f"no batch {batch} in epoch {epoch} of {where}; recorded: {in_words(there)}"
-            )
-        cells.append((epoch, batch if batch >= 0 else there[batch]))
-    return cells
-
-
-def one_group(shown: Together) -> tuple[Joint, list[Row]]:
-    """The rows of a figure, which has one arrangement for all of them."""
-    first = shown.rows[0].maps
-    for row in shown.rows:
-        if row.maps.layout.shape != first.layout.shape:
-            raise SelectionError(
-                f"layer {first.layer.name!r} has frames of {shape(first.layer.shape)} in "
-                f"{shown.recordings[0].path} and of {shape(row.maps.layer.shape)} in "
-                f"{shown.recordings[row.place].path}; a figure needs equal ones"
-            )
-    return shown.groups()[0]
-
-
-def load_block(
-    shown: Together,
-    row: Row,
-    cell: tuple[int, int],
-    channels: Sequence[int],
-    scaler: Scaler,
-    kernels: bool,
-    image: bool,
-) -> Block:
-    """Reads one batch of one row.
-
-    Raises:
-        DamagedError: It is not what was recorded.
-    """
-    recording = shown.recordings[row.place]
-    maps = np.ascontiguousarray(row.maps[cell][list(channels)])  # (C, S, H, W)
-    if cell in row.maps.damaged:
-        raise DamagedError(row.maps.damaged[cell])
-    levels = scaler.levels(*cell, maps)
-    facts = []
-    if "loss" in recording.batches:
-        facts.append(f"loss {number(recording.batches['loss'][cell])}")
-    answers = [
-        f"{word} {_class(recording, int(recording.batches[field][cell]))}"
-        for field, word in (("label", "label"), ("prediction", "predicted"))
-        if field in recording.batches and recording.batches[field][cell] >= 0
-    ]
-    image = image and InputPicture.possible(recording)
-    probe = recording.probe_number
-    return Block(
-        clean(shown.labels[row.place]),
-        *cell,
-        levels=levels.reshape(-1, *levels.shape[2:]),
-        range=scaler.range_of(*cell, maps),
-        kernels=row.maps.series.kernels(*cell)[list(channels)] if kernels else None,
-        image=_input(recording, cell) if image else None,
-        input_words="input" if probe is None else f"probe image {probe}",
-        facts=facts,
-        answers=answers,
-    )
-
-
-def _input(recording: Recording, cell: tuple[int, int]) -> Pixels:
-    inputs = recording.inputs
-    low, high = 0.0, 1.0
-    if inputs.mean is None or inputs.std is None:  # one range for the run, so that epochs compare
-        some = np.concatenate([inputs[other].ravel() for other in spread(recording.frames, 32)])
-        finite = some[np.isfinite(some)]
-        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    return to_rgb(inputs[cell], inputs.mean, inputs.std, low, high)
-
-
-def _class(recording: Recording, index: int) -> str:
-    names = recording.meta.get("classes")
-    known = isinstance(names, list) and index < len(names)
-    return clean(str(names[index])) if known and names else str(index)
 
 
 class _Page:

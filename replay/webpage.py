@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.captions import clean
+from replay.common import choose_common_layers
 from replay.fit import Plan, fit
 from replay.markup import render
 from replay.pagedata import (
@@ -30,7 +31,6 @@ from replay.pagedata import (
     scale_words,
 )
 from replay.pagepair import check_runs, describe_runs, joined, layers_of, pictures_of
-from replay.paired import choose_common_layers
 from replay.quantise import quantise, rescale, widen
 from replay.recording import Recording
 from replay.scaling import Range
@@ -247,7 +247,7 @@ class _Content:
             take(f"layer-{number}", layer.blocks())
         for run, picture in pictures:
             picture.prepare(kept, plan.pools[-1])
-            take(f"input-{run}" if run else "input", picture.blocks())
+            take("input-b" if run else "input", picture.blocks())
 
         notes = [*map(clean, self._remarks), *(group[0].note() for group in self._groups)]
         if len(kept) < len(self._cells):
@@ -257,11 +257,11 @@ class _Content:
         manifest = {
             "title": self._title,
             "file": self._files,
-            "created": clean(self._runs[0].created),
+            "created": " and ".join(clean(run.created) for run in self._runs if run.created),
             "notes": [*said, _DEPTH],
             **self._describe_frames(kept),
             "layers": [layer.describe() for _, layer in layers],
-            "words": {name: scale_words(name) for name in SCALES},
+            "words": {name: scale_words(name, len(self._runs)) for name in SCALES},
             **self._look,
         }
         return self._document(manifest, blocks), said

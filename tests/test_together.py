@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 from samples import drifting_maps, write_recording
 
@@ -77,6 +78,29 @@ def test_films_and_figures_of_two_ranks(paths: list[Path], tmp_path: Path) -> No
         replay.animate([paths[0], second], second)
     with pytest.raises(OptionError, match="no recording was given"):
         replay.animate([])
+
+
+def test_a_figure_of_two_runs_has_every_map_of_both_on_one_scale(tmp_path: Path) -> None:
+    paths = [rank(tmp_path, number, run_id=str(number), meta={}) for number in (0, 1)]
+    made = replay.grid(paths, tmp_path / "a.png", epochs="0,1", layer="conv1", input=False)
+    with Image.open(made.path) as image:
+        rows = {row.tobytes() for row in np.array(image.convert("RGB"))}
+    with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
+        values = np.stack([[run["conv1"][cell] for cell in a.frames] for run in (a, b)])
+        low, high = np.percentile(values.astype("f4"), (0.5, 99.5))
+        gray = colormaps["gray"](np.linspace(0, 1, 254), bytes=True)[:, :3]
+        place = np.rint((values.astype("f8") - low) / (high - low) * 253)
+        colours = gray[np.clip(place, 0, 253).astype(int)]  # (run, frame, C, H, W, 3)
+        shown = colours[:, [a.frames.index((0, 3)), a.frames.index((1, 3))]]
+    blocks = [
+        block
+        for block in range(1, 200)
+        if all(
+            any(line.repeat(block, 0).tobytes() in row for row in rows)
+            for line in shown.reshape(-1, *shown.shape[-2:])
+        )
+    ]
+    assert blocks  # one size of a pixel at which every line of every map is there
 
 
 def test_what_not_all_recordings_have_is_left_out_and_said(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_words_are_not_mistaken() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["info"], ["animate"], ["grid"], ["page"], ["watch"], ["health"]]
+    "command", [[], ["info"], ["animate"], ["compare"], ["grid"], ["page"], ["watch"], ["health"]]
 )
 def test_help_fits_a_terminal(
     command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
