@@ -45,15 +45,15 @@ Epochs, batches and channels bear the zero-based numbers of the file:
   0,3,8-11   a list with spans     0:10:2     a slice, its end excluded
 """
 _ANIMATE_EXAMPLES = """
-A preset sets the format, also that of the default -o, the largest size (--max-mb
-sets another) and the frame, but for what is asked for otherwise:
+A preset sets the format, also that of the default -o, the largest size
+(--max-mb sets another) and the frame, but for what is asked for otherwise:
   github     .gif (or .webp)     10 MB   up to 1000x1000 pixels
   slack      .mp4, H.264          8 MB   up to 1280x1080
   slides     .mp4, H.264         50 MB   up to 1920x1080, crf 14
   paper      folder/ of PNG      20 MB   up to 1000x1000, 60 frames at most
-To stay below a size, quality goes first, then frames, then zoom; --zoom, --crf and
---fps are kept where given, and all frames with --batches. What does not fit is
-not written.
+To stay below a size, quality goes first, then frames, then zoom; --zoom, --crf
+and --fps are kept where given, and all frames with --batches. What does not
+fit is not written.
 
 examples:
   python -m replay animate run.h5                      first layer, to run.mp4
@@ -93,8 +93,8 @@ examples:
   python -m replay sheet run.h5 --epochs 0:20 --rows 5 --no-probe
 """
 _EXPORT_EXAMPLES = """
-  .npz    arrays maps (frames, C, H, W), epoch, batch, channel, damaged, and loss
-          and input where they were recorded; .zarr has the same
+  .npz    arrays maps (frames, C, H, W), epoch, batch, channel, damaged, and
+          loss and input where they were recorded; .zarr has the same
   .npy    the maps alone; numpy.load(..., mmap_mode="r") reads parts of it
   name/   a file epoch0003_batch0012.npy, (C, H, W), for each frame
 All maps are float16, the channels first. A damaged frame is NaN, or not there.
