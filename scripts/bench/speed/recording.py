@@ -1,0 +1,303 @@
+"""What recording every batch costs a training.
+
+One model is trained in short blocks of steps, by turns plain, without any hook of ours, and
+recorded (all Conv2d layers, every batch). The ratio of each pair of neighbouring blocks is taken,
+and the median of these. Between the blocks, outside the clock, the recorder's queue is emptied, so
+that its writer does not work in the time of the plain one. The other ways of looking at feature
+maps take the place of the recorder in the same manner.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import torch
+from table import Line, ratio, run
+from torch import nn
+
+from record import Recorder
+from record.models import build
+
+
+class Training:
+    """A model, its optimizer and one batch, which is trained again and again."""
+
+    def __init__(self, model: nn.Module, images: torch.Tensor) -> None:
+        self.model = model
+        self.images = images
+        self.labels = torch.arange(len(images), device=images.device) % 10
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+        self.loss = nn.CrossEntropyLoss()
+
+    def step(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss(self.model(self.images), self.labels).backward()
+        self.optimizer.step()
+
+
+def block(training: Training, steps: int, watch: Watch | None) -> float:
+    """Seconds of a block of steps, with what is done in each to look at the maps."""
+    device = training.images.device
+    if watch is not None:
+        watch.on()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    for _ in range(steps):
+        training.step()
+        if watch is not None:
+            watch.step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    taken = time.perf_counter() - started
+    if watch is not None:
+        watch.off()
+    return taken
+
+
+class Watch:
+    """A way of looking at the feature maps, which can be switched on and off."""
+
+    def __init__(self, model: nn.Module, folder: Path) -> None:
+        self.model, self.folder = model, folder
+        self.kept: dict[str, torch.Tensor] = {}
+        self._hooks: list[Any] = []
+
+    def on(self) -> None:
+        """Hooks that keep the first image's maps of every convolution, without any care."""
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.Conv2d):
+
+                def keep(_: nn.Module, __: Any, output: torch.Tensor, name: str = name) -> None:
+                    self.kept[name] = output[0].detach()
+
+                self._hooks.append(module.register_forward_hook(keep))
+
+    def off(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def step(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Recorded(Watch):
+    def __init__(self, model: nn.Module, folder: Path) -> None:
+        super().__init__(model, folder)
+        self.recorder = Recorder(model, folder / "run.h5")
+        self.recorder._taps.remove()
+
+    def on(self) -> None:
+        self.recorder._taps.install()
+
+    def off(self) -> None:
+        self.recorder._taps.remove()
+        self.recorder.flush()
+
+    def step(self) -> None:
+        self.recorder.step()
+
+    def close(self) -> None:
+        self.recorder.close()
+
+
+class Imshow(Watch):
+    """As the post of 2019 does: twelve imshow for each batch."""
+
+    def step(self) -> None:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+
+        maps = next(iter(self.kept.values()))
+        figure = plt.figure(figsize=(20, 50))
+        for number in range(12):
+            figure.add_subplot(12, 1, number + 1)
+            plt.imshow(maps[number].cpu(), cmap="gray")
+        figure.savefig(self.folder / "maps.png")
+        plt.close(figure)
+
+
+class TensorBoard(Watch):
+    def __init__(self, model: nn.Module, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        super().__init__(model, folder)
+        self._writer = SummaryWriter(str(folder))
+        self._number = 0
+
+    def step(self) -> None:
+        for name, maps in self.kept.items():
+            low, high = maps.amin(), maps.amax()
+            shown = (maps - low) / (high - low).clamp_min(1e-12)
+            self._writer.add_images(name, shown[:, None], self._number)
+        self._number += 1
+
+    def off(self) -> None:
+        super().off()
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Gzip(Watch):
+    def __init__(self, model: nn.Module, folder: Path) -> None:
+        super().__init__(model, folder)
+        self._file = h5py.File(folder / "maps.h5", "w")
+
+    def step(self) -> None:
+        for name, maps in self.kept.items():
+            if name not in self._file:
+                self._file.create_dataset(
+                    name,
+                    shape=(0, *maps.shape),
+                    maxshape=(None, *maps.shape),
+                    chunks=(1, *maps.shape),
+                    dtype="<f2",
+                    compression="gzip",
+                )
+            dataset = self._file[name]
+            dataset.resize(len(dataset) + 1, axis=0)
+            dataset[-1] = maps.to(torch.float16).cpu().numpy()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TorchLens(Watch):
+    """A pass of its own over the first image of the batch, all layers kept."""
+
+    def __init__(self, model: nn.Module, folder: Path) -> None:
+        super().__init__(model, folder)
+        self._lens = importlib.import_module("torchlens")
+        self._images = torch.zeros(1, 3, 8, 8)
+
+    def on(self) -> None:
+        def take(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            if len(given[0]) > 1:
+                self._images = given[0][:1].detach()
+
+        self._hooks.append(self.model.register_forward_pre_hook(take))
+
+    def step(self) -> None:
+        self._lens.log_forward_pass(self.model, self._images, layers_to_save="all")
+
+
+class ActivationScope(Watch):
+    def __init__(self, model: nn.Module, folder: Path) -> None:
+        importlib.import_module("activationscope")
+        raise ImportError("no way to use it is known here", name="activationscope")
+
+
+OTHERS = {
+    "the post's imshow": Imshow,
+    "TensorBoard add_images": TensorBoard,
+    "hooks, h5py with gzip": Gzip,
+    "TorchLens": TorchLens,
+    "ActivationScope": ActivationScope,
+}
+
+
+def pairs(
+    training: Training, make: type[Watch], steps: int, seconds: float, least: int = 5
+) -> tuple[list[float], float]:
+    """Ratios of a watched block to a plain one, and the plain step's seconds."""
+    found: list[float] = []
+    plain: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        watch = make(training.model, Path(folder))
+        block(training, 3, None)
+        block(training, 3, watch)
+        gc.collect()
+        deadline = time.perf_counter() + seconds
+        while len(found) < least or time.perf_counter() < deadline:
+            turns: tuple[Watch | None, ...] = (None, watch) if len(found) % 2 else (watch, None)
+            taken = {turn is watch: block(training, steps, turn) for turn in turns}
+            found.append(taken[True] / taken[False])
+            plain.append(taken[False] / steps)
+        watch.close()
+    return found, statistics.median(plain)
+
+
+def memory(training: Training) -> float:
+    """MB by which the trainer's memory grows over 200 recorded steps, beyond its bounded queue."""
+    with tempfile.TemporaryDirectory() as folder:
+        watch = Recorded(training.model, Path(folder))
+        block(training, 60, watch)
+        before = resident()
+        block(training, 200, watch)
+        grown = resident() - before
+        watch.close()
+    return max(0.0, grown)
+
+
+def resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def cases(quick: bool) -> Iterator[tuple[str, str, int, int, int, float, float]]:
+    """(words, model, image size, batch, steps of a block, seconds, target)."""
+    long = 1.0 if quick else 3.0
+    yield "tiny, 128×128, batch 16", "tiny", 128, 16, 6, 20 * long, 1.02
+    yield "ResNet-18, 64×64, batch 32", "resnet18", 64, 32, 2, 30 * long, 1.02
+    if not quick:
+        yield "ResNet-18, 224×224, batch 8", "resnet18", 224, 8, 1, 40 * long, 1.02
+
+
+def lines(quick: bool) -> Iterator[Line]:
+    torch.manual_seed(0)
+    for words, name, size, batch, steps, seconds, target in cases(quick):
+        images = torch.rand(batch, 3, size, size)
+        training = Training(build(name, 10, size).train(), images)
+        found, step = pairs(training, Recorded, steps, seconds)
+        yield ratio(f"recorded / plain step: {words} ({1000 * step:.0f} ms)", found, target=target)
+        if name != "tiny":
+            continue
+        yield Line(
+            "growth of the trainer's memory over 200 recorded steps", memory(training), " MB", 5
+        )
+        for other, watch in OTHERS.items():
+            what = f"beside it: {other}, {words}"
+            try:
+                found, _ = pairs(training, watch, 2, 4 if quick else 10, least=3)
+            except ImportError as error:
+                yield Line(what, None, note=f"skipped: {error.name or error} is not installed")
+                continue
+            yield ratio(what, found)
+    yield from on_gpu(quick)
+
+
+def on_gpu(quick: bool) -> Iterator[Line]:
+    if not torch.cuda.is_available():
+        yield Line("recorded / plain step on a GPU", None, note="skipped: no CUDA device")
+        return
+    device = torch.device("cuda")
+    for name, size, batch, steps, target in (
+        ("tiny", 128, 64, 50, 1.03),
+        ("resnet18", 224, 64, 20, 1.03),
+        ("resnet50", 224, 64, 20, 1.03),
+    ):
+        images = torch.rand(batch, 3, size, size, device=device)
+        training = Training(build(name, 10, size).to(device).train(), images)
+        found, step = pairs(training, Recorded, steps, 10 if quick else 30)
+        what = f"recorded / plain step: {name}, {size}×{size}, batch {batch}, GPU"
+        yield ratio(f"{what} ({1000 * step:.1f} ms)", found, target=target)
+
+
+if __name__ == "__main__":
+    sys.exit(run(lines, "record", __doc__.splitlines()[0]))
