@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from replay.schema import RecordingError
+from replay.schema import OptionError, RecordingError
 
 if TYPE_CHECKING:
     from record.train import Settings
@@ -26,7 +27,7 @@ examples:
 PLAN_EXAMPLES = """\
 examples:
   python -m record plan --model resnet18 --epochs 90 --every 100
-  python -m record plan --model my.module:Net --input 3x224x224 --batches 5000 --budget 2GB
+  python -m record plan --model my.module:Net --input 3x224x224 --batches 5000
 """
 
 
@@ -93,8 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     plan = commands.add_parser(
         "plan",
         help="say what a recording would take; nothing is trained",
-        description="Say for each layer what a batch, an epoch and the whole run would take. "
-        "Takes the options of train; nothing is trained or written.",
+        description="Say for each layer what a batch, an epoch and the whole run would\n"
+        "take. Takes the options of train; nothing is trained or written.",
         epilog=PLAN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -108,7 +109,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.set_defaults(call=_plan)
     _add_training(plan)
+
+    completion = commands.add_parser(
+        "completion",
+        help="print what makes a shell complete the words of mapreel-record",
+        description="Print what makes a shell complete the words of mapreel-record.",
+        epilog='examples:\n  eval "$(mapreel-record completion bash)"     in ~/.bashrc\n',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
+    completion.set_defaults(call=_completion)
     return parser
+
+
+def _completion(options: argparse.Namespace) -> int:
+    try:
+        shtab = importlib.import_module("shtab")
+    except ImportError as error:
+        raise OptionError(
+            "completion: shtab is not installed; pip install 'mapreel[completion]'"
+        ) from error
+    parser = _parser()
+    parser.prog = "mapreel-record"
+    print(shtab.complete(parser, shell=options.shell))
+    return 0
 
 
 def _add_training(train: argparse.ArgumentParser) -> None:

@@ -26,26 +26,30 @@ USAGE = """\
 usage: python -m record run [options] script.py [its arguments]
        python -m record run [options] -m package.module [its arguments]
 
-Record a training script as it is: models, epochs, batches, first images and losses are found by
-watching torch. The script keeps its arguments, its output, its exit code and its Ctrl-C.
+Record a training script as it is: models, epochs, batches, first images and
+losses are found by watching torch. The script keeps its arguments, its output,
+its exit code and its Ctrl-C.
 
 options:
-  -o, --output FILE      the recording (default: run.h5); a second model's goes beside it
-  --layers PATTERN ...   names, globs (layer1.*) or classes (ReLU); default: every Conv2d, or
-                         what comes closest to it
+  -o, --output FILE      the recording (default: run.h5); a second model's goes
+                         beside it
+  --layers PATTERN ...   names, globs (layer1.*) or classes (ReLU); default:
+                         every Conv2d, or what comes closest to it
   --every N              record every Nth batch
-  --schedule WORDS       every=N, epochs=A:B:C, first=N batches of each epoch, dense-early
+  --schedule WORDS       every=N, epochs=A:B:C, first=N batches of each epoch,
+                         dense-early
   --budget SIZE          thin the batches so that the file stays below, say, 2GB
   --max-map N            pool maps that are larger than N in a direction
   --include-eval         record forwards in evaluation mode too
-  --ranks 0|all          of a distributed run: rank 0, or a file for each rank (default: 0)
+  --ranks 0|all          of a distributed run: rank 0, or a file for each rank
+                         (default: 0)
   --overwrite            replace existing recordings
   --debug                show the traceback of an error of mapreel's own
   -h, --help             this
 
 examples:
   python -m record run train.py --epochs 10
-  python -m record run -o cifar.h5 --layers conv1 "layer1.*" --budget 2GB -m mylab.train
+  python -m record run -o cifar.h5 --layers conv1 "layer1.*" -m mylab.train
   torchrun --nproc-per-node 2 -m record run --ranks all train.py
 """
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from replay.animation import animate
+    from replay.axes import draw
     from replay.comparison import compare
     from replay.contact import sheet
     from replay.diagnosis import health
@@ -38,6 +39,7 @@ __all__ = [
     "__version__",
     "animate",
     "compare",
+    "draw",
     "export",
     "grid",
     "health",
@@ -54,6 +56,7 @@ _HOMES = {
     "RecordingError": ("replay.schema", "RecordingError"),
     "animate": ("replay.animation", "animate"),
     "compare": ("replay.comparison", "compare"),
+    "draw": ("replay.axes", "draw"),
     "grid": ("replay.still", "grid"),
     "export": ("replay.exporting", "export"),
     "health": ("replay.diagnosis", "health"),

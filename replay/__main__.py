@@ -20,6 +20,7 @@ from replay.words import clean, count, in_bytes
 _SCALES = ("run", "epoch", "frame", "channel")
 _THEMES = ("light", "dark")
 _ORDERS = ("number", "similar")
+_SHELLS = ("bash", "zsh", "fish", "tcsh")
 _TOKENS = ("auto", "square", "strip")
 _PRESETS = ("github", "slack", "slides", "paper")
 
@@ -124,6 +125,27 @@ examples:
 """
 
 
+_COMPLETION_EXAMPLES = """\
+examples:
+  eval "$(mapreel-replay completion bash)"                  in ~/.bashrc
+  mapreel-replay completion zsh > ~/.zfunc/_mapreel-replay
+"""
+_INFO_EXAMPLES = """\
+examples:
+  python -m replay info run.h5
+  python -m replay info *.h5 --json
+"""
+_VERIFY_EXAMPLES = """\
+examples:
+  python -m replay verify run.h5 && echo all is whole
+  python -m replay verify run.h5 --json
+"""
+_REPAIR_EXAMPLES = """\
+The original is never written to.
+
+examples:
+  python -m replay repair run.h5 -o fixed.h5
+"""
 _HEALTH_EXAMPLES = """
 What it looks for, in each layer:
   dead        zero in every batch since the one that is named, to the end
@@ -484,6 +506,12 @@ def _watch(options: argparse.Namespace) -> None:
         server.serve()
 
 
+def _completion(options: argparse.Namespace) -> None:
+    from replay.completion import script
+
+    print(script(_parser(), "mapreel-replay", options.shell))
+
+
 def _only(options: argparse.Namespace) -> str:
     """The one recording of a command that takes no more."""
     if len(options.recordings) > 1:
@@ -593,10 +621,15 @@ def _parser() -> argparse.ArgumentParser:
         )
         return sub
 
-    info = command("info", _info, "say what a recording holds")
+    info = command("info", _info, "say what a recording holds", _INFO_EXAMPLES)
     info.add_argument("--json", action="store_true", help="one JSON document")
 
-    verify = command("verify", _verify, "hold everything against its checksums; exit code 0 or 1")
+    verify = command(
+        "verify",
+        _verify,
+        "hold everything against its checksums; exit code 0 or 1",
+        _VERIFY_EXAMPLES,
+    )
     verify.add_argument("--json", action="store_true", help="one JSON document")
     verify.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -611,7 +644,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--theme", choices=_THEMES, default="light", help="of the figure (default: light)")
     add("--quiet", action="store_true", help="no progress bar")
 
-    repair = command("repair", _repair, "copy all that is whole into a new file")
+    repair = command("repair", _repair, "copy all that is whole into a new file", _REPAIR_EXAMPLES)
     repair.add_argument("-o", "--out", metavar="FILE", required=True, help="the new file")
     repair.add_argument("--overwrite", action="store_true", help="replace an existing file")
     repair.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -780,6 +813,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
     add("--title", metavar="TEXT", help="a heading; the layer is named after it")
     add("--port", metavar="N", type=_port, default=8642, help="0 for any (default: 8642)")
+    completion = commands.add_parser(
+        "completion",
+        help="print what makes a shell complete the words of mapreel-replay",
+        description="Print what makes a shell complete the words of mapreel-replay.",
+        epilog=_COMPLETION_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
+    )
+    completion.add_argument("shell", choices=_SHELLS)
+    completion.set_defaults(call=_completion)
     return parser
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from replay.alttext import describe
@@ -47,8 +47,14 @@ class Animation:
     bytes: int
     seconds: float
     remarks: tuple[str, ...] = ()
-    alt: str = ""
-    chosen: str = ""
+    alt: str = field(default="", repr=False)
+    chosen: str = field(default="", repr=False)
+
+    def _repr_html_(self) -> str:
+        """Plays in a notebook."""
+        from replay.notebook import animation_html
+
+        return animation_html(self)
 
 
 def animate(

@@ -36,6 +36,9 @@ class Probe(Recording):
 
     Raises:
         SelectionError: No such image was recorded.
+
+    Attributes:
+        run: The recording that it was made from.
     """
 
     def __init__(self, recording: Recording, number: int) -> None:
@@ -51,6 +54,7 @@ class Probe(Recording):
                 f"there: {schema.in_words(range(there))}"
             )
         self.probe_number = number
+        self.run = recording
         self.path, self._file = recording.path, recording._file
         self.version, self.meta = recording.version, recording.meta
         self.run_id, self.created = recording.run_id, recording.created

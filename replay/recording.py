@@ -225,6 +225,15 @@ class Recording:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        whole = int((self.order > 0).sum())
+        return f"<Recording {str(self.path)!r}: {len(self.layers)} layers, {whole:,} frames>"
+
+    def _repr_html_(self) -> str:
+        from replay.notebook import recording_html
+
+        return recording_html(self)
+
     def close(self) -> None:
         """Closes the file. The arrays handed out stay valid."""
         self._file.close()

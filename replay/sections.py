@@ -16,6 +16,8 @@ from replay.colours import Palette
 from replay.difference import DifferenceScaler, Values, subtract
 from replay.overlay import Overlay
 from replay.picture import kernel_levels, kernel_reach
+from replay.probe import Probe
+from replay.recording import Series
 from replay.scaling import Levels, Range, Scaler
 from replay.schema import DamagedError, OptionError, SelectionError
 from replay.selection import spread
@@ -226,6 +228,15 @@ class ChangeSection:
         return chosen
 
 
+def kernel_series(row: Row) -> Series:
+    """The layer that holds the kernels: of a fixed image that of the run, before the update."""
+    series = row.maps.series
+    recording = series.recording
+    if isinstance(recording, Probe) and series.name in recording.run:
+        return recording.run[series.name]
+    return series
+
+
 class Kernels:
     """A layer's kernels as pictures: red, green and blue of three inputs, else their mean.
 
@@ -246,7 +257,7 @@ class Kernels:
     """
 
     def __init__(self, row: Row, channels: list[int], frames: Sequence[Cell]) -> None:
-        series = row.maps.series
+        series = kernel_series(row)
         shape = series.layer.kernel
         if shape is None:
             series.kernels(*frames[0])  # which raises, and says why

@@ -19,6 +19,7 @@ from replay.sections import (
     MapSection,
     Section,
     coloured,
+    kernel_series,
 )
 from replay.stage import Facts, Part
 from replay.tiles import Room, arrange
@@ -81,13 +82,13 @@ class Wanted:
             path = rows[0].maps.series.recording.path
             raise SelectionError(f"no loss was logged in {path}")
         if self.kernels and not _with_kernels(rows):
-            series = rows[0].maps.series
+            series = kernel_series(rows[0])
             series.kernels(*series.frames[0])  # which raises, and says why
 
     def needs_diverging(self, rows: Sequence[Row]) -> bool:
         """Whether something is shown in a diverging colormap of its own."""
         kernels = _with_kernels(rows) if self.kernels else []
-        shapes = [row.maps.layer.kernel for row in kernels]
+        shapes = [kernel_series(row).layer.kernel for row in kernels]
         return bool(self.since) or any(not coloured(shape) for shape in shapes if shape)
 
     def count(self, rows: Sequence[Row]) -> tuple[int, int]:
@@ -121,7 +122,7 @@ class Wanted:
             )
             part = replace(maps.part, name="change", words=change.words, entries=entries)
             found.append(ChangeSection(row, maps.channels, change, scaler, part))
-        if self.kernels and row.maps.layer.kernel is not None:
+        if self.kernels and _with_kernels([row]):
             there = [cell for cell in frames if row.maps.series.present[cell]]
             kernels = Kernels(row, maps.channels, there)
             part = _kernel_part(kernels, maps, look, room, entries)
@@ -151,4 +152,4 @@ def _kernel_part(
 
 
 def _with_kernels(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row.maps.layer.kernel is not None]
+    return [row for row in rows if kernel_series(row).layer.kernel is not None]

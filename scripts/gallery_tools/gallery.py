@@ -1,0 +1,130 @@
+"""Trains the small network twice, runs each command, and writes docs/gallery.md."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = ROOT / "docs" / "pictures" / "gallery"
+TRAIN = "python -m record train --samples 320 --epochs 6 --seed 0 -o run.h5"
+OTHER = "python -m record train --samples 320 --epochs 6 --lr 0.03 -o other.h5"
+
+# (heading, what is said, command, picture)
+ENTRIES = [
+    (
+        "An animation",
+        "The maps of a layer, batch by batch, on one scale for the whole run. A GIF plays in a "
+        "README; the size is met by leaving frames out.",
+        "python -m replay animate run.h5 -o animate.gif --channels 0:6 --max-mb 1.2",
+        "animate.gif",
+    ),
+    (
+        "A fixed image, and what changed",
+        "The probe image shows the network's change alone. Kernels, difference and histogram "
+        "stand beside the maps.",
+        "python -m replay animate run.h5 -o with.webp --probe --channels 0:6 --epochs -1 "
+        "--batches -1 --with kernels,difference,histogram",
+        "with.webp",
+    ),
+    (
+        "Similar channels side by side, in the dark",
+        "",
+        "python -m replay animate run.h5 -o similar.webp --layer conv2 --order similar "
+        "--theme dark --cmap viridis --epochs -1 --batches -1",
+        "similar.webp",
+    ),
+    (
+        "Two runs",
+        "Aligned by epoch and batch, on one scale, with the difference between them.",
+        "python -m replay compare run.h5 other.h5 -o compare.webp --difference --channels 0:6 "
+        "--epochs -1 --batches -1",
+        "compare.webp",
+    ),
+    (
+        "A figure for print",
+        "",
+        "python -m replay grid run.h5 -o grid.png --epoch 0,-1 --channels 0:8 --kernels --dpi 130",
+        "grid.png",
+    ),
+    (
+        "A contact sheet",
+        "Epochs down, channels across: development in one figure.",
+        "python -m replay sheet run.h5 -o sheet.png --layer conv1 --channels 0:8 --dpi 130",
+        "sheet.png",
+    ),
+    (
+        "Health",
+        "Channels that are dead, stuck or alike, and how fast each layer changes.",
+        "python -m replay health run.h5 -o health.png",
+        "health.png",
+    ),
+    (
+        "A page",
+        "One file to scrub, play and explore; this is a picture of it.",
+        "python -m replay page run.h5 -o report.html --max-mb 3",
+        "page.png",
+    ),
+]
+
+
+def run(command: str, folder: Path) -> None:
+    words = shlex.split(command)
+    words[0] = sys.executable
+    subprocess.run(
+        words, cwd=folder, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def photograph(page: Path, picture: Path) -> bool:
+    """A screenshot by Chromium, if there is one."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        print("page.png stays as it is: there is no Chromium", file=sys.stderr)
+        return False
+    subprocess.run(
+        [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+            "--window-size=1200,900", "--virtual-time-budget=6000", f"--screenshot={picture}",
+            page.as_uri(),
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return True
+
+
+def main() -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "# Gallery",
+        "",
+        "`scripts/gallery` makes all of it anew. The recordings are those of",
+        "",
+        f"```\n{TRAIN}\n{OTHER}\n```",
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for command in (TRAIN, OTHER):
+            run(command, folder)
+        for heading, said, command, picture in ENTRIES:
+            run(command, folder)
+            if picture == "page.png":
+                photograph(folder / "report.html", PICTURES / picture)
+            else:
+                shutil.copyfile(folder / picture, PICTURES / picture)
+            lines += ["", f"## {heading}", ""]
+            lines += [said, ""] if said else []
+            lines += [f"```\n{command}\n```", "", f"![{heading}](pictures/gallery/{picture})"]
+            print(f"{picture:14} {(PICTURES / picture).stat().st_size:>9,} bytes")
+    (ROOT / "docs" / "gallery.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
