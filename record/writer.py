@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from record import wire
 from record.lock import BusyError, Lock
+from record.summaries import Summaries
 from replay import schema
 from replay.schema import Field, Layer
 
@@ -58,6 +59,8 @@ class RecordingFile:
         self._rows, self._columns = 0, 0  # the extent of every dataset
         self._expected: int | None = None  # batches in an epoch, where it is known
         self._layout = wire.Layout((), ())
+        self._summaries: Summaries | None = None
+        self._cells: dict[str, tuple[tuple[int, ...], np.dtype[Any], Any]] = {}
         self._pending: list[_Pending] = []
         self._written = 0
         self._fields: dict[str, Field] = {}
@@ -208,6 +211,7 @@ class RecordingFile:
             if path not in self._file:
                 self._describe_image(self._file.create_dataset(path, data=image))
         self._layout = layout
+        self._summaries = None
         self._begin()
 
     def set_probes(self, shape: tuple[int, ...], payload: memoryview) -> None:
@@ -253,6 +257,9 @@ class RecordingFile:
             frame.fields["input_checksum"] = schema.checksum(image)
         nan = inf = 0
         missing = set(header.missing)
+        if self._summaries is None:
+            self._summaries = Summaries(layout)
+        summaries = self._summaries.of(values, missing)
         for place, layer in enumerate(layout.layers):
             if place in missing:
                 continue
@@ -260,7 +267,7 @@ class RecordingFile:
             maps = self._write_chunk(
                 f"{group}{schema.MAPS}/{link}", values, layout.map_slots[place], epoch, batch
             )
-            summary = schema.summarize(layer.channels_first(maps))
+            summary = summaries[place]
             if layer.probe is None:
                 nan, inf = nan + summary.nan, inf + summary.inf
             frame.arrays[f"{group}{schema.RANGES}/{link}"] = summary.ranges
@@ -510,17 +517,29 @@ class RecordingFile:
         for name, entry in self._fields.items():
             column = np.full(last - first + 1, entry.fill, entry.dtype)
             column[places] = [_as_dtype(frame.fields.get(name, entry.fill), entry) for frame in run]
-            path = f"{schema.BATCHES}/{schema.encode_name(name)}"
-            self._dataset(path)[epoch, first : last + 1] = column
+            self._put(f"{schema.BATCHES}/{schema.encode_name(name)}", epoch, first, column)
         for path in dict.fromkeys(path for frame in run for path in frame.arrays):
-            dataset = self._dataset(path)
-            block = np.full(
-                (last - first + 1, *dataset.shape[2:]), dataset.fillvalue, dataset.dtype
-            )
+            cell, dtype, fill = self._cell(path)
+            block = np.full((last - first + 1, *cell), fill, dtype)
             for place, frame in zip(places, run, strict=True):
                 if path in frame.arrays:
                     block[place] = frame.arrays[path]
-            dataset[epoch, first : last + 1] = block
+            self._put(path, epoch, first, block)
+
+    def _cell(self, path: str) -> tuple[tuple[int, ...], np.dtype[Any], Any]:
+        """Shape, dtype and fill value of a batch's cell in a dataset."""
+        if path not in self._cells:
+            dataset = self._dataset(path)
+            self._cells[path] = dataset.shape[2:], dataset.dtype, dataset.fillvalue
+        return self._cells[path]
+
+    def _put(self, path: str, epoch: int, first: int, block: npt.NDArray[Any]) -> None:
+        """Writes cells of one epoch from batch `first` on: a fifth of what slicing costs."""
+        identity = self._dataset(path).id
+        space = identity.get_space()
+        cell = block.shape[1:]
+        space.select_hyperslab((epoch, first, *[0] * len(cell)), (1, len(block), *cell))
+        identity.write(h5py.h5s.create_simple((1, *block.shape)), space, block)
 
 
 def copy_frames(
