@@ -28,7 +28,7 @@ _FIELD = (_SQUARES // 4, _SQUARES // 3)  # 256 x 341 of 1024 pixels
 _AREA = 0.25
 _CHANGE, _DARK = 0.10, 0.80
 _MOST = 6  # changes in a second: three flashes
-_SAMPLES = 6  # pixels of a square that are looked at, in each direction
+_SAMPLES = 4  # pixels of a square that are looked at, in each direction
 
 Grid = npt.NDArray[np.float32]
 

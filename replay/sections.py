@@ -32,6 +32,7 @@ Count: TypeAlias = "tuple[int, int] | str"
 
 _INFINITE = 0x7C00  # a float16's bits without its sign; NaN lies above
 _WITHOUT_SIGN = 0x7FFF
+_NOTHING = np.empty(0, np.float16)
 _SAMPLED = 32  # frames from which the range of the kernels is measured
 _NO_FRAME = "no frame in this batch"
 
@@ -105,6 +106,8 @@ class MapSection:
         maps = self.row.maps
         if not maps.series.present[cell] or self.scaler.mode == "channel":
             return None
+        if self.scaler.mode != "frame":  # which is known without the values
+            return None if cell in maps.damaged else self.scaler.range_of(*cell, _NOTHING)
         found = self.select(cell)
         return None if cell in maps.damaged else self._scale(cell, found)[1]
 

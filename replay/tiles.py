@@ -7,6 +7,7 @@ in any other way.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ class Mosaic:
         """Rows of tiles."""
         return -(-self.count // self.columns)
 
-    @property
+    @functools.cached_property
     def tile(self) -> tuple[int, int]:
         """Height and width of a tile in the frame."""
         return (
@@ -93,12 +94,12 @@ class Mosaic:
             -(-self.map_width // self.shrink) * self.zoom,
         )
 
-    @property
+    @functools.cached_property
     def gap(self) -> int:
         """Pixels between two tiles."""
         return 6 if min(self.tile) >= 96 else 4 if min(self.tile) >= 24 else 2
 
-    @property
+    @functools.cached_property
     def pitch(self) -> tuple[int, int]:
         """Pixels from one tile to the one below, and to the one on the right."""
         below = NUMBER_ROW if self.numbers == "tile" else 0

@@ -199,8 +199,7 @@ class TorchLens(Watch):
 
 class ActivationScope(Watch):
     def __init__(self, model: nn.Module, folder: Path) -> None:
-        importlib.import_module("activationscope")
-        raise ImportError("no way to use it is known here", name="activationscope")
+        raise ImportError("no release of it was found on a package index", name="ActivationScope")
 
 
 OTHERS = {
@@ -276,7 +275,7 @@ def lines(quick: bool) -> Iterator[Line]:
             try:
                 found, _ = pairs(training, watch, 2, 4 if quick else 10, least=3)
             except ImportError as error:
-                yield Line(what, None, note=f"skipped: {error.name or error} is not installed")
+                yield Line(what, None, note=f"skipped: {error}")
                 continue
             yield ratio(what, found)
     yield from on_gpu(quick)

@@ -1,0 +1,182 @@
+"""Frames a second of `replay.animate`, against the encoder alone and other ways to the same video.
+
+(a) the same ffmpeg command fed with ready frames from memory; (b) matplotlib's FuncAnimation;
+(c) imageio's default writer, with a colormap looked up for each frame; for GIF Pillow, which
+quantises each frame. All by turns in one run, one process; ratios of neighbours, their median.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from table import ROOT, Line, ratio, run
+
+import replay
+from replay import encode as encoding
+from replay.frames import Film, Look
+from replay.pixels import as_colours, as_indices, as_yuv
+
+sys.path.insert(0, str(ROOT / "tests"))
+matplotlib.use("Agg")
+
+CONVERTERS: dict[str, Any] = {"mp4": as_yuv, "gif": as_indices, "webp": as_colours}
+
+
+def make(path: Path, channels: int, side: int, frames: int) -> None:
+    from samples import drifting_maps, write_recording
+
+    maps = drifting_maps(channels, side, side)
+    write_recording(path, {"conv": maps}, epochs=1, batches=frames, image=(3, 64, 64))
+
+
+def timed(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def ready(path: Path, kind: str, zoom: int, frames: int) -> tuple[list[list[Any]], Any, list[str]]:
+    """All frames as ffmpeg takes them, and the command that animate would give it."""
+    target = encoding.choose_target(path.with_name(f"ready.{kind}"))
+    with replay.open(path) as recording:
+        film = Film(recording, ["conv"], look=Look(zoom=zoom), levels=target.levels)
+        made = []
+        for parts in CONVERTERS[kind](film.frames(), film.palette, film.size):
+            made.append([part.copy() for part in parts])
+    height, width = film.size
+    command = [
+        *(encoding.ffmpeg(), "-hide_banner", "-loglevel", "error", "-y", "-f", "rawvideo"),
+        *("-pixel_format", encoding._PIXELS[kind], "-video_size", f"{width}x{height}"),
+        *("-framerate", "20", "-i", "pipe:0", *encoding._arguments(kind, "h264", None)),
+        str(target.path),
+    ]
+    return made, film, command
+
+
+def feed(command: list[str], frames: list[list[Any]]) -> None:
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        for parts in frames:
+            for part in parts:
+                process.stdin.write(np.ascontiguousarray(part).data)
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+def colours(film: Film, count: int) -> list[np.ndarray]:
+    """Frames in red, green and blue."""
+    found = []
+    for number, parts in enumerate(as_colours(film.frames(), film.palette, film.size)):
+        found.append(np.ascontiguousarray(parts[0][..., 2::-1]))
+        if number + 1 == count:
+            break
+    return found
+
+
+def func_animation(film: Film, path: Path, frames: int, preset: str) -> None:
+    """Each map with imshow, as a script would; the same preset of the same encoder."""
+    from matplotlib import pyplot as plt
+    from matplotlib.animation import FFMpegWriter, FuncAnimation
+
+    matplotlib.rcParams["animation.ffmpeg_path"] = encoding.ffmpeg()
+    series = film._sections[0].row.maps
+    count = series.channels
+    height, width = film.size
+    figure, axes = plt.subplots(-(-count // 8) if count > 12 else 3, 8 if count > 12 else 4)
+    figure.set_size_inches(width / 100, height / 100)
+    shown = [
+        ax.imshow(picture, cmap="gray", vmin=-2, vmax=2, interpolation="nearest")
+        for ax, picture in zip(axes.ravel(), series[film.cells[0]][:, 0], strict=False)
+    ]
+
+    def update(number: int) -> list[Any]:
+        for image, picture in zip(shown, series[film.cells[number]][:, 0], strict=True):
+            image.set_data(picture)
+        return shown
+
+    writer = FFMpegWriter(fps=20, codec="libx264", extra_args=["-preset", preset, "-crf", "18"])
+    FuncAnimation(figure, update, frames=frames).save(path, writer=writer, dpi=100)
+    plt.close(figure)
+
+
+def imageio_writer(film: Film, path: Path, frames: int) -> None:
+    import imageio.v2 as imageio
+
+    table = film.palette.table
+    with imageio.get_writer(path, fps=20, macro_block_size=2) as writer:
+        for number, frame in enumerate(film.frames()):
+            writer.append_data(table[frame.plane])
+            if number + 1 == frames:
+                break
+
+
+def pillow(pictures: list[np.ndarray], path: Path) -> None:
+    from PIL import Image
+
+    first, *rest = (Image.fromarray(picture).quantize(256) for picture in pictures)
+    first.save(path, save_all=True, append_images=rest, duration=50, loop=0)
+
+
+def lines(quick: bool) -> Iterator[Line]:
+    rounds = 3 if quick else 7
+    for channels, side, zoom in ((12, 128, 2), (64, 56, 1)):
+        frames = 120 if quick else 300
+        with tempfile.TemporaryDirectory() as name:
+            path = Path(name) / "run.h5"
+            make(path, channels, side, frames)
+            words = f"{channels} maps of {side}×{side}, zoom {zoom}"
+            for kind in ("mp4", "gif", "webp"):
+                if kind == "webp" and quick and channels > 12:
+                    continue
+                yield from compare(path, kind, zoom, frames, rounds, words)
+
+
+def compare(
+    path: Path, kind: str, zoom: int, frames: int, rounds: int, words: str
+) -> Iterator[Line]:
+    made, film, command = ready(path, kind, zoom, frames)
+    out = path.with_name(f"out.{kind}")
+    rounds = 2 if kind == "webp" else rounds
+    few = max(8, frames // 8)  # of the slow ways
+    ours, ratios, funcs, defaults, pillows = [], [], [], [], []
+    for number in range(rounds):
+        turns = (
+            lambda: replay.animate(path, out, zoom=zoom, fps=20, jobs=1),
+            lambda: feed(command, made),
+        )
+        order = (0, 1) if number % 2 else (1, 0)
+        taken = {turn: timed(turns[turn]) for turn in order}
+        ours.append(frames / taken[0])
+        ratios.append(taken[1] / taken[0])
+        each = taken[0] / frames
+        if kind == "mp4" and number < 3:
+            took = timed(lambda: func_animation(film, out, few, "veryfast"))
+            funcs.append(took / few / each)
+            defaults.append(timed(lambda: imageio_writer(film, out, few)) / few / each)
+        if kind == "gif" and number < 3:
+            pictures = colours(film, few)
+            pillows.append(timed(lambda shown=pictures: pillow(shown, out)) / few / each)
+    width, height = film.size[::-1]
+    yield ratio(f"{kind}, {words}, frames of {width}×{height}: frames a second", ours)
+    target = 0.85
+    what = f"{kind}, {words}: of the encoder's own speed"
+    yield ratio(what, ratios, target=target, best="least")
+    if funcs:
+        what = f"{kind}, {words}: times as fast as FuncAnimation"
+        yield ratio(what, funcs, target=8, best="least")
+        yield ratio(f"{kind}, {words}: times as fast as imageio's default", defaults)
+    if pillows:
+        what = f"{kind}, {words}: times as fast as Pillow's quantising writer"
+        yield ratio(what, pillows, target=8, best="least")
+
+
+if __name__ == "__main__":
+    sys.exit(run(lines, "render", __doc__.splitlines()[0]))

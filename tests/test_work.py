@@ -1,0 +1,195 @@
+"""Work that is counted, not timed: what is read, copied and imported to do a thing once."""
+
+from __future__ import annotations
+
+import collections
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from samples import drifting_maps, write_recording
+from torch import nn
+
+import replay
+from record import Recorder, wire
+from record.courier import Courier
+from record.writer import RecordingFile
+from replay import hdf5
+from replay.schema import FORMAT, VERSION, Layer
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> collections.Counter[tuple[object, ...]]:
+    """How often each frame of each dataset was read."""
+    found: collections.Counter[tuple[object, ...]] = collections.Counter()
+    read = hdf5.SafeFile.read_frame
+
+    def counted(self: hdf5.SafeFile, path: str, epoch: int, batch: int) -> Any:
+        found[path, epoch, batch] += 1
+        return read(self, path, epoch, batch)
+
+    monkeypatch.setattr(hdf5.SafeFile, "read_frame", counted)
+    return found
+
+
+def test_an_animation_reads_what_it_shows_and_a_bounded_sample(
+    tmp_path: Path, reads: collections.Counter[tuple[object, ...]]
+) -> None:
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv": drifting_maps(2, 8, 8), "other": drifting_maps(2, 8, 8)},
+        epochs=20,
+        batches=10,
+    )
+    reads.clear()
+    replay.animate(path, tmp_path / "out.gif", epochs=slice(0, 8), jobs=1)
+    maps = {key: times for key, times in reads.items() if key[0] == "maps/conv"}
+    assert set(maps) == {("maps/conv", epoch, batch) for epoch in range(8) for batch in range(10)}
+    assert max(maps.values()) == 2  # once to be shown; some once more, for the scale
+    assert sum(maps.values()) - len(maps) <= 32
+    assert not [key for key in reads if "other" in str(key[0])]
+    assert sum(times for key, times in reads.items() if key[0] == "inputs") <= 80
+
+
+def test_a_frame_is_one_read_and_info_reads_none(
+    tmp_path: Path, reads: collections.Counter[tuple[object, ...]]
+) -> None:
+    from replay.info import describe
+
+    path = write_recording(tmp_path / "run.h5", {"conv": drifting_maps(2, 8, 8)})
+    with replay.open(path) as run:
+        describe(run)
+        assert not reads
+        run["conv"][1, 2]
+        assert reads == {("maps/conv", 1, 2): 1}
+
+
+def test_a_fixed_scale_reads_each_frame_once(
+    tmp_path: Path, reads: collections.Counter[tuple[object, ...]]
+) -> None:
+    path = write_recording(tmp_path / "run.h5", {"conv": drifting_maps(2, 8, 8)}, epochs=2)
+    replay.animate(path, tmp_path / "out.gif", clip=(-1, 1), jobs=1)
+    assert set(reads.values()) == {1}
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 4, 3)
+        self.two = nn.Conv2d(4, 5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.two(torch.relu(self.one(x))).mean()
+
+
+def test_a_recorded_batch_is_copied_part_by_part_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two maps, two stacks of kernels, one image: five copies, none of them of more than that."""
+    copies: list[int] = []
+    buffers: list[int] = []
+    copy = torch.Tensor.copy_
+    take = Courier.buffer
+
+    def counted(self: torch.Tensor, source: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
+        if self.dtype == torch.float16:
+            copies.append(self.numel())
+        return copy(self, source, *args, **more)
+
+    def taken(self: Courier) -> Any:
+        found = take(self)
+        buffers.append(id(found))
+        return found
+
+    monkeypatch.setattr(torch.Tensor, "copy_", counted)
+    monkeypatch.setattr(Courier, "buffer", taken)
+    model = Small()
+    with Recorder(model, tmp_path / "run.h5") as recorder:
+        for number, images in enumerate(recorder.track([torch.rand(4, 3, 10, 10)] * 12)):
+            if number == 4:
+                recorder.flush()
+                copies.clear()
+            model(images)
+    parts = [4 * 8 * 8, 5 * 6 * 6, 4 * 3 * 9, 5 * 4 * 9, 3 * 10 * 10]
+    assert sorted(copies) == sorted(parts * 8)
+    assert len(set(buffers)) <= 12
+
+
+def test_the_writer_touches_each_chunk_once_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = tuple(Layer(f"conv{n}", "Conv2d()", (8, 4, 4)) for n in range(6))
+    attributes = {"format": FORMAT, "version": VERSION, "run_id": "0", "created": "", "meta": "{}"}
+    file = RecordingFile(str(tmp_path / "run.h5"), False, attributes, durability="flush")
+    layout = wire.Layout(((3, 8, 8),), layers)
+    file.set_layout(layout, 50)
+    calls: collections.Counter[str] = collections.Counter()
+    for name in ("_write_chunk", "_put"):
+        method = getattr(RecordingFile, name)
+
+        def counted(self: Any, *args: Any, method: Any = method, name: str = name) -> Any:
+            calls[name] += 1
+            return method(self, *args)
+
+        monkeypatch.setattr(RecordingFile, name, counted)
+    values = np.zeros(layout.size, np.float16).view(np.uint8).data
+    for number in range(20):
+        file.write(wire.FrameHeader(0, number, number, 0.0, image=0), values)
+    assert calls == {"_write_chunk": 20 * 7}
+    file.commit()
+    fields = len(file._fields)
+    assert calls["_put"] == fields + 2 * 6  # ranges and checksums, once for all 20 frames
+    file.close()
+
+
+def imported(*words: str) -> set[str]:
+    """Top-level modules that a command has imported when it ends."""
+    code = (
+        "import sys\n"
+        f"sys.argv = {['replay', *words]!r}\n"
+        "try:\n"
+        f"    import {words[0]}.__main__ as command\n"
+        f"    command.main({list(words[1:])!r})\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "print('|'.join(sorted({name.split('.')[0] for name in sys.modules})), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return set(done.stderr.strip().splitlines()[-1].split("|"))
+
+
+HEAVY = {
+    "torch",
+    "torchvision",
+    "matplotlib",
+    "PIL",
+    "imageio",
+    "imageio_ffmpeg",
+    "skimage",
+    "tqdm",
+}
+
+
+def test_what_commands_import(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "run.h5", {"conv": drifting_maps(2, 8, 8)})
+    assert not imported("replay", "--help") & (HEAVY | {"h5py"})
+    assert not imported("record", "--help") & (HEAVY | {"h5py"})
+    info = imported("replay", "info", str(path))
+    assert "h5py" in info
+    assert not info & HEAVY
+    export = imported("replay", "export", str(path), "-o", str(tmp_path / "maps.npy"), "--quiet")
+    assert not export & (HEAVY - {"PIL", "tqdm"})
