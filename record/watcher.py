@@ -21,6 +21,7 @@ import functools
 import gc
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class Iteration:
         self.loader = weakref.ref(loader)
         self.fetched = 0
         self.exhausted = False
+        self.thread = threading.get_ident()  # that asks for batches
         try:
             self.length: int | None = len(loader)
         except (TypeError, NotImplementedError):
@@ -210,7 +212,11 @@ class Watched:
         self._steps += 1
         self._end()
         current = self._iteration
-        if current is None or (current.exhausted and current.fetched > self._begun):
+        # Another thread's fetches say nothing of when the training goes on to the next batch.
+        ahead = current is not None and (
+            current.exhausted or current.thread != threading.get_ident()
+        )
+        if current is None or (ahead and current.fetched > self._begun):
             self._set_pending(True)
         elif current.exhausted and self._steps > 2:
             # The loader has nothing to do with the batches: they come from somewhere else.
@@ -451,7 +457,7 @@ class Watcher:
         iteration = getattr(iterator, "_mapreel", None)
         if iteration is None:
             return
-        iteration.exhausted = exhausted
+        iteration.exhausted, iteration.thread = exhausted, threading.get_ident()
         iteration.fetched += not exhausted
         self._last = iteration
         for watched in self._models:

@@ -253,7 +253,7 @@ def test_signals(tmp_path: Path, number: signal.Signals) -> None:
 
 
 LOOK_AHEAD = """
-    import copy, sys, threading, queue, torch
+    import copy, sys, threading, time, queue, torch
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -279,9 +279,30 @@ LOOK_AHEAD = """
         while (batch := box.get()) is not None:
             yield batch
 
+    def behind(loader):  # a thread that has all batches, and is late to say that there are no more
+        box = queue.Queue()
+        trained = threading.Event()
+
+        def fetch():
+            iterator = iter(loader)
+            for _ in range(len(loader)):
+                box.put(next(iterator))
+            trained.wait()
+            list(iterator)
+
+        thread = threading.Thread(target=fetch)
+        thread.start()
+        while box.qsize() < len(loader):
+            time.sleep(0.001)
+        for _ in range(len(loader)):
+            yield box.get()
+        trained.set()
+        thread.join()
+
+    ways = {"ahead": ahead, "threaded": threaded, "behind": behind}
     for epoch in range(3):
         model.train()
-        for x, y in {"ahead": ahead, "threaded": threaded}[sys.argv[1]](loader):
+        for x, y in ways[sys.argv[1]](loader):
             with torch.no_grad():
                 teacher(x)
             loss = (model(x)[:, 0] - y).square().mean()
@@ -296,7 +317,7 @@ LOOK_AHEAD = """
     """
 
 
-@pytest.mark.parametrize("way", ["ahead", "threaded"])
+@pytest.mark.parametrize("way", ["ahead", "threaded", "behind"])
 def test_loaders_that_run_ahead_teachers_and_scaled_losses(tmp_path: Path, way: str) -> None:
     done = record(write(tmp_path, LOOK_AHEAD), way, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
