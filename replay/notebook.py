@@ -110,7 +110,8 @@ def animation_html(animation: Animation) -> str:
     try:
         if path.is_dir():
             last = sorted(path.glob("*.png"))[-1]
-            return f"{_image(last.read_bytes(), 'png', animation.alt)}<br><small>{_text(words)}"
+            shown = _image(last.read_bytes(), "png", animation.alt)
+            return f"{shown}<br><small>{_text(words)}</small>"
         if path.stat().st_size > _EMBEDDED_BYTES:
             return f"<small>{_text(words)}; too large to be shown here: {_text(str(path))}</small>"
         return _player(path, animation.alt)

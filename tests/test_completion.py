@@ -69,4 +69,4 @@ def test_other_shells_get_something_that_names_the_commands(shell: str) -> None:
 def test_help_fits_a_terminal_and_has_examples(package: str, command: str) -> None:
     text = call(package, command, "--help")
     assert max(map(len, text.splitlines())) <= 80
-    assert "example" in text
+    assert "examples:" in text

@@ -132,6 +132,7 @@ def test_what_is_damaged_empty_or_closed_raises_nothing(tmp_path: Path, path: Pa
 def test_an_animation_plays(path: Path, tmp_path: Path, name: str, tag: str, kind: str) -> None:
     made = replay.animate(path, f"{tmp_path}/{name}", zoom=1)
     page = Strict(made._repr_html_())
+    assert page.open == []
     shown = next(attributes for found, attributes in page.tags if found == tag)
     head, _, data = str(shown["src"]).partition(",")
     assert head == f"data:{kind};base64"

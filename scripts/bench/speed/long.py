@@ -64,11 +64,11 @@ def paired(first: list[str], second: list[str], rounds: int) -> list[float]:
 
 
 MEASURE = """
-import resource, sys, replay
+import sys, replay
 made = replay.animate(sys.argv[1], sys.argv[2], epochs=slice(0, 3), channels="0:12")
 read = [line for line in open("/proc/self/io") if line.startswith("rchar")][0].split()[1]
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(made.frames, read, peak * 1024)
+peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")][0].split()[1]
+print(made.frames, read, int(peak) * 1024)
 """
 
 

@@ -47,7 +47,13 @@ def ready(path: Path, kind: str, zoom: int, frames: int) -> tuple[list[list[Any]
     """All frames as ffmpeg takes them, and the command that animate would give it."""
     target = encoding.choose_target(path.with_name(f"ready.{kind}"))
     with replay.open(path) as recording:
-        film = Film(recording, ["conv"], look=Look(zoom=zoom), levels=target.levels)
+        film = Film(
+            recording,
+            ["conv"],
+            batches=slice(0, frames),
+            look=Look(zoom=zoom),
+            levels=target.levels,
+        )
         made = []
         for parts in CONVERTERS[kind](film.frames(), film.palette, film.size):
             made.append([part.copy() for part in parts])
@@ -142,6 +148,7 @@ def lines(quick: bool) -> Iterator[Line]:
 def compare(
     path: Path, kind: str, zoom: int, frames: int, rounds: int, words: str
 ) -> Iterator[Line]:
+    frames = frames // 4 if kind == "webp" else frames
     made, film, command = ready(path, kind, zoom, frames)
     out = path.with_name(f"out.{kind}")
     rounds = 2 if kind == "webp" else rounds
@@ -149,7 +156,7 @@ def compare(
     ours, ratios, funcs, defaults, pillows = [], [], [], [], []
     for number in range(rounds):
         turns = (
-            lambda: replay.animate(path, out, zoom=zoom, fps=20, jobs=1),
+            lambda: replay.animate(path, out, zoom=zoom, fps=20, jobs=1, batches=slice(0, frames)),
             lambda: feed(command, made),
         )
         order = (0, 1) if number % 2 else (1, 0)
