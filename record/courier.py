@@ -1,5 +1,8 @@
 """Carries frames out of the training process: a bounded queue, a thread, a pipe, the writer.
 
+Where the system has memory that two processes can share, a frame is in it from the beginning and
+stays there until the writer has written it; only its header takes the way through the pipe.
+
 Nothing here may harm the training. A writer that died, a full disk or a writer that stands still
 costs frames, which are counted, and one warning; it never raises into the training loop and
 never waits for long.
@@ -8,6 +11,7 @@ never waits for long.
 from __future__ import annotations
 
 import atexit
+import collections
 import contextlib
 import json
 import os
@@ -19,7 +23,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,13 +31,16 @@ import numpy as np
 import numpy.typing as npt
 
 from record import wire
+from record.slots import Lender
 from replay.schema import OutputError, RecordingError
 
 _START_SECONDS = 120.0  # for the writer's first answer: a cold network file system is slow
 _STALL_SECONDS = 4.0  # without any progress of the writer, after which training waits no longer
 _QUEUE_BYTES = 64 << 20
-_QUEUE_FRAMES = (3, 32)  # at least, at most
+_QUEUE_FRAMES = (3, 64)  # at least, at most
 _PIPE_BYTES = 1 << 20
+_TOGETHER = 16  # headers that are sent at once, at most
+_LOOK_SECONDS = 0.0002  # how often a training that waits looks for a free buffer
 
 
 class Buffer(Protocol):
@@ -42,6 +49,10 @@ class Buffer(Protocol):
     @property
     def data(self) -> memoryview:
         """The bytes."""
+
+
+Make = Callable[["memoryview | None"], Buffer]
+"""Makes a buffer for a frame, in the memory that it is given or, for None, in its own."""
 
 
 @dataclass
@@ -53,13 +64,43 @@ class Parcel:
         header: What goes along; `values` may still be on their way from a GPU.
         settle: Waits until buffer and values have arrived and returns the values as numbers.
             Called in the courier's thread, so the training does not wait.
-        pool: Which layout the buffer was made for; set by `Courier.send`.
     """
 
     buffer: Buffer
     header: wire.FrameHeader
     settle: Callable[[], dict[str, float]]
-    pool: int = 0
+
+
+class _Pool:
+    """The buffers of one layout.
+
+    Args:
+        make: Makes one.
+        room: How many there may be.
+        slots: Parts of the shared memory for them; none where frames go through the pipe.
+    """
+
+    def __init__(self, make: Make, room: int, slots: list[memoryview]) -> None:
+        self._make, self._room, self._slots = make, room, slots
+        self._made: list[Buffer] = []
+        self._places: dict[int, int] = {}  # by a buffer's id
+        self.free: collections.deque[Buffer] = collections.deque()
+
+    def take(self) -> Buffer | None:
+        """A buffer, if there is one that is free or may still be made."""
+        with contextlib.suppress(IndexError):
+            return self.free.popleft()
+        number = len(self._made)
+        if number == self._room:
+            return None
+        buffer = self._make(self._slots[number] if self._slots else None)
+        self._made.append(buffer)
+        self._places[id(buffer)] = number
+        return buffer
+
+    def slot_of(self, buffer: Buffer) -> int | None:
+        """In which slot it lies; None where it has memory of its own."""
+        return self._places[id(buffer)] if self._slots else None
 
 
 class Courier:
@@ -111,11 +152,12 @@ class Courier:
         self._stalled = False
         self._progress = time.monotonic()
         self._sent = 0
-        self._work: queue.SimpleQueue[Parcel | bytes | None] = queue.SimpleQueue()
-        self._free: queue.SimpleQueue[Buffer] = queue.SimpleQueue()
-        self._make: Callable[[], Buffer] | None = None
-        self._room = 0  # buffers that may still be made
-        self._pool = 0  # layouts so far: a buffer of an earlier one does not come back
+        self._work: queue.SimpleQueue[tuple[_Pool, Parcel] | bytes | None] = queue.SimpleQueue()
+        self._pool: _Pool | None = None
+        self._with_writer: collections.deque[tuple[_Pool, Buffer]] = collections.deque()
+        self._returned = 0  # of those, how many have come back
+        self._returning = threading.Lock()
+        self._memory = _lender()
         self._finished = threading.Event()
         self._ready = threading.Event()
         self._process = self._start()
@@ -133,10 +175,10 @@ class Courier:
         self._work.put(wire.pack(wire.OPEN, opening))
         self._await_ready()
         # A thread that sits in a system call when the interpreter ends must have been joined.
-        self._at_exit = _weakly(self, "close")
+        self._at_exit = weakly(self, "close")
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_weakly(self, "_forget"))
+            os.register_at_fork(after_in_child=weakly(self, "_forget"))
 
     @property
     def sent(self) -> int:
@@ -144,7 +186,7 @@ class Courier:
         return self._sent
 
     def set_layout(
-        self, layout: wire.Layout, batches: int | None, make: Callable[[], Buffer]
+        self, layout: wire.Layout, batches: int | None, make: Make, shared: bool = True
     ) -> None:
         """What the frames consist of from now on.
 
@@ -152,13 +194,20 @@ class Courier:
             layout: The parts of a frame.
             batches: Batches in an epoch, if it is known.
             make: Makes one buffer for a frame.
+            shared: Whether it can make them in given memory.
         """
         low, high = _QUEUE_FRAMES
-        self._room = max(low, min(high, _QUEUE_BYTES // max(1, layout.nbytes)))
-        self._free = queue.SimpleQueue()
-        self._make = make
-        self._pool += 1
-        data = {"layout": layout.encode(), "batches": batches}
+        room = max(low, min(high, _QUEUE_BYTES // max(1, layout.nbytes)))
+        region, slots = None, list[memoryview]()
+        if shared and self._memory is not None:
+            with contextlib.suppress(OSError, ValueError):  # a limit; the pipe has none
+                region, slots = self._memory.lend(layout.nbytes, room)
+        self._pool = _Pool(make, room, slots)
+        data = {
+            "layout": layout.encode(),
+            "batches": batches,
+            "region": None if region is None else region.encode(),
+        }
         self._work.put(wire.pack(wire.LAYOUT, data))
 
     def set_probes(self, images: npt.NDArray[np.float16]) -> None:
@@ -172,6 +221,7 @@ class Courier:
         self._progress = time.monotonic()
         self._work.put(wire.pack(wire.FLUSH, {"number": self._flushes}))
         while self._flushed < self._flushes and self.failure is None and not self._closed:
+            self._take_back()
             if time.monotonic() - self._progress > _STALL_SECONDS:
                 return False
             time.sleep(0.002)
@@ -190,13 +240,17 @@ class Courier:
         if self.failure is not None or self._closed:
             self.lost += 1
             return None
-        with contextlib.suppress(queue.Empty):
-            return self._free.get_nowait()
-        if self._room > 0 and self._make is not None:
-            self._room -= 1
-            return self._make()
+        assert self._pool is not None
+        self._take_back()
+        buffer = self._pool.take()
+        if buffer is not None:
+            return buffer
         if self._when_full == "wait":
             while self.failure is None:
+                time.sleep(_LOOK_SECONDS)
+                self._take_back()
+                if self._pool.free:
+                    return self._pool.take()
                 patience = self._progress + _STALL_SECONDS - time.monotonic()
                 if patience <= 0:
                     if not self._stalled:
@@ -207,8 +261,6 @@ class Courier:
                             "counted until it moves"
                         )
                     break
-                with contextlib.suppress(queue.Empty):
-                    return self._free.get(timeout=min(patience, 0.2))
         if self.failure is None:
             self.dropped += 1
         else:
@@ -217,11 +269,13 @@ class Courier:
 
     def give_back(self, buffer: Buffer) -> None:
         """Returns a buffer that was not sent."""
-        self._free.put(buffer)
+        assert self._pool is not None
+        self._pool.free.append(buffer)
 
     def send(self, parcel: Parcel) -> None:
         """Queues a batch; its buffer belongs to the courier from now on."""
-        self._work.put(replace(parcel, pool=self._pool))
+        assert self._pool is not None
+        self._work.put((self._pool, parcel))
 
     def close(self) -> None:
         """Waits until the writer has closed the file; gives up if it stands still."""
@@ -233,6 +287,7 @@ class Courier:
         self._work.put(None)
         self._progress = time.monotonic()
         while not self._finished.wait(timeout=0.05):
+            self._take_back()
             if time.monotonic() - self._progress > _STALL_SECONDS:
                 self._fail(
                     f"the writer has stood still for {_STALL_SECONDS:.0f} s; it closes the file "
@@ -251,9 +306,11 @@ class Courier:
     def _start(self) -> subprocess.Popen[bytes]:
         root = Path(__file__).resolve().parent.parent
         self._errors = tempfile.TemporaryFile()
+        memory = [] if self._memory is None else [self._memory.descriptor]
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "record.writer"],
+                [sys.executable, "-m", "record.writer", *map(str, memory)],
+                pass_fds=memory,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -262,6 +319,8 @@ class Courier:
                 start_new_session=True,  # a terminal's Ctrl-C and hang-up are for the training
             )
         except OSError as error:
+            if self._memory is not None:
+                self._memory.close()
             raise RecordingError(f"cannot start the writer process: {error}") from error
         assert process.stdin is not None
         with contextlib.suppress(ImportError, OSError, AttributeError):
@@ -328,50 +387,102 @@ class Courier:
         """Closes what is left of the writer, once both threads are done with it."""
         self._listener.join(timeout=1.0)
         self._errors.close()
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
         if self._process.stdout is not None and not self._listener.is_alive():
             self._process.stdout.close()
+
+    def _take_back(self) -> None:
+        """Frees the buffers that the writer is done with."""
+        memory = self._memory
+        if memory is None or not self._with_writer:
+            return
+        done = memory.done
+        if done == self._returned:
+            return
+        self._progress = time.monotonic()
+        self._stalled = False
+        with self._returning:
+            while self._returned < done:
+                pool, buffer = self._with_writer.popleft()
+                pool.free.append(buffer)
+                self._returned += 1
 
     # The courier's thread
 
     def _carry(self) -> None:
         assert self._process.stdin is not None
         descriptor = self._process.stdin.fileno()
-        while True:
+        ended = False
+        while not ended:
+            heads: list[bytes] = []  # of what lies in slots: several go together
             item = self._work.get()
-            if item is None:
-                break
-            if isinstance(item, bytes):
-                with contextlib.suppress(OSError):
-                    self._write(descriptor, [memoryview(item)])
-                continue
-            self._deliver(descriptor, item)
+            while True:
+                if item is None:
+                    ended = True
+                    break
+                if isinstance(item, bytes):
+                    self._post(descriptor, heads)
+                    with contextlib.suppress(OSError):
+                        self._write(descriptor, memoryview(item))
+                else:
+                    self._deliver(descriptor, *item, heads)
+                if self._work.empty() or len(heads) >= _TOGETHER:
+                    break
+                item = self._work.get()
+            self._post(descriptor, heads)
         with contextlib.suppress(OSError):
             self._process.stdin.close()
 
-    def _deliver(self, descriptor: int, parcel: Parcel) -> None:
+    def _deliver(self, descriptor: int, pool: _Pool, parcel: Parcel, heads: list[bytes]) -> None:
+        """Sends a frame, or puts its header with those that are to be sent."""
+        slot = pool.slot_of(parcel.buffer)
+        comes_back = False  # by itself
         try:
             values = parcel.settle()
             if self.failure is not None:
                 self.lost += 1
                 return
-            data = parcel.buffer.data
-            header = replace(parcel.header, values=values, dropped=self.dropped, lost=self.lost)
-            head = wire.pack(wire.FRAME, header.encode(), data.nbytes)
-            self._write(descriptor, [memoryview(head), data])
-            self._sent += 1
+            header = parcel.header._replace(
+                values=values, dropped=self.dropped, lost=self.lost, slot=slot
+            )
+            if slot is None:
+                self._post(descriptor, heads)
+                data = parcel.buffer.data
+                self._write(descriptor, memoryview(wire.pack(wire.FRAME, header, data.nbytes)))
+                self._write(descriptor, data)
+                self._sent += 1
+            else:
+                heads.append(wire.pack(wire.SLOT, header))
+                self._with_writer.append((pool, parcel.buffer))
+                comes_back = True
         except Exception as error:
-            self.lost += 1
-            if not isinstance(error, BrokenPipeError):  # the listener knows why the writer ended
-                self._fail(f"{type(error).__name__}: {error}")
+            self._give_up(1, error)
         finally:
-            if parcel.pool == self._pool:
-                self._free.put(parcel.buffer)
+            if not comes_back:
+                pool.free.append(parcel.buffer)
 
-    def _write(self, descriptor: int, parts: list[memoryview]) -> None:
-        for part in parts:
-            while part:
-                part = part[os.write(descriptor, part) :]
-                self._progress = time.monotonic()
+    def _post(self, descriptor: int, heads: list[bytes]) -> None:
+        """Sends the headers of frames that lie in slots."""
+        if not heads:
+            return
+        try:
+            self._write(descriptor, memoryview(b"".join(heads)))
+            self._sent += len(heads)
+        except Exception as error:
+            self._give_up(len(heads), error)
+        heads.clear()
+
+    def _give_up(self, frames: int, error: Exception) -> None:
+        self.lost += frames
+        if not isinstance(error, BrokenPipeError):  # the listener knows why the writer ended
+            self._fail(f"{type(error).__name__}: {error}")
+
+    def _write(self, descriptor: int, data: memoryview) -> None:
+        while data:
+            data = data[os.write(descriptor, data) :]
+            self._progress = time.monotonic()
 
     def _fail(self, reason: str) -> None:
         if self.failure is None:
@@ -401,7 +512,13 @@ class Courier:
         self._process.returncode = 0  # not this process's child: nothing to wait for
 
 
-def _weakly(owner: object, method: str) -> Callable[[], None]:
+def _lender() -> Lender | None:
+    with contextlib.suppress(OSError):
+        return Lender()
+    return None
+
+
+def weakly(owner: object, method: str) -> Callable[[], None]:
     """Calls the method if the owner is still there: no registry keeps it alive."""
     reference = weakref.ref(owner)
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from record import taps as tap_states
-from record.courier import Courier, Parcel
+from record.courier import Courier, Parcel, weakly
 from record.layers import Patterns, find_layers, unwrap
 from record.probe import Probe
 from record.ranks import rank_and_world, run_id
@@ -201,6 +201,8 @@ class Recorder:
             self._courier.close()
             raise
         self._arm()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=weakly(self, "_let_parent_record"))
 
     def __enter__(self) -> Recorder:
         return self
@@ -534,7 +536,12 @@ class Recorder:
         if filled is None and self._host is not None:
             filled = self._host.tensor
         assert self._courier is not None
-        self._courier.set_layout(layout, self._batches, lambda: HostBuffer(layout.size, pinned))
+        self._courier.set_layout(
+            layout,
+            self._batches,
+            lambda memory: HostBuffer(layout.size, pinned, memory),
+            shared=not pinned,
+        )
         if self._budget is not None:
             self._plan_budget(self._budget, layout)
         self._host = self._take_buffer()
@@ -575,6 +582,13 @@ class Recorder:
         for tensor in self._taps.root.parameters():
             return tensor.device
         return torch.device("cpu")
+
+    def _let_parent_record(self) -> None:
+        """In a forked child: hands off the memory that the parent shares with the writer."""
+        self._host = None
+        self._taps.state = tap_states.IDLE
+        if self._device_buffer is None:
+            self._taps.point_at(None)
 
     def _discard(self) -> None:
         """Forgets a forward that no step() has confirmed."""
@@ -645,10 +659,19 @@ class Tracked(Generic[T]):
 
 
 class HostBuffer:
-    """A batch's flat float16 values in main memory, page-locked for a GPU's asynchronous copy."""
+    """A batch's flat float16 values in main memory.
 
-    def __init__(self, size: int, pinned: bool) -> None:
-        self.tensor = torch.zeros(size, dtype=torch.float16, pin_memory=pinned)
+    Args:
+        size: Number of values.
+        pinned: Page-locked, for a GPU's asynchronous copy.
+        memory: Where they lie, else in memory of their own.
+    """
+
+    def __init__(self, size: int, pinned: bool, memory: memoryview | None = None) -> None:
+        if memory is None or not size:
+            self.tensor = torch.zeros(size, dtype=torch.float16, pin_memory=pinned)
+        else:
+            self.tensor = torch.frombuffer(memory, dtype=torch.float16, count=size)
         self.slices: Slices | None = None  # made once: a buffer belongs to one layout
 
     @property

@@ -1,22 +1,39 @@
 """The ranges of all maps of a batch at once: one pass over the flat buffer instead of one a layer.
 
-A network's later layers have hundreds of small maps, for which the calls cost more than the values.
-What is not finite, and layers whose channels are not their first axis, `schema.summarize` looks at.
+A network's later layers have hundreds of small maps, for which the calls cost more than the values;
+so do small frames, of which several are summarized together. What is not finite, and layers whose
+channels are not their first axis, `schema.summarize` looks at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from record.wire import Layout
 from replay import schema
-from replay.schema import FrameSummary
 
-_GROUP = 1 << 17  # values that are looked at together: their keys stay in the processor's cache
+GROUP = 1 << 17  # values that are looked at together: their keys stay in the processor's cache
+_NARROW = 32  # values of a map up to which it is quicker to go through all maps value by value
 _HIGHEST, _LOWEST = 0x7C00, -0x7C01  # keys of the infinities: see `schema.summarize`
+
+
+class Summary(NamedTuple):
+    """What is kept beside a frame.
+
+    Attributes:
+        ranges: float32 (all channels of all layers, 2), the smallest and the largest finite value;
+            NaN where there is none. `Summaries.spans` says where a layer's lie.
+        nan: Values that are NaN.
+        inf: Values that are infinite.
+    """
+
+    ranges: npt.NDArray[np.float32]
+    nan: int
+    inf: int
 
 
 class Summaries:
@@ -24,42 +41,62 @@ class Summaries:
 
     Args:
         layout: What a frame consists of.
+
+    Attributes:
+        spans: Of each layer, the first and one past the last of its rows in the ranges.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self.spans: list[tuple[int, int]] = []
         self._groups: list[_Group] = []
+        self._others: list[int] = []  # layers that are in no group
+        end = 0
         for place, (layer, slot) in enumerate(zip(layout.layers, layout.map_slots, strict=True)):
+            span = end, end + layer.channels
+            self.spans.append(span)
+            end = span[1]
             if slot.stop == slot.start or layer.channel_axis:
+                self._others.append(place)
                 continue
             group = self._groups[-1] if self._groups else None
-            if group is None or slot.stop - group.start > _GROUP:
+            if group is None or slot.stop - group.start > GROUP:
                 group = _Group(slot.start)
                 self._groups.append(group)
-            group.add(place, slot.start, slot.stop, layer.channels)
+            group.add(place, slot.start, slot.stop, span)
         for group in self._groups:
             group.finish()
+        self._channels = end
 
     def of(
-        self, values: npt.NDArray[np.float16], missing: Collection[int]
-    ) -> dict[int, FrameSummary]:
-        """The summary of each layer that has a frame, by its place in the layout.
+        self, frames: npt.NDArray[np.float16], missing: Sequence[Collection[int]]
+    ) -> list[Summary]:
+        """The summaries of some frames.
 
         Args:
-            values: The whole frame, flat.
-            missing: Places of the layers without a frame.
+            frames: float16 (N, size), each a whole flat buffer.
+            missing: Of each frame, the places of its layers without maps.
         """
-        found: dict[int, FrameSummary] = {}
+        ranges = np.empty((len(frames), self._channels, 2), np.float32)
+        unfinite: list[tuple[int, int]] = []  # frame, layer
         for group in self._groups:
-            group.summarize(values, found)
-        for place, slot in enumerate(self._layout.map_slots):
-            if place in missing:
-                found.pop(place, None)
-            elif place not in found:
-                maps = values[slot.start : slot.stop].reshape(slot.shape)
-                layer = self._layout.layers[place]
-                found[place] = schema.summarize(layer.channels_first(maps))
-        return found
+            group.summarize(frames, ranges, unfinite)
+        unfinite += [(n, place) for n in range(len(frames)) for place in self._others]
+        counts = [[0, 0] for _ in frames]
+        for number, place in unfinite:
+            if place in missing[number]:
+                continue
+            slot, layer = self._layout.map_slots[place], self._layout.layers[place]
+            maps = frames[number, slot.start : slot.stop].reshape(slot.shape)
+            found = schema.summarize(layer.channels_first(maps))
+            ranges[number, slice(*self.spans[place])] = found.ranges
+            if layer.probe is None:
+                counts[number][0] += found.nan
+                counts[number][1] += found.inf
+        for number, places in enumerate(missing):
+            for place in places:
+                ranges[number, slice(*self.spans[place])] = np.nan
+        return [Summary(ranges[number], *count) for number, count in enumerate(counts)]
 
 
 class _Group:
@@ -67,34 +104,75 @@ class _Group:
 
     def __init__(self, start: int) -> None:
         self.start = self._stop = start
-        self._places: list[tuple[int, int, int]] = []  # layer, its first and last result
-        self._edges: list[int] = []
+        self._layers: list[tuple[int, int, int]] = []  # place, its first and last map in here
+        self._rows: list[int] = []  # of the ranges, one for each map
+        self._narrow: list[
+            tuple[int, int, int, int]
+        ] = []  # values and maps of layers of small maps
+        self._edges: list[int] = []  # of the maps of all others, and of what lies between
+        self._kept: list[int] = []  # of the pieces between the edges, those that are maps
+        self._wide: list[int] = []  # which maps those are
 
-    def add(self, place: int, start: int, stop: int, channels: int) -> None:
+    def add(self, place: int, start: int, stop: int, span: tuple[int, int]) -> None:
         """Takes a layer in; what lies before it is skipped."""
-        if start > self._stop:
-            self._edges.append(self._stop - self.start)
-        first = len(self._edges)
-        each = (stop - start) // channels
-        self._edges += range(start - self.start, stop - self.start, each)
-        self._places.append((place, first, len(self._edges)))
-        self._stop = stop
+        maps = span[1] - span[0]
+        first = len(self._rows)
+        start, stop = start - self.start, stop - self.start
+        each = (stop - start) // maps
+        if each <= _NARROW:
+            self._narrow.append((start, stop, first, first + maps))
+        else:
+            if start > self._stop - self.start:
+                self._edges.append(self._stop - self.start)
+            self._kept += range(len(self._edges), len(self._edges) + maps)
+            self._edges += range(start, stop, each)
+            self._wide += range(first, first + maps)
+            self._stop = stop + self.start
+        self._layers.append((place, first, first + maps))
+        self._rows += range(*span)
+        self._end = stop + self.start
 
     def finish(self) -> None:
         """Is called once all layers are in."""
+        if self._end > self._stop and self._edges:
+            self._edges.append(self._stop - self.start)
         self._at = np.array(self._edges)
+        self._pieces, self._wide_at = _as_slice(self._kept), _as_slice(self._wide)
+        self._at_rows = _as_slice(self._rows)
 
-    def summarize(self, values: npt.NDArray[np.float16], found: dict[int, FrameSummary]) -> None:
-        """Adds the summaries of those layers whose values are all finite."""
-        bits = values[self.start : self._stop].view(np.int16)
+    def summarize(
+        self,
+        frames: npt.NDArray[np.float16],
+        ranges: npt.NDArray[np.float32],
+        unfinite: list[tuple[int, int]],
+    ) -> None:
+        """Writes the ranges of those layers whose values are all finite, and names the others."""
+        bits = frames[:, self.start : self._end].view(np.int16)
         keys = bits >> 15
         keys &= 0x7FFF
         keys ^= bits
-        extremes = np.empty((len(self._at), 2), np.int16)
-        np.minimum.reduceat(keys, self._at, out=extremes[:, 0])
-        np.maximum.reduceat(keys, self._at, out=extremes[:, 1])
-        ranges = (extremes ^ ((extremes >> 15) & 0x7FFF)).view(np.float16).astype(np.float32)
-        finite = (extremes[:, 1] < _HIGHEST) & (extremes[:, 0] > _LOWEST)
-        for place, first, last in self._places:
-            if finite[first:last].all():
-                found[place] = FrameSummary(ranges[first:last], 0, 0)
+        extremes = np.empty((len(frames), len(self._rows), 2), np.int16)
+        for which, ufunc in enumerate((np.minimum, np.maximum)):
+            if self._edges:
+                pieces = ufunc.reduceat(keys, self._at, axis=1)
+                extremes[:, self._wide_at, which] = pieces[:, self._pieces]
+        for start, stop, first, last in self._narrow:
+            turned = keys[:, start:stop].reshape(len(keys) * (last - first), -1).T.copy()
+            for which, ufunc in enumerate((np.minimum, np.maximum)):
+                extremes[:, first:last, which] = ufunc.reduce(turned).reshape(len(keys), -1)
+        ranges[:, self._at_rows] = (extremes ^ ((extremes >> 15) & 0x7FFF)).view(np.float16)
+        lowest, highest = extremes[..., 0], extremes[..., 1]
+        if highest.max() < _HIGHEST and lowest.min() > _LOWEST:
+            return
+        finite = (highest < _HIGHEST) & (lowest > _LOWEST)
+        for place, first, last in self._layers:
+            for number in np.flatnonzero(~finite[:, first:last].all(axis=1)):
+                unfinite.append((int(number), place))
+
+
+def _as_slice(numbers: list[int]) -> slice | npt.NDArray[np.intp]:
+    """A slice where the numbers follow each other, else an index array."""
+    first = numbers[0] if numbers else 0
+    if numbers == list(range(first, first + len(numbers))):
+        return slice(first, first + len(numbers))
+    return np.array(numbers)

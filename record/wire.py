@@ -1,11 +1,13 @@
 """The messages on the pipe from the training process to the writer, both halves side by side.
 
-A message is a header (kind, two lengths), a JSON object and a payload of raw bytes:
+A message is a header (kind, two lengths), a text and a payload of raw bytes. The text is a JSON
+object but for the many messages of frames, for which JSON would cost too much:
 
     OPEN  {path, overwrite, attributes, ...}          create the file, or go on with one
-    LAYT  {layout, batches}                           what a frame consists of from now on
+    LAYT  {layout, batches, region}                   what a frame consists of from now on
     PROB  {shape} + float16 data                      fixed images, before the first LAYT
-    FRAM  {epoch, batch, ..., values} + float16 data  one batch
+    FRAM  a `FrameHeader` + float16 data              one batch
+    SLOT  a `FrameHeader`                             one batch that lies in a slot: see `slots`
     THIN  {keep}                                      keep the first of every so many frames
     FLUS  {number}                                    commit now, and say so
     DONE  {dropped, lost}                             close the file, as at the end of the pipe
@@ -17,24 +19,30 @@ The writer answers with JSON lines: `{"ready": true}`, `{"committed": 12, "bytes
 from __future__ import annotations
 
 import json
+import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from replay.schema import FRAME_DTYPE, Layer
 
-HEADER = struct.Struct("<4sIQ")  # kind, bytes of JSON, bytes of payload
+HEADER = struct.Struct("<4sIQ")  # kind, bytes of text, bytes of payload
 
 OPEN, LAYOUT, PROBES = b"OPEN", b"LAYT", b"PROB"
-FRAME, THIN, FLUSH, DONE = b"FRAM", b"THIN", b"FLUS", b"DONE"
-KINDS = frozenset((OPEN, LAYOUT, PROBES, FRAME, THIN, FLUSH, DONE))
+FRAME, SLOT, THIN, FLUSH, DONE = b"FRAM", b"SLOT", b"THIN", b"FLUS", b"DONE"
+KINDS = frozenset((OPEN, LAYOUT, PROBES, FRAME, SLOT, THIN, FLUSH, DONE))
+
+# epoch, batch, step, time, absent, image, dropped, lost, slot, number of missing layers; -1 is None
+_FRAME_HEADER = struct.Struct("<qqqdqqqqqI")
 
 
 GROWTH = 64  # batches by which an epoch of unknown length grows
 _CHUNK_BYTES = 1 << 16  # of the small datasets, at most
+_BLOCK = 1 << 16  # bytes that are read from the pipe at once
 
 
 def small_chunk(cell_bytes: int, batches: int | None) -> int:
@@ -125,8 +133,7 @@ class Layout:
         )
 
 
-@dataclass(frozen=True)
-class FrameHeader:
+class FrameHeader(NamedTuple):
     """What goes along with one batch's values.
 
     Attributes:
@@ -140,69 +147,158 @@ class FrameHeader:
         image: Which of the layout's images the buffer holds; None where it holds none.
         dropped: Batches not recorded so far because the queue was full.
         lost: Batches and layer frames lost so far for any other reason.
+        slot: In which slot of the shared memory the frame lies; None where it comes along.
     """
 
     epoch: int
     batch: int
     step: int
     time: float
-    values: dict[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = MappingProxyType({})
     missing: tuple[int, ...] = ()
     absent: int = 0
     image: int | None = None
     dropped: int = 0
     lost: int = 0
+    slot: int | None = None
 
-    def encode(self) -> dict[str, Any]:
-        """As JSON-ready values; `decode` reads them back."""
-        return {**self.__dict__, "missing": list(self.missing)}
+    def encode(self) -> bytes:
+        """As bytes; `decode` reads them back."""
+        fixed = _FRAME_HEADER.pack(
+            self.epoch,
+            self.batch,
+            self.step,
+            self.time,
+            self.absent,
+            -1 if self.image is None else self.image,
+            self.dropped,
+            self.lost,
+            -1 if self.slot is None else self.slot,
+            len(self.missing),
+        )
+        if self.missing:
+            fixed += struct.pack(f"<{len(self.missing)}I", *self.missing)
+        return fixed + json.dumps(dict(self.values)).encode() if self.values else fixed
 
     @classmethod
-    def decode(cls, data: dict[str, Any]) -> FrameHeader:
+    def decode(cls, text: bytes) -> FrameHeader:
         """The header that `encode` described."""
-        return cls(**{**data, "missing": tuple(data["missing"])})
+        epoch, batch, step, time, absent, image, dropped, lost, slot, count = (
+            _FRAME_HEADER.unpack_from(text)
+        )
+        end = _FRAME_HEADER.size + 4 * count
+        return cls(
+            epoch,
+            batch,
+            step,
+            time,
+            json.loads(text[end:]) if len(text) > end else {},
+            struct.unpack_from(f"<{count}I", text, _FRAME_HEADER.size) if count else (),
+            absent,
+            None if image < 0 else image,
+            dropped,
+            lost,
+            None if slot < 0 else slot,
+        )
 
 
-def pack(kind: bytes, data: dict[str, Any], payload_size: int = 0) -> bytes:
+def pack(kind: bytes, data: dict[str, Any] | FrameHeader, payload_size: int = 0) -> bytes:
     """A message up to its payload, whose bytes follow."""
-    text = json.dumps(data, default=str).encode()
+    if isinstance(data, FrameHeader):
+        text = data.encode()
+    else:
+        text = json.dumps(data, default=str).encode()
     return HEADER.pack(kind, len(text), payload_size) + text
-
-
-def unpack(read_into: Callable[[memoryview], bool], buffer: bytearray) -> Message | None:
-    """The next message, its payload in `buffer`, which grows as needed.
-
-    Args:
-        read_into: Fills the view that it is given, or returns False at the end of the pipe.
-        buffer: Takes the payload if it is large enough; else a larger one takes its place.
-
-    Returns:
-        None at the end of the pipe, also where it breaks off within a message.
-
-    Raises:
-        ValueError: The bytes are not a message.
-    """
-    header = bytearray(HEADER.size)
-    if not read_into(memoryview(header)):
-        return None
-    kind, text_size, payload_size = HEADER.unpack(header)
-    if kind not in KINDS:
-        raise ValueError(f"expected a message of kind {sorted(KINDS)}, found {kind!r}")
-    text = bytearray(text_size)
-    if not read_into(memoryview(text)):
-        return None
-    if len(buffer) < payload_size:
-        buffer = bytearray(payload_size)
-    payload = memoryview(buffer)[:payload_size]
-    if not read_into(payload):
-        return None
-    return Message(kind, json.loads(text), payload, buffer)
 
 
 class Message(NamedTuple):
     """One message as the writer receives it."""
 
     kind: bytes
-    data: dict[str, Any]
+    text: bytes
     payload: memoryview
-    buffer: bytearray  # that the payload is a view of, to be used again
+    buffer: bytearray | None  # that the payload is a view of, to be used again
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What a message says that is no frame."""
+        data: dict[str, Any] = json.loads(self.text)
+        return data
+
+    @property
+    def header(self) -> FrameHeader:
+        """What a frame's message says."""
+        return FrameHeader.decode(self.text)
+
+
+class Stream:
+    """Reads messages from a pipe by the block: small ones need no system call each.
+
+    Args:
+        descriptor: The pipe's end.
+        take: Called where there is a payload; returns a buffer for it, in whose place a larger one
+            comes as needed.
+    """
+
+    def __init__(self, descriptor: int, take: Callable[[], bytearray]) -> None:
+        self._file = os.fdopen(descriptor, "rb", buffering=0)
+        self._take_buffer = take
+        self._block = memoryview(bytearray(_BLOCK))
+        self._start = self._stop = 0  # of what was read and not yet taken
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something was read that was not yet taken."""
+        return self._start < self._stop
+
+    def next(self) -> Message | None:
+        """The next message; None at the end, also where the pipe breaks off within a message.
+
+        Raises:
+            ValueError: The bytes are not a message.
+        """
+        header = self._take(HEADER.size)
+        if header is None:
+            return None
+        kind, text_size, payload_size = HEADER.unpack(header)
+        if kind not in KINDS:
+            raise ValueError(f"expected a message of kind {sorted(KINDS)}, found {kind!r}")
+        text = self._take(text_size)
+        if text is None:
+            return None
+        if not payload_size:
+            return Message(kind, text, _NOTHING, None)
+        buffer = self._take_buffer()
+        if len(buffer) < payload_size:
+            buffer = bytearray(payload_size)
+        payload = memoryview(buffer)[:payload_size]
+        return Message(kind, text, payload, buffer) if self._fill(payload) else None
+
+    def _take(self, count: int) -> bytes | None:
+        stop = self._start + count
+        if stop <= self._stop:
+            taken = bytes(self._block[self._start : stop])
+            self._start = stop
+            return taken
+        view = memoryview(bytearray(count))
+        return bytes(view) if self._fill(view) else None
+
+    def _fill(self, view: memoryview) -> bool:
+        while view:
+            if not self.waiting:
+                large = len(view) >= _BLOCK
+                count = self._file.readinto(view if large else self._block)
+                if not count:
+                    return False
+                if large:
+                    view = view[count:]
+                    continue
+                self._start, self._stop = 0, count
+            count = min(len(view), self._stop - self._start)
+            view[:count] = self._block[self._start : self._start + count]
+            self._start += count
+            view = view[count:]
+        return True
+
+
+_NOTHING = memoryview(b"")

@@ -260,8 +260,10 @@ def decode_meta(text: str) -> dict[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
-def checksum(frame: npt.NDArray[Any]) -> int:
-    """CRC-32 (ISO-HDLC, as in zlib) of a C-contiguous array's bytes in file order."""
+def checksum(frame: npt.NDArray[Any] | memoryview) -> int:
+    """CRC-32 (ISO-HDLC, as in zlib) of a C-contiguous array's bytes in file order, or of bytes."""
+    if isinstance(frame, memoryview):
+        return zlib.crc32(frame)
     return zlib.crc32(frame.reshape(-1).view(np.uint8).data)
 
 

@@ -213,24 +213,25 @@ def test_flush_makes_frames_readable_at_once(tmp_path: Path) -> None:
 def test_the_disk_is_asked_at_each_epoch_and_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from record import wire, writer
+    from record import recordingfile, sync, wire
     from replay.schema import Layer
 
     asked: list[int] = []
-    monkeypatch.setattr(writer.Sync, "request", lambda self, descriptor: asked.append(descriptor))
+    monkeypatch.setattr(sync.Sync, "request", lambda self, descriptor: asked.append(descriptor))
     attributes = {"format": "mapreel", "version": 1, "meta": "{}"}
     layout = wire.Layout((), (Layer("conv", "Conv2d", (1, 2, 2)),))
     for durability, expected in (("fsync", 2), ("flush", 0)):
-        file = writer.RecordingFile(str(tmp_path / durability), False, attributes, None, durability)
+        path = str(tmp_path / durability)
+        file = recordingfile.RecordingFile(path, False, attributes, None, durability)
         file.set_layout(layout, 2)
         for epoch in range(3):
             for batch in range(2):
                 header = wire.FrameHeader(epoch, batch, 0, 0.0)
-                file.write(header, memoryview(bytes(8)))
+                file.write([header], np.zeros((1, 4), np.float16))
         assert len(asked) == expected
         assert not file.must_sync
         if file._sync is not None:
-            file._sync._last -= writer.SYNC_SECONDS
+            file._sync._last -= sync.SYNC_SECONDS
             assert file.must_sync
         file.close(0, 0)
         asked.clear()

@@ -19,6 +19,7 @@ LAYOUT = Layout(
     (
         layer("one", (1, 5, 5), kernel=(1, 3, 3, 3)),
         layer("many", (513, 2, 2)),
+        layer("narrow", (9, 4, 4), kernel=(9, 1, 1, 1)),
         layer("large", (12, 128, 120), kernel=(12, 3, 3, 3)),
         layer("last", (7, 6, 5), "HWC"),
         layer("tokens", (4, 4), "TC"),
@@ -37,23 +38,30 @@ def test_one_pass_says_what_a_pass_for_each_layer_says(seed: int) -> None:
     slots = LAYOUT.map_slots
     if seed:
         values[slots[1].start + 9] = np.nan
-        values[slots[3].start] = -np.inf
-        values[slots[8].start : slots[8].start + 4900] = np.nan
-        values[slots[6].start : slots[6].stop] = -0.0
-    missing = {4} if seed == 2 else set()
-    found = Summaries(LAYOUT).of(values, missing)
-    assert set(found) == set(range(len(slots))) - missing
-    for place, summary in found.items():
-        slot, what = slots[place], LAYOUT.layers[place]
-        right = summarize(what.channels_first(values[slot.start : slot.stop].reshape(slot.shape)))
-        np.testing.assert_array_equal(summary.ranges, right.ranges)
-        assert summary.ranges.dtype == np.float32
-        assert (summary.nan, summary.inf) == (right.nan, right.inf)
+        values[slots[4].start] = -np.inf
+        values[slots[9].start : slots[9].start + 4900] = np.nan
+        values[slots[7].start : slots[7].stop] = -0.0
+    missing = [{5}, {1, 2, 4}, set()] if seed == 2 else [set()] * 3
+    frames = np.stack([values, values[::-1], -values])
+    summaries = Summaries(LAYOUT)
+    for frame, without, found in zip(frames, missing, summaries.of(frames, missing), strict=True):
+        nan = inf = 0
+        for place, (slot, what) in enumerate(zip(slots, LAYOUT.layers, strict=True)):
+            ranges = found.ranges[slice(*summaries.spans[place])]
+            if place in without:
+                assert np.isnan(ranges).all()
+                continue
+            maps = what.channels_first(frame[slot.start : slot.stop].reshape(slot.shape))
+            right = summarize(maps)
+            np.testing.assert_array_equal(ranges, right.ranges)
+            nan, inf = nan + right.nan, inf + right.inf
+        assert (found.nan, found.inf) == (nan, inf)
+        assert found.ranges.dtype == np.float32
 
 
 def test_all_values_of_float16_as_extremes() -> None:
     values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = values[np.isfinite(values)]
     layout = Layout((), (layer("conv", (finite.size, 1, 1)),))
-    found = Summaries(layout).of(np.ascontiguousarray(finite), set())[0]
+    found = Summaries(layout).of(np.ascontiguousarray(finite)[None], [set()])[0]
     np.testing.assert_array_equal(found.ranges, np.stack([finite, finite], 1).astype(np.float32))

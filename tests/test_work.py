@@ -16,9 +16,9 @@ from samples import drifting_maps, write_recording
 from torch import nn
 
 import replay
-from record import Recorder, wire
+from record import Recorder, recordingfile, wire
 from record.courier import Courier
-from record.writer import RecordingFile
+from record.recordingfile import RecordingFile
 from replay import hdf5
 from replay.schema import FORMAT, VERSION, Layer
 
@@ -131,18 +131,19 @@ def test_the_writer_touches_each_chunk_once_a_commit(
     layout = wire.Layout(((3, 8, 8),), layers)
     file.set_layout(layout, 50)
     calls: collections.Counter[str] = collections.Counter()
-    for name in ("_write_chunk", "_put"):
-        method = getattr(RecordingFile, name)
+    for home, name in ((recordingfile._Chunk, "write"), (recordingfile, "_put")):
+        function = getattr(home, name)
 
-        def counted(self: Any, *args: Any, method: Any = method, name: str = name) -> Any:
+        def counted(*args: Any, function: Any = function, name: str = name) -> Any:
             calls[name] += 1
-            return method(self, *args)
+            return function(*args)
 
-        monkeypatch.setattr(RecordingFile, name, counted)
-    values = np.zeros(layout.size, np.float16).view(np.uint8).data
-    for number in range(20):
-        file.write(wire.FrameHeader(0, number, number, 0.0, image=0), values)
-    assert calls == {"_write_chunk": 20 * 7}
+        monkeypatch.setattr(home, name, counted)
+    frames = np.zeros((4, layout.size), np.float16)
+    for first in range(0, 20, 4):
+        headers = [wire.FrameHeader(0, n, n, 0.0, image=0) for n in range(first, first + 4)]
+        file.write(headers, frames)
+    assert calls == {"write": 20 * 7}
     file.commit()
     fields = len(file._fields)
     assert calls["_put"] == fields + 2 * 6  # ranges and checksums, once for all 20 frames

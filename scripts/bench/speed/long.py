@@ -21,7 +21,7 @@ from table import ROOT, Line, ratio, run
 
 import replay
 from record import wire
-from record.writer import RecordingFile
+from record.recordingfile import RecordingFile
 from replay.schema import FORMAT, VERSION, Layer
 
 EPOCHS, BATCHES = 100, 20
@@ -39,7 +39,7 @@ def make(path: Path, epochs: int) -> None:
     for number in range(epochs * BATCHES):
         values[number * 7 % 1000] += np.float16(1)
         header = wire.FrameHeader(*divmod(number, BATCHES), number, 0.0, {"loss": 1.0}, image=0)
-        file.write(header, values.view(np.uint8).data)
+        file.write([header], values[None])
         if number % 20 == 19:
             file.commit()
     file.close()

@@ -25,8 +25,11 @@ ROOM = 2 << 30  # bytes that the benchmark writes to a file at most
 
 
 class Flat:
-    def __init__(self, values: np.ndarray) -> None:
-        self.values = values
+    def __init__(self, values: np.ndarray, memory: memoryview | None) -> None:
+        self.values = values.copy()
+        if memory is not None:
+            self.values = np.frombuffer(memory, np.float16, values.size)
+            self.values[:] = values
 
     @property
     def data(self) -> memoryview:
@@ -52,7 +55,7 @@ def record(path: Path, layers: tuple[Layer, ...], frames: int) -> float:
     layout = wire.Layout((), layers)
     rng = np.random.default_rng(0)
     values = rng.standard_normal(layout.size).astype(np.float16)
-    courier.set_layout(layout, frames, lambda: Flat(values.copy()))
+    courier.set_layout(layout, frames, lambda memory: Flat(values, memory))
     courier.flush()
     started = time.perf_counter()
     for number in range(frames):

@@ -35,10 +35,14 @@ BATCHES = 25  # in an epoch
 
 
 class Flat:
-    """A frame's values."""
+    """A frame's values, in the memory that is given."""
 
-    def __init__(self, values: np.ndarray) -> None:
-        self.values = values
+    def __init__(self, size: int, memory: memoryview | None) -> None:
+        self.values = (
+            np.zeros(size, np.float16)
+            if memory is None
+            else np.frombuffer(memory, np.float16, size)
+        )
 
     @property
     def data(self) -> memoryview:
@@ -90,13 +94,13 @@ def main() -> None:
     os.environ.pop("LD_PRELOAD", None)
     print(courier._process.pid, flush=True)
     layout = wire.Layout((IMAGE,), LAYERS)
-    courier.set_layout(layout, BATCHES, lambda: Flat(np.zeros(layout.size, np.float16)))
+    courier.set_layout(layout, BATCHES, lambda memory: Flat(layout.size, memory))
     acked = 0
     for number in range(options.frames):
         if options.late and number == options.frames // 2:
             layout = wire.Layout((IMAGE,), (*LAYERS, LATE))
             size = layout.size
-            courier.set_layout(layout, BATCHES, lambda size=size: Flat(np.zeros(size, np.float16)))
+            courier.set_layout(layout, BATCHES, lambda memory, size=size: Flat(size, memory))
         buffer = courier.buffer()
         if buffer is not None:
             epoch, batch = divmod(number, BATCHES)

@@ -1,0 +1,105 @@
+"""Copies of a recording: of some of its frames, or of the whole file."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from replay import schema
+
+_CLONE = 0x40049409  # Linux' FICLONE: a copy that shares its blocks with the original
+
+
+def copy_frames(
+    source: h5py.File,
+    target: h5py.File,
+    stays: npt.NDArray[np.bool_],
+    tell: Callable[[], None],
+) -> int:
+    """Copies a recording with some of its frames, which are numbered anew in their order.
+
+    Args:
+        source: The recording.
+        target: An empty file.
+        stays: bool (epoch, batch), which frames to copy.
+        tell: Called now and then.
+
+    Returns:
+        The number of frames in the new file.
+    """
+    recorded = source[f"{schema.BATCHES}/recorded"][:]
+    numbers = np.zeros_like(recorded)
+    order = np.argsort(recorded[stays])
+    numbers[tuple(part[order] for part in np.nonzero(stays))] = np.arange(1, len(order) + 1)
+    cells = [(int(epoch), int(batch)) for epoch, batch in np.argwhere(stays)]
+    for name, value in source.attrs.items():
+        target.attrs[name] = value
+
+    def copy(path: str, node: h5py.Group | h5py.Dataset) -> None:
+        if not isinstance(node, h5py.Dataset):
+            return
+        tell()
+        if node.maxshape[:2] != (None, None):
+            source.copy(node, target, name=path)
+            return
+        made = target.create_dataset(
+            path,
+            shape=node.shape,
+            maxshape=node.maxshape,
+            chunks=node.chunks,
+            dtype=node.dtype,
+            fillvalue=node.fillvalue,
+        )
+        for name, value in node.attrs.items():
+            made.attrs[name] = value
+        if node.chunks[1] == 1 and node.ndim > 2:  # a frame is a chunk
+            rest = (0,) * (node.ndim - 2)
+            for place, cell in enumerate(cells):
+                if place % 256 == 0:
+                    tell()
+                with contextlib.suppress(KeyError):
+                    chunk = _read_chunk(node, (*cell, *rest))
+                    made.id.write_direct_chunk((*cell, *rest), chunk)
+            return
+        for epoch in np.flatnonzero(stays.any(axis=1)):
+            row = node[epoch]
+            row[~stays[epoch][: len(row)]] = node.fillvalue
+            made[epoch] = numbers[epoch] if path == f"{schema.BATCHES}/recorded" else row
+
+    source.visititems(copy)
+    state = source[schema.STATE][:]
+    state[0] = len(cells)
+    target[schema.STATE][:] = state
+    return len(cells)
+
+
+def copy_file(source: str, target: str) -> None:
+    """Copies a file, in no time where the file system can share blocks."""
+    with contextlib.suppress(ImportError, OSError), open(source, "rb") as old:
+        import fcntl
+
+        with open(target, "xb") as new:
+            fcntl.ioctl(new, _CLONE, old.fileno())
+            return
+    shutil.copyfile(source, target)
+
+
+def open_reading(path: str) -> h5py.File:
+    """A file for reading, also one whose writer was killed."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError:
+        return h5py.File(path, "r", libver="latest", swmr=True, locking=False)
+
+
+def _read_chunk(dataset: h5py.Dataset, at: tuple[int, ...]) -> bytes:
+    """A chunk's bytes; KeyError where none was written."""
+    if dataset.id.get_chunk_info_by_coord(at).byte_offset is None:
+        raise KeyError(at)
+    data: bytes = dataset.id.read_direct_chunk(at)[1]
+    return data
