@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
+import os
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -616,3 +618,69 @@ def test_warnings_as_errors_do_not_reach_the_training(tmp_path: Path, capfd) -> 
             for images in recorder.track(batches(1)):
                 model(images)
     assert "RecordingWarning: did not fire in the first batch: spare" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_does_not_write_into_the_frames_of_its_parent(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Identity())  # a convolution in a forked child may wait for ever
+    batches = [torch.rand(2, 3, 8, 8) for _ in range(6)]
+    with Recorder(model, tmp_path / "run.h5", layers=["0"]) as recorder:
+        for number, images in enumerate(recorder.track(batches)):
+            if number % 2:
+                model(images)  # the parent's frame lies there, not yet sent
+            child = os.fork()
+            if not child:
+                with contextlib.suppress(BaseException):
+                    for other in recorder.track([torch.full((2, 3, 8, 8), 100.0)]):
+                        model(other)
+                os._exit(0)
+            os.waitpid(child, 0)
+            if not number % 2:
+                model(images)
+    with replay.open(tmp_path / "run.h5") as recording:
+        for number, images in enumerate(batches):
+            right = images[0].half().numpy()
+            np.testing.assert_array_equal(recording["0"][0, number], right)
+
+
+def test_frames_go_through_the_pipe_where_no_memory_can_be_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(name: str) -> int:
+        raise OSError(38, "Function not implemented")
+
+    torch.manual_seed(0)
+    model = Net()
+    batches = [torch.rand(2, 3, 8, 8) for _ in range(20)]
+    for way in ("shared", "pipe"):
+        if way == "pipe":
+            monkeypatch.setattr(os, "memfd_create", none, raising=False)
+        with Recorder(model, tmp_path / f"{way}.h5") as recorder:
+            for images in recorder.track(batches):
+                model(images)
+        assert (recorder._courier._pool._slots == []) == (way == "pipe")  # type: ignore[union-attr]
+    with h5py.File(tmp_path / "shared.h5") as one, h5py.File(tmp_path / "pipe.h5") as other:
+        for group in ("maps", "ranges", "checksums", "kernels"):
+            assert one[group].keys() == other[group].keys() != set()
+            for name, dataset in one[group].items():
+                assert dataset.shape[:2] == (1, 20)
+                np.testing.assert_array_equal(dataset[:], other[group][name][:])
+
+
+def test_the_memory_of_an_earlier_layout_is_given_back(tmp_path: Path) -> None:
+    model = Net()
+    with Recorder(model, tmp_path / "run.h5") as recorder:
+        held = []
+        for size in range(8, 80, 12):  # a new shape, a new layout
+            for images in [torch.rand(1, 3, size, size)] * 40:
+                model(images)
+                recorder.step()
+            recorder.flush()
+            memory = recorder._courier._memory  # type: ignore[union-attr]
+            assert memory is not None
+            held.append(os.fstat(memory.descriptor).st_blocks * 512)
+        largest = 64 * recorder.layout.nbytes
+        assert max(held) < 1.5 * largest
+        frames = recorder.sent
+    assert frames == recorder.committed == 6 * 40
