@@ -22,10 +22,10 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,9 @@ _STALL_SECONDS = 4.0  # without any progress of the writer, after which training
 _QUEUE_BYTES = 64 << 20
 _QUEUE_FRAMES = (3, 64)  # at least, at most
 _PIPE_BYTES = 1 << 20
+_LARGE = 1 << 16  # bytes of a buffer
 _TOGETHER = 16  # headers that are sent at once, at most
+_SHORT = 1024  # bytes of a header: all that can be in the pipe at once fit it
 _LOOK_SECONDS = 0.0002  # how often a training that waits looks for a free buffer
 
 
@@ -55,33 +57,40 @@ Make = Callable[["memoryview | None"], Buffer]
 """Makes a buffer for a frame, in the memory that it is given or, for None, in its own."""
 
 
-@dataclass
-class Parcel:
+class Parcel(NamedTuple):
     """One batch on its way to the writer.
 
     Attributes:
         buffer: Its values.
-        header: What goes along; `values` may still be on their way from a GPU.
-        settle: Waits until buffer and values have arrived and returns the values as numbers.
+        header: What goes along, but for `values`.
+        values: What was logged: numbers, or what becomes one by `float`.
+        arrived: Waits until buffer and values have come from a GPU; None where they are here.
             Called in the courier's thread, so the training does not wait.
     """
 
     buffer: Buffer
     header: wire.FrameHeader
-    settle: Callable[[], dict[str, float]]
+    values: Mapping[str, Any] = MappingProxyType({})
+    arrived: Callable[[], None] | None = None
 
 
 class _Pool:
     """The buffers of one layout.
 
+    Of large ones the last that came back is used first: it is still in the processor's cache, and
+    pushes nothing of the training's out of it. Small ones go round, so that those that are written
+    together lie beside each other.
+
     Args:
         make: Makes one.
         room: How many there may be.
         slots: Parts of the shared memory for them; none where frames go through the pipe.
+        nbytes: Bytes of each.
     """
 
-    def __init__(self, make: Make, room: int, slots: list[memoryview]) -> None:
+    def __init__(self, make: Make, room: int, slots: list[memoryview], nbytes: int) -> None:
         self._make, self._room, self._slots = make, room, slots
+        self._large = nbytes >= _LARGE
         self._made: list[Buffer] = []
         self._places: dict[int, int] = {}  # by a buffer's id
         self.free: collections.deque[Buffer] = collections.deque()
@@ -89,7 +98,7 @@ class _Pool:
     def take(self) -> Buffer | None:
         """A buffer, if there is one that is free or may still be made."""
         with contextlib.suppress(IndexError):
-            return self.free.popleft()
+            return self.free.pop() if self._large else self.free.popleft()
         number = len(self._made)
         if number == self._room:
             return None
@@ -97,6 +106,16 @@ class _Pool:
         self._made.append(buffer)
         self._places[id(buffer)] = number
         return buffer
+
+    @property
+    def many(self) -> int:
+        """With how many of them in its hands the writer had better begin to write."""
+        return max(1, self._room // 4)
+
+    @property
+    def shared(self) -> bool:
+        """Whether the buffers lie in memory that the writer sees."""
+        return bool(self._slots)
 
     def slot_of(self, buffer: Buffer) -> int | None:
         """In which slot it lies; None where it has memory of its own."""
@@ -153,6 +172,8 @@ class Courier:
         self._progress = time.monotonic()
         self._sent = 0
         self._work: queue.SimpleQueue[tuple[_Pool, Parcel] | bytes | None] = queue.SimpleQueue()
+        self._queued = 0  # of these, so many were ever put in, by the training
+        self._carried = 0  # and so many sent, by the courier's thread
         self._pool: _Pool | None = None
         self._with_writer: collections.deque[tuple[_Pool, Buffer]] = collections.deque()
         self._returned = 0  # of those, how many have come back
@@ -172,7 +193,7 @@ class Courier:
             "resume": resume,
             "durability": durability,
         }
-        self._work.put(wire.pack(wire.OPEN, opening))
+        self._queue(wire.pack(wire.OPEN, opening))
         self._await_ready()
         # A thread that sits in a system call when the interpreter ends must have been joined.
         self._at_exit = weakly(self, "close")
@@ -202,24 +223,24 @@ class Courier:
         if shared and self._memory is not None:
             with contextlib.suppress(OSError, ValueError):  # a limit; the pipe has none
                 region, slots = self._memory.lend(layout.nbytes, room)
-        self._pool = _Pool(make, room, slots)
+        self._pool = _Pool(make, room, slots, layout.nbytes)
         data = {
             "layout": layout.encode(),
             "batches": batches,
             "region": None if region is None else region.encode(),
         }
-        self._work.put(wire.pack(wire.LAYOUT, data))
+        self._queue(wire.pack(wire.LAYOUT, data))
 
     def set_probes(self, images: npt.NDArray[np.float16]) -> None:
         """The fixed images, float16 (N, C, H, W); before the first layout."""
         head = wire.pack(wire.PROBES, {"shape": images.shape}, images.nbytes)
-        self._work.put(head + images.tobytes())
+        self._queue(head + images.tobytes())
 
     def flush(self) -> bool:
         """Waits until all that was sent is readable in the file; False where that failed."""
         self._flushes += 1
         self._progress = time.monotonic()
-        self._work.put(wire.pack(wire.FLUSH, {"number": self._flushes}))
+        self._queue(wire.pack(wire.FLUSH, {"number": self._flushes}))
         while self._flushed < self._flushes and self.failure is None and not self._closed:
             self._take_back()
             if time.monotonic() - self._progress > _STALL_SECONDS:
@@ -229,7 +250,7 @@ class Courier:
 
     def thin(self, keep: int) -> None:
         """Of every `keep` frames sent so far, only the first stays in the file."""
-        self._work.put(wire.pack(wire.THIN, {"keep": keep}))
+        self._queue(wire.pack(wire.THIN, {"keep": keep}))
 
     def buffer(self) -> Buffer | None:
         """A free buffer; None where the frame is to be given up, which is then counted.
@@ -245,6 +266,7 @@ class Courier:
         buffer = self._pool.take()
         if buffer is not None:
             return buffer
+        self._ring()
         if self._when_full == "wait":
             while self.failure is None:
                 time.sleep(_LOOK_SECONDS)
@@ -273,9 +295,33 @@ class Courier:
         self._pool.free.append(buffer)
 
     def send(self, parcel: Parcel) -> None:
-        """Queues a batch; its buffer belongs to the courier from now on."""
-        assert self._pool is not None
-        self._work.put((self._pool, parcel))
+        """Hands a batch on; its buffer belongs to the courier from now on.
+
+        A frame that lies in shared memory needs no carrying: where nothing is queued before it,
+        its header goes into the pipe at once, which has room for the headers of all slots, and no
+        thread wakes up for it in the middle of the training's next step.
+        """
+        pool = self._pool
+        assert pool is not None
+        carries = parcel.arrived is not None or not pool.shared or self._queued != self._carried
+        if carries or not self._send_short(pool, parcel):
+            self._queue((pool, parcel))
+
+    def _send_short(self, pool: _Pool, parcel: Parcel) -> bool:
+        """Sends a header that fits; False where it has to be carried."""
+        head = self._head(pool, parcel)
+        if head is None or len(head) > _SHORT:
+            return head is None
+        self._with_writer.append((pool, parcel.buffer))  # first: see `_take_back`
+        self._post([head])
+        if len(self._with_writer) >= pool.many:
+            self._ring()
+        return True
+
+    def _queue(self, item: tuple[_Pool, Parcel] | bytes | None) -> None:
+        """Leaves something to the courier's thread."""
+        self._queued += 1
+        self._work.put(item)
 
     def close(self) -> None:
         """Waits until the writer has closed the file; gives up if it stands still."""
@@ -283,8 +329,8 @@ class Courier:
             return
         self._closed = True
         atexit.unregister(self._at_exit)
-        self._work.put(wire.pack(wire.DONE, {"dropped": self.dropped, "lost": self.lost}))
-        self._work.put(None)
+        self._queue(wire.pack(wire.DONE, {"dropped": self.dropped, "lost": self.lost}))
+        self._queue(None)
         self._progress = time.monotonic()
         while not self._finished.wait(timeout=0.05):
             self._take_back()
@@ -306,7 +352,7 @@ class Courier:
     def _start(self) -> subprocess.Popen[bytes]:
         root = Path(__file__).resolve().parent.parent
         self._errors = tempfile.TemporaryFile()
-        memory = [] if self._memory is None else [self._memory.descriptor]
+        memory = () if self._memory is None else self._memory.descriptors
         try:
             process = subprocess.Popen(
                 [sys.executable, "-m", "record.writer", *map(str, memory)],
@@ -323,10 +369,11 @@ class Courier:
                 self._memory.close()
             raise RecordingError(f"cannot start the writer process: {error}") from error
         assert process.stdin is not None
+        self._descriptor = process.stdin.fileno()
         with contextlib.suppress(ImportError, OSError, AttributeError):
             import fcntl
 
-            fcntl.fcntl(process.stdin.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         return process
 
     def _await_ready(self) -> None:
@@ -337,7 +384,7 @@ class Courier:
         if self._ready.is_set():
             return
         self._closed = self._reported = True
-        self._work.put(None)
+        self._queue(None)
         with contextlib.suppress(OSError):
             self._process.kill()
         self._process.wait()
@@ -393,6 +440,12 @@ class Courier:
         if self._process.stdout is not None and not self._listener.is_alive():
             self._process.stdout.close()
 
+    def _ring(self) -> None:
+        """Has the writer look at what is in the pipe, rather than wait for more."""
+        memory = self._memory
+        if memory is not None:
+            memory.ring()
+
     def _take_back(self) -> None:
         """Frees the buffers that the writer is done with."""
         memory = self._memory
@@ -403,6 +456,8 @@ class Courier:
             return
         self._progress = time.monotonic()
         self._stalled = False
+        # A buffer is among these before its header is sent: where an interrupt comes in between,
+        # the ones behind it come back late, never early.
         with self._returning:
             while self._returned < done:
                 pool, buffer = self._with_writer.popleft()
@@ -412,63 +467,74 @@ class Courier:
     # The courier's thread
 
     def _carry(self) -> None:
-        assert self._process.stdin is not None
-        descriptor = self._process.stdin.fileno()
-        ended = False
-        while not ended:
+        item: tuple[_Pool, Parcel] | bytes | None = b""
+        while item is not None:
             heads: list[bytes] = []  # of what lies in slots: several go together
-            item = self._work.get()
-            while True:
+            taken = 0
+            while taken == 0 or not (self._work.empty() or len(heads) >= _TOGETHER):
+                item = self._work.get()
+                taken += 1
                 if item is None:
-                    ended = True
                     break
                 if isinstance(item, bytes):
-                    self._post(descriptor, heads)
+                    self._post(heads)
                     with contextlib.suppress(OSError):
-                        self._write(descriptor, memoryview(item))
+                        self._write(memoryview(item))
                 else:
-                    self._deliver(descriptor, *item, heads)
-                if self._work.empty() or len(heads) >= _TOGETHER:
-                    break
-                item = self._work.get()
-            self._post(descriptor, heads)
+                    self._deliver(*item, heads)
+            self._post(heads)
+            self._ring()
+            self._carried += taken
         with contextlib.suppress(OSError):
+            assert self._process.stdin is not None
             self._process.stdin.close()
 
-    def _deliver(self, descriptor: int, pool: _Pool, parcel: Parcel, heads: list[bytes]) -> None:
+    def _deliver(self, pool: _Pool, parcel: Parcel, heads: list[bytes]) -> None:
         """Sends a frame, or puts its header with those that are to be sent."""
-        slot = pool.slot_of(parcel.buffer)
-        comes_back = False  # by itself
+        head = self._head(pool, parcel)
+        if head is None:
+            return
+        if pool.shared:
+            heads.append(head)
+            self._with_writer.append((pool, parcel.buffer))
+            return
+        self._post(heads)
         try:
-            values = parcel.settle()
-            if self.failure is not None:
-                self.lost += 1
-                return
-            header = parcel.header._replace(
-                values=values, dropped=self.dropped, lost=self.lost, slot=slot
-            )
-            if slot is None:
-                self._post(descriptor, heads)
-                data = parcel.buffer.data
-                self._write(descriptor, memoryview(wire.pack(wire.FRAME, header, data.nbytes)))
-                self._write(descriptor, data)
-                self._sent += 1
-            else:
-                heads.append(wire.pack(wire.SLOT, header))
-                self._with_writer.append((pool, parcel.buffer))
-                comes_back = True
+            self._write(memoryview(head))
+            self._write(parcel.buffer.data)
+            self._sent += 1
         except Exception as error:
             self._give_up(1, error)
         finally:
-            if not comes_back:
-                pool.free.append(parcel.buffer)
+            pool.free.append(parcel.buffer)
 
-    def _post(self, descriptor: int, heads: list[bytes]) -> None:
+    def _head(self, pool: _Pool, parcel: Parcel) -> bytes | None:
+        """A batch's message up to its data, once they are here; None if it is lost."""
+        try:
+            if parcel.arrived is not None:
+                parcel.arrived()
+            if self.failure is None:
+                header = parcel.header._replace(
+                    values={name: float(value) for name, value in parcel.values.items()},
+                    dropped=self.dropped,
+                    lost=self.lost,
+                    slot=pool.slot_of(parcel.buffer),
+                )
+                if pool.shared:
+                    return wire.pack(wire.SLOT, header)
+                return wire.pack(wire.FRAME, header, parcel.buffer.data.nbytes)
+            self.lost += 1
+        except Exception as error:
+            self._give_up(1, error)
+        pool.free.append(parcel.buffer)
+        return None
+
+    def _post(self, heads: list[bytes]) -> None:
         """Sends the headers of frames that lie in slots."""
         if not heads:
             return
         try:
-            self._write(descriptor, memoryview(b"".join(heads)))
+            self._write(memoryview(b"".join(heads)))
             self._sent += len(heads)
         except Exception as error:
             self._give_up(len(heads), error)
@@ -479,9 +545,9 @@ class Courier:
         if not isinstance(error, BrokenPipeError):  # the listener knows why the writer ended
             self._fail(f"{type(error).__name__}: {error}")
 
-    def _write(self, descriptor: int, data: memoryview) -> None:
+    def _write(self, data: memoryview) -> None:
         while data:
-            data = data[os.write(descriptor, data) :]
+            data = data[os.write(self._descriptor, data) :]
             self._progress = time.monotonic()
 
     def _fail(self, reason: str) -> None:

@@ -380,7 +380,7 @@ class Recorder:
             if self._host is None:
                 self._point_at(None)
                 return
-            self._stage(self._device())
+            self._stage(self._taps.input.device or self._device())
         self._point_at(self._host)
         self._taps.state = tap_states.WAITING
 
@@ -463,20 +463,46 @@ class Recorder:
     def _ship(self) -> None:
         taps, courier = self._taps, self._courier
         assert courier is not None
-        device = self._device()
-        before = taps.layout
-        if taps.extend():
-            self._adopt_layout(before, device)
-        host = self._host
+        places: tuple[int, ...] = ()
+        absent = 0
+        if not taps.regular:
+            places, absent = self._settle_odd()
+        host, staged = self._host, self._device_buffer
         if host is None:  # the queue was full, and the frame has been counted
             return
-        staged = self._device_buffer
-        taps.fill(host.tensor if staged is None else staged)
-        arrived = _nothing
-        if staged is not None and device.type == "cuda":
-            arrived = self._carry_off(staged, host.tensor, device)
+        arrived = None
+        if staged is not None and staged.device.type == "cuda":
+            arrived = self._carry_off(staged, host.tensor, staged.device)
         elif staged is not None:
             host.tensor.copy_(staged, non_blocking=True)
+        header = FrameHeader(
+            epoch=self._epoch,
+            batch=self._batch,
+            step=self._step,
+            time=time.time(),
+            missing=places,
+            absent=absent,
+            image=taps.image,
+        )
+        self._host = None
+        courier.send(Parcel(host, header, self._values, arrived))
+        self._values = {}
+
+    def _settle_odd(self) -> tuple[tuple[int, ...], int]:
+        """Brings the layout up to date with a batch that is not just as it says.
+
+        Returns:
+            Places in the layout without a frame, and the number of layers that were silent.
+        """
+        taps, courier = self._taps, self._courier
+        assert courier is not None
+        before = taps.layout
+        if taps.extend():
+            self._adopt_layout(before, self._device())
+        if self._host is None:
+            return (), 0
+        staged = self._device_buffer
+        taps.fill(self._host.tensor if staged is None else staged)
         places, absent, misfits = taps.missing()
         if misfits:
             courier.lost += len(misfits)
@@ -485,30 +511,14 @@ class Recorder:
                 f"{_listed(list(dict.fromkeys(misfits)))}",
                 key="misfits",
             )
-        for port in taps.ports():
+        for port in taps.ports:
             if port.calls > tap_states.MAX_CALLS:
                 self._warn(
                     f"{port.layer} is called more than {tap_states.MAX_CALLS} times in a batch: "
                     f"its first {tap_states.MAX_CALLS} calls are recorded",
                     key=f"calls {port.layer}",
                 )
-        values = dict(self._values)
-
-        def settle() -> dict[str, float]:
-            arrived()
-            return {name: float(value) for name, value in values.items()}
-
-        header = FrameHeader(
-            epoch=self._epoch,
-            batch=self._batch,
-            step=self._step,
-            time=time.time(),
-            missing=tuple(places),
-            absent=absent,
-            image=taps.image,
-        )
-        self._host = None
-        courier.send(Parcel(host, header, settle))
+        return tuple(places), absent
 
     def _carry_off(
         self, staged: torch.Tensor, host: torch.Tensor, device: torch.device
@@ -723,7 +733,3 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def _nothing() -> None:
-    return None

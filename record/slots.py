@@ -7,6 +7,8 @@ frames go through the pipe.
 
     page 0              int64: frames that the writer is done with
     then, by layout     slots of equal size, each a frame's flat float16 buffer
+
+The writer does not wake up for each frame, but gathers some; a bell wakes it where that is urgent.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import select
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+GATHER_SECONDS = 0.1
 _PAGE = mmap.ALLOCATIONGRANULARITY
 
 
@@ -54,25 +58,29 @@ class Lender:
         OSError: There is none to be had.
 
     Attributes:
-        descriptor: For the writer, which inherits it.
+        descriptors: For the writer, which inherits them: the memory, and the end of a pipe from
+            which it hears the bell.
     """
 
     def __init__(self) -> None:
         if not hasattr(os, "memfd_create"):
             raise OSError("no memory without a name on this system")
-        self.descriptor = os.memfd_create("mapreel")
+        self._memory = os.memfd_create("mapreel")
         try:
-            os.ftruncate(self.descriptor, _PAGE)
-            self._counter = _counter(self.descriptor)
+            os.ftruncate(self._memory, _PAGE)
+            self._counter = _counter(self._memory)
+            heard, self._bell = os.pipe()
         except BaseException:
-            os.close(self.descriptor)
+            os.close(self._memory)
             raise
+        os.set_blocking(self._bell, False)
+        self.descriptors = self._memory, heard
         self._end = _PAGE
 
     @property
     def done(self) -> int:
         """Frames that the writer is done with, of all that lay in slots."""
-        return int(self._counter[0])
+        return self._counter[0]
 
     def lend(self, nbytes: int, slots: int) -> tuple[Region, list[memoryview]]:
         """Makes slots; a page that nobody writes to takes no memory.
@@ -85,16 +93,22 @@ class Lender:
             OSError: There is no room.
         """
         region = Region(self._end, max(1, -(-nbytes // _PAGE)) * _PAGE, slots)
-        os.ftruncate(self.descriptor, region.offset + region.nbytes)
-        pages = mmap.mmap(self.descriptor, region.nbytes, offset=region.offset)
+        os.ftruncate(self._memory, region.offset + region.nbytes)
+        pages = mmap.mmap(self._memory, region.nbytes, offset=region.offset)
         self._end += region.nbytes
         view = memoryview(pages)
         starts = range(0, region.nbytes, region.stride)
         return region, [view[start : start + nbytes] for start in starts]
 
+    def ring(self) -> None:
+        """Has the writer look at once at what is there for it."""
+        with contextlib.suppress(OSError):  # it has not heard the last thousands, or is gone
+            os.write(self._bell, b"!")
+
     def close(self) -> None:
-        """Gives the descriptor back; what was lent lives as long as it is used."""
-        os.close(self.descriptor)
+        """Gives the descriptors back; what was lent lives as long as it is used."""
+        for descriptor in (*self.descriptors, self._bell):
+            os.close(descriptor)
 
 
 class Borrower:
@@ -102,10 +116,11 @@ class Borrower:
 
     Args:
         descriptor: The memory.
+        bell: The end of a pipe from which the bell is heard.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int, bell: int) -> None:
+        self._descriptor, self._bell = descriptor, bell
         self._counter = _counter(descriptor)
         self._pages: mmap.mmap | None = None
         self._next: Region | None = None
@@ -130,6 +145,20 @@ class Borrower:
             return self._frames[first : first + len(slots), :size]
         return self._frames[slots, :size]
 
+    def gather(self, messages: int) -> None:
+        """Waits for a message, and then for those behind it, a tenth of a second or until it rings.
+
+        To write several frames in one go takes half of the time that it takes to wake up for each
+        of them, with all that it needs gone from the processor's caches: the training's time,
+        where it uses all processors.
+
+        Args:
+            messages: The descriptor from which they will be read.
+        """
+        select.select([messages], [], [])
+        if select.select([self._bell], [], [], GATHER_SECONDS)[0]:
+            os.read(self._bell, 1 << 16)
+
     def done(self, count: int) -> None:
         """Gives the slots of so many frames back, in the order in which they came."""
         self._done += count
@@ -146,5 +175,5 @@ class Borrower:
                 old.madvise(mmap.MADV_REMOVE)
 
 
-def _counter(descriptor: int) -> npt.NDArray[np.int64]:
-    return np.frombuffer(mmap.mmap(descriptor, _PAGE), np.int64, 1)
+def _counter(descriptor: int) -> memoryview[int]:
+    return memoryview(mmap.mmap(descriptor, _PAGE)).cast("q")

@@ -74,8 +74,10 @@ class Port:
 
     def reset(self) -> None:
         """Forgets what was found."""
-        self.calls, self.found_kernel = 0, None
-        self.found.clear()
+        self.calls = 0
+        if self.found:
+            self.found.clear()
+        self.found_kernel = None
 
 
 class Tap:
@@ -88,8 +90,8 @@ class Tap:
     def __init__(self, taps: Taps, name: str, module: nn.Module) -> None:
         self.taps = taps
         self.name = name
-        self.main = Port(None, name, "")
-        self.ports: dict[tuple[int | None, str], Port] = {(None, ""): self.main}
+        self.ports: dict[tuple[int | None, str], Port] = {}
+        self.main = self.port(None, "")
         self.batch_axis = 1 if batch_second(taps.root, module) else 0
         self.is_recurrent = isinstance(module, nn.RNNBase)
         self.axes = [axes_of(module, rank, taps.has_signals) for rank in range(6)]
@@ -184,6 +186,7 @@ class Tap:
         port = self.ports.get((probe, item))
         if port is None:
             port = self.ports[probe, item] = Port(probe, self.name, item)
+            self.taps.ports.append(port)
         return port
 
     def __reduce__(self) -> Any:
@@ -213,9 +216,8 @@ class Root:
             if module.training or taps.evaluation:
                 taps.traced = True
                 if not taps.counts_on:
-                    for tap in taps.taps:
-                        for port in tap.ports.values():
-                            port.calls = 0
+                    for port in taps.ports:
+                        port.calls = 0
                 if not (taps.counts_on and self.fired):
                     self.copy(args, kwargs)
             return
@@ -288,6 +290,7 @@ class Taps:
         several: Whether all forwards of a batch are recorded, not its first one alone.
         evaluation: Whether forwards in evaluation mode are recorded too.
         probes: Number of fixed images in a forward while PROBING.
+        ports: Every tensor that was ever put out.
     """
 
     def __init__(
@@ -314,14 +317,16 @@ class Taps:
         self.max_map = max_map
         self.has_signals = any("1d" in type(m).__name__ for m in model.modules())
         self.input = Root(self)
+        self.ports: list[Port] = []
         self.taps = [Tap(self, name, module) for name, module in layers.items()]
         self.keys: list[Key] = []  # the layout's layers, in its order
         self.layout = Layout((), ())
+        self._pointed: Slices | None = None
         self._handles: list[Any] = []
 
     def install(self) -> None:
         """Adds the hooks. A graph compiled without them is compiled anew."""
-        if "torch._dynamo" in sys.modules:
+        if _has_compiled():
             torch.compiler.reset()
         _let_scripts_pass()
         _active.add(self)
@@ -376,13 +381,8 @@ class Taps:
         """Forgets what was found in a forward that began and was not recorded."""
         self.input.fired = self.input.has_image = False
         self.input.found = None
-        for port in self.ports():
+        for port in self.ports:
             port.reset()
-
-    def ports(self) -> Iterator[Port]:
-        """Every tensor that was ever put out, layer by layer."""
-        for tap in self.taps:
-            yield from tap.ports.values()
 
     def slices(self, flat: torch.Tensor) -> Slices:
         """The layout's parts of a flat float16 buffer, for `point_at`."""
@@ -399,8 +399,11 @@ class Taps:
 
     def point_at(self, slices: Slices | None) -> None:
         """Gives every tap its slices of a buffer; None takes them away."""
+        if slices is not None and slices is self._pointed:
+            return
+        self._pointed = slices
         self.input.slot, parts = (None, {}) if slices is None else slices
-        for port in self.ports():
+        for port in self.ports:
             port.slots, port.kernel_slot = parts.get(port, ([], None))
 
     @property
@@ -412,8 +415,25 @@ class Taps:
     def silent(self) -> list[str]:
         """Names of the layers that have never fired."""
         known = {name for _, name, *_ in self.keys}
-        fired = {port.layer for port in self.ports() if port.found}
+        fired = {port.layer for port in self.ports if port.found}
         return [tap.name for tap in self.taps if tap.name not in known | fired]
+
+    @property
+    def regular(self) -> bool:
+        """Whether the last forward put all that the layout has, and nothing else, into its slots.
+
+        So it is in all but a few batches of a usual training; the others are looked at layer by
+        layer, by `extend`, `fill` and `missing`.
+        """
+        seen = self.input
+        if not self.layout.layers or seen.found is not None:
+            return False
+        held = 0
+        for port in self.ports:
+            if port.found or port.calls != len(port.slots):
+                return False
+            held += port.calls
+        return held == len(self.keys)  # a layer of several shapes has more keys than calls
 
     def extend(self) -> bool:
         """Adds what was found for the first time to the layout; False where nothing is new."""
@@ -495,7 +515,7 @@ class Taps:
         absent = sum(port.probe is None and not held for (port, _), held in there.items())
         lost = [
             port.layer
-            for port in self.ports()
+            for port in self.ports
             for call in range(min(port.calls, MAX_CALLS))
             if not there.get((port, call), False)
         ]
@@ -550,6 +570,17 @@ def _let_scripts_pass() -> None:
 
     lifting.lifts_taps = True  # type: ignore[attr-defined]
     home.create_script_module = lifting
+
+
+def _has_compiled() -> bool:
+    """Whether torch.compile has compiled anything yet.
+
+    To forget what was never compiled would cost seconds where there is a GPU: torch imports its
+    compiler for it.
+    """
+    frames = sys.modules.get("torch._dynamo.convert_frame")
+    codes = getattr(frames, "input_codes", None)
+    return frames is not None and bool(getattr(codes, "seen", True))
 
 
 def view(flat: torch.Tensor, slot: Any) -> torch.Tensor:

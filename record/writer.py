@@ -35,14 +35,23 @@ _PARENT_SECONDS = 0.5  # how often to look whether the training process is still
 
 
 class Inbox:
-    """Messages from the pipe, read ahead by a thread so that reading and writing overlap."""
+    """Messages from the pipe, read ahead by a thread so that reading and writing overlap.
 
-    def __init__(self, descriptor: int, depth: int = 3) -> None:
+    Args:
+        descriptor: The pipe's end.
+        gather: Called before the pipe is waited for, with its descriptor.
+        depth: How many payloads may be read ahead.
+    """
+
+    def __init__(
+        self, descriptor: int, gather: Callable[[int], None] | None = None, depth: int = 3
+    ) -> None:
         self._messages: queue.SimpleQueue[list[wire.Message | Exception | None]]
         self._messages = queue.SimpleQueue()
         self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
         for _ in range(depth):
             self._free.put(bytearray())
+        self._descriptor, self._gather = descriptor, gather
         self._stream = wire.Stream(descriptor, self._free.get)
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -64,6 +73,8 @@ class Inbox:
         while True:
             message: wire.Message | Exception | None
             try:
+                if self._gather is not None and not self._stream.waiting:
+                    self._gather(self._descriptor)
                 message = self._stream.next()
             except Exception as error:  # raised again where the message is taken
                 message = error
@@ -217,7 +228,7 @@ def _kind(message: wire.Message | Exception | None) -> bytes | None:
 def main() -> None:
     """Serves the messages on standard input; answers on standard output.
 
-    The argument, if there is one, is the descriptor of the shared memory.
+    The arguments, if there are any, are the descriptors of the shared memory and of its bell.
     """
     stopped = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -230,8 +241,9 @@ def main() -> None:
             output.flush()
 
     code = 0
-    shared = Borrower(int(sys.argv[1])) if len(sys.argv) > 1 else None
-    service = Service(Inbox(0), answer, stopped, shared)
+    shared = Borrower(*map(int, sys.argv[1:])) if len(sys.argv) > 1 else None
+    inbox = Inbox(0, None if shared is None else shared.gather)
+    service = Service(inbox, answer, stopped, shared)
     try:
         service.run()
         if stopped.is_set():

@@ -73,6 +73,8 @@ def main(folder: Path) -> None:
     train(rank, None, watch, images_of)
     if rank == 0:
         torch.save(frames, folder / "frames.pt")
+    # gloo may abort in the process that is still at work when the other one has gone.
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 

@@ -679,7 +679,7 @@ def test_the_memory_of_an_earlier_layout_is_given_back(tmp_path: Path) -> None:
             recorder.flush()
             memory = recorder._courier._memory  # type: ignore[union-attr]
             assert memory is not None
-            held.append(os.fstat(memory.descriptor).st_blocks * 512)
+            held.append(os.fstat(memory.descriptors[0]).st_blocks * 512)
         largest = 64 * recorder.layout.nbytes
         assert max(held) < 1.5 * largest
         frames = recorder.sent

@@ -61,7 +61,7 @@ def record(path: Path, layers: tuple[Layer, ...], frames: int) -> float:
     for number in range(frames):
         buffer = courier.buffer()
         assert buffer is not None
-        courier.send(Parcel(buffer, wire.FrameHeader(0, number, number, 0.0), dict))
+        courier.send(Parcel(buffer, wire.FrameHeader(0, number, number, 0.0)))
     courier.close()
     taken = time.perf_counter() - started
     assert courier.committed == frames, courier.failure

@@ -106,7 +106,7 @@ def main() -> None:
             epoch, batch = divmod(number, BATCHES)
             buffer.values[:] = pack(layout, epoch, batch)
             header = wire.FrameHeader(epoch, batch, number, 0.0, image=0)
-            courier.send(Parcel(buffer, header, dict))
+            courier.send(Parcel(buffer, header))
         if courier.committed > acked:
             acked = courier.committed
             print(f"acked {acked}", flush=True)
