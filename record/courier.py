@@ -36,7 +36,7 @@ from replay.schema import OutputError, RecordingError
 
 _START_SECONDS = 120.0  # for the writer's first answer: a cold network file system is slow
 _STALL_SECONDS = 4.0  # without any progress of the writer, after which training waits no longer
-_QUEUE_BYTES = 64 << 20
+_QUEUE_BYTES = 256 << 20
 _QUEUE_FRAMES = (3, 64)  # at least, at most
 _PIPE_BYTES = 1 << 20
 _LARGE = 1 << 16  # bytes of a buffer
@@ -71,7 +71,7 @@ class Parcel(NamedTuple):
     buffer: Buffer
     header: wire.FrameHeader
     values: Mapping[str, Any] = MappingProxyType({})
-    arrived: Callable[[], None] | None = None
+    arrived: Callable[[], Any] | None = None
 
 
 class _Pool:
@@ -106,11 +106,6 @@ class _Pool:
         self._made.append(buffer)
         self._places[id(buffer)] = number
         return buffer
-
-    @property
-    def many(self) -> int:
-        """With how many of them in its hands the writer had better begin to write."""
-        return max(1, self._room // 4)
 
     @property
     def shared(self) -> bool:
@@ -175,6 +170,7 @@ class Courier:
         self._queued = 0  # of these, so many were ever put in, by the training
         self._carried = 0  # and so many sent, by the courier's thread
         self._pool: _Pool | None = None
+        self._many = 1  # frames in the writer's hands with which it had better begin to write
         self._with_writer: collections.deque[tuple[_Pool, Buffer]] = collections.deque()
         self._returned = 0  # of those, how many have come back
         self._returning = threading.Lock()
@@ -224,6 +220,7 @@ class Courier:
             with contextlib.suppress(OSError, ValueError):  # a limit; the pipe has none
                 region, slots = self._memory.lend(layout.nbytes, room)
         self._pool = _Pool(make, room, slots, layout.nbytes)
+        self._many = max(1, room // 4)
         data = {
             "layout": layout.encode(),
             "batches": batches,
@@ -314,8 +311,6 @@ class Courier:
             return head is None
         self._with_writer.append((pool, parcel.buffer))  # first: see `_take_back`
         self._post([head])
-        if len(self._with_writer) >= pool.many:
-            self._ring()
         return True
 
     def _queue(self, item: tuple[_Pool, Parcel] | bytes | None) -> None:
@@ -480,17 +475,20 @@ class Courier:
                     self._post(heads)
                     with contextlib.suppress(OSError):
                         self._write(memoryview(item))
+                    self._ring()
                 else:
                     self._deliver(*item, heads)
             self._post(heads)
-            self._ring()
             self._carried += taken
         with contextlib.suppress(OSError):
             assert self._process.stdin is not None
             self._process.stdin.close()
+        self._ring()
 
     def _deliver(self, pool: _Pool, parcel: Parcel, heads: list[bytes]) -> None:
         """Sends a frame, or puts its header with those that are to be sent."""
+        if parcel.arrived is not None:
+            self._post(heads)  # what is here does not wait for what is still on a GPU
         head = self._head(pool, parcel)
         if head is None:
             return
@@ -501,6 +499,7 @@ class Courier:
         self._post(heads)
         try:
             self._write(memoryview(head))
+            self._ring()
             self._write(parcel.buffer.data)
             self._sent += 1
         except Exception as error:
@@ -536,6 +535,8 @@ class Courier:
         try:
             self._write(memoryview(b"".join(heads)))
             self._sent += len(heads)
+            if len(self._with_writer) >= self._many:
+                self._ring()
         except Exception as error:
             self._give_up(len(heads), error)
         heads.clear()

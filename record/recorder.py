@@ -8,22 +8,23 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 
 from record import taps as tap_states
 from record.courier import Courier, Parcel, weakly
+from record.hostbuffer import HostBuffer, can_register
 from record.layers import Patterns, find_layers, unwrap
 from record.probe import Probe
 from record.ranks import rank_and_world, run_id
 from record.schedule import Budget, Schedule, parse_bytes
-from record.taps import Slices, Taps, view
+from record.staging import Staging
+from record.taps import Taps, view
 from record.target import check_source, check_target
 from record.wire import FrameHeader, Layout
 from replay import schema
@@ -139,10 +140,7 @@ class Recorder:
         self._keep = False  # whether the current batch is recorded
         self._decided = (-1, -1, -1)  # for which epoch, batch and step that was decided
         self._on_error = on_error
-        self._device_buffer: torch.Tensor | None = None
-        self._device_slices: Slices | None = None
-        self._stream: Any = None  # beside the training's, on a GPU
-        self._carried: Any = None  # the event of the last copy out of the staging buffer
+        self._staging: Staging | None = None  # of a GPU's or a compiled model's maps
         self._host: HostBuffer | None = None
         self._values: dict[str, Any] = {}
         self._mode = "forwards"  # what separates batches: forwards, steps or track
@@ -369,10 +367,6 @@ class Recorder:
         self._values.clear()
         self._taps.state = tap_states.IDLE
         self._taps.reset()
-        if self._carried is not None:
-            # On the GPU, what is written next into the staging buffer waits for the copy out of it.
-            torch.cuda.current_stream(self._device()).wait_event(self._carried)
-            self._carried = None
         if not self._decide():
             return
         if self._host is None and self._taps.layout.size:
@@ -381,6 +375,8 @@ class Recorder:
                 self._point_at(None)
                 return
             self._stage(self._taps.input.device or self._device())
+            if self._staging is not None:
+                self._staging.turn()
         self._point_at(self._host)
         self._taps.state = tap_states.WAITING
 
@@ -398,13 +394,9 @@ class Recorder:
         return self._keep
 
     def _point_at(self, host: HostBuffer | None) -> None:
-        """Gives the taps their slices: of the host buffer itself where nothing speaks against it.
-
-        A GPU's maps are gathered on the GPU first and leave it in one copy. Compiled hooks copy
-        at every forward, also when none is awaited, so they get a buffer that is never sent.
-        """
-        if self._device_buffer is not None:
-            self._taps.point_at(self._device_slices)
+        """Gives the taps their slices: of the host buffer where nothing speaks against it."""
+        if self._staging is not None:
+            self._taps.point_at(self._staging.slices)
         elif host is None:
             self._taps.point_at(None)
         else:
@@ -467,14 +459,10 @@ class Recorder:
         absent = 0
         if not taps.regular:
             places, absent = self._settle_odd()
-        host, staged = self._host, self._device_buffer
+        host = self._host
         if host is None:  # the queue was full, and the frame has been counted
             return
-        arrived = None
-        if staged is not None and staged.device.type == "cuda":
-            arrived = self._carry_off(staged, host.tensor, staged.device)
-        elif staged is not None:
-            host.tensor.copy_(staged, non_blocking=True)
+        arrived = None if self._staging is None else self._staging.carry_off(host)
         header = FrameHeader(
             epoch=self._epoch,
             batch=self._batch,
@@ -501,8 +489,7 @@ class Recorder:
             self._adopt_layout(before, self._device())
         if self._host is None:
             return (), 0
-        staged = self._device_buffer
-        taps.fill(self._host.tensor if staged is None else staged)
+        taps.fill(self._host.tensor if self._staging is None else self._staging.buffer)
         places, absent, misfits = taps.missing()
         if misfits:
             courier.lost += len(misfits)
@@ -520,29 +507,10 @@ class Recorder:
                 )
         return tuple(places), absent
 
-    def _carry_off(
-        self, staged: torch.Tensor, host: torch.Tensor, device: torch.device
-    ) -> Callable[[], None]:
-        """Copies a batch out of the GPU beside the training, which waits for nothing.
-
-        Returns:
-            Waits until it has arrived; for the courier's thread.
-        """
-        if self._stream is None:
-            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(self._stream):
-            host.copy_(staged, non_blocking=True)
-            event.record(self._stream)
-        staged.record_stream(self._stream)
-        self._carried = event
-        return event.synchronize
-
     def _adopt_layout(self, before: Layout, device: torch.device) -> None:
         """Agrees on a new layout with the writer and moves the current batch into it."""
         layout, pinned = self._taps.layout, device.type == "cuda"
-        filled = self._device_buffer
+        filled = None if self._staging is None else self._staging.buffer
         if filled is None and self._host is not None:
             filled = self._host.tensor
         assert self._courier is not None
@@ -550,17 +518,17 @@ class Recorder:
             layout,
             self._batches,
             lambda memory: HostBuffer(layout.size, pinned, memory),
-            shared=not pinned,
+            shared=not pinned or can_register(),
         )
         if self._budget is not None:
             self._plan_budget(self._budget, layout)
+        self._staging = None
         self._host = self._take_buffer()
         if self._host is None:
             return
-        self._device_buffer = None
         self._stage(device)
         if filled is not None:
-            target = self._host.tensor if self._device_buffer is None else self._device_buffer
+            target = self._host.tensor if self._staging is None else self._staging.buffer
             for part, old in before.places.items():
                 view(target, layout.places[part]).copy_(view(filled, old))
 
@@ -574,10 +542,8 @@ class Recorder:
 
     def _stage(self, device: torch.device) -> None:
         """Makes the buffer in which a GPU's or a compiled model's maps are gathered."""
-        if self._device_buffer is None and (device.type != "cpu" or self._taps.traced):
-            size = self._taps.layout.size
-            self._device_buffer = torch.zeros(size, dtype=torch.float16, device=device)
-            self._device_slices = self._taps.slices(self._device_buffer)
+        if self._staging is None and (device.type != "cpu" or self._taps.traced):
+            self._staging = Staging(self._taps, device)
 
     def _take_buffer(self) -> HostBuffer | None:
         assert self._courier is not None
@@ -597,7 +563,7 @@ class Recorder:
         """In a forked child: hands off the memory that the parent shares with the writer."""
         self._host = None
         self._taps.state = tap_states.IDLE
-        if self._device_buffer is None:
+        if self._staging is None:
             self._taps.point_at(None)
 
     def _discard(self) -> None:
@@ -666,28 +632,6 @@ class Tracked(Generic[T]):
                 yield batch
             finally:  # also when the loop is left by break or by an exception
                 recorder._end_batch()
-
-
-class HostBuffer:
-    """A batch's flat float16 values in main memory.
-
-    Args:
-        size: Number of values.
-        pinned: Page-locked, for a GPU's asynchronous copy.
-        memory: Where they lie, else in memory of their own.
-    """
-
-    def __init__(self, size: int, pinned: bool, memory: memoryview | None = None) -> None:
-        if memory is None or not size:
-            self.tensor = torch.zeros(size, dtype=torch.float16, pin_memory=pinned)
-        else:
-            self.tensor = torch.frombuffer(memory, dtype=torch.float16, count=size)
-        self.slices: Slices | None = None  # made once: a buffer belongs to one layout
-
-    @property
-    def data(self) -> memoryview:
-        """The bytes."""
-        return self.tensor.numpy().view(np.uint8).data
 
 
 def _environment(model: nn.Module) -> dict[str, Any]:

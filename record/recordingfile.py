@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -24,6 +25,8 @@ from record.summaries import Summaries, Summary
 from record.sync import Sync
 from replay import schema
 from replay.schema import Field, Layer
+
+_LARGE = 4 << 20  # bytes of a frame whose values are looked at while it is written
 
 
 class RecordingFile:
@@ -56,6 +59,7 @@ class RecordingFile:
         self._probes: list[npt.NDArray[np.float16]] = []  # fixed images
         self._sync = Sync() if durability == "fsync" else None
         self._epoch: int | None = None  # of the last frame
+        self._aside = ThreadPoolExecutor(2, "mapreel-aside")  # for large frames
         self._beside: str | None = None  # the copy that is being changed
         self._lock = Lock(path)
         try:
@@ -222,11 +226,23 @@ class RecordingFile:
         """
         if frames.shape != (len(headers), self._layout.size):
             raise ValueError(f"expected frames of {self._layout.size} values, found {frames.shape}")
-        summaries = self._summaries.of(frames, [header.missing for header in headers])
-        for header, frame, summary in zip(headers, frames, summaries, strict=True):
-            self._write_frame(header, frame.view(np.uint8).data, summary)
+        missing = [header.missing for header in headers]
+        if frames.nbytes < _LARGE:
+            summaries = self._summaries.of(frames, missing)
+            for header, frame, summary in zip(headers, frames, summaries, strict=True):
+                values = frame.view(np.uint8).data
+                self._write_frame(header, values)
+                self._note(header, summary, _check(header, values, self._layout))
+            return
+        for number, header in enumerate(headers):
+            values = frames[number].view(np.uint8).data
+            one = slice(number, number + 1)
+            summed = self._aside.submit(self._summaries.of, frames[one], missing[one])
+            checked = self._aside.submit(_check, header, values, self._layout)
+            self._write_frame(header, values)
+            self._note(header, summed.result()[0], checked.result())
 
-    def _write_frame(self, header: wire.FrameHeader, values: memoryview, summary: Summary) -> None:
+    def _write_frame(self, header: wire.FrameHeader, values: memoryview) -> None:
         late = [name for name in header.values if name not in self._fields]
         if late:
             self.commit()
@@ -240,33 +256,31 @@ class RecordingFile:
             self.sync()
         self._epoch = epoch
 
-        fields: dict[str, float] = {}
         if header.image is not None:
             slot = self._layout.images[header.image], self._layout.image_slots[header.image]
             path = schema.inputs_path(slot[0] if header.image else None)
-            image = _Chunk(self._dataset(path), slot[1])
-            fields["input_checksum"] = image.write(epoch, batch, values)
-        checksums: list[int | None] = []
-        kernels: list[int | None] = []
+            _Chunk(self._dataset(path), slot[1]).write(epoch, batch, values)
         for part in self._places():
-            if part.place in header.missing:
-                checksums.append(None)
-                kernels.append(None)
-                continue
-            checksums.append(part.maps.write(epoch, batch, values))
-            kernel = part.kernel
-            kernels.append(None if kernel is None else kernel.write(epoch, batch, values))
+            if part.place not in header.missing:
+                part.maps.write(epoch, batch, values)
+                if part.kernel is not None:
+                    part.kernel.write(epoch, batch, values)
+
+    def _note(self, header: wire.FrameHeader, summary: Summary, checked: _Checksums) -> None:
+        """Keeps what is written beside the frame when it is committed."""
         self._written += 1
-        fields.update(
-            header.values,
-            recorded=self._written,
-            step=header.step,
-            time=header.time,
-            nan=summary.nan,
-            inf=summary.inf,
-            missing=header.absent,
-        )
-        self._pending.append(_Pending(epoch, batch, fields, summary.ranges, checksums, kernels))
+        fields: dict[str, float] = {
+            **header.values,
+            "recorded": self._written,
+            "step": header.step,
+            "time": header.time,
+            "nan": summary.nan,
+            "inf": summary.inf,
+            "missing": header.absent,
+        }
+        if checked.image is not None:
+            fields["input_checksum"] = checked.image
+        self._pending.append(_Pending(header.epoch, header.batch, fields, summary.ranges, checked))
         self._state[1:3] = header.dropped, header.lost
 
     def commit(self) -> None:
@@ -524,29 +538,33 @@ class RecordingFile:
             put(dataset, values.astype(entry.dtype), entry.fill)
         ranges = np.stack([frame.ranges for frame in run])
         for part in self._places():
-            found = [frame.checksums[part.place] for frame in run]
+            found = [frame.checksums.maps[part.place] for frame in run]
             if all(checksum is None for checksum in found):
                 continue
             put(part.ranges, ranges[:, slice(*part.span)], np.nan)
             put(part.checksums, _numbers(found), 0)
             if part.kernel_checksums is not None:
-                found = [frame.kernels[part.place] for frame in run]
+                found = [frame.checksums.kernels[part.place] for frame in run]
                 put(part.kernel_checksums, _numbers(found), 0)
+
+
+class _Checksums(NamedTuple):
+    """Those of the parts of a frame, by place in the layout; None for what it does not have."""
+
+    image: int | None
+    maps: list[int | None]
+    kernels: list[int | None]
 
 
 @dataclass
 class _Pending:
-    """A frame whose maps are written and whose small values wait for the commit.
-
-    The checksums are by place in the layout, None for what has none.
-    """
+    """A frame whose maps are written and whose small values wait for the commit."""
 
     epoch: int
     batch: int
     fields: dict[str, float]
     ranges: npt.NDArray[np.float32]
-    checksums: list[int | None]
-    kernels: list[int | None]
+    checksums: _Checksums
 
 
 class _Chunk:
@@ -554,16 +572,30 @@ class _Chunk:
 
     def __init__(self, dataset: h5py.Dataset, slot: wire.Slot) -> None:
         self._write = dataset.id.write_direct_chunk  # past HDF5's conversion and its cache
-        size = schema.FRAME_DTYPE.itemsize
-        self._bytes = slice(slot.start * size, slot.stop * size)
+        self._slot = slot
         self._rest = (0,) * len(slot.shape)
 
-    def write(self, epoch: int, batch: int, values: memoryview) -> int:
-        """Writes a cell and returns its checksum."""
-        part = values[self._bytes]
+    def write(self, epoch: int, batch: int, values: memoryview) -> None:
+        """Writes a cell."""
+        part = self._slot.of(values)
         if part:
             self._write((epoch, batch, *self._rest), part)
-        return schema.checksum(part)
+
+
+def _check(header: wire.FrameHeader, values: memoryview, layout: wire.Layout) -> _Checksums:
+    """The checksums of a frame's parts."""
+
+    def check(slot: wire.Slot | None, place: int) -> int | None:
+        if slot is None or place in header.missing:
+            return None
+        return schema.checksum(slot.of(values))
+
+    image = None if header.image is None else layout.image_slots[header.image]
+    return _Checksums(
+        None if image is None else schema.checksum(image.of(values)),
+        [check(slot, place) for place, slot in enumerate(layout.map_slots)],
+        [check(slot, place) for place, slot in enumerate(layout.kernel_slots)],
+    )
 
 
 @dataclass

@@ -107,7 +107,8 @@ class Lender:
 
     def close(self) -> None:
         """Gives the descriptors back; what was lent lives as long as it is used."""
-        for descriptor in (*self.descriptors, self._bell):
+        bell, self._bell = self._bell, -1
+        for descriptor in (*self.descriptors, bell):
             os.close(descriptor)
 
 

@@ -63,6 +63,11 @@ class Slot(NamedTuple):
     stop: int  # one past the last value
     shape: tuple[int, ...]
 
+    def of(self, frame: memoryview) -> memoryview:
+        """Its part of a buffer's bytes."""
+        size = FRAME_DTYPE.itemsize
+        return frame[self.start * size : self.stop * size]
+
 
 @dataclass(frozen=True)
 class Layout:
