@@ -44,7 +44,10 @@ class Line:
 
 
 def number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    """Three digits, of what is near 1 as many as the difference needs."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if 0.9 < value < 1.1 else f"{value:.3g}"
 
 
 def spread(values: Sequence[float]) -> str:
