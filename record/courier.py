@@ -97,7 +97,7 @@ class _Pool:
 
     def take(self) -> Buffer | None:
         """A buffer, if there is one that is free or may still be made."""
-        with contextlib.suppress(IndexError):
+        if self.free:  # which no other thread takes from
             return self.free.pop() if self._large else self.free.popleft()
         number = len(self._made)
         if number == self._room:

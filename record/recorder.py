@@ -427,7 +427,8 @@ class Recorder:
                 self._ship()
             except Exception as error:
                 self._on_hook_error("frame", error)
-            self._check_silence()
+            if not self._checked_silence:
+                self._check_silence()
         taps.state = tap_states.IDLE
         self._batch += 1
         self._step += 1
@@ -575,8 +576,6 @@ class Recorder:
     # Trouble
 
     def _check_silence(self) -> None:
-        if self._checked_silence:
-            return
         self._checked_silence = True
         silent = self._taps.silent
         if silent:
