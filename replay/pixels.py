@@ -2,10 +2,12 @@
 
 Each function is a generator over frames that fills the same buffers again and again: what it
 yields, a list of arrays to be written one after the other, is valid until the next is asked for.
+Of a frame that says where it differs from the one before, only that is converted.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -15,8 +17,33 @@ from PIL import Image
 from replay.colours import Palette
 from replay.frames import Frame
 from replay.overlay import Overlay
+from replay.tiles import Box, widen
 
 Bytes = npt.NDArray[np.uint8]
+
+_LITTLE = sys.byteorder == "little"
+
+
+class _Stale:
+    """Which boxes of the buffers do not hold the frame yet, apart from the pictures on it.
+
+    Args:
+        size: Height and width of the frames.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._whole: Box = (0, 0, *size)
+        self._covered: list[Box] | None = None  # by the pictures of the frame before
+
+    def boxes(self, frame: Frame) -> Iterator[Box]:
+        """What changed, and where a picture lay that does not come again."""
+        covered = [_box_of(picture) for picture in frame.pictures]
+        if frame.changed is None or self._covered is None:
+            yield self._whole
+        else:
+            yield from frame.changed
+            yield from (box for box in self._covered if box not in covered)
+        self._covered = covered
 
 
 def as_yuv(
@@ -28,32 +55,50 @@ def as_yuv(
     luma, chroma = _of_pairs(table)
     y = np.empty((height, width), np.uint8)
     brightness = y.view(np.uint16)
-    sums = np.empty((height, width // 2), np.uint32)
     halves = [np.empty((height // 2, width // 2), np.uint8) for _ in range(2)]
+    stale = _Stale(size)
     for frame in frames:
         pairs = np.ascontiguousarray(frame.plane).view(np.uint16)
-        luma.take(pairs, out=brightness, mode="clip")
-        chroma.take(pairs, out=sums, mode="clip")
-        total = sums[0::2] + sums[1::2]  # of four pixels: one colour in each half of the bits
-        total += 0x00020002
-        np.right_shift(total & 0xFFFF, 2, out=halves[0], casting="unsafe")
-        np.right_shift(total, 18, out=halves[1], casting="unsafe")
+        for box in stale.boxes(frame):
+            top, left, bottom, right = (place // 2 for place in _to_even(box))
+            brightness[2 * top : 2 * bottom, left:right] = luma.take(
+                pairs[2 * top : 2 * bottom, left:right]
+            )
+            sums = chroma.take(pairs[2 * top : 2 * bottom : 2, left:right])  # of four pixels
+            sums += chroma.take(pairs[2 * top + 1 : 2 * bottom : 2, left:right])
+            sums += 0x00020002
+            sums >>= 2  # the mean of one colour is in the first byte now, of the other in the third
+            means = sums.view(np.uint8).reshape(*sums.shape, 4)
+            for half, place in zip(halves, (0, 2) if _LITTLE else (3, 1), strict=True):
+                half[top:bottom, left:right] = means[..., place]
         for picture in frame.pictures:
-            # The picture, in a box widened to even rows and columns.
-            top, left = picture.top & ~1, picture.left & ~1
-            bottom = (picture.top + picture.pixels.shape[0] * picture.zoom + 1) & ~1
-            right = (picture.left + picture.pixels.shape[1] * picture.zoom + 1) & ~1
-            box = table[frame.plane[top:bottom, left:right]]
-            _overlay(box, picture, _to_yuv(picture.pixels), top, left)
-            y[top:bottom, left:right] = box[..., 0]
-            means = box[0::2, 0::2].astype(np.uint16)
-            for row, column in ((0, 1), (1, 0), (1, 1)):
-                means += box[row::2, column::2]
-            means += 2
-            means >>= 2
-            for half, i in zip(halves, (1, 2), strict=True):
-                half[top // 2 : bottom // 2, left // 2 : right // 2] = means[..., i]
+            _put_yuv(picture, frame.plane, table, y, halves)
         yield [y, *halves]
+
+
+def _put_yuv(
+    picture: Overlay, plane: Bytes, table: Bytes, y: Bytes, halves: list[Bytes]
+) -> None:
+    """Puts a picture on the planes of a frame."""
+    colours = _to_yuv(picture.pixels)
+    top, left, bottom, right = box = _box_of(picture)
+    if box == _to_even(box) and picture.zoom % 2 == 0:  # each block of four is of one colour
+        y[top:bottom, left:right] = _enlarge(colours[..., 0], picture.zoom)
+        for half, i in zip(halves, (1, 2), strict=True):
+            small = _enlarge(colours[..., i], picture.zoom // 2)
+            half[top // 2 : bottom // 2, left // 2 : right // 2] = small
+        return
+    top, left, bottom, right = _to_even(box)
+    mixed = table[plane[top:bottom, left:right]]
+    _overlay(mixed, picture, colours, top, left)
+    y[top:bottom, left:right] = mixed[..., 0]
+    means = mixed[0::2, 0::2].astype(np.uint16)
+    for row, column in ((0, 1), (1, 0), (1, 1)):
+        means += mixed[row::2, column::2]
+    means += 2
+    means >>= 2
+    for half, i in zip(halves, (1, 2), strict=True):
+        half[top // 2 : bottom // 2, left // 2 : right // 2] = means[..., i]
 
 
 def _of_pairs(table: Bytes) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint32]]:
@@ -112,11 +157,30 @@ def as_colours(
     table = colours.view(np.uint32)[:, 0]
     pixels = np.empty(size, np.uint32)
     parts = pixels.view(np.uint8).reshape(*size, 4)
+    stale = _Stale(size)
     for frame in frames:
-        table.take(frame.plane, out=pixels, mode="clip")
+        for top, left, bottom, right in stale.boxes(frame):
+            pixels[top:bottom, left:right] = table.take(frame.plane[top:bottom, left:right])
         for picture in frame.pictures:
             _overlay(parts[..., 2::-1], picture, picture.pixels)
         yield [parts]
+
+
+def _box_of(picture: Overlay) -> Box:
+    height, width = picture.pixels.shape[:2]
+    bottom, right = picture.top + height * picture.zoom, picture.left + width * picture.zoom
+    return picture.top, picture.left, bottom, right
+
+
+def _to_even(box: Box) -> Box:
+    """The box, widened to even rows and columns."""
+    top, left, bottom, right = box
+    return top & ~1, left & ~1, (bottom + 1) & ~1, (right + 1) & ~1
+
+
+def _enlarge(plane: Bytes, zoom: int) -> Bytes:
+    """Each pixel as a block of zoom x zoom, uint8 (h, w) to (h * zoom, w * zoom)."""
+    return widen(np.ascontiguousarray(plane), zoom).repeat(zoom, 0)
 
 
 def _overlay(colours: Bytes, at: Overlay, picture: Bytes, top: int = 0, left: int = 0) -> None:
