@@ -21,6 +21,8 @@ from replay.tiles import Box, widen
 
 Bytes = npt.NDArray[np.uint8]
 
+_GRAY = 128  # of both U and V
+_FEW = 32
 _LITTLE = sys.byteorder == "little"
 
 
@@ -56,7 +58,7 @@ def as_yuv(
     y = np.empty((height, width), np.uint8)
     brightness = y.view(np.uint16)
     halves = [np.empty((height // 2, width // 2), np.uint8) for _ in range(2)]
-    stale = _Stale(size)
+    stale, coloured = _Stale(size), _Coloured(table)
     for frame in frames:
         pairs = np.ascontiguousarray(frame.plane).view(np.uint16)
         for box in stale.boxes(frame):
@@ -64,6 +66,10 @@ def as_yuv(
             brightness[2 * top : 2 * bottom, left:right] = luma.take(
                 pairs[2 * top : 2 * bottom, left:right]
             )
+            if not coloured.any(frame.plane[2 * top : 2 * bottom, 2 * left : 2 * right]):
+                for half in halves:
+                    half[top:bottom, left:right] = _GRAY
+                continue
             sums = chroma.take(pairs[2 * top : 2 * bottom : 2, left:right])  # of four pixels
             sums += chroma.take(pairs[2 * top + 1 : 2 * bottom : 2, left:right])
             sums += 0x00020002
@@ -74,6 +80,24 @@ def as_yuv(
         for picture in frame.pictures:
             _put_yuv(picture, frame.plane, table, y, halves)
         yield [y, *halves]
+
+
+class _Coloured:
+    """Whether pixels have colours, where the colormap is gray and few entries are anything else.
+
+    Args:
+        table: Y, U and V of each index, uint8 (256, 3).
+    """
+
+    def __init__(self, table: Bytes) -> None:
+        odd = (table[:, 1:] != _GRAY).any(axis=1)
+        edges = np.flatnonzero(np.diff(odd, prepend=False, append=False))
+        self._spans = [(np.uint8(a), int(b - a)) for a, b in edges.reshape(-1, 2)]
+        self._many = np.count_nonzero(odd) > _FEW  # then it costs no less to look them up
+
+    def any(self, plane: Bytes) -> bool:
+        """Whether one of them has; always so where the colormap is in colours."""
+        return self._many or any(bool((plane - a).min() < n) for a, n in self._spans)
 
 
 def _put_yuv(
