@@ -129,7 +129,7 @@ class Flashes:
             across, inside_x = samples.inside(1, picture.left, picture.zoom, picture.pixels)
             light[down, across] = luminance(picture.pixels[inside_y[:, None], inside_x])
         lines: Grid = light.reshape(samples.rows, _SAMPLES, -1).sum(axis=1)
-        mean = lines[:, ::_SAMPLES].copy()
+        mean: Grid = lines[:, ::_SAMPLES].copy()
         for place in range(1, _SAMPLES):  # many times as fast as a sum over an axis of four
             mean += lines[:, place::_SAMPLES]
         mean /= _SAMPLES**2

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from replay.captions import fit, height_of, loss_in_words, number, width_of
-from replay.pen import Pen, Slot
+from replay.pen import Pen
 from replay.scaling import Range
 
 SMALL = 12  # pixels: the smallest text

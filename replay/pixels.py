@@ -1,7 +1,8 @@
 """Frames to bytes in the layout that costs an encoder least: YUV planes, indices, or colours.
 
 Each function is a generator over frames that fills the same buffers again and again: what it
-yields, a list of arrays to be written one after the other, is valid until the next is asked for.
+yields is valid until the next is asked for. Planes and colours are lists of arrays to be written
+one after the other.
 Of a frame that says where it differs from the one before, only that is converted.
 """
 
@@ -9,12 +10,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from replay.colours import Palette
+from replay.fewcolours import few_colours
 from replay.frames import Frame
 from replay.overlay import Overlay
 from replay.tiles import Box, widen
@@ -93,16 +95,14 @@ class _Coloured:
         odd = (table[:, 1:] != _GRAY).any(axis=1)
         edges = np.flatnonzero(np.diff(odd, prepend=False, append=False))
         self._spans = [(np.uint8(a), int(b - a)) for a, b in edges.reshape(-1, 2)]
-        self._many = np.count_nonzero(odd) > _FEW  # then it costs no less to look them up
+        self._many = int(np.count_nonzero(odd)) > _FEW  # then it costs no less to look them up
 
     def any(self, plane: Bytes) -> bool:
         """Whether one of them has; always so where the colormap is in colours."""
-        return self._many or any(bool((plane - a).min() < n) for a, n in self._spans)
+        return self._many or any(int((plane - a).min()) < n for a, n in self._spans)
 
 
-def _put_yuv(
-    picture: Overlay, plane: Bytes, table: Bytes, y: Bytes, halves: list[Bytes]
-) -> None:
+def _put_yuv(picture: Overlay, plane: Bytes, table: Bytes, y: Bytes, halves: list[Bytes]) -> None:
     """Puts a picture on the planes of a frame."""
     colours = _to_yuv(picture.pixels)
     top, left, bottom, right = box = _box_of(picture)
@@ -144,32 +144,52 @@ def _of_pairs(table: Bytes) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint
     return luma, sums[:, 0] | sums[:, 1] << np.uint32(16)
 
 
+@dataclass(frozen=True)
+class Indexed:
+    """A frame in indices of colours that may be its own.
+
+    Attributes:
+        plane: uint8 (H, W); valid until the next frame is asked for.
+        colours: Red, green and blue of each index, uint8 (256, 3); valid as long.
+        box: Where it differs from the frame before it, or all of it.
+    """
+
+    plane: Bytes
+    colours: Bytes
+    box: Box
+
+    def cut(self) -> Bytes:
+        """A copy of what is in the box."""
+        top, left, bottom, right = self.box
+        copy: Bytes = self.plane[top:bottom, left:right].copy()
+        return copy
+
+
 def as_indices(
     frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
-) -> Iterator[list[Bytes]]:
-    """The indices, then the palette of that frame as 256 times blue, green, red, alpha."""
-    colours = np.full((256, 4), 255, np.uint8)
-    colours[:, :3] = palette.table[:, ::-1]
-    plane = np.empty(size, np.uint8)
+) -> Iterator[Indexed]:
+    """The indices, and the palette of each frame: the pictures have what entries are free."""
+    plane, colours = np.empty(size, np.uint8), palette.table.copy()
+    stale, before = _Stale(size), np.empty((0, 3), np.uint8)
     for frame in frames:
-        plane[...] = frame.plane
-        if frame.pictures:
-            room = min(256 - palette.free, palette.levels)
-            pixels = [picture.pixels.reshape(1, -1, 3) for picture in frame.pictures]
-            together = Image.fromarray(np.concatenate(pixels, axis=1))  # they share the colours
-            reduced = together.quantize(room, Image.Quantize.MEDIANCUT)
-            found = np.array(reduced.getpalette("RGB"), np.uint8).reshape(-1, 3)[:room]
-            colours[palette.free : palette.free + len(found), :3] = found[:, ::-1]
-            indices = np.asarray(reduced, np.uint8)[0] + palette.free
-            for picture in frame.pictures:
-                height, width = picture.pixels.shape[:2]
-                block, indices = np.split(indices, [height * width])
-                _overlay(plane, picture, block.reshape(height, width))
-        # ffmpeg paints the second of two entries of one colour black, so only the first is used.
-        _, places, inverse = np.unique(
-            colours.view(np.uint32)[:, 0], return_index=True, return_inverse=True
+        boxes = [*stale.boxes(frame), *map(_box_of, frame.pictures)]
+        for top, left, bottom, right in boxes:
+            plane[top:bottom, left:right] = frame.plane[top:bottom, left:right]
+        pixels = np.concatenate(
+            [before[:0], *(picture.pixels.reshape(-1, 3) for picture in frame.pictures)]
         )
-        yield [places.astype(np.uint8)[inverse].take(plane), colours]
+        if len(pixels) and not np.array_equal(pixels, before):  # as those of a fixed image are
+            indices, found = few_colours(pixels, min(256 - palette.free, palette.levels))
+            colours[palette.free : palette.free + len(found)] = found
+            indices += np.uint8(palette.free)
+            before = pixels
+        start = 0
+        for picture in frame.pictures:
+            height, width = picture.pixels.shape[:2]
+            block = indices[start : (start := start + height * width)].reshape(height, width)
+            top, left, bottom, right = _box_of(picture)
+            plane[top:bottom, left:right] = _enlarge(block, picture.zoom)
+        yield Indexed(plane, colours, _around(boxes))
 
 
 def as_colours(
@@ -190,6 +210,14 @@ def as_colours(
         yield [parts]
 
 
+def _around(boxes: list[Box]) -> Box:
+    """The smallest box with all of them in it; a pixel where there are none."""
+    if not boxes:
+        return 0, 0, 1, 1
+    tops, lefts, bottoms, rights = zip(*boxes, strict=True)
+    return min(tops), min(lefts), max(bottoms), max(rights)
+
+
 def _box_of(picture: Overlay) -> Box:
     height, width = picture.pixels.shape[:2]
     bottom, right = picture.top + height * picture.zoom, picture.left + width * picture.zoom
@@ -204,7 +232,8 @@ def _to_even(box: Box) -> Box:
 
 def _enlarge(plane: Bytes, zoom: int) -> Bytes:
     """Each pixel as a block of zoom x zoom, uint8 (h, w) to (h * zoom, w * zoom)."""
-    return widen(np.ascontiguousarray(plane), zoom).repeat(zoom, 0)
+    large: Bytes = widen(np.ascontiguousarray(plane), zoom).repeat(zoom, 0)
+    return large
 
 
 def _overlay(colours: Bytes, at: Overlay, picture: Bytes, top: int = 0, left: int = 0) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ MODES = ("run", "epoch", "frame", "channel")
 PERCENTILES = (0.5, 99.5)  # what a robust range leaves out at each end, in percent of the values
 
 Levels = npt.NDArray[np.uint8]
-Values: TypeAlias = "npt.NDArray[np.float16] | npt.NDArray[np.float32]"
+Values: TypeAlias = "npt.NDArray[np.floating[Any]]"
 
 _SAMPLED_FRAMES = 48
 _SAMPLED_VALUES = 4_000_000
@@ -180,7 +180,7 @@ class Scaler:
             while math.gcd(step, maps.shape[-1]) > 1:  # so that no column of pixels is favoured
                 step += 1
             parts.append(values[:, ::step].copy())
-        return np.concatenate(parts, axis=1)
+        return np.concatenate(parts[1:] or parts, axis=1)
 
 
 _WORDS = {
@@ -205,7 +205,7 @@ def table(chosen: Range, count: int) -> npt.NDArray[np.uint8]:
 def _robust(values: Values) -> Range:
     """The middle 99 % of the finite values; all of them where that would be a single value."""
     if values.dtype == np.float16:
-        finite, least, most = _percentiles(values)
+        finite, least, most = _percentiles(values.view(np.float16))
     else:
         some = values[np.isfinite(values)]
         finite = np.percentile(some, PERCENTILES).tolist() if some.size else []
