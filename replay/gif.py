@@ -49,7 +49,7 @@ def blocks(
             shared = colours if shared is None else shared
             head += _control(fps) + _descriptor(frame, colours if colours != shared else b"")
             pending.append((head, pool.submit(_compress, frame.cut())))
-            while len(pending) > threads + 1 or (pending and pending[0][1].done()):
+            while len(pending) > 2 * threads or (pending and pending[0][1].done()):
                 head, pixels = pending.popleft()
                 yield head, pixels.result()
         for head, pixels in pending:
