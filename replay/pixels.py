@@ -138,10 +138,10 @@ def _of_pairs(table: Bytes) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint
         Both brightnesses as they lie in memory, uint16 (65536,), and the sum of U in the lower
         and of V in the upper half, uint32 (65536,).
     """
-    pairs = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
-    luma = np.ascontiguousarray(table[:, 0][pairs]).view(np.uint16)[:, 0].copy()
-    sums = table[:, 1:].astype(np.uint32)[pairs].sum(axis=1, dtype=np.uint32)
-    return luma, sums[:, 0] | sums[:, 1] << np.uint32(16)
+    y, u, v = table.T.astype(np.uint32)
+    both = u | v << np.uint32(16)
+    luma = np.add.outer(y << np.uint32(8), y).astype(np.uint16)
+    return luma.ravel(), np.add.outer(both, both).ravel()
 
 
 @dataclass(frozen=True)

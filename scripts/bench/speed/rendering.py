@@ -148,7 +148,7 @@ def pillow(pictures: list[np.ndarray], path: Path) -> None:
 
 
 def lines(quick: bool) -> Iterator[Line]:
-    rounds = 3 if quick else 7
+    rounds = 5 if quick else 9
     for channels, side, zoom in ((12, 128, 2), (64, 56, 1)):
         frames = 120 if quick else 300
         with tempfile.TemporaryDirectory() as name:
