@@ -150,8 +150,8 @@ def animate(
         order: Of the channels: `number`, or `similar`, with similar maps side by side in an order
             that holds for the whole run.
         jobs: Processes that render ranges of the frames, whose encoded parts are then joined.
-            Default: as many as pay, which is one for MP4 and numbered PNG, whose encoders use all
-            cores by themselves.
+            Default: as many as pay, which is one for MP4, GIF and numbered PNG, whose encoders use
+            all cores by themselves.
         executor: Renders the parts instead: any `concurrent.futures.Executor`, such as that of an
             engine (`dask.distributed.Client.get_executor()`), whose workers have this package and
             see the recordings and the target's folder under the same paths.

@@ -35,6 +35,7 @@ def clean(text: str, limit: int = 400) -> str:
     return "".join("·" if unicodedata.category(c) in _REPLACED else c for c in text)
 
 
+@lru_cache(maxsize=4096)
 def width_of(text: str, size: int, bold: bool = False) -> int:
     """Width of a text in pixels, as `cover` draws it."""
     return math.ceil(_font(size, bold).getlength(text)) if text else 0

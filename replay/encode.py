@@ -1,9 +1,8 @@
-"""Frames to files: MP4, GIF, WebP, animated PNG, numbered PNGs. The only room that knows a codec.
+"""Frames to files: MP4, GIF, WebP, animated PNG, numbered PNGs. With `gif` all that knows a codec.
 
-All of them go through one ffmpeg, that of imageio-ffmpeg or the one named by IMAGEIO_FFMPEG_EXE.
-Frames reach it in the form that costs least: YUV planes looked up from palette indices for
-MP4, the indices themselves for GIF, 32-bit colours for the rest. A file is written beside its
-target and renamed when it is whole.
+All but GIF go through one ffmpeg, that of imageio-ffmpeg or the one named by IMAGEIO_FFMPEG_EXE.
+Frames reach it in the form that costs least: YUV planes looked up from palette indices for MP4,
+32-bit colours for the rest. A file is written beside its target and renamed when it is whole.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import imageio_ffmpeg
 
 from replay.colours import Palette
 from replay.frames import Frame
+from replay.gif import TRAILER, blocks
 from replay.pixels import Bytes, as_colours, as_indices, as_yuv
 from replay.schema import EncodeError, OptionError, OutputError
 
@@ -146,6 +146,10 @@ def encode(
     """
     height, width = size
     arguments = _arguments(target.kind, codec, crf)
+    if target.kind == "gif":
+        made = blocks(as_indices(frames, palette, size), size, fps)
+        with beside(target) as unfinished, contextlib.closing(made):
+            return _write_blocks(made, unfinished, progress, limit)
     converted = _CONVERTERS[target.kind](frames, palette, size)
     with beside(target) as unfinished:
         command = [
@@ -213,9 +217,7 @@ def _arguments(kind: str, codec: str, crf: int | None) -> list[str]:
             *("-f", "mp4"),
         ]
     return {
-        # With its transparent pixels ffmpeg gives a frame the colours of another where the palette
-        # of the first frame comes again.
-        "gif": ["-gifflags", "-transdiff", "-loop", "0", "-f", "gif"],
+        "gif": [],  # it goes another way
         "webp": [
             *("-c:v", "libwebp_anim", "-lossless", "1", "-compression_level", "1"),
             *("-quality", "20"),  # of a lossless file: the effort
@@ -224,6 +226,29 @@ def _arguments(kind: str, codec: str, crf: int | None) -> list[str]:
         "apng": ["-pix_fmt", "rgb24", "-plays", "0", "-f", "apng"],
         "folder": ["-pix_fmt", "rgb24", "-start_number", "0", "-f", "image2"],
     }[kind]
+
+
+def _write_blocks(
+    blocks: Iterable[tuple[bytes, bytes]],
+    unfinished: Path,
+    progress: Callable[[int], None] | None,
+    limit: int | None,
+) -> int:
+    """Writes a GIF, a frame a block, as long as it does not outgrow the limit."""
+    done = size = 0
+    try:
+        with unfinished.open("wb") as file:
+            for block in blocks:
+                done, size = done + 1, size + sum(map(len, block))
+                if limit is not None and size + len(TRAILER) > limit:
+                    raise LimitError(size, done, limit)
+                file.writelines(block)
+                if progress is not None:
+                    progress(done)
+            file.write(TRAILER)
+    except OSError as error:
+        raise EncodeError(f"cannot write the GIF: {error.strerror}") from error
+    return done
 
 
 def _feed(
@@ -318,9 +343,8 @@ def _last_line(messages: IO[bytes]) -> str:
 
 _CONVERTERS = {
     "mp4": as_yuv,
-    "gif": as_indices,
     "webp": as_colours,
     "apng": as_colours,
     "folder": as_colours,
 }
-_PIXELS = {"mp4": "yuv420p", "gif": "pal8", "webp": "bgra", "apng": "bgra", "folder": "bgra"}
+_PIXELS = {"mp4": "yuv420p", "webp": "bgra", "apng": "bgra", "folder": "bgra"}

@@ -54,6 +54,7 @@ class Flashes:
         self._count: npt.NDArray[np.int16] | None = None
         self._seen = 0
         self._in_picture = False
+        self._samples: _Samples | None = None
 
     def watch(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """The same frames, looked at as they pass."""
@@ -119,21 +120,49 @@ class Flashes:
 
     def _grid(self, frame: Frame) -> Grid:
         """Mean relative luminance of each square, float32 (rows, columns)."""
-        height, width = frame.plane.shape
-        side = width / _SQUARES
-        rows = max(1, round(height / side))
-        y, x = _places(height, rows), _places(width, _SQUARES)
-        light = self._table.take(frame.plane[np.ix_(y, x)])
+        if self._samples is None or self._samples.shape != frame.plane.shape:
+            self._samples = _Samples(frame.plane.shape)
+        samples = self._samples
+        light = self._table.take(frame.plane.ravel().take(samples.places))
         for picture in frame.pictures:
-            part = luminance(picture.pixels)
-            inside_y = (y - picture.top) // picture.zoom
-            inside_x = (x - picture.left) // picture.zoom
-            at_y = np.flatnonzero((inside_y >= 0) & (inside_y < part.shape[0]))
-            at_x = np.flatnonzero((inside_x >= 0) & (inside_x < part.shape[1]))
-            light[np.ix_(at_y, at_x)] = part[np.ix_(inside_y[at_y], inside_x[at_x])]
-        squares = light.reshape(rows, _SAMPLES, _SQUARES, _SAMPLES)
-        mean: Grid = squares.mean(axis=(1, 3), dtype=np.float32)
+            down, inside_y = samples.inside(0, picture.top, picture.zoom, picture.pixels)
+            across, inside_x = samples.inside(1, picture.left, picture.zoom, picture.pixels)
+            light[down, across] = luminance(picture.pixels[inside_y[:, None], inside_x])
+        lines: Grid = light.reshape(samples.rows, _SAMPLES, -1).sum(axis=1)
+        mean: Grid = lines[:, ::_SAMPLES].copy()
+        for place in range(1, _SAMPLES):  # many times as fast as a sum over an axis of four
+            mean += lines[:, place::_SAMPLES]
+        mean /= _SAMPLES**2
         return mean
+
+
+class _Samples:
+    """Which pixels of a frame are looked at.
+
+    Args:
+        shape: Height and width of the frame.
+
+    Attributes:
+        shape: The same.
+        rows: Rows of squares.
+        places: Of each pixel the place in the frame, row by row, intp (rows, columns).
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        height, width = shape
+        self.rows = max(1, round(height / (width / _SQUARES)))
+        self._axes = _places(height, self.rows), _places(width, _SQUARES)
+        self.places = self._axes[0][:, None] * width + self._axes[1]
+
+    def inside(
+        self, axis: int, start: int, zoom: int, pixels: npt.NDArray[np.uint8]
+    ) -> tuple[slice, npt.NDArray[np.intp]]:
+        """Which rows or columns are those of a picture that begins there, and of which pixels."""
+        places = self._axes[axis]
+        stop = start + pixels.shape[axis] * zoom
+        first, last = np.searchsorted(places, (start, stop))
+        return slice(first, last), (places[first:last] - start) // zoom
 
 
 def luminance(colours: npt.NDArray[np.uint8]) -> Grid:

@@ -25,7 +25,7 @@ from replay.scaling import PERCENTILES, Range, Scaler
 from replay.sections import MapSection, Section, count_unfinite
 from replay.selection import Numbers, choose_channels, spread
 from replay.stage import SIDE, Part, Stage, room_for
-from replay.tiles import Room, arrange
+from replay.tiles import Box, Room, arrange
 from replay.together import Row, Together
 from replay.twotone import PairPalette
 from replay.wanted import DIVERGING, KERNEL_ROWS, Wanted
@@ -42,10 +42,13 @@ class Frame:
     Attributes:
         plane: uint8 (H, W), both even; valid until the next frame is asked for.
         pictures: The pictures; they do not overlap.
+        changed: The boxes in which the plane differs from that of the frame before it, of those
+            that one call of `frames` gives; None where all of it may. Boxes may overlap.
     """
 
     plane: npt.NDArray[np.uint8]
     pictures: tuple[Overlay, ...] = ()
+    changed: tuple[Box, ...] | None = None
 
 
 class Reel(Protocol):
@@ -198,6 +201,12 @@ class Film:
             if wanted.histogram
             else [],
         )
+        self._painted = [
+            box
+            for section, at in zip(self._drawn, self.stage.mosaics_at, strict=True)
+            for box in section.part.mosaic.boxes(*at)
+        ]
+        self._calls = self._drawing = 0  # whose frame is on the plane
 
     @property
     def size(self) -> tuple[int, int]:
@@ -226,6 +235,8 @@ class Film:
         before = self.cells[: self.cells.index(cells[0])] if cells else []
         for section in self._drawn:
             section.recall(before)
+        self._calls += 1
+        me = self._calls
         for cell in cells:
             drawn = [
                 section.draw(stage.plane, at, cell, self.palette)
@@ -234,7 +245,10 @@ class Film:
             stage.update(*cell, [shown for shown, _ in drawn], [count for _, count in drawn])
             for histogram, section in zip(stage.histograms, self._sections, strict=False):
                 histogram.update(self._shares(section, cell))
-            yield Frame(stage.plane, tuple(self._overlays(cell)))
+            touched = stage.touched()
+            changed = (*self._painted, *touched) if self._drawing == me else None
+            self._drawing = me
+            yield Frame(stage.plane, tuple(self._overlays(cell)), changed)
 
     @property
     def damaged(self) -> list[str]:

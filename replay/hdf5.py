@@ -84,6 +84,7 @@ class SafeFile:
         self._cut = cut
         self._stale = False
         self._datasets: dict[str, h5py.Dataset] = {}
+        self._fitting: dict[str, h5py.Dataset] = {}  # those of them that hold frames
         self._open()
 
     def _open(self) -> None:
@@ -124,6 +125,7 @@ class SafeFile:
     def close(self) -> None:
         """Closes the file."""
         self._datasets.clear()
+        self._fitting.clear()
         self._close()
 
     def refresh(self) -> None:
@@ -132,6 +134,7 @@ class SafeFile:
         A writer that adds a layer puts a new file in the place of the old one.
         """
         self._datasets.clear()
+        self._fitting.clear()
         # Within one tick of the file system's clock a change leaves no trace.
         hidden = self.unfinished and self._opened - self._seen[2] < _TICK
         self._stale = self._stale or hidden or _trace(self.path) != self._seen
@@ -249,6 +252,8 @@ class SafeFile:
 
     def _frames(self, path: str) -> h5py.Dataset | None:
         """A dataset of float16 arrays by epoch and batch, or None."""
+        if path in self._fitting:
+            return self._fitting[path]
         dataset = self._find(path, None)
         if dataset is None or dataset.ndim < 3 or 0 in dataset.shape[2:]:
             return None
@@ -257,6 +262,7 @@ class SafeFile:
                 return None
         size = math.prod(dataset.shape[2:]) * schema.FRAME_DTYPE.itemsize
         self._check_bytes(path, size, "frames")
+        self._fitting[path] = dataset
         return dataset
 
     @_patient

@@ -47,6 +47,8 @@ class Histogram:
         """Shows the shares of a frame; nothing where it has none."""
         box = self._pen.plane[self._top : self._top + self.PLOT, self._left :][:, : self._width]
         box[...] = self._pen.palette.paper
+        bottom, right = self._top + self.PLOT, self._left + self._width
+        self._pen.touched.append((self._top, self._left, bottom, right))
         if shares is None:
             self._pen.refill(self._outside)
             return

@@ -107,6 +107,13 @@ class PairedFilm:
             seen_by_both(shown, self._inputs),
             _words(self._layers, shown, look),
         )
+        self._painted = [
+            box
+            for layer, places in zip(self._layers, self.stage.mosaics_at, strict=True)
+            for at in places
+            for box in layer.part.mosaic.boxes(*at)
+        ]
+        self._calls = self._drawing = 0  # whose frame is on the plane
 
     @property
     def size(self) -> tuple[int, int]:
@@ -116,6 +123,8 @@ class PairedFilm:
 
     def frames(self, cells: Sequence[Cell] | None = None) -> Iterator[Frame]:
         """The frames in order, or some of them; each is valid until the next one is asked for."""
+        self._calls += 1
+        me = self._calls
         for cell in self.cells if cells is None else cells:
             ranges: list[tuple[Range | None, Range | None]] = []
             counts: list[list[Unfinite]] = []
@@ -130,7 +139,10 @@ class PairedFilm:
                     counts[-1].append(count)
                     ranges[-1] = (ranges[-1][0], shown)
             self.stage.update(*cell, ranges, counts)
-            yield Frame(self.stage.plane, tuple(self._overlays(cell)))
+            touched = self.stage.touched()
+            changed = (*self._painted, *touched) if self._drawing == me else None
+            self._drawing = me
+            yield Frame(self.stage.plane, tuple(self._overlays(cell)), changed)
 
     @property
     def damaged(self) -> list[str]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from replay.captions import fit, height_of, loss_in_words, number, width_of
-from replay.pen import Pen, Slot
+from replay.pen import Pen
 from replay.scaling import Range
 
 SMALL = 12  # pixels: the smallest text
@@ -82,13 +82,13 @@ class ColourBar:
     def _update_zero(self, shown: Range | None) -> None:
         """Writes 0 where it belongs, if that is well between the ends."""
         slot = self._zero
+        if shown is not None and shown.low < 0 < shown.high:
+            middle = self._left + round(self._width * -shown.low / (shown.high - shown.low))
+            indent = middle - width_of("0", SMALL) // 2 - slot.left
+            if 0 <= indent <= slot.width - width_of("0", SMALL):
+                self._pen.refill(slot, ("0", "muted"), indent=indent)
+                return
         self._pen.refill(slot)
-        if shown is None or not shown.low < 0 < shown.high:
-            return
-        middle = self._left + round(self._width * -shown.low / (shown.high - shown.low))
-        column = middle - width_of("0", SMALL) // 2
-        if slot.left <= column <= slot.left + slot.width - width_of("0", SMALL):
-            self._pen.refill(Slot(slot.top, column, width_of("0", SMALL), SMALL), ("0", "muted"))
 
 
 class LossCurve:
@@ -146,6 +146,7 @@ class LossCurve:
                 plane[there] = pen.palette.ink(coverage, ink)[there]
         y, x = np.mgrid[-4:5, -4:5]
         self._dot = np.hypot(y, x) <= 3.6
+        self._now: int | None = None
         self._axis(cells)
 
     def update(self, epoch: int, batch: int) -> None:
@@ -155,6 +156,10 @@ class LossCurve:
         box[...] = self._faint
         now = round(self._x[place])
         box[:, : now + 1] = self._accent[:, : now + 1]
+        ends = (0, self._width) if self._now is None else sorted((self._now, now))
+        first, last = self._left + max(0, ends[0] - 4), self._left + min(self._width, ends[1] + 5)
+        self._pen.touched.append((self._top, first, self._top + self.PLOT, last))
+        self._now = now
         for heights, tone in self._heights:
             if np.isfinite(heights[place]):
                 y = round(float(heights[place]))
@@ -220,6 +225,7 @@ class ProgressLine:
         if len(starts) > width // 8:
             self._breaks = []
         self._paper = pen.palette.paper
+        self._end: int | None = None
 
     def update(self, epoch: int, batch: int) -> None:
         """Moves the line's end to a frame."""
@@ -229,6 +235,12 @@ class ProgressLine:
         line[:, done:] = self._ahead
         for at in self._breaks:
             line[:, at - 1 : at + 1] = self._paper
+        rows, columns = self._box
+        first, last = (0, line.shape[1]) if self._end is None else sorted((self._end, done))
+        if first < last:
+            left = columns.start
+            self._pen.touched.append((rows.start, left + first, rows.stop, left + last))
+        self._end = done
 
 
 def plain_range(loss: Numbers) -> tuple[float, float]:

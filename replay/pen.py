@@ -9,8 +9,11 @@ import numpy.typing as npt
 
 from replay.captions import cover, fit, height_of, width_of
 from replay.colours import Palette
+from replay.tiles import Box
 
 Plane = npt.NDArray[np.uint8]
+Text = tuple[str, str]
+"""What is written, and in which tone."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,21 @@ class Slot:
 class Pen:
     """Writes into one plane, whose background is the palette's paper.
 
+    A slot whose text stays the same is left alone: nothing else may write there.
+
     Attributes:
         plane: uint8 (H, W), indices into the palette.
         boxes: (top, left, bottom, right) of all text and slots so far.
+        touched: Of what has changed since someone emptied this list; what is only ever written
+            once, before the first frame, is not in it.
     """
 
     def __init__(self, plane: Plane, palette: Palette) -> None:
         self.plane = plane
         self.palette = palette
-        self.boxes: list[tuple[int, int, int, int]] = []
+        self.boxes: list[Box] = []
+        self.touched: list[Box] = []
+        self._held: dict[Slot, tuple[int | None, tuple[Text, ...]]] = {}
 
     def write(
         self,
@@ -68,13 +77,23 @@ class Pen:
         self.boxes.append((top, left, top + height_of(size), left + width))
         return Slot(top, left, width, size, align)
 
-    def refill(self, slot: Slot, *parts: tuple[str, str]) -> None:
-        """Writes (text, tone) pairs, one after the other, into a slot instead of what it held."""
+    def refill(self, slot: Slot, *parts: Text, indent: int | None = None) -> None:
+        """Writes texts, one after the other, into a slot instead of what it held.
+
+        Args:
+            slot: Where.
+            parts: The texts.
+            indent: Columns before the first; else it stands where the slot says.
+        """
+        if self._held.get(slot) == (indent, parts):
+            return
+        self._held[slot] = indent, parts
         height = height_of(slot.size)
+        self.touched.append((slot.top, slot.left, slot.top + height, slot.left + slot.width))
         box = self.plane[slot.top : slot.top + height, slot.left : slot.left + slot.width]
         box[...] = self.palette.paper
-        left = 0
-        if slot.align == "right":
+        left = indent or 0
+        if indent is None and slot.align == "right":
             left = max(0, slot.width - sum(width_of(text, slot.size) for text, _ in parts))
         for text, tone in parts:
             text = fit(text, slot.size, slot.width - left)

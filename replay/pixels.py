@@ -1,22 +1,53 @@
 """Frames to bytes in the layout that costs an encoder least: YUV planes, indices, or colours.
 
 Each function is a generator over frames that fills the same buffers again and again: what it
-yields, a list of arrays to be written one after the other, is valid until the next is asked for.
+yields is valid until the next is asked for. Planes and colours are lists of arrays to be written
+one after the other.
+Of a frame that says where it differs from the one before, only that is converted.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from replay.colours import Palette
+from replay.fewcolours import few_colours
 from replay.frames import Frame
 from replay.overlay import Overlay
+from replay.tiles import Box, widen
 
 Bytes = npt.NDArray[np.uint8]
+
+_GRAY = 128  # of both U and V
+_FEW = 32
+_LITTLE = sys.byteorder == "little"
+
+
+class _Stale:
+    """Which boxes of the buffers do not hold the frame yet, apart from the pictures on it.
+
+    Args:
+        size: Height and width of the frames.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._whole: Box = (0, 0, *size)
+        self._covered: list[Box] | None = None  # by the pictures of the frame before
+
+    def boxes(self, frame: Frame) -> Iterator[Box]:
+        """What changed, and where a picture lay that does not come again."""
+        covered = [_box_of(picture) for picture in frame.pictures]
+        if frame.changed is None or self._covered is None:
+            yield self._whole
+        else:
+            yield from frame.changed
+            yield from (box for box in self._covered if box not in covered)
+        self._covered = covered
 
 
 def as_yuv(
@@ -28,32 +59,70 @@ def as_yuv(
     luma, chroma = _of_pairs(table)
     y = np.empty((height, width), np.uint8)
     brightness = y.view(np.uint16)
-    sums = np.empty((height, width // 2), np.uint32)
     halves = [np.empty((height // 2, width // 2), np.uint8) for _ in range(2)]
+    stale, coloured = _Stale(size), _Coloured(table)
     for frame in frames:
         pairs = np.ascontiguousarray(frame.plane).view(np.uint16)
-        luma.take(pairs, out=brightness, mode="clip")
-        chroma.take(pairs, out=sums, mode="clip")
-        total = sums[0::2] + sums[1::2]  # of four pixels: one colour in each half of the bits
-        total += 0x00020002
-        np.right_shift(total & 0xFFFF, 2, out=halves[0], casting="unsafe")
-        np.right_shift(total, 18, out=halves[1], casting="unsafe")
+        for box in stale.boxes(frame):
+            top, left, bottom, right = (place // 2 for place in _to_even(box))
+            brightness[2 * top : 2 * bottom, left:right] = luma.take(
+                pairs[2 * top : 2 * bottom, left:right]
+            )
+            if not coloured.any(frame.plane[2 * top : 2 * bottom, 2 * left : 2 * right]):
+                for half in halves:
+                    half[top:bottom, left:right] = _GRAY
+                continue
+            sums = chroma.take(pairs[2 * top : 2 * bottom : 2, left:right])  # of four pixels
+            sums += chroma.take(pairs[2 * top + 1 : 2 * bottom : 2, left:right])
+            sums += 0x00020002
+            sums >>= 2  # the mean of one colour is in the first byte now, of the other in the third
+            means = sums.view(np.uint8).reshape(*sums.shape, 4)
+            for half, place in zip(halves, (0, 2) if _LITTLE else (3, 1), strict=True):
+                half[top:bottom, left:right] = means[..., place]
         for picture in frame.pictures:
-            # The picture, in a box widened to even rows and columns.
-            top, left = picture.top & ~1, picture.left & ~1
-            bottom = (picture.top + picture.pixels.shape[0] * picture.zoom + 1) & ~1
-            right = (picture.left + picture.pixels.shape[1] * picture.zoom + 1) & ~1
-            box = table[frame.plane[top:bottom, left:right]]
-            _overlay(box, picture, _to_yuv(picture.pixels), top, left)
-            y[top:bottom, left:right] = box[..., 0]
-            means = box[0::2, 0::2].astype(np.uint16)
-            for row, column in ((0, 1), (1, 0), (1, 1)):
-                means += box[row::2, column::2]
-            means += 2
-            means >>= 2
-            for half, i in zip(halves, (1, 2), strict=True):
-                half[top // 2 : bottom // 2, left // 2 : right // 2] = means[..., i]
+            _put_yuv(picture, frame.plane, table, y, halves)
         yield [y, *halves]
+
+
+class _Coloured:
+    """Whether pixels have colours, where the colormap is gray and few entries are anything else.
+
+    Args:
+        table: Y, U and V of each index, uint8 (256, 3).
+    """
+
+    def __init__(self, table: Bytes) -> None:
+        odd = (table[:, 1:] != _GRAY).any(axis=1)
+        edges = np.flatnonzero(np.diff(odd, prepend=False, append=False))
+        self._spans = [(np.uint8(a), int(b - a)) for a, b in edges.reshape(-1, 2)]
+        self._many = int(np.count_nonzero(odd)) > _FEW  # then it costs no less to look them up
+
+    def any(self, plane: Bytes) -> bool:
+        """Whether one of them has; always so where the colormap is in colours."""
+        return self._many or any(int((plane - a).min()) < n for a, n in self._spans)
+
+
+def _put_yuv(picture: Overlay, plane: Bytes, table: Bytes, y: Bytes, halves: list[Bytes]) -> None:
+    """Puts a picture on the planes of a frame."""
+    colours = _to_yuv(picture.pixels)
+    top, left, bottom, right = box = _box_of(picture)
+    if box == _to_even(box) and picture.zoom % 2 == 0:  # each block of four is of one colour
+        y[top:bottom, left:right] = _enlarge(colours[..., 0], picture.zoom)
+        for half, i in zip(halves, (1, 2), strict=True):
+            small = _enlarge(colours[..., i], picture.zoom // 2)
+            half[top // 2 : bottom // 2, left // 2 : right // 2] = small
+        return
+    top, left, bottom, right = _to_even(box)
+    mixed = table[plane[top:bottom, left:right]]
+    _overlay(mixed, picture, colours, top, left)
+    y[top:bottom, left:right] = mixed[..., 0]
+    means = mixed[0::2, 0::2].astype(np.uint16)
+    for row, column in ((0, 1), (1, 0), (1, 1)):
+        means += mixed[row::2, column::2]
+    means += 2
+    means >>= 2
+    for half, i in zip(halves, (1, 2), strict=True):
+        half[top // 2 : bottom // 2, left // 2 : right // 2] = means[..., i]
 
 
 def _of_pairs(table: Bytes) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint32]]:
@@ -69,38 +138,58 @@ def _of_pairs(table: Bytes) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint
         Both brightnesses as they lie in memory, uint16 (65536,), and the sum of U in the lower
         and of V in the upper half, uint32 (65536,).
     """
-    pairs = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
-    luma = np.ascontiguousarray(table[:, 0][pairs]).view(np.uint16)[:, 0].copy()
-    sums = table[:, 1:].astype(np.uint32)[pairs].sum(axis=1, dtype=np.uint32)
-    return luma, sums[:, 0] | sums[:, 1] << np.uint32(16)
+    y, u, v = table.T.astype(np.uint32)
+    both = u | v << np.uint32(16)
+    luma = np.add.outer(y << np.uint32(8), y).astype(np.uint16)
+    return luma.ravel(), np.add.outer(both, both).ravel()
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """A frame in indices of colours that may be its own.
+
+    Attributes:
+        plane: uint8 (H, W); valid until the next frame is asked for.
+        colours: Red, green and blue of each index, uint8 (256, 3); valid as long.
+        box: Where it differs from the frame before it, or all of it.
+    """
+
+    plane: Bytes
+    colours: Bytes
+    box: Box
+
+    def cut(self) -> Bytes:
+        """A copy of what is in the box."""
+        top, left, bottom, right = self.box
+        copy: Bytes = self.plane[top:bottom, left:right].copy()
+        return copy
 
 
 def as_indices(
     frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
-) -> Iterator[list[Bytes]]:
-    """The indices, then the palette of that frame as 256 times blue, green, red, alpha."""
-    colours = np.full((256, 4), 255, np.uint8)
-    colours[:, :3] = palette.table[:, ::-1]
-    plane = np.empty(size, np.uint8)
+) -> Iterator[Indexed]:
+    """The indices, and the palette of each frame: the pictures have what entries are free."""
+    plane, colours = np.empty(size, np.uint8), palette.table.copy()
+    stale, before = _Stale(size), np.empty((0, 3), np.uint8)
     for frame in frames:
-        plane[...] = frame.plane
-        if frame.pictures:
-            room = min(256 - palette.free, palette.levels)
-            pixels = [picture.pixels.reshape(1, -1, 3) for picture in frame.pictures]
-            together = Image.fromarray(np.concatenate(pixels, axis=1))  # they share the colours
-            reduced = together.quantize(room, Image.Quantize.MEDIANCUT)
-            found = np.array(reduced.getpalette("RGB"), np.uint8).reshape(-1, 3)[:room]
-            colours[palette.free : palette.free + len(found), :3] = found[:, ::-1]
-            indices = np.asarray(reduced, np.uint8)[0] + palette.free
-            for picture in frame.pictures:
-                height, width = picture.pixels.shape[:2]
-                block, indices = np.split(indices, [height * width])
-                _overlay(plane, picture, block.reshape(height, width))
-        # ffmpeg paints the second of two entries of one colour black, so only the first is used.
-        _, places, inverse = np.unique(
-            colours.view(np.uint32)[:, 0], return_index=True, return_inverse=True
+        boxes = [*stale.boxes(frame), *map(_box_of, frame.pictures)]
+        for top, left, bottom, right in boxes:
+            plane[top:bottom, left:right] = frame.plane[top:bottom, left:right]
+        pixels = np.concatenate(
+            [before[:0], *(picture.pixels.reshape(-1, 3) for picture in frame.pictures)]
         )
-        yield [places.astype(np.uint8)[inverse].take(plane), colours]
+        if len(pixels) and not np.array_equal(pixels, before):  # as those of a fixed image are
+            indices, found = few_colours(pixels, min(256 - palette.free, palette.levels))
+            colours[palette.free : palette.free + len(found)] = found
+            indices += np.uint8(palette.free)
+            before = pixels
+        start = 0
+        for picture in frame.pictures:
+            height, width = picture.pixels.shape[:2]
+            block = indices[start : (start := start + height * width)].reshape(height, width)
+            top, left, bottom, right = _box_of(picture)
+            plane[top:bottom, left:right] = _enlarge(block, picture.zoom)
+        yield Indexed(plane, colours, _around(boxes))
 
 
 def as_colours(
@@ -112,11 +201,39 @@ def as_colours(
     table = colours.view(np.uint32)[:, 0]
     pixels = np.empty(size, np.uint32)
     parts = pixels.view(np.uint8).reshape(*size, 4)
+    stale = _Stale(size)
     for frame in frames:
-        table.take(frame.plane, out=pixels, mode="clip")
+        for top, left, bottom, right in stale.boxes(frame):
+            pixels[top:bottom, left:right] = table.take(frame.plane[top:bottom, left:right])
         for picture in frame.pictures:
             _overlay(parts[..., 2::-1], picture, picture.pixels)
         yield [parts]
+
+
+def _around(boxes: list[Box]) -> Box:
+    """The smallest box with all of them in it; a pixel where there are none."""
+    if not boxes:
+        return 0, 0, 1, 1
+    tops, lefts, bottoms, rights = zip(*boxes, strict=True)
+    return min(tops), min(lefts), max(bottoms), max(rights)
+
+
+def _box_of(picture: Overlay) -> Box:
+    height, width = picture.pixels.shape[:2]
+    bottom, right = picture.top + height * picture.zoom, picture.left + width * picture.zoom
+    return picture.top, picture.left, bottom, right
+
+
+def _to_even(box: Box) -> Box:
+    """The box, widened to even rows and columns."""
+    top, left, bottom, right = box
+    return top & ~1, left & ~1, (bottom + 1) & ~1, (right + 1) & ~1
+
+
+def _enlarge(plane: Bytes, zoom: int) -> Bytes:
+    """Each pixel as a block of zoom x zoom, uint8 (h, w) to (h * zoom, w * zoom)."""
+    large: Bytes = widen(np.ascontiguousarray(plane), zoom).repeat(zoom, 0)
+    return large
 
 
 def _overlay(colours: Bytes, at: Overlay, picture: Bytes, top: int = 0, left: int = 0) -> None:

@@ -273,6 +273,7 @@ class Recording:
         whole = (order > 0) & (order <= self.committed)
         self.order: npt.NDArray[np.int64] = np.where(whole, order, 0)
         self._fields: dict[str, npt.NDArray[Any]] = {}
+        self._batches: _Fields | None = None
         self._series = {layer.name: Series(self, layer) for layer in self._find_layers()}
         self.layers: tuple[str, ...] = tuple(self._series)
 
@@ -301,7 +302,9 @@ class Recording:
     @property
     def batches(self) -> Mapping[str, npt.NDArray[Any]]:
         """The per-batch fields by name, each of shape (epoch, batch); see docs/format.md."""
-        return _Fields(self)
+        if self._batches is None:
+            self._batches = _Fields(self)
+        return self._batches
 
     @property
     def inputs(self) -> Inputs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ MODES = ("run", "epoch", "frame", "channel")
 PERCENTILES = (0.5, 99.5)  # what a robust range leaves out at each end, in percent of the values
 
 Levels = npt.NDArray[np.uint8]
+Values: TypeAlias = "npt.NDArray[np.floating[Any]]"
 
 _SAMPLED_FRAMES = 48
 _SAMPLED_VALUES = 4_000_000
@@ -92,10 +94,14 @@ class Scaler:
             self.words += ", the same for all recordings"
         if clip is not None:
             self._ranges[0] = self._finish(Range(*clip))
-        elif mode == "run":
-            self._ranges[0] = self._finish(self._measure(self._frames))
-        elif mode == "channel":
-            self._measure_channels()
+
+    def __getstate__(self) -> dict[str, object]:
+        """What is sent to several processes is measured here, once."""
+        if self.mode == "run" and self._frames:
+            self._range_of_all(0)
+        elif self.mode == "channel":
+            self.channel_range(0)
+        return self.__dict__
 
     def levels(self, epoch: int, batch: int, maps: npt.NDArray[np.float16]) -> Levels:
         """The levels of one frame's chosen channels.
@@ -114,7 +120,7 @@ class Scaler:
         levels = np.empty(bits.shape, np.uint8)
         for place in range(len(bits)):
             if place not in self._tables:
-                self._tables[place] = table(self._ranges[place], self.count)
+                self._tables[place] = table(self.channel_range(place), self.count)
             self._tables[place].take(bits[place], out=levels[place], mode="clip")
         return levels
 
@@ -125,15 +131,14 @@ class Scaler:
         if self.mode == "frame":
             if isinstance(self._source, Joint) and self._source.several:
                 maps = self._source[epoch, batch][self._channels]
-            return self._finish(_robust(maps.astype(np.float32)))
-        key = epoch if self.mode == "epoch" else 0
-        if key not in self._ranges:
-            of_epoch = [frame for frame in self._frames if frame[0] == epoch]
-            self._ranges[key] = self._finish(self._measure(of_epoch))
-        return self._ranges[key]
+            return self._finish(_robust(maps))
+        return self._range_of_all(epoch)
 
     def channel_range(self, place: int) -> Range:
         """In `channel` mode, the range of the channel at that place of the selection."""
+        if not self._ranges:
+            for each, values in enumerate(self._sample(self._frames)):
+                self._ranges[each] = self._finish(_robust(values))
         return self._ranges[place]
 
     def _table(
@@ -148,6 +153,14 @@ class Scaler:
             self._tables[key] = table(chosen, self.count)
         return self._tables[key]
 
+    def _range_of_all(self, epoch: int) -> Range:
+        """The range of all frames, or of those of an epoch; measured when it is first needed."""
+        key = epoch if self.mode == "epoch" else 0
+        if key not in self._ranges:
+            of_these = [cell for cell in self._frames if self.mode == "run" or cell[0] == epoch]
+            self._ranges[key] = self._finish(_robust(self._sample(of_these)))
+        return self._ranges[key]
+
     def _finish(self, measured: Range) -> Range:
         if self._symmetric:
             reach = max(abs(measured.low), abs(measured.high))
@@ -156,25 +169,18 @@ class Scaler:
             measured = Range(measured.low, measured.low + 1.0)
         return measured
 
-    def _sample(self, frames: Sequence[tuple[int, int]]) -> npt.NDArray[np.float32]:
-        """Values of the chosen channels of some frames, float32 (C, values)."""
+    def _sample(self, frames: Sequence[tuple[int, int]]) -> Values:
+        """Values of the chosen channels of some frames, of their type, (C, values)."""
         chosen = spread(frames, _SAMPLED_FRAMES)
-        parts = [np.empty((len(self._channels), 0), np.float32)]
+        parts: list[Values] = [np.empty((len(self._channels), 0), np.float16)]
         for epoch, batch in chosen:
             maps = self._source[epoch, batch][self._channels]
             values = maps.reshape(len(maps), -1)
             step = -(-values.size * len(chosen) // _SAMPLED_VALUES)
             while math.gcd(step, maps.shape[-1]) > 1:  # so that no column of pixels is favoured
                 step += 1
-            parts.append(values[:, ::step].astype(np.float32))
-        return np.concatenate(parts, axis=1)
-
-    def _measure(self, frames: Sequence[tuple[int, int]]) -> Range:
-        return _robust(self._sample(frames))
-
-    def _measure_channels(self) -> None:
-        for place, values in enumerate(self._sample(self._frames)):
-            self._ranges[place] = self._finish(_robust(values))
+            parts.append(values[:, ::step].copy())
+        return np.concatenate(parts[1:] or parts, axis=1)
 
 
 _WORDS = {
@@ -196,12 +202,46 @@ def table(chosen: Range, count: int) -> npt.NDArray[np.uint8]:
     return levels.astype(np.uint8)
 
 
-def _robust(values: npt.NDArray[np.float32]) -> Range:
+def _robust(values: Values) -> Range:
     """The middle 99 % of the finite values; all of them where that would be a single value."""
-    finite = values[np.isfinite(values)]
-    if finite.size == 0:
-        return Range(0.0, 1.0)
-    low, high = np.percentile(finite, PERCENTILES)
-    if low == high:
-        low, high = finite.min(), finite.max()
-    return Range(float(low), float(high))
+    if values.dtype == np.float16:
+        finite, least, most = _percentiles(values.view(np.float16))
+    else:
+        some = values[np.isfinite(values)]
+        finite = np.percentile(some, PERCENTILES).tolist() if some.size else []
+        least, most = (float(some.min()), float(some.max())) if some.size else (0.0, 1.0)
+    if not finite or finite[0] == finite[1]:
+        return Range(least, most)
+    return Range(*finite)
+
+
+def _percentiles(values: npt.NDArray[np.float16]) -> tuple[list[float], float, float]:
+    """`numpy.percentile` of the finite values, by counting: many times as fast as by sorting.
+
+    Returns:
+        The percentiles, none of no values; the least and the greatest value, or 0 and 1.
+    """
+    bits = np.ascontiguousarray(values).view(np.uint16).ravel()
+    upto = np.bincount(bits, minlength=1 << 16)[_ASCENDING].cumsum()
+    count = int(upto[-1])
+    if not count:
+        return [], 0.0, 1.0
+
+    def at(place: int) -> float:
+        return float(_FINITE[np.searchsorted(upto, place, side="right")])
+
+    found = []
+    for percent in PERCENTILES:
+        place = (count - 1) * (percent / 100)
+        low, high = at(math.floor(place)), at(min(math.floor(place) + 1, count - 1))
+        part = place - math.floor(place)
+        found.append(low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part))
+    return found, at(0), at(count - 1)
+
+
+# The bits of all finite float16 from the lowest up, and their values; of both zeros the usual one.
+_INFINITE, _SIGN = 0x7C00, 0x8000
+_ASCENDING = np.concatenate(
+    [np.arange(_INFINITE - 1, -1, -1) | _SIGN, np.arange(_INFINITE)]
+).astype(np.uint16)
+_FINITE = _ASCENDING.view(np.float16) + np.float16(0)

@@ -86,7 +86,8 @@ class MapSection:
             return self.shown, words
         levels, self.shown = self._scale(cell, self.maps)
         paint(plane, *at, levels.reshape(-1, *levels.shape[2:]), self.part.mosaic)
-        return self.shown, count_unfinite(self.maps)
+        finite = levels.max(initial=0) < self.scaler.count  # as is nearly always so
+        return self.shown, (0, 0) if finite else count_unfinite(self.maps)
 
     def overlays(self, at: Cell, cell: Cell) -> Iterator[Overlay]:
         """None."""

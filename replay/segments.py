@@ -28,8 +28,8 @@ from replay.splice import join
 # An H.264 stream has a whole picture every 250 frames anyway, so a cut there costs nothing.
 _STEP = {"mp4": 250, "gif": 25, "webp": 10, "apng": 10, "folder": 10}
 _PARTS = 32  # at most, where the number of workers is not known
-# MP4 and PNG encoders use all cores by themselves, and a process takes half a second to start.
-_PAYS = {"gif": 150, "webp": 20, "apng": 20}  # frames from which a process of its own pays
+# The other encoders use all cores by themselves, and a process takes half a second to start.
+_PAYS = {"webp": 20, "apng": 20}  # frames from which a process of its own pays
 
 Progress = Callable[[int, int], None]
 

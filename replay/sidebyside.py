@@ -24,7 +24,7 @@ from replay.pen import Pen, Slot
 from replay.scaling import Range
 from replay.schema import OptionError
 from replay.stage import SIDE, Part, Seen
-from replay.tiles import NUMBER_SIZE, Room
+from replay.tiles import NUMBER_SIZE, Box, Room
 from replay.twotone import PairPalette
 
 TONES = ("accent", "second")  # of run a, and of run b
@@ -123,9 +123,14 @@ class PairStage:
         self._lay_out(words)
 
     @property
-    def boxes(self) -> list[tuple[int, int, int, int]]:
+    def boxes(self) -> list[Box]:
         """(top, left, bottom, right) of every text."""
         return self._pen.boxes
+
+    def touched(self) -> list[Box]:
+        """(top, left, bottom, right) of what has changed since this was last asked for."""
+        found, self._pen.touched = self._pen.touched, []
+        return found
 
     def update(
         self,

@@ -89,6 +89,16 @@ def _join_gif(parts: Sequence[Path], file: BinaryIO) -> None:
     file.write(b"\x3b")
 
 
+def to_pixels(data: bytes) -> int:
+    """Where the compressed pixels of a GIF's first image begin."""
+    flags = data[10]
+    at = _HEAD + (_table_bytes(flags) if flags & 0x80 else 0)
+    while data[at] == 0x21:
+        at = _after_blocks(data, at + 2)
+    own = data[at + 9]
+    return at + 10 + (_table_bytes(own) if own & 0x80 else 0)
+
+
 def _table_bytes(flags: int) -> int:
     return int(3 << (flags & 7) + 1)
 

@@ -35,7 +35,7 @@ from replay.panels import SMALL, ColourBar, LossCurve, ProgressLine
 from replay.pen import Pen, Slot
 from replay.scaling import Range
 from replay.schema import OptionError
-from replay.tiles import NUMBER_SIZE, Mosaic, Room
+from replay.tiles import NUMBER_SIZE, Box, Mosaic, Room
 
 SIDE = 256  # width of the column with the input picture
 _WIDEST = 1400
@@ -231,9 +231,14 @@ class Stage:
             self._lay_out_bare(mosaics_width)
 
     @property
-    def boxes(self) -> list[tuple[int, int, int, int]]:
+    def boxes(self) -> list[Box]:
         """(top, left, bottom, right) of every text."""
         return self._pen.boxes
+
+    def touched(self) -> list[Box]:
+        """(top, left, bottom, right) of what has changed since this was last asked for."""
+        found, self._pen.touched = self._pen.touched, []
+        return found
 
     def update(
         self,

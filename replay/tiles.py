@@ -19,7 +19,15 @@ import numpy.typing as npt
 
 from replay.schema import OptionError
 
+_WIDER = {
+    2: (np.uint16, np.uint16(0x0101)),
+    4: (np.uint32, np.uint32(0x01010101)),
+    8: (np.uint64, np.uint64(0x0101010101010101)),
+}
 _Float = TypeVar("_Float", np.float16, np.float32)
+
+Box = tuple[int, int, int, int]
+"""Part of a canvas: first row, first column, and what lies one past the last."""
 
 NUMBER_SIZE = 12  # pixels of the font of the channel numbers
 NUMBER_ROW = 18  # rows below a tile for its number
@@ -133,6 +141,18 @@ class Mosaic:
         elif self.numbers == "row":
             step = -(-_LINE // self.pitch[0])
             yield from range(0, self.count, step * self.columns)
+
+    def boxes(self, top: int, left: int) -> list[Box]:
+        """What the tiles cover of a canvas, where the mosaic's corner is at a row and column.
+
+        Each row of tiles for itself where it has numbers below it; what lies between its tiles is
+        in it.
+        """
+        left, right = left + self.indent, left + self.width
+        if self.numbers != "tile":
+            return [(top, left, top + self.rows * self.pitch[0] - self.gap, right)]
+        tops = range(top, top + self.rows * self.pitch[0], self.pitch[0])
+        return [(row, left, row + self.tile[0], right) for row in tops]
 
     def in_words(self) -> str:
         """What a reader has to know of the size: empty, or `shown at 1/4`."""
@@ -262,14 +282,37 @@ def paint(
         levels: uint8 (C, h, w), as `shrink_maps` left the maps' size.
         mosaic: Where the tiles go.
     """
-    wide = np.repeat(levels, mosaic.zoom, axis=2)  # (C, h, w * zoom)
-    rows, across = wide.shape[1:]
-    down = mosaic.tile[0] // rows
-    for place in range(len(wide)):
-        y, x = mosaic.corner(place)
-        y, x = top + y, left + x
-        tile = canvas[y : y + rows * down, x : x + across]
-        tile.reshape(rows, down, across)[...] = wide[place][:, None]
+    wide = widen(levels, mosaic.zoom)  # (C, h, w * zoom)
+    height, across = wide.shape[1:]
+    down = mosaic.tile[0] // height
+    whole, rest = divmod(len(wide), mosaic.columns)
+    line, pixel = canvas.strides
+    for rows, columns, first in ((whole, mosaic.columns, 0), (1, rest, whole * mosaic.columns)):
+        if not rows or not columns:
+            continue
+        y, x = mosaic.corner(first)
+        corner = canvas[top + y :, left + x :]
+        bottom, right = mosaic.corner(first + rows * columns - 1)
+        assert bottom - y + height * down <= corner.shape[0], "the mosaic lies in the canvas"
+        assert right - x + across <= corner.shape[1], "the mosaic lies in the canvas"
+        tiles = np.lib.stride_tricks.as_strided(
+            corner,
+            (rows, columns, height, down, across),
+            (mosaic.pitch[0] * line, mosaic.pitch[1] * pixel, down * line, line, pixel),
+        )
+        shown = wide[first : first + rows * columns]
+        tiles[...] = shown.reshape(rows, columns, height, 1, across)
+
+
+def widen(pixels: npt.NDArray[np.uint8], by: int) -> npt.NDArray[np.uint8]:
+    """Each byte so many times, uint8 (..., W) to (..., W * by)."""
+    if by == 1:
+        return pixels
+    if by not in _WIDER:
+        return np.repeat(pixels, by, axis=-1)
+    several, ones = _WIDER[by]  # as one number of so many bytes: a product instead of a loop
+    wide: npt.NDArray[np.uint8] = (pixels.astype(several) * ones).view(np.uint8)
+    return wide
 
 
 def blank(

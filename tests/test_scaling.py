@@ -6,7 +6,7 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.recording import Recording
-from replay.scaling import Range, Scaler, table
+from replay.scaling import PERCENTILES, Range, Scaler, _percentiles, table
 from replay.schema import OptionError
 
 
@@ -71,3 +71,22 @@ def test_a_mode_or_clip_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
         for clip in [(1, 1), (2, 1), (0, np.inf), (np.nan, 1), (1, 2, 3)]:
             with pytest.raises(OptionError, match="LO,HI"):
                 Scaler(run["a"], run.frames, [0], clip=clip)  # type: ignore[arg-type]
+
+
+def test_percentiles_by_counting_are_numpys() -> None:
+    rng = np.random.default_rng(1)
+    for number in range(300):
+        size = 1 + number % 37 * (1 + number % 11 * 40)
+        values = (rng.standard_normal(size) * 10.0 ** rng.integers(-6, 5)).astype("f2")
+        if number % 3 == 0:
+            values = np.round(values)
+        if number % 4 == 0:
+            values[rng.random(size) < 0.2] = np.nan
+            values[rng.random(size) < 0.1] = np.inf
+        finite = values[np.isfinite(values)].astype("f4")
+        found, least, most = _percentiles(values)
+        if finite.size:
+            assert found == np.percentile(finite, PERCENTILES).tolist()
+            assert (least, most) == (finite.min(), finite.max())
+        else:
+            assert found == []

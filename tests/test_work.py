@@ -19,7 +19,8 @@ import replay
 from record import Recorder, recordingfile, wire
 from record.courier import Courier
 from record.recordingfile import RecordingFile
-from replay import hdf5
+from replay import hdf5, pen, pixels
+from replay.frames import Film, Look
 from replay.schema import FORMAT, VERSION, Layer
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +78,79 @@ def test_a_fixed_scale_reads_each_frame_once(
     path = write_recording(tmp_path / "run.h5", {"conv": drifting_maps(2, 8, 8)}, epochs=2)
     replay.animate(path, tmp_path / "out.gif", clip=(-1, 1), jobs=1)
     assert set(reads.values()) == {1}
+
+
+def test_of_a_frame_only_what_changed_is_converted(tmp_path: Path) -> None:
+    """Of a usual frame: the tiles, the numbers that move, the curve's present. No paper."""
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv": drifting_maps(6, 16, 16)},
+        fields={"loss": lambda e, b: 1 / (1 + 4 * e + b)},
+    )
+    with replay.open(path) as run:
+        film = Film(run, ["conv"], look=Look(zoom=4))
+        mosaic = film.parts[0].mosaic
+        tiles = mosaic.width * mosaic.rows * mosaic.tile[0]
+        first, *rest = (frame.changed for frame in film.frames())
+    assert first is None
+    for boxes in rest:
+        assert boxes is not None
+        pixels = sum((bottom - top) * (right - left) for top, left, bottom, right in boxes)
+        assert tiles < pixels < tiles + 0.03 * film.size[0] * film.size[1]
+
+
+def test_what_a_frame_costs_does_not_grow_with_its_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All tiles are painted by one assignment, and a text that stays is not written again."""
+    calls: collections.Counter[str] = collections.Counter()
+
+    def count(home: Any, name: str) -> None:
+        function = getattr(home, name)
+
+        def counted(*args: Any, **more: Any) -> Any:
+            calls[name] += 1
+            return function(*args, **more)
+
+        monkeypatch.setattr(home, name, counted)
+
+    count(np.lib.stride_tricks, "as_strided")
+    count(pen, "cover")
+    count(np, "percentile")
+    path = write_recording(tmp_path / "run.h5", {"conv": drifting_maps(64, 9, 9)}, epochs=1)
+    with replay.open(path) as run:
+        film = Film(run, ["conv"], look=Look(columns=16))
+        frames = film.frames()
+        next(frames)
+        calls.clear()
+        assert sum(1 for _ in frames) == 3
+    assert calls == {"as_strided": 3, "cover": 6}  # the numbers of batch and loss, no more
+
+
+def test_the_colours_of_a_fixed_image_are_chosen_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[int] = []
+    choose = pixels.few_colours
+    monkeypatch.setattr(pixels, "few_colours", lambda *args: (chosen.append(1), choose(*args))[1])
+    image = np.random.default_rng(0).uniform(0, 1, (3, 8, 8)).astype("f2")
+    maps = {"conv": drifting_maps(2, 8, 8)}
+    path = write_recording(tmp_path / "run.h5", maps, probes=[(image, maps)])
+    replay.animate(path, tmp_path / "out.gif", probe=0)
+    assert len(chosen) == 1
+    replay.animate(path, tmp_path / "out.gif")
+    assert len(chosen) == 1 + 8
+
+
+def test_a_gif_needs_no_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its frames are compressed side by side in this one; no film is so long that more pay."""
+    started: list[Any] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **more: started.append(args))
+    path = write_recording(
+        tmp_path / "run.h5", {"conv": drifting_maps(2, 8, 8)}, epochs=3, batches=150, image=None
+    )
+    replay.animate(path, tmp_path / "out.gif", captions=False, zoom=1)
+    assert not started
 
 
 class Small(nn.Module):

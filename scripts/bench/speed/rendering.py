@@ -1,8 +1,9 @@
 """Frames a second of `replay.animate`, against the encoder alone and other ways to the same video.
 
-(a) the same ffmpeg command fed with ready frames from memory; (b) matplotlib's FuncAnimation;
-(c) imageio's default writer, with a colormap looked up for each frame; for GIF Pillow, which
-quantises each frame. All by turns in one run, one process; ratios of neighbours, their median.
+(a) the same encoder with the same settings fed with ready frames from memory; (b) matplotlib's
+FuncAnimation; (c) imageio's default writer, with a colormap looked up for each frame; for GIF
+Pillow, which quantises each frame. All show the same maps, by turns in one run, one process;
+ratios of neighbours, their median.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,13 @@ from table import ROOT, Line, ratio, run
 import replay
 from replay import encode as encoding
 from replay.frames import Film, Look
+from replay.gif import TRAILER, blocks
 from replay.pixels import as_colours, as_indices, as_yuv
 
 sys.path.insert(0, str(ROOT / "tests"))
 matplotlib.use("Agg")
 
-CONVERTERS: dict[str, Any] = {"mp4": as_yuv, "gif": as_indices, "webp": as_colours}
+FPS = 20.0
 
 
 def make(path: Path, channels: int, side: int, frames: int) -> None:
@@ -43,28 +46,37 @@ def timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def ready(path: Path, kind: str, zoom: int, frames: int) -> tuple[list[list[Any]], Any, list[str]]:
-    """All frames as ffmpeg takes them, and the command that animate would give it."""
-    target = encoding.choose_target(path.with_name(f"ready.{kind}"))
-    with replay.open(path) as recording:
-        film = Film(
-            recording,
-            ["conv"],
-            batches=slice(0, frames),
-            look=Look(zoom=zoom),
-            levels=target.levels,
-        )
-        made = []
-        for parts in CONVERTERS[kind](film.frames(), film.palette, film.size):
-            made.append([part.copy() for part in parts])
+def film_of(recording: Any, kind: str, zoom: int, frames: int) -> Film:
+    """What animate would make of it."""
+    levels = encoding.choose_target(recording.path.with_name(f"ready.{kind}")).levels
+    return Film(recording, ["conv"], None, None, slice(0, frames), Look(zoom=zoom), levels)
+
+
+def encoder(film: Film, kind: str, out: Path) -> Callable[[], None]:
+    """The encoder as animate calls it, with all frames in memory as it takes them."""
+    if kind == "gif":
+        indexed = as_indices(film.frames(), film.palette, film.size)
+        images = [replace(i, plane=i.plane.copy(), colours=i.colours.copy()) for i in indexed]
+        return lambda: compress(images, film.size, out)
+    convert = {"mp4": as_yuv, "webp": as_colours}[kind]
+    made = [
+        [part.copy() for part in parts] for parts in convert(film.frames(), film.palette, film.size)
+    ]
     height, width = film.size
     command = [
         *(encoding.ffmpeg(), "-hide_banner", "-loglevel", "error", "-y", "-f", "rawvideo"),
         *("-pixel_format", encoding._PIXELS[kind], "-video_size", f"{width}x{height}"),
-        *("-framerate", "20", "-i", "pipe:0", *encoding._arguments(kind, "h264", None)),
-        str(target.path),
+        *("-framerate", f"{FPS:g}", "-i", "pipe:0", *encoding._arguments(kind, "h264", None)),
+        str(out),
     ]
-    return made, film, command
+    return lambda: feed(command, made)
+
+
+def compress(images: list[Any], size: tuple[int, int], out: Path) -> None:
+    with out.open("wb") as file:
+        for block in blocks(images, size, FPS):
+            file.writelines(block)
+        file.write(TRAILER)
 
 
 def feed(command: list[str], frames: list[list[Any]]) -> None:
@@ -93,13 +105,17 @@ def func_animation(film: Film, path: Path, frames: int, preset: str) -> None:
     from matplotlib.animation import FFMpegWriter, FuncAnimation
 
     matplotlib.rcParams["animation.ffmpeg_path"] = encoding.ffmpeg()
-    series = film._sections[0].row.maps
+    series, shown_values = film._sections[0].row.maps, film._sections[0].scaler
+    extremes = shown_values.range_of(*film.cells[0], series[film.cells[0]])
+    assert extremes is not None
     count = series.channels
     height, width = film.size
     figure, axes = plt.subplots(-(-count // 8) if count > 12 else 3, 8 if count > 12 else 4)
     figure.set_size_inches(width / 100, height / 100)
     shown = [
-        ax.imshow(picture, cmap="gray", vmin=-2, vmax=2, interpolation="nearest")
+        ax.imshow(
+            picture, cmap="gray", vmin=extremes.low, vmax=extremes.high, interpolation="nearest"
+        )
         for ax, picture in zip(axes.ravel(), series[film.cells[0]][:, 0], strict=False)
     ]
 
@@ -108,7 +124,7 @@ def func_animation(film: Film, path: Path, frames: int, preset: str) -> None:
             image.set_data(picture)
         return shown
 
-    writer = FFMpegWriter(fps=20, codec="libx264", extra_args=["-preset", preset, "-crf", "18"])
+    writer = FFMpegWriter(fps=FPS, codec="libx264", extra_args=["-preset", preset, "-crf", "18"])
     FuncAnimation(figure, update, frames=frames).save(path, writer=writer, dpi=100)
     plt.close(figure)
 
@@ -117,7 +133,7 @@ def imageio_writer(film: Film, path: Path, frames: int) -> None:
     import imageio.v2 as imageio
 
     table = film.palette.table
-    with imageio.get_writer(path, fps=20, macro_block_size=2) as writer:
+    with imageio.get_writer(path, fps=FPS, macro_block_size=2) as writer:
         for number, frame in enumerate(film.frames()):
             writer.append_data(table[frame.plane])
             if number + 1 == frames:
@@ -132,7 +148,7 @@ def pillow(pictures: list[np.ndarray], path: Path) -> None:
 
 
 def lines(quick: bool) -> Iterator[Line]:
-    rounds = 3 if quick else 7
+    rounds = 5 if quick else 9
     for channels, side, zoom in ((12, 128, 2), (64, 56, 1)):
         frames = 120 if quick else 300
         with tempfile.TemporaryDirectory() as name:
@@ -149,29 +165,38 @@ def compare(
     path: Path, kind: str, zoom: int, frames: int, rounds: int, words: str
 ) -> Iterator[Line]:
     frames = frames // 4 if kind == "webp" else frames
-    made, film, command = ready(path, kind, zoom, frames)
     out = path.with_name(f"out.{kind}")
     rounds = 2 if kind == "webp" else rounds
     few = max(8, frames // 8)  # of the slow ways
-    ours, ratios, funcs, defaults, pillows = [], [], [], [], []
-    for number in range(rounds):
-        turns = (
-            lambda: replay.animate(path, out, zoom=zoom, fps=20, jobs=1, batches=slice(0, frames)),
-            lambda: feed(command, made),
-        )
-        order = (0, 1) if number % 2 else (1, 0)
-        taken = {turn: timed(turns[turn]) for turn in order}
-        ours.append(frames / taken[0])
-        ratios.append(taken[1] / taken[0])
-        each = taken[0] / frames
-        if kind == "mp4" and number < 3:
-            took = timed(lambda: func_animation(film, out, few, "veryfast"))
-            funcs.append(took / few / each)
-            defaults.append(timed(lambda: imageio_writer(film, out, few)) / few / each)
-        if kind == "gif" and number < 3:
-            pictures = colours(film, few)
-            pillows.append(timed(lambda shown=pictures: pillow(shown, out)) / few / each)
-    width, height = film.size[::-1]
+    ours, ratios, funcs, defaults, pillows, floors = [], [], [], [], [], []
+    with replay.open(path) as recording:
+        film = film_of(recording, kind, zoom, frames)
+        width, height = film.size[::-1]
+        alone = encoder(film, kind, out)
+        # WebP in one process, as its encoder is here; the others are so by default.
+        jobs = 1 if kind == "webp" else None
+        for number in range(rounds):
+            turns = (
+                lambda: replay.animate(
+                    path, out, zoom=zoom, fps=FPS, jobs=jobs, batches=slice(0, frames)
+                ),
+                alone,
+            )
+            order = (0, 1) if number % 2 else (1, 0)
+            taken = {turn: timed(turns[turn]) for turn in order}
+            ours.append(frames / taken[0])
+            ratios.append(taken[1] / taken[0])
+            each = taken[0] / frames
+            if kind == "mp4" and number < 3:
+                took = timed(lambda: func_animation(film, out, few, "veryfast"))
+                funcs.append(took / few / each)
+                defaults.append(timed(lambda: imageio_writer(film, out, few)) / few / each)
+            if kind == "gif" and number < 3:
+                pictures = colours(film, few)
+                took = timed(lambda shown=pictures: pillow(shown, out)) / few
+                pillows.append(took / each)
+                floors.append(took * frames / taken[1])
+        assert not film.damaged, "every frame was read"
     yield ratio(f"{kind}, {words}, frames of {width}×{height}: frames a second", ours)
     target = 0.85
     what = f"{kind}, {words}: of the encoder's own speed"
@@ -183,6 +208,7 @@ def compare(
     if pillows:
         what = f"{kind}, {words}: times as fast as Pillow's quantising writer"
         yield ratio(what, pillows, target=8, best="least")
+        yield ratio(f"{kind}, {words}: the encoder alone, times that writer", floors)
 
 
 if __name__ == "__main__":
