@@ -513,15 +513,12 @@ class Courier:
             if parcel.arrived is not None:
                 parcel.arrived()
             if self.failure is None:
-                header = parcel.header._replace(
-                    values={name: float(value) for name, value in parcel.values.items()},
-                    dropped=self.dropped,
-                    lost=self.lost,
-                    slot=pool.slot_of(parcel.buffer),
-                )
-                if pool.shared:
-                    return wire.pack(wire.SLOT, header)
-                return wire.pack(wire.FRAME, header, parcel.buffer.data.nbytes)
+                values = {name: float(value) for name, value in parcel.values.items()}
+                slot = pool.slot_of(parcel.buffer)
+                text = parcel.header.encode(values, self.dropped, self.lost, slot)
+                if slot is not None:
+                    return wire.pack(wire.SLOT, text)
+                return wire.pack(wire.FRAME, text, parcel.buffer.data.nbytes)
             self.lost += 1
         except Exception as error:
             self._give_up(1, error)

@@ -154,6 +154,7 @@ class Recorder:
         self._warned: set[str] = set()
         self._closed = False
         self._taps = Taps(root, found, self._on_forward, self._on_hook_error, max_map)
+        self._taps.asks_autocast = self._probe is not None
         self._courier: Courier | None = None
         if world > 1 and ranks == "0" and rank != 0:
             self._closed = True  # rank 0 records; here nothing happens

@@ -97,6 +97,8 @@ class Tap:
         self.axes = [axes_of(module, rank, taps.has_signals) for rank in range(6)]
         # A parametrised weight (weight_norm, say) is computed anew at each access: leave it be.
         self.has_kernel = isinstance(module, _ConvNd) and "weight" in module._parameters
+        self.weights = module._parameters
+        self.quick = taps.max_map is None
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         """The hook."""
@@ -114,6 +116,8 @@ class Tap:
             return
         if torch._C._current_graph_task_id() != -1:
             return  # a forward inside a backward pass is checkpointing's second one
+        if state == INSIDE and not asks and self.put(output):
+            return
         try:
             if asks and state != PROBING:
                 taps.on_forward(taps.root.training)
@@ -130,6 +134,38 @@ class Tap:
                 self.copy(module, output)
         except Exception as error:  # never into the training
             taps.fail(self.name, error)
+
+    def put(self, output: Any) -> bool:
+        """The usual case of `copy`, in few steps: a map of known shape, whose slots are there.
+
+        Each step in Python costs a training ten times what it costs in a loop of its own, since
+        what it needs has gone from the processor's caches.
+
+        Returns:
+            False where it is another case, and nothing was done.
+        """
+        port = self.main
+        call = port.calls
+        if call >= len(port.slots) or not self.quick or not isinstance(output, torch.Tensor):
+            return False
+        slot = port.slots[call]
+        if output.ndim < 3 or not output.shape[self.batch_axis]:
+            return False
+        kernel = port.kernel_slot if call == 0 else None
+        weight = None if kernel is None else self.weights.get("weight")
+        if weight is None and kernel is not None:
+            return False
+        try:
+            image = output.detach().select(self.batch_axis, 0)
+            if image.shape != slot.shape:
+                return False
+            slot.copy_(image)
+            port.calls = call + 1
+            if kernel is not None and weight is not None:
+                kernel.copy_(weight.detach())
+        except Exception as error:  # never into the training
+            self.taps.fail(self.name, error)
+        return True
 
     def copy(self, module: nn.Module, output: Any) -> None:
         """Copies the first image of what the layer put out, and the kernels that made it."""
@@ -255,9 +291,10 @@ class Root:
             return
         image = tensor.detach()[0]
         self.dtype, self.device = image.dtype, image.device
-        kind = image.device.type
-        enabled = torch.is_autocast_enabled(kind)
-        self.autocast = torch.get_autocast_dtype(kind) if enabled else None
+        if self.taps.asks_autocast:
+            kind = image.device.type
+            enabled = torch.is_autocast_enabled(kind)
+            self.autocast = torch.get_autocast_dtype(kind) if enabled else None
         if self.slot is not None and self.slot.shape == image.shape:
             self.slot.copy_(image)
             self.found = None
@@ -290,6 +327,7 @@ class Taps:
         several: Whether all forwards of a batch are recorded, not its first one alone.
         evaluation: Whether forwards in evaluation mode are recorded too.
         probes: Number of fixed images in a forward while PROBING.
+        asks_autocast: Whether it matters under which autocast a forward runs.
         ports: Every tensor that was ever put out.
     """
 
@@ -312,6 +350,7 @@ class Taps:
         self.opened = False
         self.evaluation = False
         self.probes = 0
+        self.asks_autocast = False
         self.on_forward = on_forward
         self.fail = fail
         self.max_map = max_map
@@ -632,6 +671,10 @@ def tensors_of(output: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]
 
 def first_image(args: Any, kwargs: dict[str, Any]) -> torch.Tensor | None:
     """The first argument that is a batch of images or signals, (N, C, ...); None without one."""
+    if args and isinstance(args[0], torch.Tensor):  # as nearly all have it
+        image = args[0]
+        if image.ndim >= 3 and image.shape[0] > 0 and image.is_floating_point():
+            return image
     for value in [*args, *kwargs.values()]:
         for _, tensor in tensors_of(value):
             if tensor.ndim >= 3 and tensor.shape[0] > 0:

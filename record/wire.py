@@ -167,23 +167,26 @@ class FrameHeader(NamedTuple):
     lost: int = 0
     slot: int | None = None
 
-    def encode(self) -> bytes:
-        """As bytes; `decode` reads them back."""
+    def encode(
+        self, values: Mapping[str, float], dropped: int, lost: int, slot: int | None
+    ) -> bytes:
+        """As bytes, with these last ones in place of its own; `decode` reads them back."""
+        image, missing = self.image, self.missing
         fixed = _FRAME_HEADER.pack(
             self.epoch,
             self.batch,
             self.step,
             self.time,
             self.absent,
-            -1 if self.image is None else self.image,
-            self.dropped,
-            self.lost,
-            -1 if self.slot is None else self.slot,
-            len(self.missing),
+            -1 if image is None else image,
+            dropped,
+            lost,
+            -1 if slot is None else slot,
+            len(missing),
         )
-        if self.missing:
-            fixed += struct.pack(f"<{len(self.missing)}I", *self.missing)
-        return fixed + json.dumps(dict(self.values)).encode() if self.values else fixed
+        if missing:
+            fixed += struct.pack(f"<{len(missing)}I", *missing)
+        return fixed + json.dumps(values).encode() if values else fixed
 
     @classmethod
     def decode(cls, text: bytes) -> FrameHeader:
@@ -207,12 +210,15 @@ class FrameHeader(NamedTuple):
         )
 
 
-def pack(kind: bytes, data: dict[str, Any] | FrameHeader, payload_size: int = 0) -> bytes:
-    """A message up to its payload, whose bytes follow."""
-    if isinstance(data, FrameHeader):
-        text = data.encode()
-    else:
-        text = json.dumps(data, default=str).encode()
+def pack(kind: bytes, data: dict[str, Any] | bytes, payload_size: int = 0) -> bytes:
+    """A message up to its payload, whose bytes follow.
+
+    Args:
+        kind: One of `KINDS`.
+        data: What it says: of a frame an encoded header.
+        payload_size: Bytes of the payload.
+    """
+    text = data if isinstance(data, bytes) else json.dumps(data, default=str).encode()
     return HEADER.pack(kind, len(text), payload_size) + text
 
 
