@@ -41,6 +41,8 @@ _QUEUE_FRAMES = (3, 64)  # at least, at most
 _PIPE_BYTES = 1 << 20
 _LARGE = 1 << 16  # bytes of a buffer
 _TOGETHER = 16  # headers that are sent at once, at most
+_PLENTY = 4  # frames that the writer may leave lying
+_GATHER_SECONDS = 0.02  # in which the courier's thread leaves a GPU's small frames lying
 _SHORT = 1024  # bytes of a header: all that can be in the pipe at once fit it
 _LOOK_SECONDS = 0.0002  # how often a training that waits looks for a free buffer
 
@@ -468,6 +470,10 @@ class Courier:
             taken = 0
             while taken == 0 or not (self._work.empty() or len(heads) >= _TOGETHER):
                 item = self._work.get()
+                if not taken and isinstance(item, tuple) and self._many >= _PLENTY:
+                    # Of small frames there are soon more. Python's lock, which the training holds
+                    # all the time, is then asked for once for all of them.
+                    time.sleep(_GATHER_SECONDS)
                 taken += 1
                 if item is None:
                     break
