@@ -74,7 +74,8 @@ replay.animate(sys.argv[1], sys.argv[2], epochs=0, batches=0, channels="0:12")
 before = read()
 made = replay.animate(sys.argv[1], sys.argv[2], epochs=slice(0, 3), channels="0:12")
 peak = [line for line in open("/proc/self/status") if line.startswith("VmHWM")][0].split()[1]
-print(made.frames, read() - before, int(peak) * 1024)
+piped = made.frames * made.width * made.height * 3 // 2  # what ffmpeg, a child, read of it
+print(made.frames, read() - before - piped, int(peak) * 1024)
 """
 
 
