@@ -43,7 +43,7 @@ _LARGE = 1 << 16  # bytes of a buffer
 _TOGETHER = 16  # headers that are sent at once, at most
 _PLENTY = 4  # frames that the writer may leave lying
 _GATHER_SECONDS = 0.02  # in which the courier's thread leaves a GPU's small frames lying
-_SHORT = 1024  # bytes of a header: all that can be in the pipe at once fit it
+_SHORT = 1024  # bytes of a header, at most, that the training's own thread sends
 _LOOK_SECONDS = 0.0002  # how often a training that waits looks for a free buffer
 
 
@@ -172,6 +172,7 @@ class Courier:
         self._queued = 0  # of these, so many were ever put in, by the training
         self._carried = 0  # and so many sent, by the courier's thread
         self._pool: _Pool | None = None
+        self._short = 0  # bytes of a header that the training's thread may send
         self._many = 1  # frames in the writer's hands with which it had better begin to write
         self._with_writer: collections.deque[tuple[_Pool, Buffer]] = collections.deque()
         self._returned = 0  # of those, how many have come back
@@ -223,6 +224,8 @@ class Courier:
                 region, slots = self._memory.lend(layout.nbytes, room)
         self._pool = _Pool(make, room, slots, layout.nbytes)
         self._many = max(1, room // 4)
+        # The training never waits for the pipe: half of it holds the headers of all slots.
+        self._short = min(_SHORT, self._capacity // (2 * room))
         data = {
             "layout": layout.encode(),
             "batches": batches,
@@ -309,7 +312,7 @@ class Courier:
     def _send_short(self, pool: _Pool, parcel: Parcel) -> bool:
         """Sends a header that fits; False where it has to be carried."""
         head = self._head(pool, parcel)
-        if head is None or len(head) > _SHORT:
+        if head is None or len(head) > self._short:
             return head is None
         self._with_writer.append((pool, parcel.buffer))  # first: see `_take_back`
         self._post([head])
@@ -367,10 +370,13 @@ class Courier:
             raise RecordingError(f"cannot start the writer process: {error}") from error
         assert process.stdin is not None
         self._descriptor = process.stdin.fileno()
+        self._capacity = 0
         with contextlib.suppress(ImportError, OSError, AttributeError):
             import fcntl
 
-            fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            with contextlib.suppress(OSError):  # a user may have only so much of it
+                fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            self._capacity = fcntl.fcntl(self._descriptor, fcntl.F_GETPIPE_SZ)
         return process
 
     def _await_ready(self) -> None:
@@ -429,6 +435,8 @@ class Courier:
 
     def _let_go(self) -> None:
         """Closes what is left of the writer, once both threads are done with it."""
+        self._pool = None
+        self._with_writer.clear()
         self._listener.join(timeout=1.0)
         self._errors.close()
         if self._memory is not None:

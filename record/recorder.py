@@ -319,6 +319,8 @@ class Recorder:
         courier = self._courier
         assert courier is not None
         courier.close()
+        self._host = self._staging = None  # the memory of the frames is given back
+        self._taps.point_at(None)
         silent = self._taps.silent
         if silent and self._checked_silence:
             self._warn(f"never fired, so not recorded: {_listed(silent)}", once=False)

@@ -156,9 +156,15 @@ class Borrower:
         Args:
             messages: The descriptor from which they will be read.
         """
-        select.select([messages], [], [])
-        if select.select([self._bell], [], [], GATHER_SECONDS)[0]:
+        self._wait_for(messages, None)
+        if self._wait_for(self._bell, GATHER_SECONDS):
             os.read(self._bell, 1 << 16)
+
+    @staticmethod
+    def _wait_for(descriptor: int, seconds: float | None) -> bool:
+        poll = select.poll()  # select itself takes no numbers beyond 1,023
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(None if seconds is None else 1000 * seconds))
 
     def done(self, count: int) -> None:
         """Gives the slots of so many frames back, in the order in which they came."""

@@ -114,3 +114,17 @@ def test_frames_go_through_the_pipe_where_they_have_memory_of_their_own(tmp_path
         send(courier, number)
     courier.close()
     check(tmp_path / "run.h5", 80)
+
+
+def test_the_training_never_waits_for_a_pipe_that_holds_little(tmp_path: Path) -> None:
+    """Where a user's pipes are small, a thread sends what might not fit."""
+    courier = open_courier(tmp_path / "run.h5")
+    courier._capacity = 4096
+    courier.set_layout(LAYOUT, 100, Flat)
+    queued = courier._queued
+    for number in range(80):
+        send(courier, number)
+    assert courier._queued == queued + 80
+    courier.close()
+    check(tmp_path / "run.h5", 80)
+    assert courier._pool is None  # and the memory is given back
