@@ -25,12 +25,13 @@ import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from record import wire
+from record.pool import Buffer, Make, Pool
 from record.slots import Lender
 from replay.schema import OutputError, RecordingError
 
@@ -39,24 +40,11 @@ _STALL_SECONDS = 4.0  # without any progress of the writer, after which training
 _QUEUE_BYTES = 256 << 20
 _QUEUE_FRAMES = (3, 64)  # at least, at most
 _PIPE_BYTES = 1 << 20
-_LARGE = 1 << 16  # bytes of a buffer
 _TOGETHER = 16  # headers that are sent at once, at most
 _PLENTY = 4  # frames that the writer may leave lying
 _GATHER_SECONDS = 0.02  # in which the courier's thread leaves a GPU's small frames lying
 _SHORT = 1024  # bytes of a header, at most, that the training's own thread sends
 _LOOK_SECONDS = 0.0002  # how often a training that waits looks for a free buffer
-
-
-class Buffer(Protocol):
-    """A batch's flat float16 values in main memory."""
-
-    @property
-    def data(self) -> memoryview:
-        """The bytes."""
-
-
-Make = Callable[["memoryview | None"], Buffer]
-"""Makes a buffer for a frame, in the memory that it is given or, for None, in its own."""
 
 
 class Parcel(NamedTuple):
@@ -74,49 +62,6 @@ class Parcel(NamedTuple):
     header: wire.FrameHeader
     values: Mapping[str, Any] = MappingProxyType({})
     arrived: Callable[[], Any] | None = None
-
-
-class _Pool:
-    """The buffers of one layout.
-
-    Of large ones the last that came back is used first: it is still in the processor's cache, and
-    pushes nothing of the training's out of it. Small ones go round, so that those that are written
-    together lie beside each other.
-
-    Args:
-        make: Makes one.
-        room: How many there may be.
-        slots: Parts of the shared memory for them; none where frames go through the pipe.
-        nbytes: Bytes of each.
-    """
-
-    def __init__(self, make: Make, room: int, slots: list[memoryview], nbytes: int) -> None:
-        self._make, self._room, self._slots = make, room, slots
-        self._large = nbytes >= _LARGE
-        self._made: list[Buffer] = []
-        self._places: dict[int, int] = {}  # by a buffer's id
-        self.free: collections.deque[Buffer] = collections.deque()
-
-    def take(self) -> Buffer | None:
-        """A buffer, if there is one that is free or may still be made."""
-        if self.free:  # which no other thread takes from
-            return self.free.pop() if self._large else self.free.popleft()
-        number = len(self._made)
-        if number == self._room:
-            return None
-        buffer = self._make(self._slots[number] if self._slots else None)
-        self._made.append(buffer)
-        self._places[id(buffer)] = number
-        return buffer
-
-    @property
-    def shared(self) -> bool:
-        """Whether the buffers lie in memory that the writer sees."""
-        return bool(self._slots)
-
-    def slot_of(self, buffer: Buffer) -> int | None:
-        """In which slot it lies; None where it has memory of its own."""
-        return self._places[id(buffer)] if self._slots else None
 
 
 class Courier:
@@ -168,13 +113,13 @@ class Courier:
         self._stalled = False
         self._progress = time.monotonic()
         self._sent = 0
-        self._work: queue.SimpleQueue[tuple[_Pool, Parcel] | bytes | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Pool, Parcel] | bytes | None] = queue.SimpleQueue()
         self._queued = 0  # of these, so many were ever put in, by the training
         self._carried = 0  # and so many sent, by the courier's thread
-        self._pool: _Pool | None = None
+        self._pool: Pool | None = None
         self._short = 0  # bytes of a header that the training's thread may send
         self._many = 1  # frames in the writer's hands with which it had better begin to write
-        self._with_writer: collections.deque[tuple[_Pool, Buffer]] = collections.deque()
+        self._with_writer: collections.deque[tuple[Pool, Buffer]] = collections.deque()
         self._returned = 0  # of those, how many have come back
         self._returning = threading.Lock()
         self._memory = _lender()
@@ -222,7 +167,7 @@ class Courier:
         if shared and self._memory is not None:
             with contextlib.suppress(OSError, ValueError):  # a limit; the pipe has none
                 region, slots = self._memory.lend(layout.nbytes, room)
-        self._pool = _Pool(make, room, slots, layout.nbytes)
+        self._pool = Pool(make, room, slots, layout.nbytes)
         self._many = max(1, room // 4)
         # The training never waits for the pipe: half of it holds the headers of all slots.
         self._short = min(_SHORT, self._capacity // (2 * room))
@@ -309,7 +254,7 @@ class Courier:
         if carries or not self._send_short(pool, parcel):
             self._queue((pool, parcel))
 
-    def _send_short(self, pool: _Pool, parcel: Parcel) -> bool:
+    def _send_short(self, pool: Pool, parcel: Parcel) -> bool:
         """Sends a header that fits; False where it has to be carried."""
         head = self._head(pool, parcel)
         if head is None or len(head) > self._short:
@@ -318,7 +263,7 @@ class Courier:
         self._post([head])
         return True
 
-    def _queue(self, item: tuple[_Pool, Parcel] | bytes | None) -> None:
+    def _queue(self, item: tuple[Pool, Parcel] | bytes | None) -> None:
         """Leaves something to the courier's thread."""
         self._queued += 1
         self._work.put(item)
@@ -472,7 +417,7 @@ class Courier:
     # The courier's thread
 
     def _carry(self) -> None:
-        item: tuple[_Pool, Parcel] | bytes | None = b""
+        item: tuple[Pool, Parcel] | bytes | None = b""
         while item is not None:
             heads: list[bytes] = []  # of what lies in slots: several go together
             taken = 0
@@ -499,7 +444,7 @@ class Courier:
             self._process.stdin.close()
         self._ring()
 
-    def _deliver(self, pool: _Pool, parcel: Parcel, heads: list[bytes]) -> None:
+    def _deliver(self, pool: Pool, parcel: Parcel, heads: list[bytes]) -> None:
         """Sends a frame, or puts its header with those that are to be sent."""
         if parcel.arrived is not None:
             self._post(heads)  # what is here does not wait for what is still on a GPU
@@ -521,7 +466,7 @@ class Courier:
         finally:
             pool.free.append(parcel.buffer)
 
-    def _head(self, pool: _Pool, parcel: Parcel) -> bytes | None:
+    def _head(self, pool: Pool, parcel: Parcel) -> bytes | None:
         """A batch's message up to its data, once they are here; None if it is lost."""
         try:
             if parcel.arrived is not None:
