@@ -467,6 +467,8 @@ class Recorder:
         if host is None:  # the queue was full, and the frame has been counted
             return
         arrived = None if self._staging is None else self._staging.carry_off(host)
+        if arrived is None and any(isinstance(v, torch.Tensor) for v in self._values.values()):
+            arrived = torch.cuda.synchronize  # logged from a GPU, of a model that is not on it
         header = FrameHeader(
             epoch=self._epoch,
             batch=self._batch,
