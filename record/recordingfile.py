@@ -52,7 +52,8 @@ class RecordingFile:
         self._layout = wire.Layout((), ())
         self._summaries = Summaries(self._layout)
         self._datasets: dict[str, h5py.Dataset] = {}
-        self._parts: list[_Part] | None = None  # where each layer's values go
+        self._images: dict[int, _Chunk] = {}  # where each of the layout's images goes
+        self._parts: list[_Part] | None = None  # and each layer's values
         self._pending: list[_Pending] = []
         self._written = 0
         self._fields: dict[str, Field] = {}
@@ -257,9 +258,7 @@ class RecordingFile:
         self._epoch = epoch
 
         if header.image is not None:
-            slot = self._layout.images[header.image], self._layout.image_slots[header.image]
-            path = schema.inputs_path(slot[0] if header.image else None)
-            _Chunk(self._dataset(path), slot[1]).write(epoch, batch, values)
+            self._image(header.image).write(epoch, batch, values)
         for part in self._places():
             if part.place not in header.missing:
                 part.maps.write(epoch, batch, values)
@@ -334,7 +333,7 @@ class RecordingFile:
         recorded = self._file[f"{schema.BATCHES}/recorded"][:]
         stays = (recorded > 0) & ((recorded - 1) % keep == 0)
         committed = self._copy_beside(self._file, stays, tell)
-        self._datasets.clear()
+        self._forget()
         self._file.close()
         os.replace(f"{self._path}.copying", self._path)
         self._file = self._open_copy()
@@ -361,9 +360,13 @@ class RecordingFile:
 
     # The file's structure
 
+    def _forget(self) -> None:
+        """Lets go of the file's datasets."""
+        self._datasets, self._images, self._parts = {}, {}, None
+
     def _begin(self) -> None:
         """Begins to write frames: from here on the file is readable at any moment."""
-        self._datasets, self._parts = {}, None
+        self._forget()
         self._file.swmr_mode = True
         if self._beside is not None:
             if self._sync is not None:
@@ -377,7 +380,7 @@ class RecordingFile:
         A kill while that is done would cost the file. So it is done to a copy, which takes the
         file's place in `_begin`; a file too large to be copied is changed as it is.
         """
-        self._datasets, self._parts = {}, None
+        self._forget()
         self._file.close()
         self._file = self._open_copy()
 
@@ -492,6 +495,16 @@ class RecordingFile:
             dataset = self._datasets[path] = self._file[path]
         return dataset
 
+    def _image(self, place: int) -> _Chunk:
+        """Where an image of the layout goes."""
+        chunk = self._images.get(place)
+        if chunk is None:
+            layout = self._layout
+            path = schema.inputs_path(layout.images[place] if place else None)
+            chunk = _Chunk(self._dataset(path), layout.image_slots[place])
+            self._images[place] = chunk
+        return chunk
+
     def _places(self) -> list[_Part]:
         """Where the values of each layer of the layout go."""
         if self._parts is None:
@@ -572,14 +585,14 @@ class _Chunk:
 
     def __init__(self, dataset: h5py.Dataset, slot: wire.Slot) -> None:
         self._write = dataset.id.write_direct_chunk  # past HDF5's conversion and its cache
-        self._slot = slot
+        size = schema.FRAME_DTYPE.itemsize
+        self._start, self._stop = slot.start * size, slot.stop * size
         self._rest = (0,) * len(slot.shape)
 
     def write(self, epoch: int, batch: int, values: memoryview) -> None:
         """Writes a cell."""
-        part = self._slot.of(values)
-        if part:
-            self._write((epoch, batch, *self._rest), part)
+        if self._start < self._stop:
+            self._write((epoch, batch, *self._rest), values[self._start : self._stop])
 
 
 def _check(header: wire.FrameHeader, values: memoryview, layout: wire.Layout) -> _Checksums:

@@ -8,7 +8,7 @@ channels are not their first axis, `schema.summarize` looks at.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,9 @@ import numpy.typing as npt
 from record.wire import Layout
 from replay import schema
 
-GROUP = 1 << 17  # values that are looked at together: their keys stay in the processor's cache
+GROUP = 1 << 17  # values that are looked at together: they stay in the processor's cache
 _NARROW = 32  # values of a map up to which it is quicker to go through all maps value by value
-_HIGHEST, _LOWEST = 0x7C00, -0x7C01  # keys of the infinities: see `schema.summarize`
+_INF, _NEGATIVE_INF = 0x7C00, 0xFC00  # their bits; those of NaN of the same sign are larger
 
 
 class Summary(NamedTuple):
@@ -148,26 +148,33 @@ class _Group:
     ) -> None:
         """Writes the ranges of those layers whose values are all finite, and names the others."""
         bits = frames[:, self.start : self._end].view(np.int16)
-        keys = bits >> 15
-        keys &= 0x7FFF
-        keys ^= bits
-        extremes = np.empty((len(frames), len(self._rows), 2), np.int16)
-        for which, ufunc in enumerate((np.minimum, np.maximum)):
-            if self._edges:
-                pieces = ufunc.reduceat(keys, self._at, axis=1)
-                extremes[:, self._wide_at, which] = pieces[:, self._pieces]
-        for start, stop, first, last in self._narrow:
-            turned = keys[:, start:stop].reshape(len(keys) * (last - first), -1).T.copy()
-            for which, ufunc in enumerate((np.minimum, np.maximum)):
-                extremes[:, first:last, which] = ufunc.reduce(turned).reshape(len(keys), -1)
-        ranges[:, self._at_rows] = (extremes ^ ((extremes >> 15) & 0x7FFF)).view(np.float16)
-        lowest, highest = extremes[..., 0], extremes[..., 1]
-        if highest.max() < _HIGHEST and lowest.min() > _LOWEST:
+        # IEEE 754 orders the bits of one sign like integers: as signed ones the largest value has
+        # the largest, as unsigned ones the smallest has, if there are values of both signs.
+        highest = self._extremes(np.maximum, bits)
+        lowest = self._extremes(np.maximum, bits.view(np.uint16)).view(np.int16)
+        positive, negative = highest >= 0, lowest < 0
+        finite = (highest < _INF) & (lowest.view(np.uint16) < _NEGATIVE_INF)
+        if not (positive.all() and negative.all()):  # of one sign, the smallest signed one is it
+            others = self._extremes(np.minimum, bits)
+            highest = np.where(positive, highest, others)
+            lowest = np.where(negative, lowest, others)
+        ranges[:, self._at_rows, 0] = lowest.view(np.float16)
+        ranges[:, self._at_rows, 1] = highest.view(np.float16)
+        if finite.all():
             return
-        finite = (highest < _HIGHEST) & (lowest > _LOWEST)
         for place, first, last in self._layers:
             for number in np.flatnonzero(~finite[:, first:last].all(axis=1)):
                 unfinite.append((int(number), place))
+
+    def _extremes(self, ufunc: np.ufunc, bits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The largest or smallest of each map as integers, (frames, maps), in their dtype."""
+        found = np.empty((len(bits), len(self._rows)), bits.dtype)
+        if self._edges:
+            found[:, self._wide_at] = ufunc.reduceat(bits, self._at, axis=1)[:, self._pieces]
+        for start, stop, first, last in self._narrow:
+            turned = bits[:, start:stop].reshape(len(bits) * (last - first), -1).T.copy()
+            found[:, first:last] = ufunc.reduce(turned).reshape(len(bits), -1)
+        return found
 
 
 def _as_slice(numbers: list[int]) -> slice | npt.NDArray[np.intp]:

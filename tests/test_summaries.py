@@ -65,3 +65,21 @@ def test_all_values_of_float16_as_extremes() -> None:
     layout = Layout((), (layer("conv", (finite.size, 1, 1)),))
     found = Summaries(layout).of(np.ascontiguousarray(finite)[None], [set()])[0]
     np.testing.assert_array_equal(found.ranges, np.stack([finite, finite], 1).astype(np.float32))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_maps_of_one_sign_beside_maps_of_both(sign: int) -> None:
+    layout = Layout((), (layer("wide", (6, 12, 12)), layer("narrow", (6, 4, 4))))
+    values = np.random.default_rng(0).standard_normal((3, layout.size)).astype(np.float16)
+    for slot in layout.map_slots:
+        maps = values[:, slot.start : slot.stop].reshape(3, 6, -1)
+        maps[:, :2] = sign * np.abs(maps[:, :2])
+        maps[:, 2] = sign * np.maximum(maps[:, 2], 0)  # as behind a ReLU
+        maps[:, 3] = sign * 0.25
+        values[:, slot.start : slot.stop] = maps.reshape(3, -1)
+    summaries = Summaries(layout)
+    for frame, found in zip(values, summaries.of(values, [set()] * 3), strict=True):
+        for slot, span in zip(layout.map_slots, summaries.spans, strict=True):
+            maps = frame[slot.start : slot.stop].reshape(6, -1).astype(np.float32)
+            right = np.stack([maps.min(axis=1), maps.max(axis=1)], axis=1)
+            np.testing.assert_array_equal(found.ranges[slice(*span)], right)
