@@ -211,22 +211,27 @@ def test_every_entry_has_its_colour(theme: str, cmap: str) -> None:
             np.testing.assert_array_equal(plane, right)
 
 
-def test_few_colours_are_nearer_to_a_picture_than_median_cut(photograph: np.ndarray) -> None:
-    places, colours = few_colours(photograph.reshape(-1, 3), 72)
-    assert len(colours) <= 72
-    cut = Image.fromarray(photograph).quantize(72, Image.Quantize.MEDIANCUT).convert("RGB")
-
-    def distance(shown: np.ndarray) -> float:
-        return float(np.square(shown.astype(float) - photograph).mean())
-
-    assert distance(colours[places].reshape(photograph.shape)) < distance(np.asarray(cut))
-
-
-@pytest.fixture
-def photograph() -> np.ndarray:
+@pytest.mark.parametrize("side", [32, 64, 224])
+@pytest.mark.parametrize("kind", ["as it is", "dark", "gray"])
+def test_few_colours_are_nearer_to_a_picture_than_median_cut(side: int, kind: str) -> None:
     from skimage.data import astronaut
 
-    return np.asarray(Image.fromarray(astronaut()[:256, :256]).resize((64, 64)))
+    picture = np.asarray(Image.fromarray(astronaut()[:256, :256]).resize((side, side)))
+    if kind == "dark":
+        picture = picture // 6
+    if kind == "gray":
+        picture = np.repeat(picture[..., 1:2], 3, axis=2)
+    places, colours = few_colours(picture.reshape(-1, 3), 72)
+    assert len(colours) <= 72
+    cut = Image.fromarray(picture).quantize(72, Image.Quantize.MEDIANCUT).convert("RGB")
+
+    def distance(shown: np.ndarray) -> float:
+        return float(np.square(shown.astype(float) - picture).mean())
+
+    shown = colours[places].reshape(picture.shape)
+    assert distance(shown) < distance(np.asarray(cut))
+    far = np.square(picture.reshape(-1, 1, 3).astype(int) - colours.astype(int)).sum(axis=2)
+    np.testing.assert_array_equal(far[np.arange(len(far)), places], far.min(axis=1))
 
 
 def test_one_colour_is_one_colour() -> None:
