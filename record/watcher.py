@@ -276,7 +276,7 @@ class Watcher:
         self._handle: Any = None  # of the hook on all modules, while a model is looked for
         self._undo: list[Callable[[], None]] = []
         self._process = os.getpid()
-        self._busy = False
+        self._busy: int | None = None  # the thread that begins a recording
         self._said: set[str] = set()
         self._has_called = False  # a module with parameters, in training mode
 
@@ -430,7 +430,7 @@ class Watcher:
 
     def _guard(self, call: Callable[..., None], *args: Any) -> None:
         """Calls it; what goes wrong is said once and never reaches the script."""
-        if self._busy or os.getpid() != self._process:
+        if self._busy == threading.get_ident() or os.getpid() != self._process:
             return
         try:
             call(*args)
@@ -568,7 +568,7 @@ class Watcher:
         return wanted - self._covered
 
     def _on_call(self, module: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling() or self._busy:
+        if torch.compiler.is_compiling() or self._busy == threading.get_ident():
             return
         if torch._C._current_graph_task_id() == -1:
             frame = sys._getframe(1)  # torch gives this hook no keyword arguments
@@ -635,7 +635,9 @@ class Watcher:
     def _adopt(self, root: nn.Module) -> Watched | None:
         """Begins a recording of a model; why it cannot be recorded is said once."""
         self._covered |= {id(parameter) for parameter in root.parameters()}
-        self._busy = True  # the writer's start must not be taken for the script's doing
+        # The writer's start must not be taken for the script's doing; what another thread fetches
+        # meanwhile is.
+        self._busy = threading.get_ident()
         try:
             watched = self._record(root)
             if watched.recorder._closed:  # of another rank
@@ -657,7 +659,7 @@ class Watcher:
             self._reasons.append(f"{type(root).__name__}: {type(error).__name__}: {reason}")
             say(f"{type(root).__name__} is not recorded: {self._reasons[-1]}")
         finally:
-            self._busy = False
+            self._busy = None
         return None
 
     def _record(self, root: nn.Module) -> Watched:

@@ -253,7 +253,7 @@ def test_signals(tmp_path: Path, number: signal.Signals) -> None:
 
 
 LOOK_AHEAD = """
-    import copy, sys, threading, time, queue, torch
+    import copy, os, sys, threading, time, queue, torch
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset
 
@@ -299,7 +299,28 @@ LOOK_AHEAD = """
         trained.set()
         thread.join()
 
-    ways = {"ahead": ahead, "threaded": threaded, "behind": behind}
+    def meanwhile(loader):  # a thread that fetches while the recording begins
+        box = queue.Queue()
+        trained = threading.Event()
+
+        def fetch():
+            iterator = iter(loader)
+            box.put(next(iterator))
+            while not os.path.exists("run.h5"):
+                time.sleep(0.0001)
+            for _ in range(1, len(loader)):
+                box.put(next(iterator))
+            trained.wait()
+            list(iterator)
+
+        thread = threading.Thread(target=fetch)
+        thread.start()
+        for _ in range(len(loader)):
+            yield box.get()
+        trained.set()
+        thread.join()
+
+    ways = {"ahead": ahead, "threaded": threaded, "behind": behind, "meanwhile": meanwhile}
     for epoch in range(3):
         model.train()
         for x, y in ways[sys.argv[1]](loader):
@@ -317,7 +338,7 @@ LOOK_AHEAD = """
     """
 
 
-@pytest.mark.parametrize("way", ["ahead", "threaded", "behind"])
+@pytest.mark.parametrize("way", ["ahead", "threaded", "behind", "meanwhile"])
 def test_loaders_that_run_ahead_teachers_and_scaled_losses(tmp_path: Path, way: str) -> None:
     done = record(write(tmp_path, LOOK_AHEAD), way, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
