@@ -528,6 +528,7 @@ DISTRIBUTED = """
             loss.backward()
             optimizer.step()
         print(f"rank {rank} {sum(p.double().sum() for p in model.parameters()):.10f}", flush=True)
+        dist.barrier()  # gloo may abort in a process that is at work when the other has gone
         dist.destroy_process_group()
 
     if __name__ == "__main__":
