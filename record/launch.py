@@ -468,4 +468,4 @@ def _hide_our_frames() -> None:
 
 
 def _say(text: str) -> None:
-    print(f"mapreel: {text}", file=sys.stderr, flush=True)
+    print(f"mapreel: {text}\n", end="", file=sys.stderr, flush=True)

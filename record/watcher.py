@@ -714,7 +714,8 @@ class Watcher:
 def say(text: str) -> None:
     """One line on stderr, marked as ours."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the script
-        print(f"mapreel: {text}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"mapreel: {text}\n")  # in one: several processes may speak at once
+        sys.stderr.flush()
 
 
 def _parameters(optimizer: Optimizer) -> set[int]:
