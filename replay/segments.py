@@ -12,6 +12,7 @@ import os
 import pickle
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -31,7 +32,10 @@ _PARTS = 32  # at most, where the number of workers is not known
 # The other encoders use all cores by themselves, and a process takes half a second to start.
 _PAYS = {"webp": 20, "apng": 20}  # frames from which a process of its own pays
 
+_TRIES = 20  # to remove the folder of the parts, a tenth of a second apart
+
 Progress = Callable[[int, int], None]
+Workers = tuple[Executor, Callable[[Job], Done]]
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,15 @@ def write_film(
         return encode_cells(film, cells, target, quality, quality.limit, tell)
     parts = _Parts(film, cells, target, quality, cuts, progress)
     if crew.executor is not None:
-        return parts.render(crew.executor, render_job)
-    with ThreadPoolExecutor(len(cuts)) as threads, Processes(total, progress) as processes:
-        return replace(parts, progress=None).render(threads, processes.run)
+        return parts.render(contextlib.nullcontext((crew.executor, render_job)))
+    return replace(parts, progress=None).render(_here(len(cuts), total, progress))
+
+
+@contextlib.contextmanager
+def _here(count: int, total: int, progress: Progress | None) -> Iterator[Workers]:
+    """Processes of this machine; in the end none is at work any more."""
+    with ThreadPoolExecutor(count) as threads, Processes(total, progress) as processes:
+        yield threads, processes.run
 
 
 def _choose_jobs(kind: str, total: int) -> int:
@@ -128,7 +138,7 @@ class _Parts:
     cuts: list[tuple[int, int]]
     progress: Progress | None
 
-    def render(self, executor: Executor, work: Callable[[Job], Done]) -> tuple[int, Flashes]:
+    def render(self, workers: contextlib.AbstractContextManager[Workers]) -> tuple[int, Flashes]:
         """Has each part rendered, and joins them."""
         target, limit = self.target, self.quality.limit
         with beside(target) as unfinished, _folder(target) as folder:
@@ -139,7 +149,8 @@ class _Parts:
                 Job(plan, *cut, folder / f"part{number:04}{suffix}")
                 for number, cut in enumerate(self.cuts)
             ]
-            done, flashes = self._collect(executor, work, jobs)
+            with workers as (executor, work):  # which ends before the folder is removed
+                done, flashes = self._collect(executor, work, jobs)
             missing = [job.out.name for job in jobs if not job.out.exists()]
             if missing:
                 raise EncodeError(
@@ -196,7 +207,11 @@ def _folder(target: Target) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for _ in range(_TRIES):  # an encoder whose worker was ended may be about to end
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(0.1)
 
 
 def _line(error: BaseException) -> str:

@@ -170,7 +170,8 @@ def test_the_recording_is_never_the_target(run: Path) -> None:
     assert recording.read_bytes() == before
 
 
-def test_ctrl_c_leaves_neither_files_nor_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whom", ["the group", "the process"])
+def test_ctrl_c_leaves_neither_files_nor_processes(tmp_path: Path, whom: str) -> None:
     path = write_recording(
         tmp_path / "run.h5", {"conv1": drifting_maps(12, 64, 64)}, epochs=1, batches=60
     )
@@ -186,7 +187,10 @@ def test_ctrl_c_leaves_neither_files_nor_processes(tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"1 60\n"
-    os.killpg(process.pid, signal.SIGINT)  # to all of the group, as a terminal sends it
+    if whom == "the group":  # as a terminal sends it
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)  # ends only when ffmpeg has ended, too
     assert process.returncode != 0
     assert os.listdir(tmp_path) == ["run.h5"]
