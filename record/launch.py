@@ -7,6 +7,7 @@ which the script imports it, not before: what a script sets up ahead of that imp
 
 from __future__ import annotations
 
+import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -278,7 +279,7 @@ class _Recording:
         except Exception as error:
             if self._debug:
                 raise
-            _say(f"cannot watch this torch: {type(error).__name__}: {error}; the script goes on")
+            say(f"cannot watch this torch: {type(error).__name__}: {error}; the script goes on")
 
     def finish_when_done(self) -> None:
         """Ends the recordings now, or with the interpreter where other threads go on training."""
@@ -303,7 +304,7 @@ class _Recording:
             self._watcher.close()
             self._watcher.report()
         elif "torch" not in sys.modules and not self._spawned:
-            _say("nothing was recorded: the script did not import torch")
+            say("nothing was recorded: the script did not import torch")
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
@@ -467,5 +468,8 @@ def _hide_our_frames() -> None:
     sys.excepthook = hook
 
 
-def _say(text: str) -> None:
-    print(f"mapreel: {text}\n", end="", file=sys.stderr, flush=True)
+def say(text: str) -> None:
+    """One line on stderr, marked as ours."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the script
+        sys.stderr.write(f"mapreel: {text}\n")  # in one: several processes may speak at once
+        sys.stderr.flush()

@@ -610,7 +610,7 @@ class Recorder:
         try:
             warnings.warn(text, RecordingWarning, stacklevel=3)
         except RecordingWarning:
-            print(f"RecordingWarning: {text}\n", end="", file=sys.stderr)
+            print(f"RecordingWarning: {text}", file=sys.stderr)
 
 
 class Tracked(Generic[T]):

@@ -585,14 +585,14 @@ class _Chunk:
 
     def __init__(self, dataset: h5py.Dataset, slot: wire.Slot) -> None:
         self._write = dataset.id.write_direct_chunk  # past HDF5's conversion and its cache
-        size = schema.FRAME_DTYPE.itemsize
-        self._start, self._stop = slot.start * size, slot.stop * size
+        self._slot = slot
         self._rest = (0,) * len(slot.shape)
 
     def write(self, epoch: int, batch: int, values: memoryview) -> None:
         """Writes a cell."""
-        if self._start < self._stop:
-            self._write((epoch, batch, *self._rest), values[self._start : self._stop])
+        part = self._slot.of(values)
+        if part:
+            self._write((epoch, batch, *self._rest), part)
 
 
 def _check(header: wire.FrameHeader, values: memoryview, layout: wire.Layout) -> _Checksums:

@@ -36,6 +36,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from record import taps as tap_states
+from record.launch import say
 from record.layers import Patterns, default_layers, find_layers, unwrap
 from record.ranks import rank_and_world
 from record.recorder import Recorder
@@ -276,7 +277,7 @@ class Watcher:
         self._handle: Any = None  # of the hook on all modules, while a model is looked for
         self._undo: list[Callable[[], None]] = []
         self._process = os.getpid()
-        self._busy: int | None = None  # the thread that begins a recording
+        self._busy = False
         self._said: set[str] = set()
         self._has_called = False  # a module with parameters, in training mode
 
@@ -298,7 +299,7 @@ class Watcher:
         @functools.wraps(original_iter)
         def begin(loader: DataLoader[Any]) -> Any:
             iterator = original_iter(loader)
-            watch(self._loader_begun, loader, iterator)
+            self._attempt(self._loader_begun, loader, iterator)  # maybe in a thread of its own
             return iterator
 
         self._replace(DataLoader, "__iter__", begin)
@@ -310,9 +311,9 @@ class Watcher:
             try:
                 batch = original_next(iterator)
             except StopIteration:
-                watch(self._fetched, iterator, True)
+                self._attempt(self._fetched, iterator, True)
                 raise
-            watch(self._fetched, iterator, False)
+            self._attempt(self._fetched, iterator, False)
             return batch
 
         self._replace(_BaseDataLoaderIter, "__next__", fetch)
@@ -429,8 +430,13 @@ class Watcher:
     # What happens in torch
 
     def _guard(self, call: Callable[..., None], *args: Any) -> None:
+        """Calls it, unless a recording is just beginning: that is not the script's doing."""
+        if not self._busy:
+            self._attempt(call, *args)
+
+    def _attempt(self, call: Callable[..., None], *args: Any) -> None:
         """Calls it; what goes wrong is said once and never reaches the script."""
-        if self._busy == threading.get_ident() or os.getpid() != self._process:
+        if os.getpid() != self._process:
             return
         try:
             call(*args)
@@ -568,7 +574,7 @@ class Watcher:
         return wanted - self._covered
 
     def _on_call(self, module: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling() or self._busy == threading.get_ident():
+        if torch.compiler.is_compiling() or self._busy:
             return
         if torch._C._current_graph_task_id() == -1:
             frame = sys._getframe(1)  # torch gives this hook no keyword arguments
@@ -635,9 +641,7 @@ class Watcher:
     def _adopt(self, root: nn.Module) -> Watched | None:
         """Begins a recording of a model; why it cannot be recorded is said once."""
         self._covered |= {id(parameter) for parameter in root.parameters()}
-        # The writer's start must not be taken for the script's doing; what another thread fetches
-        # meanwhile is.
-        self._busy = threading.get_ident()
+        self._busy = True
         try:
             watched = self._record(root)
             if watched.recorder._closed:  # of another rank
@@ -659,7 +663,7 @@ class Watcher:
             self._reasons.append(f"{type(root).__name__}: {type(error).__name__}: {reason}")
             say(f"{type(root).__name__} is not recorded: {self._reasons[-1]}")
         finally:
-            self._busy = None
+            self._busy = False
         return None
 
     def _record(self, root: nn.Module) -> Watched:
@@ -709,13 +713,6 @@ class Watcher:
                 "training in a forked process is not recorded: start it with the spawn method "
                 "or with torchrun"
             )
-
-
-def say(text: str) -> None:
-    """One line on stderr, marked as ours."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the script
-        sys.stderr.write(f"mapreel: {text}\n")  # in one: several processes may speak at once
-        sys.stderr.flush()
 
 
 def _parameters(optimizer: Optimizer) -> set[int]:

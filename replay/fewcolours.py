@@ -8,7 +8,7 @@ from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 
-_UNSEEN = 2  # bits of each colour that the choice does not look at
+_SEEN = np.uint8(0b11111100)  # bits of a red, green or blue that the choice looks at
 _SAMPLE = 1024  # pixels from which colours are chosen: more make them no better
 _GOLDEN = 0.6180339887498949  # its multiples, modulo one, fall into no pattern of rows and columns
 _TOGETHER = 512  # pixels whose distances to all colours stay in the processor's cache
@@ -32,7 +32,7 @@ def few_colours(pixels: Pixels, count: int) -> tuple[Pixels, Pixels]:
     if not gray:
         if len(pixels) > 2 * _SAMPLE:
             sample = pixels[(np.arange(_SAMPLE) * _GOLDEN % 1 * len(pixels)).astype(np.intp)]
-        coarse = sample & np.uint8(0xFF << _UNSEEN & 0xFF)
+        coarse = sample & _SEEN
     reduced = Image.fromarray(coarse[None]).quantize(count, Image.Quantize.MEDIANCUT)
     places = np.array(reduced, np.uint8)[0]
     sums = [np.bincount(places, weights=sample[:, i]) for i in range(3)]
