@@ -9,16 +9,19 @@ from PIL import Image
 Pixels = npt.NDArray[np.uint8]
 
 _SEEN = np.uint8(0b11111100)  # bits of a red, green or blue that the choice looks at
-_SAMPLE = 1024  # pixels from which colours are chosen: more make them no better
+_SAMPLE = 512, 1024  # pixels from which colours are chosen, of a small picture and of a large one
 _GOLDEN = 0.6180339887498949  # its multiples, modulo one, fall into no pattern of rows and columns
 _TOGETHER = 512  # pixels whose distances to all colours stay in the processor's cache
+_GRAYS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+_MANY = 8192  # pixels from which on those that are nearly alike are not told apart
 
 
 def few_colours(pixels: Pixels, count: int) -> tuple[Pixels, Pixels]:
     """Chooses colours, and gives each pixel the nearest of them.
 
     Pillow's median cut divides a sample of the pixels, told apart by the upper bits of their
-    colours alone; each colour is then the mean of its share. Of a gray picture all is looked at.
+    colours alone. Each colour is then the mean of its share, and, once more, of the pixels to
+    which it is the nearest (a step of Lloyd's k-means). Of a gray picture no gray is left out.
 
     Args:
         pixels: uint8 (N, 3), red, green and blue; N at least 1.
@@ -26,22 +29,47 @@ def few_colours(pixels: Pixels, count: int) -> tuple[Pixels, Pixels]:
 
     Returns:
         The place of each pixel's colour, uint8 (N,), and the colours, uint8 (count or fewer, 3).
+        Of more than 8,192 pixels, those that differ by less than 4 in red, green and blue may
+        get one colour, that which is nearest to the middle of them.
     """
-    sample = coarse = pixels
-    gray = bool((pixels == pixels[:, :1]).all())
-    if not gray:
-        if len(pixels) > 2 * _SAMPLE:
-            sample = pixels[(np.arange(_SAMPLE) * _GOLDEN % 1 * len(pixels)).astype(np.intp)]
-        coarse = sample & _SEEN
-    reduced = Image.fromarray(coarse[None]).quantize(count, Image.Quantize.MEDIANCUT)
-    places = np.array(reduced, np.uint8)[0]
-    sums = [np.bincount(places, weights=sample[:, i]) for i in range(3)]
-    means = np.stack(sums, axis=1) / np.maximum(np.bincount(places), 1)[:, None]
-    colours = np.rint(means).astype(np.uint8)
+    gray = bool((pixels[:, 0] == pixels[:, 1]).all() and (pixels[:, 1] == pixels[:, 2]).all())
+    sample = _sample_of_gray(pixels) if gray else _sample(pixels)
+    colours = _cut(sample, sample if gray else sample & _SEEN, count)
+    colours = _means(sample, _nearest(sample, colours), colours)
     if gray:
-        all_grays = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
-        return _nearest(all_grays, colours).take(pixels[:, 0]), colours
-    return _nearest(pixels, colours), colours
+        return _nearest(_GRAYS, colours).take(pixels[:, 0]), colours
+    return (_nearest if len(pixels) <= _MANY else _nearly)(pixels, colours), colours
+
+
+def _sample(pixels: Pixels) -> Pixels:
+    """Pixels from all over the picture."""
+    size = min(max(len(pixels) // 8, _SAMPLE[0]), _SAMPLE[1])
+    if len(pixels) <= size:
+        return pixels
+    return pixels[(np.arange(size) * _GOLDEN % 1 * len(pixels)).astype(np.intp)]
+
+
+def _sample_of_gray(pixels: Pixels) -> Pixels:
+    """Each gray that there is, the more often the more pixels have it."""
+    shares = np.bincount(pixels[:, 0], minlength=256)
+    times = np.ceil(shares * (_SAMPLE[1] / len(pixels))).astype(np.intp)
+    return np.repeat(_GRAYS, times, axis=0)
+
+
+def _cut(pixels: Pixels, coarse: Pixels, count: int) -> Pixels:
+    """Colours, uint8 (count or fewer, 3), of the shares into which the coarse ones are cut."""
+    image = Image.fromarray(coarse[None]).quantize(count, Image.Quantize.MEDIANCUT)
+    places = np.array(image, np.uint8)[0]
+    return _means(pixels, places, np.zeros((int(places.max()) + 1, 3), np.uint8))
+
+
+def _means(pixels: Pixels, places: Pixels, colours: Pixels) -> Pixels:
+    """The mean of the pixels of each place; of a place without any the colour that it had."""
+    number = len(colours)
+    shares = np.bincount(places, minlength=number)
+    sums = [np.bincount(places, pixels[:, i], number) for i in range(3)]
+    means = np.stack(sums, axis=1) / np.maximum(shares, 1)[:, None]
+    return np.where(shares[:, None] > 0, np.rint(means).astype(np.uint8), colours)
 
 
 def _nearest(pixels: Pixels, colours: Pixels) -> Pixels:
@@ -60,3 +88,24 @@ def _nearest(pixels: Pixels, colours: Pixels) -> Pixels:
         far = np.matmul(some, against, out=distances[: len(some)])
         places[start : start + _TOGETHER] = far.argmin(axis=1)
     return places
+
+
+def _nearly(pixels: Pixels, colours: Pixels) -> Pixels:
+    """The same, but by six bits of red, green and blue each: as one of 2^18 cubes of colours.
+
+    The six are those in which the picture's values differ, so that a dark one has smaller cubes.
+    """
+    least = pixels.min()
+    shift = max(0, int(pixels.max() - least).bit_length() - 6)
+    cubes = np.zeros(len(pixels), np.int32)
+    for i in range(3):
+        cubes <<= 6
+        cubes |= (pixels[:, i] - least) >> shift
+    there = np.zeros(1 << 18, bool)
+    there[cubes] = True
+    those = np.flatnonzero(there)
+    corners = np.stack([those >> 12, those >> 6, those], axis=1).astype(np.uint8) & 63
+    places = np.empty(1 << 18, np.uint8)
+    places[those] = _nearest((corners << shift) + least + np.uint8((1 << shift) // 2), colours)
+    found: Pixels = places.take(cubes)
+    return found

@@ -48,7 +48,7 @@ def blocks(
             head = b"" if shared is not None else _header(size, colours)
             shared = colours if shared is None else shared
             head += _control(fps) + _descriptor(frame, colours if colours != shared else b"")
-            pending.append((head, pool.submit(_compress, frame.cut())))
+            pending.append((head, pool.submit(_compress, frame.plane)))
             while len(pending) > 2 * threads or (pending and pending[0][1].done()):
                 head, pixels = pending.popleft()
                 yield head, pixels.result()

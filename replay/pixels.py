@@ -146,11 +146,12 @@ def _of_pairs(table: Bytes) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint
 
 @dataclass(frozen=True)
 class Indexed:
-    """A frame in indices of colours that may be its own.
+    """What is new in a frame, in indices of colours that may be its own.
 
     Attributes:
-        plane: uint8 (H, W); valid until the next frame is asked for.
-        colours: Red, green and blue of each index, uint8 (256, 3); valid as long.
+        plane: uint8 (bottom - top, right - left), what the frame shows in the box.
+        colours: Red, green and blue of each index, uint8 (256, 3); valid until the next frame is
+            asked for.
         box: Where it differs from the frame before it, or all of it.
     """
 
@@ -158,23 +159,17 @@ class Indexed:
     colours: Bytes
     box: Box
 
-    def cut(self) -> Bytes:
-        """A copy of what is in the box."""
-        top, left, bottom, right = self.box
-        copy: Bytes = self.plane[top:bottom, left:right].copy()
-        return copy
-
 
 def as_indices(
     frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
 ) -> Iterator[Indexed]:
     """The indices, and the palette of each frame: the pictures have what entries are free."""
-    plane, colours = np.empty(size, np.uint8), palette.table.copy()
+    colours = palette.table.copy()
     stale, before = _Stale(size), np.empty((0, 3), np.uint8)
     for frame in frames:
-        boxes = [*stale.boxes(frame), *map(_box_of, frame.pictures)]
-        for top, left, bottom, right in boxes:
-            plane[top:bottom, left:right] = frame.plane[top:bottom, left:right]
+        box = _around([*stale.boxes(frame), *map(_box_of, frame.pictures)])
+        top, left, bottom, right = box
+        plane = frame.plane[top:bottom, left:right].copy()
         pixels = np.concatenate(
             [before[:0], *(picture.pixels.reshape(-1, 3) for picture in frame.pictures)]
         )
@@ -187,9 +182,8 @@ def as_indices(
         for picture in frame.pictures:
             height, width = picture.pixels.shape[:2]
             block = indices[start : (start := start + height * width)].reshape(height, width)
-            top, left, bottom, right = _box_of(picture)
-            plane[top:bottom, left:right] = _enlarge(block, picture.zoom)
-        yield Indexed(plane, colours, _around(boxes))
+            _put(plane, picture, _enlarge(block, picture.zoom), top, left)
+        yield Indexed(plane, colours, box)
 
 
 def as_colours(
@@ -238,10 +232,14 @@ def _enlarge(plane: Bytes, zoom: int) -> Bytes:
 
 def _overlay(colours: Bytes, at: Overlay, picture: Bytes, top: int = 0, left: int = 0) -> None:
     """Puts a picture, enlarged, on (H, W, ...) colours whose corner is at (top, left)."""
-    block = picture.repeat(at.zoom, 0).repeat(at.zoom, 1)
+    _put(colours, at, picture.repeat(at.zoom, 0).repeat(at.zoom, 1), top, left)
+
+
+def _put(pixels: Bytes, at: Overlay, block: Bytes, top: int, left: int) -> None:
+    """Puts a block where a picture lies, on pixels whose corner is at (top, left)."""
     height, width = block.shape[:2]
     top, left = at.top - top, at.left - left
-    colours[top : top + height, left : left + width] = block
+    pixels[top : top + height, left : left + width] = block
 
 
 def _to_yuv(rgb: Bytes) -> Bytes:

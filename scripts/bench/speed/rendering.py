@@ -56,7 +56,7 @@ def encoder(film: Film, kind: str, out: Path) -> Callable[[], None]:
     """The encoder as animate calls it, with all frames in memory as it takes them."""
     if kind == "gif":
         indexed = as_indices(film.frames(), film.palette, film.size)
-        images = [replace(i, plane=i.plane.copy(), colours=i.colours.copy()) for i in indexed]
+        images = [replace(each, colours=each.colours.copy()) for each in indexed]
         return lambda: compress(images, film.size, out)
     convert = {"mp4": as_yuv, "webp": as_colours}[kind]
     made = [
