@@ -19,7 +19,10 @@ _QUALITIES = {
     "av1": (30, 36, 42, 48, 54),
     "gif": (168, 96, 48, 32, 24),
 }
-_EVERY = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096)
+_EVERY = (
+    *(2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128),
+    *(160, 192, 224, 256, 320, 384, 448, 512, 768, 1024, 1536, 2048, 3072, 4096),
+)
 _SHARES = (0.75, 0.5), (0.35, 0.25, 0.15)  # of the usual zoom, rounded: before and after frames go
 _BLOCKS = (2,), (3,), (4, 6, 8)  # sides of the blocks over which maps are averaged, by urgency
 _SAFETY = 0.95  # of the limit is what an estimate may take
@@ -101,11 +104,11 @@ def ladder(
     fewer(50)
     lower(2)
     smaller(_SHARES[1])
-    fewer(24)
+    fewer(12)
     average(_BLOCKS[0])
     lower(1)
     average(_BLOCKS[1])
-    fewer(12)
+    fewer(8)
     average(_BLOCKS[2])
     fewer(4)
     return rungs

@@ -36,6 +36,7 @@ _LINE = 15  # rows that a number needs for itself
 _SMALLEST_NUMBERED = 30  # pixels: a smaller tile would be dwarfed by a number of its own
 _HIGHEST_TILE = 680  # pixels: the height beyond which a map gains nothing
 _ASPECTS = (4 / 3, 16 / 9)  # width to height of a frame that fits screens and slides
+_WHITE = 1.25  # what it costs where nothing lies below the mosaic, of the share of the frame
 _TALLER = 1.3  # the extra height that may be used where it makes the maps clearly larger
 _CLEARLY = 1.45
 _STRIP = (8, 48)  # pixels: least and greatest height of a map that is a single row of values
@@ -216,10 +217,12 @@ def arrange(
 
     def cost(m: Mosaic) -> float:
         frame_width = m.width + room.beside
-        frame_height = max(m.height, room.least) + room.above
+        height = max(m.height, room.least)
+        frame_height = height + room.above
         aspect = frame_width / frame_height
         off = max(_ASPECTS[0] / aspect, aspect / _ASPECTS[1], 1.0)
-        return math.log(off) + (0.25 + m.empty / count if m.empty else 0.0)
+        white = (height - m.height) * m.width / (frame_height * frame_width)
+        return math.log(off) + _WHITE * white + (0.25 + m.empty / count if m.empty else 0.0)
 
     if zoom is not None:
         everything = [mosaic(per_row, zoom, 1) for per_row in per_rows]

@@ -56,6 +56,16 @@ def test_a_file_stays_below_its_size_and_shows_the_first_and_the_last_frame(
     assert (np.diff(blue) >= -0.01).all()
 
 
+def test_frames_are_left_out_before_maps_are_averaged_and_few_at_a_time() -> None:
+    rungs = ladder(300, "gif", zoom=2)
+    whole = [
+        rung.frames for rung in rungs if rung.share >= 0.5
+    ]  # a pixel of a map is one, at least
+    assert min(whole) <= 16
+    for more, fewer in itertools.pairwise(whole):
+        assert fewer >= 0.65 * more or more > 150
+
+
 def test_what_was_asked_for_is_kept(run: Path, tmp_path: Path) -> None:
     made = replay.animate(run, tmp_path / "a.gif", max_mb=0.5, zoom=2, fps=10)
     free = replay.animate(run, tmp_path / "b.gif", zoom=2)

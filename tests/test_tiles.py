@@ -34,6 +34,14 @@ def test_the_maps_of_the_post_stand_in_three_rows_of_four_at_zoom_2() -> None:
     assert list(mosaic.numbered()) == list(range(12))
 
 
+@pytest.mark.parametrize(("count", "side", "columns"), [(12, 128, 4), (64, 56, 8), (6, 128, 3)])
+def test_a_mosaic_fills_the_height_of_what_stands_beside_it(
+    count: int, side: int, columns: int
+) -> None:
+    room = Room(1100, 620, beside=328, above=120, least=576)
+    assert arrange(count, side, side, room, zoom=1).columns == columns
+
+
 def test_small_tiles_are_numbered_by_row() -> None:
     mosaic = arrange(512, 2, 2, ROOM)
     assert mosaic.numbers == "row"
