@@ -66,14 +66,16 @@ def as_yuv(
         for box in stale.boxes(frame):
             top, left, bottom, right = (place // 2 for place in _to_even(box))
             brightness[2 * top : 2 * bottom, left:right] = luma.take(
-                pairs[2 * top : 2 * bottom, left:right]
+                pairs[2 * top : 2 * bottom, left:right],
+                mode="wrap",  # no pair is without an entry, and so numpy need not look for one
             )
             if not coloured.any(frame.plane[2 * top : 2 * bottom, 2 * left : 2 * right]):
                 for half in halves:
                     half[top:bottom, left:right] = _GRAY
                 continue
-            sums = chroma.take(pairs[2 * top : 2 * bottom : 2, left:right])  # of four pixels
-            sums += chroma.take(pairs[2 * top + 1 : 2 * bottom : 2, left:right])
+            # Of four pixels:
+            sums = chroma.take(pairs[2 * top : 2 * bottom : 2, left:right], mode="wrap")
+            sums += chroma.take(pairs[2 * top + 1 : 2 * bottom : 2, left:right], mode="wrap")
             sums += 0x00020002
             sums >>= 2  # the mean of one colour is in the first byte now, of the other in the third
             means = sums.view(np.uint8).reshape(*sums.shape, 4)
@@ -198,7 +200,9 @@ def as_colours(
     stale = _Stale(size)
     for frame in frames:
         for top, left, bottom, right in stale.boxes(frame):
-            pixels[top:bottom, left:right] = table.take(frame.plane[top:bottom, left:right])
+            pixels[top:bottom, left:right] = table.take(
+                frame.plane[top:bottom, left:right], mode="wrap"
+            )
         for picture in frame.pictures:
             _overlay(parts[..., 2::-1], picture, picture.pixels)
         yield [parts]

@@ -115,13 +115,14 @@ class Scaler:
             uint8 (C, ...).
         """
         bits = np.ascontiguousarray(maps).view(np.uint16)
+        # All 65,536 have an entry: with `wrap` numpy need not look for one that has none.
         if self.mode != "channel":
-            return self._table(epoch, batch, maps).take(bits)
+            return self._table(epoch, batch, maps).take(bits, mode="wrap")
         levels = np.empty(bits.shape, np.uint8)
         for place in range(len(bits)):
             if place not in self._tables:
                 self._tables[place] = table(self.channel_range(place), self.count)
-            self._tables[place].take(bits[place], out=levels[place], mode="clip")
+            self._tables[place].take(bits[place], out=levels[place], mode="wrap")
         return levels
 
     def range_of(self, epoch: int, batch: int, maps: npt.NDArray[np.float16]) -> Range | None:
