@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.captions import clean
+from replay.contents import Facts, Part, Seen
 from replay.inputs import InputPicture
 from replay.recording import Recording
-from replay.stage import Facts, Part, Seen
 from replay.together import Together
 
 

@@ -15,16 +15,18 @@ import numpy.typing as npt
 
 from replay.captions import clean, module_in_words
 from replay.colours import Palette
+from replay.contents import Part
 from replay.facts import heading, see, state
 from replay.histogram import Counter, Shares, peak_of
 from replay.inputs import InputPicture
+from replay.margins import SIDE, room_for
 from replay.order import order_channels
 from replay.overlay import Overlay
 from replay.recording import Recording
 from replay.scaling import PERCENTILES, Range, Scaler
 from replay.sections import MapSection, Section, count_unfinite
 from replay.selection import Numbers, choose_channels, spread
-from replay.stage import SIDE, Part, Stage, room_for
+from replay.stage import Stage
 from replay.tiles import Box, Room, arrange
 from replay.together import Row, Together
 from replay.twotone import PairPalette
@@ -157,7 +159,7 @@ class Film:
             )
         ]
         heavy, kernels = wanted.count(shown.rows)
-        room = room_for(heavy + kernels, look.captions, seen, look.bounds)
+        room = room_for(heavy + kernels, look.captions, self.picture_sizes, look.bounds)
         if kernels:
             left = room.height * (heavy + kernels) - kernels * KERNEL_ROWS
             room = replace(room, height=max(60, left // heavy))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from replay.captions import clean, module_in_words
 from replay.common import pair_rows
+from replay.contents import Part
 from replay.difference import Difference, DifferenceScaler, Values, subtract
 from replay.frames import Frame, Look
 from replay.overlay import Overlay
@@ -20,7 +21,6 @@ from replay.sections import count_unfinite
 from replay.selection import Numbers, choose_channels
 from replay.shapes import Joint
 from replay.sidebyside import PairStage, Unfinite, Words, room_for
-from replay.stage import Part
 from replay.tiles import Room, arrange, blank, paint, shrink_maps
 from replay.together import Row, Together
 from replay.twotone import PairPalette

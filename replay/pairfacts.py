@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from replay.captions import clean
+from replay.contents import Seen
 from replay.facts import see
 from replay.inputs import InputPicture
+from replay.margins import SIDE
 from replay.selection import spread
 from replay.sidebyside import Run
-from replay.stage import SIDE, Seen
 from replay.together import Together
 
 _SAMPLED = 16  # input pictures that are held against each other

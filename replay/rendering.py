@@ -10,13 +10,13 @@ from replay.encode import LimitError, Target, choose_fps
 from replay.flashes import Flashes
 from replay.frames import Film, Look
 from replay.jobs import Quality
+from replay.margins import around
 from replay.presets import Preset
 from replay.sampling import estimate
 from replay.schema import OptionError
 from replay.segments import Crew, write_film
 from replay.selection import spread
 from replay.sizing import Choice, Descent, in_words, ladder, too_small
-from replay.stage import around
 
 Cell = tuple[int, int]
 Make = Callable[[Look, int], Film]

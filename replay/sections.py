@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.colours import Palette
+from replay.contents import Part
 from replay.difference import DifferenceScaler, Values, subtract
 from replay.overlay import Overlay
 from replay.picture import kernel_levels, kernel_reach
@@ -22,7 +23,6 @@ from replay.scaling import Levels, Range, Scaler
 from replay.schema import DamagedError, OptionError, SelectionError
 from replay.selection import spread
 from replay.shapes import Maps
-from replay.stage import Part
 from replay.tiles import blank, paint, shrink_maps
 from replay.together import Row
 

@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.captions import ascent_of, clean, fit, height_of, loss_in_words, number, width_of, wrap
+from replay.contents import Part, Seen
+from replay.margins import SIDE
 from replay.panels import SMALL, ColourBar, LossCurve, ProgressLine
 from replay.pen import Pen, Slot
 from replay.scaling import Range
 from replay.schema import OptionError
-from replay.stage import SIDE, Part, Seen
 from replay.tiles import NUMBER_SIZE, Box, Room
 from replay.twotone import PairPalette
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from replay.captions import number
 from replay.colours import Palette
+from replay.contents import Facts, Part
 from replay.difference import DifferenceScaler
 from replay.schema import OptionError, SelectionError
 from replay.sections import (
@@ -21,7 +22,6 @@ from replay.sections import (
     coloured,
     kernel_series,
 )
-from replay.stage import Facts, Part
 from replay.tiles import Room, arrange
 from replay.together import Row
 from replay.twotone import PairPalette
