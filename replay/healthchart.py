@@ -9,7 +9,7 @@ from pathlib import Path
 
 from replay.canvas import SUFFIXES, Canvas, theme_of
 from replay.cells import WIDTH, too_large
-from replay.diagnosis import KINDS, Cell, Health, LayerHealth
+from replay.findings import KINDS, Cell, Health, LayerHealth
 from replay.schema import OptionError
 from replay.target import check_suffix, replacing
 from replay.words import clean, count, number

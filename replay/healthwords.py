@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, fields
 from typing import Any
 
-from replay.diagnosis import Finding, Health, LayerHealth
+from replay.findings import Finding, Health, LayerHealth
 from replay.schema import in_words
 from replay.words import clean, count, module_words, number, shape
 

@@ -19,7 +19,7 @@ import replay
 from record import Recorder
 from replay import symptoms
 from replay.__main__ import main
-from replay.diagnosis import Finding, Health
+from replay.findings import Finding, Health
 from replay.recording import Series
 
 KILLED, STOPPED = 3, 1  # channels

@@ -14,7 +14,8 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay import info
-from replay.__main__ import _spell_out, main
+from replay.__main__ import main
+from replay.commandline import spell_out
 from replay.frames import Film, Look
 from replay.schema import FileError, OptionError, OutputError, SelectionError
 from replay.together import Together, choose_layers_of
@@ -281,8 +282,8 @@ def test_probes_on_the_command_line(
 
 
 def test_words_around_a_probe_are_not_mistaken() -> None:
-    assert _spell_out(["animate", "--probe", "run.h5"]) == ["animate", "--probe=0", "run.h5"]
-    assert _spell_out(["grid", "--probe", "2", "run.h5"]) == ["grid", "--probe", "2", "run.h5"]
-    assert _spell_out(["animate", "a.h5", "--layer", "x", "a.h5", "b.h5", "--probe"]) == (
+    assert spell_out(["animate", "--probe", "run.h5"]) == ["animate", "--probe=0", "run.h5"]
+    assert spell_out(["grid", "--probe", "2", "run.h5"]) == ["grid", "--probe", "2", "run.h5"]
+    assert spell_out(["animate", "a.h5", "--layer", "x", "a.h5", "b.h5", "--probe"]) == (
         ["animate", "a.h5", "--layer=x", "a.h5", "b.h5", "--probe=0"]
     )

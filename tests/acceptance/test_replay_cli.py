@@ -11,7 +11,8 @@ import h5py
 import pytest
 from samples import drifting_maps, write_recording
 
-from replay.__main__ import _spell_out, main
+from replay.__main__ import main
+from replay.commandline import spell_out
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "replay").glob("*.py"))
@@ -65,10 +66,10 @@ def test_a_recording_that_was_not_closed_is_said_to_be(
 
 
 def test_words_are_not_mistaken() -> None:
-    assert _spell_out(
-        ["animate", "--layer", "a", "b*", "run.h5", "--epochs", "-3:", "--quiet"]
-    ) == (["animate", "--layer=a", "--layer=b*", "run.h5", "--epochs=-3:", "--quiet"])
-    assert _spell_out(["grid", "--clip", "-.5,1", "-1.h5"]) == ["grid", "--clip=-.5,1", "-1.h5"]
+    assert spell_out(["animate", "--layer", "a", "b*", "run.h5", "--epochs", "-3:", "--quiet"]) == (
+        ["animate", "--layer=a", "--layer=b*", "run.h5", "--epochs=-3:", "--quiet"]
+    )
+    assert spell_out(["grid", "--clip", "-.5,1", "-1.h5"]) == ["grid", "--clip=-.5,1", "-1.h5"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""What a command says on stderr beside its result: messages, and a bar while it works."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from replay.words import clean
+
+
+def say(kind: str, message: str) -> None:
+    """One line, such as `error: no such file: run.h5`."""
+    print(f"{kind}: {clean(message)}", file=sys.stderr)
+
+
+def warn(message: str | None) -> None:
+    """The same as a warning; nothing for None."""
+    if message is not None:
+        say("warning", message)
+
+
+class Progress:
+    """A bar on stderr, if that is a terminal; called with (done, total).
+
+    Args:
+        quiet: Shows none there, either.
+        unit: What is counted, with a space before it.
+    """
+
+    def __init__(self, quiet: bool, unit: str = " frames") -> None:
+        self._shown = not quiet and sys.stderr.isatty()
+        self._unit = unit
+        self._bar: Any = None
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        return self._show
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, done: int, total: int) -> None:
+        if not self._shown:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, unit=self._unit, leave=False, file=sys.stderr)
+        self._bar.update(done - self._bar.n)
