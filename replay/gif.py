@@ -15,17 +15,17 @@ import tempfile
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO, cast
 
 from PIL import Image
 
 from replay.pixels import Bytes, Indexed
-from replay.splice import to_pixels
 
 TRAILER = b"\x3b"
 _TABLE = 0x87  # flags of 256 colours
 _STAYS = 1 << 2  # what is done with a frame when the next comes: it is left where it is
 _MOST = 8  # frames compressed at a time
-_HEAD = 4096  # bytes of a GIF in which its pixels begin
+_CODE_BITS, _END_OF_BLOCKS = b"\x08", b"\0"  # around the compressed pixels of 256 colours
 
 
 def blocks(
@@ -40,20 +40,28 @@ def blocks(
         threads: Frames compressed at a time; as many as there are cores by default.
     """
     threads = cores() if threads is None else threads
-    pending: deque[tuple[bytes, Future[bytes]]] = deque()
+    pending: deque[tuple[bytes, Future[_Spool]]] = deque()
+    free: list[_Spool] = []
     shared: bytes | None = None
-    with ThreadPoolExecutor(threads) as pool:
+
+    def finished() -> tuple[bytes, bytes]:
+        head, compressed = pending.popleft()
+        spool = compressed.result()
+        free.append(spool)
+        return head, spool.pixels()
+
+    with contextlib.ExitStack() as spools, ThreadPoolExecutor(threads) as pool:
         for frame in frames:
             colours = frame.colours.tobytes()
             head = b"" if shared is not None else _header(size, colours)
             shared = colours if shared is None else shared
             head += _control(fps) + _descriptor(frame, colours if colours != shared else b"")
-            pending.append((head, pool.submit(_compress, frame.plane)))
+            spool = free.pop() if free else spools.enter_context(contextlib.closing(_Spool()))
+            pending.append((head, pool.submit(_compress, frame.plane, spool)))
             while len(pending) > 2 * threads or (pending and pending[0][1].done()):
-                head, pixels = pending.popleft()
-                yield head, pixels.result()
-        for head, pixels in pending:
-            yield head, pixels.result()
+                yield finished()
+        while pending:
+            yield finished()
 
 
 def cores() -> int:
@@ -63,15 +71,47 @@ def cores() -> int:
     return min(_MOST, os.cpu_count() or 1)
 
 
-def _compress(plane: Bytes) -> bytes:
-    """An image's pixels: Pillow's own GIF of them, less what is around."""
-    with tempfile.TemporaryFile() as file:  # for a real file Pillow lets go of Python's lock
-        Image.fromarray(plane).save(file, "GIF", interlace=False, optimize=False)
-        end = file.seek(-len(TRAILER), os.SEEK_END)
-        file.seek(0)
-        start = to_pixels(file.read(_HEAD))
-        file.seek(start)
-        return file.read(end - start)
+class _Spool:
+    """A file in which Pillow finds nothing to do but to compress.
+
+    For a file with a descriptor it compresses outside of Python's lock. What else it writes would
+    each time ask the system, and then for that lock again: here it is left out, and the descriptor
+    has the compressed pixels alone.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(buffering=0)
+
+    def fileno(self) -> int:
+        """Where the compressed pixels go."""
+        return self._file.fileno()
+
+    def write(self, data: bytes) -> int:
+        """Leaves out what is around the pixels."""
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def pixels(self) -> bytes:
+        """What was compressed, as section 22 has it; the file can then be used again."""
+        size = self._file.tell()
+        assert size, "Pillow compresses into the descriptor"
+        self._file.seek(0)
+        data = self._file.read(size)
+        self._file.seek(0)
+        return _CODE_BITS + data + _END_OF_BLOCKS
+
+    def close(self) -> None:
+        """Gives the file up."""
+        self._file.close()
+
+
+def _compress(plane: Bytes, spool: _Spool) -> _Spool:
+    """Compresses an image's pixels into a spool."""
+    file = cast("IO[bytes]", spool)  # as much of one as Pillow asks for
+    Image.fromarray(plane).save(file, "GIF", interlace=False, optimize=False)
+    return spool
 
 
 def _header(size: tuple[int, int], colours: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_the_bytes_do_not_depend_on_how_many_are_compressed_at_a_time() -> None:
 def test_only_what_changed_is_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[tuple[int, ...]] = []
     compress = gif._compress
-    monkeypatch.setattr(gif, "_compress", lambda p: (sizes.append(p.shape), compress(p))[1])
+    monkeypatch.setattr(gif, "_compress", lambda p, to: (sizes.append(p.shape), compress(p, to))[1])
     list(blocks(as_indices(frames(5), PALETTE, SIZE), SIZE, 20.0, 1))
     # The second with a picture below its box, the third where that picture was.
     assert sizes == [SIZE, (32, 96), (34, 46), (1, 1), (39, 55)]
@@ -96,13 +97,13 @@ def test_the_pixels_of_a_gif_are_found_behind_its_extensions(tmp_path: Path) -> 
     path = tmp_path / "one.gif"
     image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
     image.save(path, "GIF", comment=b"x" * 300, interlace=False, optimize=False, loop=3)
-    assert path.read_bytes()[to_pixels(path.read_bytes()) : -len(TRAILER)] == gif._compress(
-        np.array(image)
-    )
+    with contextlib.closing(gif._Spool()) as spool:
+        pixels = gif._compress(np.array(image), spool).pixels()
+    assert path.read_bytes()[to_pixels(path.read_bytes()) : -len(TRAILER)] == pixels
 
 
 def test_a_full_disk_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(plane: np.ndarray) -> bytes:
+    def full(plane: np.ndarray, spool: object) -> object:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(gif, "_compress", full)
