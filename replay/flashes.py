@@ -50,7 +50,7 @@ class Flashes:
         self._fps = fps
         self._window: deque[npt.NDArray[np.bool_]] = deque(maxlen=max(1, round(fps)))
         self._extreme: Grid | None = None  # the last light or dark of each square
-        self._rising: npt.NDArray[np.int8] | None = None
+        self._rising: Grid | None = None  # 1, -1 or, before its first change, 0
         self._count: npt.NDArray[np.int16] | None = None
         self._seen = 0
         self._in_picture = False
@@ -85,18 +85,17 @@ class Flashes:
         light = self._grid(frame)
         if self._extreme is None or self._rising is None or self._count is None:
             self._extreme = light
-            self._rising = np.zeros(light.shape, np.int8)
+            self._rising = np.zeros(light.shape, np.float32)
             self._count = np.zeros(light.shape, np.int16)
             return
         extreme, rising = self._extreme, self._rising
-        dark = np.minimum(light, extreme) < _DARK
-        up = (light - extreme >= _CHANGE) & dark
-        down = (extreme - light >= _CHANGE) & dark
-        changed = (up & (rising <= 0)) | (down & (rising >= 0))
-        rising[up], rising[down] = 1, -1
+        step = light - extreme
+        large = (np.abs(step) >= _CHANGE) & (np.minimum(light, extreme) < _DARK)
+        onwards = step * rising  # positive where a square goes on in its direction
+        changed = large & (onwards <= 0)
+        np.copyto(rising, np.sign(step), where=large)
         # A square that goes on in its direction moves its extreme along.
-        on = changed | ((rising > 0) & (light > extreme)) | ((rising < 0) & (light < extreme))
-        extreme[on] = light[on]
+        np.copyto(extreme, light, where=changed | (onwards > 0))
         if len(self._window) == self._window.maxlen:
             self._count -= self._window[0]
         self._window.append(changed)
@@ -123,7 +122,7 @@ class Flashes:
         if self._samples is None or self._samples.shape != frame.plane.shape:
             self._samples = _Samples(frame.plane.shape)
         samples = self._samples
-        light = self._table.take(frame.plane.ravel().take(samples.places))
+        light = self._table.take(frame.plane.ravel().take(samples.places, mode="wrap"))
         for picture in frame.pictures:
             down, inside_y = samples.inside(0, picture.top, picture.zoom, picture.pixels)
             across, inside_x = samples.inside(1, picture.left, picture.zoom, picture.pixels)
