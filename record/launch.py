@@ -67,7 +67,7 @@ class Launch:
         target: The script's path, or the module's name.
         is_module: Whether it is a module.
         arguments: The script's own.
-        options: As the fields of `watcher.WatchOptions`.
+        options: As the fields of `watched.WatchOptions`.
         debug: Whether mapreel's own errors show their traceback.
     """
 
@@ -267,7 +267,8 @@ class _Recording:
 
     def _watch(self) -> None:
         try:
-            from record.watcher import Watcher, WatchOptions
+            from record.watched import WatchOptions
+            from record.watcher import Watcher
 
             options = {**self._options}
             for name in ("layers", "command"):

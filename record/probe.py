@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from record import taps as tap_states
+from record import tap as tap_states
 from record.taps import Taps
 from replay.schema import OptionError
 

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import nn
 
-from record import taps as tap_states
+from record import tap as tap_states
 from record.courier import Courier, Parcel, weakly
 from record.hostbuffer import HostBuffer, can_register
 from record.layers import Patterns, find_layers, unwrap
@@ -24,7 +24,7 @@ from record.probe import Probe
 from record.ranks import rank_and_world, run_id
 from record.schedule import Budget, Schedule, parse_bytes
 from record.staging import Staging
-from record.taps import Taps, view
+from record.taps import MAX_SHAPES, Taps, view
 from record.target import check_source, check_target
 from record.wire import FrameHeader, Layout
 from replay import schema
@@ -500,7 +500,7 @@ class Recorder:
         if misfits:
             courier.lost += len(misfits)
             self._trouble(
-                f"more than {tap_states.MAX_SHAPES} different shapes, so not recorded: "
+                f"more than {MAX_SHAPES} different shapes, so not recorded: "
                 f"{_listed(list(dict.fromkeys(misfits)))}",
                 key="misfits",
             )

@@ -26,7 +26,8 @@ from record.layers import Patterns, find_layers
 from record.plan import Plan, make_plan
 from record.recorder import Recorder
 from record.schedule import Schedule, parse_bytes
-from record.taps import WAITING, Taps
+from record.tap import WAITING
+from record.taps import Taps
 from record.wire import Layout
 from replay.schema import OptionError, RecordingError
 

@@ -556,7 +556,7 @@ def test_copies_and_pickles_of_the_model_record_nothing(tmp_path: Path) -> None:
             buffer = io.BytesIO()
             torch.save(model, buffer)
     buffer.seek(0)
-    assert b"record.taps" not in buffer.getvalue()  # it loads where there is no mapreel
+    assert b"record.tap" not in buffer.getvalue()  # it loads where there is no mapreel
     loaded = torch.load(buffer, weights_only=False)
     assert torch.equal(loaded(batches()[0]), model(batches()[0]))
     for module in model.modules():
