@@ -17,7 +17,6 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -33,7 +32,8 @@ import numpy.typing as npt
 from record import wire
 from record.pool import Buffer, Make, Pool
 from record.slots import Lender
-from replay.schema import OutputError, RecordingError
+from record.writerprocess import last_words, refusal, start_writer, widen
+from replay.schema import RecordingError
 
 _START_SECONDS = 120.0  # for the writer's first answer: a cold network file system is slow
 _STALL_SECONDS = 4.0  # without any progress of the writer, after which training waits no longer
@@ -295,33 +295,17 @@ class Courier:
     # The other side
 
     def _start(self) -> subprocess.Popen[bytes]:
-        root = Path(__file__).resolve().parent.parent
         self._errors = tempfile.TemporaryFile()
-        memory = () if self._memory is None else self._memory.descriptors
         try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "record.writer", *map(str, memory)],
-                pass_fds=memory,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                cwd=root,  # `-m` looks there first: no record.py of the user's comes in between
-                bufsize=0,
-                start_new_session=True,  # a terminal's Ctrl-C and hang-up are for the training
-            )
-        except OSError as error:
+            memory = () if self._memory is None else self._memory.descriptors
+            process = start_writer(memory, self._errors)
+        except RecordingError:
             if self._memory is not None:
                 self._memory.close()
-            raise RecordingError(f"cannot start the writer process: {error}") from error
+            raise
         assert process.stdin is not None
         self._descriptor = process.stdin.fileno()
-        self._capacity = 0
-        with contextlib.suppress(ImportError, OSError, AttributeError):
-            import fcntl
-
-            with contextlib.suppress(OSError):  # a user may have only so much of it
-                fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-            self._capacity = fcntl.fcntl(self._descriptor, fcntl.F_GETPIPE_SZ)
+        self._capacity = widen(self._descriptor, _PIPE_BYTES)
         return process
 
     def _await_ready(self) -> None:
@@ -338,14 +322,7 @@ class Courier:
         self._process.wait()
         self._thread.join()
         self._let_go()
-        reason = self.failure or "it did not answer"
-        if reason == "the file exists":
-            raise OutputError(f"{self._path} exists; choose another name or allow overwriting")
-        if reason.startswith("another process"):
-            raise OutputError(f"{self._path}: {reason}; choose another name, or end the other")
-        if reason.startswith("cannot resume"):
-            raise OutputError(f"{self._path}: {reason}")
-        raise OutputError(f"cannot create {self._path}: {reason}")
+        raise refusal(self._path, self.failure or "it did not answer")
 
     def _listen(self) -> None:
         """Takes in the writer's answers until it ends."""
@@ -365,18 +342,8 @@ class Courier:
                 if answer.get("ready"):
                     self._ready.set()
         if not closed:
-            self._fail(self._last_words())
+            self._fail(last_words(self._process, self._errors))
         self._finished.set()
-
-    def _last_words(self) -> str:
-        with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
-            code = self._process.wait(timeout=1.0)
-            self._errors.seek(0)
-            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-            if lines:
-                return lines[-1]
-            return f"the writer process ended (exit code {code})"
-        return "the writer process ended"
 
     def _let_go(self) -> None:
         """Closes what is left of the writer, once both threads are done with it."""
