@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.recording import Recording, Series, open_recording
+from replay.recording import Recording, open_recording
 from replay.schema import FRAME_DTYPE, DamagedError, Float16Array, OptionError, OutputError
 from replay.selection import Numbers, choose_channels, choose_frames, choose_layers
+from replay.series import Series
 from replay.target import replacing
 
 SUFFIXES = (".npz", ".npy", ".zarr")

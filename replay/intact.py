@@ -8,8 +8,8 @@ import numpy as np
 
 from replay import schema
 from replay.findings import Cell
-from replay.recording import Series
 from replay.schema import DamagedError, FileError, Float16Array, Float32Array
+from replay.series import Series
 
 
 class Intact:

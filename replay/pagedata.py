@@ -22,10 +22,11 @@ from replay.inputs import InputPicture
 from replay.panels import plain_range
 from replay.picture import kernel_levels, kernel_reach
 from replay.quantise import COUNT, pack, quantise, stored_range
-from replay.recording import Recording, Series
+from replay.recording import Recording
 from replay.scaling import PERCENTILES, Range, Scaler
 from replay.schema import SelectionError, summarize
 from replay.selection import choose_channels, spread
+from replay.series import Series
 from replay.shapes import Joint, Maps
 from replay.tiles import shrink_maps
 

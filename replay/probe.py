@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.recording import Inputs, Recording, _pair, _vector
+from replay.recording import Recording
 from replay.schema import Float16Array, SelectionError
+from replay.series import Inputs, pair_of, vector_of
 
 # What the file keeps of a batch about its own first image, and counts in that image's maps.
 _OF_THE_BATCH = ("label", "prediction", "nan", "inf", "missing", "input_checksum")
@@ -89,11 +90,11 @@ class _Image(Inputs):
         self.shape = None if self._image is None else self._image.shape
         self.shapes = () if self.shape is None else (self.shape,)
         attribute = probe._first_attribute
-        self.mean = _vector(attribute("mean", path, schema.INPUTS))
-        self.std = _vector(attribute("std", path, schema.INPUTS))
+        self.mean = vector_of(attribute("mean", path, schema.INPUTS))
+        self.std = vector_of(attribute("std", path, schema.INPUTS))
 
     def __getitem__(self, key: tuple[int, int]) -> Float16Array:
-        self._recording.locate(*_pair(key))
+        self._recording.locate(*pair_of(key))
         if self._image is None:
             raise SelectionError(
                 f"probe {self._recording.probe_number} of {self._recording.path} has no image"

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.copying import Copy
-from replay.recording import Recording, Series, open_recording
+from replay.recording import Recording, open_recording
 from replay.schema import OutputError, RecordingError
+from replay.series import Series
 from replay.target import replacing
 from replay.verification import Problem
 

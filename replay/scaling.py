@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from replay.recording import Series
 from replay.schema import OptionError
 from replay.selection import spread
+from replay.series import Series
 from replay.shapes import Joint, Source, as_source
 
 MODES = ("run", "epoch", "frame", "channel")

@@ -18,10 +18,10 @@ from replay.difference import DifferenceScaler, Values, subtract
 from replay.overlay import Overlay
 from replay.picture import kernel_levels, kernel_reach
 from replay.probe import Probe
-from replay.recording import Series
 from replay.scaling import Levels, Range, Scaler
 from replay.schema import DamagedError, OptionError, SelectionError
 from replay.selection import spread
+from replay.series import Series
 from replay.shapes import Maps
 from replay.tiles import blank, paint, shrink_maps
 from replay.together import Row

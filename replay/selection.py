@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from replay.recording import Recording, Series
+from replay.recording import Recording
 from replay.schema import OptionError, SelectionError, in_words
+from replay.series import Series
 from replay.shapes import Maps, Source, as_source
 from replay.shapes import as_maps as as_maps
 from replay.shapes import maps_shape as maps_shape

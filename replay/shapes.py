@@ -19,8 +19,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from replay.recording import Series
 from replay.schema import AXES, DamagedError, Layer, OptionError, in_words
+from replay.series import Series
 
 TOKENS = ("auto", "square", "strip")
 _SPATIAL = "DHWL"

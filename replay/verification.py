@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.recording import Recording, Series, open_recording
+from replay.recording import Recording, open_recording
 from replay.schema import FileError, Float16Array, RecordingError
+from replay.series import Series
 
 
 @dataclass(frozen=True)

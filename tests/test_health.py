@@ -20,7 +20,7 @@ from record import Recorder
 from replay import symptoms
 from replay.__main__ import main
 from replay.findings import Finding, Health
-from replay.recording import Series
+from replay.series import Series
 
 KILLED, STOPPED = 3, 1  # channels
 EPOCH, BATCH = 1, 2  # of 3 epochs of 5 batches
