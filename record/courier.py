@@ -13,14 +13,10 @@ from __future__ import annotations
 import atexit
 import collections
 import contextlib
-import json
 import os
 import queue
-import subprocess
-import tempfile
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -30,16 +26,11 @@ import numpy as np
 import numpy.typing as npt
 
 from record import wire
-from record.pool import Buffer, Make, Pool
-from record.slots import Lender
-from record.writerprocess import last_words, refusal, start_writer, widen
-from replay.schema import RecordingError
+from record.pool import Buffer, Make, Pool, room_for
+from record.weakcall import weakly
+from record.writerprocess import WriterProcess, refusal
 
-_START_SECONDS = 120.0  # for the writer's first answer: a cold network file system is slow
 _STALL_SECONDS = 4.0  # without any progress of the writer, after which training waits no longer
-_QUEUE_BYTES = 256 << 20
-_QUEUE_FRAMES = (3, 64)  # at least, at most
-_PIPE_BYTES = 1 << 20
 _TOGETHER = 16  # headers that are sent at once, at most
 _PLENTY = 4  # frames that the writer may leave lying
 _GATHER_SECONDS = 0.02  # in which the courier's thread leaves a GPU's small frames lying
@@ -81,11 +72,9 @@ class Courier:
         RecordingError: The writer could not be started.
 
     Attributes:
-        committed: Frames that the writer has made readable.
         dropped: Frames given up because the queue was full.
         lost: Frames given up for any other reason.
         failure: Why the writer no longer takes frames, or None.
-        opening: What the file held at the start: frames, the last one's step and epoch.
     """
 
     def __init__(
@@ -98,13 +87,10 @@ class Courier:
         resume: int | None = None,
         durability: str = "fsync",
     ) -> None:
-        self.committed = 0
         self.dropped = 0
         self.lost = 0
         self.failure: str | None = None
-        self.opening: dict[str, int] = {}
         self._flushes = 0  # asked for
-        self._flushed = 0  # done
         self._path = path
         self._when_full = when_full
         self._warn = warn
@@ -122,13 +108,11 @@ class Courier:
         self._with_writer: collections.deque[tuple[Pool, Buffer]] = collections.deque()
         self._returned = 0  # of those, how many have come back
         self._returning = threading.Lock()
-        self._memory = _lender()
-        self._finished = threading.Event()
-        self._ready = threading.Event()
-        self._process = self._start()
+        self._process = WriterProcess()
+        self._descriptor = self._process.descriptor
+        self._memory = self._process.memory
         self._thread = threading.Thread(target=self._carry, name="mapreel-courier", daemon=True)
-        self._listener = threading.Thread(target=self._listen, name="mapreel-answers", daemon=True)
-        self._listener.start()
+        self._process.listen(self._heard, self._fail)
         self._thread.start()
         opening = {
             "path": str(path),
@@ -146,6 +130,16 @@ class Courier:
             os.register_at_fork(after_in_child=weakly(self, "_forget"))
 
     @property
+    def committed(self) -> int:
+        """Frames that the writer has made readable."""
+        return self._process.committed
+
+    @property
+    def opening(self) -> dict[str, int]:
+        """What the file held at the start: frames, the last one's step and epoch."""
+        return self._process.opening
+
+    @property
     def sent(self) -> int:
         """Frames handed to the pipe."""
         return self._sent
@@ -161,8 +155,7 @@ class Courier:
             make: Makes one buffer for a frame.
             shared: Whether it can make them in given memory.
         """
-        low, high = _QUEUE_FRAMES
-        room = max(low, min(high, _QUEUE_BYTES // max(1, layout.nbytes)))
+        room = room_for(layout.nbytes)
         region, slots = None, list[memoryview]()
         if shared and self._memory is not None:
             with contextlib.suppress(OSError, ValueError):  # a limit; the pipe has none
@@ -170,7 +163,7 @@ class Courier:
         self._pool = Pool(make, room, slots, layout.nbytes)
         self._many = max(1, room // 4)
         # The training never waits for the pipe: half of it holds the headers of all slots.
-        self._short = min(_SHORT, self._capacity // (2 * room))
+        self._short = min(_SHORT, self._process.capacity // (2 * room))
         data = {
             "layout": layout.encode(),
             "batches": batches,
@@ -188,7 +181,7 @@ class Courier:
         self._flushes += 1
         self._progress = time.monotonic()
         self._queue(wire.pack(wire.FLUSH, {"number": self._flushes}))
-        while self._flushed < self._flushes and self.failure is None and not self._closed:
+        while self._process.flushed < self._flushes and self.failure is None and not self._closed:
             self._take_back()
             if time.monotonic() - self._progress > _STALL_SECONDS:
                 return False
@@ -277,7 +270,7 @@ class Courier:
         self._queue(wire.pack(wire.DONE, {"dropped": self.dropped, "lost": self.lost}))
         self._queue(None)
         self._progress = time.monotonic()
-        while not self._finished.wait(timeout=0.05):
+        while not self._process.finished.wait(timeout=0.05):
             self._take_back()
             if time.monotonic() - self._progress > _STALL_SECONDS:
                 self._fail(
@@ -288,74 +281,32 @@ class Courier:
                 return
         self._report()
         self._thread.join(timeout=1.0)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=_STALL_SECONDS)
+        self._process.wait(_STALL_SECONDS)
         self._let_go()
 
     # The other side
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._errors = tempfile.TemporaryFile()
-        try:
-            memory = () if self._memory is None else self._memory.descriptors
-            process = start_writer(memory, self._errors)
-        except RecordingError:
-            if self._memory is not None:
-                self._memory.close()
-            raise
-        assert process.stdin is not None
-        self._descriptor = process.stdin.fileno()
-        self._capacity = widen(self._descriptor, _PIPE_BYTES)
-        return process
-
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._ready.wait(timeout=0.05):
-            if self._finished.is_set() or time.monotonic() > deadline:
-                break
-        if self._ready.is_set():
+        if self._process.await_ready():
             return
         self._closed = self._reported = True
         self._queue(None)
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        self._process.wait()
+        self._process.kill()
         self._thread.join()
         self._let_go()
         raise refusal(self._path, self.failure or "it did not answer")
 
-    def _listen(self) -> None:
-        """Takes in the writer's answers until it ends."""
-        assert self._process.stdout is not None
-        closed = False
-        with contextlib.suppress(OSError, ValueError):
-            for line in self._process.stdout:
-                answer = json.loads(line)
-                self._progress = time.monotonic()
-                self._stalled = False
-                self.committed = answer.get("committed", self.committed)
-                closed = closed or answer.get("closed", False)
-                if "error" in answer:
-                    self._fail(answer["error"])
-                self.opening = answer.get("opening", self.opening)
-                self._flushed = answer.get("flushed", self._flushed)
-                if answer.get("ready"):
-                    self._ready.set()
-        if not closed:
-            self._fail(last_words(self._process, self._errors))
-        self._finished.set()
+    def _heard(self) -> None:
+        """The writer has answered, so it moves."""
+        self._progress = time.monotonic()
+        self._stalled = False
 
     def _let_go(self) -> None:
         """Closes what is left of the writer, once both threads are done with it."""
         self._pool = None
         self._with_writer.clear()
-        self._listener.join(timeout=1.0)
-        self._errors.close()
-        if self._memory is not None:
-            self._memory.close()
-            self._memory = None
-        if self._process.stdout is not None and not self._listener.is_alive():
-            self._process.stdout.close()
+        self._process.let_go()
+        self._memory = None
 
     def _ring(self) -> None:
         """Has the writer look at what is in the pipe, rather than wait for more."""
@@ -407,8 +358,7 @@ class Courier:
             self._post(heads)
             self._carried += taken
         with contextlib.suppress(OSError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
+            self._process.end_input()
         self._ring()
 
     def _deliver(self, pool: Pool, parcel: Parcel, heads: list[bytes]) -> None:
@@ -496,25 +446,4 @@ class Courier:
         self._closed = True
         self.failure = "recording goes on in the parent process only"
         self._reported = True
-        with contextlib.suppress(OSError, ValueError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-        self._process.returncode = 0  # not this process's child: nothing to wait for
-
-
-def _lender() -> Lender | None:
-    with contextlib.suppress(OSError):
-        return Lender()
-    return None
-
-
-def weakly(owner: object, method: str) -> Callable[[], None]:
-    """Calls the method if the owner is still there: no registry keeps it alive."""
-    reference = weakref.ref(owner)
-
-    def call() -> None:
-        alive = reference()
-        if alive is not None:
-            getattr(alive, method)()
-
-    return call
+        self._process.disown()

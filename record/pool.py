@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 _LARGE = 1 << 16  # bytes of a buffer
+_BYTES = 256 << 20  # of all buffers
+_FRAMES = (3, 64)  # at least, at most
 
 
 class Buffer(Protocol):
@@ -19,6 +21,12 @@ class Buffer(Protocol):
 
 Make = Callable[["memoryview | None"], Buffer]
 """Makes a buffer for a frame, in the memory that it is given or, for None, in its own."""
+
+
+def room_for(nbytes: int) -> int:
+    """How many buffers there may be of so many bytes each."""
+    low, high = _FRAMES
+    return max(low, min(high, _BYTES // max(1, nbytes)))
 
 
 class Pool:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from record import tap as tap_states
-from record.courier import Courier, Parcel, weakly
+from record.courier import Courier, Parcel
 from record.hostbuffer import HostBuffer, can_register
 from record.layers import Patterns, find_layers, unwrap
 from record.probe import Probe
@@ -26,6 +26,7 @@ from record.schedule import Budget, Schedule, parse_bytes
 from record.staging import Staging
 from record.taps import MAX_SHAPES, Taps, view
 from record.target import check_source, check_target
+from record.weakcall import weakly
 from record.wire import FrameHeader, Layout
 from replay import schema
 from replay.schema import OptionError, RecordingError

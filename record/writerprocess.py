@@ -1,56 +1,166 @@
-"""The writer as a process of its own: how it is started, and what it leaves behind."""
+"""The writer as the training sees it: a child process, what it is told by, and its answers."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
+from record.slots import Lender
 from replay.schema import OutputError, RecordingError
 
+_START_SECONDS = 120.0  # for the writer's first answer: a cold network file system is slow
+_PIPE_BYTES = 1 << 20
 
-def start_writer(memory: Sequence[int], errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Starts it, with a pipe to it and one from it.
 
-    Args:
-        memory: Descriptors of what it shares with the training; none without such memory.
-        errors: Takes what Python says when it fails.
+class WriterProcess:
+    """Starts the writer, hears its answers in a thread, and lets go of it in the end.
 
     Raises:
-        RecordingError: The system starts no process.
+        RecordingError: It could not be started.
+
+    Attributes:
+        pid: Its number.
+        memory: What it shares with the training; None where the system has no such memory, and
+            once it is given back.
+        descriptor: The end of the pipe into which messages are written.
+        capacity: Bytes that the pipe holds; 0 where that is not known.
+        committed: Frames that it has made readable.
+        flushed: The number of the last request to flush that it has done.
+        opening: What the file held at the start: frames, the last one's step and epoch.
+        finished: Set once it has given its last answer.
     """
-    root = Path(__file__).resolve().parent.parent
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-m", "record.writer", *map(str, memory)],
-            pass_fds=memory,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd=root,  # `-m` looks there first: no record.py of the user's comes in between
-            bufsize=0,
-            start_new_session=True,  # a terminal's Ctrl-C and hang-up are for the training
+
+    def __init__(self) -> None:
+        self.committed = 0
+        self.flushed = 0
+        self.opening: dict[str, int] = {}
+        self.finished = threading.Event()
+        self._ready = threading.Event()
+        self.memory = _lender()
+        self._process = self._start()
+        self.pid = self._process.pid
+        assert self._process.stdin is not None
+        self.descriptor = self._process.stdin.fileno()
+        self.capacity = _widen(self.descriptor)
+
+    def listen(self, heard: Callable[[], None], failed: Callable[[str], None]) -> None:
+        """Begins to take in its answers.
+
+        Args:
+            heard: Called in the thread at each answer.
+            failed: Called in the thread with the reason, when the writer says that it has failed
+                or ends without having closed the file.
+        """
+        self._listener = threading.Thread(  # which forgets these two when it ends: no cycle stays
+            target=self._listen, args=(heard, failed), name="mapreel-answers", daemon=True
         )
-    except OSError as error:
-        raise RecordingError(f"cannot start the writer process: {error}") from error
+        self._listener.start()
 
+    def await_ready(self) -> bool:
+        """Waits until the writer has opened the file; False where that failed."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._ready.wait(timeout=0.05):
+            if self.finished.is_set() or time.monotonic() > deadline:
+                break
+        return self._ready.is_set()
 
-def widen(descriptor: int, size: int) -> int:
-    """Has a pipe take so many bytes, where it can; returns how many it takes, 0 if unknown."""
-    with contextlib.suppress(ImportError, OSError, AttributeError):
-        import fcntl
+    def end_input(self) -> None:
+        """Closes the pipe, which tells it to close the file."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
-        with contextlib.suppress(OSError):  # a user may have only so much of it
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, size)
-        return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
-    return 0
+    def wait(self, seconds: float) -> None:
+        """Waits until it has ended, but not for longer than that."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=seconds)
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        self._process.wait()
+
+    def let_go(self) -> None:
+        """Closes what is left of it, once nobody else has to do with it."""
+        self._listener.join(timeout=1.0)
+        self._errors.close()
+        if self.memory is not None:
+            self.memory.close()
+            self.memory = None
+        if self._process.stdout is not None and not self._listener.is_alive():
+            self._process.stdout.close()
+
+    def disown(self) -> None:
+        """In a forked child: the process and the pipe are the parent's."""
+        with contextlib.suppress(OSError, ValueError):
+            self.end_input()
+        self._process.returncode = 0  # not this process's child: nothing to wait for
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        root = Path(__file__).resolve().parent.parent
+        self._errors = tempfile.TemporaryFile()
+        memory = () if self.memory is None else self.memory.descriptors
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "record.writer", *map(str, memory)],
+                pass_fds=memory,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                cwd=root,  # `-m` looks there first: no record.py of the user's comes in between
+                bufsize=0,
+                start_new_session=True,  # a terminal's Ctrl-C and hang-up are for the training
+            )
+        except OSError as error:
+            if self.memory is not None:
+                self.memory.close()
+            raise RecordingError(f"cannot start the writer process: {error}") from error
+
+    def _listen(self, heard: Callable[[], None], failed: Callable[[str], None]) -> None:
+        """Takes in the writer's answers until it ends."""
+        assert self._process.stdout is not None
+        closed = False
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._process.stdout:
+                answer = json.loads(line)
+                heard()
+                self.committed = answer.get("committed", self.committed)
+                closed = closed or answer.get("closed", False)
+                if "error" in answer:
+                    failed(answer["error"])
+                self.opening = answer.get("opening", self.opening)
+                self.flushed = answer.get("flushed", self.flushed)
+                if answer.get("ready"):
+                    self._ready.set()
+        if not closed:
+            failed(self._last_words())
+        self.finished.set()
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
+            code = self._process.wait(timeout=1.0)
+            self._errors.seek(0)
+            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+            if lines:
+                return lines[-1]
+            return f"the writer process ended (exit code {code})"
+        return "the writer process ended"
 
 
 def refusal(path: Path, reason: str) -> OutputError:
-    """Why there is no recording, in words that say what to do."""
+    """What to raise where the writer could not open the file.
+
+    Args:
+        path: The recording.
+        reason: What the writer said.
+    """
     if reason == "the file exists":
         return OutputError(f"{path} exists; choose another name or allow overwriting")
     if reason.startswith("another process"):
@@ -60,13 +170,19 @@ def refusal(path: Path, reason: str) -> OutputError:
     return OutputError(f"cannot create {path}: {reason}")
 
 
-def last_words(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
-    """Why it ended, in one line, as far as that is known."""
-    with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
-        code = process.wait(timeout=1.0)
-        errors.seek(0)
-        lines = errors.read().decode("utf-8", "replace").strip().splitlines()
-        if lines:
-            return lines[-1]
-        return f"the writer process ended (exit code {code})"
-    return "the writer process ended"
+def _lender() -> Lender | None:
+    with contextlib.suppress(OSError):
+        return Lender()
+    return None
+
+
+def _widen(descriptor: int) -> int:
+    """Makes a pipe hold more, where that is possible; returns how many bytes it holds, or 0."""
+    capacity = 0
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import fcntl
+
+        with contextlib.suppress(OSError):  # a user may have only so much of it
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        capacity = fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
+    return capacity

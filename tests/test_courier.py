@@ -119,7 +119,7 @@ def test_frames_go_through_the_pipe_where_they_have_memory_of_their_own(tmp_path
 def test_the_training_never_waits_for_a_pipe_that_holds_little(tmp_path: Path) -> None:
     """Where a user's pipes are small, a thread sends what might not fit."""
     courier = open_courier(tmp_path / "run.h5")
-    courier._capacity = 4096
+    courier._process.capacity = 4096
     courier.set_layout(LAYOUT, 100, Flat)
     queued = courier._queued
     for number in range(80):
@@ -128,3 +128,4 @@ def test_the_training_never_waits_for_a_pipe_that_holds_little(tmp_path: Path) -
     courier.close()
     check(tmp_path / "run.h5", 80)
     assert courier._pool is None  # and the memory is given back
+    assert courier._memory is courier._process.memory is None
