@@ -1,8 +1,8 @@
 """The process that owns the file. Imports no torch.
 
-Run as `python -m record.writer` by `courier.py`. It ignores Ctrl-C and takes the end of its input
-as "close the file", so that a training process killed with SIGKILL still leaves a cleanly closed
-recording.
+Run as `python -m record.writer` by `writerprocess.py`. It ignores Ctrl-C and takes the end of its
+input as "close the file", so that a training process killed with SIGKILL still leaves a cleanly
+closed recording.
 """
 
 from __future__ import annotations
