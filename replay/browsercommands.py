@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 
-from replay.console import Progress, say, warn
-from replay.options import NUMBERS, SCALES, Commands, only, positive
-from replay.words import in_bytes
+from replay.console import Progress, say, tell_made, warn
+from replay.options import NUMBERS, SCALES, Commands, add_selection, only, positive
 
 _PAGE_EXAMPLES = """
 The page is one file that any browser of 2023 or later opens from disk; it
@@ -40,9 +39,7 @@ def add_page(commands: Commands) -> None:
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help=".html (default: run.html)")
     add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
-    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
-    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
-    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
+    add_selection(parser)
     add("--scale", choices=SCALES[:3], default="run", help="the scale at first (default: run)")
     add("--symmetric", action="store_true", help="at first a scale symmetric around zero")
     add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
@@ -84,9 +81,7 @@ def _page(options: argparse.Namespace) -> None:
         )
     for note in result.notes:
         say("note", note)
-    print(
-        f"{result.path}  {in_bytes(result.bytes)}, {result.frames:,} frames, {result.seconds:.1f} s"
-    )
+    tell_made(result.path, result.bytes, result.seconds, result.frames)
 
 
 def add_watch(commands: Commands) -> None:

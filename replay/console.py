@@ -1,12 +1,13 @@
-"""What a command says on stderr beside its result: messages, and a bar while it works."""
+"""What a command says: messages and a bar on stderr while it works, what it made on stdout."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from replay.words import clean
+from replay.words import clean, in_bytes
 
 
 def say(kind: str, message: str) -> None:
@@ -18,6 +19,19 @@ def warn(message: str | None) -> None:
     """The same as a warning; nothing for None."""
     if message is not None:
         say("warning", message)
+
+
+def tell_made(path: Path, size: int, seconds: float, frames: int | None = None) -> None:
+    """Says on stdout what a command has made.
+
+    Args:
+        path: Where it is.
+        size: Its bytes.
+        seconds: That it took.
+        frames: In it, where it has several.
+    """
+    many = "" if frames is None else f", {frames:,} frames"
+    print(f"{path}  {in_bytes(size)}{many}, {seconds:.1f} s")
 
 
 class Progress:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from replay.console import warn
+from replay.console import tell_made, warn
 from replay.options import NUMBERS, Commands, add_look, look, natural, only, probed
-from replay.words import in_bytes
 
 _GRID_EXAMPLES = """
 examples:
@@ -64,7 +63,7 @@ def _grid(options: argparse.Namespace) -> None:
         )
     for remark in result.remarks:
         warn(remark)
-    print(f"{result.path}  {in_bytes(result.bytes)}, {result.seconds:.1f} s")
+    tell_made(result.path, result.bytes, result.seconds)
 
 
 def add_sheet(commands: Commands) -> None:
@@ -109,4 +108,4 @@ def _sheet(options: argparse.Namespace) -> None:
             dpi=options.dpi,
             **look(options),
         )
-    print(f"{result.path}  {in_bytes(result.bytes)}, {result.seconds:.1f} s")
+    tell_made(result.path, result.bytes, result.seconds)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from replay.console import Progress, say, warn
+from replay.console import Progress, say, tell_made, warn
 from replay.options import (
     NUMBERS,
     Commands,
     add_crew,
     add_look,
+    add_selection,
     executor,
     look,
     natural,
@@ -17,7 +18,6 @@ from replay.options import (
     probed,
 )
 from replay.schema import OptionError
-from replay.words import in_bytes
 
 _ORDERS = ("number", "similar")
 _PRESETS = ("github", "slack", "slides", "paper")
@@ -73,9 +73,7 @@ def add_animate(commands: Commands) -> None:
         action="append",
         help="one or more layers, globs, or all (default: the first recorded layer)",
     )
-    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
-    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
-    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
+    add_selection(parser)
     add_look(parser)
     add(
         "--with",
@@ -90,9 +88,7 @@ def add_animate(commands: Commands) -> None:
     add("--zoom", metavar="N", type=natural, help="picture pixels a map pixel")
     add("--columns", metavar="N", type=natural, help="maps side by side")
     add("--no-captions", dest="captions", action="store_false", help="only the maps")
-    add("--codec", choices=("h264", "av1"), default="h264", help="of an MP4 (default: h264)")
-    add("--crf", metavar="N", type=int, help="the codec's quality; lower is better, and larger")
-    add_crew(parser)
+    _add_encoding(parser)
     add(
         "--max-mb",
         metavar="N",
@@ -146,9 +142,15 @@ def _animate(options: argparse.Namespace) -> None:
         )
     for remark in result.remarks:
         say("note" if remark == result.chosen else "warning", remark)
-    print(
-        f"{result.path}  {in_bytes(result.bytes)}, {result.frames:,} frames, {result.seconds:.1f} s"
-    )
+    tell_made(result.path, result.bytes, result.seconds, result.frames)
+
+
+def _add_encoding(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say how a film is encoded, and by whom."""
+    add = parser.add_argument
+    add("--codec", choices=("h264", "av1"), default="h264", help="of an MP4 (default: h264)")
+    add("--crf", metavar="N", type=int, help="the codec's quality; lower is better, and larger")
+    add_crew(parser)
 
 
 def add_compare(commands: Commands) -> None:
@@ -178,16 +180,12 @@ def add_compare(commands: Commands) -> None:
         action="append",
         help="one or more layers, globs, or all (default: the first that both have)",
     )
-    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
-    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
-    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
+    add_selection(parser)
     add_look(parser)
     add("--fps", metavar="N", type=positive, help="frames a second")
     add("--zoom", metavar="N", type=natural, help="picture pixels a map pixel")
     add("--columns", metavar="N", type=natural, help="maps side by side in each panel")
-    add("--codec", choices=("h264", "av1"), default="h264", help="of an MP4 (default: h264)")
-    add("--crf", metavar="N", type=int, help="the codec's quality; lower is better, and larger")
-    add_crew(parser)
+    _add_encoding(parser)
     add("--quiet", action="store_true", help="no progress bar")
 
 
@@ -227,6 +225,4 @@ def _compare(options: argparse.Namespace) -> None:
         )
     for remark in result.remarks:
         warn(remark)
-    print(
-        f"{result.path}  {in_bytes(result.bytes)}, {result.frames:,} frames, {result.seconds:.1f} s"
-    )
+    tell_made(result.path, result.bytes, result.seconds, result.frames)

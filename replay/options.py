@@ -96,6 +96,14 @@ def only(options: argparse.Namespace) -> str:
     return str(options.recordings[0])
 
 
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say which channels, epochs and batches are shown."""
+    add = parser.add_argument
+    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
+    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
+    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
+
+
 def add_look(parser: argparse.ArgumentParser) -> None:
     """Adds the options that pictures have in common."""
     add = parser.add_argument

@@ -85,9 +85,13 @@ class Watch:
             if isinstance(module, nn.Conv2d):
 
                 def keep(_: nn.Module, __: Any, output: torch.Tensor, name: str = name) -> None:
-                    self.kept[name] = output[0].detach()
+                    self.keep(name, output)
 
                 self._hooks.append(module.register_forward_hook(keep))
+
+    def keep(self, name: str, output: torch.Tensor) -> None:
+        """What a hook does with what its layer put out."""
+        self.kept[name] = output[0].detach()
 
     def off(self) -> None:
         for hook in self._hooks:
@@ -226,19 +230,13 @@ class Floor(Watch):
 
     def on(self) -> None:
         def take(_: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-            self._copy("", given[0])
+            self.keep("", given[0])
 
+        super().on()
         self._hooks.append(self.model.register_forward_pre_hook(take))
-        for name, module in self.model.named_modules():
-            if isinstance(module, nn.Conv2d):
 
-                def copy(_: nn.Module, __: Any, output: torch.Tensor, name: str = name) -> None:
-                    self._copy(name, output)
-
-                self._hooks.append(module.register_forward_hook(copy))
-
-    def _copy(self, name: str, maps: torch.Tensor) -> None:
-        first = maps.detach()[0]
+    def keep(self, name: str, output: torch.Tensor) -> None:
+        first = output.detach()[0]
         if self._memory is None:
             self._shapes[name] = first.shape
         else:
