@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ from replay.order import order_channels
 from replay.overlay import Overlay
 from replay.recording import Recording
 from replay.scaling import PERCENTILES, Range, Scaler
-from replay.sections import MapSection, Section, count_unfinite
+from replay.sections import Count, MapSection, Section, count_unfinite
 from replay.selection import Numbers, choose_channels, spread
 from replay.stage import Stage
 from replay.tiles import Box, Room, arrange
@@ -46,11 +47,14 @@ class Frame:
         pictures: The pictures; they do not overlap.
         changed: The boxes in which the plane differs from that of the frame before it, of those
             that one call of `frames` gives; None where all of it may. Boxes may overlap.
+        plain: Boxes in which the plane has nothing but paper and the colormap of the maps. There
+            may be more.
     """
 
     plane: npt.NDArray[np.uint8]
     pictures: tuple[Overlay, ...] = ()
     changed: tuple[Box, ...] | None = None
+    plain: tuple[Box, ...] = ()
 
 
 class Reel(Protocol):
@@ -204,9 +208,8 @@ class Film:
             else [],
         )
         self._painted = [
-            box
+            section.part.mosaic.boxes(*at)
             for section, at in zip(self._drawn, self.stage.mosaics_at, strict=True)
-            for box in section.part.mosaic.boxes(*at)
         ]
         self._calls = self._drawing = 0  # whose frame is on the plane
 
@@ -248,9 +251,10 @@ class Film:
             for histogram, section in zip(stage.histograms, self._sections, strict=False):
                 histogram.update(self._shares(section, cell))
             touched = stage.touched()
-            changed = (*self._painted, *touched) if self._drawing == me else None
+            changed = (*chain(*self._painted), *touched) if self._drawing == me else None
+            plain = tuple(chain(*self._without_marks([count for _, count in drawn])))
             self._drawing = me
-            yield Frame(stage.plane, tuple(self._overlays(cell)), changed)
+            yield Frame(stage.plane, tuple(self._overlays(cell)), changed, plain)
 
     @property
     def damaged(self) -> list[str]:
@@ -272,6 +276,12 @@ class Film:
                 yield Overlay(source.show(*cell), top, left, source.zoom)
         for section, at in zip(self._drawn, self.stage.mosaics_at, strict=True):
             yield from section.overlays(at, cell)
+
+    def _without_marks(self, counts: Sequence[Count]) -> Iterator[list[Box]]:
+        """Where maps were painted of which all values are finite."""
+        for section, count, boxes in zip(self._drawn, counts, self._painted, strict=True):
+            if isinstance(section, MapSection) and count == (0, 0):
+                yield boxes
 
     def _shares(self, section: MapSection, cell: tuple[int, int]) -> Shares | None:
         """The histogram of the frame that a section has just drawn, or draws for this."""

@@ -61,7 +61,9 @@ def as_yuv(
     brightness = y.view(np.uint16)
     halves = [np.empty((height // 2, width // 2), np.uint8) for _ in range(2)]
     stale, coloured = _Stale(size), _Coloured(table)
+    gray = bool((table[[*range(palette.levels), palette.paper], 1:] == _GRAY).all())
     for frame in frames:
+        plain = [box for box in frame.plain if gray and box == _to_even(box)]
         pairs = np.ascontiguousarray(frame.plane).view(np.uint16)
         for box in stale.boxes(frame):
             top, left, bottom, right = (place // 2 for place in _to_even(box))
@@ -69,7 +71,9 @@ def as_yuv(
                 pairs[2 * top : 2 * bottom, left:right],
                 mode="wrap",  # no pair is without an entry, and so numpy need not look for one
             )
-            if not coloured.any(frame.plane[2 * top : 2 * bottom, 2 * left : 2 * right]):
+            if box in plain or not coloured.any(
+                frame.plane[2 * top : 2 * bottom, 2 * left : 2 * right]
+            ):
                 for half in halves:
                     half[top:bottom, left:right] = _GRAY
                 continue

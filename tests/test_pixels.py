@@ -24,6 +24,7 @@ from replay.recording import Recording
 
 LOOKS: dict[str, tuple[tuple[str, ...], Look]] = {
     "zoom 1": (("conv",), Look(zoom=1)),
+    "zoom 2": (("conv",), Look(zoom=2)),
     "zoom 2, dark": (("conv",), Look(zoom=2, theme="dark", cmap="viridis")),
     "zoom 3": (("conv",), Look(zoom=3, cmap="RdBu_r")),
     "several layers": (("conv", "late", "big"), Look(cmap="magma")),
@@ -123,6 +124,9 @@ def check(film: Film | PairedFilm, start: int = 0) -> None:
     number = -1
     for number, frame in enumerate(whole(film.frames(cells))):
         image = rgb(frame, palette)
+        for top, left, bottom, right in frame.plain:
+            entries = frame.plane[top:bottom, left:right]
+            assert ((entries < palette.levels) | (entries == palette.paper)).all()
         np.testing.assert_array_equal(colours[number][..., 2::-1], image)
         for plane, right in zip(planes[number], yuv(image), strict=True):
             np.testing.assert_array_equal(plane, right)
@@ -136,6 +140,15 @@ def test_a_film_is_converted_to_every_pixel(paths: tuple[Path, Path], name: str)
         film = Film(run, layers, look=look)
         check(film)
         check(film, 5)
+
+
+def test_of_finite_maps_a_frame_says_that_they_are_plain(paths: tuple[Path, Path]) -> None:
+    with replay.open(paths[0]) as run:
+        film = Film(run, ["conv"])
+        tiles = film.parts[0].mosaic.boxes(*film.stage.mosaics_at[0])
+        for (epoch, batch), frame in zip(film.cells, film.frames(), strict=True):
+            marked = batch % 3 == 0 or (epoch, batch) == (1, 2)  # not finite, or damaged
+            assert list(frame.plain) == ([] if marked else tiles)
 
 
 def test_a_comparison_is_converted_to_every_pixel(paths: tuple[Path, Path]) -> None:
@@ -205,6 +218,30 @@ def test_every_entry_has_its_colour(theme: str, cmap: str) -> None:
     for frame, planes in zip(frames(), as_yuv(frames(), palette, (64, 64)), strict=True):
         for plane, right in zip(planes, yuv(palette.table[frame.plane]), strict=True):
             np.testing.assert_array_equal(plane, right)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("cmap", ["gray", "viridis"])
+@pytest.mark.parametrize("box", [(8, 8, 12, 14), (9, 8, 12, 14), (8, 7, 12, 14), (8, 8, 12, 13)])
+def test_what_is_plain_does_not_hide_the_colours_beside_it(
+    theme: str, cmap: str, box: tuple[int, int, int, int]
+) -> None:
+    palette = Palette(cmap, 240, theme)
+    top, left, bottom, right = box
+    rng = np.random.default_rng(3)
+
+    def frames() -> Iterator[Frame]:
+        plane = np.full((64, 64), palette.nan, np.uint8)
+        for number in range(3):
+            shown = rng.integers(0, palette.levels, (bottom - top, right - left), dtype=np.uint8)
+            shown[0, 0] = palette.paper
+            plane[top:bottom, left:right] = shown
+            yield Frame(plane, (), (box,) if number else None, (box,))
+
+    planes = as_yuv((last := frame for frame in frames()), palette, (64, 64))
+    for parts in planes:
+        for plane, expected in zip(parts, yuv(palette.table[last.plane]), strict=True):
+            np.testing.assert_array_equal(plane, expected)
 
 
 @pytest.mark.parametrize("side", [32, 64, 224])
