@@ -237,7 +237,9 @@ def _write_blocks(
     """Writes a GIF, a frame a block, as long as it does not outgrow the limit."""
     done = size = 0
     try:
-        with unfinished.open("wb") as file:
+        # It is there and empty. Opened with "wb" a file system may take it for one whose contents
+        # are replaced (ext4 does), and has all of it written to the disk when it is closed.
+        with unfinished.open("r+b") as file:
             for block in blocks:
                 done, size = done + 1, size + sum(map(len, block))
                 if limit is not None and size + len(TRAILER) > limit:

@@ -14,7 +14,7 @@ import struct
 import tempfile
 from collections import deque
 from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, cast
 
 from PIL import Image
@@ -25,6 +25,7 @@ TRAILER = b"\x3b"
 _TABLE = 0x87  # flags of 256 colours
 _STAYS = 1 << 2  # what is done with a frame when the next comes: it is left where it is
 _MOST = 8  # frames compressed at a time
+_AHEAD = 3  # frames that a helper has, the one that it compresses and those that wait
 _CODE_BITS, _END_OF_BLOCKS = b"\x08", b"\0"  # around the compressed pixels of 256 colours
 
 
@@ -40,28 +41,74 @@ def blocks(
         threads: Frames compressed at a time; as many as there are cores by default.
     """
     threads = cores() if threads is None else threads
-    pending: deque[tuple[bytes, Future[_Spool]]] = deque()
+    pending: deque[_Image] = deque()
     free: list[_Spool] = []
     shared: bytes | None = None
 
     def finished() -> tuple[bytes, bytes]:
-        head, compressed = pending.popleft()
-        spool = compressed.result()
-        free.append(spool)
-        return head, spool.pixels()
+        image = pending.popleft()
+        image.wait()
+        free.append(image.spool)
+        return image.head, image.spool.pixels()
 
-    with contextlib.ExitStack() as spools, ThreadPoolExecutor(threads) as pool:
+    with contextlib.ExitStack() as spools, _helpers(threads - 1) as pool:
         for frame in frames:
             colours = frame.colours.tobytes()
             head = b"" if shared is not None else _header(size, colours)
             shared = colours if shared is None else shared
             head += _control(fps) + _descriptor(frame, colours if colours != shared else b"")
             spool = free.pop() if free else spools.enter_context(contextlib.closing(_Spool()))
-            pending.append((head, pool.submit(_compress, frame.plane, spool)))
-            while len(pending) > 2 * threads or (pending and pending[0][1].done()):
+            pending.append(_Image(head, frame.plane, spool, pool))
+            # This thread makes the frames; where the others have enough to do, it compresses too.
+            # With one more than there are cores, some that could go on would wait for a core.
+            if sum(not image.done() for image in pending) > _AHEAD * (threads - 1):
+                pending[-1].compress_here()
+            while pending and (pending[0].done() or len(pending) > 2 * _AHEAD * threads):
                 yield finished()
+        for image in reversed(pending):
+            image.compress_here()
         while pending:
             yield finished()
+
+
+def _helpers(number: int) -> contextlib.AbstractContextManager[ThreadPoolExecutor | None]:
+    """So many threads beside the one that asks; None for none."""
+    return ThreadPoolExecutor(number) if number > 0 else contextlib.nullcontext()
+
+
+class _Image:
+    """A frame whose pixels are compressed by one of the helpers, or here.
+
+    Args:
+        head: What is before the pixels.
+        plane: The pixels.
+        spool: Where they go.
+        pool: The helpers.
+    """
+
+    def __init__(
+        self, head: bytes, plane: Bytes, spool: _Spool, pool: ThreadPoolExecutor | None
+    ) -> None:
+        self.head, self.spool = head, spool
+        self._plane = plane
+        self._future = None if pool is None else pool.submit(_compress, plane, spool)
+        self._here = False
+
+    def compress_here(self) -> None:
+        """Compresses it, unless that was done already or a helper has begun to."""
+        if not self._here and (self._future is None or self._future.cancel()):
+            self._here = True
+            _compress(self._plane, self.spool)
+
+    def done(self) -> bool:
+        """Whether it is compressed."""
+        return self._here or (self._future is not None and self._future.done())
+
+    def wait(self) -> None:
+        """Waits until it is."""
+        if not self._here:
+            assert self._future is not None, "without helpers it is compressed here"
+            self._future.result()
 
 
 def cores() -> int:
@@ -107,11 +154,10 @@ class _Spool:
         self._file.close()
 
 
-def _compress(plane: Bytes, spool: _Spool) -> _Spool:
+def _compress(plane: Bytes, spool: _Spool) -> None:
     """Compresses an image's pixels into a spool."""
     file = cast("IO[bytes]", spool)  # as much of one as Pillow asks for
     Image.fromarray(plane).save(file, "GIF", interlace=False, optimize=False)
-    return spool
 
 
 def _header(size: tuple[int, int], colours: bytes) -> bytes:

@@ -27,6 +27,7 @@ Values: TypeAlias = "npt.NDArray[np.floating[Any]]"
 
 _SAMPLED_FRAMES = 48
 _SAMPLED_VALUES = 4_000_000
+_AT_ONCE = 1 << 17  # values counted at a time: what numpy makes of them stays in the caches
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,9 @@ class Scaler:
         chosen = spread(frames, _SAMPLED_FRAMES)
         parts: list[Values] = [np.empty((len(self._channels), 0), np.float16)]
         for epoch, batch in chosen:
-            maps = self._source[epoch, batch][self._channels]
+            maps = self._source[epoch, batch]
+            if self._channels != list(range(len(maps))):  # else it would be copied for nothing
+                maps = maps[self._channels]
             values = maps.reshape(len(maps), -1)
             step = -(-values.size * len(chosen) // _SAMPLED_VALUES)
             while math.gcd(step, maps.shape[-1]) > 1:  # so that no column of pixels is favoured
@@ -223,7 +226,10 @@ def _percentiles(values: npt.NDArray[np.float16]) -> tuple[list[float], float, f
         The percentiles, none of no values; the least and the greatest value, or 0 and 1.
     """
     bits = np.ascontiguousarray(values).view(np.uint16).ravel()
-    upto = np.bincount(bits, minlength=1 << 16)[_ASCENDING].cumsum()
+    counts = np.zeros(1 << 16, np.intp)
+    for start in range(0, len(bits), _AT_ONCE):
+        counts += np.bincount(bits[start : start + _AT_ONCE], minlength=1 << 16)
+    upto = counts[_ASCENDING].cumsum()
     count = int(upto[-1])
     if not count:
         return [], 0.0, 1.0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from replay.colours import Palette
 from replay.encode import choose_target, encode
 from replay.frames import Frame, Overlay
 from replay.gif import TRAILER, blocks
-from replay.pixels import as_indices
+from replay.pixels import Indexed, as_indices
 from replay.schema import EncodeError
 from replay.splice import to_pixels
 
@@ -84,6 +87,39 @@ def test_the_bytes_do_not_depend_on_how_many_are_compressed_at_a_time() -> None:
     assert len(made[0]) == 9
 
 
+@pytest.mark.parametrize("count", [9, 40])
+def test_a_helper_that_falls_behind_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Whoever makes the frames compresses others meanwhile, each once, and does not run away."""
+    right = list(blocks(as_indices(frames(count), PALETTE, SIZE), SIZE, 20.0, 1))
+    compress, maker = gif._compress, threading.get_ident()
+    by: collections.Counter[str] = collections.Counter()
+    made: list[tuple[bytes, bytes]] = []
+    ahead = []
+
+    def slow(plane: np.ndarray, spool: gif._Spool) -> None:
+        who = "maker" if threading.get_ident() == maker else "helper"
+        by[who] += 1
+        if who == "helper" and by[who] == 1:
+            time.sleep(0.2)
+        compress(plane, spool)
+
+    def watched() -> Iterator[Indexed]:
+        for number, frame in enumerate(as_indices(frames(count), PALETTE, SIZE)):
+            ahead.append(number - len(made))
+            yield frame
+
+    monkeypatch.setattr(gif, "_compress", slow)
+    for block in blocks(watched(), SIZE, 20.0, 2):
+        made.append(block)
+    assert made == right
+    assert by["maker"] + by["helper"] == count
+    assert by["maker"] >= 5
+    assert by["helper"] >= 1
+    assert max(ahead) <= 13
+
+
 def test_only_what_changed_is_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[tuple[int, ...]] = []
     compress = gif._compress
@@ -98,7 +134,8 @@ def test_the_pixels_of_a_gif_are_found_behind_its_extensions(tmp_path: Path) -> 
     image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
     image.save(path, "GIF", comment=b"x" * 300, interlace=False, optimize=False, loop=3)
     with contextlib.closing(gif._Spool()) as spool:
-        pixels = gif._compress(np.array(image), spool).pixels()
+        gif._compress(np.array(image), spool)
+        pixels = spool.pixels()
     assert path.read_bytes()[to_pixels(path.read_bytes()) : -len(TRAILER)] == pixels
 
 
