@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from replay.console import Progress, say, tell_made, warn
+from replay.console import Progress, check_frames, say, tell_made
 from replay.options import NUMBERS, SCALES, Commands, add_selection, only, positive
 
 _PAGE_EXAMPLES = """
@@ -56,14 +56,11 @@ def add_page(commands: Commands) -> None:
 
 
 def _page(options: argparse.Namespace) -> None:
-    from replay import info
     from replay.together import opened
     from replay.webpage import page
 
     with opened(options.recordings) as recordings, Progress(options.quiet) as progress:
-        for recording in recordings:
-            recording.require_frames()
-            warn(info.trouble(recording))
+        check_frames(*recordings)
         result = page(
             recordings,
             options.out,

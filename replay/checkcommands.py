@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from replay.console import Progress, say, warn
+from replay.console import Progress, check_frames, say, warn
 from replay.options import THEMES, Commands, only
 from replay.words import clean, count, in_bytes
 
@@ -115,7 +115,6 @@ def add_health(commands: Commands) -> None:
 def _health(options: argparse.Namespace) -> None:
     from pathlib import Path
 
-    from replay import info
     from replay.diagnosis import health
     from replay.recording import open_recording
     from replay.target import check_suffix
@@ -124,8 +123,7 @@ def _health(options: argparse.Namespace) -> None:
     if options.out is not None:
         check_suffix(Path(options.out), (".png", ".pdf", ".svg"))
     with open_recording(path) as recording, Progress(options.quiet, " layers") as progress:
-        recording.require_frames()
-        warn(info.trouble(recording))
+        check_frames(recording)
         found = health(recording, progress)
     text = found.to_json() if options.json else found.to_csv() if options.csv else f"{found}\n"
     print(text, end="" if options.csv else "\n" if options.json else "")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from replay.words import clean, in_bytes
+
+if TYPE_CHECKING:
+    from replay.recording import Recording
 
 
 def say(kind: str, message: str) -> None:
@@ -19,6 +22,19 @@ def warn(message: str | None) -> None:
     """The same as a warning; nothing for None."""
     if message is not None:
         say("warning", message)
+
+
+def check_frames(*recordings: Recording) -> None:
+    """Makes sure that each has something to show, and warns of what is missing or unfinished.
+
+    Raises:
+        FileError: No frame of one of them was committed.
+    """
+    from replay.info import trouble
+
+    for recording in recordings:
+        recording.require_frames()
+        warn(trouble(recording))
 
 
 def tell_made(path: Path, size: int, seconds: float, frames: int | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from replay.console import Progress, say, warn
+from replay.console import Progress, check_frames, say, warn
 from replay.options import NUMBERS, Commands, only
 from replay.words import count, in_bytes
 
@@ -67,13 +67,11 @@ def add_export(commands: Commands) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from replay import info
     from replay.exporting import export
     from replay.recording import open_recording
 
     with open_recording(only(options)) as recording, Progress(options.quiet) as progress:
-        recording.require_frames()
-        warn(info.trouble(recording))
+        check_frames(recording)
         result = export(
             recording,
             options.out,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from replay.console import tell_made, warn
+from replay.console import check_frames, tell_made, warn
 from replay.options import NUMBERS, Commands, add_look, look, natural, only, probed
 
 _GRID_EXAMPLES = """
@@ -42,15 +42,12 @@ def add_grid(commands: Commands) -> None:
 
 
 def _grid(options: argparse.Namespace) -> None:
-    from replay import info
     from replay.still import grid
     from replay.together import opened
 
     with opened(options.recordings) as recordings:
         shown = probed(recordings, options.probe)
-        for recording in recordings:
-            recording.require_frames()
-            warn(info.trouble(recording))
+        check_frames(*recordings)
         result = grid(
             shown,
             options.out,
@@ -90,13 +87,11 @@ def add_sheet(commands: Commands) -> None:
 
 
 def _sheet(options: argparse.Namespace) -> None:
-    from replay import info
     from replay.contact import sheet
     from replay.recording import open_recording
 
     with open_recording(only(options)) as recording:
-        recording.require_frames()
-        warn(info.trouble(recording))
+        check_frames(recording)
         result = sheet(
             recording,
             options.out,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from replay.console import Progress, say, tell_made, warn
+from replay.console import Progress, check_frames, say, tell_made, warn
 from replay.options import (
     NUMBERS,
     Commands,
@@ -104,7 +104,6 @@ def add_animate(commands: Commands) -> None:
 
 
 def _animate(options: argparse.Namespace) -> None:
-    from replay import info
     from replay.animation import animate
     from replay.together import choose_layers_of, opened
 
@@ -115,8 +114,7 @@ def _animate(options: argparse.Namespace) -> None:
     ):
         shown = probed(recordings, options.probe)
         layers = choose_layers_of(shown, options.layer)
-        for recording in recordings:
-            warn(info.trouble(recording))
+        check_frames(*recordings)
         result = animate(
             shown,
             options.out,
@@ -190,7 +188,6 @@ def add_compare(commands: Commands) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from replay import info
     from replay.comparison import compare
     from replay.together import opened
 
@@ -201,8 +198,7 @@ def _compare(options: argparse.Namespace) -> None:
         executor(options.executor) as workers,
         Progress(options.quiet) as progress,
     ):
-        for run in runs:
-            warn(info.trouble(run))
+        check_frames(*runs)
         result = compare(
             runs[0],
             runs[1],

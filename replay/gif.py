@@ -9,7 +9,6 @@ Source: GIF89a Specification (CompuServe, 1990).
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 import tempfile
 from collections import deque
@@ -19,6 +18,7 @@ from typing import IO, cast
 
 from PIL import Image
 
+from replay.cores import cores
 from replay.pixels import Bytes, Indexed
 
 TRAILER = b"\x3b"
@@ -38,9 +38,9 @@ def blocks(
         frames: Their indices and colours, from `as_indices`.
         size: Height and width of all of them.
         fps: Frames a second, one for which 100 / fps is whole.
-        threads: Frames compressed at a time; as many as there are cores by default.
+        threads: Frames compressed at a time; as many as there are cores, up to 8, by default.
     """
-    threads = cores() if threads is None else threads
+    threads = min(cores(), _MOST) if threads is None else threads
     pending: deque[_Image] = deque()
     free: list[_Spool] = []
     shared: bytes | None = None
@@ -109,13 +109,6 @@ class _Image:
         if not self._here:
             assert self._future is not None, "without helpers it is compressed here"
             self._future.result()
-
-
-def cores() -> int:
-    """How many frames it pays to compress at a time."""
-    with contextlib.suppress(AttributeError):  # not on every system
-        return min(_MOST, len(os.sched_getaffinity(0)))
-    return min(_MOST, os.cpu_count() or 1)
 
 
 class _Spool:

@@ -8,7 +8,6 @@ numbers: the film lies in a file beside the target, and a worker opens the recor
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_complete
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from replay.cores import cores
 from replay.encode import LimitError, Target, beside, ffmpeg, size_of
 from replay.flashes import Flashes
 from replay.frames import Reel
@@ -114,11 +114,7 @@ def _here(count: int, total: int, progress: Progress | None) -> Iterator[Workers
 
 
 def _choose_jobs(kind: str, total: int) -> int:
-    if kind not in _PAYS:
-        return 1
-    with contextlib.suppress(AttributeError):  # not on every system
-        return max(1, min(len(os.sched_getaffinity(0)), total // _PAYS[kind]))
-    return max(1, min(os.cpu_count() or 1, total // _PAYS[kind]))
+    return max(1, min(cores(), total // _PAYS[kind])) if kind in _PAYS else 1
 
 
 def _cut(total: int, parts: int, step: int) -> list[tuple[int, int]]:
