@@ -13,6 +13,7 @@ field of view, are too many. The approximations made here, all but the last on t
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -152,29 +153,15 @@ class _Samples:
         self.shape = shape
         height, width = shape
         self.rows = max(1, round(height / (width / _SQUARES)))
-        self._axes = _places(height, self.rows), _places(width, _SQUARES)
-        self.places = self._axes[0][:, None] * width + self._axes[1]
-        self._under: dict[tuple[int, ...], tuple[_Part, npt.NDArray[np.intp]]] = {}
+        down, across = _places(height, self.rows), _places(width, _SQUARES)
+        self.places = down[:, None] * width + across
 
     def under(self, picture: Overlay) -> tuple[_Part, npt.NDArray[np.intp]]:
         """Which rows and columns a picture lies on, and of each the place in its own pixels."""
-        size = picture.pixels.shape[:2]
-        key = picture.top, picture.left, picture.zoom, *size
-        if key not in self._under:
-            starts = picture.top, picture.left
-            (down, y), (across, x) = (
-                self._along(axis, starts[axis], picture.zoom, size[axis]) for axis in (0, 1)
-            )
-            self._under[key] = (down, across), y[:, None] * size[1] + x
-        return self._under[key]
-
-    def _along(
-        self, axis: int, start: int, zoom: int, pixels: int
-    ) -> tuple[slice, npt.NDArray[np.intp]]:
-        """The same along one side."""
-        places = self._axes[axis]
-        first, last = np.searchsorted(places, (start, start + pixels * zoom))
-        return slice(first, last), (places[first:last] - start) // zoom
+        height, width = picture.pixels.shape[:2]
+        rows, y = _along(self.shape[0], self.rows, picture.top, picture.zoom, height)
+        columns, x = _along(self.shape[1], _SQUARES, picture.left, picture.zoom, width)
+        return (rows, columns), y[:, None] * width + x
 
 
 def luminance(colours: npt.NDArray[np.uint8]) -> Grid:
@@ -196,6 +183,16 @@ def _places(length: int, squares: int) -> npt.NDArray[np.intp]:
     number = squares * _SAMPLES
     places: npt.NDArray[np.intp] = ((np.arange(number) + 0.5) * length / number).astype(np.intp)
     return places
+
+
+@functools.lru_cache(maxsize=16)  # for the few pictures of a frame, which stay where they are
+def _along(
+    length: int, squares: int, start: int, zoom: int, pixels: int
+) -> tuple[slice, npt.NDArray[np.intp]]:
+    """Which of the places are a picture's that begins at `start`, and of which of its pixels."""
+    places = _places(length, squares)
+    first, last = np.searchsorted(places, (start, start + pixels * zoom))
+    return slice(first, last), (places[first:last] - start) // zoom
 
 
 def _covers(flashing: npt.NDArray[np.bool_]) -> bool:
