@@ -83,7 +83,7 @@ class _Image:
         head: What is before the pixels.
         plane: The pixels.
         spool: Where they go.
-        pool: The helpers.
+        pool: The helpers; without them it is compressed at once.
     """
 
     def __init__(
@@ -92,22 +92,22 @@ class _Image:
         self.head, self.spool = head, spool
         self._plane = plane
         self._future = None if pool is None else pool.submit(_compress, plane, spool)
-        self._here = False
+        if pool is None:
+            _compress(plane, spool)
 
     def compress_here(self) -> None:
         """Compresses it, unless that was done already or a helper has begun to."""
-        if not self._here and (self._future is None or self._future.cancel()):
-            self._here = True
+        if self._future is not None and self._future.cancel():
+            self._future = None
             _compress(self._plane, self.spool)
 
     def done(self) -> bool:
         """Whether it is compressed."""
-        return self._here or (self._future is not None and self._future.done())
+        return self._future is None or self._future.done()
 
     def wait(self) -> None:
         """Waits until it is."""
-        if not self._here:
-            assert self._future is not None, "without helpers it is compressed here"
+        if self._future is not None:
             self._future.result()
 
 

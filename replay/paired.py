@@ -18,7 +18,7 @@ from replay.pairfacts import input_pictures, run_facts, seen_by_both
 from replay.recording import Recording
 from replay.scaling import PERCENTILES, Range, Scaler
 from replay.sections import count_unfinite
-from replay.selection import Numbers, choose_channels
+from replay.selection import Numbers, choose_channels, pick
 from replay.shapes import Joint
 from replay.sidebyside import PairStage, Unfinite, Words, room_for
 from replay.tiles import Room, arrange, blank, paint, shrink_maps
@@ -45,7 +45,7 @@ class _Layer:
         maps = self.rows[which].maps
         if not _has(self.rows[which], cell):
             return "no frame in this batch"
-        found = maps[cell][self.channels]
+        found = pick(maps[cell], self.channels)
         return "damaged" if cell in maps.damaged else found
 
 

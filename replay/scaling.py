@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.schema import OptionError
-from replay.selection import spread
+from replay.selection import pick, spread
 from replay.series import Series
 from replay.shapes import Joint, Source, as_source
 
@@ -132,7 +132,7 @@ class Scaler:
             return None
         if self.mode == "frame":
             if isinstance(self._source, Joint) and self._source.several:
-                maps = self._source[epoch, batch][self._channels]
+                maps = pick(self._source[epoch, batch], self._channels)
             return self._finish(_robust(maps))
         return self._range_of_all(epoch)
 
@@ -176,9 +176,7 @@ class Scaler:
         chosen = spread(frames, _SAMPLED_FRAMES)
         parts: list[Values] = [np.empty((len(self._channels), 0), np.float16)]
         for epoch, batch in chosen:
-            maps = self._source[epoch, batch]
-            if self._channels != list(range(len(maps))):  # else it would be copied for nothing
-                maps = maps[self._channels]
+            maps = pick(self._source[epoch, batch], self._channels)
             values = maps.reshape(len(maps), -1)
             step = -(-values.size * len(chosen) // _SAMPLED_VALUES)
             while math.gcd(step, maps.shape[-1]) > 1:  # so that no column of pixels is favoured

@@ -20,7 +20,7 @@ from replay.picture import kernel_levels, kernel_reach
 from replay.probe import Probe
 from replay.scaling import Levels, Range, Scaler
 from replay.schema import DamagedError, OptionError, SelectionError
-from replay.selection import spread
+from replay.selection import pick, spread
 from replay.series import Series
 from replay.shapes import Maps
 from replay.tiles import blank, paint, shrink_maps
@@ -114,8 +114,7 @@ class MapSection:
 
     def select(self, cell: Cell) -> npt.NDArray[np.float16]:
         """The chosen maps of one frame, float16 (C, S, H, W)."""
-        maps = self.row.maps[cell]
-        return maps if self.channels == list(range(len(maps))) else maps[self.channels]
+        return pick(self.row.maps[cell], self.channels)
 
     def _scale(self, cell: Cell, maps: npt.NDArray[np.float16]) -> tuple[Levels, Range | None]:
         """Their levels at the size at which they are shown, and the range behind them."""
@@ -228,8 +227,7 @@ class ChangeSection:
         found = self._change[cell]
         if cell in maps.damaged or earlier in maps.damaged:
             return "damaged: no difference"
-        chosen: Values = found[self._channels]
-        return chosen
+        return pick(found, self._channels)
 
 
 def kernel_series(row: Row) -> Series:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from replay.series import Series
 from replay.shapes import Maps, Source, as_source
 from replay.shapes import as_maps as as_maps
 from replay.shapes import maps_shape as maps_shape
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 Numbers: TypeAlias = str | int | slice | Iterable[int] | None
 """How a caller names epochs, batches or channels; None means all of them."""
@@ -196,6 +198,11 @@ def measure_variation(
     number = np.maximum(totals[0], 1.0)
     variance: npt.NDArray[np.float64] = totals[2] / number - np.square(totals[1] / number)
     return np.maximum(variance, 0.0)
+
+
+def pick(values: npt.NDArray[_Value], channels: Sequence[int]) -> npt.NDArray[_Value]:
+    """Those of the chosen channels, in their order; where that is all of them, no copy is made."""
+    return values if channels == list(range(len(values))) else values[channels]
 
 
 def spread(frames: Sequence[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
