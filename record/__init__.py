@@ -17,7 +17,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from record.recorder import Recorder, RecordingWarning
+    from record.recorder import Recorder
+    from record.trouble import RecordingWarning
     from replay.schema import RecordingError
 
 __version__ = "0.1.0"
@@ -25,7 +26,7 @@ __all__ = ["Recorder", "RecordingError", "RecordingWarning", "__version__"]
 
 _HOMES = {
     "Recorder": "record.recorder",
-    "RecordingWarning": "record.recorder",
+    "RecordingWarning": "record.trouble",
     "RecordingError": "replay.schema",
 }
 

@@ -111,7 +111,8 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
         """Begins a batch, and keeps its learning rate: a scheduler may change it after the step."""
         if self.recorder is None:
             return
-        self.recorder._begin_batch(batch_idx)  # batches may be left out, or an epoch be resumed
+        # Batches may be left out, or an epoch be resumed.
+        self.recorder._progress.begin_batch(batch_idx)
         if trainer.optimizers:
             self.recorder.log(lr=trainer.optimizers[0].param_groups[0]["lr"])
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from record import tap as tap_states
 from record.launch import say
 from record.layers import Patterns, default_layers, find_layers
+from record.progress import STEPS
 from record.recorder import Recorder
 
 
@@ -56,7 +57,7 @@ class WatchedRecorder(Recorder):
     def __init__(self, root: nn.Module, path: Path, watched: Watched, **options: Any) -> None:
         self._watched = watched
         super().__init__(root, path, **options)
-        self._mode = "steps"
+        self._progress.mode = STEPS
 
     @property
     def has_fired(self) -> bool:
@@ -65,10 +66,11 @@ class WatchedRecorder(Recorder):
 
     def begin(self, epoch: int, batches: int | None) -> None:
         """Begins a batch."""
-        if epoch != self._epoch:
-            self._epoch, self._batch = epoch, 0
-        self._batches = batches
-        self._arm()
+        progress = self._progress
+        if epoch != progress.epoch:
+            progress.epoch, progress.batch = epoch, 0
+        progress.expect(batches)
+        progress.arm()
         self._taps.several = True
 
     def close_forwards(self) -> None:
@@ -80,8 +82,7 @@ class WatchedRecorder(Recorder):
     def end(self, values: dict[str, Any]) -> None:
         """Ends the batch; one that is not kept only counts."""
         self.log(**values)
-        self._finish_batch()
-        self._taps.state = tap_states.IDLE
+        self._progress.end_batch()
 
     def _find_layers(self, root: nn.Module, patterns: Patterns) -> dict[str, nn.Module]:
         return default_layers(root) if patterns is None else find_layers(root, patterns)

@@ -599,6 +599,7 @@ def test_an_odd_layer_does_not_stop_the_training(tmp_path: Path) -> None:
         recorder.close()
     said = [str(w.message) for w in caught]
     assert "cannot record odd" in said[0]
+    assert {w.filename for w in caught} == {__file__}  # the training loop, not a line of ours
     with replay.open(tmp_path / "run.h5") as run:
         assert (len(run.frames), run.layers) == (4, ("conv1",))
         assert run.lost == 4

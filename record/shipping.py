@@ -1,0 +1,211 @@
+"""From the taps to the courier: the buffers in which a batch is gathered, and their layout."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from record import tap as tap_states
+from record.courier import Courier, Parcel
+from record.hostbuffer import HostBuffer, can_register
+from record.schedule import Budget
+from record.staging import Staging
+from record.taps import MAX_SHAPES, Taps, view
+from record.trouble import Trouble, listed
+from record.wire import FrameHeader, Layout
+from replay.schema import RecordingError
+
+
+class Shipping:
+    """Gives the taps the buffers of one batch after the other, and sends them off.
+
+    Args:
+        path: The recording, named in messages.
+        taps: The hooks.
+        courier: Takes the buffers.
+        budget: Learns how large a batch is.
+        trouble: What goes wrong is said there.
+
+    Attributes:
+        batches: Batches in an epoch, if it is known.
+    """
+
+    def __init__(
+        self, path: Path, taps: Taps, courier: Courier, budget: Budget | None, trouble: Trouble
+    ) -> None:
+        self.batches: int | None = None
+        self._path = path
+        self._taps = taps
+        self._courier = courier
+        self._budget = budget
+        self._trouble = trouble
+        self._host: HostBuffer | None = None  # of the current batch
+        self._staging: Staging | None = None  # of a GPU's or a compiled model's maps
+
+    def prepare(self) -> bool:
+        """Points the taps at a buffer for the next batch; False where there is none."""
+        if self._host is None and self._taps.layout.size:
+            self._host = self._take_buffer()
+            if self._host is None:
+                self._point_at(None)
+                return False
+            self._stage(self._taps.input.device or self._device())
+            if self._staging is not None:
+                self._staging.turn()
+        self._point_at(self._host)
+        return True
+
+    def ship(self, at: tuple[int, int, int], values: dict[str, Any]) -> None:
+        """Hands the current batch to the courier.
+
+        Args:
+            at: Its epoch, batch and step.
+            values: What was logged with it; they are the courier's from now on.
+        """
+        taps = self._taps
+        places: tuple[int, ...] = ()
+        absent = 0
+        if not taps.regular:
+            places, absent = self._settle_odd()
+        host = self._host
+        if host is None:  # the queue was full, and the frame has been counted
+            return
+        arrived = None if self._staging is None else self._staging.carry_off(host)
+        if arrived is None and any(isinstance(v, torch.Tensor) for v in values.values()):
+            arrived = torch.cuda.synchronize  # logged from a GPU, of a model that is not on it
+        epoch, batch, step = at
+        header = FrameHeader(
+            epoch=epoch,
+            batch=batch,
+            step=step,
+            time=time.time(),
+            missing=places,
+            absent=absent,
+            image=taps.image,
+        )
+        self._host = None
+        self._courier.send(Parcel(host, header, values, arrived))
+
+    def has_failed(self, lost: int = 0) -> bool:
+        """Whether the writer takes no more frames; says so once, and counts what it costs.
+
+        Raises:
+            RecordingError: It does not, and trouble is to be raised.
+        """
+        courier = self._courier
+        if courier.failure is None:
+            return False
+        courier.lost += lost
+        if self._trouble.raises:
+            raise RecordingError(f"recording to {self._path} ended: {courier.failure}")
+        courier.check()
+        return True
+
+    def thin(self, keep: int) -> None:
+        """Of every `keep` frames sent so far, only the first stays in the file."""
+        self._courier.thin(keep)
+
+    def end(self) -> None:
+        """Gives the memory of the frames back."""
+        self._host = self._staging = None
+        self._taps.point_at(None)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: hands off the memory that the parent shares with the writer."""
+        self._host = None
+        if self._staging is None:
+            self._taps.point_at(None)
+
+    def _point_at(self, host: HostBuffer | None) -> None:
+        """Gives the taps their slices: of the host buffer where nothing speaks against it."""
+        if self._staging is not None:
+            self._taps.point_at(self._staging.slices)
+        elif host is None:
+            self._taps.point_at(None)
+        else:
+            if host.slices is None:
+                host.slices = self._taps.slices(host.tensor)
+            self._taps.point_at(host.slices)
+
+    def _settle_odd(self) -> tuple[tuple[int, ...], int]:
+        """Brings the layout up to date with a batch that is not just as it says.
+
+        Returns:
+            Places in the layout without a frame, and the number of layers that were silent.
+        """
+        taps = self._taps
+        before = taps.layout
+        if taps.extend():
+            self._adopt_layout(before, self._device())
+        if self._host is None:
+            return (), 0
+        taps.fill(self._host.tensor if self._staging is None else self._staging.buffer)
+        places, absent, misfits = taps.missing()
+        if misfits:
+            self._courier.lost += len(misfits)
+            self._trouble.meet(
+                f"more than {MAX_SHAPES} different shapes, so not recorded: "
+                f"{listed(list(dict.fromkeys(misfits)))}",
+                key="misfits",
+            )
+        for port in taps.ports:
+            if port.calls > tap_states.MAX_CALLS:
+                self._trouble.warn(
+                    f"{port.layer} is called more than {tap_states.MAX_CALLS} times in a batch: "
+                    f"its first {tap_states.MAX_CALLS} calls are recorded",
+                    key=f"calls {port.layer}",
+                )
+        return tuple(places), absent
+
+    def _adopt_layout(self, before: Layout, device: torch.device) -> None:
+        """Agrees on a new layout with the writer and moves the current batch into it."""
+        layout, pinned = self._taps.layout, device.type == "cuda"
+        filled = None if self._staging is None else self._staging.buffer
+        if filled is None and self._host is not None:
+            filled = self._host.tensor
+        self._courier.set_layout(
+            layout,
+            self.batches,
+            lambda memory: HostBuffer(layout.size, pinned, memory),
+            shared=not pinned or can_register(),
+        )
+        if self._budget is not None:
+            self._plan_budget(self._budget, layout)
+        self._staging = None
+        self._host = self._take_buffer()
+        if self._host is None:
+            return
+        self._stage(device)
+        if filled is not None:
+            target = self._host.tensor if self._staging is None else self._staging.buffer
+            for part, old in before.places.items():
+                view(target, layout.places[part]).copy_(view(filled, old))
+
+    def _plan_budget(self, budget: Budget, layout: Layout) -> None:
+        """Says so where the budget has no room for more than a batch or two."""
+        if budget.plan(layout, self.batches) < 2:
+            self._trouble.warn(
+                f"a budget of {budget.limit:,} bytes has room for one or two batches of "
+                f"{layout.nbytes:,} bytes: record fewer layers, or smaller maps with max_map"
+            )
+
+    def _stage(self, device: torch.device) -> None:
+        """Makes the buffer in which a GPU's or a compiled model's maps are gathered."""
+        if self._staging is None and (device.type != "cpu" or self._taps.traced):
+            self._staging = Staging(self._taps, device)
+
+    def _take_buffer(self) -> HostBuffer | None:
+        buffer = self._courier.buffer()
+        if buffer is None:
+            self.has_failed()
+            return None
+        assert isinstance(buffer, HostBuffer)
+        return buffer
+
+    def _device(self) -> torch.device:
+        for tensor in self._taps.root.parameters():
+            return tensor.device
+        return torch.device("cpu")
