@@ -7,8 +7,6 @@ which the script imports it, not before: what a script sets up ahead of that imp
 
 from __future__ import annotations
 
-import contextlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import io
@@ -17,69 +15,16 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-USAGE = """\
-usage: python -m record run [options] script.py [its arguments]
-       python -m record run [options] -m package.module [its arguments]
+from record.imports import AfterImport, BesideAnotherTorch
+from record.launchwords import USAGE, Launch, UsageError, check, parse
+from record.saying import say
 
-Record a training script as it is: models, epochs, batches, first images and
-losses are found by watching torch. The script keeps its arguments, its output,
-its exit code and its Ctrl-C.
-
-options:
-  -o, --output FILE      the recording (default: run.h5); a second model's goes
-                         beside it
-  --layers PATTERN ...   names, globs (layer1.*) or classes (ReLU); default:
-                         every Conv2d, or what comes closest to it
-  --every N              record every Nth batch
-  --schedule WORDS       every=N, epochs=A:B:C, first=N batches of each epoch,
-                         dense-early
-  --budget SIZE          thin the batches so that the file stays below, say, 2GB
-  --max-map N            pool maps that are larger than N in a direction
-  --include-eval         record forwards in evaluation mode too
-  --ranks 0|all          of a distributed run: rank 0, or a file for each rank
-                         (default: 0)
-  --overwrite            replace existing recordings
-  --debug                show the traceback of an error of mapreel's own
-  -h, --help             this
-
-examples:
-  python -m record run train.py --epochs 10
-  python -m record run -o cifar.h5 --layers conv1 "layer1.*" -m mylab.train
-  torchrun --nproc-per-node 2 -m record run --ranks all train.py
-"""
-
-_VALUES = ("--output", "--every", "--schedule", "--budget", "--max-map", "--ranks")
-_FLAGS = ("--include-eval", "--overwrite", "--debug")
 _ENVIRONMENT = "MAPREEL_RUN"
-
-
-@dataclass
-class Launch:
-    """What `record run` was asked for.
-
-    Attributes:
-        target: The script's path, or the module's name.
-        is_module: Whether it is a module.
-        arguments: The script's own.
-        options: As the fields of `watched.WatchOptions`.
-        debug: Whether mapreel's own errors show their traceback.
-    """
-
-    target: str
-    is_module: bool
-    arguments: list[str]
-    options: dict[str, Any]
-    debug: bool = False
-
-
-class UsageError(Exception):
-    """The command line cannot be used; the message says why in one line."""
 
 
 def launch(words: Sequence[str]) -> int:
@@ -105,79 +50,6 @@ def launch(words: Sequence[str]) -> int:
         return 2
     run(asked, module, code)
     return 0
-
-
-def parse(words: Sequence[str]) -> Launch:
-    """Takes the command line apart: our options end where the script or `-m` begins.
-
-    Raises:
-        UsageError: An unknown option, a missing value, no script.
-    """
-    options: dict[str, Any] = {}
-    layers: list[str] = []
-    rest = list(words)
-    debug = False
-    while rest:
-        word = rest.pop(0)
-        name, equals, value = word.partition("=")
-        name = {"-o": "--output"}.get(name, name)
-        if name == "-m":
-            if not rest:
-                raise UsageError("-m: expected package.module")
-            return _launch(rest[0], True, rest[1:], options, layers, debug)
-        if name == "--layers":
-            patterns = [value] if equals else []
-            while not equals and rest and not rest[0].startswith("-") and not _is_script(rest[0]):
-                patterns.append(rest.pop(0))
-            if not patterns:
-                raise UsageError("--layers: expected names, globs or classes")
-            layers += patterns
-        elif name in _VALUES:
-            if not equals:
-                if not rest:
-                    raise UsageError(f"{name}: expected a value")
-                value = rest.pop(0)
-            options[name[2:].replace("-", "_")] = value
-        elif name in _FLAGS and not equals:
-            debug = debug or name == "--debug"
-            if name != "--debug":
-                options[name[2:].replace("-", "_")] = True
-        elif word.startswith("-"):
-            raise UsageError(f"unknown option {word}; see python -m record run --help")
-        else:
-            return _launch(word, False, rest, options, layers, debug)
-    raise UsageError("expected a script: python -m record run [options] script.py [its arguments]")
-
-
-def check(asked: Launch) -> None:
-    """Refuses, before the script starts, what cannot be recorded into.
-
-    Raises:
-        RecordingError: A value of no use, or a target that exists or cannot be written.
-    """
-    from record.schedule import Schedule, parse_bytes
-    from record.target import check_target
-
-    options = asked.options
-    for name in ("every", "max_map"):
-        value = str(options.get(name, 1))
-        if not value.isdigit() or int(value) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: expected a number from 1")
-        if name in options:
-            options[name] = int(value)
-    if options.get("ranks", "0") not in ("0", "all"):
-        raise UsageError(f"--ranks {options['ranks']}: expected 0 or all")
-    Schedule.parse(options.get("schedule"), options.get("every", 1))
-    if "budget" in options:
-        parse_bytes(options["budget"])
-    output = Path(os.path.abspath(options.get("output", "run.h5")))
-    options["output"] = str(output)
-    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-    if options.get("ranks") == "all" and world != "1":
-        output = output.with_name(f"{output.stem}.rank{rank}{output.suffix}")
-    elif rank != "0":
-        return
-    check_target(output, options.get("overwrite", False))
 
 
 def load(asked: Launch) -> tuple[types.ModuleType, types.CodeType]:
@@ -261,9 +133,9 @@ class _Recording:
         if "torch" in sys.modules:
             self._watch()
         else:
-            sys.meta_path.insert(0, _AfterImport("torch", self._watch))
+            sys.meta_path.insert(0, AfterImport("torch", self._watch))
         if "torchvision" not in sys.modules:
-            sys.meta_path.insert(0, _BesideAnotherTorch())
+            sys.meta_path.insert(0, BesideAnotherTorch())
 
     def _watch(self) -> None:
         try:
@@ -306,66 +178,6 @@ class _Recording:
             self._watcher.report()
         elif "torch" not in sys.modules and not self._spawned:
             say("nothing was recorded: the script did not import torch")
-
-
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Calls a function once a module has been imported."""
-
-    def __init__(self, name: str, then: Callable[[], None]) -> None:
-        self._name = name
-        self._then = then
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        if name != self._name or self not in sys.meta_path:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self._execute)
-        return spec
-
-    def _execute(self, module: types.ModuleType, original: Any) -> None:
-        original.exec_module(module)
-        self._then()
-
-
-class _BesideAnotherTorch(_AfterImport):
-    """Lets a script import a torchvision that was built for another build of torch."""
-
-    def __init__(self) -> None:
-        super().__init__("torchvision", lambda: None)
-
-    def _execute(self, module: types.ModuleType, original: Any) -> None:
-        for _ in range(4):
-            try:
-                original.exec_module(module)
-                return
-            except RuntimeError as error:
-                from record.vision import declare_missing
-
-                if not declare_missing(error):
-                    raise
-                for name in [n for n in sys.modules if n.startswith("torchvision.")]:
-                    del sys.modules[name]
-        original.exec_module(module)
-
-
-class _Loader(importlib.abc.Loader):
-    """A loader that does something more than the one that it stands for."""
-
-    def __init__(self, original: Any, execute: Callable[[types.ModuleType, Any], None]) -> None:
-        self._original = original
-        self._execute = execute
-
-    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
-        created: types.ModuleType | None = self._original.create_module(spec)
-        return created
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        module.__loader__ = self._original
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._original
-        self._execute(module, self._original)
 
 
 # Children that the script starts with multiprocessing's spawn
@@ -424,23 +236,6 @@ def board() -> None:
 _HOME = str(Path(__file__).resolve().parent.parent)
 
 
-def _launch(
-    target: str,
-    is_module: bool,
-    arguments: Sequence[str],
-    options: dict[str, Any],
-    layers: Sequence[str],
-    debug: bool,
-) -> Launch:
-    if layers:
-        options["layers"] = tuple(layers)
-    return Launch(target, is_module, list(arguments), options, debug)
-
-
-def _is_script(word: str) -> bool:
-    return word.endswith(".py") or os.path.isfile(word)
-
-
 def _find_module(name: str) -> ModuleSpec:
     try:
         spec = importlib.util.find_spec(name)
@@ -467,10 +262,3 @@ def _hide_our_frames() -> None:
         shown(kind, error.with_traceback(traceback), traceback)
 
     sys.excepthook = hook
-
-
-def say(text: str) -> None:
-    """One line on stderr, marked as ours."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the script
-        sys.stderr.write(f"mapreel: {text}\n")  # in one: several processes may speak at once
-        sys.stderr.flush()

@@ -15,15 +15,15 @@ from torch.optim.optimizer import Optimizer
 from torch.utils.data import DataLoader
 
 from record import tap as tap_states
-from record.launch import say
 from record.layers import Patterns, default_layers, find_layers
 from record.progress import STEPS
 from record.recorder import Recorder
+from record.saying import say
 
 
 @dataclass(frozen=True)
 class WatchOptions:
-    """What `record run` was asked for; see `launch.py` for what the values mean."""
+    """What `record run` was asked for; see `launchwords.py` for what the values mean."""
 
     output: str = "run.h5"
     layers: tuple[str, ...] | None = None

@@ -18,29 +18,56 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils.data import DataLoader
-from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from record.launch import say
 from record.layers import unwrap
+from record.ownership import best_owner, outermost, owned, trained
 from record.ranks import rank_and_world
+from record.saying import say
+from record.torchevents import TorchEvents, scalar_loss
 from record.watched import Iteration, Watched, WatchOptions
 from replay.schema import OutputError, RecordingError
 
 _PATIENCE = 3  # steps of an optimizer after which nobody looks for its model any longer
+
+P = ParamSpec("P")
+
+
+def _attempted(
+    method: Callable[Concatenate[Watcher, P], None],
+) -> Callable[Concatenate[Watcher, P], None]:
+    """What goes wrong in the method is said once and never reaches the script."""
+
+    @functools.wraps(method)
+    def call(watcher: Watcher, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        watcher._attempt(method, watcher, *args, **kwargs)
+
+    return call
+
+
+def _guarded(
+    method: Callable[Concatenate[Watcher, P], None],
+) -> Callable[Concatenate[Watcher, P], None]:
+    """The same; and while a recording is just beginning, nothing is the script's doing."""
+
+    @functools.wraps(method)
+    def call(watcher: Watcher, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if not watcher._busy:
+            watcher._attempt(method, watcher, *args, **kwargs)
+
+    return call
 
 
 class Watcher:
@@ -61,104 +88,17 @@ class Watcher:
         self._covered: set[int] = set()  # parameters of models that are known, by id
         self._ignored: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self._reasons: list[str] = []  # why a model is not recorded
+        self._last: Iteration | None = None  # that gave out a batch
         self._handle: Any = None  # of the hook on all modules, while a model is looked for
-        self._undo: list[Callable[[], None]] = []
+        self._events = TorchEvents(self)
+        self._unwrap_compiled: Callable[[], None] = lambda: None  # see `_watch_compiled_modules`
         self._process = os.getpid()
         self._busy = False
         self._said: set[str] = set()
-        self._has_called = False  # a module with parameters, in training mode
 
     def install(self) -> None:
         """Begins to watch."""
-        watch = self._guard
-
-        original_init = Optimizer.__init__
-
-        @functools.wraps(original_init)
-        def init(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
-            original_init(optimizer, *args, **kwargs)
-            watch(self._optimizer_made, optimizer)
-
-        self._replace(Optimizer, "__init__", init)
-
-        original_iter = DataLoader.__iter__
-
-        @functools.wraps(original_iter)
-        def begin(loader: DataLoader[Any]) -> Any:
-            iterator = original_iter(loader)
-            self._attempt(self._loader_begun, loader, iterator)  # maybe in a thread of its own
-            return iterator
-
-        self._replace(DataLoader, "__iter__", begin)
-
-        original_next = _BaseDataLoaderIter.__next__
-
-        @functools.wraps(original_next)
-        def fetch(iterator: Any) -> Any:
-            try:
-                batch = original_next(iterator)
-            except StopIteration:
-                self._attempt(self._fetched, iterator, True)
-                raise
-            self._attempt(self._fetched, iterator, False)
-            return batch
-
-        self._replace(_BaseDataLoaderIter, "__next__", fetch)
-
-        original_backward = torch.autograd.backward
-
-        @functools.wraps(original_backward)
-        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            watch(self._backward, tensors)
-            original_backward(tensors, *args, **kwargs)
-            watch(self._went_back)
-
-        self._replace(torch.autograd, "backward", backward)
-
-        original_scale = torch.amp.GradScaler.scale
-
-        @functools.wraps(original_scale)
-        def scale(scaler: Any, outputs: Any) -> Any:
-            scaled = original_scale(scaler, outputs)
-            if isinstance(outputs, torch.Tensor) and scaled is not outputs:
-                scaled._mapreel_loss = outputs.detach()
-            return scaled
-
-        self._replace(torch.amp.GradScaler, "scale", scale)
-
-        original_compile = torch.compile
-
-        @functools.wraps(original_compile)
-        def compiling(*args: Any, **kwargs: Any) -> Any:
-            # torch warns of hooks on all modules when it wraps one.
-            with self._not_searching():
-                compiled = original_compile(*args, **kwargs)
-            self._guard(self._watch_compiled_modules)
-            return compiled
-
-        self._replace(torch, "compile", compiling)
-
-        original_in_place = nn.Module.compile
-
-        @functools.wraps(original_in_place)
-        def compile_in_place(module: nn.Module, *args: Any, **kwargs: Any) -> None:
-            original_in_place(module, *args, **kwargs)
-            compiled = module._compiled_call_impl
-
-            def call(*args: Any, **kwargs: Any) -> Any:
-                if self._handle is not None:
-                    watch(self._called, module, args, kwargs)
-                assert compiled is not None
-                return compiled(*args, **kwargs)
-
-            module._compiled_call_impl = call
-
-        self._replace(nn.Module, "compile", compile_in_place)
-
-        handle = register_optimizer_step_post_hook(
-            lambda optimizer, args, kwargs: watch(self._stepped, optimizer)
-        )
-        self._undo.append(handle.remove)
+        self._events.install()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
         if self.options.include_eval:
@@ -167,13 +107,12 @@ class Watcher:
     def close(self) -> None:
         """Ends all recordings and stops watching."""
         self._stop_search()
-        for undo in reversed(self._undo):
-            undo()
-        self._undo.clear()
+        self._events.remove()
+        self._unwrap_compiled()
         if os.getpid() != self._process:
             return
         for watched in self._models:
-            self._guard(watched.close)
+            self._attempt(watched.close)
 
     def report(self) -> None:
         """Says what was recorded, or why nothing was."""
@@ -214,19 +153,14 @@ class Watcher:
             "mode (model.train())"
         )
 
-    # What happens in torch
+    # What happens in torch, as `torchevents.Listener` has it
 
-    def _guard(self, call: Callable[..., None], *args: Any) -> None:
-        """Calls it, unless a recording is just beginning: that is not the script's doing."""
-        if not self._busy:
-            self._attempt(call, *args)
-
-    def _attempt(self, call: Callable[..., None], *args: Any) -> None:
+    def _attempt(self, call: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         """Calls it; what goes wrong is said once and never reaches the script."""
         if os.getpid() != self._process:
             return
         try:
-            call(*args)
+            call(*args, **kwargs)
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
             text = (
@@ -236,17 +170,28 @@ class Watcher:
                 self._said.add(text)
                 say(f"{text}; the script goes on")
 
-    def _optimizer_made(self, optimizer: Optimizer) -> None:
+    @property
+    def searching(self) -> bool:
+        """Whether a model is looked for."""
+        return self._handle is not None
+
+    @_guarded
+    def optimizer_made(self, optimizer: Optimizer) -> None:
+        """A model may have to be looked for."""
         self._optimizers.append(weakref.ref(optimizer))
         self._owners.pop(id(optimizer), None)
         self._steps[id(optimizer)] = 0
         self._ignored = weakref.WeakKeyDictionary()
         self._search()
 
-    def _loader_begun(self, loader: DataLoader[Any], iterator: Any) -> None:
+    @_attempted
+    def loader_begun(self, loader: DataLoader[Any], iterator: Any) -> None:
+        """Notes the pass, also in the thread that begins a recording."""
         iterator._mapreel = Iteration(loader)
 
-    def _fetched(self, iterator: Any, exhausted: bool) -> None:
+    @_attempted
+    def fetched(self, iterator: Any, exhausted: bool) -> None:
+        """Tells the models."""
         iteration = getattr(iterator, "_mapreel", None)
         if iteration is None:
             return
@@ -256,49 +201,58 @@ class Watcher:
         for watched in self._models:
             watched.fetched(iteration)
 
-    _last: Iteration | None = None
+    @_guarded
+    def backward(self, tensors: Any) -> None:
+        """Tells the models, unless it is checkpointing's, within another one."""
+        if torch._C._current_graph_task_id() == -1:
+            loss = scalar_loss(tensors)
+            for watched in self._models:
+                watched.backward(loss)
 
-    def _backward(self, tensors: Any) -> None:
-        if torch._C._current_graph_task_id() != -1:
-            return  # checkpointing's, within another one
-        loss = tensors[0] if isinstance(tensors, (tuple, list)) and len(tensors) == 1 else tensors
-        loss = getattr(loss, "_mapreel_loss", loss)
-        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-            loss = None
-        for watched in self._models:
-            watched.backward(None if loss is None else loss.detach())
-
-    def _went_back(self) -> None:
+    @_guarded
+    def went_back(self) -> None:
+        """Tells the models."""
         if torch._C._current_graph_task_id() == -1:
             for watched in self._models:
                 watched.went_back()
 
-    def _stepped(self, optimizer: Optimizer) -> None:
+    @_guarded
+    def stepped(self, optimizer: Optimizer) -> None:
+        """Tells the models whose parameters it has, or looks for the one that has them."""
         state, owners = self._owners.get(id(optimizer), (-1, []))
         if state != len(self._models):
-            owned = _parameters(optimizer)
-            owners = [
-                watched
-                for watched in self._models
-                if any(id(parameter) in owned for parameter in watched.root.parameters())
-            ]
+            mine = trained(optimizer)
+            owners = [watched for watched in self._models if mine & owned(watched.root)]
             self._owners[id(optimizer)] = len(self._models), owners
         for watched in owners:
             watched.stepped(optimizer)
         if self._handle is None:  # every model is known
             return
-        owned = _parameters(optimizer)
-        if owned <= self._covered:
+        mine = trained(optimizer)
+        if mine <= self._covered:
             return
         steps = self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
-        if steps == 1 and not owned & self._covered:
-            self._find_by_parameters(owned)  # no module was called where Python could see it
+        if steps == 1 and not mine & self._covered:
+            self._find_by_parameters(mine)  # no module was called where Python could see it
         elif steps >= _PATIENCE:
-            self._covered |= owned
+            self._covered |= mine
             self._end_search()
+
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Torch warns of hooks on all modules when it wraps one: there are none meanwhile."""
+        with self._not_searching():
+            yield
+        self._watch_compiled_modules()
+
+    @_guarded
+    def called(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        """A module is about to run, seen from outside: of nested ones the outermost first."""
+        self._look_at(module, args, kwargs)
 
     # Finding the models
 
+    @_guarded
     def _watch_compiled_modules(self) -> None:
         """Looks at what torch.compile made when it is called: hooks on all modules would not do."""
         kind: Any = torch._dynamo.OptimizedModule
@@ -310,7 +264,7 @@ class Watcher:
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if self._handle is None:
                 return original(module, *args, **kwargs)
-            self._guard(self._called, module, args, kwargs)
+            self.called(module, args, kwargs)
             with self._not_searching():
                 return original(module, *args, **kwargs)
 
@@ -324,7 +278,7 @@ class Watcher:
                 kind.__call__ = original
             del kind._mapreel
 
-        self._undo.append(undo)
+        self._unwrap_compiled = undo
 
     @contextlib.contextmanager
     def _not_searching(self) -> Iterator[None]:
@@ -335,7 +289,7 @@ class Watcher:
         finally:
             if searching:
                 self._search()
-                self._guard(self._end_search)
+                self._end_search()
 
     def _search(self) -> None:
         if self._handle is None:
@@ -346,6 +300,7 @@ class Watcher:
             self._handle.remove()
             self._handle = None
 
+    @_guarded
     def _end_search(self) -> None:
         """Stops looking where every optimizer's parameters are those of a known model."""
         if self._optimizers and not self.options.include_eval and not self._wanted():
@@ -353,11 +308,7 @@ class Watcher:
 
     def _wanted(self) -> set[int]:
         """Parameters that are trained, of a model that is not yet known."""
-        wanted: set[int] = set()
-        for reference in self._optimizers:
-            optimizer = reference()
-            if optimizer is not None:
-                wanted |= _parameters(optimizer)
+        wanted: set[int] = set().union(*self._trained())
         return wanted - self._covered
 
     def _on_call(self, module: nn.Module, args: Any) -> None:
@@ -365,14 +316,14 @@ class Watcher:
             return
         if torch._C._current_graph_task_id() == -1:
             frame = sys._getframe(1)  # torch gives this hook no keyword arguments
-            self._guard(self._called, module, args, frame.f_locals.get("kwargs") or {})
+            self.called(module, args, frame.f_locals.get("kwargs") or {})
 
-    def _called(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        """A module is about to run, seen from outside: of nested ones the outermost first."""
+    def _look_at(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        """Whether it belongs to a model that is to be recorded from now on."""
         training = module.training
         if not (training or self.options.include_eval) or module in self._ignored:
             return
-        own = {id(parameter) for parameter in module.parameters()}
+        own = owned(module)
         wanted = self._wanted()
         if self.options.include_eval and not self._optimizers:
             wanted = own - self._covered
@@ -382,7 +333,8 @@ class Watcher:
             if self._models:
                 self._end_search()
             return
-        root = self._climb(unwrap(module), wanted)
+        inner = unwrap(module)
+        root = unwrap(outermost(inner, self._targets(owned(inner) & wanted)))
         watched = self._adopt(root)
         self._end_search()
         if watched is None:
@@ -392,33 +344,24 @@ class Watcher:
             # Its own hook comes too late for this call.
             watched.recorder._taps.input.before(root, args, kwargs)
 
-    def _climb(self, module: nn.Module, wanted: set[int]) -> nn.Module:
-        """The module, or what contains it and owns more of the parameters of its optimizer."""
-        own = {id(parameter) for parameter in module.parameters()}
+    def _targets(self, own: set[int]) -> set[int]:
+        """The parameters of all optimizers that have some of these."""
         target: set[int] = set()
+        for theirs in self._trained():
+            if theirs & own:
+                target |= theirs
+        return target
+
+    def _trained(self) -> Iterator[set[int]]:
+        """The parameters of each optimizer."""
         for reference in self._optimizers:
             optimizer = reference()
-            if optimizer is not None and (theirs := _parameters(optimizer)) & own & wanted:
-                target |= theirs
-        if target <= own:
-            return module
-        best, most = module, len(target & own)
-        for around in _containers(module):
-            count = len(target & {id(parameter) for parameter in around.parameters()})
-            if count > most:
-                best, most = around, count
-        return unwrap(best)
+            if optimizer is not None:
+                yield trained(optimizer)
 
-    def _find_by_parameters(self, owned: set[int]) -> None:
+    def _find_by_parameters(self, mine: set[int]) -> None:
         """Adopts the model of parameters that were stepped without a call that could be seen."""
-        best: nn.Module | None = None
-        score = (0, 0)
-        for module in _all_modules():
-            own = {id(parameter) for parameter in module.parameters()}
-            if own & owned and module.training:
-                rated = (len(own & owned), -len(own))
-                if rated > score or (rated == score and best is None):
-                    best, score = module, rated
+        best = best_owner(mine)
         if best is not None:
             watched = self._adopt(unwrap(best))
             if watched is not None:
@@ -427,17 +370,17 @@ class Watcher:
 
     def _adopt(self, root: nn.Module) -> Watched | None:
         """Begins a recording of a model; why it cannot be recorded is said once."""
-        self._covered |= {id(parameter) for parameter in root.parameters()}
+        own = owned(root)
+        self._covered |= own
         self._busy = True
         try:
             watched = self._record(root)
             if watched.recorder._closed:  # of another rank
                 return None
             self._models.append(watched)
-            own = {id(parameter) for parameter in root.parameters()}
             for reference in self._optimizers:
                 optimizer = reference()
-                if optimizer is not None and own & _parameters(optimizer):
+                if optimizer is not None and own & trained(optimizer):
                     watched.optimizer = reference
             if self._last is not None and not self._last.exhausted:
                 watched.fetched(self._last)
@@ -478,19 +421,9 @@ class Watcher:
 
     # Odds and ends
 
-    def _replace(self, owner: Any, name: str, function: Any) -> None:
-        original = owner.__dict__[name]
-        setattr(owner, name, function)
-
-        def undo() -> None:
-            if owner.__dict__.get(name) is function:  # somebody else's wrapper stays
-                setattr(owner, name, original)
-
-        self._undo.append(undo)
-
     def _forked(self) -> None:
         """In a forked child: recording is the parent's; a training here is not recorded."""
-        if self._undo and os.getpid() != self._process:
+        if self._events.installed and os.getpid() != self._process:
             register_optimizer_step_post_hook(self._warn_of_fork)
 
     def _warn_of_fork(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -500,31 +433,3 @@ class Watcher:
                 "training in a forked process is not recorded: start it with the spawn method "
                 "or with torchrun"
             )
-
-
-def _parameters(optimizer: Optimizer) -> set[int]:
-    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-
-
-def _all_modules() -> Iterable[nn.Module]:
-    """Every module there is; type(), since isinstance() wakes lazy proxies up."""
-    return [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
-
-
-def _containers(module: nn.Module) -> list[nn.Module]:
-    """The modules that contain a module, from the inside out."""
-    parents: dict[int, list[nn.Module]] = {}
-    for candidate in _all_modules():
-        for child in getattr(candidate, "_modules", {}).values():
-            if child is not None:
-                parents.setdefault(id(child), []).append(candidate)
-    found: list[nn.Module] = []
-    seen = {id(module)}
-    queue = [module]
-    while queue:
-        for around in parents.get(id(queue.pop(0)), []):
-            if id(around) not in seen:
-                seen.add(id(around))
-                found.append(around)
-                queue.append(around)
-    return found
