@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable
 
@@ -13,6 +14,59 @@ import numpy.typing as npt
 from replay import schema
 
 _CLONE = 0x40049409  # Linux' FICLONE: a copy that shares its blocks with the original
+
+
+def keep_epochs(path: str, resume: int) -> None:
+    """Makes it a cleanly closed file with the whole frames of the epochs before `resume`.
+
+    Raises:
+        OSError: It is no recording that could be gone on with.
+    """
+    _check_ours(path)
+    with open_reading(path) as file:
+        state, recorded = file[schema.STATE][:], file[f"{schema.BATCHES}/recorded"][:]
+        whole = (recorded > 0) & (recorded <= state[0])
+        stays = whole.copy()
+        stays[resume:] = False
+        if state[3] and (stays == (recorded > 0)).all():
+            return
+        copy_beside(file, path, stays, lambda: None)
+    os.replace(beside(path), path)
+
+
+def beside(path: str) -> str:
+    """Where a copy lies until it takes the place of the recording."""
+    return f"{path}.copying"
+
+
+def copy_beside(
+    source: h5py.File, path: str, stays: npt.NDArray[np.bool_], tell: Callable[[], None]
+) -> int:
+    """Copies some frames into a file beside the recording, and has it put on the disk.
+
+    Args:
+        source: The recording.
+        path: Its name.
+        stays: As for `copy_frames`.
+        tell: As for `copy_frames`.
+
+    Returns:
+        The number of frames in the new file.
+    """
+    copy = beside(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(copy)
+    try:
+        with h5py.File(copy, "x", libver=("v110", "v110"), locking="best-effort") as target:
+            count = copy_frames(source, target, stays, tell)
+            target.flush()
+            with contextlib.suppress(OSError):
+                os.fsync(target.id.get_vfd_handle())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(copy)
+        raise
+    return count
 
 
 def copy_frames(
@@ -95,6 +149,19 @@ def open_reading(path: str) -> h5py.File:
         return h5py.File(path, "r", locking=False)
     except OSError:
         return h5py.File(path, "r", libver="latest", swmr=True, locking=False)
+
+
+def _check_ours(path: str) -> None:
+    """Looks at it as a reader: its writer may have been killed, which leaves it so marked."""
+    try:
+        with open_reading(path) as file:
+            ours = file.attrs.get("format") == schema.FORMAT
+            version = int(file.attrs.get("version", 0))
+            complete = f"{schema.BATCHES}/recorded" in file and schema.STATE in file
+    except OSError as error:
+        raise OSError(f"cannot resume: {' '.join(str(error).split())[:200]}") from error
+    if not ours or version != schema.VERSION or not complete:
+        raise OSError("cannot resume: it is no recording of this version of the format")
 
 
 def _read_chunk(dataset: h5py.Dataset, at: tuple[int, ...]) -> bytes:

@@ -12,15 +12,17 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from record import wire
-from record.copies import copy_file, copy_frames, open_reading
+from record.checksums import Checksums, check
+from record.copies import beside, copy_beside, copy_file, keep_epochs
 from record.lock import Lock
+from record.pending import Pending, in_rows
 from record.summaries import Summaries, Summary
 from record.sync import Sync
 from replay import schema
@@ -54,7 +56,7 @@ class RecordingFile:
         self._datasets: dict[str, h5py.Dataset] = {}
         self._images: dict[int, _Chunk] = {}  # where each of the layout's images goes
         self._parts: list[_Part] | None = None  # and each layer's values
-        self._pending: list[_Pending] = []
+        self._pending: list[Pending] = []
         self._written = 0
         self._fields: dict[str, Field] = {}
         self._probes: list[npt.NDArray[np.float16]] = []  # fixed images
@@ -88,8 +90,7 @@ class RecordingFile:
 
     def _reopen_file(self, resume: int, attributes: dict[str, Any]) -> None:
         """Goes on with a file: the frames of the epochs before `resume` stay."""
-        self._check_ours()
-        self._keep_epochs(resume)
+        keep_epochs(self._path, resume)
         self._file = file = self._open_copy()
         meta = schema.decode_meta(file.attrs["meta"])
         again = {"epoch": resume, "created": attributes["created"]}
@@ -105,49 +106,6 @@ class RecordingFile:
             name = schema.decode_name(link)
             known = (entry for entry in schema.FIELDS if entry.name == name)
             self._fields[name] = next(known, schema.custom_field(name))
-
-    def _check_ours(self) -> None:
-        """Looks at it as a reader: its writer may have been killed, which leaves it so marked."""
-        try:
-            with open_reading(self._path) as file:
-                ours = file.attrs.get("format") == schema.FORMAT
-                version = int(file.attrs.get("version", 0))
-                complete = f"{schema.BATCHES}/recorded" in file and schema.STATE in file
-        except OSError as error:
-            raise OSError(f"cannot resume: {' '.join(str(error).split())[:200]}") from error
-        if not ours or version != schema.VERSION or not complete:
-            raise OSError("cannot resume: it is no recording of this version of the format")
-
-    def _keep_epochs(self, resume: int) -> None:
-        """Makes it a cleanly closed file with the whole frames of the epochs before `resume`."""
-        with open_reading(self._path) as file:
-            state, recorded = file[schema.STATE][:], file[f"{schema.BATCHES}/recorded"][:]
-            whole = (recorded > 0) & (recorded <= state[0])
-            stays = whole.copy()
-            stays[resume:] = False
-            if state[3] and (stays == (recorded > 0)).all():
-                return
-            self._copy_beside(file, stays, lambda: None)
-        os.replace(f"{self._path}.copying", self._path)
-
-    def _copy_beside(
-        self, source: h5py.File, stays: npt.NDArray[np.bool_], tell: Callable[[], None]
-    ) -> int:
-        """Copies what stays into a file beside this one; returns how many frames."""
-        beside = f"{self._path}.copying"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
-        try:
-            with h5py.File(beside, "x", libver=("v110", "v110"), locking="best-effort") as target:
-                count = copy_frames(source, target, stays, tell)
-                target.flush()
-                with contextlib.suppress(OSError):
-                    os.fsync(target.id.get_vfd_handle())
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(beside)
-            raise
-        return count
 
     @property
     def opening(self) -> dict[str, Any]:
@@ -233,13 +191,13 @@ class RecordingFile:
             for header, frame, summary in zip(headers, frames, summaries, strict=True):
                 values = frame.view(np.uint8).data
                 self._write_frame(header, values)
-                self._note(header, summary, _check(header, values, self._layout))
+                self._note(header, summary, check(header, values, self._layout))
             return
         for number, header in enumerate(headers):
             values = frames[number].view(np.uint8).data
             one = slice(number, number + 1)
             summed = self._aside.submit(self._summaries.of, frames[one], missing[one])
-            checked = self._aside.submit(_check, header, values, self._layout)
+            checked = self._aside.submit(check, header, values, self._layout)
             self._write_frame(header, values)
             self._note(header, summed.result()[0], checked.result())
 
@@ -265,7 +223,7 @@ class RecordingFile:
                 if part.kernel is not None:
                     part.kernel.write(epoch, batch, values)
 
-    def _note(self, header: wire.FrameHeader, summary: Summary, checked: _Checksums) -> None:
+    def _note(self, header: wire.FrameHeader, summary: Summary, checked: Checksums) -> None:
         """Keeps what is written beside the frame when it is committed."""
         self._written += 1
         fields: dict[str, float] = {
@@ -279,14 +237,14 @@ class RecordingFile:
         }
         if checked.image is not None:
             fields["input_checksum"] = checked.image
-        self._pending.append(_Pending(header.epoch, header.batch, fields, summary.ranges, checked))
+        self._pending.append(Pending(header.epoch, header.batch, fields, summary.ranges, checked))
         self._state[1:3] = header.dropped, header.lost
 
     def commit(self) -> None:
         """Makes every frame written so far visible to readers, all or nothing."""
         if not self._pending:
             return
-        for run in _runs(self._pending):
+        for run in in_rows(self._pending):
             self._write_small(run)
         self._file.flush()
         self._state[0] += len(self._pending)
@@ -332,10 +290,10 @@ class RecordingFile:
         self.commit()
         recorded = self._file[f"{schema.BATCHES}/recorded"][:]
         stays = (recorded > 0) & ((recorded - 1) % keep == 0)
-        committed = self._copy_beside(self._file, stays, tell)
+        committed = copy_beside(self._file, self._path, stays, tell)
         self._forget()
         self._file.close()
-        os.replace(f"{self._path}.copying", self._path)
+        os.replace(beside(self._path), self._path)
         self._file = self._open_copy()
         self._state[0] = self._written = committed
         self._begin()
@@ -385,30 +343,30 @@ class RecordingFile:
         self._file = self._open_copy()
 
     def _open_copy(self) -> h5py.File:
-        beside = f"{self._path}.copying"
+        copy = beside(self._path)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
+            os.unlink(copy)
         self._beside = None
         try:
-            copy_file(self._path, beside)
-            self._beside = beside
+            copy_file(self._path, copy)
+            self._beside = copy
         except OSError:  # no room for two
             with contextlib.suppress(OSError):
-                os.unlink(beside)
+                os.unlink(copy)
         target = self._beside or self._path
         return h5py.File(target, "r+", libver=("v110", "v110"), locking="best-effort")
 
     def abandon(self) -> None:
         """Leaves the file readable after a failure between `_end` and `_begin`."""
         self._lock.release()
-        beside = self._beside
+        copy = self._beside
         if not self._file or self._file.swmr_mode:
             return
         with contextlib.suppress(Exception):
             self._file.close()
-        if beside is not None:
+        if copy is not None:
             with contextlib.suppress(OSError):
-                os.unlink(beside)
+                os.unlink(copy)
 
     def _create(
         self, path: str, cell: tuple[int, ...], dtype: np.dtype[Any], fill: float, batches: int = 1
@@ -530,7 +488,7 @@ class RecordingFile:
                 self._parts.append(part)
         return self._parts
 
-    def _write_small(self, run: list[_Pending]) -> None:
+    def _write_small(self, run: list[Pending]) -> None:
         """Writes the per-batch values of frames that follow each other within one epoch."""
         epoch, first = run[0].epoch, run[0].batch
         count = run[-1].batch - first + 1
@@ -561,25 +519,6 @@ class RecordingFile:
                 put(part.kernel_checksums, _numbers(found), 0)
 
 
-class _Checksums(NamedTuple):
-    """Those of the parts of a frame, by place in the layout; None for what it does not have."""
-
-    image: int | None
-    maps: list[int | None]
-    kernels: list[int | None]
-
-
-@dataclass
-class _Pending:
-    """A frame whose maps are written and whose small values wait for the commit."""
-
-    epoch: int
-    batch: int
-    fields: dict[str, float]
-    ranges: npt.NDArray[np.float32]
-    checksums: _Checksums
-
-
 class _Chunk:
     """Where a part of the flat buffer goes: each cell is one chunk of the dataset."""
 
@@ -593,22 +532,6 @@ class _Chunk:
         part = self._slot.of(values)
         if part:
             self._write((epoch, batch, *self._rest), part)
-
-
-def _check(header: wire.FrameHeader, values: memoryview, layout: wire.Layout) -> _Checksums:
-    """The checksums of a frame's parts."""
-
-    def check(slot: wire.Slot | None, place: int) -> int | None:
-        if slot is None or place in header.missing:
-            return None
-        return schema.checksum(slot.of(values))
-
-    image = None if header.image is None else layout.image_slots[header.image]
-    return _Checksums(
-        None if image is None else schema.checksum(image.of(values)),
-        [check(slot, place) for place, slot in enumerate(layout.map_slots)],
-        [check(slot, place) for place, slot in enumerate(layout.kernel_slots)],
-    )
 
 
 @dataclass
@@ -634,14 +557,3 @@ def _put(dataset: h5py.Dataset, epoch: int, first: int, block: npt.NDArray[Any])
 
 def _numbers(checksums: list[int | None]) -> npt.NDArray[np.uint32]:
     return np.array([checksum or 0 for checksum in checksums], np.uint32)
-
-
-def _runs(frames: list[_Pending]) -> list[list[_Pending]]:
-    """The frames in groups of one epoch each, batches ascending within a group."""
-    runs: list[list[_Pending]] = []
-    for frame in frames:
-        if runs and runs[-1][-1].epoch == frame.epoch and runs[-1][-1].batch < frame.batch:
-            runs[-1].append(frame)
-        else:
-            runs.append([frame])
-    return runs
