@@ -173,7 +173,7 @@ class LossCurve:
         points = (np.stack([self._x, y], axis=1) + 0.5) * finer
         breaks = np.flatnonzero(np.diff(np.concatenate([[False], finite, [False]]).astype(int)))
         for start, stop in zip(breaks[::2], breaks[1::2], strict=True):
-            line = [(float(x), float(y)) for x, y in points[start:stop]]
+            line = [(float(x), float(y)) for x, y in thinned(points[start:stop])]
             if len(line) == 1:
                 line.append((line[0][0] + finer, line[0][1]))
             draw.line(line, fill=255, width=round(thickness * finer), joint="curve")
@@ -241,6 +241,31 @@ class ProgressLine:
             left = columns.start
             self._pen.touched.append((rows.start, left + first, rows.stop, left + last))
         self._end = done
+
+
+def thinned(points: Numbers) -> Numbers:
+    """The points of a line that make a difference when it is drawn: four a column at most.
+
+    Of those in one column of pixels the first, the lowest, the highest and the last; what lies
+    between them is covered by the line through these.
+
+    Args:
+        points: float64 (N, 2), x and y in pixels, x ascending.
+
+    Returns:
+        Some or all of them, in their order.
+
+    Source: Jugel et al., M4: A Visualization-Oriented Time Series Data Aggregation (VLDB 2014).
+    """
+    columns = np.floor(points[:, 0])
+    if len(points) <= 4 * (columns[-1] - columns[0] + 1):
+        return points
+    first = np.flatnonzero(np.diff(columns, prepend=-np.inf))
+    last = np.append(first[1:], len(points)) - 1
+    by_height = np.lexsort((points[:, 1], columns))  # of each column from the lowest up
+    chosen = np.concatenate([first, last, by_height[first], by_height[last]])
+    few: Numbers = points[np.unique(chosen)]
+    return few
 
 
 def plain_range(loss: Numbers) -> tuple[float, float]:
