@@ -8,12 +8,9 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from record.settings import Settings
 from replay.schema import OptionError, RecordingError
-
-if TYPE_CHECKING:
-    from record.train import Settings
 
 EXAMPLES = """\
 examples:
@@ -221,8 +218,6 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from record.train import Settings
-
     return Settings(
         data=options.data,
         data_dir=options.data_dir,
@@ -262,7 +257,7 @@ def _require_torch() -> None:
 
 def _plan(options: argparse.Namespace) -> int:
     _require_torch()
-    from record.train import plan
+    from record.prepare import plan
 
     found = plan(_settings(options))
     print(found.to_json() if getattr(options, "json", False) else found.table())
@@ -274,9 +269,10 @@ def _train(options: argparse.Namespace) -> int:
         return _plan(options)
     _require_torch()
     from record.console import Console
+    from record.prepare import prepare
     from record.recorder import Recorder
     from record.target import check_source, check_target
-    from record.train import prepare, train
+    from record.train import train
 
     # A scheduler's SIGTERM ends the run as sys.exit does: the recording is closed on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -7,16 +7,14 @@ import os
 import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from record.settings import Settings
 from replay.schema import OptionError, OutputError
-
-if TYPE_CHECKING:
-    from record.train import Settings
 
 _FORMAT = "mapreel checkpoint 1"
 # What may differ between the run and its continuation: where things lie and what is recorded.

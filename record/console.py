@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Any, cast
 
 from record.plan import in_bytes
+from record.prepare import Run
 from record.recorder import Recorder
-from record.train import Report, Run
+from record.train import Report
 
 
 class Console:

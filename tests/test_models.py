@@ -6,7 +6,7 @@ from torch import nn
 
 from record.layers import find_layers, named_modules, unwrap
 from record.models import auxiliary_weight, build, logits_and_auxiliary, native_size
-from record.train import find_layout
+from record.prepare import find_layout
 from replay.schema import OptionError
 
 

@@ -17,7 +17,9 @@ from PIL import Image, ImageSequence
 import replay
 from record import Recorder
 from record.__main__ import main as record_main
-from record.train import Settings, prepare, train
+from record.prepare import prepare
+from record.settings import Settings
+from record.train import train
 
 EPOCHS, BATCHES = 5, 60
 

@@ -1,0 +1,36 @@
+"""What the built-in training run is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training run consists of; the fields are the command line's options."""
+
+    data: str = "photos"
+    data_dir: Path = Path("data")
+    download: bool = False
+    image_size: int | None = None  # None: 128, or what the model needs
+    samples: int | None = None
+    model: str = "tiny"
+    layers: tuple[str, ...] | None = None
+    epochs: int = 5
+    batch_size: int = 16
+    lr: float | None = None  # None: 0.01 for tiny, else 0.001
+    seed: int = 0
+    workers: int = 0
+    device: str = "auto"
+    amp: bool = False
+    compile: bool = False
+    every: int = 1
+    schedule: str | None = None
+    budget: str | None = None
+    max_map: int | None = None
+    checkpoint: Path | None = None  # written at the end of each epoch
+    resume: Path | None = None  # the recording to go on with, from the checkpoint
+    probe: int = 1  # test images shown at each recorded batch
+    input: tuple[int, int, int] | None = None  # to plan without data: (C, H, W) of an image
+    batches: int | None = None  # likewise: batches in an epoch
