@@ -8,7 +8,8 @@ from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 
-_SEEN = np.uint8(0b11111100)  # bits of a red, green or blue that the choice looks at
+_SEEN = np.uint8(0b11111100)  # bits of a red, green or blue that the median cut looks at
+_ENOUGH = 2 / 3  # of the colours that there may be
 _SAMPLE = 512, 1024  # pixels from which colours are chosen, of a small picture and of a large one
 _GOLDEN = 0.6180339887498949  # its multiples, modulo one, fall into no pattern of rows and columns
 _TOGETHER = 512  # pixels whose distances to all colours stay in the processor's cache
@@ -19,7 +20,8 @@ _MANY = 8192  # pixels from which on those that are nearly alike are not told ap
 def few_colours(pixels: Pixels, count: int) -> tuple[Pixels, Pixels]:
     """Chooses colours, and gives each pixel the nearest of them.
 
-    Pillow's median cut divides a sample of the pixels, told apart by the upper bits of their
+    Pillow's octree divides a sample of the pixels; where they are too much alike for it (a dark
+    picture, or one of few hues), its median cut, which tells them apart by the upper bits of their
     colours alone. Each colour is then the mean of its share, and, once more, of the pixels to
     which it is the nearest (a step of Lloyd's k-means). Of a gray picture no gray is left out.
 
@@ -34,7 +36,8 @@ def few_colours(pixels: Pixels, count: int) -> tuple[Pixels, Pixels]:
     """
     gray = bool((pixels[:, 0] == pixels[:, 1]).all() and (pixels[:, 1] == pixels[:, 2]).all())
     sample = _sample_of_gray(pixels) if gray else _sample(pixels)
-    colours = _cut(sample, sample if gray else sample & _SEEN, count)
+    shares = _divided(sample, count, gray)
+    colours = _means(sample, shares, np.zeros((int(shares.max()) + 1, 3), np.uint8))
     colours = _means(sample, _nearest(sample, colours), colours)
     if gray:
         return _nearest(_GRAYS, colours).take(pixels[:, 0]), colours
@@ -56,11 +59,19 @@ def _sample_of_gray(pixels: Pixels) -> Pixels:
     return np.repeat(_GRAYS, times, axis=0)
 
 
-def _cut(pixels: Pixels, coarse: Pixels, count: int) -> Pixels:
-    """Colours, uint8 (count or fewer, 3), of the shares into which the coarse ones are cut."""
-    image = Image.fromarray(coarse[None]).quantize(count, Image.Quantize.MEDIANCUT)
-    places = np.array(image, np.uint8)[0]
-    return _means(pixels, places, np.zeros((int(places.max()) + 1, 3), np.uint8))
+def _divided(sample: Pixels, count: int, gray: bool) -> Pixels:
+    """To which of so many shares each pixel belongs, uint8 (N,)."""
+    if not gray:
+        places = _quantised(sample, count, Image.Quantize.FASTOCTREE)
+        if int(places.max()) + 1 >= _ENOUGH * count:
+            return places
+    coarse = sample if gray else sample & _SEEN
+    return _quantised(coarse, count, Image.Quantize.MEDIANCUT)
+
+
+def _quantised(pixels: Pixels, count: int, method: Image.Quantize) -> Pixels:
+    image = Image.fromarray(pixels[None]).quantize(count, method)
+    return np.array(image, np.uint8)[0]
 
 
 def _means(pixels: Pixels, places: Pixels, colours: Pixels) -> Pixels:
