@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 
-_SEEN = np.uint8(0b11111100)  # bits of a red, green or blue that the median cut looks at
-_ENOUGH = 2 / 3  # of the colours that there may be
+_ALIKE = 0.5  # sum of squares within a share that is no rounding error: it has two values
 _SAMPLE = 512, 1024  # pixels from which colours are chosen, of a small picture and of a large one
 _GOLDEN = 0.6180339887498949  # its multiples, modulo one, fall into no pattern of rows and columns
 _TOGETHER = 512  # pixels whose distances to all colours stay in the processor's cache
@@ -20,10 +21,10 @@ _MANY = 8192  # pixels from which on those that are nearly alike are not told ap
 def few_colours(pixels: Pixels, count: int) -> tuple[Pixels, Pixels]:
     """Chooses colours, and gives each pixel the nearest of them.
 
-    Pillow's octree divides a sample of the pixels; where they are too much alike for it (a dark
-    picture, or one of few hues), its median cut, which tells them apart by the upper bits of their
-    colours alone. Each colour is then the mean of its share, and, once more, of the pixels to
-    which it is the nearest (a step of Lloyd's k-means). Of a gray picture no gray is left out.
+    Pillow's octree divides a sample of the pixels. Where that gives fewer shares (of a dark
+    picture, or one of few hues, much falls into one cube of it), those are split whose pixels
+    differ most. Each colour is then the mean of its share, and, once more, of the pixels to which
+    it is the nearest (a step of Lloyd's k-means). Of a gray picture no gray is left out.
 
     Args:
         pixels: uint8 (N, 3), red, green and blue; N at least 1.
@@ -36,7 +37,7 @@ def few_colours(pixels: Pixels, count: int) -> tuple[Pixels, Pixels]:
     """
     gray = bool((pixels[:, 0] == pixels[:, 1]).all() and (pixels[:, 1] == pixels[:, 2]).all())
     sample = _sample_of_gray(pixels) if gray else _sample(pixels)
-    shares = _divided(sample, count, gray)
+    shares = _divided(sample, count)
     colours = _means(sample, shares, np.zeros((int(shares.max()) + 1, 3), np.uint8))
     colours = _means(sample, _nearest(sample, colours), colours)
     if gray:
@@ -59,28 +60,47 @@ def _sample_of_gray(pixels: Pixels) -> Pixels:
     return np.repeat(_GRAYS, times, axis=0)
 
 
-def _divided(sample: Pixels, count: int, gray: bool) -> Pixels:
-    """To which of so many shares each pixel belongs, uint8 (N,)."""
-    if not gray:
-        places = _quantised(sample, count, Image.Quantize.FASTOCTREE)
-        if int(places.max()) + 1 >= _ENOUGH * count:
-            return places
-    coarse = sample if gray else sample & _SEEN
-    return _quantised(coarse, count, Image.Quantize.MEDIANCUT)
+def _divided(sample: Pixels, count: int) -> Pixels:
+    """To which of so many shares, or fewer, each pixel belongs, uint8 (N,)."""
+    octree = Image.fromarray(sample[None]).quantize(count, Image.Quantize.FASTOCTREE)
+    places: Pixels = np.array(octree, np.uint8)[0]
+    number, before = int(places.max()) + 1, 0
+    while before < number < count:
+        places = _split(sample, places, number, count)
+        number, before = int(places.max()) + 1, number
+    return places
 
 
-def _quantised(pixels: Pixels, count: int, method: Image.Quantize) -> Pixels:
-    image = Image.fromarray(pixels[None]).quantize(count, method)
-    return np.array(image, np.uint8)[0]
+def _split(pixels: Pixels, places: Pixels, number: int, count: int) -> Pixels:
+    """Splits at their means the shares whose pixels differ most, until there are `count`.
+
+    Each is split once, in the one of red, green and blue in which its pixels differ most.
+    """
+    values = pixels.astype(np.float32)
+    sizes = np.maximum(np.bincount(places, minlength=number), 1)
+    means = _sums(values, places, number) / sizes[:, None]
+    apart = _sums(values * values, places, number) - means * means * sizes[:, None]
+    axes, most = apart.argmax(axis=1), apart.max(axis=1)
+    worst = np.argsort(most)[number - count :] if 2 * number > count else np.arange(number)
+    worst = worst[most[worst] > _ALIKE]
+    others = np.arange(number)
+    others[worst] = np.arange(number, number + len(worst))
+    along = axes.take(places)
+    above = values[np.arange(len(values)), along] > means[places, along]
+    return np.where(above, others.take(places), places).astype(np.uint8)
 
 
 def _means(pixels: Pixels, places: Pixels, colours: Pixels) -> Pixels:
     """The mean of the pixels of each place; of a place without any the colour that it had."""
     number = len(colours)
     shares = np.bincount(places, minlength=number)
-    sums = [np.bincount(places, pixels[:, i], number) for i in range(3)]
-    means = np.stack(sums, axis=1) / np.maximum(shares, 1)[:, None]
+    means = _sums(pixels, places, number) / np.maximum(shares, 1)[:, None]
     return np.where(shares[:, None] > 0, np.rint(means).astype(np.uint8), colours)
+
+
+def _sums(values: npt.NDArray[Any], places: Pixels, number: int) -> npt.NDArray[np.float64]:
+    """The sums of (N, 3) values by place, (number, 3)."""
+    return np.stack([np.bincount(places, values[:, i], number) for i in range(3)], axis=1)
 
 
 def _nearest(pixels: Pixels, colours: Pixels) -> Pixels:

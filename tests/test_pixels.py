@@ -245,13 +245,15 @@ def test_what_is_plain_does_not_hide_the_colours_beside_it(
 
 
 @pytest.mark.parametrize("side", [32, 64, 224])
-@pytest.mark.parametrize("kind", ["as it is", "dark", "gray"])
+@pytest.mark.parametrize("kind", ["as it is", "dark", "brown", "gray"])
 def test_few_colours_are_nearer_to_a_picture_than_median_cut(side: int, kind: str) -> None:
     from skimage.data import astronaut
 
     picture = np.asarray(Image.fromarray(astronaut()[:256, :256]).resize((side, side)))
     if kind == "dark":
         picture = picture // 6
+    if kind == "brown":
+        picture = (picture[..., 1:2] * np.array([1.0, 0.9, 0.7])).astype(np.uint8)
     if kind == "gray":
         picture = np.repeat(picture[..., 1:2], 3, axis=2)
     places, colours = few_colours(picture.reshape(-1, 3), 72)
@@ -265,10 +267,20 @@ def test_few_colours_are_nearer_to_a_picture_than_median_cut(side: int, kind: st
     assert distance(shown) < distance(np.asarray(cut))
     far = np.square(picture.reshape(-1, 1, 3).astype(int) - colours.astype(int)).sum(axis=2)
     found, least = far[np.arange(len(far)), places], far.min(axis=1)
-    if side < 100 or kind != "as it is":
+    if side < 100 or kind in ("dark", "gray"):
         np.testing.assert_array_equal(found, least)
     else:  # pixels that are nearly alike are taken together: they lie up to sqrt(12) from a middle
         assert (np.sqrt(found) <= np.sqrt(least) + 2 * np.sqrt(12)).all()
+
+
+@pytest.mark.parametrize("number", [2, 60, 72])
+def test_as_many_colours_as_there_may_be_are_kept(number: int) -> None:
+    """Also where they are nearly alike: 72 within 8 of each other fall into one cube or two."""
+    near = np.stack(np.unravel_index(np.arange(72), (8, 8, 8)), axis=1).astype(np.uint8) + 100
+    pixels = near[np.arange(4 * number) % number]
+    places, colours = few_colours(pixels, 72)
+    assert len(colours) == number
+    np.testing.assert_array_equal(colours[places], pixels)
 
 
 def test_one_colour_is_one_colour() -> None:
