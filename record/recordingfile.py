@@ -8,8 +8,9 @@ never sees a frame that is not whole.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ class RecordingFile:
         self._expected: int | None = None  # batches in an epoch, where it is known
         self._layout = wire.Layout((), ())
         self._summaries = Summaries(self._layout)
-        self._datasets: dict[str, h5py.Dataset] = {}
+        self._logged: dict[str, _Small] = {}  # where what was logged goes
         self._images: dict[int, _Chunk] = {}  # where each of the layout's images goes
         self._parts: list[_Part] | None = None  # and each layer's values
         self._pending: list[Pending] = []
@@ -320,7 +321,7 @@ class RecordingFile:
 
     def _forget(self) -> None:
         """Lets go of the file's datasets."""
-        self._datasets, self._images, self._parts = {}, {}, None
+        self._logged, self._images, self._parts = {}, {}, None
 
     def _begin(self) -> None:
         """Begins to write frames: from here on the file is readable at any moment."""
@@ -444,14 +445,19 @@ class RecordingFile:
 
         self._file.visititems(resize)
         self._rows, self._columns = rows, columns
+        layers = itertools.chain.from_iterable(part.small() for part in self._parts or ())
+        for small in (*self._logged.values(), *layers):
+            small.notice_size()
 
     # Values
 
-    def _dataset(self, path: str) -> h5py.Dataset:
-        dataset = self._datasets.get(path)
-        if dataset is None:
-            dataset = self._datasets[path] = self._file[path]
-        return dataset
+    def _field(self, name: str) -> _Small:
+        """Where a value that was logged goes."""
+        field = self._logged.get(name)
+        if field is None:
+            path = f"{schema.BATCHES}/{schema.encode_name(name)}"
+            field = self._logged[name] = _Small(self._file[path])
+        return field
 
     def _image(self, place: int) -> _Chunk:
         """Where an image of the layout goes."""
@@ -459,7 +465,7 @@ class RecordingFile:
         if chunk is None:
             layout = self._layout
             path = schema.inputs_path(layout.images[place] if place else None)
-            chunk = _Chunk(self._dataset(path), layout.image_slots[place])
+            chunk = _Chunk(self._file[path], layout.image_slots[place])
             self._images[place] = chunk
         return chunk
 
@@ -470,21 +476,19 @@ class RecordingFile:
             self._parts = []
             for place, layer in enumerate(layout.layers):
                 group, link = layer.group, schema.encode_name(layer.name)
-                maps = self._dataset(f"{group}{schema.MAPS}/{link}")
+                maps = self._file[f"{group}{schema.MAPS}/{link}"]
                 kernel = layout.kernel_slots[place]
                 part = _Part(
                     place,
                     self._summaries.spans[place],
                     _Chunk(maps, layout.map_slots[place]),
-                    self._dataset(f"{group}{schema.RANGES}/{link}"),
-                    self._dataset(f"{group}{schema.CHECKSUMS}/{link}"),
+                    _Small(self._file[f"{group}{schema.RANGES}/{link}"]),
+                    _Small(self._file[f"{group}{schema.CHECKSUMS}/{link}"]),
                 )
                 if kernel is not None:
-                    kernels = self._dataset(f"{group}{schema.KERNELS}/{link}")
-                    part.kernel = _Chunk(kernels, kernel)
-                    part.kernel_checksums = self._dataset(
-                        f"{group}{schema.KERNEL_CHECKSUMS}/{link}"
-                    )
+                    part.kernel = _Chunk(self._file[f"{group}{schema.KERNELS}/{link}"], kernel)
+                    sums = self._file[f"{group}{schema.KERNEL_CHECKSUMS}/{link}"]
+                    part.kernel_checksums = _Small(sums)
                 self._parts.append(part)
         return self._parts
 
@@ -494,19 +498,18 @@ class RecordingFile:
         count = run[-1].batch - first + 1
         places = slice(None) if count == len(run) else [frame.batch - first for frame in run]
 
-        def put(dataset: h5py.Dataset, values: npt.NDArray[Any], fill: float) -> None:
-            block = np.ascontiguousarray(values, dataset.dtype)
+        def put(small: _Small, values: npt.NDArray[Any], fill: float) -> None:
             if count != len(run):
-                block = np.full((count, *values.shape[1:]), fill, dataset.dtype)
+                block = np.full((count, *values.shape[1:]), fill, small.dtype)
                 block[places] = values
-            _put(dataset, epoch, first, block)
+                values = block
+            small.write(epoch, first, values)
 
         for name, entry in self._fields.items():
             values = np.array([frame.fields.get(name, entry.fill) for frame in run], np.float64)
             if entry.dtype.kind in "iu":  # what is not a number becomes the fill
                 values[~np.isfinite(values)] = entry.fill
-            dataset = self._dataset(f"{schema.BATCHES}/{schema.encode_name(name)}")
-            put(dataset, values.astype(entry.dtype), entry.fill)
+            put(self._field(name), values.astype(entry.dtype), entry.fill)
         ranges = np.stack([frame.ranges for frame in run])
         for part in self._places():
             found = [frame.checksums.maps[part.place] for frame in run]
@@ -534,6 +537,36 @@ class _Chunk:
             self._write((epoch, batch, *self._rest), part)
 
 
+class _Small:
+    """Where a small value of each batch goes, past h5py's slicing and what it asks each time.
+
+    Attributes:
+        dtype: Of the values.
+    """
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self.dtype: np.dtype[Any] = dataset.dtype
+        self._cell = dataset.shape[2:]
+        self._origin = (0,) * len(self._cell)
+        self._id = dataset.id
+        self._type = h5py.h5t.py_create(self.dtype)
+        self.notice_size()
+        self._blocks: dict[int, h5py.h5s.SpaceID] = {}  # by number of batches
+
+    def notice_size(self) -> None:
+        """The dataset has grown, or shrunk."""
+        self._space = self._id.get_space()
+
+    def write(self, epoch: int, first: int, block: npt.NDArray[Any]) -> None:
+        """Writes those of the batches of an epoch from `first` on, (batches, *cell)."""
+        shape = (1, len(block), *self._cell)
+        values = self._blocks.get(len(block))
+        if values is None:
+            values = self._blocks[len(block)] = h5py.h5s.create_simple(shape)
+        self._space.select_hyperslab((epoch, first, *self._origin), shape)
+        self._id.write(values, self._space, np.ascontiguousarray(block, self.dtype), self._type)
+
+
 @dataclass
 class _Part:
     """Where the values of a layer go, and which of the ranges are its."""
@@ -541,18 +574,17 @@ class _Part:
     place: int
     span: tuple[int, int]
     maps: _Chunk
-    ranges: h5py.Dataset
-    checksums: h5py.Dataset
+    ranges: _Small
+    checksums: _Small
     kernel: _Chunk | None = None
-    kernel_checksums: h5py.Dataset | None = None
+    kernel_checksums: _Small | None = None
 
-
-def _put(dataset: h5py.Dataset, epoch: int, first: int, block: npt.NDArray[Any]) -> None:
-    """Writes cells of one epoch from batch `first` on: a fifth of what slicing costs."""
-    space = dataset.id.get_space()
-    cell = block.shape[1:]
-    space.select_hyperslab((epoch, first, *[0] * len(cell)), (1, len(block), *cell))
-    dataset.id.write(h5py.h5s.create_simple((1, *block.shape)), space, block)
+    def small(self) -> Iterator[_Small]:
+        """Where its small values go."""
+        yield self.ranges
+        yield self.checksums
+        if self.kernel_checksums is not None:
+            yield self.kernel_checksums
 
 
 def _numbers(checksums: list[int | None]) -> npt.NDArray[np.uint32]:

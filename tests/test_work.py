@@ -205,22 +205,22 @@ def test_the_writer_touches_each_chunk_once_a_commit(
     layout = wire.Layout(((3, 8, 8),), layers)
     file.set_layout(layout, 50)
     calls: collections.Counter[str] = collections.Counter()
-    for home, name in ((recordingfile._Chunk, "write"), (recordingfile, "_put")):
-        function = getattr(home, name)
+    for home in (recordingfile._Chunk, recordingfile._Small):
+        function = home.write
 
-        def counted(*args: Any, function: Any = function, name: str = name) -> Any:
+        def counted(*args: Any, function: Any = function, name: str = home.__name__) -> Any:
             calls[name] += 1
             return function(*args)
 
-        monkeypatch.setattr(home, name, counted)
+        monkeypatch.setattr(home, "write", counted)
     frames = np.zeros((4, layout.size), np.float16)
     for first in range(0, 20, 4):
         headers = [wire.FrameHeader(0, n, n, 0.0, image=0) for n in range(first, first + 4)]
         file.write(headers, frames)
-    assert calls == {"write": 20 * 7}
+    assert calls == {"_Chunk": 20 * 7}
     file.commit()
     fields = len(file._fields)
-    assert calls["_put"] == fields + 2 * 6  # ranges and checksums, once for all 20 frames
+    assert calls["_Small"] == fields + 2 * 6  # ranges and checksums, once for all 20 frames
     file.close()
 
 
