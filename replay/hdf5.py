@@ -88,7 +88,17 @@ class SafeFile:
         self._open()
 
     def _open(self) -> None:
-        self._seen, self._opened = _trace(self.path), time.time_ns()
+        """Opens the file; again, where a writer has changed it in the middle of that."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            self._seen, self._opened = _trace(self.path), time.time_ns()
+            try:
+                return self._open_as_it_is()
+            except FileError:
+                if _trace(self.path) == self._seen or time.monotonic() > deadline:
+                    raise
+
+    def _open_as_it_is(self) -> None:
         head, size = _look_at(self.path)
         self.unfinished = view.being_written(head)
         end = view.end_of_file(head)

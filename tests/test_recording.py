@@ -1,3 +1,5 @@
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +11,7 @@ import pytest
 from samples import drifting_maps, write_recording
 
 import replay
+from replay import hdf5
 from replay.schema import FileError, SelectionError
 
 
@@ -135,6 +138,40 @@ def test_a_recording_opens_while_it_is_written(tmp_path: Path) -> None:
         writer.kill()
     with replay.open(path) as run:  # and after the writer was killed
         assert len(run.frames) == 3
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_file_that_takes_its_place_while_it_is_opened(
+    path: Path, opened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a writer does that adds a layer: until then the file is a closed one."""
+    growing = path.with_name("growing.h5")
+    shutil.copyfile(path, path.with_name("writing.h5"))
+    with h5py.File(path.with_name("writing.h5"), "r+", libver=("v110", "v110")) as file:
+        file.attrs["run_id"] = "of the other"
+        file.swmr_mode = True
+        file.flush()
+        shutil.copyfile(path.with_name("writing.h5"), growing)
+    look = hdf5._look_at
+
+    def exchanging(path: Path) -> tuple[bytes, int]:
+        head = look(path)
+        if growing.exists():
+            os.replace(growing, path)
+        return head
+
+    if opened:
+        run = replay.open(path)
+        monkeypatch.setattr(hdf5, "_look_at", exchanging)
+        os.utime(path)
+        run.refresh()
+    else:
+        monkeypatch.setattr(hdf5, "_look_at", exchanging)
+        run = replay.open(path)
+    assert not growing.exists()
+    with run:
+        assert run._file.unfinished
+        np.testing.assert_array_equal(run["conv1"][0, 2], drifting_maps(3, 6, 5)(0, 2))
 
 
 def _elsewhere(folder: Path) -> Path:
