@@ -20,6 +20,7 @@ SUPERBLOCK_BYTES = 48  # of version 2 or 3 with addresses of 8 bytes
 _VERSION, _OFFSET_BYTES, _FLAGS = 8, 9, 11
 _END = slice(28, 36)  # where the file ends, as its writer last said
 _CHECKSUM = slice(44, 48)
+_HEAP = b"GCOL"  # begins a global heap, where texts lie: section III.E
 _OPEN_FOR_WRITING = 0b101  # bit 0: for writing; bit 2: by one writer beside readers
 
 
@@ -82,6 +83,8 @@ class View(io.RawIOBase):
         if self._at < len(self._head):
             shown = self._head[self._at : self._at + count]
             memoryview(buffer)[: len(shown)] = shown
+        if bytes(buffer[:4]) == _HEAP and not _leads_on(memoryview(buffer)[:count]):
+            raise OSError(f"the heap of texts at byte {self._at:,} is damaged")
         self._at += count
         return count
 
@@ -89,6 +92,24 @@ class View(io.RawIOBase):
         """Closes the file."""
         self._file.close()
         super().close()
+
+
+def _leads_on(heap: memoryview) -> bool:
+    """Whether each object of a global heap leads to the next, as far as the bytes go.
+
+    Nothing else vouches for them, and where one leads to itself HDF5 goes round for ever.
+    """
+    size = int.from_bytes(heap[8:16], "little")
+    at, end = 16, min(size, len(heap))
+    while at + 16 <= end:
+        number = int.from_bytes(heap[at : at + 2], "little")
+        taken = int.from_bytes(heap[at + 8 : at + 16], "little")
+        if number:  # else it is free space, whose size holds for all of it
+            taken = 16 + -(-taken // 8) * 8
+        if not 0 < taken <= size - at:
+            return False
+        at += taken
+    return True
 
 
 def _lookup3(data: bytes) -> int:

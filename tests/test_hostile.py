@@ -202,3 +202,23 @@ def test_all_65536_values_of_float16_come_back(tmp_path: Path) -> None:
         assert run.batches["nan"][0, 0] == 2 * 1023
         assert run.batches["inf"][0, 0] == 2
     assert replay.verify(tmp_path / "run.h5")
+
+
+def test_a_heap_of_texts_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    """What a bit flipped after a crash did: HDF5 goes round in it for ever."""
+    path = write_recording(tmp_path / "run.h5", {"conv1": drifting_maps(2, 6, 5)})
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        file.swmr_mode = True
+        file.flush()
+        killed = bytearray(path.read_bytes())
+    path.write_bytes(killed)
+    with replay.open(path) as run:
+        assert run.frames  # as its writer left it
+    first = killed.index(b"GCOL") + 16
+    killed[first : first + 16] = bytes(16)
+    path.write_bytes(killed)
+    words = [sys.executable, "-m", "replay", "info", str(path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "the heap of texts at byte" in done.stderr
+    assert "Traceback" not in done.stderr
