@@ -13,6 +13,7 @@ from record.plan import in_bytes
 from record.prepare import Run
 from record.recorder import Recorder
 from record.train import Report
+from record.trouble import listed
 
 
 class Console:
@@ -87,13 +88,12 @@ class Console:
             return
         recorder, path = self._recorder, self._recorder.path
         names = [la.name for la in recorder.layout.layers if la.probe is None]
-        listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         try:
             size = in_bytes(path.stat().st_size)
         except OSError as error:
             size = f"not readable: {error.strerror}"
         seconds = time.monotonic() - self._started
-        print(f"recorded   {recorder.committed:,} batches of {listed} in {seconds:.0f} s")
+        print(f"recorded   {recorder.committed:,} batches of {listed(names, 4)} in {seconds:.0f} s")
         if recorder.dropped or recorder.lost:
             print(f"lost       {recorder.dropped:,} batches dropped, {recorder.lost:,} frames lost")
         print(f"file       {path} ({size})")

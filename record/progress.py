@@ -31,8 +31,7 @@ class Progress:
         batch: The current one, from 0 in each epoch.
         step: The batches before the current one.
         values: What was logged with the current batch.
-        shipping: Where recorded batches go; None where nothing is recorded.
-        ended: Whether no more are recorded.
+        shipping: Where recorded batches go; None where nothing is recorded, or nothing more.
         checked_silence: Whether a batch was recorded, and layers that did not fire were named.
     """
 
@@ -48,7 +47,6 @@ class Progress:
         self.epoch = self.next_epoch = self.batch = self.step = 0
         self.values: dict[str, Any] = {}
         self.shipping: Shipping | None = None
-        self.ended = False
         self.checked_silence = False
         self._taps = taps
         self._schedule = schedule
@@ -116,7 +114,7 @@ class Progress:
 
     def arm(self) -> None:
         """Makes the taps wait for the forward of the current batch, if it is to be recorded."""
-        if self.ended or self.shipping is None:
+        if self.shipping is None:
             return
         self.values.clear()
         self._taps.state = tap_states.IDLE

@@ -263,7 +263,7 @@ class Recorder:
         """Ends the recording: removes the hooks and waits until the file is closed."""
         if self._closed:
             return
-        self._closed = self._progress.ended = True
+        self._closed = True
         taps, courier, trouble = self._taps, self._courier, self._trouble
         assert courier is not None
         if self._progress.mode == FORWARDS:
@@ -275,6 +275,7 @@ class Recorder:
                     "after each batch; only the last batch was recorded"
                 )
             self._progress.finish()
+        self._progress.shipping = None
         opened = taps.opened
         taps.remove()
         courier.close()

@@ -60,9 +60,10 @@ class Trouble:
             self._say(text)
 
 
-def listed(names: list[str]) -> str:
+def listed(names: list[str], most: int = 8) -> str:
     """The first of the names, and how many more there are."""
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def warn(text: str) -> None:

@@ -81,7 +81,7 @@ def _split(pixels: Pixels, places: Pixels, number: int, count: int) -> Pixels:
     means = _sums(values, places, number) / sizes[:, None]
     apart = _sums(values * values, places, number) - means * means * sizes[:, None]
     axes, most = apart.argmax(axis=1), apart.max(axis=1)
-    worst = np.argsort(most)[number - count :] if 2 * number > count else np.arange(number)
+    worst = np.argsort(most)[number - count :]
     worst = worst[most[worst] > _ALIKE]
     others = np.arange(number)
     others[worst] = np.arange(number, number + len(worst))

@@ -20,7 +20,7 @@ SUPERBLOCK_BYTES = 48  # of version 2 or 3 with addresses of 8 bytes
 _VERSION, _OFFSET_BYTES, _FLAGS = 8, 9, 11
 _END = slice(28, 36)  # where the file ends, as its writer last said
 _CHECKSUM = slice(44, 48)
-_HEAP = b"GCOL"  # begins a global heap, where texts lie: section III.E
+_HEAP = b"GCOL\1\0\0\0"  # begins a global heap, where texts lie: section III.E
 _OPEN_FOR_WRITING = 0b101  # bit 0: for writing; bit 2: by one writer beside readers
 
 
@@ -83,7 +83,7 @@ class View(io.RawIOBase):
         if self._at < len(self._head):
             shown = self._head[self._at : self._at + count]
             memoryview(buffer)[: len(shown)] = shown
-        if bytes(buffer[:4]) == _HEAP and not _leads_on(memoryview(buffer)[:count]):
+        if bytes(buffer[: len(_HEAP)]) == _HEAP and not _leads_on(memoryview(buffer)[:count]):
             raise OSError(f"the heap of texts at byte {self._at:,} is damaged")
         self._at += count
         return count
