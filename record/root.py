@@ -71,6 +71,11 @@ class Root:
             if not is_exporting() and (module.training or taps.evaluation):
                 self._begin_traced(args, kwargs)
             return
+        if taps.state == PROBING and module is taps.root:
+            self._depth += 1
+            if self._depth > 1:  # the model calls itself with a fixed image, too
+                self._enter(args, kwargs)
+            return
         if self._passes_by(module, args):
             return
         training = module.training
@@ -105,7 +110,14 @@ class Root:
 
     def after(self, module: nn.Module, args: Any, output: Any) -> None:
         """Forward hook: ends it, also where it ended in an exception."""
-        if torch.compiler.is_compiling() or self._running is None or self._thread != get_ident():
+        if torch.compiler.is_compiling():
+            return
+        if self.taps.state == PROBING and module is self.taps.root and self._depth:
+            self._depth -= 1
+            if self._depth:
+                self._leave()
+            return
+        if self._running is None or self._thread != get_ident():
             return
         if self._passes_by(module, args) or not self._is_below(self._running):
             return
@@ -241,7 +253,7 @@ class Root:
         said = taps.said_axis("input")
         if said is not None and said < len(shape):
             return BatchSize((shape[said],), axis=said), said
-        size = taps.batch_size()
+        size = None if self._outer else taps.batch_size()  # an inner call has a size of its own
         if size is not None and size not in shape[:2]:
             size = None  # of what was loaded, but not of what the model is given
         if size is None and taps.is_one_image(shape):
