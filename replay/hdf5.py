@@ -111,13 +111,12 @@ class SafeFile:
         mend = self.unfinished or self.missing_bytes > 0
         shown: view.View | None = None
         try:
-            if mend:
-                if not view.is_sound(head):
-                    raise OSError("the checksum of its superblock is wrong")
-                shown = view.View(self.path)
-                self._file = h5py.File(shown, "r")
-            else:
-                self._file = h5py.File(self.path, "r", locking="best-effort")
+            if mend and not view.is_sound(head):
+                raise OSError("the checksum of its superblock is wrong")
+            shown = view.View(self.path, mend)
+            if view.being_written(shown.head) and not mend:
+                raise OSError("a writer put it in the place of another one just now")
+            self._file = h5py.File(shown, "r")
         except (OSError, ValueError, RuntimeError) as error:
             if shown is not None:
                 shown.close()
@@ -125,8 +124,8 @@ class SafeFile:
             if self.missing_bytes:
                 words = f"is cut off: it has {size:,} of {end:,} bytes, and {words}"
             raise FileError(f"damaged HDF5 file: {self.path} {words}") from error
+        # Also at the interpreter's end, after which HDF5 must not ask Python for bytes.
         self._close = weakref.finalize(self, _close, self._file, shown)
-        self._close.atexit = shown is not None  # HDF5 must not call it after the interpreter's end
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its path: another process opens the file for itself."""
@@ -379,10 +378,9 @@ class SafeFile:
         return self._find(path, rank) is not None
 
 
-def _close(file: h5py.File, shown: view.View | None) -> None:
+def _close(file: h5py.File, shown: view.View) -> None:
     file.close()
-    if shown is not None:
-        shown.close()
+    shown.close()
 
 
 def _trace(path: Path) -> tuple[int, int, int]:
