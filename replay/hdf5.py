@@ -264,21 +264,24 @@ class SafeFile:
         if path in self._fitting:
             return self._fitting[path]
         dataset = self._find(path, None)
-        if dataset is None or dataset.ndim < 3 or 0 in dataset.shape[2:]:
+        if dataset is None or dataset.ndim < 2 or 0 in dataset.shape[2:]:
             return None
         with _translated(self.path):
             if dataset.dtype != schema.FRAME_DTYPE:
                 return None
-        size = math.prod(dataset.shape[2:]) * schema.FRAME_DTYPE.itemsize
+        size = math.prod(_cell(dataset)) * schema.FRAME_DTYPE.itemsize
         self._check_bytes(path, size, "frames")
         self._fitting[path] = dataset
         return dataset
 
     @_patient
     def frame_shape(self, path: str) -> tuple[int, ...] | None:
-        """Shape of one frame of a dataset of float16 arrays by epoch and batch, or None."""
+        """Shape of one frame of a dataset of float16 arrays by epoch and batch, or None.
+
+        One number a frame, without an axis, is an array of one: one channel.
+        """
         dataset = self._frames(path)
-        return None if dataset is None else tuple(dataset.shape[2:])
+        return None if dataset is None else _cell(dataset)
 
     @_patient
     def read_frame(self, path: str, epoch: int, batch: int) -> schema.Float16Array:
@@ -291,10 +294,10 @@ class SafeFile:
         if dataset is None:
             raise FileError(f"damaged recording: {self.path} has no frames in {path!r}")
         if epoch >= dataset.shape[0] or batch >= dataset.shape[1]:
-            return np.full(dataset.shape[2:], np.nan, np.float16)
+            return np.full(_cell(dataset), np.nan, np.float16)
         with _translated(self.path):
-            frame: schema.Float16Array = dataset[epoch, batch]
-        return frame
+            frame: schema.Float16Array = np.asarray(dataset[epoch, batch], schema.FRAME_DTYPE)
+        return frame.reshape(_cell(dataset))
 
     @_patient
     def read_block(
@@ -376,6 +379,10 @@ class SafeFile:
     def exists(self, path: str, rank: int) -> bool:
         """Whether there is a dataset of that rank."""
         return self._find(path, rank) is not None
+
+
+def _cell(dataset: h5py.Dataset) -> tuple[int, ...]:
+    return tuple(dataset.shape[2:]) or (1,)
 
 
 def _close(file: h5py.File, shown: view.View) -> None:
