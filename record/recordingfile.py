@@ -161,17 +161,21 @@ class RecordingFile:
         """Whether frames have been written that are not yet committed."""
         return bool(self._pending)
 
-    def set_layout(self, layout: wire.Layout, batches: int | None) -> None:
+    def set_layout(
+        self, layout: wire.Layout, batches: int | None, facts: dict[str, Any] | None = None
+    ) -> None:
         """What the frames consist of from now on; earlier layers stay.
 
         Args:
             layout: The layers and the image of each frame.
             batches: Batches in an epoch, if it is known.
+            facts: What the run's description did not know yet when the file was made.
         """
         self.commit()
         known = {(layer.group, layer.name) for layer in self._layout.layers}
         self._expected = batches
         self._end()
+        self._fill_in(facts or {})
         self._grow(1, batches or wire.GROWTH)
         for place, layer in enumerate(layout.layers):
             if (layer.group, layer.name) not in known:
@@ -424,6 +428,13 @@ class RecordingFile:
                 f"cannot go on with {layer.name}: it has frames of {there} in the file and of "
                 f"{layer.shape} now"
             )
+
+    def _fill_in(self, facts: dict[str, Any]) -> None:
+        """Completes the run's description where it is empty."""
+        meta = schema.decode_meta(self._file.attrs["meta"])
+        news = {name: value for name, value in facts.items() if meta.get(name) is None}
+        if news:
+            self._file.attrs["meta"] = schema.encode_meta({**meta, **news})
 
     def _keep_note(self, layer: Layer) -> None:
         """Writes what is to be known of a layer, also where that turned up later than the layer."""

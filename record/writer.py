@@ -178,7 +178,7 @@ class Service:
             self._layout = wire.Layout.decode(data["layout"])
             if self._shared is not None and data["region"] is not None:
                 self._shared.expect(data["region"])
-            file.set_layout(self._layout, data["batches"])
+            file.set_layout(self._layout, data["batches"], data.get("meta"))
         elif message.kind == wire.FLUSH:
             file.commit()
             file.sync()
