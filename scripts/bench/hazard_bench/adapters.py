@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from training import Array, Call, Calls, Nothing, Row, bare, leaves, to_half_or_nothing
+from training import KERNEL, Array, Call, Calls, Nothing, Row, bare, leaves, to_half_or_nothing
 
 
 @dataclass
@@ -29,12 +29,18 @@ class Kept:
         lists: By layer, in the order of the calls, for tools that do not.
         lost: Frames that the tool itself counts as lost.
         words: What it says beside that.
+        numbered: Whether it says which call of a forward a frame is of.
+        asked: The batches of which a forward was given to the tool, where it has to be given.
+        offered: The layers that it says it looks at, where it says so.
     """
 
     batches: dict[int, Calls] | None = None
     lists: Calls | None = None
     lost: int = 0
     words: list[str] = field(default_factory=list)
+    numbered: bool = True
+    asked: set[int] | None = None
+    offered: set[str] | None = None
 
 
 class Tool(Nothing):
@@ -93,8 +99,12 @@ class Mapreel(Tool):
                 layer = layer if layer in self.paths else f"{layer}[0]"
                 series = run[name]
                 for at in run.frames:
-                    if series.present[at]:
-                        self._put(kept, at[0] * size + at[1], layer, int(call or 0), series[at])
+                    if not series.present[at]:
+                        continue
+                    number = at[0] * size + at[1]
+                    self._put(kept, number, layer, int(call or 0), series[at])
+                    if series.layer.kernel is not None and not np.isnan(series.kernels(*at)).all():
+                        self._put(kept, number, layer + KERNEL, int(call or 0), series.kernels(*at))
             for at in run.frames if run.inputs else []:
                 image = run.inputs[at]
                 if not np.isnan(image).all():  # as it is where there is none
@@ -181,7 +191,9 @@ class TorchLens(Tool):
         self.recorder.__exit__(None, None, None)
 
     def kept(self) -> Kept:
-        return self._sort(self.recorder.recording, self.batch_of_pass)
+        kept = self._sort(self.recorder.recording, self.batch_of_pass)
+        kept.asked = set(self.batch_of_pass)
+        return kept
 
     def recovered(self) -> Kept:
         from torchlens import fastlog
@@ -295,18 +307,26 @@ class NaNsense(Tool):
             return
         self.last = snapshot.position
         calls: Calls = {}
-        for layer, (path, leaf) in self.paths.items():
-            names = [path, *(f"{path}_{number}" for number in range(2, 9))]
-            there = [snapshot.activations[n] for n in names if n in snapshot.activations]
-            if there and not leaf:
-                calls[layer] = [to_half_or_nothing(tensor) for tensor in there]
+        for layer in self.paths:
+            names = [name for name in self._names(layer) if name in snapshot.activations]
+            if names:
+                calls[layer] = [to_half_or_nothing(snapshot.activations[name]) for name in names]
         self.batches[self.last.epoch * size + self.last.batch_idx] = calls
+
+    def _names(self, layer: str) -> list[str]:
+        """What a session calls a module's calls; a tensor of several is a node of its own."""
+        path, leaf = self.paths[layer]
+        names = [path, *(f"{path}_{number}" for number in range(2, 9)), f"_orig_mod.{path}"]
+        if "[" in layer:
+            names = [f"getitem{leaf + 1}"]
+        return [name for name in names if name in self.session.layer_names]
 
     def detach(self) -> None:
         self.session.close()
 
     def kept(self) -> Kept:
-        return Kept(self.batches)
+        offered = {layer for layer in self.paths if self._names(layer)}
+        return Kept(self.batches, numbered=False, offered=offered)
 
 
 TOOLS: dict[str, type[Tool]] = {

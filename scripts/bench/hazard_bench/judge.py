@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from adapters import Kept
-from training import Array, Calls, Left, Row
+from training import KERNEL, Array, Calls, Left, Row
 
 RIGHT = "right"
 REFUSED = "refused openly"
@@ -43,8 +43,9 @@ def judge_training(plain: Left, left: Left) -> Verdict | None:
         return Verdict(CHANGED, f"without it: {other[0][:90]}; with it: {other[1][:110]}")
     if left.steps != plain.steps or len(left.results) != len(plain.results):
         return Verdict(CHANGED, f"{left.steps} of {plain.steps} steps were made")
-    if left.state != plain.state:
-        return Verdict(CHANGED, "weights, buffers or the random state differ")
+    parts = [part for part, value in plain.state.items() if left.state.get(part) != value]
+    if parts:
+        return Verdict(CHANGED, f"not the same: {', '.join(parts)}")
     return None
 
 
@@ -65,11 +66,18 @@ def judge(row: Row, truth: list[Calls], kept: Kept, words: list[str], whole: boo
     count = Counter[str]()
     notes: dict[str, str] = {}
     expected = _flat(row, truth, kept.batches is not None)
-    for place, frames in expected.items():
+    asked = {place: frames for place, frames in expected.items() if _is_asked(kept, place)}
+    if not asked:
+        return Verdict(NOT_OFFERED, f"it does not look at {', '.join(row.layers)}")
+    for place, frames in asked.items():
         there = _at(kept, place)
+        if not kept.numbered:
+            there = _in_order(frames, there)
         for call, frame in enumerate(frames):
             found = there[call] if call < len(there) else None
             word = _compare(row, place, frame, found, frames)
+            if word == "absent" and place[1].endswith(KERNEL):
+                continue  # those are kept of some layers only
             count[word] += 1
             notes.setdefault(word, _where(place, call))
             if place[1] == "input":
@@ -79,7 +87,10 @@ def judge(row: Row, truth: list[Calls], kept: Kept, words: list[str], whole: boo
         notes.setdefault("more", _where(place, len(expected.get(place, []))))
     if row.killed:
         return _judge_killed(row, count, notes)
-    return _sum_up(row, count, notes, kept, words)
+    verdict = _sum_up(row, count, notes, kept, words)
+    left = sorted({layer for _, layer in expected.keys() - asked.keys()})
+    more = f"; it was not asked for, or does not look at, all of {', '.join(left)}" if left else ""
+    return Verdict(verdict.word, verdict.note + more)
 
 
 Place = tuple[int, str]  # number of the batch, -1 for a list of all of them, and layer
@@ -96,6 +107,23 @@ def _flat(row: Row, truth: list[Calls], by_batch: bool) -> dict[Place, list[Arra
                 found.setdefault((-1, layer), []).extend(frames)
     size = len(truth) // row.epochs
     return {at: frames for at, frames in found.items() if at[0] % size not in row.silent}
+
+
+def _is_asked(kept: Kept, place: Place) -> bool:
+    if kept.offered is not None and place[1] not in kept.offered:
+        return False
+    return kept.asked is None or place[0] in kept.asked
+
+
+def _in_order(expected: list[Array], found: list[Array]) -> list[Array | None]:
+    """Each frame at the call that it is of, where a tool does not say it; else at the first free."""
+    places: list[Array | None] = [None] * len(expected)
+    for frame in found:
+        free = [place for place, taken in enumerate(places) if taken is None]
+        fit = [place for place in free if _same(expected[place], frame, 0.0)]
+        if fit or free:
+            places[(fit or free)[0]] = frame
+    return places
 
 
 def _at(kept: Kept, place: Place) -> list[Array]:
@@ -117,7 +145,11 @@ def _unexpected(row: Row, expected: dict[Place, list[Array]], kept: Kept) -> dic
     )
     found = {}
     for place, number in there.items():
-        if place[1] in row.missing or (place[1] == "input" and row.image is None):
+        if (
+            place[1] in row.missing
+            or place[1].endswith(KERNEL)
+            or (place[1] == "input" and row.image is None)
+        ):
             continue
         more = number - len(expected.get(place, []))
         if more > 0:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from rows import Net, first_image, images
+from rows import Net, first_image, images, shard
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import parametrizations
@@ -89,6 +89,13 @@ def now_and_then(of_each: bool) -> Callable[[Call, nn.Module, torch.Tensor], tor
         return sum((p * found[name]).sum() for name, p in model.named_parameters())
 
     return step
+
+
+def forward_mode(call: Call, model: Any, batch: torch.Tensor) -> torch.Tensor:
+    """Every fourth step has only a derivative along a direction, and learns from its value."""
+    if not model.is_fourth():
+        return call(batch).square().mean()
+    return torch.func.jvp(model, (batch,), (torch.ones_like(batch),))[0].square().mean()
 
 
 def watched_now_and_then(call: Call, model: Any, batch: torch.Tensor) -> torch.Tensor:
@@ -179,6 +186,13 @@ class Transformer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         tokens = self.patch(x).flatten(2).transpose(1, 2)
         return self.encoder(tokens if self.batch_first_inside else tokens.transpose(0, 1))
+
+
+class Tokens(Transformer):
+    """Has four tokens: as many as a batch has images."""
+
+    def __init__(self) -> None:
+        super().__init__(batch_first=False)
 
 
 class Attention(nn.Module):
@@ -282,6 +296,45 @@ def total(output: Any) -> float:
     return float(output.detach().double().sum())
 
 
+# Processes that share a model
+
+
+class Wide(nn.Module):
+    """Two Linears behind a convolution, which processes share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.fc1 = nn.Linear(4, 6)
+        self.fc2 = nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output = self.fc2(self.fc1(self.conv(x).mean((2, 3))))
+        return output.full_tensor() if hasattr(output, "full_tensor") else output
+
+
+def tensor_parallel() -> nn.Module:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        RowwiseParallel,
+        parallelize_module,
+    )
+
+    plan = {
+        "fc1": ColwiseParallel(use_local_output=False),
+        "fc2": RowwiseParallel(use_local_output=False),
+    }
+    return parallelize_module(Wide(), init_device_mesh("cpu", (2,)), plan)
+
+
+def sharded() -> nn.Module:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    return fully_shard(Wide(), mesh=init_device_mesh("cpu", (2,)))
+
+
 # Other outputs
 
 
@@ -333,6 +386,13 @@ def lazy() -> nn.Module:
         net.conv = nn.LazyConv2d(4, 3)
         net.relu = nn.ReLU()
         net.head = nn.LazyConv2d(2, 1)
+    return net
+
+
+def compiled_part() -> nn.Module:
+    torch.compiler.reset()
+    net = plain_parts()
+    net.conv1.compile(backend="aot_eager")
     return net
 
 
@@ -468,6 +528,10 @@ KINDS: dict[str, Row] = {
         "vmap over images in every fourth batch", Small, BOTH, many, now_and_then(True),
         reference_step=watched_now_and_then, close=2e-3, image=first_image,
     ),
+    "func-jvp": Row(
+        "torch.func.jvp in every fourth batch", Small, BOTH, many, forward_mode,
+        reference_step=watched_now_and_then, close=2e-3, image=first_image,
+    ),
     "sparse": Row(
         "a sparse output in every fourth batch", lambda: Sparse(NowSparse()),
         ("conv1", "last"), many,
@@ -519,6 +583,18 @@ KINDS: dict[str, Row] = {
     "trace": Row(
         "torch.jit.trace in training mode", plain_parts, BOTH, images,
         before=TRACED.before, after=TRACED.after,
+    ),
+    "tensor-parallel": Row(
+        "tensor-parallel Linears (DTensor), two processes", tensor_parallel,
+        ("conv", "fc1", "fc2"), images, world=2,
+    ),
+    "fsdp2": Row("fully_shard (FSDP2), two processes", sharded, ("conv", "fc1"), shard, world=2),
+    "compiled-part": Row(
+        "a layer that is compiled", compiled_part, BOTH, images, reference=plain_parts, close=2e-3
+    ),
+    "ambiguous": Row(
+        "as many tokens as images, batch on the second axis", Tokens,
+        ("encoder", "encoder.linear1"), lambda: images(4, 4, 4, side=4), pick={"encoder": second, "encoder.linear1": second},
     ),
     "complex": Row("complex outputs", Complex, ("conv",), images, image=first_image, rate=1e-4),
     "threads": Row(

@@ -24,6 +24,7 @@ Call = Callable[..., Any]  # a training forward: the model's, or a tool's in its
 Calls = dict[str, list[Array]]  # of one batch: what a layer put out, call by call
 
 
+KERNEL = " (kernels)"  # behind a layer's name: what made its maps, where a tool keeps that, too
 UNREADABLE: Array = np.empty(0, np.float16)  # stands for what raises an error when it is read
 
 
@@ -174,6 +175,10 @@ class Truth:
                 tensor = leaves(output)[leaf].detach().clone()
                 part = tensor if self.whole else self.row.pick.get(layer, first)(tensor)
                 self.batches[-1].setdefault(layer, []).append(to_half(part))
+                kernel = module._parameters.get("weight")  # read as an attribute it may be computed
+                if not self.whole and kernel is not None and kernel.ndim > 2:
+                    kernels = self.batches[-1].setdefault(layer + KERNEL, [])
+                    kernels.append(to_half(kernel.clone()))
 
         return keep
 
@@ -201,14 +206,14 @@ class Left:
     """What a training left behind.
 
     Attributes:
-        state: Every weight and buffer, and the random state: one digest.
+        state: Digests of the weights, the buffers and the random state.
         results: What the row's own doings came to.
         warnings: What was said, by category and text.
         failed: The exception that ended it.
         steps: Optimizer steps until then.
     """
 
-    state: str = ""
+    state: dict[str, str] = field(default_factory=dict)
     results: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     failed: BaseException | None = None
@@ -231,14 +236,17 @@ class Nothing:
         pass
 
 
-def digest(model: nn.Module) -> str:
+def digest(model: nn.Module) -> dict[str, str]:
     """Every weight and buffer to the bit, and the random state."""
-    found = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
+    found = {part: hashlib.sha256() for part in ("weights", "buffers", "random state")}
+    found["random state"].update(torch.get_rng_state().numpy().tobytes())
+    weights = {name for name, _ in model.named_parameters()}
     for name, value in model.state_dict().items():
-        found.update(name.encode())
-        value = plain(value.detach()) if not value.is_complex() else torch.view_as_real(value)
-        found.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        part = found["weights" if name in weights else "buffers"]
+        part.update(name.encode())
+        value = torch.view_as_real(value) if value.is_complex() else plain(value.detach())
+        part.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return {part: digest.hexdigest() for part, digest in found.items()}
 
 
 def train(row: Row, tool: Any, truth: Truth | None = None) -> Left:

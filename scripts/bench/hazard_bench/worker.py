@@ -127,13 +127,12 @@ def take(name: str, tool: str, known: tuple[Left, Truth]) -> Verdict:
 
 
 def version(tool: str) -> str:
-    """The tool's release and torch's."""
+    """The tool's release; a hook is torch's own."""
     if tool == "mapreel":
         import record
 
         return record.__version__
-    package = tool.partition("-")[0]
-    return importlib.metadata.version("torch" if package == "hook" else package)
+    return "" if tool == "hook" else importlib.metadata.version(tool.partition("-")[0])
 
 
 def main() -> None:
