@@ -446,7 +446,7 @@ class Progress:
         if quiet:
             self._trouble.warn(f"did not fire in the first batch: {listed(quiet)}")
         if odd:
-            self._trouble.warn(f"put out nothing that can be recorded: {listed(odd)}")
+            self._trouble.warn(f"not recorded, since it put out no maps: {listed(odd)}")
 
     def _discard(self) -> None:
         """Forgets a forward that no `end_step` has confirmed."""
