@@ -116,7 +116,7 @@ def _is_asked(kept: Kept, place: Place) -> bool:
 
 
 def _in_order(expected: list[Array], found: list[Array]) -> list[Array | None]:
-    """Each frame at the call that it is of, where a tool does not say it; else at the first free."""
+    """Each frame at the call that it is of, where a tool does not say it; else at a free one."""
     places: list[Array | None] = [None] * len(expected)
     for frame in found:
         free = [place for place, taken in enumerate(places) if taken is None]

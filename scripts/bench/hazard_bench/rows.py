@@ -100,6 +100,15 @@ def compiled() -> nn.Module:
     return torch.compile(Net(), backend="aot_eager")  # type: ignore[return-value]
 
 
+def plain_parts() -> nn.Module:
+    """Modules of torch alone, which can be scripted and read back."""
+    net = nn.Sequential()
+    net.conv1 = nn.Conv2d(3, 4, 3)
+    net.relu = nn.ReLU()
+    net.conv2 = nn.Conv2d(4, 2, 3)
+    return net
+
+
 class Ranks:
     """A group of processes for one training: this one, and peers that do the same."""
 
@@ -133,6 +142,7 @@ def sized(*sides: int) -> Callable[[], list[torch.Tensor]]:
     return lambda: [images(4, side=side, seed=side)[0] for side in sides]
 
 
+BOTH = ("conv1", "conv2")
 ROWS: dict[str, Row] = {
     "inplace": Row(
         "in-place ReLU behind a layer", in_place, ("norm", "conv2"), images, image=first_image
@@ -141,14 +151,14 @@ ROWS: dict[str, Row] = {
     "checkpoint-reentrant": Row(
         "activation checkpointing, reentrant",
         lambda: Net("reentrant"),
-        ("conv1", "conv2"),
+        BOTH,
         needing_gradients,
         reference=Net,
     ),
     "checkpoint": Row(
         "activation checkpointing, non-reentrant",
         lambda: Net("non-reentrant"),
-        ("conv1", "conv2"),
+        BOTH,
         images,
         reference=Net,
     ),
@@ -166,7 +176,7 @@ ROWS: dict[str, Row] = {
     "compile": Row(
         "torch.compile (aot_eager)",
         compiled,
-        ("conv1", "conv2"),
+        BOTH,
         images,
         reference=Net,
         close=2e-3,
@@ -174,7 +184,7 @@ ROWS: dict[str, Row] = {
     "ddp": Row(
         "DistributedDataParallel, two processes",
         distributed,
-        ("conv1", "conv2"),
+        BOTH,
         shard,
         world=2,
     ),
@@ -193,7 +203,7 @@ ROWS: dict[str, Row] = {
     "sizes": Row(
         "images whose size changes",
         Net,
-        ("conv1", "conv2"),
+        BOTH,
         sized(8, 10, 8, 12, 10),
         image=first_image,
     ),

@@ -2,7 +2,7 @@
 
     python worker.py TOOL ROW ...
     python worker.py TOOL --version | --rows
-    python worker.py TOOL --peer ROW KIND STORE  (another process of a training of several)
+    python worker.py TOOL --peer ROW FOLDER    (another process of a training of several)
     python worker.py TOOL --victim ROW FOLDER  (a training that will be killed)
 
 The trainings without the tool come first, before it is imported.
@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -26,42 +27,53 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[2])]
 
+import rows  # noqa: E402
+import rows_axes
+import rows_failing
+import rows_graphs
+import rows_outputs
+import rows_processes
 import torch  # noqa: E402
 from adapters import TOOLS, Kept, Tool, words_of  # noqa: E402
 from judge import CHANGED, NOT_OFFERED, Verdict, judge, judge_training  # noqa: E402
-from kinds import KINDS, VICTIM  # noqa: E402
-from rows import ROWS, Ranks  # noqa: E402
+from rows import Ranks  # noqa: E402
+from rows_processes import VICTIM  # noqa: E402
 from training import Left, Nothing, Row, Truth, train  # noqa: E402
 
-ALL = {**ROWS, **KINDS}
+ROOMS = (rows, rows_failing, rows_axes, rows_graphs, rows_outputs, rows_processes)
+ALL: dict[str, Row] = {name: row for room in ROOMS for name, row in room.ROWS.items()}
+KINDS = ("plain", "truth", "tool")  # the trainings of a row
 WRITER_SECONDS = 3  # for a writer that outlives the training to come to its end
 
 
-@contextlib.contextmanager
-def group(name: str, row: Row, tool: str, kind: str) -> Iterator[None]:
-    """The other processes of a training, where it has some."""
-    if row.world == 1:
-        yield
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "store"
-        command = [sys.executable, __file__, tool, "--peer", name, kind, str(store)]
-        peers = [
+class Peers:
+    """The other processes of a row's trainings: they make the same ones in the same order."""
+
+    def __init__(self, name: str, tool: str) -> None:
+        self.world = ALL[name].world
+        self.folder = tempfile.TemporaryDirectory()
+        command = [sys.executable, __file__, tool, "--peer", name, self.folder.name]
+        self.processes = [
             subprocess.Popen(command, env={**os.environ, Ranks.variable: str(rank)})
-            for rank in range(1, row.world)
+            for rank in range(1, self.world)
         ]
-        try:
-            Ranks.join(store, row.world)
-            yield
+
+    @contextlib.contextmanager
+    def together(self, kind: str) -> Iterator[None]:
+        """A group of them and this process, for one training."""
+        if self.world > 1:
+            Ranks.join(Path(self.folder.name) / kind, self.world)
+        yield
+        if self.world > 1:
             Ranks.leave()
-            for peer in peers:
-                peer.wait(60)
-        finally:
-            for peer in peers:
-                peer.kill()
-                peer.wait()
-            if torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        if torch.distributed.is_initialized():  # a training failed
+            torch.distributed.destroy_process_group()
+        self.folder.cleanup()
 
 
 def run(name: str, tool: str, kind: str, folder: Path) -> tuple[Left, Tool | Truth | None]:
@@ -76,11 +88,21 @@ def run(name: str, tool: str, kind: str, folder: Path) -> tuple[Left, Tool | Tru
     return train(row, used), used
 
 
-def peer(tool: str, name: str, kind: str, store: str) -> None:
-    Ranks.join(Path(store), ALL[name].world)
-    with tempfile.TemporaryDirectory() as folder:
-        run(name, tool, kind, Path(folder))
-    Ranks.leave()
+def peer(tool: str, name: str, folder: str) -> None:
+    """All that a peer does; it ends with the process that started it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    for kind in KINDS:
+        Ranks.join(Path(folder) / kind, ALL[name].world)
+        with tempfile.TemporaryDirectory() as own:
+            run(name, tool, kind, Path(own))
+        Ranks.leave()
 
 
 def victim(tool: str, name: str, folder: str) -> None:
@@ -108,7 +130,7 @@ def kill(tool: str, name: str, folder: Path) -> Kept:
     return TOOLS[tool](row, folder).recovered()
 
 
-def take(name: str, tool: str, known: tuple[Left, Truth]) -> Verdict:
+def take(name: str, tool: str, known: tuple[Left, Truth], peers: Peers) -> Verdict:
     """One row with the tool."""
     row, (plain, truth) = ALL[name], known
     if row.killed and not TOOLS[tool].on_disk:
@@ -116,7 +138,7 @@ def take(name: str, tool: str, known: tuple[Left, Truth]) -> Verdict:
     with tempfile.TemporaryDirectory() as folder:
         if row.killed:
             return judge(row, truth.batches, kill(tool, name, Path(folder)), [], TOOLS[tool].whole)
-        with group(name, row, tool, "tool"):
+        with peers.together("tool"):
             left, used = run(name, tool, "tool", Path(folder))
         found = judge_training(plain, left)
         if found is not None:
@@ -135,6 +157,32 @@ def version(tool: str) -> str:
     return "" if tool == "hook" else importlib.metadata.version(tool.partition("-")[0])
 
 
+def go_through(tool: str, names: list[str]) -> None:
+    """Prints a verdict for each row, behind a line that says that it has begun."""
+    known = {}
+    for name in names:
+        peers = Peers(name, tool)
+        with peers.together("plain"):
+            plain, _ = run(name, tool, "plain", Path())
+        with peers.together("truth"):
+            left, truth = run(name, tool, "truth", Path())
+        for failed in (plain.failed, left.failed):
+            if failed is not None:
+                raise RuntimeError(f"row {name} fails by itself") from failed
+        assert isinstance(truth, Truth)
+        known[name] = plain, truth, peers
+    for name in names:
+        print(json.dumps({"begun": name}), flush=True)
+        plain, truth, peers = known[name]
+        try:
+            verdict = take(name, tool, (plain, truth), peers)
+        except Exception as error:
+            traceback.print_exc()
+            verdict = Verdict(CHANGED, f"{type(error).__name__}: {error}"[:160])
+        peers.end()
+        print(json.dumps({"row": name, "word": verdict.word, "note": verdict.note}), flush=True)
+
+
 def main() -> None:
     tool, *rest = sys.argv[1:]
     torch.set_num_threads(1)
@@ -147,25 +195,7 @@ def main() -> None:
     elif rest[0] == "--victim":
         victim(tool, *rest[1:])
     else:
-        known = {}
-        for name in rest:
-            with group(name, ALL[name], tool, "plain"):
-                plain, _ = run(name, tool, "plain", Path())
-            with group(name, ALL[name], tool, "truth"):
-                left, truth = run(name, tool, "truth", Path())
-            for failed in (plain.failed, left.failed):
-                if failed is not None:
-                    raise RuntimeError(f"row {name} fails by itself") from failed
-            assert isinstance(truth, Truth)
-            known[name] = plain, truth
-        for name in rest:
-            print(json.dumps({"begun": name}), flush=True)
-            try:
-                verdict = take(name, tool, known[name])
-            except Exception as error:
-                traceback.print_exc()
-                verdict = Verdict(CHANGED, f"{type(error).__name__}: {error}"[:160])
-            print(json.dumps({"row": name, "word": verdict.word, "note": verdict.note}), flush=True)
+        go_through(tool, rest)
 
 
 if __name__ == "__main__":
