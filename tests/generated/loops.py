@@ -1,0 +1,266 @@
+"""Random training loops: a short description, and the training that it stands for."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from generated.brief import Brief
+from generated.modules import BrokenError, Control
+from generated.nets import Builder, Plan
+
+
+@dataclass(frozen=True, repr=False)
+class Step(Brief):
+    """What is done with one batch.
+
+    Attributes:
+        size: Images in it.
+        kind: train; skip, or skip_marked (no forward; `step` is called all the same); trip, or
+            trip_marked (the forward breaks off); retry (it does, and is made again); late (an
+            error behind the forward); break, break_after, abort (the loop ends here).
+        before: What else is done before the forward, see `Training.extra`.
+        after: What is done behind it.
+        steps: Whether the optimizer steps: else gradients go on to add up.
+    """
+
+    size: int = 2
+    kind: str = "train"
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    steps: bool = True
+
+
+@dataclass(frozen=True, repr=False)
+class Loop(Brief):
+    """A training loop in words.
+
+    Attributes:
+        epochs: The batches of each epoch.
+        marks: What tells the recorder of batches: track, step, epoch (and step), neither.
+        autocast: Whether the forwards run under autocast to bfloat16.
+    """
+
+    epochs: tuple[tuple[Step, ...], ...] = ((Step(), Step()),)
+    marks: str = "track"
+    autocast: bool = False
+
+    @property
+    def sizes(self) -> set[int]:
+        """Of the batches."""
+        return {step.size for steps in self.epochs for step in steps}
+
+
+class Observer(Protocol):
+    """What a training tells of itself: as a Recorder has it, and when a forward begins and ends."""
+
+    def track(self, batches: Iterable[Any]) -> Iterable[Any]: ...
+    def epoch(self, number: int) -> None: ...
+    def step(self) -> None: ...
+    def log(self, **values: Any) -> None: ...
+    def forward_begins(self, training: bool, image: torch.Tensor) -> None: ...
+    def forward_ends(self, whole: bool) -> None: ...
+    def backward(self, runs: bool) -> None: ...
+    def copied(self, model: nn.Module) -> None: ...
+
+
+class AbortError(Exception):
+    """Ends an epoch from within its loop."""
+
+
+class Training:
+    """Runs a loop.
+
+    Args:
+        plan: The model.
+        loop: The loop.
+        seed: Of weights, images and dropout.
+
+    Attributes:
+        builder: Made the model.
+        model: The model.
+    """
+
+    def __init__(self, plan: Plan, loop: Loop, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.plan, self.loop, self.seed = plan, loop, seed
+        self.builder = Builder(plan, loop.sizes)
+        self.model = self.builder.model
+        self._optimizer = torch.optim.SGD(self.model.parameters(), 0.05, momentum=0.5)
+        self._kept: list[nn.Module] = []
+        self._watcher: Any = None
+
+    def run(self, watcher: Observer) -> None:
+        """Trains; the watcher is told."""
+        self._watcher = watcher
+        marked = False
+        for number, steps in enumerate(self.loop.epochs):
+            places: Any = range(len(steps))
+            if self.loop.marks == "track":
+                places = watcher.track(places)
+            elif self.loop.marks == "epoch":
+                watcher.epoch(number)
+                marked = True
+            try:
+                for place in places:
+                    step = steps[place]
+                    if self.loop.marks == "step" and not marked:
+                        # Before the first mark, each training forward counts as a batch.
+                        step = Step(step.size, "train", (), (), step.steps)
+                        marked = True
+                    if self.batch(step, self.images(number, place, step.size)):
+                        break
+            except AbortError:
+                pass
+            self.extra("eval", self.images(number, 99, 2))
+
+    def images(self, epoch: int, batch: int, size: int) -> torch.Tensor:
+        """The images of a batch; one alone where the model takes no batches."""
+        seed = 7919 * self.seed + 101 * epoch + batch
+        generator = torch.Generator().manual_seed(seed)
+        shape = (size, *self.plan.shape) if self.plan.batched else self.plan.shape
+        if self.plan.style == "bytes":
+            return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        images = torch.randn(shape, generator=generator)
+        return images.double() if self.plan.double else images
+
+    def batch(self, step: Step, images: torch.Tensor) -> bool:
+        """Does what is to be done with one batch; whether the epoch ends with it."""
+        kind, marks = step.kind, self.loop.marks in ("step", "epoch")
+        if kind == "break":
+            return True
+        for name in step.before:
+            self.extra(name, images)
+        if kind in ("skip", "skip_marked"):
+            if marks and kind == "skip_marked":
+                self._watcher.step()
+            return False
+        Control.trip = kind in ("trip", "trip_marked", "retry")
+        output = self.forward(images)
+        if output is None and kind == "retry":
+            output = self.forward(images)
+        if kind == "abort":
+            raise AbortError
+        if output is None or kind == "late":
+            if marks and kind == "trip_marked":
+                self._watcher.step()
+            return False
+        self.learn(output, step.steps)
+        for name in step.after:
+            self.extra(name, images)
+        if marks and kind != "break_after":
+            self._watcher.step()
+        return kind == "break_after"
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | None:
+        """A forward of the model; None where it broke off."""
+        images = images.clone()
+        image = (images[0] if self.plan.batched else images).clone()
+        self._watcher.forward_begins(self.model.training, image)
+        try:
+            output = self.call(self.model, images)
+        except BrokenError:
+            self._watcher.forward_ends(False)
+            return None
+        self._watcher.forward_ends(True)
+        return output
+
+    def call(self, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        """Gives images to a model, as its plan has it."""
+        style = self.plan.style
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.loop.autocast):
+            if style == "keyword":
+                return model(images=images)
+            if style == "list":
+                return model(list(images.unbind(0)))
+            if style == "dict":
+                return model({"images": images, "number": len(images)})
+            return model(images)
+
+    def learn(self, output: torch.Tensor, steps: bool) -> None:
+        """The backward pass, and a step of the optimizer."""
+        loss = output.float().square().mean()
+        self._watcher.log(loss=loss)
+        if loss.requires_grad:
+            self.backward(loss)
+        if steps:
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """The backward pass."""
+        self._watcher.backward(True)
+        try:
+            loss.backward()
+        except RuntimeError as error:  # torch's own, of a checkpoint around what does not learn
+            if "none of output has requires_grad" not in str(error):
+                raise
+        finally:
+            self._watcher.backward(False)
+
+    def extra(self, name: str, images: torch.Tensor) -> None:
+        """Something beside the training.
+
+        Args:
+            name: eval and eval_grad: a forward in evaluation mode. dry: one in training mode that
+                is not trained on. copy_call, copy_train, copy_eval, copy_keep: what is done with a
+                copy. kept: the kept copies are called. pickle: the model is pickled and called.
+                switch: evaluation mode and back.
+            images: A batch.
+        """
+        model = self.model
+        if name == "switch":
+            model.eval()
+            model.train()
+        elif name in ("eval", "eval_grad"):
+            model.eval()
+            with torch.set_grad_enabled(name == "eval_grad"):
+                self.forward(images)
+            model.train()
+        elif name == "dry":
+            with torch.no_grad():
+                self.forward(images)
+        elif name == "pickle":
+            text = pickle.dumps(model)
+            twin = pickle.loads(text)
+            self._watcher.copied(twin)
+            self.call(twin, images)
+        elif name == "kept":
+            for twin in self._kept:
+                self.call(twin, images)
+        else:
+            twin = copy.deepcopy(model)
+            self._watcher.copied(twin)
+            if name == "copy_keep":
+                self._kept.append(twin)
+            if name == "copy_eval":
+                twin.eval()
+            output = self.call(twin, images.clone())
+            if name == "copy_train" and output.requires_grad:
+                self.backward(output.float().square().mean())
+                torch.optim.SGD(twin.parameters(), 0.1).step()
+
+
+KINDS = (
+    "train", "skip", "trip", "retry", "late", "break", "break_after", "abort", "skip_marked",
+    "trip_marked",
+)  # fmt: skip
+EXTRAS = (
+    "eval", "copy_call", "dry", "copy_train", "pickle", "copy_keep", "kept", "copy_eval",
+    "eval_grad", "switch",
+)  # fmt: skip
+
+
+def to_bytes(model: nn.Module) -> dict[str, bytes]:
+    """Every weight and buffer, to the bit; NaN is equal to NaN."""
+    return {
+        name: value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+        for name, value in model.state_dict().items()
+    }

@@ -1,0 +1,308 @@
+"""A training that is recorded, watched from outside, and its file held against the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import h5py
+import numpy as np
+import torch
+from torch import nn
+
+from generated.loops import Training
+from generated.truth import Asked, At, Truth
+from record import Recorder, RecordingWarning, wire
+from record.courier import Courier
+from record.pool import Pool
+from replay import schema
+
+SIGNAL = 0x7D5A  # a NaN in float16 that no conversion and no arithmetic makes
+
+
+@dataclass
+class Sent:
+    """A frame as the queue took it."""
+
+    header: wire.FrameHeader
+    layout: wire.Layout
+    data: bytes
+
+
+@dataclass
+class Watched:
+    """What went through the couriers while they were watched; by the id of each."""
+
+    sent: dict[int, list[Sent]] = field(default_factory=dict)
+    layouts: dict[int, wire.Layout] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[Watched]:
+    """Keeps what every courier is given, and fills every buffer with a signal before its use."""
+    seen = Watched()
+    take, send, set_layout = Pool.take, Courier.send, Courier.set_layout
+
+    def taking(pool: Pool) -> Any:
+        buffer = take(pool)
+        if buffer is not None:
+            np.frombuffer(buffer.data, np.uint16)[:] = SIGNAL
+        return buffer
+
+    def sending(courier: Courier, parcel: Any) -> None:
+        data = bytes(parcel.buffer.data)
+        frame = Sent(parcel.header, seen.layouts[id(courier)], data)
+        seen.sent.setdefault(id(courier), []).append(frame)
+        send(courier, parcel)
+
+    def setting(courier: Courier, layout: wire.Layout, *args: Any, **options: Any) -> None:
+        seen.layouts[id(courier)] = layout
+        set_layout(courier, layout, *args, **options)
+
+    with (
+        mock.patch.object(Pool, "take", taking),
+        mock.patch.object(Courier, "send", sending),
+        mock.patch.object(Courier, "set_layout", setting),
+    ):
+        yield seen
+
+
+class Recorded:
+    """Passes on to a Recorder what a training tells, but for what a Recorder finds out itself."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.traces: list[str] = []
+
+    def track(self, batches: Iterable[Any]) -> Iterable[Any]:
+        return self._recorder.track(batches)
+
+    def epoch(self, number: int) -> None:
+        self._recorder.epoch(number)
+
+    def step(self) -> None:
+        self._recorder.step()
+
+    def log(self, **values: Any) -> None:
+        self._recorder.log(**values)
+
+    def forward_begins(self, training: bool, image: torch.Tensor) -> None:
+        pass
+
+    def forward_ends(self, whole: bool) -> None:
+        pass
+
+    def backward(self, runs: bool) -> None:
+        pass
+
+    def copied(self, model: nn.Module) -> None:
+        """A copy has to have nothing of the recorder's."""
+        self.traces += traces(model)
+
+
+def traces(model: nn.Module) -> list[str]:
+    """What a recorder has left in a model."""
+    found = [
+        f"{kind} of {name or 'the model'}"
+        for name, module in model.named_modules()
+        for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
+        if getattr(module, kind)
+    ]
+    pickled = io.BytesIO()
+    torch.save(model, pickled) if found else pickled.write(pickle.dumps(model))
+    found += ["mapreel in its pickle"] if b"record." in pickled.getvalue() else []
+    return [f"a copy has {trace}" for trace in found]
+
+
+@dataclass
+class Outcome:
+    """What a recorded training left behind."""
+
+    training: Training
+    random: torch.Tensor
+    said: list[str]
+    sent: list[Sent]
+    lost: int
+    differences: list[str]
+
+
+def record(training: Training, asked: Asked, path: Path, **options: Any) -> Outcome:
+    """Runs a training, recorded."""
+    with watched() as seen, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        recorder = Recorder(
+            training.model,
+            path,
+            layers=asked.patterns(training.model),
+            every=asked.every,
+            schedule=asked.schedule or None,
+            **options,
+        )
+        courier = recorder._courier
+        with recorder:
+            passing = Recorded(recorder)
+            training.run(passing)
+        random = torch.get_rng_state()
+    said = [str(w.message) for w in caught if issubclass(w.category, RecordingWarning)]
+    left = [trace.replace("a copy", "the model") for trace in traces(training.model)]
+    counted = recorder.lost + recorder.dropped
+    sent = seen.sent.get(id(courier), [])
+    return Outcome(training, random, said, sent, counted, [*passing.traces, *left])
+
+
+class File:
+    """A closed recording, read by plain h5py.
+
+    Attributes:
+        recorded: int64 (epoch, batch).
+        frames: By group and name, by epoch and batch, the float16 array: of what was written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.maps: dict[str, dict[At, np.ndarray[Any, Any]]] = {}
+        self.kernels: dict[str, dict[At, np.ndarray[Any, Any]]] = {}
+        self.images: dict[At, np.ndarray[Any, Any]] = {}
+        self.damaged: list[str] = []
+        with h5py.File(path, "r") as file:
+            self.state = file["state"][:].tolist()
+            self.recorded = file["batches/recorded"][:]
+            self.loss = file["batches/loss"][:]
+            self.missing = file["batches/missing"][:]
+            cells = [(int(e), int(b)) for e, b in np.argwhere(self.recorded > 0)]
+            self.cells = [at for at in cells if self.recorded[at] <= self.state[0]]
+            for group, target, sums in (
+                ("maps", self.maps, "checksums"),
+                ("kernels", self.kernels, "kernel_checksums"),
+            ):
+                for link, dataset in file.get(group, {}).items():
+                    name = schema.decode_name(link)
+                    target[name] = self._read(dataset, file[sums][link][:])
+            for name, dataset in file.items():
+                if name.split("@")[0] == "inputs":
+                    sums = file["batches/input_checksum"][:]
+                    for at, frame in self._read(dataset, sums).items():
+                        if at in self.images:
+                            self.damaged.append(f"two input images at {at}")
+                        self.images[at] = frame
+
+    def _read(self, dataset: h5py.Dataset, sums: np.ndarray[Any, Any]) -> Any:
+        found = {}
+        for at in self.cells:
+            if any(n >= size for n, size in zip(at, dataset.shape, strict=False)):
+                continue
+            where = (*at, *[0] * (dataset.ndim - 2))
+            if dataset.size and dataset.id.get_chunk_info_by_coord(where).byte_offset is None:
+                continue
+            frame = np.asarray(dataset[at])
+            if zlib.crc32(frame.tobytes()) != sums[at]:
+                self.damaged.append(f"{dataset.name} at {at}: the checksum is wrong")
+            if (frame.view(np.uint16) == SIGNAL).any():
+                self.damaged.append(f"{dataset.name} at {at} holds what was in the buffer before")
+            found[at] = frame
+        return found
+
+
+def same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    """Whether two frames are equal to the bit."""
+    return one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
+def compare(outcome: Outcome, truth: Truth, path: Path) -> list[str]:
+    """In what a file differs from the truth; nothing where all is right or counted as lost."""
+    file = File(path)
+    found = [*outcome.differences, *file.damaged]
+    if file.state[3] != 1:
+        found.append("the file was not closed")
+    absent = 0
+    for at in file.cells:
+        if at not in truth.frames:
+            found.append(f"{at} was recorded, where no batch to record was trained")
+    for at, frame in truth.frames.items():
+        if at not in file.cells:
+            absent += 1
+            continue
+        for name, expected in frame.named.items():
+            layer = name.split("[")[0].split("#")[0]
+            spelled = f"{name}@{'x'.join(map(str, expected.shape))}"
+            there = [n for n in (name, spelled) if at in file.maps.get(n, {})]
+            if not there:
+                absent += layer not in truth.opaque
+                continue
+            recorded = file.maps[there[0]][at]
+            if len(there) > 1 or not same(recorded, expected):
+                found.append(
+                    f"{name} at {at}: recorded {recorded.shape}, true {expected.shape}, "
+                    f"{'another value' if recorded.shape == expected.shape else 'another shape'}"
+                )
+        known = set(frame.named)
+        for name, frames in file.maps.items():
+            if at in frames and name not in known and name.split("@")[0] not in known:
+                found.append(f"{name} at {at} was recorded, but never put out")
+        for name, kernel in frame.kernels.items():
+            written = file.kernels.get(name, {}).get(at)
+            if written is not None and not same(written, kernel):
+                found.append(f"kernels of {name} at {at}: another value")
+        image = file.images.get(at)
+        if image is None and frame.image.ndim >= 3 - truth.batched:
+            absent += 1
+            found.append(f"the input image at {at} is missing")
+        if image is not None and not same(image, frame.image):
+            found.append(f"the input image at {at}: recorded {image.shape}, another one")
+        loss = frame.values.get("loss", np.nan)
+        if not np.array_equal(file.loss[at], loss, equal_nan=True):
+            found.append(f"loss at {at}: recorded {file.loss[at]}, true {loss}")
+    if absent > outcome.lost:
+        found.append(f"{absent} frames are missing, {outcome.lost} were counted")
+    found += compare_live(outcome.sent, file)
+    found += compare_words(outcome.said, truth, file)
+    return found
+
+
+def compare_live(sent: list[Sent], file: File) -> list[str]:
+    """In what the file differs from what the queue took."""
+    found = []
+    cells = [(frame.header.epoch, frame.header.batch) for frame in sent]
+    if sorted(cells) != sorted(file.cells):
+        found.append(f"the queue took {len(cells)} frames, the file has {len(file.cells)}")
+    for at, frame in zip(cells, sent, strict=True):
+        values = np.frombuffer(frame.data, np.float16)
+        layout, header = frame.layout, frame.header
+        for place, (layer, slot) in enumerate(zip(layout.layers, layout.map_slots, strict=True)):
+            written = file.maps.get(layer.name, {}).get(at)
+            if place in header.missing:
+                if written is not None:
+                    found.append(f"{layer.name} at {at} is in the file, and was not sent")
+                continue
+            live = values[slot.start : slot.stop].reshape(slot.shape)
+            if written is None or not same(written, live):
+                found.append(f"{layer.name} at {at} is not what the queue took")
+        if header.image is not None:
+            slot = layout.image_slots[header.image]
+            live = values[slot.start : slot.stop].reshape(slot.shape)
+            if at not in file.images or not same(file.images[at], live):
+                found.append(f"the input image at {at} is not what the queue took")
+    return found
+
+
+def compare_words(said: list[str], truth: Truth, file: File) -> list[str]:
+    """What was said that is not so, and what was not said."""
+    found = []
+    text = "\n".join(said)
+    for line in said:
+        if "fire" in line:
+            names = line.split(": ", 1)[1].split(" and ")[0].split(", ")
+            wrong = sorted(set(names) & truth.fired)
+            found += [f"said of {name}, which fired: {line}" for name in wrong]
+    recorded = {name.split("@")[0].split("#")[0].split("[")[0] for name in file.maps}
+    for name in sorted(truth.fired - recorded):
+        if truth.frames and name not in text and " more" not in text:
+            found.append(f"nothing was said of {name}, which put out nothing that was recorded")
+    return found
