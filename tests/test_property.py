@@ -27,5 +27,4 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @given(case=cases())
 def test_a_recording_is_right_or_says_what_it_lacks(path: Path, case: Case) -> None:
-    path.unlink(missing_ok=True)
     assert differences(case, path) == []

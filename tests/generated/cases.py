@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,22 +34,40 @@ def differences(case: Case, path: Path) -> list[str]:
 
     Args:
         case: The case.
-        path: Where the recording is to be.
+        path: Where the recording is to be; that of a second model stands beside it.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about the training itself
+    paths = [path, path.with_name("beside.h5")]
+    for old in paths:
+        old.unlink(missing_ok=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # of torch, about the training itself
         plain = Training(case.plan, case.loop, case.seed)
-        with Truth(plain, case.asked) as truth:
-            plain.run(truth)
+        with contextlib.ExitStack() as stack:
+            truths = [
+                stack.enter_context(Truth(one, case.asked))
+                for one in (plain, plain.neighbour)
+                if one is not None
+            ]
+            plain.run(*truths)
         random = torch.get_rng_state()
+        usual = words(caught)
+        caught.clear()
         training = Training(case.plan, case.loop, case.seed)
-        outcome = record(training, case.asked, path, when_full=case.when_full)
-    found = compare(outcome, truth, path)
+        outcomes = record(training, case.asked, paths, when_full=case.when_full)
+        new = words(caught) - usual
+    found = [f"a warning that was not there: {line}" for line in sorted(new)]
+    if not torch.equal(torch.get_rng_state(), random):
+        found.append("the training was changed: another random state")
     if to_bytes(training.model) != to_bytes(plain.model):
         found.append("the training was changed: other weights or buffers")
-    if not torch.equal(outcome.random, random):
-        found.append("the training was changed: another random state")
+    for outcome, truth, file in zip(outcomes, truths, paths, strict=False):
+        found += compare(outcome, truth, file)
     return found
+
+
+def words(caught: list[warnings.WarningMessage]) -> set[str]:
+    """What was warned of."""
+    return {f"{entry.category.__name__}: {entry.message}" for entry in caught}
 
 
 small = st.integers(0, 11)
@@ -71,7 +90,7 @@ def plans(draw: st.DrawFn) -> Plan:
         size = draw(st.integers(1, 4)), draw(st.integers(3, {1: 9, 2: 6, 3: 4}[rank]))
     else:
         size = draw(st.integers(6, 9)), draw(st.integers(5, 9))
-    styles = ["tensor"] * 4 + ["keyword"]
+    styles = ["tensor"] * 4 + ["keyword", "strided", "learning"]
     if rank == 2 and batched:
         styles += ["list", "dict", "bytes"]
     calls = draw(st.sampled_from((0, 0, 0, 0, 1, 2)))
@@ -83,7 +102,7 @@ def plans(draw: st.DrawFn) -> Plan:
         tuple(draw(st.lists(parts, max_size=6))),
         calls,
         calls > 0 and draw(st.booleans()),
-        draw(st.integers(0, 5)) == 5,
+        draw(st.sampled_from(("float32",) * 5 + ("float64", "bfloat16"))),
     )
 
 
@@ -113,7 +132,13 @@ def loops(draw: st.DrawFn) -> Loop:
                 )
             )
         epochs.append(tuple(steps))
-    return Loop(tuple(epochs), marks, draw(st.integers(0, 6)) == 6)
+    return Loop(
+        tuple(epochs),
+        marks,
+        draw(st.integers(0, 6)) == 6,
+        draw(st.integers(0, 4)) == 4,
+        draw(st.integers(0, 5)) == 5,
+    )
 
 
 @st.composite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 from collections.abc import Iterable
@@ -10,10 +11,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from generated.brief import Brief
-from generated.modules import BrokenError, Control
-from generated.nets import Builder, Plan
+from generated.modules import BrokenError, Control, Outer
+from generated.nets import Builder, Part, Plan
+
+NEIGHBOUR = Plan(parts=(Part("norm"), Part("activation"), Part("conv", 3)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,11 +49,15 @@ class Loop(Brief):
         epochs: The batches of each epoch.
         marks: What tells the recorder of batches: track, step, epoch (and step), neither.
         autocast: Whether the forwards run under autocast to bfloat16.
+        outer: Whether the model is a part of the one that is called.
+        neighbour: Whether another model is trained in the same loop.
     """
 
     epochs: tuple[tuple[Step, ...], ...] = ((Step(), Step()),)
     marks: str = "track"
     autocast: bool = False
+    outer: bool = False
+    neighbour: bool = False
 
     @property
     def sizes(self) -> set[int]:
@@ -93,12 +101,23 @@ class Training:
         self.builder = Builder(plan, loop.sizes)
         self.model = self.builder.model
         self._optimizer = torch.optim.SGD(self.model.parameters(), 0.05, momentum=0.5)
+        self._called = Outer(self.model) if loop.outer else self.model
         self._kept: list[nn.Module] = []
         self._watcher: Any = None
+        self.neighbour: Training | None = None
+        if loop.neighbour:
+            self.neighbour = Training(NEIGHBOUR, Loop(loop.epochs, "neither"), seed)
 
-    def run(self, watcher: Observer) -> None:
-        """Trains; the watcher is told."""
+    def run(self, watcher: Observer, beside: Observer | None = None) -> None:
+        """Trains.
+
+        Args:
+            watcher: Is told.
+            beside: Is told of the neighbour.
+        """
         self._watcher = watcher
+        if self.neighbour is not None:
+            self.neighbour._watcher = beside
         marked = False
         for number, steps in enumerate(self.loop.epochs):
             places: Any = range(len(steps))
@@ -128,15 +147,21 @@ class Training:
         if self.plan.style == "bytes":
             return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         images = torch.randn(shape, generator=generator)
-        return images.double() if self.plan.double else images
+        images = images.to(getattr(torch, self.plan.precision))
+        if self.plan.style == "strided":
+            images = images.repeat_interleave(2, -1)[..., ::2].mT.contiguous().mT
+        return images.requires_grad_() if self.plan.style == "learning" else images
 
     def batch(self, step: Step, images: torch.Tensor) -> bool:
         """Does what is to be done with one batch; whether the epoch ends with it."""
         kind, marks = step.kind, self.loop.marks in ("step", "epoch")
         if kind == "break":
             return True
+        if self.neighbour is not None:
+            self.neighbour.batch(Step(), self.neighbour.images(0, len(images), 2))
         for name in step.before:
-            self.extra(name, images)
+            if name not in STRANGE:  # which would be the first forward of the batch
+                self.extra(name, images)
         if kind in ("skip", "skip_marked"):
             if marks and kind == "skip_marked":
                 self._watcher.step()
@@ -160,11 +185,12 @@ class Training:
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | None:
         """A forward of the model; None where it broke off."""
-        images = images.clone()
-        image = (images[0] if self.plan.batched else images).clone()
+        image = (images[0] if self.plan.batched else images).detach().clone()
+        if self.plan.style in ("tensor", "keyword"):
+            images = images.clone()  # which the model may overwrite
         self._watcher.forward_begins(self.model.training, image)
         try:
-            output = self.call(self.model, images)
+            output = self.call(self._called, images)
         except BrokenError:
             self._watcher.forward_ends(False)
             return None
@@ -209,21 +235,26 @@ class Training:
         """Something beside the training.
 
         Args:
-            name: eval and eval_grad: a forward in evaluation mode. dry: one in training mode that
+            name: eval, eval_grad, inference: a forward in evaluation mode. dry: one in training mode that
                 is not trained on. copy_call, copy_train, copy_eval, copy_keep: what is done with a
                 copy. kept: the kept copies are called. pickle: the model is pickled and called.
-                switch: evaluation mode and back.
+                switch: evaluation mode and back. trace, func, fx: the model is looked at by torch
+                in ways in which its tensors are none; not where each forward counts as a batch.
             images: A batch.
         """
         model = self.model
         if name == "switch":
             model.eval()
             model.train()
-        elif name in ("eval", "eval_grad"):
+        elif name in ("eval", "eval_grad", "inference"):
             model.eval()
-            with torch.set_grad_enabled(name == "eval_grad"):
+            modes = {"eval": torch.no_grad, "inference": torch.inference_mode}
+            with modes.get(name, torch.enable_grad)():
                 self.forward(images)
             model.train()
+        elif name in STRANGE:
+            if self.loop.marks != "neither" and self.plan.style == "tensor":
+                look_strangely(name, model, images.clone())
         elif name == "dry":
             with torch.no_grad():
                 self.forward(images)
@@ -254,8 +285,27 @@ KINDS = (
 )  # fmt: skip
 EXTRAS = (
     "eval", "copy_call", "dry", "copy_train", "pickle", "copy_keep", "kept", "copy_eval",
-    "eval_grad", "switch",
+    "eval_grad", "switch", "inference", "trace", "func", "fx",
 )  # fmt: skip
+
+
+STRANGE = ("trace", "func", "fx")
+
+
+def look_strangely(name: str, model: nn.Module, images: torch.Tensor) -> None:
+    """Runs the model with tensors that have no values of their own, or are seen by a tracer."""
+
+    def loss(weights: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.func.functional_call(model, weights, (images,)).float().square().mean()
+
+    # What these cannot do with a model is the same with and without a recorder.
+    with contextlib.suppress(RuntimeError, TypeError, ValueError, BrokenError):
+        if name == "trace":
+            torch.jit.trace(model, images, check_trace=False)(images)
+        elif name == "func":
+            torch.func.grad(loss)({n: p.detach() for n, p in model.named_parameters()})
+        else:
+            make_fx(model)(images)
 
 
 def to_bytes(model: nn.Module) -> dict[str, bytes]:

@@ -337,7 +337,15 @@ class Opaque(nn.Module):
         self.what = what
 
     def forward(self, x: Tensor) -> Any:
-        return {"object": Box(x), "none": None, "empty": {}, "text": "a label"}[self.what]
+        made: dict[str, Callable[[], Any]] = {
+            "object": lambda: Box(x),
+            "none": lambda: None,
+            "empty": dict,
+            "text": lambda: "a label",
+            "sparse": lambda: x.detach().to_sparse(),
+            "meta": lambda: torch.empty_like(x, device="meta"),
+        }
+        return made[self.what]()
 
 
 class Integers(nn.Module):
@@ -396,6 +404,17 @@ class Film(nn.Module):
         return self.scan(torch.stack([x / (n + 1) for n in range(self.steps)], axis)).select(
             axis, -1
         )
+
+
+class Outer(nn.Module):
+    """A model of which only a part is recorded."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.part(*args, **kwargs) / 2
 
 
 class Net(nn.Module):

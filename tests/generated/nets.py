@@ -52,11 +52,12 @@ class Plan(Brief):
         rank: Spatial axes of its images, 1 to 3; 0 for tokens (T, D).
         size: Of an image: channels (or width of a token), and each spatial axis (or tokens).
         batched: Whether its images come in batches, else one by one without an axis for that.
-        style: How it takes its images: tensor, keyword, list, dict, bytes.
+        style: How it takes its images: tensor, keyword, list, dict, bytes, strided (not contiguous in
+            memory), learning (they need gradients).
         parts: What it consists of.
         calls: How often it calls itself within a forward.
         some: Whether it does so with a part of the batch.
-        double: Whether it computes in double precision.
+        precision: In which it computes.
     """
 
     rank: int = 2
@@ -66,7 +67,7 @@ class Plan(Brief):
     parts: tuple[Part, ...] = ()
     calls: int = 0
     some: bool = False
-    double: bool = False
+    precision: str = "float32"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -133,8 +134,7 @@ class Builder:
         some = plan.some and plan.batched and plan.style != "list"
         model = ours.Net(self.holder(nn.Sequential(*body), flow), plan.style, plan.calls, some)
         self.model = self.holder(model, flow)
-        if plan.double:
-            self.model.double()
+        self.model.to(getattr(torch, plan.precision))
 
     # Rules
 
@@ -388,8 +388,12 @@ class Builder:
         return module, replace(flow, writable=False)
 
     def make_opaque(self, part: Part, flow: Flow) -> Any:
-        inner = ours.Opaque(("object", "none", "empty", "text")[part.a % 4])
-        return ours.Aside(self.unreadable(inner)), flow
+        what = ("object", "none", "empty", "text", "sparse", "meta")[part.a % 6]
+        inner = ours.Opaque(what)
+        self.unreadable(inner)
+        if what == "sparse":
+            self.rules[id(inner)] = lambda output: [("", first(output.to_dense(), flow.axis))]
+        return ours.Aside(inner), flow
 
     def make_integers(self, part: Part, flow: Flow) -> Any:
         if flow.kind != "map" or flow.axis is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
-import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from torch import nn
 
 from generated.loops import Training
 from generated.truth import Asked, At, Truth
-from record import Recorder, RecordingWarning, wire
+from record import Recorder, wire
 from record.courier import Courier
 from record.pool import Pool
 from replay import schema
@@ -75,6 +74,17 @@ def watched() -> Iterator[Watched]:
         yield seen
 
 
+class Telling(Recorder):
+    """A Recorder that leaves what it would warn of to a list, so that one knows which it was."""
+
+    def __init__(self, said: list[str], *args: Any, **options: Any) -> None:
+        self._said = said
+        super().__init__(*args, **options)
+
+    def _say(self, text: str) -> None:
+        self._said.append(text)
+
+
 class Recorded:
     """Passes on to a Recorder what a training tells, but for what a Recorder finds out itself."""
 
@@ -124,38 +134,56 @@ def traces(model: nn.Module) -> list[str]:
 
 @dataclass
 class Outcome:
-    """What a recorded training left behind."""
+    """What recording a training left behind.
 
-    training: Training
-    random: torch.Tensor
+    Attributes:
+        said: Warnings, a line each.
+        sent: What the queue took.
+        counted: Frames that were counted as lost or dropped.
+        traces: What was left in the model or in a copy of it.
+    """
+
     said: list[str]
     sent: list[Sent]
-    lost: int
-    differences: list[str]
+    counted: int
+    traces: list[str]
 
 
-def record(training: Training, asked: Asked, path: Path, **options: Any) -> Outcome:
-    """Runs a training, recorded."""
-    with watched() as seen, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        recorder = Recorder(
-            training.model,
-            path,
-            layers=asked.patterns(training.model),
-            every=asked.every,
-            schedule=asked.schedule or None,
-            **options,
+def record(training: Training, asked: Asked, paths: list[Path], **options: Any) -> list[Outcome]:
+    """Runs a training, recorded; its neighbour, if it has one, is recorded into the second file."""
+    trained = [training] if training.neighbour is None else [training, training.neighbour]
+    said: list[list[str]] = [[] for _ in trained]
+    with watched() as seen, contextlib.ExitStack() as stack:
+        recorders = []
+        passing = []
+        for one, path, words in zip(trained, paths, said, strict=False):
+            recorder = Telling(
+                words,
+                one.model,
+                path,
+                layers=asked.patterns(one.model),
+                every=asked.every,
+                schedule=asked.schedule or None,
+                **options,
+            )
+            recorders.append((recorder, id(recorder._courier)))
+            passing.append(Recorded(recorder))
+            stack.enter_context(recorder)
+        training.run(*passing)
+    outcomes = []
+    for (recorder, courier), one, watcher, words in zip(
+        recorders, trained, passing, said, strict=True
+    ):
+        left = [trace.replace("a copy", "the model") for trace in traces(one.model)]
+        outcomes.append(
+            Outcome(
+                words,
+                seen.sent.get(courier, []),
+                recorder.lost + recorder.dropped,
+                [*watcher.traces, *left],
+            )
         )
-        courier = recorder._courier
-        with recorder:
-            passing = Recorded(recorder)
-            training.run(passing)
-        random = torch.get_rng_state()
-    said = [str(w.message) for w in caught if issubclass(w.category, RecordingWarning)]
-    left = [trace.replace("a copy", "the model") for trace in traces(training.model)]
-    counted = recorder.lost + recorder.dropped
-    sent = seen.sent.get(id(courier), [])
-    return Outcome(training, random, said, sent, counted, [*passing.traces, *left])
+    return outcomes
 
 
 class File:
@@ -218,7 +246,7 @@ def same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
 def compare(outcome: Outcome, truth: Truth, path: Path) -> list[str]:
     """In what a file differs from the truth; nothing where all is right or counted as lost."""
     file = File(path)
-    found = [*outcome.differences, *file.damaged]
+    found = [*outcome.traces, *file.damaged]
     if file.state[3] != 1:
         found.append("the file was not closed")
     absent = 0
@@ -259,8 +287,8 @@ def compare(outcome: Outcome, truth: Truth, path: Path) -> list[str]:
         loss = frame.values.get("loss", np.nan)
         if not np.array_equal(file.loss[at], loss, equal_nan=True):
             found.append(f"loss at {at}: recorded {file.loss[at]}, true {loss}")
-    if absent > outcome.lost:
-        found.append(f"{absent} frames are missing, {outcome.lost} were counted")
+    if absent > outcome.counted:
+        found.append(f"{absent} frames are missing, {outcome.counted} were counted")
     found += compare_live(outcome.sent, file)
     found += compare_words(outcome.said, truth, file)
     return found
