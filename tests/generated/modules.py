@@ -319,7 +319,7 @@ class Fourier(nn.Module):
         self.spectrum = Spectrum()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.spectrum(x).real
+        return self.spectrum(x).real.to(x.dtype)
 
 
 class Box:

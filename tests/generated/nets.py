@@ -262,6 +262,8 @@ class Builder:
             return None
         channels, *space = flow.shape
         choice = part.a % 4
+        if choice == 1 and len(space) == 3:
+            choice = 0  # torch has no AvgPool3d for bfloat16
         kind: Any = POOLS[choice][len(space) - 1]
         if choice < 2:
             if min(space) < 2:
