@@ -26,6 +26,7 @@ class Case(Brief):
     loop: Loop
     asked: Asked
     seed: int = 0
+    probes: int = 0
     when_full: str = "wait"
 
 
@@ -42,10 +43,11 @@ def differences(case: Case, path: Path) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # of torch, about the training itself
         plain = Training(case.plan, case.loop, case.seed)
+        images = plain.images(50, 0, case.probes).detach() if case.probes else None
         with contextlib.ExitStack() as stack:
             truths = [
-                stack.enter_context(Truth(one, case.asked))
-                for one in (plain, plain.neighbour)
+                stack.enter_context(Truth(one, case.asked, probe))
+                for one, probe in ((plain, images), (plain.neighbour, None))
                 if one is not None
             ]
             plain.run(*truths)
@@ -53,7 +55,7 @@ def differences(case: Case, path: Path) -> list[str]:
         usual = words(caught)
         caught.clear()
         training = Training(case.plan, case.loop, case.seed)
-        outcomes = record(training, case.asked, paths, when_full=case.when_full)
+        outcomes = record(training, case.asked, paths, images, when_full=case.when_full)
         new = words(caught) - usual
     found = [f"a warning that was not there: {line}" for line in sorted(new)]
     if not torch.equal(torch.get_rng_state(), random):
@@ -152,7 +154,10 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.sampled_from((1, 1, 1, 2))),
         draw(st.sampled_from(("", "", "", "first=2", "epochs=1"))),
     )
-    return Case(plan, loop, asked, draw(st.integers(0, 99)), draw(_full))
+    probes = 0
+    if plan.rank == 2 and plan.batched and plan.style in ("tensor", "strided", "learning"):
+        probes = draw(st.sampled_from((0, 0, 0, 1, 2)))
+    return Case(plan, loop, asked, draw(st.integers(0, 99)), probes, draw(_full))
 
 
 _full: Any = st.sampled_from(("wait", "drop"))

@@ -98,7 +98,7 @@ class Training:
     def __init__(self, plan: Plan, loop: Loop, seed: int) -> None:
         torch.manual_seed(seed)
         self.plan, self.loop, self.seed = plan, loop, seed
-        self.builder = Builder(plan, loop.sizes)
+        self.builder = Builder(plan, loop.sizes | {1, 2})  # as many as a probe may have
         self.model = self.builder.model
         self._optimizer = torch.optim.SGD(self.model.parameters(), 0.05, momentum=0.5)
         self._called = Outer(self.model) if loop.outer else self.model

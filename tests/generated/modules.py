@@ -23,17 +23,16 @@ class BrokenError(Exception):
 
 
 class Control:
-    """Whether the next `Trip` or `Stumble` that is called raises."""
+    """Whether the next `Trip` that is called raises."""
 
     trip = False
-    stumble = False
 
 
 class Trip(nn.Module):
-    """Raises if it was told to; else it is no more than a name."""
+    """Raises in a training forward if it was told to; else it is no more than a name."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if Control.trip:
+        if Control.trip and self.training:
             Control.trip = False
             raise BrokenError
         return x

@@ -18,8 +18,8 @@ from torch import nn
 from generated import modules as ours
 from generated.brief import Brief
 
-Rule = Callable[[Any], list[tuple[str, torch.Tensor]]]
-"""Of an output, what is to be recorded: the part's name in the file, and the first image's."""
+Rule = Callable[[Any, int], list[tuple[str, torch.Tensor]]]
+"""Of an output, what is one image's: the part's name in the file, and what was put out for it."""
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -140,7 +140,7 @@ class Builder:
 
     def plain(self, module: nn.Module, axis: int | None) -> nn.Module:
         """It puts out one tensor with the batch in this axis."""
-        self.rules[id(module)] = lambda output: [("", first(output, axis))]
+        self.rules[id(module)] = lambda output, number: [("", one(output, axis, number))]
         return module
 
     def holder(self, module: nn.Module, flow: Flow) -> nn.Module:
@@ -150,19 +150,19 @@ class Builder:
     def several(self, module: nn.Module, axes: dict[str, int | None]) -> nn.Module:
         """It puts out several tensors, each with the batch in an axis of its own."""
 
-        def rule(output: Any) -> list[tuple[str, torch.Tensor]]:
+        def rule(output: Any, number: int) -> list[tuple[str, torch.Tensor]]:
             tensors = list(tensors_in(output))
             assert {name for name, _ in tensors} == set(axes) or len(axes) == 1
             if len(tensors) == 1:
-                return [("", first(tensors[0][1], next(iter(axes.values()))))]
-            return [(name, first(tensor, axes[name])) for name, tensor in tensors]
+                return [("", one(tensors[0][1], next(iter(axes.values())), number))]
+            return [(name, one(tensor, axes[name], number)) for name, tensor in tensors]
 
         self.rules[id(module)] = rule
         return module
 
     def unreadable(self, module: nn.Module) -> nn.Module:
         """It puts out nothing that can be recorded."""
-        self.rules[id(module)] = lambda output: []
+        self.rules[id(module)] = lambda output, number: []
         self.opaque.add(id(module))
         return module
 
@@ -378,7 +378,7 @@ class Builder:
         if packed:
             self.unreadable(rnn)
         else:
-            self.rules[id(rnn)] = lambda output: [("", first(output[0], flow.axis))]
+            self.rules[id(rnn)] = lambda output, number: [("", one(output[0], flow.axis, number))]
         shape = (flow.shape[0], hidden * (1 + both))
         return ours.Recur(rnn, packed), replace(flow, shape=shape, writable=False)
 
@@ -394,7 +394,9 @@ class Builder:
         inner = ours.Opaque(what)
         self.unreadable(inner)
         if what == "sparse":
-            self.rules[id(inner)] = lambda output: [("", first(output.to_dense(), flow.axis))]
+            self.rules[id(inner)] = lambda output, number: [
+                ("", one(output.to_dense(), flow.axis, number))
+            ]
         return ours.Aside(inner), flow
 
     def make_integers(self, part: Part, flow: Flow) -> Any:
@@ -409,9 +411,9 @@ class Builder:
         shape = list(ours.SHAPES)[part.a % len(ours.SHAPES)]
         half = (len(part.inner) + 1) // 2
         still = replace(flow, writable=False)
-        one, after = self.inside(replace(part, inner=part.inner[:half]), still)
-        two, beside = self.inside(replace(part, inner=part.inner[half:]), still)
-        fork = ours.Fork(one, two, shape)
+        left, after = self.inside(replace(part, inner=part.inner[:half]), still)
+        right, beside = self.inside(replace(part, inner=part.inner[half:]), still)
+        fork = ours.Fork(left, right, shape)
         axes = dict(zip(ours.ITEMS[shape], (after.axis, beside.axis), strict=False))
         self.several(fork, axes)
         return ours.Pick(fork), replace(after, writable=False)
@@ -503,12 +505,12 @@ HOLDERS = (
 )  # fmt: skip
 
 
-def first(tensor: torch.Tensor, axis: int | None) -> torch.Tensor:
-    """The first image's part of a batch: all of it where there is no axis of the batch.
+def one(tensor: torch.Tensor, axis: int | None, number: int) -> torch.Tensor:
+    """One image's part of a batch: all of it where there is no axis of the batch.
 
     One number is a vector of one.
     """
-    image = tensor.detach() if axis is None else tensor.detach().select(axis, 0)
+    image = tensor.detach() if axis is None else tensor.detach().select(axis, number)
     return image.reshape(1) if image.ndim == 0 else image
 
 

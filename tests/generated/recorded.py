@@ -18,12 +18,13 @@ import torch
 from torch import nn
 
 from generated.loops import Training
-from generated.truth import Asked, At, Truth
+from generated.truth import Asked, At, Maps, Truth, named
 from record import Recorder, wire
 from record.courier import Courier
 from record.pool import Pool
 from replay import schema
 
+Frames = dict[str, dict[At, "np.ndarray[Any, Any]"]]
 SIGNAL = 0x7D5A  # a NaN in float16 that no conversion and no arithmetic makes
 
 
@@ -149,7 +150,13 @@ class Outcome:
     traces: list[str]
 
 
-def record(training: Training, asked: Asked, paths: list[Path], **options: Any) -> list[Outcome]:
+def record(
+    training: Training,
+    asked: Asked,
+    paths: list[Path],
+    probe: torch.Tensor | None,
+    **options: Any,
+) -> list[Outcome]:
     """Runs a training, recorded; its neighbour, if it has one, is recorded into the second file."""
     trained = [training] if training.neighbour is None else [training, training.neighbour]
     said: list[list[str]] = [[] for _ in trained]
@@ -164,6 +171,7 @@ def record(training: Training, asked: Asked, paths: list[Path], **options: Any) 
                 layers=asked.patterns(one.model),
                 every=asked.every,
                 schedule=asked.schedule or None,
+                probe=probe if one is training else None,
                 **options,
             )
             recorders.append((recorder, id(recorder._courier)))
@@ -191,12 +199,11 @@ class File:
 
     Attributes:
         recorded: int64 (epoch, batch).
-        frames: By group and name, by epoch and batch, the float16 array: of what was written.
+        maps, kernels: By name, by epoch and batch, the float16 arrays: of what was written.
+        probes: The maps of each fixed image likewise.
     """
 
     def __init__(self, path: Path) -> None:
-        self.maps: dict[str, dict[At, np.ndarray[Any, Any]]] = {}
-        self.kernels: dict[str, dict[At, np.ndarray[Any, Any]]] = {}
         self.images: dict[At, np.ndarray[Any, Any]] = {}
         self.damaged: list[str] = []
         with h5py.File(path, "r") as file:
@@ -206,13 +213,12 @@ class File:
             self.missing = file["batches/missing"][:]
             cells = [(int(e), int(b)) for e, b in np.argwhere(self.recorded > 0)]
             self.cells = [at for at in cells if self.recorded[at] <= self.state[0]]
-            for group, target, sums in (
-                ("maps", self.maps, "checksums"),
-                ("kernels", self.kernels, "kernel_checksums"),
-            ):
-                for link, dataset in file.get(group, {}).items():
-                    name = schema.decode_name(link)
-                    target[name] = self._read(dataset, file[sums][link][:])
+            self.maps = self._group(file, "maps", "checksums")
+            self.kernels = self._group(file, "kernels", "kernel_checksums")
+            self.probes = [
+                self._group(file[f"probe/{number}"], "maps", "checksums")
+                for number in range(len(file.get("probe", {})))
+            ]
             for name, dataset in file.items():
                 if name.split("@")[0] == "inputs":
                     sums = file["batches/input_checksum"][:]
@@ -220,6 +226,12 @@ class File:
                         if at in self.images:
                             self.damaged.append(f"two input images at {at}")
                         self.images[at] = frame
+
+    def _group(self, file: h5py.Group, group: str, sums: str) -> Frames:
+        return {
+            schema.decode_name(link): self._read(dataset, file[sums][link][:])
+            for link, dataset in file.get(group, {}).items()
+        }
 
     def _read(self, dataset: h5py.Dataset, sums: np.ndarray[Any, Any]) -> Any:
         found = {}
@@ -257,23 +269,10 @@ def compare(outcome: Outcome, truth: Truth, path: Path) -> list[str]:
         if at not in file.cells:
             absent += 1
             continue
-        for name, expected in frame.named.items():
-            layer = name.split("[")[0].split("#")[0]
-            spelled = f"{name}@{'x'.join(map(str, expected.shape))}"
-            there = [n for n in (name, spelled) if at in file.maps.get(n, {})]
-            if not there:
-                absent += layer not in truth.opaque
-                continue
-            recorded = file.maps[there[0]][at]
-            if len(there) > 1 or not same(recorded, expected):
-                found.append(
-                    f"{name} at {at}: recorded {recorded.shape}, true {expected.shape}, "
-                    f"{'another value' if recorded.shape == expected.shape else 'another shape'}"
-                )
-        known = set(frame.named)
-        for name, frames in file.maps.items():
-            if at in frames and name not in known and name.split("@")[0] not in known:
-                found.append(f"{name} at {at} was recorded, but never put out")
+        absent += compare_maps(found, at, frame.maps, file.maps, truth, "")
+        for number, maps in enumerate(frame.probes):
+            there = file.probes[number] if number < len(file.probes) else {}
+            absent += compare_maps(found, at, maps, there, truth, f"probe {number}: ")
         for name, kernel in frame.kernels.items():
             written = file.kernels.get(name, {}).get(at)
             if written is not None and not same(written, kernel):
@@ -294,6 +293,31 @@ def compare(outcome: Outcome, truth: Truth, path: Path) -> list[str]:
     return found
 
 
+def compare_maps(
+    found: list[str], at: At, maps: Maps, written: Frames, truth: Truth, of: str
+) -> int:
+    """Adds in what the maps of a batch differ; returns how many are missing."""
+    absent = 0
+    expected = named(maps)
+    for name, values in expected.items():
+        layer = name.split("[")[0].split("#")[0]
+        spelled = f"{name}@{'x'.join(map(str, values.shape))}"
+        there = [n for n in (name, spelled) if at in written.get(n, {})]
+        if not there:
+            absent += layer not in truth.opaque
+            continue
+        recorded = written[there[0]][at]
+        if len(there) > 1 or not same(recorded, values):
+            found.append(
+                f"{of}{name} at {at}: recorded {recorded.shape}, true {values.shape}, "
+                f"{'another value' if recorded.shape == values.shape else 'another shape'}"
+            )
+    for name, frames in written.items():
+        if at in frames and name.split("@")[0] not in expected:
+            found.append(f"{of}{name} at {at} was recorded, but never put out")
+    return absent
+
+
 def compare_live(sent: list[Sent], file: File) -> list[str]:
     """In what the file differs from what the queue took."""
     found = []
@@ -304,7 +328,8 @@ def compare_live(sent: list[Sent], file: File) -> list[str]:
         values = np.frombuffer(frame.data, np.float16)
         layout, header = frame.layout, frame.header
         for place, (layer, slot) in enumerate(zip(layout.layers, layout.map_slots, strict=True)):
-            written = file.maps.get(layer.name, {}).get(at)
+            group = file.maps if layer.probe is None else file.probes[layer.probe]
+            written = group.get(layer.name, {}).get(at)
             if place in header.missing:
                 if written is not None:
                     found.append(f"{layer.name} at {at} is in the file, and was not sent")

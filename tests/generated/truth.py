@@ -5,6 +5,7 @@ The hook is torch's global one, which is on no module and in no copy of one; it 
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from generated.brief import Brief
 from generated.loops import Training
 
 At = tuple[int, int]
+Maps = dict[tuple[str, str], list["np.ndarray[Any, Any]"]]
+"""By the name of a layer and of a part of what it puts out, what was put out in each call."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,22 +70,24 @@ class Frame:
         image: The first image as the network saw it.
         maps: By name and part, what was put out in each call.
         kernels: By name, the weights in the first call.
+        probes: The same maps of each fixed image.
         values: What was logged.
     """
 
     image: np.ndarray[Any, Any]
-    maps: dict[tuple[str, str], list[np.ndarray[Any, Any]]] = field(default_factory=dict)
+    maps: Maps = field(default_factory=dict)
     kernels: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
+    probes: list[Maps] = field(default_factory=list)
 
-    @property
-    def named(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The maps by the names that they have in a file, but for their shape."""
-        return {
-            name + (f"[{item}]" if item else "") + (f"#{call}" if call else ""): values
-            for (name, item), calls in self.maps.items()
-            for call, values in enumerate(calls)
-        }
+
+def named(maps: Maps) -> dict[str, np.ndarray[Any, Any]]:
+    """Maps by the names that they have in a file, but for their shape."""
+    return {
+        name + (f"[{item}]" if item else "") + (f"#{call}" if call else ""): values
+        for (name, item), calls in maps.items()
+        for call, values in enumerate(calls)
+    }
 
 
 class Truth:
@@ -91,6 +96,7 @@ class Truth:
     Args:
         training: The training.
         asked: What is recorded of it.
+        probe: Fixed images, shown to the model behind each recorded batch.
 
     Attributes:
         names: By the id of a module, its name.
@@ -99,7 +105,7 @@ class Truth:
         opaque: Names of layers of which nobody can record, or has to record, what they put out.
     """
 
-    def __init__(self, training: Training, asked: Asked) -> None:
+    def __init__(self, training: Training, asked: Asked, probe: torch.Tensor | None = None) -> None:
         self.names = {
             id(module): name
             for name, module in chosen(training.model, asked.patterns(training.model)).items()
@@ -108,8 +114,10 @@ class Truth:
         self.fired: set[str] = set()
         self.batched = training.plan.batched
         self.frames: dict[At, Frame] = {}
+        self._training = training
         self._rules = training.builder.rules
         self._asked = asked
+        self._probe = probe
         self._mode = "forwards"
         self._epoch = self._next = self._batch = 0
         self._current: Frame | None = None  # of the forward that runs
@@ -133,11 +141,12 @@ class Truth:
         if frame is None or name is None or self._backward:
             return
         self.fired.add(name)
-        for item, tensor in self._rules[id(module)](output):
+        for item, tensor in self._rules[id(module)](output, 0):
             calls = frame.maps.setdefault((name, item), [])
             calls.append(to_half(tensor))
-            if isinstance(module, _ConvNd) and len(calls) == 1:
-                frame.kernels[name] = to_half(module.weight.detach())
+            weight = module._parameters.get("weight")
+            if isinstance(module, _ConvNd) and len(calls) == 1 and weight is not None:
+                frame.kernels[name] = to_half(weight.detach())
 
     def forward_begins(self, training: bool, image: torch.Tensor) -> None:
         if not training:
@@ -193,9 +202,34 @@ class Truth:
         if self._frame is not None and self._asked.keeps(*at):
             assert at not in self.frames
             self._frame.values = self._values
+            if self._probe is not None:
+                self._frame.probes = self._show(self._probe)
             self.frames[at] = self._frame
         self._batch += self._begun or self._mode == "track"
         self._forget()
+
+    def _show(self, images: torch.Tensor) -> list[Maps]:
+        """What a copy of the model puts out for fixed images, in evaluation mode."""
+        model = self._training.model
+        twin = copy.deepcopy(model).eval()
+        found: list[Maps] = [{} for _ in images]
+        known = {id(b): id(a) for a, b in zip(model.modules(), twin.modules(), strict=True)}
+
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            name = self.names.get(known.get(id(module), 0))
+            if name is not None:
+                rule = self._rules[known[id(module)]]
+                for number, maps in enumerate(found):
+                    for item, tensor in rule(output, number):
+                        maps.setdefault((name, item), []).append(to_half(tensor))
+
+        handle = register_module_forward_hook(hook)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                self._training.call(twin, images)
+        finally:
+            handle.remove()
+        return found
 
     def _forget(self) -> None:
         self._frame, self._begun, self._values = None, False, {}
