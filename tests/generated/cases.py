@@ -105,6 +105,7 @@ def plans(draw: st.DrawFn) -> Plan:
         calls,
         calls > 0 and draw(st.booleans()),
         draw(st.sampled_from(("float32",) * 5 + ("float64", "bfloat16"))),
+        draw(st.integers(0, 5)) == 5,
     )
 
 

@@ -12,10 +12,12 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 
 from generated.brief import Brief
 from generated.modules import BrokenError, Control, Outer
-from generated.nets import Builder, Part, Plan
+from generated.nets import CONVOLUTIONS, Builder, Part, Plan
 
 NEIGHBOUR = Plan(parts=(Part("norm"), Part("activation"), Part("conv", 3)))
 
@@ -76,6 +78,7 @@ class Observer(Protocol):
     def forward_ends(self, whole: bool) -> None: ...
     def backward(self, runs: bool) -> None: ...
     def copied(self, model: nn.Module) -> None: ...
+    def replaced(self, old: nn.Module, new: nn.Module) -> None: ...
 
 
 class AbortError(Exception):
@@ -240,6 +243,8 @@ class Training:
                 copy. kept: the kept copies are called. pickle: the model is pickled and called.
                 switch: evaluation mode and back. trace, func, fx: the model is looked at by torch
                 in ways in which its tensors are none; not where each forward counts as a batch.
+                parametrize: a weight is computed anew at each access from now on, and remembers
+                it. replace: a layer is exchanged for its copy.
             images: A batch.
         """
         model = self.model
@@ -255,14 +260,18 @@ class Training:
         elif name in STRANGE:
             if self.loop.marks != "neither" and self.plan.style == "tensor":
                 look_strangely(name, model, images.clone())
+        elif name == "parametrize":
+            self.parametrize()
+        elif name == "replace":
+            self.replace()
         elif name == "dry":
             with torch.no_grad():
                 self.forward(images)
         elif name == "pickle":
-            text = pickle.dumps(model)
-            twin = pickle.loads(text)
-            self._watcher.copied(twin)
-            self.call(twin, images)
+            if not parametrized(model):  # which torch refuses to pickle
+                twin = pickle.loads(pickle.dumps(model))
+                self._watcher.copied(twin)
+                self.call(twin, images)
         elif name == "kept":
             for twin in self._kept:
                 self.call(twin, images)
@@ -278,6 +287,23 @@ class Training:
                 self.backward(output.float().square().mean())
                 torch.optim.SGD(twin.parameters(), 0.1).step()
 
+    def parametrize(self) -> None:
+        """Gives one layer a weight with a state."""
+        for module in self.model.modules():
+            if type(module) in (*CONVOLUTIONS, nn.Linear) and module.weight.ndim > 1:
+                spectral_norm(module)
+                return
+
+    def replace(self) -> None:
+        """Puts a copy in the place of the first layer, where that is its only place."""
+        body = self.model.body
+        old = body[0]
+        places = [m for _, m in self.model.named_modules(remove_duplicate=False) if m is old]
+        if len(places) == 1:
+            body[0] = copy.deepcopy(old)
+            self._watcher.copied(body[0])
+            self._watcher.replaced(old, body[0])
+
 
 KINDS = (
     "train", "skip", "trip", "retry", "late", "break", "break_after", "abort", "skip_marked",
@@ -285,7 +311,7 @@ KINDS = (
 )  # fmt: skip
 EXTRAS = (
     "eval", "copy_call", "dry", "copy_train", "pickle", "copy_keep", "kept", "copy_eval",
-    "eval_grad", "switch", "inference", "trace", "func", "fx",
+    "eval_grad", "switch", "inference", "trace", "func", "fx", "parametrize", "replace",
 )  # fmt: skip
 
 
@@ -306,6 +332,11 @@ def look_strangely(name: str, model: nn.Module, images: torch.Tensor) -> None:
             torch.func.grad(loss)({n: p.detach() for n, p in model.named_parameters()})
         else:
             make_fx(model)(images)
+
+
+def parametrized(model: nn.Module) -> bool:
+    """Whether any weight is computed anew at each access."""
+    return any(is_parametrized(module) for module in model.modules())
 
 
 def to_bytes(model: nn.Module) -> dict[str, bytes]:

@@ -58,6 +58,8 @@ class Plan(Brief):
         calls: How often it calls itself within a forward.
         some: Whether it does so with a part of the batch.
         precision: In which it computes.
+        clash: Whether a sequence may be as long as the batch is large, so that nobody can tell
+            their axes apart.
     """
 
     rank: int = 2
@@ -68,6 +70,7 @@ class Plan(Brief):
     calls: int = 0
     some: bool = False
     precision: str = "float32"
+    clash: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -118,6 +121,7 @@ class Builder:
         if plan.calls and plan.some and plan.batched:
             for _ in range(plan.calls):
                 self._sizes |= {(size + 1) // 2 for size in self._sizes}
+        self._avoided = set() if plan.clash else self._sizes
         self._known: list[tuple[nn.Module, Flow, Flow]] = []
         recursive = plan.calls > 0
         flow = Flow(
@@ -199,7 +203,7 @@ class Builder:
 
     def width(self, wanted: int) -> int:
         """A number of features that is no batch's size, so that it cannot be taken for one."""
-        return next(n for n in range(wanted, 99) if n not in self._sizes)
+        return next(n for n in range(wanted, 99) if n not in self._avoided)
 
     def make_conv(self, part: Part, flow: Flow) -> Any:
         if flow.kind != "map":
@@ -291,7 +295,7 @@ class Builder:
         if flow.kind != "map" or prod(flow.shape[1:]) > MOST_TOKENS:
             return None
         count, width = prod(flow.shape[1:]), flow.shape[0]
-        if flow.axis is not None and (count in self._sizes or width in self._sizes):
+        if flow.axis is not None and (count in self._avoided or width in self._avoided):
             return None
         second = flow.axis is not None and part.a % 2 == 1
         axis = None if flow.axis is None else int(second)
@@ -301,7 +305,7 @@ class Builder:
     def make_swap(self, part: Part, flow: Flow) -> Any:
         if flow.kind != "tokens" or flow.axis is None:
             return None
-        if self._sizes & set(flow.shape):
+        if self._avoided & set(flow.shape):
             return None
         return ours.Swap(), replace(flow, axis=1 - flow.axis, writable=False)
 
@@ -318,8 +322,6 @@ class Builder:
         if flow.axis is None:
             axes = axes if flow.kind == "map" else (0,)
         axis = None if flow.axis is None else 0
-        if width in self._sizes and axis is not None:
-            pass  # (N, D): the batch is the first of two axes, whatever their sizes
         return ours.Mean(axes), Flow("vector", (width,), axis, writable=True)
 
     def make_flatten(self, part: Part, flow: Flow) -> Any:
@@ -359,8 +361,8 @@ class Builder:
         if flow.kind != "tokens":
             return None
         width = flow.shape[1]
-        heads = 2 if width % 2 == 0 and part.b % 2 and 2 not in self._sizes else 1
-        average = part.a % 2 == 0 or 1 in self._sizes
+        heads = 2 if width % 2 == 0 and part.b % 2 and 2 not in self._avoided else 1
+        average = part.a % 2 == 0 or 1 in self._avoided
         module = ours.Attend(width, heads, flow.axis != 1, average)
         weights = None if flow.axis is None else 0
         self.several(module.mha, {"0": flow.axis, "1": weights})
@@ -371,7 +373,7 @@ class Builder:
             return None
         kind = (nn.RNN, nn.LSTM, nn.GRU)[part.a % 3]
         hidden, both = self.width(3 + part.b % 3), part.b % 2 == 1
-        if both and 2 * hidden in self._sizes:
+        if both and 2 * hidden in self._avoided:
             both = False
         rnn = kind(flow.shape[1], hidden, batch_first=flow.axis != 1, bidirectional=both)
         packed = part.a % 5 == 4 and flow.axis is not None
@@ -484,7 +486,7 @@ class Builder:
             return None
         channels, *space = flow.shape
         steps = self.width(2 + part.a % 2)
-        clear = not self._sizes & {channels, *space}
+        clear = not self._avoided & {channels, *space}
         batch_first = not clear or part.b % 2 == 1
         rank = len(space)
         cell = CONVOLUTIONS[rank - 1](2 * channels, channels, 3, padding=1)

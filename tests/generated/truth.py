@@ -102,6 +102,7 @@ class Truth:
         names: By the id of a module, its name.
         frames: What has to be recorded, by epoch and batch.
         fired: Names of layers that put out something in a recorded forward.
+        replacements: Names of layers whose module was exchanged.
         opaque: Names of layers of which nobody can record, or has to record, what they put out.
     """
 
@@ -112,6 +113,8 @@ class Truth:
         }
         self.opaque = {self.names[key] for key in training.builder.opaque if key in self.names}
         self.fired: set[str] = set()
+        self.replacements: set[str] = set()
+        self._held: list[nn.Module] = []  # so that no id is given twice
         self.batched = training.plan.batched
         self.frames: dict[At, Frame] = {}
         self._training = training
@@ -169,6 +172,15 @@ class Truth:
 
     def copied(self, model: nn.Module) -> None:
         pass
+
+    def replaced(self, old: nn.Module, new: nn.Module) -> None:
+        """From now on the new one counts as what the old one was."""
+        for before, after in zip(old.modules(), new.modules(), strict=True):
+            self._held.append(after)
+            if id(before) in self.names:
+                self._rules[id(after)] = self._rules[id(before)]
+                self.names[id(after)] = self.names[id(before)]
+                self.replacements.add(self.names[id(before)])
 
     def log(self, **values: Any) -> None:
         self._values.update({name: float(value) for name, value in values.items()})
