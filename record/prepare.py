@@ -20,7 +20,7 @@ from record.layers import Patterns, find_layers
 from record.plan import Plan, make_plan
 from record.schedule import Schedule, parse_bytes
 from record.settings import Settings
-from record.tap import WAITING
+from record.states import WAITING
 from record.taps import Taps
 from record.wire import Layout
 from replay.schema import OptionError, RecordingError
@@ -208,13 +208,7 @@ def find_layout(
     """
     twin = copy.deepcopy(model).train()
     failures: list[str] = []
-    taps = Taps(
-        twin,
-        find_layers(twin, layers),
-        on_forward=lambda training: None,
-        fail=lambda name, error: failures.append(f"{name}: {error}"),
-        max_map=max_map,
-    )
+    taps = Taps(twin, find_layers(twin, layers), _Failures(failures), max_map)
     taps.install()
     taps.state = WAITING
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -231,6 +225,29 @@ def find_layout(
     layers_there = taps.layout.layers
     fixed = [replace(la, probe=n, kernel=None) for n in range(probes) for la in layers_there]
     return Layout(taps.layout.images, (*layers_there, *fixed))
+
+
+class _Failures:
+    """Hears of the one forward by which a layout is found; keeps what went wrong."""
+
+    def __init__(self, failures: list[str]) -> None:
+        self._failures = failures
+
+    def forward_begins(self, training: bool, inputs: Any) -> None:
+        """Nothing depends on it."""
+
+    def forward_ended(self) -> None:
+        """Nothing depends on it."""
+
+    def collided(self) -> None:
+        """Nothing depends on it."""
+
+    def hook_failed(self, name: str, error: Exception) -> None:
+        """Keeps why a layer cannot be recorded."""
+        self._failures.append(f"{name}: {error}")
+
+    def say(self, text: str, key: str | None = None) -> None:
+        """It is said again when the training is recorded."""
 
 
 def find_device(name: str) -> torch.device:

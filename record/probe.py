@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from record import tap as tap_states
+from record.states import PROBING
 from record.taps import Taps
 from replay.schema import OptionError
 
@@ -63,13 +63,15 @@ class Probe:
         of Python, numpy, torch and the GPU in use, and the state of the taps.
         """
         root, seen = taps.root, taps.input
+        if root is None:
+            return
         device = seen.device or torch.device("cpu")
         where = (device, seen.dtype or self._images.dtype)
         images = self._there.get(where)
         if images is None:
             images = self._there[where] = self._images.to(*where)
         before = taps.state
-        taps.state, taps.probes = tap_states.PROBING, len(self)
+        taps.state, taps.probes = PROBING, len(self)
         try:
             with (
                 torch.no_grad(),

@@ -155,6 +155,7 @@ class RecordingFile:
         for place, layer in enumerate(layout.layers):
             if (layer.group, layer.name) not in known:
                 self._add_layer(layer, place)
+            self._keep_note(layer)
         for place, shape in enumerate(layout.images):
             path = schema.inputs_path(shape if place else None)
             if path not in self._file:
@@ -403,13 +404,20 @@ class RecordingFile:
                 f"{layer.shape} now"
             )
 
+    def _keep_note(self, layer: Layer) -> None:
+        """Writes what is to be known of a layer, also where that turned up later than the layer."""
+        maps = self._file[f"{layer.group}{schema.MAPS}/{schema.encode_name(layer.name)}"]
+        note = _fit(layer.note)
+        if note and maps.attrs.get("note") != note:
+            maps.attrs["note"] = note
+
     def _create_layer(self, layer: Layer, place: int) -> None:
         def path(kind: str) -> str:
             return f"{layer.group}{kind}/{schema.encode_name(layer.name)}"
 
         maps = self._create(path(schema.MAPS), layer.shape, schema.FRAME_DTYPE, np.nan)
         maps.attrs["order"] = place
-        maps.attrs["module"] = layer.module
+        maps.attrs["module"] = _fit(layer.module)
         maps.attrs["axes"] = layer.axes
         maps.attrs["pooled"] = layer.pooled
         self._create_small(path(schema.RANGES), (layer.channels, 2), schema.RANGE_DTYPE, np.nan)
@@ -585,6 +593,11 @@ class _Part:
         yield self.checksums
         if self.kernel_checksums is not None:
             yield self.kernel_checksums
+
+
+def _fit(text: str) -> str:
+    """A text as HDF5 takes it: without zeros, and in UTF-8."""
+    return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
 
 
 def _numbers(checksums: list[int | None]) -> npt.NDArray[np.uint32]:

@@ -14,11 +14,11 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 from torch.utils.data import DataLoader
 
-from record import tap as tap_states
 from record.layers import Patterns, default_layers, find_layers
 from record.progress import STEPS
 from record.recorder import Recorder
 from record.saying import say
+from record.states import DONE, OPEN
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class WatchedRecorder(Recorder):
     def close_forwards(self) -> None:
         """Further forwards of the batch are not recorded."""
         self._taps.several = False
-        if self._taps.state == tap_states.OPEN:
-            self._taps.state = tap_states.DONE
+        if self._taps.state == OPEN:
+            self._taps.state = DONE
 
     def end(self, values: dict[str, Any]) -> None:
         """Ends the batch; one that is not kept only counts."""
@@ -87,7 +87,7 @@ class WatchedRecorder(Recorder):
     def _find_layers(self, root: nn.Module, patterns: Patterns) -> dict[str, nn.Module]:
         return default_layers(root) if patterns is None else find_layers(root, patterns)
 
-    def _on_forward(self, training: bool) -> None:
+    def _on_forward(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
         self._watched.forward(training)
 
     def _say(self, text: str) -> None:

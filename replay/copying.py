@@ -48,6 +48,8 @@ class Copy:
         """Makes a layer's datasets."""
         maps = self._large(_path(layer, schema.MAPS), layer.shape)
         about = {"module": layer.module, "axes": layer.axes}
+        if layer.note:
+            about["note"] = layer.note
         for name, value in {"order": place, "pooled": layer.pooled, **about}.items():
             maps.attrs[name] = value
         if layer.kernel is not None:

@@ -43,6 +43,7 @@ def write_recording(
     images: Maps | None = None,
     axes: dict[str, str] | None = None,
     pooled: dict[str, int] | None = None,
+    notes: dict[str, str] | None = None,
     probes: Sequence[tuple[np.ndarray, Mapping[str, Perhaps]]] = (),
     run_id: str = "0123456789abcdef0123456789abcdef",
     modules: dict[str, str] | None = None,
@@ -92,6 +93,8 @@ def write_recording(
                     frames.attrs["axes"] = letters
                 if name in (pooled or {}):
                     frames.attrs["pooled"] = (pooled or {})[name]
+                if name in (notes or {}):
+                    frames.attrs["note"] = (notes or {})[name]
                 ranges = dataset(f"{group}ranges/{name}", (shape[channel], 2), "<f4", np.nan)
                 sums = dataset(f"{group}checksums/{name}", (), "<u4", 0)
                 for e, b in cells:
