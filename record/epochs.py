@@ -138,7 +138,7 @@ class Epochs:
         """Whether a pass of another loader is consumed beside the leader."""
         leader = standing.leader
         assert leader is not None
-        if source in standing.companions:
+        if source in standing.companions or (leader.is_single and source.is_single):
             return True
         before = [one for one in standing.companions if one.loader == source.loader]
         if before:  # begun again: beside a leader that went on meanwhile
