@@ -238,7 +238,7 @@ class _Failures:
     def forward_begins(self, training: bool, inputs: Any) -> None:
         """Nothing depends on it."""
 
-    def forward_ended(self) -> None:
+    def forward_ended(self, output: Any) -> None:
         """Nothing depends on it."""
 
     def collided(self) -> None:

@@ -64,8 +64,17 @@ class Root:
         """Whether there is an image of the last forward."""
         return self.in_slot or self.found is not None
 
-    def before(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        """Forward pre-hook: begins a recording if this is a training pass that is waited for."""
+    def before(
+        self, module: nn.Module, args: Any, kwargs: dict[str, Any], frame: FrameType | None = None
+    ) -> None:
+        """Forward pre-hook: begins a recording if this is a training pass that is waited for.
+
+        Args:
+            module: The model.
+            args: What it is called with.
+            kwargs: Likewise.
+            frame: The call's, where it is not two above; see `_is_below`.
+        """
         taps = self.taps
         if torch.compiler.is_compiling():
             if not is_exporting() and (module.training or taps.evaluation):
@@ -89,7 +98,7 @@ class Root:
                 self._enter(args, kwargs)
                 return
             # Else it was left by an interrupt, of which torch tells no hook.
-        frame = sys._getframe(2)
+        frame = frame or sys._getframe(2)
         self._running = frame.f_back if frame.f_code.co_name == "inner" else frame
         self._outer.clear()
         self._depth, self._thread, self._raising = 1, get_ident(), sys.exc_info()[1]
@@ -133,8 +142,8 @@ class Root:
             taps.resume()
             if taps.state == INSIDE:
                 taps.state = BROKEN if failed else DONE
-                if not failed:
-                    taps.on_end()
+            if not failed:
+                taps.on_end(output)
         except Exception as error:
             taps.fail("frame", error)
         finally:
