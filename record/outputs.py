@@ -83,6 +83,15 @@ def images_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[torch.Ten
     return None, 0
 
 
+def first_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+    """The first tensor with any axis that a model is given; None without one."""
+    for value in [*args, *kwargs.values()]:
+        for _, tensor in _all_tensors(value, 4):
+            if tensor.ndim and not tensor.is_nested:
+                return tensor
+    return None
+
+
 def _first_images(value: Any) -> tuple[torch.Tensor, int] | None:
     if isinstance(value, torch.Tensor):
         shown = value.ndim >= 3 and value.shape[0] > 0 and value.dtype != torch.bool
@@ -127,6 +136,12 @@ def _all_tensors(value: Any, depth: int) -> Iterator[tuple[int, torch.Tensor]]:
     elif depth:
         for _, part in _parts(value)[:16]:
             yield from _all_tensors(part, depth - 1)
+
+
+def all_tensors(values: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in a batch, in a forward's arguments or in what it put out."""
+    for _, tensor in _all_tensors(values, 4):
+        yield tensor
 
 
 def storages_of(values: Any) -> dict[int, StorageWeakRef]:

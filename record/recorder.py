@@ -290,9 +290,11 @@ class Recorder:
         courier.close()
         self._shipping.end()
         silent = taps.silent
-        if silent and self._progress.checked_silence:
-            trouble.warn(f"never fired, so not recorded: {listed(_in_words(silent))}")
-        elif not self._progress.checked_silence:
+        if self._progress.checked_silence:
+            quiet = [name for name, what in silent.items() if not what]
+            if quiet:
+                trouble.warn(f"never fired, so not recorded: {listed(quiet)}")
+        else:
             trouble.warn(f"nothing was recorded in {self.path}: {self._why_nothing(opened)}")
         if self.dropped or self.lost:
             trouble.warn(
@@ -336,8 +338,8 @@ class Recorder:
         """A forward of the model begins."""
         self._progress.forward_begins(training, inputs)
 
-    def _on_forward_end(self) -> None:
-        """It has been recorded."""
+    def _on_forward_end(self, output: Any) -> None:
+        """It has put this out."""
 
     def _on_hook_error(self, name: str, error: Exception) -> None:
         """Something could not be copied."""
@@ -370,9 +372,9 @@ class _Ears:
         """A forward of the model begins."""
         self._recorder._on_forward(training, inputs)
 
-    def forward_ended(self) -> None:
-        """It has been recorded."""
-        self._recorder._on_forward_end()
+    def forward_ended(self, output: Any) -> None:
+        """It has put this out."""
+        self._recorder._on_forward_end(output)
 
     def collided(self) -> None:
         """Two threads train the model at once."""
