@@ -172,6 +172,7 @@ def record(
                 layers=asked.patterns(one.model),
                 every=asked.every,
                 schedule=asked.schedule or None,
+                batch_axis=asked.axes(one),
                 probe=probe if one is training else None,
                 **options,
             )
