@@ -225,8 +225,9 @@ class Watched:
             self._adopt_traced()
         self._marks.begin()
         self._loss = None if loss is None or not self.batches.waiting else _number(loss)
-        if self._taps.traced:
-            self.frames.put_aside()  # else the next forward overwrites it
+        if self._taps.traced:  # the next forward writes into the same place, reported or not
+            self.frames.put_aside()
+            self._taps.reset()
 
     def went_back(self) -> None:
         """It has ended, or an optimizer steps within it."""
