@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from record.closingwords import Tally
-from record.imports import AfterImport, BesideAnotherTorch
+from record.imports import AfterImport
 from record.launchwords import USAGE, Launch, UsageError, check, parse
 from record.saying import say
 
@@ -145,8 +145,6 @@ class _Recording:
             self._watch()
         else:
             sys.meta_path.insert(0, AfterImport("torch", self._watch))
-        if "torchvision" not in sys.modules:
-            sys.meta_path.insert(0, BesideAnotherTorch())
 
     def _watch(self) -> None:
         try:
@@ -187,7 +185,7 @@ class _Recording:
         if self._watcher is not None:
             self._watcher.close()
             self._watcher.report()
-        elif "torch" not in sys.modules and not self._spawned:
+        elif "torch" not in sys.modules and not (self._spawned or Tally().total()):
             say("nothing was recorded: the script did not import torch")
         if self._tally is not None:
             self._tally.remove()

@@ -83,6 +83,15 @@ def images_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[torch.Ten
     return None, 0
 
 
+def first_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+    """The first tensor with any axis that a model is given; None without one."""
+    for value in [*args, *kwargs.values()]:
+        for _, tensor in _all_tensors(value, 4):
+            if tensor.ndim and not tensor.is_nested:
+                return tensor
+    return None
+
+
 def _first_images(value: Any) -> tuple[torch.Tensor, int] | None:
     if isinstance(value, torch.Tensor):
         shown = value.ndim >= 3 and value.shape[0] > 0 and value.dtype != torch.bool

@@ -290,9 +290,11 @@ class Recorder:
         courier.close()
         self._shipping.end()
         silent = taps.silent
-        if silent and self._progress.checked_silence:
-            trouble.warn(f"never fired, so not recorded: {listed(_in_words(silent))}")
-        elif not self._progress.checked_silence:
+        if self._progress.checked_silence:
+            quiet = [name for name, what in silent.items() if not what]
+            if quiet:
+                trouble.warn(f"never fired, so not recorded: {listed(quiet)}")
+        else:
             trouble.warn(f"nothing was recorded in {self.path}: {self._why_nothing(opened)}")
         if self.dropped or self.lost:
             trouble.warn(

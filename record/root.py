@@ -14,7 +14,7 @@ from torch import nn
 from record.batchaxis import WHOLE, BatchSize, choose
 from record.graphs import is_capturing, is_exporting
 from record.hooks import Hook
-from record.outputs import images_of, one_of, outside_transforms, plain, unwrapped
+from record.outputs import first_tensor, images_of, one_of, outside_transforms, plain, unwrapped
 from record.states import BROKEN, DONE, INSIDE, OPEN, PROBING, WAITING
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Root:
         self._claim = allocate_lock()  # held while a forward of the model runs
         self._running: FrameType | None = None  # of the outermost one
         self._depth = 0
+        self._outer: list[tuple[BatchSize, torch.Size | None]] = []  # of forwards around it
         self._thread = 0
         self._raising: BaseException | None = None  # when it began
 
@@ -79,6 +80,11 @@ class Root:
             if not is_exporting() and (module.training or taps.evaluation):
                 self._begin_traced(args, kwargs)
             return
+        if taps.state == PROBING and module is taps.root:
+            self._depth += 1
+            if self._depth > 1:  # the model calls itself with a fixed image, too
+                self._enter(args, kwargs)
+            return
         if self._passes_by(module, args):
             return
         training = module.training
@@ -89,10 +95,12 @@ class Root:
                 return
             if self._is_below(self._running):  # the model calls itself
                 self._depth += 1
+                self._enter(args, kwargs)
                 return
             # Else it was left by an interrupt, of which torch tells no hook.
         frame = frame or sys._getframe(2)
         self._running = frame.f_back if frame.f_code.co_name == "inner" else frame
+        self._outer.clear()
         self._depth, self._thread, self._raising = 1, get_ident(), sys.exc_info()[1]
         taps.inside = True
         try:
@@ -111,12 +119,20 @@ class Root:
 
     def after(self, module: nn.Module, args: Any, output: Any) -> None:
         """Forward hook: ends it, also where it ended in an exception."""
-        if torch.compiler.is_compiling() or self._running is None or self._thread != get_ident():
+        if torch.compiler.is_compiling():
+            return
+        if self.taps.state == PROBING and module is self.taps.root and self._depth:
+            self._depth -= 1
+            if self._depth:
+                self._leave()
+            return
+        if self._running is None or self._thread != get_ident():
             return
         if self._passes_by(module, args) or not self._is_below(self._running):
             return
         self._depth -= 1
         if self._depth:
+            self._leave()
             return
         failed = sys.exc_info()[1] is not self._raising
         self._running = self._raising = None
@@ -136,13 +152,17 @@ class Root:
     def copy(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Copies the first image of the input, as the network sees it."""
         self.fired = True
-        tensor, listed = images_of(args, kwargs)
-        if tensor is None:
-            self._look_at_size(None, 0)
-            return
         with outside_transforms():
-            tensor = plain(unwrapped(tensor.detach()))
-            axis = self._look_at_size(tensor, listed)
+            tensor, listed = images_of(args, kwargs)
+            first = first_tensor(args, kwargs) if tensor is None else tensor
+            if first is None:
+                self._look_at_size(None, 0)
+                return
+            first = plain(unwrapped(first).detach())
+            axis = self._look_at_size(first, listed)
+            if tensor is None and not (axis == WHOLE and first.is_floating_point()):
+                return
+            tensor = first
             self.dtype, self.device = tensor.dtype, tensor.device
             if axis != WHOLE and tensor.size(axis) == 0:
                 return
@@ -203,8 +223,8 @@ class Root:
         """Finds out how many images the forward sees; returns the axis that counts them."""
         taps = self.taps
         shape = None if tensor is None or tensor.is_nested else tensor.shape
-        if shape is not None and shape == self._shape and not listed and not taps.batch.whole:
-            return taps.batch.axis  # as in the last forward, and so is what follows from it
+        if shape is not None and shape == self._shape and not listed and not self._outer:
+            return WHOLE if taps.batch.whole else taps.batch.axis  # as in the last forward
         self._shape = shape
         for tap in taps.taps:
             tap.unsettle()
@@ -217,12 +237,32 @@ class Root:
         taps.batch, axis = self._sizes(shape)
         return axis
 
+    def _enter(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """The model calls itself, maybe with another number of images."""
+        outer = self.taps.batch, self._shape
+        self._outer.append(outer)
+        try:
+            tensor, listed = images_of(args, kwargs)
+            first = first_tensor(args, kwargs) if tensor is None else tensor
+            with outside_transforms():
+                self._look_at_size(None if first is None else unwrapped(first), listed)
+        except Exception as error:
+            self.taps.fail("input", error)
+        self._shape = outer[1]  # the input that is recorded is the outer one's
+
+    def _leave(self) -> None:
+        """It has returned."""
+        if self._outer:
+            self.taps.batch, self._shape = self._outer.pop()
+            for tap in self.taps.taps:
+                tap.unsettle()
+
     def _sizes(self, shape: torch.Size) -> tuple[BatchSize, int]:
         taps = self.taps
         said = taps.said_axis("input")
         if said is not None and said < len(shape):
             return BatchSize((shape[said],), axis=said), said
-        size = taps.batch_size()
+        size = None if self._outer else taps.batch_size()  # an inner call has a size of its own
         if size is not None and size not in shape[:2]:
             size = None  # of what was loaded, but not of what the model is given
         if size is None and taps.is_one_image(shape):

@@ -66,6 +66,7 @@ class Tap(Hook):
         self.main = self.port(None, "")
         self.said_axis = axis
         self.there = True  # whether the model has the layer
+        self.failed = False  # whether it has put out what could not be copied
         self.put_out = ""  # what came where nothing could be recorded
         self._batch_first = batch_first
         self._possible: dict[tuple[str, int], frozenset[int]] = {}
@@ -176,7 +177,8 @@ class Tap(Hook):
         """Copies what the layer put out for the first image, or for each of the fixed ones."""
         parts = self.parts(output)
         if not parts:
-            self.put_out = in_words(output)
+            shown = self.is_recurrent and isinstance(output, tuple) and output
+            self.put_out = in_words(output[0] if shown else output)
             return
         probing = self.taps.state == PROBING
         numbers = range(self.taps.probes) if probing else (None,)
@@ -194,6 +196,7 @@ class Tap(Hook):
                 except Exception as error:  # never into the training
                     port.calls = call + 1
                     port.give_up(call)
+                    self.failed = True
                     self.taps.fail(self.name, error)
                     continue
                 if call == 0 and number is None and not item and self.has_kernel:
@@ -247,7 +250,7 @@ class Tap(Hook):
         self, port: Port, module: nn.Module, item: str, tensor: torch.Tensor, whole: bool
     ) -> tuple[torch.Tensor | None, int]:
         """One image's part of a batch, and of how many values in a row each is the mean."""
-        tensor = plain(unwrapped(tensor.detach()))
+        tensor = plain(unwrapped(tensor).detach())
         axis = 0 if tensor.is_nested else self._axis_of(module, item, tensor, whole)
         number = port.probe or 0
         if axis != WHOLE:
@@ -281,7 +284,7 @@ class Tap(Hook):
                 axis = self._by_sizes(item, tensor, batch)
             else:
                 axis = known
-                if isinstance(module, _TELLING):
+                if isinstance(module, _TELLING) and self.taps.state != PROBING:
                     self.taps.learn(rank, None if known == WHOLE else int(tensor.shape[known]))
         if not item and self.taps.max_map is None and self.taps.state == INSIDE:
             self._axis, self._size = axis, 0 if axis == WHOLE else int(tensor.shape[axis])
@@ -293,6 +296,8 @@ class Tap(Hook):
         positions = self._is_embedding and tensor.ndim == 2 and bool(batch.sizes)
         if positions and tensor.shape[0] not in batch.sizes:  # of positions, not of images
             return WHOLE
+        if self.taps.state == PROBING:  # which says nothing of the training's batches
+            return choice.axis
         before = self._taken.get(key, choice.axis)
         self._taken[key] = choice.axis
         if len(batch.sizes) == 1 and not batch.whole and choice.axis != WHOLE:
@@ -319,7 +324,8 @@ class Tap(Hook):
         if weight is None or not _is_here(weight):
             return
         try:
-            self.main.keep_kernel(weight.detach(), most)
+            kernel = weight.detach()
+            self.main.keep_kernel(kernel.abs() if kernel.is_complex() else kernel, most)
         except Exception as error:  # never into the training
             self.taps.fail(f"the kernels of {self.name}", error)
 

@@ -350,8 +350,8 @@ class Taps:
     def silent(self) -> dict[str, str]:
         """The layers that have put out nothing yet that could be recorded, and what they did."""
         known = {name for _, name, *_ in self.keys}
-        known |= {port.layer for port in self.ports if port.found or port.in_slots or port.failed}
-        return {tap.name: tap.put_out for tap in self.taps if tap.name not in known}
+        known |= {port.layer for port in self.ports if port.found or port.in_slots}
+        return {tap.name: tap.put_out for tap in self.taps if not (tap.failed or tap.name in known)}
 
     @property
     def regular(self) -> bool:
