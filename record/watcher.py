@@ -82,11 +82,12 @@ class Watcher:
         self.options = options
         self._spawned = spawned
         self._models: list[Watched] = []
-        self._version = 0  # of that list
         self._gone = False  # whether the script has dropped one of them
         self._recorded: list[Recorded] = []
         self._names: collections.Counter[str] = collections.Counter()  # of models, in their order
-        self._owners: dict[int, tuple[int, list[Watched]]] = {}  # models, by optimizer's id
+        self._owners: dict[
+            int, list[Watched]
+        ] = {}  # models, by optimizer's id; none is out of date
         self._reasons: list[str] = []  # why a model is not recorded
         self._loaders = Loaders()
         self._items: collections.deque[Item] = collections.deque(maxlen=_REMEMBERED)
@@ -314,11 +315,11 @@ class Watcher:
 
     def _models_of(self, optimizer: Any) -> list[Watched]:
         """Those whose parameters it has."""
-        version, owners = self._owners.get(id(optimizer), (-1, []))
-        if version != self._version:
+        owners = self._owners.get(id(optimizer))
+        if owners is None:
             mine = trained(optimizer)
             owners = [watched for watched in self._models if mine & watched.own]
-            self._owners[id(optimizer)] = self._version, owners
+            self._owners[id(optimizer)] = owners
         return owners
 
     def _adopt(self, root: nn.Module) -> Watched | None:
@@ -332,7 +333,7 @@ class Watcher:
             if watched.recorder._closed:  # of another rank
                 return None
             self._models.append(watched)
-            self._version += 1
+            self._owners.clear()
             for reference in self._finder.optimizers:
                 optimizer = reference()
                 if optimizer is not None and own & trained(optimizer):
@@ -390,7 +391,7 @@ class Watcher:
         self._gone = False
         gone = [watched for watched in self._models if watched.root is None]
         self._models = [watched for watched in self._models if watched.root is not None]
-        self._version += 1
+        self._owners.clear()
         for watched in gone:
             self._close(watched)
 
