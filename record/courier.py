@@ -170,6 +170,14 @@ class Courier:
         """Frames handed to the pipe."""
         return self._sent
 
+    @property
+    def spare(self) -> int:
+        """How many more buffers there are that nobody waits for."""
+        if self._pool is None or self.failure is not None or self._closed:
+            return 0
+        self._take_back()
+        return self._pool.spare
+
     def set_layout(
         self, layout: wire.Layout, batches: int | None, make: Make, shared: bool = True
     ) -> None:

@@ -63,6 +63,11 @@ class Pool:
         return buffer
 
     @property
+    def spare(self) -> int:
+        """How many buffers `take` would give."""
+        return len(self.free) + self._room - len(self._made)
+
+    @property
     def shared(self) -> bool:
         """Whether the buffers lie in memory that the writer sees."""
         return bool(self._slots)

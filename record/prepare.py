@@ -16,11 +16,12 @@ from record import checkpoint as checkpoints
 from record import data as data_sets
 from record import models
 from record.data import Data
+from record.description import count_parameters
 from record.layers import Patterns, find_layers
 from record.plan import Plan, make_plan
 from record.schedule import Schedule, parse_bytes
 from record.settings import Settings
-from record.tap import WAITING
+from record.states import WAITING
 from record.taps import Taps
 from record.wire import Layout
 from replay.schema import OptionError, RecordingError
@@ -63,7 +64,7 @@ class Run:
     @property
     def parameters(self) -> int:
         """Number of trainable and other parameters."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        return count_parameters(self.model) or 0
 
     @property
     def plan(self) -> Plan:
@@ -194,7 +195,7 @@ def find_layout(
     """What a batch of a recording of this model will consist of.
 
     Found by one training forward of a copy, with the random state put back: the model itself is
-    not touched.
+    not touched, but that its lazy modules get their parameters.
 
     Args:
         model: The network.
@@ -206,15 +207,10 @@ def find_layout(
     Raises:
         OptionError: A pattern matches nothing, or the model does not take the images.
     """
+    models.make_whole(model, images)  # without which there is no copy
     twin = copy.deepcopy(model).train()
     failures: list[str] = []
-    taps = Taps(
-        twin,
-        find_layers(twin, layers),
-        on_forward=lambda training: None,
-        fail=lambda name, error: failures.append(f"{name}: {error}"),
-        max_map=max_map,
-    )
+    taps = Taps(twin, find_layers(twin, layers), _Failures(failures), max_map)
     taps.install()
     taps.state = WAITING
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -231,6 +227,29 @@ def find_layout(
     layers_there = taps.layout.layers
     fixed = [replace(la, probe=n, kernel=None) for n in range(probes) for la in layers_there]
     return Layout(taps.layout.images, (*layers_there, *fixed))
+
+
+class _Failures:
+    """Hears of the one forward by which a layout is found; keeps what went wrong."""
+
+    def __init__(self, failures: list[str]) -> None:
+        self._failures = failures
+
+    def forward_begins(self, training: bool, inputs: Any) -> None:
+        """Nothing depends on it."""
+
+    def forward_ended(self, output: Any) -> None:
+        """Nothing depends on it."""
+
+    def collided(self) -> None:
+        """Nothing depends on it."""
+
+    def hook_failed(self, name: str, error: Exception) -> None:
+        """Keeps why a layer cannot be recorded."""
+        self._failures.append(f"{name}: {error}")
+
+    def say(self, text: str, key: str | None = None) -> None:
+        """It is said again when the training is recorded."""
 
 
 def find_device(name: str) -> torch.device:

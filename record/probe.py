@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from record import tap as tap_states
+from record.batchaxis import BatchSize
+from record.states import PROBING
 from record.taps import Taps
 from replay.schema import OptionError
 
@@ -63,13 +64,15 @@ class Probe:
         of Python, numpy, torch and the GPU in use, and the state of the taps.
         """
         root, seen = taps.root, taps.input
+        if root is None:
+            return
         device = seen.device or torch.device("cpu")
         where = (device, seen.dtype or self._images.dtype)
         images = self._there.get(where)
         if images is None:
             images = self._there[where] = self._images.to(*where)
-        before = taps.state
-        taps.state, taps.probes = tap_states.PROBING, len(self)
+        before, batch = taps.state, taps.batch
+        taps.state, taps.probes, taps.batch = PROBING, len(self), BatchSize((len(self),))
         try:
             with (
                 torch.no_grad(),
@@ -84,7 +87,7 @@ class Probe:
                 call = root if root._compiled_call_impl is None else root._call_impl
                 call(images)  # type: ignore[no-untyped-call]
         finally:
-            taps.state = before
+            taps.state, taps.batch = before, batch
 
 
 @contextlib.contextmanager

@@ -2,110 +2,207 @@
 
 from __future__ import annotations
 
+import threading
+from _thread import get_ident
+from collections.abc import Callable
 from typing import Any
 
-from record import tap as tap_states
+from torch import nn
+
+from record.outputs import storages_of
 from record.probe import Probe
 from record.schedule import Budget, Schedule
-from record.shipping import Shipping
+from record.shipping import Sealed, Shipping
+from record.states import BROKEN, DONE, IDLE, INSIDE, OPEN, WAITING
 from record.taps import Taps
 from record.trouble import Trouble, listed
 
 FORWARDS, STEPS, TRACK = "forwards", "steps", "track"  # what separates batches
+_LATE = 16  # batches that ended before their forward began, at most, that are remembered
+
+
+class Batch:
+    """One batch of the training.
+
+    Attributes:
+        at: Its epoch, batch and step.
+        keep: Whether it is recorded.
+        loaded: What the loader handed out.
+        thread: That in which it began.
+        values: What was logged with it.
+        seen: Whether its forward was seen to begin, recorded or not.
+        sealed: Its frames, where they were put aside.
+    """
+
+    def __init__(self, at: tuple[int, int, int], keep: bool, loaded: Any = None) -> None:
+        self.at = at
+        self.keep = keep
+        self.loaded = loaded
+        self.thread = get_ident()
+        self.values: dict[str, Any] = {}
+        self.seen = False
+        self.sealed: Sealed | None = None
+        self.storages: dict[int, Any] | None = None
+
+    def consumed_by(self, inputs: dict[int, Any]) -> bool:
+        """Whether a forward's inputs, by their storages, are what the loader handed out."""
+        if self.storages is None:
+            self.storages = storages_of(self.loaded)
+        return not self.storages.keys().isdisjoint(inputs)
 
 
 class Progress:
     """Arms the taps for each batch that is to be recorded, and sends off what they gathered.
 
+    A forward is told to which batch it belongs when it begins: usually the one that goes on, but
+    something around `track` may read ahead, and several threads may train one model.
+
     Args:
-        taps: The hooks.
         schedule: Which batches are recorded.
         budget: Which of these fit.
         probe: Fixed images, shown to the network after each recorded batch.
         trouble: What goes wrong is said there.
+        lose: Counts so many frames as lost.
+        find: The layers to record, of the model as it is now.
 
     Attributes:
+        taps: The hooks; to be set before anything begins.
         mode: FORWARDS, until the training says more; then STEPS or TRACK.
         epoch: The current one.
         next_epoch: The number of the next pass over the batches.
         batch: The current one, from 0 in each epoch.
         step: The batches before the current one.
-        values: What was logged with the current batch.
         shipping: Where recorded batches go; None where nothing is recorded, or nothing more.
         checked_silence: Whether a batch was recorded, and layers that did not fire were named.
     """
 
+    taps: Taps
+
     def __init__(
         self,
-        taps: Taps,
         schedule: Schedule,
         budget: Budget | None,
         probe: Probe | None,
         trouble: Trouble,
+        lose: Callable[[int], None],
+        find: Callable[[nn.Module], dict[str, nn.Module]],
     ) -> None:
         self.mode = FORWARDS
         self.epoch = self.next_epoch = self.batch = self.step = 0
-        self.values: dict[str, Any] = {}
         self.shipping: Shipping | None = None
         self.checked_silence = False
-        self._taps = taps
         self._schedule = schedule
         self._budget = budget
         self._probe = probe
         self._trouble = trouble
-        self._keep = False  # whether the current batch is recorded
-        self._decided = (-1, -1, -1)  # for which epoch, batch and step that was decided
+        self._lose = lose
+        self._find = find
+        self._lock = threading.RLock()
+        self._current = Batch((0, 0, 0), False)
+        self._bound: Batch | None = None  # whose forward the taps hold, or take
+        self._trained: dict[int, Batch] = {}  # by thread, whose forward began last and is not sent
+        self._open: dict[object, Batch] = {}  # by the pass over a loader that they come from
+        self._late: list[Batch] = []  # that ended before a forward began
+        self._decided = (-1, -1, -1)  # of which epoch, batch and step it was decided
         self._forwarded = False  # whether it was seen to begin, where forwards separate batches
+        self._collided: set[int] = set()  # threads with a forward that was not recorded
+        self._passed_over = 0  # such forwards, where forwards separate batches
 
     @property
     def at(self) -> tuple[int, int, int]:
         """The current epoch, batch and step."""
         return self.epoch, self.batch, self.step
 
-    def begin_epoch(self, batches: int | None) -> None:
-        """The next pass over the batches begins, of so many if that is known."""
-        if self.mode != TRACK:
-            self._discard()
-            self.mode = TRACK
-        self.epoch = self.next_epoch
-        self.next_epoch += 1
-        self.expect(batches)
+    def renew_lock(self) -> None:
+        """In a forked child, where nobody else is left that could hold it."""
+        self._lock = threading.RLock()
+
+    def log(self, name: str, value: Any) -> None:
+        """Keeps a value with the batch that this thread trains on."""
+        thread = get_ident()
+        if thread in self._collided and self.mode != TRACK:
+            return  # of a forward that is not recorded
+        batch = self._trained.get(thread)
+        if batch is None:
+            mine = [other for other in self._open.values() if other.thread == thread]
+            batch = mine[-1] if mine else self._current
+        batch.values[name] = value
+
+    # Passes over a loader
+
+    def begin_epoch(self, batches: int | None) -> int:
+        """The next pass over the batches begins, of so many if that is known.
+
+        Returns:
+            Its number.
+        """
+        with self._lock:
+            if self.mode != TRACK:
+                self._discard()
+                self.mode = TRACK
+            self.epoch = self.next_epoch
+            self.next_epoch += 1
+            self.expect(batches)
+            return self.epoch
+
+    def begin_loaded(self, source: object, epoch: int, batch: int, loaded: Any) -> None:
+        """A pass hands out a batch, of this number in its epoch."""
+        with self._lock:
+            self.epoch, self.batch = epoch, batch
+            begun = Batch(self.at, self.shipping is not None and self._decide(), loaded)
+            self.step += 1
+            self._open[source] = begun
+            self._begin(begun)
+
+    def end_loaded(self, source: object) -> None:
+        """The pass is asked for its next batch, or left."""
+        with self._lock:
+            batch = self._open.pop(source, None)
+            if batch is None:
+                return
+            self._end(batch)
+            batch.loaded = None
+            if batch is self._current:
+                others = [other for other in self._open.values() if not other.seen]
+                if others:  # a pass within a pass has ended
+                    self._begin(others[-1])
+
+    # Batches that are told of
 
     def begin_batch(self, batch: int) -> None:
         """A batch begins, of this number in its epoch."""
-        self.batch = batch
-        self.arm()
+        with self._lock:
+            self.batch = batch
+            self.arm()
 
     def end_batch(self) -> None:
-        """It ends."""
-        self.finish()
-        self._taps.state = tap_states.IDLE
+        """It ends, and nothing is recorded until another begins."""
+        with self._lock:
+            self.finish()
+            self.taps.state = IDLE
 
     def turn_to_epoch(self, number: int) -> None:
         """An epoch begins whose batches end with `end_step`."""
-        if self.mode == FORWARDS:
-            self.finish()
-            self.mode = STEPS
-        self._discard()
-        self.next_epoch = self.epoch = number
-        self.batch = 0
-        self.arm()
+        with self._lock:
+            if self.mode == FORWARDS:
+                self.finish()
+                self.mode = STEPS
+            self._discard()
+            self.next_epoch = self.epoch = number
+            self.batch = 0
+            self.arm()
 
     def end_step(self) -> None:
-        """A batch ends and the next begins, unless `begin_batch` says when."""
+        """A batch ends and the next begins, unless `begin_loaded` says when."""
         if self.mode == TRACK:
             return
-        self.mode = STEPS
-        self.finish()
-        self.arm()
-
-    def forward(self, training: bool) -> None:
-        """A forward of the model begins."""
-        if training and self.mode == FORWARDS:
-            if self._forwarded:
-                self.finish()
-                self.arm()
-            self._forwarded = True
+        with self._lock:
+            if get_ident() in self._collided:
+                self._collided.discard(get_ident())  # its forward was not recorded
+                return
+            self.mode = STEPS
+            self.finish()
+            self.arm()
 
     def expect(self, batches: int | None) -> None:
         """An epoch has so many batches, if that is known."""
@@ -114,53 +211,243 @@ class Progress:
 
     def arm(self) -> None:
         """Makes the taps wait for the forward of the current batch, if it is to be recorded."""
-        if self.shipping is None:
-            return
-        self.values.clear()
-        self._taps.state = tap_states.IDLE
-        self._taps.reset()
-        if self._decide(self.shipping) and self.shipping.prepare():
-            self._taps.state = tap_states.WAITING
+        if self.shipping is not None:
+            self._begin(Batch(self.at, self._decide()))
 
     def finish(self) -> None:
         """Sends off the current batch, if its forward was recorded, and counts on."""
-        taps, shipping = self._taps, self.shipping
-        armed = taps.state != tap_states.IDLE
-        ran = taps.fired and taps.state != tap_states.INSIDE
-        if self.mode != TRACK and not taps.fired and self._keep and armed:
+        taps = self.taps
+        if taps.state == INSIDE and taps.thread != get_ident():
+            return  # it is another thread's, and not at its end
+        armed = taps.state != IDLE
+        if self.mode != TRACK and not taps.fired and self._current.keep and armed:
             return  # a step without a forward is no batch
         self._forwarded = False
-        if armed and ran and shipping is not None and not shipping.has_failed(1):
-            try:
-                if self._probe is not None:
-                    self._run_probe(self._probe)
-                values, self.values = self.values, {}
-                shipping.ship(self.at, values)
-            except Exception as error:
-                taps.fail("frame", error)
-            if not self.checked_silence:
-                self._check_silence()
-        taps.state = tap_states.IDLE
-        self.batch += 1
-        self.step += 1
+        self._end(self._current)
+        self.batch += 1 + self._passed_over
+        self.step += 1 + self._passed_over
+        self._passed_over = 0
 
-    def _decide(self, shipping: Shipping) -> bool:
+    # Forwards
+
+    def forward_begins(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
+        """A forward of the model begins, with these inputs."""
+        if not training and not self.taps.evaluation:
+            return
+        with self._lock:
+            if self.mode == FORWARDS:
+                if self._forwarded:
+                    self.finish()
+                    self.arm()
+                self._forwarded = True
+            elif self.mode == STEPS:
+                if self._holds_another_threads():
+                    self.collided()
+                    return
+            elif self._late or self._open or self._bound is not None:
+                self._turn_to(self._batch_of(inputs))
+                return
+            self._current.seen = True
+            if self.taps.state in (WAITING, BROKEN):
+                self._bound = self._current
+
+    def collided(self) -> None:
+        """A forward began while another thread's ran: one of the two cannot be recorded."""
+        self._lose(1)
+        self._collided.add(get_ident())
+        if self.mode == FORWARDS:
+            self._passed_over += 1
+        elif self.mode == TRACK:
+            for batch in self._open.values():
+                batch.seen = batch.seen or batch.thread == get_ident()
+        self._trouble.warn(
+            "several threads train this model at once: a forward that begins while another one is "
+            "recorded is lost, and counted",
+            "threads",
+        )
+
+    def _holds_another_threads(self) -> bool:
+        """Whether the taps hold a batch of another thread that has not said its step yet."""
+        return self.taps.state == DONE and self.taps.thread != get_ident()
+
+    def _batch_of(self, inputs: tuple[Any, dict[str, Any]]) -> Batch | None:
+        """The batch that a forward consumes; None where it belongs to none."""
+        thread = get_ident()
+        mine = [batch for batch in self._open.values() if batch.thread == thread]
+        there = mine or list(self._open.values())
+        usual = there[-1] if there else None
+        if usual is not None and not self._late and (mine or len(there) == 1):
+            return usual
+        known = storages_of(inputs)
+        for batch in [*self._late, *self._open.values()]:
+            if not batch.seen and batch.consumed_by(known):
+                if batch in self._late:  # those before it were skipped
+                    del self._late[: self._late.index(batch) + 1]
+                else:
+                    self._late.clear()
+                return batch
+        if self._late:
+            epoch, number, _ = self._late[0].at
+            self._trouble.warn(
+                f"batch {number} of epoch {epoch} ended before a forward began: was it skipped, or "
+                "does something around track() read ahead? Batches are numbered as they are "
+                "handed out; put track() around what reads ahead",
+                "late",
+            )
+            if usual is not None:
+                self._late.clear()
+        return usual
+
+    def _turn_to(self, batch: Batch | None) -> None:
+        """A forward of this batch begins: has the taps take it, if it is to be recorded."""
+        taps = self.taps
+        if batch is None or batch.seen or not batch.keep:
+            if batch is not None:
+                batch.seen = True
+                if batch is self._bound and taps.state in (WAITING, BROKEN, OPEN):
+                    return  # tried again, or the parts that were called before it
+            if taps.state in (WAITING, BROKEN):
+                taps.state = IDLE
+            return
+        batch.seen = True
+        if taps.state == OPEN or (taps.state == DONE and self._bound is None):
+            return  # parts of the model, or a compiled one: they tell no batches apart
+        if self._bound is not None and self._bound is not batch:
+            self._put_aside()
+        before = self._trained.pop(get_ident(), None)
+        if before is not None and before not in self._open.values():
+            self._send(before)  # nothing more is logged with it
+        if taps.state not in (WAITING, BROKEN):
+            taps.state = IDLE
+            taps.reset()
+            if self.shipping is None or not self.shipping.prepare():
+                return
+            taps.state = WAITING
+        taps.loaded = batch.loaded
+        self._bound = self._trained[get_ident()] = batch
+
+    # Batches
+
+    def _begin(self, batch: Batch) -> None:
+        """Makes the taps wait for the forward of a batch, if it is to be recorded."""
+        taps = self.taps
+        self._current = batch
+        if self.shipping is None:
+            return
+        if self._is_another_threads():
+            return  # which sees to it when its next forward begins, in `_turn_to`
+        self._put_aside()
+        self._follow_model()
+        taps.state = IDLE
+        taps.reset()
+        taps.loaded = batch.loaded
+        wanted = batch.keep or any(late.keep for late in self._late)
+        if wanted and not batch.seen and self.shipping.prepare():
+            taps.state = WAITING
+
+    def _is_another_threads(self) -> bool:
+        """Whether another thread's forward runs, or is just about to."""
+        if self.taps.state == INSIDE:
+            return self.taps.thread != get_ident()
+        bound = self._bound
+        begins = bound is not None and self._trained.get(get_ident()) is not bound
+        return begins and self.mode == TRACK and self.taps.state in (WAITING, BROKEN)
+
+    def _end(self, batch: Batch) -> None:
+        """A batch ends: sends its frames off."""
+        taps, shipping = self.taps, self.shipping
+        if shipping is None:
+            return
+        if self._bound is batch or (self._bound is None and batch is self._current):
+            ran = taps.fired and taps.state not in (IDLE, INSIDE, BROKEN)
+            batch.seen = batch.seen or taps.fired
+            if taps.state == INSIDE and taps.thread != get_ident():
+                return  # it is sent when its thread goes on
+            self._bound = None
+            if ran and not shipping.has_failed(1):
+                self._seal(batch)
+            taps.state = IDLE
+        self._send(batch)
+        if not batch.seen and not taps.traced and self.mode == TRACK:
+            if batch.storages is None:
+                batch.storages = storages_of(batch.loaded)
+            self._late = [*self._late, batch][-_LATE:]
+
+    def _put_aside(self) -> None:
+        """Makes room in the taps: what they hold waits for the end of its batch."""
+        batch, self._bound = self._bound, None
+        taps, shipping = self.taps, self.shipping
+        if batch is None or shipping is None or not taps.fired or taps.state != DONE:
+            return
+        if not shipping.has_failed(1):
+            self._seal(batch)
+
+    def _seal(self, batch: Batch) -> None:
+        """Takes what the taps hold for a batch."""
+        assert self.shipping is not None
+        try:
+            self._run_probe()
+            batch.sealed = self.shipping.seal()
+        except Exception as error:
+            self.taps.fail("frame", error)
+        if not self.checked_silence:
+            self._check_silence()
+
+    def _send(self, batch: Batch) -> None:
+        """Sends the frames of a batch off, if there are any: nothing more is logged with it."""
+        sealed, batch.sealed = batch.sealed, None
+        for thread, trained in list(self._trained.items()):
+            if trained is batch:
+                del self._trained[thread]
+        if sealed is None or self.shipping is None:
+            return
+        try:
+            self.shipping.send(sealed, batch.at, batch.values)
+        except Exception as error:
+            self.taps.fail("frame", error)
+
+    def close(self) -> None:
+        """The training is over: sends off what waits for more."""
+        with self._lock:
+            self._put_aside()
+            for batch in [*self._open.values(), *self._trained.values()]:
+                self._send(batch)
+            self._open.clear()
+
+    def _decide(self) -> bool:
         """Whether the current batch is recorded; a budget is asked once for each batch."""
         at = self.at
-        if at != self._decided:
-            self._decided = at
-            self._keep = self._schedule.keeps(*at)
-            if self._keep and self._budget is not None:
-                self._keep = self._budget.keeps()
-                thinning = self._budget.take_thinning()
-                if thinning > 1:
-                    shipping.thin(thinning)
-        return self._keep
+        if at == self._decided:
+            return self._current.keep
+        self._decided = at
+        keep = self._schedule.keeps(*at)
+        if keep and self._budget is not None:
+            keep = self._budget.keeps()
+            thinning = self._budget.take_thinning()
+            if thinning > 1 and self.shipping is not None:
+                self.shipping.thin(thinning)
+        return keep
 
-    def _run_probe(self, probe: Probe) -> None:
-        """Shows the fixed images to the model; without them the batch is still recorded."""
+    def _follow_model(self) -> None:
+        """Records layers that were replaced or added, under their names, and says so."""
         try:
-            probe.run(self._taps)
+            for change in self.taps.follow(self._find):
+                self._trouble.warn(f"the model has changed while it is recorded; layers {change}")
+        except Exception as error:
+            self._trouble.warn(f"the model has changed, and cannot be looked at: {error}")
+
+    def _run_probe(self) -> None:
+        """Shows the fixed images to the model; without them the batch is still recorded."""
+        if self._probe is None:
+            return
+        if self.taps.thread not in (0, get_ident()):
+            self._lose(1)
+            self._trouble.warn(
+                "the probe was left out where another thread goes on with the training", "probe"
+            )
+            return
+        try:
+            self._probe.run(self.taps)
         except Exception as error:
             self._probe = None
             reason = " ".join(str(error).split())[:200]
@@ -168,12 +455,17 @@ class Progress:
 
     def _check_silence(self) -> None:
         self.checked_silence = True
-        silent = self._taps.silent
-        if silent:
-            self._trouble.warn(f"did not fire in the first batch: {listed(silent)}")
+        silent = self.taps.silent
+        quiet = [name for name, what in silent.items() if not what]
+        odd = [f"{name} ({what})" for name, what in silent.items() if what]
+        if quiet:
+            self._trouble.warn(f"did not fire in the first batch: {listed(quiet)}")
+        if odd:
+            self._trouble.warn(f"not recorded, since it put out no maps: {listed(odd)}")
 
     def _discard(self) -> None:
         """Forgets a forward that no `end_step` has confirmed."""
-        self.values.clear()
-        self._taps.reset()
-        self._taps.state = tap_states.IDLE
+        self._bound = None
+        self._current.values.clear()
+        self.taps.reset()
+        self.taps.state = IDLE

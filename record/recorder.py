@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from record import tap as tap_states
 from record.courier import Courier, await_own
 from record.description import describe
 from record.layers import Patterns, find_layers, unwrap
@@ -20,6 +19,7 @@ from record.progress import FORWARDS, STEPS, Progress
 from record.ranks import rank_and_world
 from record.schedule import Budget, Schedule, parse_bytes
 from record.shipping import Shipping
+from record.states import BROKEN, IDLE, OPEN
 from record.taps import Taps
 from record.target import check_source, check_target
 from record.tracked import Tracked
@@ -76,6 +76,9 @@ class Recorder:
             with that epoch, whose frames and later ones are replaced. `track` counts from there.
         durability: `fsync` has the file put on the disk at the end of each epoch and at least
             every 30 s, so that a loss of power spares it; `flush` leaves it to the system.
+        batch_axis: Which axis of a layer's outputs counts the images of a batch, where sizes and
+            modules do not tell: `{"encoder.*": 1}`, by names or globs; `input` is the model's
+            input.
         ranks: Of a distributed run, `0`: rank 0 records. `all`: each rank records into a file of
             its own, `run.rank0.h5` and so on.
 
@@ -108,6 +111,7 @@ class Recorder:
         ranks: str = "0",
         resume: bool | int = False,
         durability: str = "fsync",
+        batch_axis: Mapping[str, int] | None = None,
     ) -> None:
         _check_options(model, every, max_map, resume)
         _one_of("on_error", on_error, ("warn", "raise"))
@@ -123,10 +127,14 @@ class Recorder:
         chosen = Schedule.parse(schedule, every)
         limit = None if budget is None else Budget(parse_bytes(budget), chosen, epochs)
         fixed = None if probe is None else Probe(probe)
+        self._patterns = layers
+        self._failed = False  # whether a hook could not do its work
         self._trouble = Trouble(on_error == "raise", self._say)
-        self._taps = Taps(root, found, self._on_forward, self._on_hook_error, max_map)
+        self._progress = Progress(chosen, limit, fixed, self._trouble, self._lose, self._layers_now)
+        self._model: nn.Module | None = root  # which the hooks do not keep alive
+        self._taps = Taps(root, found, _Ears(self), max_map, _axes(batch_axis))
+        self._progress.taps = self._taps
         self._taps.asks_autocast = fixed is not None
-        self._progress = Progress(self._taps, chosen, limit, fixed, self._trouble)
         self._courier: Courier | None = None
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
@@ -245,7 +253,7 @@ class Recorder:
                 self._trouble.meet(f"log({name}=...): the recorder sets {name!r} itself")
                 continue
             try:
-                self._progress.values[name] = _number(value)
+                self._progress.log(name, _number(value))
             except (TypeError, ValueError, RuntimeError):
                 shape = tuple(getattr(value, "shape", ()))
                 found = f"{type(value).__name__}{f' of shape {shape}' if shape else ''}"
@@ -268,7 +276,7 @@ class Recorder:
         taps, courier, trouble = self._taps, self._courier, self._trouble
         assert courier is not None
         if self._progress.mode == FORWARDS:
-            if taps.state == tap_states.OPEN:
+            if taps.state == OPEN:
                 taps.reset()
             elif taps.traced:
                 trouble.warn(
@@ -276,15 +284,18 @@ class Recorder:
                     "after each batch; only the last batch was recorded"
                 )
             self._progress.finish()
+        self._progress.close()
         self._progress.shipping = None
-        opened = taps.opened
+        opened, self._broken = taps.opened, taps.state == BROKEN
         taps.remove()
         courier.close()
         self._shipping.end()
         silent = taps.silent
-        if silent and self._progress.checked_silence:
-            trouble.warn(f"never fired, so not recorded: {listed(silent)}")
-        elif silent:
+        if self._progress.checked_silence:
+            quiet = [name for name, what in silent.items() if not what]
+            if quiet:
+                trouble.warn(f"never fired, so not recorded: {listed(quiet)}")
+        else:
             trouble.warn(f"nothing was recorded in {self.path}: {self._why_nothing(opened)}")
         if self.dropped or self.lost:
             trouble.warn(
@@ -293,6 +304,13 @@ class Recorder:
             )
 
     def _why_nothing(self, opened: bool) -> str:
+        if self._failed:
+            return "what its layers put out could not be copied, as was said"
+        odd = {name: what for name, what in self._taps.silent.items() if what}
+        if odd:
+            return f"its layers put out nothing that can be recorded: {listed(_in_words(odd))}"
+        if self._broken:
+            return "its forward ended in an exception"
         if self._progress.mode == STEPS and self._taps.fired:
             return "call step() at the end of each batch"
         if opened:
@@ -313,14 +331,26 @@ class Recorder:
         if budget is not None:
             budget.resume(there["frames"], progress.epoch, progress.step)
 
-    def _on_forward(self, training: bool) -> None:
+    def _layers_now(self, root: nn.Module) -> dict[str, nn.Module]:
+        """The layers to record of a model that has changed."""
+        return self._find_layers(root, self._patterns)
+
+    def _on_forward(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
         """A forward of the model begins."""
-        self._progress.forward(training)
+        self._progress.forward_begins(training, inputs)
+
+    def _on_forward_end(self, output: Any) -> None:
+        """It has put this out."""
 
     def _on_hook_error(self, name: str, error: Exception) -> None:
-        if self._courier is not None:
-            self._courier.lost += 1
+        """Something could not be copied."""
+        self._failed = True
+        self._lose(1)
         self._trouble.fail(name, error)
+
+    def _lose(self, frames: int) -> None:
+        if self._courier is not None:
+            self._courier.lost += frames
 
     def _say(self, text: str) -> None:
         """Tells the user of trouble."""
@@ -328,8 +358,36 @@ class Recorder:
 
     def _let_parent_record(self) -> None:
         """In a forked child, whose frames are the parent's."""
-        self._taps.state = tap_states.IDLE
+        self._progress.renew_lock()
+        self._taps.state = IDLE
         self._shipping.leave_to_parent()
+
+
+class _Ears:
+    """Hears for a recorder what the hooks tell."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def forward_begins(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
+        """A forward of the model begins."""
+        self._recorder._on_forward(training, inputs)
+
+    def forward_ended(self, output: Any) -> None:
+        """It has put this out."""
+        self._recorder._on_forward_end(output)
+
+    def collided(self) -> None:
+        """Two threads train the model at once."""
+        self._recorder._progress.collided()
+
+    def hook_failed(self, name: str, error: Exception) -> None:
+        """Something could not be copied."""
+        self._recorder._on_hook_error(name, error)
+
+    def say(self, text: str, key: str | None = None) -> None:
+        """Something is to be known of the recording."""
+        self._recorder._trouble.warn(text, key)
 
 
 def _check_options(model: Any, every: Any, max_map: Any, resume: Any) -> None:
@@ -354,6 +412,24 @@ def _number(value: Any) -> Any:
             return target.copy_(value, non_blocking=True)
         return float(value)
     return float(value)
+
+
+def _axes(batch_axis: Any) -> dict[str, int]:
+    """The axes that the user has said, by globs of names."""
+    given = {} if batch_axis is None else batch_axis
+    if not isinstance(given, Mapping) or not all(
+        isinstance(name, str) and type(axis) is int and axis >= 0 for name, axis in given.items()
+    ):
+        raise OptionError(
+            'batch_axis: expected axes from 0 by layer, such as {"encoder.*": 1}, '
+            f"found {batch_axis!r}"
+        )
+    return dict(given)
+
+
+def _in_words(silent: Mapping[str, str]) -> list[str]:
+    """Layers without a frame, and what they put out instead."""
+    return [f"{name} ({what})" if what else name for name, what in silent.items()]
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from record import tap as tap_states
 from record.courier import Courier, Parcel
 from record.hostbuffer import HostBuffer, can_register
+from record.port import MAX_CALLS
 from record.schedule import Budget
 from record.staging import Staging
 from record.taps import MAX_SHAPES, Taps, view
 from record.trouble import Trouble, listed
 from record.wire import FrameHeader, Layout
 from replay.schema import RecordingError
+
+
+class Sealed(NamedTuple):
+    """A batch's frames in their buffer, waiting for its number and for what is logged with it.
+
+    Attributes:
+        host: The buffer.
+        layout: What the buffer consists of.
+        missing: Places in the layout without a frame.
+        absent: Layers that put out nothing, though they did in earlier batches.
+        image: Which of the layout's images the buffer holds; None where it holds none.
+        arrived: Waits until the frames have come from a GPU; None where they are here.
+    """
+
+    host: HostBuffer
+    layout: Layout
+    missing: tuple[int, ...]
+    absent: int
+    image: int | None
+    arrived: Callable[[], Any] | None
 
 
 class Shipping:
@@ -58,22 +79,42 @@ class Shipping:
         self._point_at(self._host)
         return True
 
-    def ship(self, at: tuple[int, int, int], values: dict[str, Any]) -> None:
-        """Hands the current batch to the courier.
+    @property
+    def spare(self) -> int:
+        """How many batches may be held back without making the training wait."""
+        return max(0, self._courier.spare - 1)
 
-        Args:
-            at: Its epoch, batch and step.
-            values: What was logged with it; they are the courier's from now on.
+    def seal(self) -> Sealed | None:
+        """Ends what was gathered for a batch: its buffer is whoever's asks for it.
+
+        Returns:
+            None where there is no buffer; the frame has then been counted.
         """
         taps = self._taps
         places: tuple[int, ...] = ()
-        absent = 0
+        absent, image = 0, 0 if taps.input.in_slot else None
         if not taps.regular:
-            places, absent = self._settle_odd()
-        host = self._host
+            places, absent, image = self._settle_odd()
+        host, self._host = self._host, None
         if host is None:  # the queue was full, and the frame has been counted
-            return
+            return None
         arrived = None if self._staging is None else self._staging.carry_off(host)
+        return Sealed(host, taps.layout, places, absent, image, arrived)
+
+    def send(self, sealed: Sealed, at: tuple[int, int, int], values: dict[str, Any]) -> None:
+        """Hands a batch to the courier.
+
+        Args:
+            sealed: Its frames.
+            at: Its epoch, batch and step.
+            values: What was logged with it; they are the courier's from now on.
+        """
+        if sealed.layout is not self._taps.layout:
+            moved = self._moved(sealed)
+            if moved is None:
+                return
+            sealed = moved
+        arrived = sealed.arrived
         if arrived is None and any(isinstance(v, torch.Tensor) for v in values.values()):
             arrived = torch.cuda.synchronize  # logged from a GPU, of a model that is not on it
         epoch, batch, step = at
@@ -82,12 +123,38 @@ class Shipping:
             batch=batch,
             step=step,
             time=time.time(),
-            missing=places,
-            absent=absent,
-            image=taps.image,
+            missing=sealed.missing,
+            absent=sealed.absent,
+            image=sealed.image,
         )
-        self._host = None
-        self._courier.send(Parcel(host, header, values, arrived))
+        self._courier.send(Parcel(sealed.host, header, values, arrived))
+
+    def discard(self, sealed: Sealed) -> None:
+        """Gives the buffer of a batch back that is not sent."""
+        if sealed.layout is self._taps.layout:
+            if sealed.arrived is not None:
+                sealed.arrived()  # nothing comes into it any more
+            self._courier.give_back(sealed.host)
+
+    def ship(self, at: tuple[int, int, int], values: dict[str, Any]) -> None:
+        """Hands the current batch to the courier: `seal` and `send` in one."""
+        sealed = self.seal()
+        if sealed is not None:
+            self.send(sealed, at, values)
+
+    def _moved(self, sealed: Sealed) -> Sealed | None:
+        """The frames in a buffer of the current layout, which has more parts than theirs."""
+        host = self._take_buffer()
+        if host is None:
+            return None
+        if sealed.arrived is not None:
+            sealed.arrived()
+        layout = self._taps.layout
+        for part, old in sealed.layout.places.items():
+            view(host.tensor, layout.places[part]).copy_(view(sealed.host.tensor, old))
+        added = range(len(sealed.layout.layers), len(layout.layers))
+        missing = (*sealed.missing, *added)
+        return Sealed(host, layout, missing, sealed.absent, sealed.image, None)
 
     def has_failed(self, lost: int = 0) -> bool:
         """Whether the writer takes no more frames; says so once, and counts what it costs.
@@ -130,20 +197,22 @@ class Shipping:
                 host.slices = self._taps.slices(host.tensor)
             self._taps.point_at(host.slices)
 
-    def _settle_odd(self) -> tuple[tuple[int, ...], int]:
+    def _settle_odd(self) -> tuple[tuple[int, ...], int, int | None]:
         """Brings the layout up to date with a batch that is not just as it says.
 
         Returns:
-            Places in the layout without a frame, and the number of layers that were silent.
+            Places in the layout without a frame, the number of layers that were silent, and which
+            of the layout's images is there.
         """
         taps = self._taps
         before = taps.layout
         if taps.extend():
             self._adopt_layout(before, self._device())
         if self._host is None:
-            return (), 0
-        taps.fill(self._host.tensor if self._staging is None else self._staging.buffer)
-        places, absent, misfits = taps.missing()
+            return (), 0, None
+        flat = self._host.tensor if self._staging is None else self._staging.buffer
+        image = taps.fill_image(flat)
+        places, absent, misfits = taps.missing(taps.fill(flat))
         if misfits:
             self._courier.lost += len(misfits)
             self._trouble.meet(
@@ -152,13 +221,13 @@ class Shipping:
                 key="misfits",
             )
         for port in taps.ports:
-            if port.calls > tap_states.MAX_CALLS:
+            if port.calls > MAX_CALLS:
                 self._trouble.warn(
-                    f"{port.layer} is called more than {tap_states.MAX_CALLS} times in a batch: "
-                    f"its first {tap_states.MAX_CALLS} calls are recorded",
+                    f"{port.layer} is called more than {MAX_CALLS} times in a batch: "
+                    f"its first {MAX_CALLS} calls are recorded",
                     key=f"calls {port.layer}",
                 )
-        return tuple(places), absent
+        return tuple(places), absent, image
 
     def _adopt_layout(self, before: Layout, device: torch.device) -> None:
         """Agrees on a new layout with the writer and moves the current batch into it."""
@@ -206,6 +275,7 @@ class Shipping:
         return buffer
 
     def _device(self) -> torch.device:
-        for tensor in self._taps.root.parameters():
+        root = self._taps.root
+        for tensor in [] if root is None else root.parameters():
             return tensor.device
         return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""The hook of one layer, and those of the model itself.
+"""The hook of one layer.
 
 A tap does one thing: it copies `output[0]` into its slice of a flat float16 buffer. That crops,
 converts and copies at once, allocates nothing, and is done before an in-place ReLU behind the
@@ -7,121 +7,141 @@ layer can overwrite it. Under torch.compile the same copy is traced and becomes 
 
 from __future__ import annotations
 
-import contextlib
+import weakref
+from _thread import get_ident
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from record.layers import axes_of, batch_second
-from record.outputs import first_image, pool, tensors_of
+from record.batchaxis import WHOLE, BatchSize, choose, known_axis
+from record.graphs import is_capturing, is_exporting
+from record.hooks import Hook
+from record.layers import axes_of, describe
+from record.outputs import (
+    in_words,
+    one_of,
+    outside_transforms,
+    plain,
+    pool,
+    tensors_of,
+    unwrapped,
+)
+from record.port import MAX_CALLS, Port
+from record.states import BROKEN, DONE, IDLE, INSIDE, OPEN, PROBING, WAITING
 
 if TYPE_CHECKING:
     from record.taps import Taps
 
-# Of a batch: its forward has yet to come, runs, or has been recorded. OPEN: parts of the model are
-# called directly, so that nobody can say when its forward ends. PROBING: a fixed image.
-IDLE, WAITING, INSIDE, OPEN, DONE, PROBING = range(6)
-
-MAX_CALLS = 64  # of one layer in one batch
-
-
-class Port:
-    """One tensor that a layer puts out, over the calls of a batch.
-
-    Attributes:
-        calls: How often it was put out in this batch.
-        slots: A slice of the buffer for each known call, in the shape that the call had first.
-        found: By call, copies of what has no fitting slot.
-        kernel_slot: A slice for the kernels.
-        found_kernel: A copy of the kernels, without a slot for them.
-    """
-
-    def __init__(self, probe: int | None, layer: str, item: str) -> None:
-        self.probe, self.layer, self.item = probe, layer, item
-        self.calls = 0
-        self.slots: list[torch.Tensor] = []
-        self.found: dict[int, torch.Tensor] = {}
-        self.pooled: dict[int, int] = {}  # of what was found
-        self.kernel_slot: torch.Tensor | None = None
-        self.found_kernel: torch.Tensor | None = None
-
-    def take(self, image: torch.Tensor, pooled: int) -> int:
-        """Copies what was put out for one image; returns the number of the call."""
-        call = self.calls
-        self.calls = call + 1
-        if call < len(self.slots) and self.slots[call].shape == image.shape:
-            self.slots[call].copy_(image)
-        elif call < MAX_CALLS:
-            self.found[call] = image.to(torch.float16, copy=True)
-            self.pooled[call] = pooled
-        return call
-
-    def reset(self) -> None:
-        """Forgets what was found."""
-        self.calls = 0
-        if self.found:
-            self.found.clear()
-        self.found_kernel = None
+_TELLING = (_ConvNd, nn.RNNBase, nn.MultiheadAttention)  # how many images there are
+_UNSETTLED = -2  # in the place of an axis: the next output is looked at in full
+_RANKS = 8  # of a tensor, so many are told apart
+_AT_REST = (IDLE, DONE, BROKEN)
+_MAGNITUDE = "magnitude of complex values"
 
 
-class Tap:
+class Tap(Hook):
     """The forward hook of one layer.
 
-    Pickled or copied with the model (`torch.save(model)`, a deepcopy for an average of the
-    weights) it turns into a hook that does nothing and needs no mapreel to load.
+    Args:
+        taps: All hooks of the recording.
+        name: The layer's.
+        module: The layer.
+        batch_first: What it or a module around it says of the order of its axes.
+        axis: The axis that counts the images of a batch, if the user has said it.
     """
 
-    def __init__(self, taps: Taps, name: str, module: nn.Module) -> None:
+    def __init__(
+        self,
+        taps: Taps,
+        name: str,
+        module: nn.Module,
+        batch_first: bool | None = None,
+        axis: int | None = None,
+    ) -> None:
         self.taps = taps
         self.name = name
         self.ports: dict[tuple[int | None, str], Port] = {}
         self.main = self.port(None, "")
-        self.batch_axis = 1 if batch_second(taps.root, module) else 0
+        self.said_axis = axis
+        self.there = True  # whether the model has the layer
+        self.failed = False  # whether it has put out what could not be copied
+        self.put_out = ""  # what came where nothing could be recorded
+        self._batch_first = batch_first
+        self._possible: dict[tuple[str, int], frozenset[int]] = {}
+        self._taken: dict[tuple[str, int], int] = {}
+        self.adopt(module)
+
+    def adopt(self, module: nn.Module) -> None:
+        """Takes a module for the layer: the first one, or one in its place."""
+        self._module = weakref.ref(module)
         self.is_recurrent = isinstance(module, nn.RNNBase)
-        self.axes = [axes_of(module, rank, taps.has_signals) for rank in range(6)]
-        # A parametrised weight (weight_norm, say) is computed anew at each access: leave it be.
-        self.has_kernel = isinstance(module, _ConvNd) and "weight" in module._parameters
-        self.weights = module._parameters
-        self.quick = taps.max_map is None
+        self.axes = [axes_of(module, rank, self.taps.has_signals) for rank in range(6)]
+        self.has_kernel = isinstance(module, _ConvNd)
+        # What torch.compile traces cannot look at sizes; nor does it have to, where N is any.
+        self._traced_axes = [self._without_sizes(module, rank) for rank in range(_RANKS)]
+        self._is_embedding = isinstance(module, nn.Embedding)
+        self.unsettle()
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The layer, which is not kept alive."""
+        return self._module()
+
+    @property
+    def words(self) -> str:
+        """The layer in one line."""
+        module = self._module()
+        return "" if module is None else describe(module)
+
+    def unsettle(self) -> None:
+        """Has the next output looked at in full: a batch of another size comes."""
+        self._axis, self._size = _UNSETTLED, 0
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         """The hook."""
         taps = self.taps
         if torch.compiler.is_compiling():
-            if taps.root.training or taps.evaluation:
+            if not is_exporting() and (taps.training or taps.evaluation):
                 taps.traced = True
                 if not taps.input.fired:  # a part of the model, called directly
-                    taps.input.copy(args, {})
-                self.copy(module, output)
+                    taps.input.copy_traced(args, {})
+                self.copy_traced(module, output)
             return
         state = taps.state
         asks = taps.pending and not taps.inside
-        if state in (IDLE, DONE) and not asks:
+        if state in _AT_REST and not asks:
             return
         if torch._C._current_graph_task_id() != -1:
             return  # a forward inside a backward pass is checkpointing's second one
-        if state == INSIDE and not asks and self.put(output):
-            return
+        if state == INSIDE:
+            if taps.thread != get_ident():
+                return
+            if not asks and self.put(module, output):
+                return
         try:
+            if (
+                state != INSIDE
+                and state != PROBING
+                and (module is not self.module or is_capturing())
+            ):
+                return
             if asks and state != PROBING:
-                taps.on_forward(taps.root.training)
+                taps.on_forward(taps.training, (args, {}))
                 state = taps.state
-                if state in (IDLE, DONE):
+                if state in _AT_REST:
                     return
-            if state == WAITING and not taps.begin_with(module, args):
+            if state == WAITING and not taps.begin_with(args):
                 return
-            if state == OPEN and not (taps.root.training or taps.evaluation):
+            if taps.state == OPEN and not taps.goes_on():
                 return
-            if state == PROBING:
-                self.copy_probes(output)
-            else:
+            with outside_transforms():
                 self.copy(module, output)
         except Exception as error:  # never into the training
             taps.fail(self.name, error)
 
-    def put(self, output: Any) -> bool:
+    def put(self, module: nn.Module, output: Any) -> bool:
         """The usual case of `copy`, in few steps: a map of known shape, whose slots are there.
 
         Each step in Python costs a training ten times what it costs in a loop of its own, since
@@ -132,76 +152,91 @@ class Tap:
         """
         port = self.main
         call = port.calls
-        if call >= len(port.slots) or not self.quick or not isinstance(output, torch.Tensor):
-            return False
-        slot = port.slots[call]
-        if output.ndim < 3 or not output.shape[self.batch_axis]:
-            return False
-        kernel = port.kernel_slot if call == 0 else None
-        weight = None if kernel is None else self.weights.get("weight")
-        if weight is None and kernel is not None:
+        axis = self._axis
+        if call >= len(port.slots) or type(output) is not torch.Tensor or axis == _UNSETTLED:
             return False
         try:
-            image = output.detach().select(self.batch_axis, 0)
+            if not output.is_floating_point():
+                return False
+            if axis != WHOLE and (output.ndim <= axis or output.shape[axis] != self._size):
+                return False
+            slot = port.slots[call]
+            image = output.detach() if axis == WHOLE else output.detach().select(axis, 0)
             if image.shape != slot.shape:
                 return False
             slot.copy_(image)
-            port.calls = call + 1
-            if kernel is not None and weight is not None:
-                kernel.copy_(weight.detach())
-        except Exception as error:  # never into the training
-            self.taps.fail(self.name, error)
+        except Exception:  # of another kind than it seemed: to be looked at in full
+            return False
+        port.calls = call + 1
+        port.in_slots |= 1 << call
+        if call == 0 and port.kernel_slot is not None:
+            self._copy_kernel(module, 0)
         return True
 
     def copy(self, module: nn.Module, output: Any) -> None:
-        """Copies the first image of what the layer put out, and the kernels that made it."""
-        if isinstance(output, torch.Tensor):
-            image, pooled = self.image(output, 0)
-            if image is None:
-                return
-            if self.main.take(image, pooled) == 0 and self.has_kernel:
-                weight = module.weight.detach()  # type: ignore[operator]
-                if self.main.kernel_slot is not None:
-                    self.main.kernel_slot.copy_(weight)
-                elif weight.numel() <= image.numel():
-                    self.main.found_kernel = weight.to(torch.float16, copy=True)
+        """Copies what the layer put out for the first image, or for each of the fixed ones."""
+        parts = self.parts(output)
+        if not parts:
+            shown = self.is_recurrent and isinstance(output, tuple) and output
+            self.put_out = in_words(output[0] if shown else output)
             return
-        for item, tensor in self.parts(output):
-            image, pooled = self.image(tensor, 0)
-            if image is not None:
-                self.port(None, item).take(image, pooled)
+        probing = self.taps.state == PROBING
+        numbers = range(self.taps.probes) if probing else (None,)
+        whole = len(parts) > 1 and parts[0][1].ndim == 2
+        for item, tensor in parts:
+            for number in numbers:
+                port = self.port(number, item)
+                call = port.calls
+                try:
+                    image, pooled = self._image(port, module, item, tensor, whole)
+                    if image is None:
+                        continue
+                    port.call()
+                    port.keep(call, image, pooled)
+                except Exception as error:  # never into the training
+                    port.calls = call + 1
+                    port.give_up(call)
+                    self.failed = True
+                    self.taps.fail(self.name, error)
+                    continue
+                if call == 0 and number is None and not item and self.has_kernel:
+                    self._copy_kernel(module, image.numel())
 
-    def copy_probes(self, output: Any) -> None:
-        """Copies what the layer put out for each of the fixed images."""
+    def copy_traced(self, module: nn.Module, output: Any) -> None:
+        """The same as torch.compile traces it: without a look at sizes."""
         for item, tensor in self.parts(output):
-            for number in range(self.taps.probes):
-                image, pooled = self.image(tensor, number)
-                if image is not None:
-                    self.port(number, item).take(image, pooled)
+            axis = self._traced_axes[tensor.ndim] if tensor.ndim < _RANKS else 0
+            if tensor.ndim == 0 or (axis != WHOLE and tensor.shape[axis] == 0):
+                continue
+            image, pooled = self._pooled(one_of(tensor.detach(), axis, 0))
+            port = self.port(None, item)
+            call = port.call()
+            if tensor.is_complex():
+                port.note = _MAGNITUDE
+            if call < len(port.slots) and port.slots[call].shape == image.shape:
+                port.slots[call].copy_(image)
+                port.in_slots = (1 << (call + 1)) - 1
+            elif call < MAX_CALLS:
+                port.found[call] = image.to(torch.float16, copy=True)
+                port.pooled[call] = pooled
+            if call == 0 and not item and self.has_kernel:
+                weight = module._parameters.get("weight")
+                if weight is None:
+                    continue
+                if port.kernel_slot is not None:
+                    port.kernel_slot.copy_(weight.detach())
+                    port.kernel_in_slot = True
+                elif weight.numel() <= image.numel():
+                    port.found_kernel = weight.detach().to(torch.float16, copy=True)
 
     def parts(self, output: Any) -> list[tuple[str, torch.Tensor]]:
         """The tensors of an output and what they are called: one alone needs no name."""
         if self.is_recurrent and isinstance(output, tuple):
             output = output[0]  # the others are states, whose first axis is no batch
+        if isinstance(output, torch.Tensor) and output.is_floating_point():
+            return [("", output)]
         found = list(tensors_of(output))
         return [("", found[0][1])] if len(found) == 1 else found
-
-    def image(self, tensor: torch.Tensor, number: int) -> tuple[torch.Tensor | None, int]:
-        """One image's part of a batch, and of how many values in a row each is the mean."""
-        axis = self.batch_axis if tensor.ndim > 2 else 0
-        if tensor.ndim == 0 or tensor.shape[axis] <= number:
-            return None, 1
-        if tensor.is_meta:
-            raise ValueError("its output has a shape but no values (device meta)")
-        image = tensor.detach().select(axis, number)
-        most = self.taps.max_map
-        if most is None:
-            return image, 1
-        spatial = [
-            place for place, axis in enumerate(self.axes[min(5, image.ndim)]) if axis in "DHWL"
-        ]
-        factor = max([-(-image.shape[place] // most) for place in spatial], default=1)
-        return pool(image, spatial, factor) if factor > 1 else image, max(1, factor)
 
     def port(self, probe: int | None, item: str) -> Port:
         """The port of one part of the output."""
@@ -211,103 +246,100 @@ class Tap:
             self.taps.ports.append(port)
         return port
 
-    def __reduce__(self) -> Any:
-        return getattr, (contextlib.nullcontext(), "__exit__")
+    def _image(
+        self, port: Port, module: nn.Module, item: str, tensor: torch.Tensor, whole: bool
+    ) -> tuple[torch.Tensor | None, int]:
+        """One image's part of a batch, and of how many values in a row each is the mean."""
+        tensor = plain(unwrapped(tensor).detach())
+        axis = 0 if tensor.is_nested else self._axis_of(module, item, tensor, whole)
+        number = port.probe or 0
+        if axis != WHOLE:
+            count = tensor.size(axis)
+            if count <= number:
+                return None, 1
+            if number and count > self.taps.probes and count % self.taps.probes == 0:
+                number *= count // self.taps.probes  # each image has several rows
+        if tensor.is_complex():
+            port.note = port.note or _MAGNITUDE
+        return self._pooled(one_of(tensor, axis, number))
 
-    def __deepcopy__(self, memo: Any) -> Any:
-        return contextlib.nullcontext().__exit__
+    def _pooled(self, image: torch.Tensor) -> tuple[torch.Tensor, int]:
+        most = self.taps.max_map
+        if most is None:
+            return image, 1
+        spatial = [
+            place for place, axis in enumerate(self.axes[min(5, image.ndim)]) if axis in "DHWL"
+        ]
+        factor = max([-(-image.shape[place] // most) for place in spatial], default=1)
+        return pool(image, spatial, factor) if factor > 1 else image, max(1, factor)
 
-
-class Root:
-    """The hooks of the model itself: when a forward begins and ends, and its input image."""
-
-    def __init__(self, taps: Taps) -> None:
-        self.taps = taps
-        self.slot: torch.Tensor | None = None
-        self.found: torch.Tensor | None = None
-        self.has_image = False
-        self.fired = False
-        self.dtype: torch.dtype | None = None  # of the last input, and where it was
-        self.device: torch.device | None = None
-        self.autocast: torch.dtype | None = None  # under which it was seen
-
-    def before(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        """Forward pre-hook: begins a recording if this is a training pass that is waited for."""
-        taps = self.taps
-        if torch.compiler.is_compiling():
-            if module.training or taps.evaluation:
-                taps.traced = True
-                if not taps.counts_on:
-                    for port in taps.ports:
-                        port.calls = 0
-                if not (taps.counts_on and self.fired):
-                    self.copy(args, kwargs)
-            return
-        if taps.state == PROBING or torch._C._current_graph_task_id() != -1:
-            return
-        taps.inside = True
-        try:
-            taps.on_forward(module.training)
-            if not (module.training or taps.evaluation):
-                return
-            if taps.state == DONE and taps.several:
-                taps.state = INSIDE
-            # INSIDE: an earlier forward of this batch ended in an exception.
-            elif taps.state in (WAITING, INSIDE):
-                taps.state = INSIDE
-                taps.reset()
-                self.copy(args, kwargs)
-        except Exception as error:
-            taps.fail("input", error)
-
-    def after(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Forward hook: ends it."""
-        if torch.compiler.is_compiling():
-            return
-        self.taps.inside = False
-        if self.taps.state == INSIDE:
-            self.taps.state = DONE
-
-    def copy(self, args: Any, kwargs: dict[str, Any]) -> None:
-        """Copies the first image of the input, as the network sees it."""
-        tensor = first_image(args, kwargs)
-        self.fired = True
-        self.has_image = tensor is not None
-        if tensor is None:
-            return
-        image = tensor.detach()[0]
-        self.dtype, self.device = image.dtype, image.device
-        if self.taps.asks_autocast:
-            kind = image.device.type
-            enabled = torch.is_autocast_enabled(kind)
-            self.autocast = torch.get_autocast_dtype(kind) if enabled else None
-        if self.slot is not None and self.slot.shape == image.shape:
-            self.slot.copy_(image)
-            self.found = None
+    def _axis_of(self, module: nn.Module, item: str, tensor: torch.Tensor, whole: bool) -> int:
+        """The axis that counts the images; what is learned of it is kept for the next outputs."""
+        rank, batch = tensor.ndim, self.taps.batch
+        if self.said_axis is not None and self.said_axis < rank:
+            axis = self.said_axis
         else:
-            self.found = image.to(torch.float16, copy=True)
+            known = known_axis(module, item, rank, whole)
+            if known is None:
+                axis = self._by_sizes(item, tensor, batch)
+            else:
+                axis = known
+                if isinstance(module, _TELLING) and self.taps.state != PROBING:
+                    self.taps.learn(rank, None if known == WHOLE else int(tensor.shape[known]))
+        if not item and self.taps.max_map is None and self.taps.state == INSIDE:
+            self._axis, self._size = axis, 0 if axis == WHOLE else int(tensor.shape[axis])
+        return axis
 
-    def __reduce__(self) -> Any:
-        return getattr, (contextlib.nullcontext(), "__exit__")
+    def _by_sizes(self, item: str, tensor: torch.Tensor, batch: BatchSize) -> int:
+        key = item, tensor.ndim
+        choice = choose(tensor.shape, batch, self._batch_first, self._possible.get(key))
+        positions = self._is_embedding and tensor.ndim == 2 and bool(batch.sizes)
+        if positions and tensor.shape[0] not in batch.sizes:  # of positions, not of images
+            return WHOLE
+        if self.taps.state == PROBING:  # which says nothing of the training's batches
+            return choice.axis
+        before = self._taken.get(key, choice.axis)
+        self._taken[key] = choice.axis
+        if len(batch.sizes) == 1 and not batch.whole and choice.axis != WHOLE:
+            self._possible[key] = choice.possible
+        if choice.note:
+            self.port(None, item).note = choice.note
+            self.taps.say(f"{self.name}: {choice.note}; say which with batch_axis", choice.note)
+        if before != choice.axis and WHOLE not in (before, choice.axis):
+            self.taps.say(
+                f"{self.name}: a batch of another size shows that axis {choice.axis} counts its "
+                f"images, not axis {before}, as was taken before: the frames recorded so far are "
+                "not those of the first image",
+                f"axis of {self.name}",
+            )
+        return choice.axis
+
+    def _copy_kernel(self, module: nn.Module, most: int) -> None:
+        """Copies the kernels where they are parameters.
+
+        A parametrised weight (spectral_norm, say) is computed anew at each access, and that may
+        change the training.
+        """
+        weight = module._parameters.get("weight")
+        if weight is None or not _is_here(weight):
+            return
+        try:
+            kernel = weight.detach()
+            self.main.keep_kernel(kernel.abs() if kernel.is_complex() else kernel, most)
+        except Exception as error:  # never into the training
+            self.taps.fail(f"the kernels of {self.name}", error)
+
+    def _without_sizes(self, module: nn.Module, rank: int) -> int:
+        if self.said_axis is not None and self.said_axis < rank:
+            return self.said_axis
+        known = known_axis(module, "", rank)
+        if known is not None:
+            return known
+        return 1 if self._batch_first is False and rank >= 3 else 0
 
 
-class Before:
-    """`Root.before` as a hook that survives being pickled and copied with the model."""
-
-    def __init__(self, root: Root) -> None:
-        self.root = root
-
-    def __call__(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        """The hook."""
-        self.root.before(module, args, kwargs)
-
-    def __reduce__(self) -> Any:
-        return getattr, (contextlib.nullcontext(), "__exit__")
-
-
-class After(Before):
-    """`Root.after` likewise."""
-
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        """The hook."""
-        self.root.after(module, args, output)
+def _is_here(weight: torch.Tensor) -> bool:
+    """Whether a parameter's values are in this process, as they were used."""
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        return False
+    return type(weight).__name__ != "DTensor" and not weight.is_meta

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
 
 class Marks(Protocol):
-    """Where epochs and batches begin and end."""
+    """What is told where epochs and batches begin and end."""
 
-    def begin_epoch(self, batches: int | None) -> None:
-        """The next epoch begins, of so many batches if that is known."""
+    def begin_epoch(self, batches: int | None) -> int:
+        """The next epoch begins, of so many batches if that is known; returns its number."""
 
-    def begin_batch(self, batch: int) -> None:
-        """A batch begins; from 0 in each epoch."""
+    def begin_loaded(self, source: object, epoch: int, batch: int, loaded: Any) -> None:
+        """A pass hands out a batch, from 0 in each epoch."""
 
-    def end_batch(self) -> None:
-        """It ends."""
+    def end_loaded(self, source: object) -> None:
+        """The pass's batch ends."""
 
 
 class Tracked(Generic[T]):
     """What `Recorder.track` returns: the same batches, each pass an epoch.
 
     Args:
-        marks: Is told.
+        marks: Hears of each pass and of its batches.
         batches: A DataLoader, or any iterable of batches.
     """
 
@@ -37,15 +37,15 @@ class Tracked(Generic[T]):
         return len(self._batches)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[T]:
-        marks = self._marks
+        marks, source = self._marks, object()
         try:
             length: int | None = len(self._batches)  # type: ignore[arg-type]
         except TypeError:
             length = None
-        marks.begin_epoch(length)
+        epoch = marks.begin_epoch(length)
         for number, batch in enumerate(self._batches):
-            marks.begin_batch(number)
+            marks.begin_loaded(source, epoch, number, batch)
             try:
                 yield batch
             finally:  # also when the loop is left by break or by an exception
-                marks.end_batch()
+                marks.end_loaded(source)

@@ -108,7 +108,8 @@ def as_text(document: dict[str, Any]) -> str:
     rows += _trouble_rows(document)
     width = min(max(len(key) for key, _ in rows), 16)
     lines = [f"{clean(key):<{width}}  {clean(value)}" for key, value in rows if value]
-    return "\n".join([*lines, "", *_layer_table(document["layers"])])
+    layers = document["layers"]
+    return "\n".join([*lines, "", *_layer_table(layers), *_note_lines(layers)])
 
 
 def to_json(document: dict[str, Any] | list[dict[str, Any]]) -> str:
@@ -125,6 +126,7 @@ def _layer(recording: Recording, name: str) -> dict[str, Any]:
         "shape": list(layer.shape),
         "axes": layer.axes,
         "pooled": layer.pooled,
+        "note": layer.note or None,
         "frames": frames,
         "kernel": None if layer.kernel is None else list(layer.kernel),
         "frame_bytes": layer.nbytes,
@@ -300,6 +302,16 @@ def _layer_table(layers: Sequence[dict[str, Any]]) -> list[str]:
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(7)]
     return ["  ".join([*map(str.ljust, row[:7], widths), row[7]]).rstrip() for row in rows]
+
+
+def _note_lines(layers: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each note, with the layers that it is of."""
+    names: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer["note"]:
+            names.setdefault(clean(layer["note"]), []).append(clean(layer["name"]))
+    lines = [f"{', '.join(those)}: {note}" for note, those in names.items()]
+    return ["", *lines] if lines else []
 
 
 def _axes_words(layer: dict[str, Any]) -> str:

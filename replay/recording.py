@@ -262,7 +262,7 @@ class Recording:
             shape = self._file.frame_shape(group + path)
             if shape is None or schema.encode_name(name) != link:
                 continue
-            keys = ("order", "module", "axes", "pooled")
+            keys = ("order", "module", "axes", "pooled", "note")
             about = self._file.attributes(keys, group + path)
             if group and None in about.values():  # as in the run itself
                 usual = self._file.attributes(keys, path)
@@ -275,6 +275,7 @@ class Recording:
                 axes=_text(about["axes"]),
                 pooled=max(1, _whole(about["pooled"], 1)),
                 probe=self.probe_number,
+                note=_text(about["note"]),
             )
             found.append((_whole(about["order"], 1 << 30), layer))
         found.sort(key=lambda entry: entry[0])
@@ -323,7 +324,9 @@ class _Fields(Mapping[str, "npt.NDArray[Any]"]):
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    return value if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    return value.encode("utf-8", "replace").decode("utf-8")  # fit to be written again
 
 
 def _whole(value: Any, default: int) -> int:

@@ -142,6 +142,8 @@ class Layer:
             is the mean.
         probe: The number of the fixed image that the frames belong to; None for those of the
             batches.
+        note: What whoever looks at the frames has to know of them, such as "magnitude of complex
+            values"; empty where there is nothing.
     """
 
     name: str
@@ -151,6 +153,7 @@ class Layer:
     axes: str = ""
     pooled: int = 1
     probe: int | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         known = AXES.get(len(self.shape), ("",))
@@ -196,6 +199,7 @@ class Layer:
             "axes": self.axes,
             "pooled": self.pooled,
             "probe": self.probe,
+            "note": self.note,
         }
 
     @classmethod
@@ -210,6 +214,7 @@ class Layer:
             axes=data["axes"],
             pooled=data["pooled"],
             probe=data["probe"],
+            note=data.get("note", ""),
         )
 
 

@@ -28,6 +28,10 @@ def test_a_layer_survives_encoding() -> None:
     layer = schema.Layer("conv1", "Conv2d(3, 12)", (12, 8, 8), (12, 3, 3, 3))
     assert schema.Layer.decode(layer.encode()) == layer
     assert layer.nbytes == 2 * (12 * 64 + 12 * 27)
+    noted = schema.Layer("fft", "Fft()", (12, 8, 8), note="magnitude of complex values")
+    assert schema.Layer.decode(noted.encode()) == noted
+    before = {name: value for name, value in layer.encode().items() if name != "note"}
+    assert schema.Layer.decode(before).note == ""
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", "[" * 100_000])

@@ -1,0 +1,190 @@
+"""Which axis of a tensor counts the images of a batch, told from evidence.
+
+What tells, the strongest first: what the user said; the kind of a module that knows its own rank (a
+Conv2d puts out four axes for a batch and three for one image); the size of the batch, which the
+axis must have; what `batch_first` the module around says; a forward of another batch size, under
+which only the right axis can have changed with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+WHOLE = -1  # in the place of an axis: the tensor is one image's, all of it
+
+_DIGIT = re.compile(r"([123])d$")
+_RANKED = re.compile(r"(Conv|ConvTranspose|Pool|MaxUnpool|Pad)[123]d$")
+_TRANSFORMERS = (
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+)
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """How many images a forward sees.
+
+    Attributes:
+        sizes: What the size may be, the likeliest first; empty where nobody knows.
+        whole: Whether the forward sees one image without an axis for a batch.
+        axis: The axis of the input that counts the images.
+    """
+
+    sizes: tuple[int, ...] = ()
+    whole: bool = False
+    axis: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The axis that was taken.
+
+    Attributes:
+        axis: From 0, or WHOLE.
+        possible: The axes that the evidence allows, the one that was taken among them.
+        note: Why it is uncertain, in words; empty where it is not.
+    """
+
+    axis: int
+    possible: frozenset[int]
+    note: str = ""
+
+
+def known_axis(module: nn.Module, item: str, rank: int, whole: bool = False) -> int | None:
+    """The axis that a module of a known kind has, whatever the sizes are; None where it varies.
+
+    Args:
+        module: The module.
+        item: Which of its outputs: empty for a single one, `0`, `1` of a tuple.
+        rank: Number of axes of the output.
+        whole: Whether another output of the same call had no axis for a batch.
+    """
+    if isinstance(module, nn.GroupNorm):
+        return 0
+    if isinstance(module, nn.RNNBase):
+        return _sequence(bool(module.batch_first), rank)
+    if isinstance(module, nn.RNNCellBase):
+        return {1: WHOLE, 2: 0}.get(rank)
+    if isinstance(module, nn.MultiheadAttention):
+        if item == "1":  # its weights, (N, L, S) or (N, heads, L, S), have the batch in front
+            return WHOLE if whole or rank == 2 else 0
+        return _sequence(bool(module.batch_first), rank)
+    if isinstance(module, _TRANSFORMERS):
+        first = _flag(module)
+        return None if first is None else _sequence(first, rank)
+    return _ranked(module, rank)
+
+
+def _ranked(module: nn.Module, rank: int) -> int | None:
+    for kind in type(module).__mro__:
+        digit = _DIGIT.search(kind.__name__)
+        if digit is None or not kind.__module__.startswith("torch.nn."):
+            continue
+        spatial = int(digit.group(1))
+        if isinstance(module, _NormBase) and "Instance" not in kind.__name__:
+            return 0  # a BatchNorm has no other mode
+        if rank == spatial + 2:
+            return 0
+        may_lack = isinstance(module, (_ConvNd, _NormBase)) or _RANKED.search(kind.__name__)
+        return WHOLE if rank == spatial + 1 and may_lack else None
+    return None
+
+
+def _sequence(batch_first: bool, rank: int) -> int | None:
+    return {2: WHOLE, 3: 0 if batch_first else 1}.get(rank)
+
+
+def around(model: nn.Module) -> dict[int, bool]:
+    """What `batch_first` says around each module, by its id, where something says it.
+
+    The nearest one counts: the module itself, the parts that it consists of (a transformer block
+    has the flag on its attention), then what it is in.
+    """
+    said: dict[int, bool] = {}
+
+    def descend(module: nn.Module, outer: bool | None) -> None:
+        own = _flag(module)
+        outer = outer if own is None else own
+        if outer is not None:
+            said.setdefault(id(module), outer)
+        for child in module.children():
+            descend(child, outer)
+
+    descend(model, None)
+    return said
+
+
+def _flag(module: nn.Module) -> bool | None:
+    flag = getattr(module, "batch_first", None)
+    if isinstance(flag, bool):
+        return flag
+    parts = module.children() if not isinstance(module, nn.ModuleList) else ()
+    flags = {f for part in parts if isinstance(f := getattr(part, "batch_first", None), bool)}
+    if len(flags) == 1:
+        return flags.pop()
+    for name in ("layers", "encoder", "decoder"):  # of nn.TransformerEncoder and the like
+        inner = getattr(module, name, None) if isinstance(module, _TRANSFORMERS) else None
+        if isinstance(inner, nn.Module):
+            return _flag(inner[0] if isinstance(inner, nn.ModuleList) and len(inner) else inner)
+    return None
+
+
+def choose(
+    shape: Sequence[int],
+    batch: BatchSize,
+    batch_first: bool | None = None,
+    before: frozenset[int] | None = None,
+) -> Choice:
+    """The axis of a tensor whose module does not know it.
+
+    Args:
+        shape: The tensor's.
+        batch: How many images the forward sees.
+        batch_first: What the modules around say; None where none says anything.
+        before: What earlier forwards, of other sizes, have left as possible.
+    """
+    rank = len(shape)
+    if rank == 0 or batch.whole:
+        return Choice(WHOLE, frozenset((WHOLE,)))
+    prefers_second = batch_first is False and rank >= 3
+    if not batch.sizes:
+        axis = 1 if prefers_second else 0
+        return Choice(axis, frozenset((axis,)))
+    for size in batch.sizes:
+        fitting = _fitting(shape, size, before)
+        if not fitting:
+            continue
+        if len(fitting) == 1:
+            return Choice(min(fitting), fitting)
+        axis = 1 if prefers_second and 1 in fitting else min(fitting)
+        note = ""
+        if (prefers_second or batch.axis == 1) and {0, 1} <= fitting:
+            note = f"batch axis uncertain: axes 0 and 1 both have the size {size}, {axis} was taken"
+        return Choice(axis, fitting, note)
+    size = batch.sizes[0]
+    if before is not None and len(before) == 1:
+        axis = min(before)
+        if axis < rank:
+            return Choice(axis, before)
+    if prefers_second and batch.axis == 1:
+        return Choice(1, frozenset((1,)))
+    if size > 1 and shape[0] % size == 0 and shape[0] > 0:
+        return Choice(0, frozenset((0,)))  # the batch and another axis in one: windows, time
+    return Choice(WHOLE, frozenset((WHOLE,)))
+
+
+def _fitting(shape: Sequence[int], size: int, before: frozenset[int] | None) -> frozenset[int]:
+    fitting = {axis for axis, length in enumerate(shape) if length == size}
+    if before is not None and fitting & before:
+        return frozenset(fitting & before)
+    # Behind the second axis, and for two axes behind the first, stand features.
+    return frozenset(fitting & ({0, 1} if len(shape) >= 3 else {0}))

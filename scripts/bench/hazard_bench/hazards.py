@@ -1,0 +1,217 @@
+"""The table of hazards: rows, each a tiny training, by tools that keep what layers put out.
+
+A frame is held against hooks that clone at once, the training against one without any tool. Exit
+code 1 says that mapreel recorded a frame wrong, lost one in silence, or changed a training.
+
+right: all frames are there and equal. refused openly: the tool raised an error before the first
+step. lost and counted: what is there is right, the rest is counted or warned of. wrong in silence,
+lost in silence: without a word. training changed: other weights, other results or an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from environments import PACKAGES, ROOT, SAME, python_of  # noqa: E402
+
+TOOLS = ("mapreel", "hook", "nansense", "torchlens", "activationscope", "activationscope-disk")
+TITLES = {
+    "mapreel": "mapreel",
+    "hook": "forward hook, `.detach()` in a list",
+    "nansense": "NaNsense",
+    "torchlens": "TorchLens `fastlog`",
+    "activationscope": "ActivationScope",
+    "activationscope-disk": "ActivationScope, `StoragePolicy.DISK`",
+}
+BAD = ("wrong, but said", "lost in silence", "wrong in silence", "training changed")
+ROW_SECONDS = 120.0
+START_SECONDS = 400.0  # until the trainings without the tool have been made
+
+
+def command_of(python: Path, tool: str, *arguments: str) -> list[str]:
+    return [str(python), "-W", "ignore", str(HERE / "worker.py"), tool, *arguments]
+
+
+def ask(python: Path, tool: str, *arguments: str) -> Any:
+    """What a worker answers in one line of JSON."""
+    done = subprocess.run(
+        command_of(python, tool, *arguments),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=START_SECONDS,
+        env=environment(),
+    )
+    if done.returncode:
+        raise RuntimeError(f"cannot be imported: {done.stderr.strip().splitlines()[-1][:200]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def environment() -> dict[str, str]:
+    """Few threads, and no path by which one environment's packages get into another."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def take(python: Path, tool: str, rows: list[str]) -> Iterator[dict[str, str]]:
+    """A tool's verdicts, row by row; after a row that kills its process another goes on."""
+    left = list(rows)
+    while left:
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(
+                command_of(python, tool, *left),
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=environment(),
+                start_new_session=True,
+            )
+            begun = None
+            for message in _messages(process):
+                if "begun" in message:
+                    begun = message["begun"]
+                else:
+                    left.remove(message["row"])
+                    begun = None
+                    yield message
+            ended = process.wait()
+            errors.seek(0)
+            last = (errors.read().strip().splitlines() or ["no word"])[-1][:200]
+        if left and begun is None:  # not one row's doing
+            yield from ({"row": row, "word": "skipped", "note": last} for row in left)
+            return
+        if begun is not None:
+            left.remove(begun)
+            how = f"after {ROW_SECONDS:.0f} s" if ended == -signal.SIGKILL else f"code {ended}"
+            yield {
+                "row": begun,
+                "word": "training changed",
+                "note": f"ended by force, {how}: {last}",
+            }
+
+
+def _messages(process: subprocess.Popen[str]) -> Iterator[dict[str, str]]:
+    """What a worker says, until it ends or a row takes too long; then it is killed."""
+    lines: queue.Queue[str | None] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    seconds = START_SECONDS
+    while True:
+        try:
+            line = lines.get(timeout=seconds)
+        except queue.Empty:
+            os.killpg(process.pid, signal.SIGKILL)
+            return
+        if line is None:
+            return
+        if line.startswith("{"):
+            seconds = ROW_SECONDS
+            yield json.loads(line)
+
+
+def all_rows() -> dict[str, str]:
+    """The rows, and what each is in words."""
+    found: dict[str, str] = ask(Path(sys.executable), "mapreel", "--rows")
+    return found
+
+
+def fill(tools: list[str], rows: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Releases by tool, and verdicts by row and tool."""
+    about: dict[str, Any] = {}
+    table: dict[str, dict[str, Any]] = {row: {} for row in rows}
+    for tool in tools:
+        print(f"{tool} ...", file=sys.stderr, flush=True)
+        try:
+            python = python_of(tool)
+            about[tool] = ask(python, tool, "--version")
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            about[tool] = {"tool": "", "torch": "", "skipped": str(error)}
+            for row in rows:
+                table[row][tool] = {"word": "skipped", "note": str(error)}
+            continue
+        package = PACKAGES.get(SAME.get(tool, tool))
+        about[tool]["remark"] = package.remark if package else ""
+        for message in take(python, tool, rows):
+            table[message["row"]][tool] = {key: message[key] for key in ("word", "note")}
+    return about, table
+
+
+def show(
+    tools: list[str], words: dict[str, str], about: dict[str, Any], table: dict[str, Any]
+) -> None:
+    """Prints the table, and beneath it what was seen where it is not `right`."""
+    heads = [f"{TITLES[tool]} {about[tool]['tool']}".strip() for tool in tools]
+    print(f"| | {' | '.join(heads)} |\n|---|{'---|' * len(tools)}")
+    for row, cells in table.items():
+        print(f"| {words[row]} | {' | '.join(cells[tool]['word'] for tool in tools)} |")
+    counts = {tool: Counter(cells[tool]["word"] for cells in table.values()) for tool in tools}
+    silent = [str(counts[tool]["wrong in silence"]) for tool in tools]
+    print(f"| **wrong in silence** | {' | '.join(silent)} |\n")
+    for tool in tools:
+        if about[tool].get("remark"):
+            print(f"{TITLES[tool]} {about[tool]['tool']}: {about[tool]['remark']}.\n")
+    for tool in tools:
+        print(f"What was seen of {TITLES[tool]} where it is not `right`:\n")
+        others = [(r, c[tool]) for r, c in table.items() if c[tool]["word"] != "right"]
+        for row, cell in others:
+            note = cell["note"].replace("|", "/")
+            print(f"- {words[row]}: {cell['word']}{f': {note}' if note else ''}")
+        print("" if others else "- nothing\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="some rows; --list names them")
+    parser.add_argument("--tools", default=",".join(TOOLS), help="some tools, joined by commas")
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--list", action="store_true", help="names the rows and the tools")
+    options = parser.parse_args()
+    words = all_rows()
+    tools = options.tools.split(",")
+    rows = options.only or list(words)
+    for name, known in [*((t, TOOLS) for t in tools), *((r, tuple(words)) for r in rows)]:
+        if name not in known:
+            parser.error(f"expected some of {', '.join(known)}; found {name!r}")
+    if options.list:
+        print("\n".join([*(f"{row:<22} {what}" for row, what in words.items()), *TOOLS]))
+        return 0
+    about, table = fill(tools, rows)
+    if options.json:
+        document = {"date": str(datetime.date.today()), "tools": about, "rows": table}
+        print(json.dumps(document, indent=2))
+    else:
+        releases = {entry["torch"] for entry in about.values() if entry["torch"]}
+        used = f"torch {', '.join(sorted(releases))}"
+        given = " ".join(["scripts/bench/hazards", *sys.argv[1:]])
+        print(f"{datetime.date.today()}, `{given}`, {used}, CPU\n")
+        show(tools, words, about, table)
+    mine = [cells["mapreel"]["word"] for cells in table.values() if "mapreel" in cells]
+    return 1 if any(word in BAD for word in mine) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
