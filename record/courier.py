@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import collections
 import contextlib
+import multiprocessing
 import os
 import queue
 import threading
@@ -506,5 +507,9 @@ def await_own(path: Path) -> None:
 
 
 def _may_be_held(path: Path) -> bool:
-    """Whether somebody may be recording into a file: it has a lock file."""
-    return os.path.exists(f"{os.path.realpath(path)}.lock")
+    """Whether somebody may be recording into a file: it has a lock file, or we have siblings.
+
+    Processes that one program has started at once may all be about to record into one file.
+    """
+    has_siblings = multiprocessing.parent_process() is not None
+    return has_siblings or os.path.exists(f"{os.path.realpath(path)}.lock")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 import warnings
 from pathlib import Path
@@ -199,3 +200,28 @@ def test_a_recording_that_is_gone_on_with_knows_what_is_there(
                 model(images)
     with replay.open(path) as run:
         assert run.frames == [(e, b) for e in range(2) for b in range(3)]
+
+
+def record_beside_others(arguments: tuple[str, float]) -> bool:
+    """In a process of its own, at a given time: whether it may record."""
+    path, begin = arguments
+    torch.set_num_threads(1)
+    model = make()
+    time.sleep(max(0.0, begin - time.time()))
+    try:
+        with Recorder(model, path) as recorder:
+            train(recorder, model, 2)
+            time.sleep(1.0)
+    except OutputError:
+        return False
+    return True
+
+
+def test_of_several_that_begin_at_once_all_others_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    begin = time.time() + 8.0
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        good = pool.map(record_beside_others, [(str(path), begin)] * 3, chunksize=1)
+    assert sorted(good) == [False, False, True]
+    with replay.open(path) as run:
+        assert len(run.frames) == 2
