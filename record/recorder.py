@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from record.courier import Courier
+from record.courier import Courier, await_own
 from record.description import describe
 from record.layers import Patterns, find_layers, unwrap
 from record.probe import Probe
@@ -141,6 +141,7 @@ class Recorder:
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
+        await_own(self.path)
         start: int | None = None  # the epoch to go on with
         if resume is not False:
             start = _EVERY_EPOCH if resume is True else int(resume)

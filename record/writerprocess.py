@@ -17,7 +17,7 @@ from record import live
 from record.slots import Lender
 from replay.schema import OutputError, RecordingError
 
-_START_SECONDS = 120.0  # for the writer's first answer: a cold network file system is slow
+START_SECONDS = 120.0  # for the writer's first answer: a cold network file system is slow
 _PIPE_BYTES = 1 << 20
 
 
@@ -66,9 +66,14 @@ class WriterProcess:
         )
         self._listener.start()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has opened the file."""
+        return self._ready.is_set()
+
     def await_ready(self) -> bool:
         """Waits until the writer has opened the file; False where that failed."""
-        deadline = time.monotonic() + _START_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while not self._ready.wait(timeout=0.05):
             if self.finished.is_set() or time.monotonic() > deadline:
                 break
