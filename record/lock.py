@@ -244,7 +244,7 @@ def _space() -> str:
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    return "" if os.path.isdir("/proc/self") else "one"
+    return "" if os.path.isdir("/proc/self") or os.name != "posix" else "one"
 
 
 def _began(pid: int) -> str:

@@ -137,7 +137,11 @@ class LayerData:
         maps = f"{count(of, 'map')} of {self._height}×{self._width}"
         if of < self._all:
             maps = f"{of} of {self._all} maps, {self._height}×{self._width}"
-        words = [module_in_words(self._series.layer.module), maps + self._pooled_words()]
+        words = [
+            module_in_words(self._series.layer.module),
+            maps + self._pooled_words(),
+            clean(self._series.layer.note),
+        ]
         return {
             "name": clean(name),
             "words": [part for part in words if part],

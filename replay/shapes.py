@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from replay.schema import AXES, DamagedError, Layer, OptionError
 from replay.series import Series
-from replay.words import count, numbered
+from replay.words import clean, count, numbered
 
 TOKENS = ("auto", "square", "strip")
 _SPATIAL = "DHWL"
@@ -238,6 +238,8 @@ class Maps:
         if self.layer.pooled > 1:
             spatial = [letter for letter in layout.axes if letter in _SPATIAL]
             words.append(f"means of {'×'.join([str(self.layer.pooled)] * len(spatial))}")
+        if self.layer.note:
+            words.append(clean(self.layer.note))
         return words
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import nn
 import replay
 from record import Recorder, lock, recordingfile, wire, writer
 from record.recordingfile import RecordingFile
+from record.writerprocess import WriterProcess
 from replay.__main__ import main
 from replay.schema import FORMAT, VERSION, Layer, OutputError
 
@@ -494,6 +496,38 @@ def test_a_recorder_out_of_reach_is_named_too(tmp_path: Path) -> None:
         cell()
     with pytest.raises(OutputError, match="this process .* or restart the kernel"):
         Recorder(Net(), path, overwrite=True)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_cell_that_is_interrupted_while_the_writer_starts_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    path = tmp_path / "run.h5"
+    listen = WriterProcess.listen
+
+    class Interrupted:
+        def __init__(self, ready: threading.Event) -> None:
+            self._real, self.set, self.is_set = ready, ready.set, ready.is_set
+
+        def wait(self, timeout: float) -> bool:
+            if late:
+                self._real.wait(10)
+            raise KeyboardInterrupt
+
+    def interrupted(self: WriterProcess, *heard: Any) -> None:
+        monkeypatch.setattr(self, "_ready", Interrupted(self._ready))
+        listen(self, *heard)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(WriterProcess, "listen", interrupted)
+        Recorder(Net(), path)
+    assert not list(tmp_path.glob("*.lock"))
+    model = Net()
+    with Recorder(model, path, overwrite=True) as recorder:
+        train(recorder, model)
+    with replay.open(path) as run:
+        assert len(run.frames) == 3
+    assert names(tmp_path) == ["run.h5"]
 
 
 def test_another_process_is_called_so(tmp_path: Path) -> None:
