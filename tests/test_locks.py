@@ -229,6 +229,8 @@ def test_a_file_that_another_program_has_locked_is_read(
             assert len(run.frames) == 8
         for name in ("info", "verify"):
             assert main([name, str(path)]) == 0
+        record_frames(path, resume=5)  # nor does going on with it ask for that lock
+        record_frames(path, overwrite=True)
         process.communicate(b"\n")
     assert "damaged" not in capfd.readouterr().err
 
