@@ -256,6 +256,7 @@ def test_reading_locks_nothing(path: Path) -> None:
         assert run["conv1"][0, 0].any()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_forked_readers_do_not_move_each_others_place(path: Path) -> None:
     """They share the place of the file that is open: each must say where it reads."""
     with replay.open(path) as run:
@@ -319,6 +320,17 @@ def test_a_writer_of_this_machine_that_was_killed_holds_nothing(
     path = tmp_path / "run.h5"
     forge(path, **words)
     record_frames(path)
+    assert names(tmp_path) == ["run.h5"]
+
+
+def test_a_process_that_has_ended_and_was_not_waited_for_holds_nothing(
+    tmp_path: Path, no_flock: None
+) -> None:
+    path = tmp_path / "run.h5"
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        forge(path, pid=child.pid, began="")
+        record_frames(path)
     assert names(tmp_path) == ["run.h5"]
 
 
