@@ -29,6 +29,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from environments import PACKAGES, ROOT, SAME, python_of  # noqa: E402
+from every import ALL  # noqa: E402
 
 TOOLS = ("mapreel", "hook", "nansense", "torchlens", "activationscope", "activationscope-disk")
 TITLES = {
@@ -48,21 +49,6 @@ def command_of(python: Path, tool: str, *arguments: str) -> list[str]:
     return [str(python), "-W", "ignore", str(HERE / "worker.py"), tool, *arguments]
 
 
-def ask(python: Path, tool: str, *arguments: str) -> Any:
-    """What a worker answers in one line of JSON."""
-    done = subprocess.run(
-        command_of(python, tool, *arguments),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=START_SECONDS,
-        env=environment(),
-    )
-    if done.returncode:
-        raise RuntimeError(f"cannot be imported: {done.stderr.strip().splitlines()[-1][:200]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def environment() -> dict[str, str]:
     """Few threads, and no path by which one environment's packages get into another."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -70,27 +56,27 @@ def environment() -> dict[str, str]:
 
 
 def take(python: Path, tool: str, rows: list[str]) -> Iterator[dict[str, str]]:
-    """A tool's verdicts, row by row; after a row that kills its process another goes on."""
+    """Releases, then verdicts row by row; after a row that kills its process another goes on."""
     left = list(rows)
     while left:
+        begun = None
         with tempfile.TemporaryFile("w+") as errors:
-            process = subprocess.Popen(
+            with subprocess.Popen(
                 command_of(python, tool, *left),
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 env=environment(),
                 start_new_session=True,
-            )
-            begun = None
-            for message in _messages(process):
-                if "begun" in message:
-                    begun = message["begun"]
-                else:
-                    left.remove(message["row"])
-                    begun = None
+            ) as process:
+                for message in _messages(process):
+                    if "begun" in message:
+                        begun = message["begun"]
+                        continue
+                    if "row" in message:
+                        left.remove(message["row"])
+                        begun = None
                     yield message
-            ended = process.wait()
             errors.seek(0)
             last = (errors.read().strip().splitlines() or ["no word"])[-1][:200]
         if left and begun is None:  # not one row's doing
@@ -98,7 +84,8 @@ def take(python: Path, tool: str, rows: list[str]) -> Iterator[dict[str, str]]:
             return
         if begun is not None:
             left.remove(begun)
-            how = f"after {ROW_SECONDS:.0f} s" if ended == -signal.SIGKILL else f"code {ended}"
+            code = process.returncode
+            how = f"after {ROW_SECONDS:.0f} s" if code == -signal.SIGKILL else f"code {code}"
             yield {
                 "row": begun,
                 "word": "training changed",
@@ -131,30 +118,23 @@ def _messages(process: subprocess.Popen[str]) -> Iterator[dict[str, str]]:
             yield json.loads(line)
 
 
-def all_rows() -> dict[str, str]:
-    """The rows, and what each is in words."""
-    found: dict[str, str] = ask(Path(sys.executable), "mapreel", "--rows")
-    return found
-
-
 def fill(tools: list[str], rows: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Releases by tool, and verdicts by row and tool."""
-    about: dict[str, Any] = {}
+    about: dict[str, Any] = {tool: {"tool": "", "torch": "", "remark": ""} for tool in tools}
     table: dict[str, dict[str, Any]] = {row: {} for row in rows}
     for tool in tools:
         print(f"{tool} ...", file=sys.stderr, flush=True)
-        try:
-            python = python_of(tool)
-            about[tool] = ask(python, tool, "--version")
-        except (RuntimeError, subprocess.TimeoutExpired) as error:
-            about[tool] = {"tool": "", "torch": "", "skipped": str(error)}
-            for row in rows:
-                table[row][tool] = {"word": "skipped", "note": str(error)}
-            continue
         package = PACKAGES.get(SAME.get(tool, tool))
-        about[tool]["remark"] = package.remark if package else ""
-        for message in take(python, tool, rows):
-            table[message["row"]][tool] = {key: message[key] for key in ("word", "note")}
+        try:
+            messages = take(python_of(tool), tool, rows)
+            about[tool]["remark"] = package.remark if package else ""
+        except RuntimeError as error:
+            messages = iter([{"row": row, "word": "skipped", "note": str(error)} for row in rows])
+        for message in messages:
+            if "torch" in message:
+                about[tool].update(message)
+            else:
+                table[message["row"]][tool] = {key: message[key] for key in ("word", "note")}
     return about, table
 
 
@@ -181,7 +161,7 @@ def show(
         print("" if others else "- nothing\n")
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -189,8 +169,8 @@ def main() -> int:
     parser.add_argument("--tools", default=",".join(TOOLS), help="some tools, joined by commas")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     parser.add_argument("--list", action="store_true", help="names the rows and the tools")
-    options = parser.parse_args()
-    words = all_rows()
+    options = parser.parse_args(arguments)
+    words = {name: row.what for name, row in ALL.items()}
     tools = options.tools.split(",")
     rows = options.only or list(words)
     for name, known in [*((t, TOOLS) for t in tools), *((r, tuple(words)) for r in rows)]:
