@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from record import operators
+
 if TYPE_CHECKING:
     from record.recorder import Recorder
     from record.trouble import RecordingWarning
@@ -29,6 +31,8 @@ _HOMES = {
     "RecordingWarning": "record.trouble",
     "RecordingError": "replay.schema",
 }
+
+operators.install()  # for what is imported after this package, and imports torchvision itself
 
 
 def __getattr__(name: str) -> Any:

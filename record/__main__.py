@@ -174,7 +174,7 @@ def _add_training(train: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     model.add_argument(
         "--layers", nargs="+", metavar="PATTERN",
-        help="names, globs (layer1.*) or classes (ReLU); default: every Conv2d",
+        help="names, globs (layer1.*) or classes (ReLU); default: convolutions and blocks",
     )  # fmt: skip
     model.add_argument(
         "--every", type=int, default=1, metavar="N", help="record every Nth batch (default: 1)"

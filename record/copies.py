@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,6 +14,11 @@ import numpy.typing as npt
 
 from replay import schema
 
+# The writer's guard is its lock file. HDF5's own locks are not to be had everywhere, and where the
+# library is too old to be told so by argument, the writer's environment tells it.
+_HDF5 = h5py.version.hdf5_version_tuple[:3]
+_TOLD = _HDF5 >= (1, 12, 1) or (1, 10, 7) <= _HDF5 < (1, 11)
+_UNLOCKED: dict[str, Any] = {"locking": False} if _TOLD else {}
 _CLONE = 0x40049409  # Linux' FICLONE: a copy that shares its blocks with the original
 
 
@@ -57,7 +63,7 @@ def copy_beside(
     with contextlib.suppress(FileNotFoundError):
         os.unlink(copy)
     try:
-        with h5py.File(copy, "x", libver=("v110", "v110"), locking="best-effort") as target:
+        with open_h5(copy, "x") as target:
             count = copy_frames(source, target, stays, tell)
             target.flush()
             with contextlib.suppress(OSError):
@@ -143,12 +149,17 @@ def copy_file(source: str, target: str) -> None:
     shutil.copyfile(source, target)
 
 
+def open_h5(path: str, mode: str) -> h5py.File:
+    """A file of this format for writing, without a lock of HDF5's."""
+    return h5py.File(path, mode, libver=("v110", "v110"), **_UNLOCKED)
+
+
 def open_reading(path: str) -> h5py.File:
     """A file for reading, also one whose writer was killed."""
     try:
-        return h5py.File(path, "r", locking=False)
+        return h5py.File(path, "r", **_UNLOCKED)
     except OSError:
-        return h5py.File(path, "r", libver="latest", swmr=True, locking=False)
+        return h5py.File(path, "r", libver="latest", swmr=True, **_UNLOCKED)
 
 
 def _check_ours(path: str) -> None:

@@ -41,15 +41,19 @@ def _environment(model: nn.Module) -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "model": type(model).__name__,
-        "parameters": sum(_size(p) for p in model.parameters()),
+        "parameters": count_parameters(model),
     }
+
+
+def count_parameters(model: nn.Module) -> int | None:
+    """Number of trainable and other parameters; None before a lazy module knows its own."""
+    parameters = list(model.parameters())
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters):
+        return None
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def _version() -> str:
     from record import __version__
 
     return __version__
-
-
-def _size(parameter: torch.Tensor) -> int:
-    return 0 if isinstance(parameter, nn.parameter.UninitializedParameter) else parameter.numel()

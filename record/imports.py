@@ -1,9 +1,8 @@
-"""What happens when somebody else imports a module: a call behind it, a second attempt at it."""
+"""What happens when somebody else imports a module: a call behind it."""
 
 from __future__ import annotations
 
 import importlib.abc
-import importlib.util
 import sys
 import types
 from collections.abc import Callable
@@ -13,6 +12,9 @@ from typing import Any
 
 class AfterImport(importlib.abc.MetaPathFinder):
     """Calls a function once a module has been imported; goes first into `sys.meta_path`.
+
+    Somebody who only asks whether the module is there, as `importlib.util.find_spec` does, has
+    not imported it.
 
     Args:
         name: The module.
@@ -25,46 +27,34 @@ class AfterImport(importlib.abc.MetaPathFinder):
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
         """How the module is loaded, and then the call; None for any other."""
-        if name != self._name or self not in sys.meta_path:
+        if name != self._name:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self._execute)
-        return spec
+        for finder in list(sys.meta_path):
+            find = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = None
+            if find is not None and finder is not self:
+                spec = find(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _Loader(spec.loader, self._loaded)
+                return spec
+        return None
 
-    def _execute(self, module: types.ModuleType, original: Any) -> None:
-        original.exec_module(module)
-        self._then()
-
-
-class BesideAnotherTorch(AfterImport):
-    """Lets a script import a torchvision that was built for another build of torch."""
-
-    def __init__(self) -> None:
-        super().__init__("torchvision", lambda: None)
-
-    def _execute(self, module: types.ModuleType, original: Any) -> None:
-        for _ in range(4):
-            try:
-                original.exec_module(module)
-                return
-            except RuntimeError as error:
-                from record.vision import declare_missing
-
-                if not declare_missing(error):
-                    raise
-                for name in [n for n in sys.modules if n.startswith("torchvision.")]:
-                    del sys.modules[name]
-        original.exec_module(module)
+    def _loaded(self) -> None:
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+            self._then()
 
 
 class _Loader(importlib.abc.Loader):
     """A loader that does something more than the one that it stands for."""
 
-    def __init__(self, original: Any, execute: Callable[[types.ModuleType, Any], None]) -> None:
+    def __init__(self, original: Any, then: Callable[[], None]) -> None:
         self._original = original
-        self._execute = execute
+        self._then = then
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
 
     def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
         created: types.ModuleType | None = self._original.create_module(spec)
@@ -74,4 +64,5 @@ class _Loader(importlib.abc.Loader):
         module.__loader__ = self._original
         if module.__spec__ is not None:
             module.__spec__.loader = self._original
-        self._execute(module, self._original)
+        self._original.exec_module(module)
+        self._then()

@@ -20,7 +20,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-from record.imports import AfterImport, BesideAnotherTorch
+from record.imports import AfterImport
 from record.launchwords import USAGE, Launch, UsageError, check, parse
 from record.saying import say
 
@@ -134,8 +134,6 @@ class _Recording:
             self._watch()
         else:
             sys.meta_path.insert(0, AfterImport("torch", self._watch))
-        if "torchvision" not in sys.modules:
-            sys.meta_path.insert(0, BesideAnotherTorch())
 
     def _watch(self) -> None:
         try:

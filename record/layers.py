@@ -8,30 +8,15 @@ import re
 from collections.abc import Iterable
 
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
+from record.defaults import default_layers
+from record.names import is_called, is_leaf, named_modules, unwrap
+from record.trouble import listed
 from replay.schema import OptionError
 
+__all__ = ["Patterns", "default_layers", "find_layers", "named_modules", "unwrap"]
+
 Patterns = str | Iterable[str] | None
-
-_WRAPPERS = (
-    "DistributedDataParallel",
-    "DataParallel",
-    "OptimizedModule",
-    "CheckpointWrapper",
-    "FullyShardedDataParallel",
-)
-_WRAPPED = ("module", "_orig_mod", "_checkpoint_wrapped_module")  # where they keep the module
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The model itself, out of DistributedDataParallel, DataParallel and torch.compile."""
-    while type(model).__name__ in _WRAPPERS:
-        inner = next((model._modules[n] for n in _WRAPPED if n in model._modules), None)
-        if inner is None:
-            break
-        model = inner
-    return model
 
 
 def find_layers(model: nn.Module, patterns: Patterns = None) -> dict[str, nn.Module]:
@@ -40,80 +25,29 @@ def find_layers(model: nn.Module, patterns: Patterns = None) -> dict[str, nn.Mod
     Args:
         model: The network, already unwrapped.
         patterns: Names (`layer1.0.conv1`), globs (`layer1.*`, `conv*`) and class names (`ReLU`);
-            None means every `nn.Conv2d`. An exact name may be any module; a glob stands for the
-            modules without children that it matches, or for the others where there are none.
+            None means the default, see `default_layers`. An exact name may be any module; a glob
+            stands for the modules without children that it matches, or for the others where there
+            are none. A list of modules is never called: what is in it is meant.
 
     Raises:
-        OptionError: A pattern matches nothing, with the closest names; or there is no Conv2d.
+        OptionError: A pattern matches nothing, with the closest names; or nothing that is called.
     """
-    named = named_modules(model)
     if patterns is None:
-        found: dict[str, nn.Module] = {
-            name: module for name, module in named.items() if isinstance(module, nn.Conv2d)
-        }
-        if not found:
-            classes = sorted({type(m).__name__ for m in named.values() if _is_leaf(m)})
-            raise OptionError(
-                f"{type(model).__name__} has no Conv2d layer to record by default; name layers, "
-                f"globs or classes, such as {', '.join(classes[:8])}"
-            )
-        return found
+        return default_layers(model)
+    named = named_modules(model)
     chosen: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         matching = _match(named, pattern)
         if not matching:
             raise OptionError(f"no layer matches {pattern!r}{_suggest(named, pattern)}")
-        chosen |= matching
+        called = _called(named, matching)
+        if not called:
+            raise OptionError(
+                f"{pattern!r} matches only what is never called ({listed(sorted(matching))}), so "
+                f"that there is nothing to record{_suggest(named, pattern)}"
+            )
+        chosen |= called
     return {name: module for name, module in named.items() if name in chosen}
-
-
-def default_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers to record where nobody chose: those that show best what the model does.
-
-    Every Conv2d; without one every other convolution; without any the blocks of the longest
-    row of equal ones (a transformer's, say), else every Linear.
-
-    Raises:
-        OptionError: It has none of them.
-    """
-    named = named_modules(model)
-    found: dict[str, nn.Module]
-    for kind in (nn.Conv2d, _ConvNd):
-        found = {name: module for name, module in named.items() if isinstance(module, kind)}
-        if found:
-            return found
-    longest: list[nn.Module] = []
-    for module in named.values():
-        rows: dict[type, list[nn.Module]] = {}
-        for child in module.children():
-            if not _is_leaf(child):
-                rows.setdefault(type(child), []).append(child)
-        longest = max([longest, *rows.values()], key=len)
-    blocks = {id(block) for block in longest} if len(longest) > 1 else set()
-    found = {name: module for name, module in named.items() if id(module) in blocks}
-    found = found or {n: m for n, m in named.items() if isinstance(m, nn.Linear)}
-    if not found:
-        raise OptionError(f"{type(model).__name__} has no convolution, block or Linear to record")
-    return found
-
-
-def named_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Every module by the name it has without wrappers; the model's own class names the model.
-
-    A wrapper (checkpoint_wrapper, torch.compile) shares its name with the module inside it, and
-    stands back for it.
-    """
-    paths = dict(model.named_modules())
-    names = {"": ""}
-    named: dict[str, nn.Module] = {}
-    for path, module in paths.items():
-        parent, _, part = path.rpartition(".")
-        if path and part in _WRAPPED and type(paths[parent]).__name__ in _WRAPPERS:
-            names[path] = names[parent]
-        elif path:
-            names[path] = f"{names[parent]}.{part}" if names[parent] else part
-        named[names[path] or type(module).__name__] = module
-    return named
 
 
 # Layers that act on the last axis of what they are given, and those that act on the first one
@@ -168,12 +102,8 @@ def batch_second(model: nn.Module, module: nn.Module) -> bool:
 
 def describe(module: nn.Module) -> str:
     """The module in one line: `Conv2d(3, 12, kernel_size=(3, 3), stride=(1, 1))`."""
-    text = repr(module) if _is_leaf(module) else type(module).__name__
+    text = repr(module) if is_leaf(module) else type(module).__name__
     return " ".join(text.split())[:200]
-
-
-def _is_leaf(module: nn.Module) -> bool:
-    return all(name == "parametrizations" for name, _ in module.named_children())
 
 
 def _match(named: dict[str, nn.Module], pattern: str) -> set[str]:
@@ -187,7 +117,19 @@ def _match(named: dict[str, nn.Module], pattern: str) -> set[str]:
     if of_class:
         return of_class
     matching = {name for name in named if fnmatch.fnmatchcase(name, pattern)}
-    return {name for name in matching if _is_leaf(named[name])} or matching
+    return {name for name in matching if is_leaf(named[name])} or matching
+
+
+def _called(named: dict[str, nn.Module], names: set[str]) -> set[str]:
+    """Those modules, with what is in them in the place of lists, which are never called."""
+    called: set[str] = set()
+    for name in names:
+        if is_called(named[name]):
+            called.add(name)
+        else:
+            inside = {id(child) for child in map(unwrap, named[name].children())}
+            called |= _called(named, {n for n, module in named.items() if id(module) in inside})
+    return called
 
 
 def _suggest(named: dict[str, nn.Module], pattern: str) -> str:

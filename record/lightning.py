@@ -11,18 +11,24 @@ Imported only on request: nothing else of `record` needs Lightning.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 import torch
 from torch import nn
 
 from record.layers import Patterns
+from record.ranks import rank_and_world
 from record.recorder import Recorder
+from record.trouble import warn
 from record.vision import import_torchvision
-from replay.schema import OptionError
+from replay.schema import OptionError, RecordingError
 
 
 def _find_callback() -> Any:
@@ -44,30 +50,64 @@ def _find_callback() -> Any:
 Callback: Any = _find_callback()
 
 
+P = ParamSpec("P")
+
+
+def _guarded(
+    method: Callable[Concatenate[RecordFeatureMaps, P], None],
+) -> Callable[Concatenate[RecordFeatureMaps, P], None]:
+    """What goes wrong in the method ends the recording, not the training, unless it shall."""
+
+    @functools.wraps(method)
+    def call(callback: RecordFeatureMaps, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(callback, *args, **kwargs)
+        except Exception as error:
+            if callback._raises:
+                raise
+            callback._give_up(error)
+
+    return call
+
+
+class _Past(NamedTuple):
+    """A recording of a fit that has ended, and where it stood then."""
+
+    model: weakref.ref[nn.Module]
+    path: Path
+    at: tuple[int, int]  # epoch and batch of the next batch, had there been one
+    step: int
+
+
 class RecordFeatureMaps(Callback):  # type: ignore[misc]
     """A Lightning callback that records the feature maps of the first image of every batch.
 
     Training batches are recorded with their loss and learning rate; the sanity check and
     validation leave no trace. Epochs and batches have Lightning's numbers.
 
+    Where `fit` is called again and goes on with the same model, so does the file. A training that
+    begins anew, with another model, say, gets a file of its own name: `run.2.h5`, `run.3.h5`.
+
     Args:
         path: The recording to write, `run.h5`, say.
         layers: As for `Recorder`; names count from `module` where one is named.
         every: Records the batches 0, every, 2 * every ... of each epoch.
-        overwrite: Replaces an existing file instead of refusing it.
-        on_error: `warn` or `raise`, as for `Recorder`.
+        overwrite: Replaces a file that was there before instead of taking the next free name.
+        on_error: `warn`: what cannot be recorded costs frames and a `RecordingWarning`, never the
+            training. `raise`: it raises, also where the file exists.
         metadata: Kept in the file as JSON, as for `Recorder`.
         module: The name of the network in the LightningModule, `net` for a `training_step` that
             calls `self.net(x)`; None means the LightningModule itself.
         **options: Further arguments of `Recorder`, such as `budget`, or `ranks` of a distributed
-            training.
+            training. `resume=True` goes on with the file of a process that has ended.
 
     Raises:
-        OptionError: When training starts: `module` is not there, or as for `Recorder`.
-        OutputError: When training starts: the file exists, or cannot be created.
+        OptionError: Before the first batch, under `on_error="raise"`: `module` is not there, or
+            as for `Recorder`.
+        OutputError: Likewise: the file exists, or cannot be created.
 
     Attributes:
-        recorder: The `Recorder` while a training runs, else None. What
+        recorder: The `Recorder` from the first batch of a training to its end, else None. What
             `recorder.log` is given in a `training_step` is kept with its batch.
     """
 
@@ -84,8 +124,9 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         self.recorder: Recorder | None = None
-        self._path = path
+        self._path = Path(path)
         self._module = module
+        self._raises = on_error != "warn"
         self._options = {
             "layers": layers,
             "every": every,
@@ -94,28 +135,45 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
             "metadata": metadata,
             **options,
         }
+        self._past: list[_Past] = []
+        self._current: tuple[nn.Module, Path] | None = None  # what is recorded, and where
+        self._ended = False  # nothing more is recorded of this fit
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy of the callback, in a process of its own, say, has recorded nothing yet."""
+        return {**vars(self), "recorder": None, "_past": [], "_current": None, "_ended": False}
+
+    @_guarded
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
-        """Starts the recording: after the sanity check, the model being where it trains."""
-        model = pl_module if self._module is None else _submodule(pl_module, self._module)
-        self.recorder = Recorder(model, self._path, **self._options)
+        """A training begins, or goes on; the recording does with its first batch."""
+        self._close()
+        self._ended = False
 
+    @_guarded
     def on_train_epoch_start(self, trainer: Any, pl_module: nn.Module) -> None:
         """Begins an epoch."""
         if self.recorder is not None:
             self.recorder.epoch(trainer.current_epoch)
 
+    @_guarded
     def on_train_batch_start(
         self, trainer: Any, pl_module: nn.Module, batch: Any, batch_idx: int
     ) -> None:
         """Begins a batch, and keeps its learning rate: a scheduler may change it after the step."""
-        if self.recorder is None:
+        if self._ended:
             return
+        recorder = self.recorder
+        if recorder is None:
+            # Not before: only now is it known with which batch an interrupted epoch goes on.
+            recorder = self.recorder = self._start(trainer, pl_module, batch_idx)
         # Batches may be left out, or an epoch be resumed.
-        self.recorder._progress.begin_batch(batch_idx)
+        recorder._progress.begin_batch(batch_idx)
         if trainer.optimizers:
-            self.recorder.log(lr=trainer.optimizers[0].param_groups[0]["lr"])
+            rate = trainer.optimizers[0].param_groups[0].get("lr")
+            if rate is not None:
+                recorder.log(lr=rate)
 
+    @_guarded
     def on_train_batch_end(
         self, trainer: Any, pl_module: nn.Module, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -128,22 +186,97 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
             self.recorder.log(loss=loss if parts == 1 else loss * parts)
         self.recorder.step()
 
+    @_guarded
     def on_train_end(self, trainer: Any, pl_module: nn.Module) -> None:
         """Ends the recording."""
         self._close()
 
+    @_guarded
     def on_exception(self, trainer: Any, pl_module: nn.Module, exception: BaseException) -> None:
         """Ends the recording: what was recorded before the exception stays."""
         self._close()
 
+    @_guarded
     def teardown(self, trainer: Any, pl_module: nn.Module, stage: str) -> None:
         """Ends the recording, if nothing else has."""
         self._close()
 
+    def _start(self, trainer: Any, pl_module: nn.Module, batch: int) -> Recorder:
+        """The recording of what begins, or goes on, with this batch."""
+        model = pl_module if self._module is None else _submodule(pl_module, self._module)
+        epoch = trainer.current_epoch
+        past = self._find_past(model, trainer, (epoch, batch))
+        options, path = {**self._options}, self._path
+        if past is not None:
+            path = past.path
+            options["overwrite"] = False
+            # Where a checkpoint leads back, the file does, too: to the beginning of the epoch.
+            options["resume"] = True if (epoch, batch) >= past.at else epoch
+        elif self._past or not options.get("resume", False):
+            options["resume"] = False
+            path = self._free_path(bool(options["overwrite"]))
+        elif options["resume"] is True and (epoch, batch) > (0, 0) and batch == 0:
+            options["resume"] = epoch
+        recorder = Recorder(model, path, **options)
+        self._current = model, path
+        recorder.epoch(epoch)
+        if past is not None and (epoch, batch) >= past.at:
+            recorder._progress.step = past.step
+        return recorder
+
+    def _find_past(self, model: nn.Module, trainer: Any, at: tuple[int, int]) -> _Past | None:
+        """The recording with which to go on; None where a training begins anew."""
+        if at == (0, 0):
+            return None
+        same = [past for past in self._past if past.model() is model]
+        if not same and getattr(trainer, "ckpt_path", None) is not None:
+            same = self._past  # a model that was built again, of which a checkpoint was loaded
+        return same[-1] if same else None
+
+    def _free_path(self, overwrite: bool) -> Path:
+        """Where a training is recorded that begins: the file named, or the next free name."""
+        taken = {past.path for past in self._past}
+        rank, world = rank_and_world()
+        every_rank = world > 1 and self._options.get("ranks", "0") == "all"
+        if not taken and (self._raises or overwrite or (world > 1 and rank and not every_rank)):
+            return self._path
+        for number in itertools.count(1):
+            path = self._path if number == 1 else _numbered(self._path, str(number))
+            written = _numbered(path, f"rank{rank}") if every_rank else path
+            if path not in taken and (overwrite or not written.is_file()):
+                break
+        if path != self._path and not (rank and not every_rank):
+            warn(
+                f"{self._path} holds another training, so that this one is recorded in {path}"
+                + ("" if taken else ": choose another name, or overwrite=True, or resume=True")
+            )
+        return path
+
+    def _give_up(self, error: Exception) -> None:
+        """Says that nothing more is recorded of this fit, and ends the recording."""
+        self._ended = True
+        reason = (
+            str(error) if isinstance(error, RecordingError) else f"{type(error).__name__}: {error}"
+        )
+        warn(f"the feature maps of this training are not recorded any further: {reason}")
+        with contextlib.suppress(Exception):
+            self._close()
+
     def _close(self) -> None:
-        if self.recorder is not None:
-            recorder, self.recorder = self.recorder, None
-            recorder.close()
+        if self.recorder is None:
+            return
+        recorder, self.recorder = self.recorder, None
+        current, self._current = self._current, None
+        if current is not None:
+            model, path = current
+            progress = recorder._progress
+            at = progress.epoch, progress.batch
+            self._past.append(_Past(weakref.ref(model), path, at, progress.step))
+        recorder.close()
+
+
+def _numbered(path: Path, number: str) -> Path:
+    return path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
 def _submodule(model: nn.Module, name: str) -> nn.Module:

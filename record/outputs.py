@@ -138,6 +138,12 @@ def _all_tensors(value: Any, depth: int) -> Iterator[tuple[int, torch.Tensor]]:
             yield from _all_tensors(part, depth - 1)
 
 
+def all_tensors(values: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in a batch, in a forward's arguments or in what it put out."""
+    for _, tensor in _all_tensors(values, 4):
+        yield tensor
+
+
 def storages_of(values: Any) -> dict[int, StorageWeakRef]:
     """The storages of the tensors in a batch or in a forward's arguments, by address.
 

@@ -16,6 +16,7 @@ from record import checkpoint as checkpoints
 from record import data as data_sets
 from record import models
 from record.data import Data
+from record.description import count_parameters
 from record.layers import Patterns, find_layers
 from record.plan import Plan, make_plan
 from record.schedule import Schedule, parse_bytes
@@ -63,7 +64,7 @@ class Run:
     @property
     def parameters(self) -> int:
         """Number of trainable and other parameters."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        return count_parameters(self.model) or 0
 
     @property
     def plan(self) -> Plan:
@@ -194,7 +195,7 @@ def find_layout(
     """What a batch of a recording of this model will consist of.
 
     Found by one training forward of a copy, with the random state put back: the model itself is
-    not touched.
+    not touched, but that its lazy modules get their parameters.
 
     Args:
         model: The network.
@@ -206,6 +207,7 @@ def find_layout(
     Raises:
         OptionError: A pattern matches nothing, or the model does not take the images.
     """
+    models.make_whole(model, images)  # without which there is no copy
     twin = copy.deepcopy(model).train()
     failures: list[str] = []
     taps = Taps(twin, find_layers(twin, layers), _Failures(failures), max_map)
@@ -236,7 +238,7 @@ class _Failures:
     def forward_begins(self, training: bool, inputs: Any) -> None:
         """Nothing depends on it."""
 
-    def forward_ended(self) -> None:
+    def forward_ended(self, output: Any) -> None:
         """Nothing depends on it."""
 
     def collided(self) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from record.batchaxis import BatchSize
 from record.states import PROBING
 from record.taps import Taps
 from replay.schema import OptionError
@@ -70,8 +71,8 @@ class Probe:
         images = self._there.get(where)
         if images is None:
             images = self._there[where] = self._images.to(*where)
-        before = taps.state
-        taps.state, taps.probes = PROBING, len(self)
+        before, batch = taps.state, taps.batch
+        taps.state, taps.probes, taps.batch = PROBING, len(self), BatchSize((len(self),))
         try:
             with (
                 torch.no_grad(),
@@ -86,7 +87,7 @@ class Probe:
                 call = root if root._compiled_call_impl is None else root._call_impl
                 call(images)  # type: ignore[no-untyped-call]
         finally:
-            taps.state = before
+            taps.state, taps.batch = before, batch
 
 
 @contextlib.contextmanager

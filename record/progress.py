@@ -100,6 +100,7 @@ class Progress:
         self._lock = threading.RLock()
         self._current = Batch((0, 0, 0), False)
         self._bound: Batch | None = None  # whose forward the taps hold, or take
+        self._trained: dict[int, Batch] = {}  # by thread, whose forward began last and is not sent
         self._open: dict[object, Batch] = {}  # by the pass over a loader that they come from
         self._late: list[Batch] = []  # that ended before a forward began
         self._decided = (-1, -1, -1)  # of which epoch, batch and step it was decided
@@ -121,11 +122,10 @@ class Progress:
         thread = get_ident()
         if thread in self._collided and self.mode != TRACK:
             return  # of a forward that is not recorded
-        batch = self._current
-        if self._bound is not None and self.taps.thread == thread:
-            batch = self._bound
-        elif self.mode == TRACK and batch.thread != thread:
-            batch = next((b for b in self._open.values() if b.thread == thread), batch)
+        batch = self._trained.get(thread)
+        if batch is None:
+            mine = [other for other in self._open.values() if other.thread == thread]
+            batch = mine[-1] if mine else self._current
         batch.values[name] = value
 
     # Passes over a loader
@@ -314,6 +314,9 @@ class Progress:
             return  # parts of the model, or a compiled one: they tell no batches apart
         if self._bound is not None and self._bound is not batch:
             self._put_aside()
+        before = self._trained.pop(get_ident(), None)
+        if before is not None and before not in self._open.values():
+            self._send(before)  # nothing more is logged with it
         if taps.state not in (WAITING, BROKEN):
             taps.state = IDLE
             taps.reset()
@@ -321,7 +324,7 @@ class Progress:
                 return
             taps.state = WAITING
         taps.loaded = batch.loaded
-        self._bound = batch
+        self._bound = self._trained[get_ident()] = batch
 
     # Batches
 
@@ -331,8 +334,8 @@ class Progress:
         self._current = batch
         if self.shipping is None:
             return
-        if taps.state == INSIDE and taps.thread != get_ident():
-            return  # another thread's forward runs; see `_turn_to`
+        if self._is_another_threads():
+            return  # which sees to it when its next forward begins, in `_turn_to`
         self._put_aside()
         self._follow_model()
         taps.state = IDLE
@@ -342,68 +345,74 @@ class Progress:
         if wanted and not batch.seen and self.shipping.prepare():
             taps.state = WAITING
 
+    def _is_another_threads(self) -> bool:
+        """Whether another thread's forward runs, or is just about to."""
+        if self.taps.state == INSIDE:
+            return self.taps.thread != get_ident()
+        bound = self._bound
+        begins = bound is not None and self._trained.get(get_ident()) is not bound
+        return begins and self.mode == TRACK and self.taps.state in (WAITING, BROKEN)
+
     def _end(self, batch: Batch) -> None:
         """A batch ends: sends its frames off."""
         taps, shipping = self.taps, self.shipping
         if shipping is None:
             return
-        if batch.sealed is not None:
-            self._send(batch)
-        elif self._bound is batch or (self._bound is None and batch is self._current):
+        if self._bound is batch or (self._bound is None and batch is self._current):
             ran = taps.fired and taps.state not in (IDLE, INSIDE, BROKEN)
             batch.seen = batch.seen or taps.fired
             if taps.state == INSIDE and taps.thread != get_ident():
                 return  # it is sent when its thread goes on
             self._bound = None
             if ran and not shipping.has_failed(1):
-                self._ship(batch)
+                self._seal(batch)
             taps.state = IDLE
+        self._send(batch)
         if not batch.seen and not taps.traced and self.mode == TRACK:
             if batch.storages is None:
                 batch.storages = storages_of(batch.loaded)
             self._late = [*self._late, batch][-_LATE:]
 
     def _put_aside(self) -> None:
-        """Makes room in the taps: what they hold waits for the end of its batch, or goes."""
+        """Makes room in the taps: what they hold waits for the end of its batch."""
         batch, self._bound = self._bound, None
         taps, shipping = self.taps, self.shipping
         if batch is None or shipping is None or not taps.fired or taps.state != DONE:
             return
-        if shipping.has_failed(1):
-            return
-        if batch not in self._open.values():
-            self._ship(batch)  # nothing more is logged with it
-            return
-        self._run_probe()
-        batch.sealed = shipping.seal()
+        if not shipping.has_failed(1):
+            self._seal(batch)
 
-    def _ship(self, batch: Batch) -> None:
+    def _seal(self, batch: Batch) -> None:
+        """Takes what the taps hold for a batch."""
         assert self.shipping is not None
         try:
             self._run_probe()
-            self.shipping.ship(batch.at, batch.values)
+            batch.sealed = self.shipping.seal()
         except Exception as error:
             self.taps.fail("frame", error)
         if not self.checked_silence:
             self._check_silence()
 
     def _send(self, batch: Batch) -> None:
-        assert self.shipping is not None
+        """Sends the frames of a batch off, if there are any: nothing more is logged with it."""
         sealed, batch.sealed = batch.sealed, None
+        for thread, trained in list(self._trained.items()):
+            if trained is batch:
+                del self._trained[thread]
+        if sealed is None or self.shipping is None:
+            return
         try:
-            if sealed is not None and not self.shipping.has_failed(1):
-                self.shipping.send(sealed, batch.at, batch.values)
+            self.shipping.send(sealed, batch.at, batch.values)
         except Exception as error:
             self.taps.fail("frame", error)
 
     def close(self) -> None:
         """The training is over: sends off what waits for more."""
         with self._lock:
-            for batch in list(self._open.values()):
-                self._end(batch)
+            self._put_aside()
+            for batch in [*self._open.values(), *self._trained.values()]:
+                self._send(batch)
             self._open.clear()
-            if self._bound is not None and self.mode == TRACK:
-                self._put_aside()
 
     def _decide(self) -> bool:
         """Whether the current batch is recorded; a budget is asked once for each batch."""
@@ -430,6 +439,12 @@ class Progress:
     def _run_probe(self) -> None:
         """Shows the fixed images to the model; without them the batch is still recorded."""
         if self._probe is None:
+            return
+        if self.taps.thread not in (0, get_ident()):
+            self._lose(1)
+            self._trouble.warn(
+                "the probe was left out where another thread goes on with the training", "probe"
+            )
             return
         try:
             self._probe.run(self.taps)

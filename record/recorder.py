@@ -338,8 +338,8 @@ class Recorder:
         """A forward of the model begins."""
         self._progress.forward_begins(training, inputs)
 
-    def _on_forward_end(self) -> None:
-        """It has been recorded."""
+    def _on_forward_end(self, output: Any) -> None:
+        """It has put this out."""
 
     def _on_hook_error(self, name: str, error: Exception) -> None:
         """Something could not be copied."""
@@ -372,9 +372,9 @@ class _Ears:
         """A forward of the model begins."""
         self._recorder._on_forward(training, inputs)
 
-    def forward_ended(self) -> None:
-        """It has been recorded."""
-        self._recorder._on_forward_end()
+    def forward_ended(self, output: Any) -> None:
+        """It has put this out."""
+        self._recorder._on_forward_end(output)
 
     def collided(self) -> None:
         """Two threads train the model at once."""

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from record import wire
 from record.checksums import Checksums, check
-from record.copies import beside, copy_beside, copy_file, keep_epochs
+from record.copies import beside, copy_beside, copy_file, keep_epochs, open_h5
 from record.lock import Lock
 from record.pending import Pending, in_rows
 from record.summaries import Summaries, Summary
@@ -48,7 +48,7 @@ class RecordingFile:
         resume: int | None = None,
         durability: str = "fsync",
     ) -> None:
-        self._path = path
+        self._path = os.path.realpath(path)  # what a link leads to is written, not the link
         self._state = np.zeros(4, np.int64)
         self._rows, self._columns = 0, 0  # the extent of every dataset
         self._expected: int | None = None  # batches in an epoch, where it is known
@@ -65,22 +65,28 @@ class RecordingFile:
         self._epoch: int | None = None  # of the last frame
         self._aside = ThreadPoolExecutor(2, "mapreel-aside")  # for large frames
         self._beside: str | None = None  # the copy that is being changed
-        self._lock = Lock(path)
+        self._lock = Lock(self._path)
+        self._made: str | None = None  # the file that did not exist before
         try:
             if resume is None:
                 self._create_file(overwrite, attributes)
             else:
                 self._reopen_file(resume, attributes)
+            self._begin()
         except BaseException:
-            self._lock.release()
+            self._take_back()
             raise
-        self._begin()
 
     def _create_file(self, overwrite: bool, attributes: dict[str, Any]) -> None:
-        if overwrite:
+        """Makes an empty recording, beside the file that it is to replace."""
+        if overwrite and os.path.lexists(self._path):
+            self._beside = beside(self._path)
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
-        self._file = h5py.File(self._path, "x", libver=("v110", "v110"), locking="best-effort")
+                os.unlink(self._beside)
+        target = self._beside or self._path
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        self._made = target
+        self._file = open_h5(target, "w")
         for name, value in attributes.items():
             self._file.attrs[name] = value
         state = self._file.create_dataset(
@@ -88,6 +94,17 @@ class RecordingFile:
         )
         state.attrs["fields"] = list(schema.STATE_FIELDS)
         self._open_fields(schema.FIELDS)
+
+    def _take_back(self) -> None:
+        """Leaves nothing behind of a start that failed, and what was there before as it was.
+
+        The file is not closed: where the disk is full HDF5 may crash in that.
+        """
+        for path in (self._made, self._beside):
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        self._lock.release()
 
     def _reopen_file(self, resume: int, attributes: dict[str, Any]) -> None:
         """Goes on with a file: the frames of the epochs before `resume` stay."""
@@ -107,6 +124,10 @@ class RecordingFile:
             name = schema.decode_name(link)
             known = (entry for entry in schema.FIELDS if entry.name == name)
             self._fields[name] = next(known, schema.custom_field(name))
+
+    def renew(self) -> None:
+        """Shows others, now and then, that this process still writes the file."""
+        self._lock.renew()
 
     @property
     def opening(self) -> dict[str, Any]:
@@ -140,17 +161,21 @@ class RecordingFile:
         """Whether frames have been written that are not yet committed."""
         return bool(self._pending)
 
-    def set_layout(self, layout: wire.Layout, batches: int | None) -> None:
+    def set_layout(
+        self, layout: wire.Layout, batches: int | None, facts: dict[str, Any] | None = None
+    ) -> None:
         """What the frames consist of from now on; earlier layers stay.
 
         Args:
             layout: The layers and the image of each frame.
             batches: Batches in an epoch, if it is known.
+            facts: What the run's description did not know yet when the file was made.
         """
         self.commit()
         known = {(layer.group, layer.name) for layer in self._layout.layers}
         self._expected = batches
         self._end()
+        self._fill_in(facts or {})
         self._grow(1, batches or wire.GROWTH)
         for place, layer in enumerate(layout.layers):
             if (layer.group, layer.name) not in known:
@@ -356,7 +381,7 @@ class RecordingFile:
             with contextlib.suppress(OSError):
                 os.unlink(copy)
         target = self._beside or self._path
-        return h5py.File(target, "r+", libver=("v110", "v110"), locking="best-effort")
+        return open_h5(target, "r+")
 
     def abandon(self) -> None:
         """Leaves the file readable after a failure between `_end` and `_begin`."""
@@ -403,6 +428,13 @@ class RecordingFile:
                 f"cannot go on with {layer.name}: it has frames of {there} in the file and of "
                 f"{layer.shape} now"
             )
+
+    def _fill_in(self, facts: dict[str, Any]) -> None:
+        """Completes the run's description where it is empty."""
+        meta = schema.decode_meta(self._file.attrs["meta"])
+        news = {name: value for name, value in facts.items() if meta.get(name) is None}
+        if news:
+            self._file.attrs["meta"] = schema.encode_meta({**meta, **news})
 
     def _keep_note(self, layer: Layer) -> None:
         """Writes what is to be known of a layer, also where that turned up later than the layer."""

@@ -64,12 +64,26 @@ class Root:
         """Whether there is an image of the last forward."""
         return self.in_slot or self.found is not None
 
-    def before(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        """Forward pre-hook: begins a recording if this is a training pass that is waited for."""
+    def before(
+        self, module: nn.Module, args: Any, kwargs: dict[str, Any], frame: FrameType | None = None
+    ) -> None:
+        """Forward pre-hook: begins a recording if this is a training pass that is waited for.
+
+        Args:
+            module: The model.
+            args: What it is called with.
+            kwargs: Likewise.
+            frame: The call's, where it is not two above; see `_is_below`.
+        """
         taps = self.taps
         if torch.compiler.is_compiling():
             if not is_exporting() and (module.training or taps.evaluation):
                 self._begin_traced(args, kwargs)
+            return
+        if taps.state == PROBING and module is taps.root:
+            self._depth += 1
+            if self._depth > 1:  # the model calls itself with a fixed image, too
+                self._enter(args, kwargs)
             return
         if self._passes_by(module, args):
             return
@@ -84,7 +98,7 @@ class Root:
                 self._enter(args, kwargs)
                 return
             # Else it was left by an interrupt, of which torch tells no hook.
-        frame = sys._getframe(2)
+        frame = frame or sys._getframe(2)
         self._running = frame.f_back if frame.f_code.co_name == "inner" else frame
         self._outer.clear()
         self._depth, self._thread, self._raising = 1, get_ident(), sys.exc_info()[1]
@@ -105,7 +119,14 @@ class Root:
 
     def after(self, module: nn.Module, args: Any, output: Any) -> None:
         """Forward hook: ends it, also where it ended in an exception."""
-        if torch.compiler.is_compiling() or self._running is None or self._thread != get_ident():
+        if torch.compiler.is_compiling():
+            return
+        if self.taps.state == PROBING and module is self.taps.root and self._depth:
+            self._depth -= 1
+            if self._depth:
+                self._leave()
+            return
+        if self._running is None or self._thread != get_ident():
             return
         if self._passes_by(module, args) or not self._is_below(self._running):
             return
@@ -121,8 +142,8 @@ class Root:
             taps.resume()
             if taps.state == INSIDE:
                 taps.state = BROKEN if failed else DONE
-                if not failed:
-                    taps.on_end()
+            if not failed:
+                taps.on_end(output)
         except Exception as error:
             taps.fail("frame", error)
         finally:
@@ -241,7 +262,7 @@ class Root:
         said = taps.said_axis("input")
         if said is not None and said < len(shape):
             return BatchSize((shape[said],), axis=said), said
-        size = taps.batch_size()
+        size = None if self._outer else taps.batch_size()  # an inner call has a size of its own
         if size is not None and size not in shape[:2]:
             size = None  # of what was loaded, but not of what the model is given
         if size is None and taps.is_one_image(shape):

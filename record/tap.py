@@ -284,7 +284,7 @@ class Tap(Hook):
                 axis = self._by_sizes(item, tensor, batch)
             else:
                 axis = known
-                if isinstance(module, _TELLING):
+                if isinstance(module, _TELLING) and self.taps.state != PROBING:
                     self.taps.learn(rank, None if known == WHOLE else int(tensor.shape[known]))
         if not item and self.taps.max_map is None and self.taps.state == INSIDE:
             self._axis, self._size = axis, 0 if axis == WHOLE else int(tensor.shape[axis])
@@ -296,6 +296,8 @@ class Tap(Hook):
         positions = self._is_embedding and tensor.ndim == 2 and bool(batch.sizes)
         if positions and tensor.shape[0] not in batch.sizes:  # of positions, not of images
             return WHOLE
+        if self.taps.state == PROBING:  # which says nothing of the training's batches
+            return choice.axis
         before = self._taken.get(key, choice.axis)
         self._taken[key] = choice.axis
         if len(batch.sizes) == 1 and not batch.whole and choice.axis != WHOLE:

@@ -48,8 +48,8 @@ class Listener(Protocol):
         Not told of one that is captured into a graph, nor of one within another.
         """
 
-    def forward_ended(self) -> None:
-        """The model's own forward has been recorded, and ended without an error."""
+    def forward_ended(self, output: Any) -> None:
+        """The model's own forward, recorded or not, has ended without an error."""
 
     def collided(self) -> None:
         """A forward began in one thread while another thread's was recorded."""
@@ -75,7 +75,7 @@ class Taps:
         state: Where the recording stands within a batch: see `states`.
         thread: That whose forward is recorded.
         batch: How many images the forward sees.
-        loaded: What a loader handed out for the batch, if it is known.
+        loaded: What a loader handed out for the batch, if it is known, or how many images.
         traced: Whether torch.compile has traced the hooks; they then copy at every forward.
         inside: Whether the model's own forward runs, recorded or not.
         pending: Whether a layer that fires outside of it may begin a new batch: asks `on_forward`.
@@ -283,7 +283,8 @@ class Taps:
 
     def batch_size(self) -> int | None:
         """How many images the loader handed out for this batch; None where that is not known."""
-        return None if self.loaded is None else size_of_batch(self.loaded)
+        loaded = self.loaded
+        return loaded if loaded is None or isinstance(loaded, int) else size_of_batch(loaded)
 
     def sizes_without_image(self) -> tuple[int, ...]:
         """The same where the model is given nothing that could be an image."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from record.live import check_own
 from replay.schema import OutputError
 
 
@@ -12,8 +13,10 @@ def check_target(path: Path, overwrite: bool) -> None:
     """Refuses, before any work, a target that cannot be written.
 
     Raises:
-        OutputError: It exists, is not a file, or its folder is missing or read-only.
+        OutputError: It exists, is not a file, this process records into it already, or its folder
+            is missing or read-only.
     """
+    check_own(path)
     if path.is_dir():
         raise OutputError(f"expected a file such as run.h5, but {path} is a folder")
     if path.exists() and not path.is_file():
@@ -31,8 +34,10 @@ def check_source(path: Path) -> None:
     """Refuses, before any work, to go on with a recording that is not there.
 
     Raises:
-        OutputError: It is missing, not a file, or cannot be written.
+        OutputError: It is missing, not a file, this process records into it already, or cannot be
+            written.
     """
+    check_own(path)
     if not path.is_file():
         raise OutputError(f"cannot resume {path}: there is no such file")
     if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK | os.X_OK):

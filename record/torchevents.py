@@ -9,26 +9,28 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
-from torch.utils.data import DataLoader
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 
 class Listener(Protocol):
     """Is told; nothing of it may raise."""
 
-    @property
-    def searching(self) -> bool:
-        """Whether it wants to hear of calls of modules compiled in place."""
-
     def optimizer_made(self, optimizer: Optimizer) -> None:
         """An optimizer was created."""
 
-    def loader_begun(self, loader: DataLoader[Any], iterator: Any) -> None:
-        """A pass over a DataLoader begins; maybe in a thread of its own."""
+    def loader_begun(self, loader: Any, iterator: Any) -> None:
+        """An iterator begins a pass over a loader; maybe in a thread of its own."""
 
-    def fetched(self, iterator: Any, exhausted: bool) -> None:
-        """It gave out a batch, or was asked for one and had none."""
+    def fetched(self, iterator: Any, batch: Any) -> None:
+        """It gave out a batch."""
+
+    def exhausted(self, iterator: Any) -> None:
+        """It was asked for a batch and had none."""
 
     def backward(self, tensors: Any) -> None:
         """A backward pass begins, from these tensors."""
@@ -36,14 +38,23 @@ class Listener(Protocol):
     def went_back(self) -> None:
         """It has ended."""
 
-    def stepped(self, optimizer: Optimizer) -> None:
+    def differentiating(self, outputs: Any, inputs: Any) -> None:
+        """`torch.autograd.grad` begins."""
+
+    def differentiated(self, outputs: Any, inputs: Any, keeps: bool) -> None:
+        """It has ended; whether the graph is kept."""
+
+    def step_begins(self, optimizer: Any) -> None:
+        """An optimizer begins to step."""
+
+    def stepped(self, optimizer: Any) -> None:
         """An optimizer has stepped."""
 
     def compiling(self) -> AbstractContextManager[None]:
         """Around a call of `torch.compile`."""
 
-    def called(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        """A module that was compiled in place is about to run."""
+    def running(self, module: nn.Module, args: Any, kwargs: dict[str, Any], call: Any) -> Any:
+        """A module that was compiled is called; calls it."""
 
 
 class TorchEvents:
@@ -60,16 +71,21 @@ class TorchEvents:
     def install(self) -> None:
         """Begins to listen."""
         self._replace(Optimizer, "__init__", self._around_init)
-        self._replace(DataLoader, "__iter__", self._around_iter)
+        # Some loaders make their iterators themselves (ultralytics, torchdata, fastai).
+        self._replace(_BaseDataLoaderIter, "__init__", self._around_iterator)
+        self._replace(_BaseDataLoaderIter, "_reset", self._around_reset)
         self._replace(_BaseDataLoaderIter, "__next__", self._around_next)
         self._replace(torch.autograd, "backward", self._around_backward)
+        self._replace(torch.autograd, "grad", self._around_grad)
         self._replace(torch.amp.GradScaler, "scale", self._around_scale)
         self._replace(torch, "compile", self._around_compile)
         self._replace(nn.Module, "compile", self._around_compile_in_place)
-        handle = register_optimizer_step_post_hook(
-            lambda optimizer, args, kwargs: self._listener.stepped(optimizer)
-        )
-        self._undo.append(handle.remove)
+        listener = self._listener
+        for handle in (
+            register_optimizer_step_pre_hook(lambda one, *_: listener.step_begins(one)),
+            register_optimizer_step_post_hook(lambda one, *_: listener.stepped(one)),
+        ):
+            self._undo.append(handle.remove)
 
     def remove(self) -> None:
         """Ends that; somebody else's wrappers stay."""
@@ -88,6 +104,8 @@ class TorchEvents:
 
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if torch.compiler.is_compiling():
+                return original(*args, **kwargs)
             return around(original, *args, **kwargs)
 
         def undo() -> None:
@@ -101,24 +119,39 @@ class TorchEvents:
         init(optimizer, *args, **kwargs)
         self._listener.optimizer_made(optimizer)
 
-    def _around_iter(self, begin: Any, loader: DataLoader[Any]) -> Any:
-        iterator = begin(loader)
+    def _around_iterator(self, init: Any, iterator: Any, loader: Any, *args: Any) -> None:
+        init(iterator, loader, *args)
         self._listener.loader_begun(loader, iterator)
-        return iterator
+
+    def _around_reset(
+        self, reset: Any, iterator: Any, loader: Any, first_iter: bool = False
+    ) -> None:
+        reset(iterator, loader, first_iter)
+        if not first_iter:  # an iterator that stays over all epochs, with its workers
+            self._listener.loader_begun(loader, iterator)
 
     def _around_next(self, fetch: Any, iterator: Any) -> Any:
         try:
             batch = fetch(iterator)
         except StopIteration:
-            self._listener.fetched(iterator, True)
+            self._listener.exhausted(iterator)
             raise
-        self._listener.fetched(iterator, False)
+        self._listener.fetched(iterator, batch)
         return batch
 
     def _around_backward(self, backward: Any, tensors: Any, *args: Any, **kwargs: Any) -> None:
         self._listener.backward(tensors)
         backward(tensors, *args, **kwargs)
         self._listener.went_back()
+
+    def _around_grad(self, grad: Any, outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        self._listener.differentiating(outputs, inputs)
+        found = grad(outputs, inputs, *args, **kwargs)
+        named = dict(zip(("grad_outputs", "retain_graph", "create_graph"), args, strict=False))
+        creates = {**named, **kwargs}.get("create_graph", False)
+        keeps = {**named, **kwargs}.get("retain_graph")
+        self._listener.differentiated(outputs, inputs, creates if keeps is None else keeps)
+        return found
 
     def _around_scale(self, scale: Any, scaler: Any, outputs: Any) -> Any:
         """Notes of a scaled loss what it was: that is what is worth recording."""
@@ -138,10 +171,9 @@ class TorchEvents:
         compiled = module._compiled_call_impl
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self._listener.searching:
-                self._listener.called(module, args, kwargs)
-            assert compiled is not None
-            return compiled(*args, **kwargs)
+            if torch.compiler.is_compiling():
+                return compiled(*args, **kwargs)  # type: ignore[misc]
+            return self._listener.running(module, args, kwargs, compiled)
 
         module._compiled_call_impl = call
 

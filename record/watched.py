@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
-from collections.abc import Callable
+from _thread import get_ident
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,19 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
-from torch.utils.data import DataLoader
 
+from record.batches import Batches, Capture, Verdict
+from record.closingwords import Recorded
+from record.deliveries import Item
+from record.graphmarks import Marks
+from record.held import Frames
 from record.layers import Patterns, default_layers, find_layers
+from record.loaders import Loaders
+from record.outputs import storages_of
 from record.progress import STEPS
-from record.recorder import Recorder
+from record.recorder import Recorder, _number
 from record.saying import say
-from record.states import DONE, OPEN
+from record.schedule import Budget, Schedule, parse_bytes
 
 
 @dataclass(frozen=True)
@@ -37,81 +43,84 @@ class WatchOptions:
     command: tuple[str, ...] = ()
 
 
-class Iteration:
-    """One pass over a DataLoader."""
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self.loader = weakref.ref(loader)
-        self.fetched = 0
-        self.exhausted = False
-        self.thread = threading.get_ident()  # that asks for batches
-        try:
-            self.length: int | None = len(loader)
-        except (TypeError, NotImplementedError):
-            self.length = None
-
-
 class WatchedRecorder(Recorder):
     """A recorder whose batches begin and end as the watcher says."""
 
     def __init__(self, root: nn.Module, path: Path, watched: Watched, **options: Any) -> None:
         self._watched = watched
         super().__init__(root, path, **options)
+        self._model = None  # the script drops its model when it likes
         self._progress.mode = STEPS
 
-    @property
-    def has_fired(self) -> bool:
-        """Whether a forward was seen in the current batch, recorded or not."""
-        return self._taps.fired
+    def frames(self, options: WatchOptions) -> Frames:
+        """What has the taps take captures, and sends those that are batches."""
+        schedule = Schedule.parse(options.schedule, options.every)
+        size = options.budget
+        limit = None if size is None else Budget(parse_bytes(size), schedule)
+        self._shipping._budget = limit
+        taps, trouble = self._taps, self._trouble
+        taps.evaluation, taps.counts_on = options.include_eval, True
+        return Frames(taps, self._shipping, self._progress, schedule, limit, trouble)
 
-    def begin(self, epoch: int, batches: int | None) -> None:
-        """Begins a batch."""
-        progress = self._progress
-        if epoch != progress.epoch:
-            progress.epoch, progress.batch = epoch, 0
-        progress.expect(batches)
-        progress.arm()
-        self._taps.several = True
-
-    def close_forwards(self) -> None:
-        """Further forwards of the batch are not recorded."""
-        self._taps.several = False
-        if self._taps.state == OPEN:
-            self._taps.state = DONE
-
-    def end(self, values: dict[str, Any]) -> None:
-        """Ends the batch; one that is not kept only counts."""
-        self.log(**values)
-        self._progress.end_batch()
+    def _why_nothing(self, opened: bool) -> str:
+        if self._failed or self._broken or any(self._taps.silent.values()):
+            return super()._why_nothing(opened)
+        return self._watched.why_nothing()
 
     def _find_layers(self, root: nn.Module, patterns: Patterns) -> dict[str, nn.Module]:
         return default_layers(root) if patterns is None else find_layers(root, patterns)
 
     def _on_forward(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
-        self._watched.forward(training)
+        self._watched.forward(training, inputs)
+
+    def _on_forward_end(self, output: Any) -> None:
+        self._watched.ended(output)
 
     def _say(self, text: str) -> None:
         say(text)
 
 
 class Watched:
-    """One model that is trained, and where it stands between its batches."""
+    """One model that is trained: what happens to it, told to `Batches`, and its frames.
 
-    def __init__(self, root: nn.Module, path: Path, options: WatchOptions, overwrite: bool) -> None:
-        self.root = root
-        self.path = path
+    Args:
+        root: The model, which is not kept alive.
+        path: The recording.
+        options: What was asked for.
+        overwrite: Whether an existing file is replaced.
+        loaders: The script's.
+        gone: Called once the script has dropped the model.
+
+    Attributes:
+        name: The model's class.
+        own: Its parameters, by id.
+        optimizer: The last that stepped.
+    """
+
+    def __init__(
+        self,
+        root: nn.Module,
+        path: Path,
+        options: WatchOptions,
+        overwrite: bool,
+        loaders: Loaders,
+        gone: Callable[[Any], None],
+    ) -> None:
+        self.name = type(root).__name__
+        self.own = {id(parameter) for parameter in root.parameters()}
+        self.optimizer: Callable[[], Optimizer | None] = lambda: None
+        self._root = weakref.ref(root, gone)
+        self._loaders = loaders
         self._include_eval = options.include_eval
-        self._iteration: Iteration | None = None  # that the batches come from
-        self._candidate: Iteration | None = None  # that they may come from next
-        self._begun = 0  # batches of the iteration
-        self._epoch = 0
-        self._pending = True  # the next forward begins a batch
-        self._open = False  # a batch has begun and not ended
-        self._ran = False  # and its forward was seen to begin
-        self._learns = False  # a forward with gradients was seen
-        self._loss: Any = None
-        self.optimizer: Callable[[], Optimizer | None] = lambda: None  # the last that stepped
-        self._steps = 0  # since a batch began
+        self._learns = False  # whether a forward with gradients was seen
+        self._forwards = 0  # in training mode
+        self._backwards = 0
+        self._loss: Any = None  # of the backward that runs
+        self._marks = Marks()
+        self._current: Capture | None = None  # that the forward which runs is recorded in
+        self._evaluation: Capture | None = None  # the last one of a forward in evaluation mode
+        self._consumed: Mapping[Any, int] = {}
+        self._inputs: Mapping[int, Any] = {}  # of the open capture, by where they lie
         self.recorder = WatchedRecorder(
             root,
             path,
@@ -126,107 +135,202 @@ class Watched:
             metadata={"command": list(options.command)},
         )
         self.path = self.recorder.path
-        self.recorder._taps.evaluation = options.include_eval
-        self.recorder._taps.counts_on = True
-        self._set_pending(True)
-
-    def _set_pending(self, pending: bool) -> None:
-        self._pending = self.recorder._taps.pending = pending
-
-    def forward(self, training: bool) -> None:
-        """A forward of the model, or of a part of it, begins."""
-        # A look at samples in between, without gradients though in training mode, is no batch.
-        with_gradients = torch.is_grad_enabled()
-        self._learns = self._learns or with_gradients
-        training = training and (with_gradients or not self._learns)
-        if not training and not self._include_eval:
+        if self.recorder._closed:  # of another rank
             return
-        if not training or self._pending:
-            self._end()
-            self._begin(training)
-            self._ran = True
+        self._taps = self.recorder._taps
+        self.frames = self.recorder.frames(options)
+        self.batches = Batches(loaders.deliveries, self._settle)
+        self.frames.batches = self.batches
+        self._taps.pending = True
 
-    def _turn(self) -> None:
-        """Turns to the next batch where a compiled forward would not say that it begins."""
-        if self.recorder._taps.traced and self._pending:
-            self._end()
-            if not self._open:
-                self._begin(True)
-                self._set_pending(True)  # the loader may have been asked already
+    @property
+    def root(self) -> nn.Module | None:
+        """The model; None once the script has dropped it."""
+        return self._root()
 
-    def fetched(self, iteration: Iteration) -> None:
-        """A DataLoader was asked for a batch."""
-        self._take_note(iteration)
-        self._turn()
+    @property
+    def doubts(self) -> list[str]:
+        """Why its epochs may be others than the script's, in words."""
+        return list(self.batches.epochs.doubts)
 
-    def _take_note(self, iteration: Iteration) -> None:
-        current = self._iteration
-        if current is None or iteration is not current:
-            self._candidate = iteration
-            loader = None if current is None else current.loader()
-            if current is not None and not current.exhausted and loader is not None:
-                if iteration.loader() is loader:  # left before its end, and begun again
-                    self._set_pending(True)
-                return
-        self._set_pending(True)
+    # What happens
 
-    def backward(self, loss: Any) -> None:
+    def fetched(self, item: Item) -> None:
+        """A loader handed out an item."""
+        self.batches.fetched(item)
+        self._taps.pending = True
+
+    def forward(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
+        """A forward of the model, or of a part that is called directly, begins."""
+        taps = self._taps
+        self._current = None
+        memory = storages_of(inputs)
+        items = self._loaders.items_in(memory)
+        if not training:
+            taps.pending = True
+            if self._include_eval:
+                self._evaluate(items)
+            else:
+                self.batches.looked(items, get_ident())
+            return
+        self._forwards += 1
+        # A look at samples in between, without gradients though in training mode, is no batch.
+        graded = torch.is_grad_enabled() and self._has_gradients()
+        self._learns = self._learns or graded
+        if not graded and self._learns and not self._include_eval:
+            self._consumed = {}
+            self.frames.skip()
+            return
+        self._settle_evaluation()
+        last = self.batches.open
+        if last is not None and self._marks.are_gone(last):
+            self.batches.ended(last)
+        again = not self._inputs.keys().isdisjoint(memory)
+        made_of = self._loaders.made_of(memory)
+        verdict = self.batches.forward(items, get_ident(), again, made_of)
+        capture = self.batches.open
+        assert capture is not None
+        self._consumed = capture.items
+        taps.pending = False
+        if verdict is Verdict.SKIP:
+            self.frames.skip()
+            return
+        self._current = capture
+        if verdict is Verdict.NEW:
+            self._inputs = memory
+            self._begin(capture, items)
+        else:
+            self._inputs = {**self._inputs, **memory}
+            self.frames.join(capture)
+
+    def ended(self, output: Any) -> None:
+        """The model's own forward has ended."""
+        self._taps.pending = True
+        if self._evaluation is not None:
+            self._settle_evaluation()
+            return
+        if self.root is None or not self._forwards:
+            return
+        self._loaders.put_out(output, self._consumed, self._loaders.deliveries.clock)
+        if self._current is not None:
+            self._marks.put_on(output, self._current)
+
+    def backward_begins(self, loss: Any) -> None:
         """A backward pass begins, of this loss if it is a single number."""
-        if loss is not None:
-            self._loss = loss
-        self.recorder.close_forwards()
-        if self._iteration is None and self._open:
-            self._set_pending(True)
+        if self._taps.traced:
+            self._adopt_traced()
+        self._marks.begin()
+        self._loss = None if loss is None or not self.batches.waiting else _number(loss)
+        if self._taps.traced:
+            self.frames.put_aside()  # else the next forward overwrites it
 
     def went_back(self) -> None:
-        """A backward pass has ended."""
-        if self._iteration is None:
-            self._turn()
+        """It has ended, or an optimizer steps within it."""
+        waiting = self.batches.waiting
+        if not waiting:
+            return
+        through = self._marks.passed(waiting)
+        loss = self._loss
+        self.batches.backward(loss, through)
+        self._backwards += 1
+        for capture in waiting:
+            if capture.trained and capture.loss is loss and loss is not None:
+                self.frames.log(capture, loss=loss)
+        self._taps.pending = True
+
+    def differentiated(self, keeps: bool) -> None:
+        """A gradient by something else than the parameters was asked for.
+
+        Args:
+            keeps: Whether a backward can still go through the same graph.
+        """
+        if not keeps:
+            for capture in self._marks.passed(self.batches.waiting) or ():
+                self.batches.ended(capture)
+        self._taps.pending = True
+
+    def step_begins(self, optimizer: Optimizer) -> None:
+        """An optimizer that owns parameters of the model begins to step."""
+        self.batches.step_begins(id(optimizer))
 
     def stepped(self, optimizer: Optimizer) -> None:
-        """An optimizer that owns parameters of the model has stepped."""
+        """It has stepped."""
         self.optimizer = weakref.ref(optimizer)
-        self._steps += 1
-        self._end()
-        current = self._iteration
-        # Another thread's fetches say nothing of when the training goes on to the next batch.
-        ahead = current is not None and (
-            current.exhausted or current.thread != threading.get_ident()
-        )
-        if current is None or (ahead and current.fetched > self._begun):
-            self._set_pending(True)
-        elif current.exhausted and self._steps > 2:
-            # The loader has nothing to do with the batches: they come from somewhere else.
-            self._iteration = None
-            self._set_pending(True)
-        self._turn()
+        self.frames.lr = optimizer.param_groups[0].get("lr")
+        if torch._C._current_graph_task_id() != -1:
+            self.went_back()
+        self.batches.stepped(id(optimizer))
+        self._taps.pending = True
 
     def close(self) -> None:
         """Ends the recording."""
-        self._end()
+        self._settle_evaluation()
+        self.batches.close()
         self.recorder.close()
 
-    def _begin(self, training: bool) -> None:
-        candidate, current = self._candidate, self._iteration
-        if training and candidate is not None:
-            self._candidate = None
-            if candidate is not current:
-                self._epoch += current is not None or self._begun > 0
-                self._iteration, self._begun = candidate, 0
-        self._begun += 1
-        self._open, self._ran, self._steps = True, False, 0
-        self._loss = None
-        length = None if self._iteration is None else self._iteration.length
-        self.recorder.begin(self._epoch, None if self._include_eval else length)
-        if self._include_eval:
-            self.recorder.log(training=float(training))
-        self._set_pending(not training)
+    def summary(self) -> Recorded:
+        """What was recorded."""
+        recorder = self.recorder
+        batches = recorder.committed
+        layers = sum(layer.probe is None for layer in recorder.layout.layers)
+        nothing = "" if batches else recorder._why_nothing(self._taps.opened)
+        return Recorded(self.name, self.path, batches, layers, self.doubts, nothing)
 
-    def _end(self) -> None:
-        if not self._open or not (self._ran or self.recorder.has_fired):
-            return
-        self._open = False
-        optimizer = self.optimizer()
-        lr = None if optimizer is None else optimizer.param_groups[0].get("lr")
-        values = {"loss": self._loss, "lr": lr}
-        self.recorder.end({name: value for name, value in values.items() if value is not None})
+    def why_nothing(self) -> str:
+        """Why there is no batch, in words."""
+        if not self._forwards:
+            return "the model itself was never called in training mode (model.train())"
+        if not self._backwards:
+            return "no backward pass went through its forwards"
+        if self.frames.lost:
+            return "no forward that was trained on could be told from the others"
+        return "no optimizer stepped behind its backward passes"
+
+    # In between
+
+    def _begin(self, capture: Capture, items: Sequence[Item]) -> None:
+        size = items[0].size if items else None
+        leader = next(iter(capture.items), None)
+        length = None if leader is None or self._include_eval else leader.length
+        self.frames.begin(capture, size, length)
+        if self._include_eval:
+            self.frames.log(capture, training=1.0)
+
+    def _settle(self, capture: Capture, place: Any) -> None:
+        self._marks.forget(capture)
+        self.frames.settle(capture, place)
+
+    def _has_gradients(self) -> bool:
+        root = self.root
+        return root is not None and any(p.requires_grad for p in root.parameters())
+
+    def _evaluate(self, items: Sequence[Item]) -> None:
+        """A forward in evaluation mode begins, which is a batch like any other."""
+        self._settle_evaluation()
+        while self.batches.waiting:
+            self.batches.make_room()
+        self.batches.forward(items, get_ident())
+        capture = self.batches.open
+        assert capture is not None
+        if capture in self.batches.waiting:
+            capture.trained = True
+            self.frames.begin(capture, None, None)
+            self.frames.log(capture, training=0.0)
+            self._evaluation = capture
+
+    def _settle_evaluation(self) -> None:
+        if self._evaluation is not None:
+            self._evaluation = None
+            while self.batches.waiting:
+                self.batches.make_room()
+            self.batches.open = None
+
+    def _adopt_traced(self) -> None:
+        """Begins a capture of a compiled forward that nobody saw begin."""
+        pending = [capture for capture in self.batches.waiting if not capture.trained]
+        if not pending and self._taps.fired:
+            self.batches.forward((), get_ident())
+            capture = self.batches.open
+            if capture is not None and capture in self.batches.waiting and not capture.trained:
+                self.frames.adopt(capture)
+                self._inputs = {}

@@ -2,45 +2,45 @@
 
 Nothing of the script is known beforehand. What tells:
 
-- an optimizer is created: its parameters are those that will be trained;
+- an optimizer is created: its parameters are those that will be trained (`finding`);
 - a module is called in training mode that owns some of them: it, or what contains it and owns
-  more of them, is a root, and gets a recording;
-- a DataLoader gives out a batch, an optimizer steps, a backward pass runs: batches begin and end.
-
-A loader may run ahead, and several forwards may belong to one batch. So a batch begins with the
-first training forward after its loader was asked for the next batch; without a loader, after an
-optimizer step or a backward pass. Of a batch all forwards before its first backward are recorded.
+  more of them, is a root, and gets a recording (`watched`);
+- loaders hand out batches, forwards consume them, backward passes and steps follow (`batches`).
 
 Nothing here may stop or change the script: every callback swallows its errors and says so once.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, Concatenate, ParamSpec
 
 import torch
 from torch import nn
-from torch.nn.modules import module as module_hooks
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
-from torch.utils.data import DataLoader
 
+from record.closingwords import Recorded, Tally, summary
+from record.deliveries import Item
+from record.finding import Finder
 from record.layers import unwrap
-from record.ownership import best_owner, outermost, owned, trained
+from record.loaders import Loaders
+from record.ownership import owned, trained
 from record.ranks import rank_and_world
 from record.saying import say
 from record.torchevents import TorchEvents, scalar_loss
-from record.watched import Iteration, Watched, WatchOptions
+from record.watched import Watched, WatchOptions
 from replay.schema import OutputError, RecordingError
 
-_PATIENCE = 3  # steps of an optimizer after which nobody looks for its model any longer
+_REMEMBERED = 4096  # items that a model may have been given before it was found
+_MOST_NAMES = 100_000  # of recordings beside each other
 
 P = ParamSpec("P")
 
@@ -82,16 +82,18 @@ class Watcher:
         self.options = options
         self._spawned = spawned
         self._models: list[Watched] = []
-        self._optimizers: list[weakref.ref[Optimizer]] = []
-        self._steps: dict[int, int] = {}  # of each optimizer whose model is not yet known
+        self._version = 0  # of that list
+        self._gone = False  # whether the script has dropped one of them
+        self._recorded: list[Recorded] = []
+        self._names: collections.Counter[str] = collections.Counter()  # of models, in their order
         self._owners: dict[int, tuple[int, list[Watched]]] = {}  # models, by optimizer's id
-        self._covered: set[int] = set()  # parameters of models that are known, by id
-        self._ignored: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self._reasons: list[str] = []  # why a model is not recorded
-        self._last: Iteration | None = None  # that gave out a batch
-        self._handle: Any = None  # of the hook on all modules, while a model is looked for
+        self._loaders = Loaders()
+        self._items: collections.deque[Item] = collections.deque(maxlen=_REMEMBERED)
+        self._finder = Finder(self.called, options.include_eval)
         self._events = TorchEvents(self)
         self._unwrap_compiled: Callable[[], None] = lambda: None  # see `_watch_compiled_modules`
+        self._lock = threading.RLock()
         self._process = os.getpid()
         self._busy = False
         self._said: set[str] = set()
@@ -102,17 +104,18 @@ class Watcher:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
         if self.options.include_eval:
-            self._search()
+            self._finder.start()
 
     def close(self) -> None:
         """Ends all recordings and stops watching."""
-        self._stop_search()
+        self._finder.stop()
         self._events.remove()
         self._unwrap_compiled()
         if os.getpid() != self._process:
             return
         for watched in self._models:
-            self._attempt(watched.close)
+            self._attempt(self._close, watched)
+        self._models = []
 
     def report(self) -> None:
         """Says what was recorded, or why nothing was."""
@@ -120,33 +123,25 @@ class Watcher:
             return
         rank, world = rank_and_world()
         silent = world > 1 and self.options.ranks == "0" and rank != 0
-        recorded = 0
-        for watched in self._models:
-            recorder = watched.recorder
-            if not recorder.committed:
-                continue
-            recorded += 1
-            layers = sum(layer.probe is None for layer in recorder.layout.layers)
-            say(
-                f"recorded {recorder.committed:,} batches of {type(watched.root).__name__}, "
-                f"{layers} layer{'s' * (layers > 1)}: {watched.path}; "
-                f"python -m replay animate {watched.path}"
-            )
-        if not recorded and not silent and not self._spawned:
+        tally = Tally()
+        for line in summary(self._recorded):
+            say(line)
+        recorded = sum(bool(one.batches) for one in self._recorded)
+        if not recorded and not silent and not self._spawned and not tally.total():
             say(f"nothing was recorded: {self._why_nothing()}")
+        tally.add(recorded)
 
     def _why_nothing(self) -> str:
-        if self._reasons:
-            return "; ".join(dict.fromkeys(self._reasons))
-        if self._models:
-            names = ", ".join(type(watched.root).__name__ for watched in self._models)
-            return f"{names} was found, but none of its layers was called in training mode"
-        if not self._optimizers:
+        finder = self._finder
+        reasons = [f"{one.name}: {one.nothing}" for one in self._recorded if one.nothing]
+        if self._reasons or reasons:
+            return "; ".join(dict.fromkeys([*self._reasons, *reasons]))
+        if not finder.optimizers:
             return (
                 "the script made no torch optimizer in this process, so that nothing says which "
                 "model is trained (--include-eval records a model that is only called)"
             )
-        if not any(self._steps.values()):
+        if not finder.has_stepped:
             return "no module with parameters of its optimizer was called in training mode"
         return (
             "its optimizer stepped, but no module that owns its parameters was called in training "
@@ -160,7 +155,8 @@ class Watcher:
         if os.getpid() != self._process:
             return
         try:
-            call(*args, **kwargs)
+            with self._lock:
+                call(*args, **kwargs)
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
             text = (
@@ -170,44 +166,41 @@ class Watcher:
                 self._said.add(text)
                 say(f"{text}; the script goes on")
 
-    @property
-    def searching(self) -> bool:
-        """Whether a model is looked for."""
-        return self._handle is not None
-
     @_guarded
-    def optimizer_made(self, optimizer: Optimizer) -> None:
+    def optimizer_made(self, optimizer: Any) -> None:
         """A model may have to be looked for."""
-        self._optimizers.append(weakref.ref(optimizer))
+        self._let_go()
         self._owners.pop(id(optimizer), None)
-        self._steps[id(optimizer)] = 0
-        self._ignored = weakref.WeakKeyDictionary()
-        self._search()
+        self._finder.optimizer_made(optimizer)
 
     @_attempted
-    def loader_begun(self, loader: DataLoader[Any], iterator: Any) -> None:
+    def loader_begun(self, loader: Any, iterator: Any) -> None:
         """Notes the pass, also in the thread that begins a recording."""
-        iterator._mapreel = Iteration(loader)
+        self._loaders.begin(loader, iterator)
 
     @_attempted
-    def fetched(self, iterator: Any, exhausted: bool) -> None:
+    def fetched(self, iterator: Any, batch: Any) -> None:
         """Tells the models."""
-        iteration = getattr(iterator, "_mapreel", None)
-        if iteration is None:
+        item = self._loaders.fetched(iterator, batch)
+        if item is None:
             return
-        iteration.exhausted, iteration.thread = exhausted, threading.get_ident()
-        iteration.fetched += not exhausted
-        self._last = iteration
+        self._items.append(item)
         for watched in self._models:
-            watched.fetched(iteration)
+            watched.fetched(item)
+
+    @_attempted
+    def exhausted(self, iterator: Any) -> None:
+        """Notes it."""
+        self._loaders.ended(iterator)
 
     @_guarded
     def backward(self, tensors: Any) -> None:
         """Tells the models, unless it is checkpointing's, within another one."""
         if torch._C._current_graph_task_id() == -1:
+            self._let_go()
             loss = scalar_loss(tensors)
             for watched in self._models:
-                watched.backward(loss)
+                watched.backward_begins(loss)
 
     @_guarded
     def went_back(self) -> None:
@@ -217,44 +210,78 @@ class Watcher:
                 watched.went_back()
 
     @_guarded
-    def stepped(self, optimizer: Optimizer) -> None:
+    def differentiating(self, outputs: Any, inputs: Any) -> None:
+        """Tells the models."""
+        if torch._C._current_graph_task_id() == -1:
+            loss = scalar_loss(outputs)
+            for watched in self._models:
+                watched.backward_begins(loss)
+
+    @_guarded
+    def differentiated(self, outputs: Any, inputs: Any, keeps: bool) -> None:
+        """Tells the models: for one whose parameters are asked for, it is a backward pass."""
+        if torch._C._current_graph_task_id() == -1:
+            by = {id(one) for one in ([inputs] if isinstance(inputs, torch.Tensor) else inputs)}
+            for watched in self._models:
+                if by & watched.own:
+                    watched.went_back()
+                else:
+                    watched.differentiated(keeps)
+
+    @_guarded
+    def step_begins(self, optimizer: Any) -> None:
+        """Tells the models whose parameters it has."""
+        for watched in self._models_of(optimizer):
+            watched.step_begins(optimizer)
+
+    @_guarded
+    def stepped(self, optimizer: Any) -> None:
         """Tells the models whose parameters it has, or looks for the one that has them."""
-        state, owners = self._owners.get(id(optimizer), (-1, []))
-        if state != len(self._models):
-            mine = trained(optimizer)
-            owners = [watched for watched in self._models if mine & owned(watched.root)]
-            self._owners[id(optimizer)] = len(self._models), owners
-        for watched in owners:
+        for watched in self._models_of(optimizer):
             watched.stepped(optimizer)
-        if self._handle is None:  # every model is known
-            return
-        mine = trained(optimizer)
-        if mine <= self._covered:
-            return
-        steps = self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
-        if steps == 1 and not mine & self._covered:
-            self._find_by_parameters(mine)  # no module was called where Python could see it
-        elif steps >= _PATIENCE:
-            self._covered |= mine
-            self._end_search()
+        if self._finder.searching:
+            root = self._finder.root_stepped(optimizer)
+            if root is not None:
+                self._adopt(root)
+                self._finder.stop_if_done()
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
         """Torch warns of hooks on all modules when it wraps one: there are none meanwhile."""
-        with self._not_searching():
+        with self._finder.paused():
             yield
         self._watch_compiled_modules()
 
-    @_guarded
-    def called(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        """A module is about to run, seen from outside: of nested ones the outermost first."""
-        self._look_at(module, args, kwargs)
+    def running(self, module: nn.Module, args: Any, kwargs: dict[str, Any], call: Any) -> Any:
+        """Tells of a compiled module that its forward begins and ends: its graph has no hooks."""
+        if self._finder.searching:
+            self.called(module, args, kwargs, None)
+        watched = self._watched(unwrap(module))
+        if watched is not None:
+            self._attempt(watched.forward, module.training, (args, kwargs))
+        with self._finder.paused():
+            output = call(*args, **kwargs)
+        if watched is not None:
+            self._attempt(watched.ended, output)
+        return output
 
-    # Finding the models
+    @_guarded
+    def called(
+        self, module: nn.Module, args: Any, kwargs: dict[str, Any], frame: FrameType | None
+    ) -> None:
+        """A module is about to run, seen from outside: of nested ones the outermost first."""
+        root = self._finder.root_of(module)
+        if root is None:
+            return
+        watched = self._adopt(root)
+        self._finder.stop_if_done()
+        if watched is not None and root is module and root._compiled_call_impl is None:
+            # Its own hook comes too late for this call.
+            watched.recorder._taps.input.before(root, args, kwargs, frame)
 
     @_guarded
     def _watch_compiled_modules(self) -> None:
-        """Looks at what torch.compile made when it is called: hooks on all modules would not do."""
+        """Is told of calls of what torch.compile made: hooks on all modules would not do."""
         kind: Any = torch._dynamo.OptimizedModule
         if kind.__dict__.get("_mapreel"):
             return
@@ -262,11 +289,9 @@ class Watcher:
 
         @functools.wraps(original)
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if self._handle is None:
+            if torch.compiler.is_compiling():
                 return original(module, *args, **kwargs)
-            self.called(module, args, kwargs)
-            with self._not_searching():
-                return original(module, *args, **kwargs)
+            return self.running(module, args, kwargs, functools.partial(original, module))
 
         inherited = "__call__" not in kind.__dict__
         kind.__call__, kind._mapreel = call, True
@@ -280,110 +305,38 @@ class Watcher:
 
         self._unwrap_compiled = undo
 
-    @contextlib.contextmanager
-    def _not_searching(self) -> Iterator[None]:
-        searching = self._handle is not None
-        self._stop_search()
-        try:
-            yield
-        finally:
-            if searching:
-                self._search()
-                self._end_search()
+    # The models
 
-    def _search(self) -> None:
-        if self._handle is None:
-            self._handle = module_hooks.register_module_forward_pre_hook(self._on_call)
+    def _watched(self, root: nn.Module) -> Watched | None:
+        return next((watched for watched in self._models if watched.root is root), None)
 
-    def _stop_search(self) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
-
-    @_guarded
-    def _end_search(self) -> None:
-        """Stops looking where every optimizer's parameters are those of a known model."""
-        if self._optimizers and not self.options.include_eval and not self._wanted():
-            self._stop_search()
-
-    def _wanted(self) -> set[int]:
-        """Parameters that are trained, of a model that is not yet known."""
-        wanted: set[int] = set().union(*self._trained())
-        return wanted - self._covered
-
-    def _on_call(self, module: nn.Module, args: Any) -> None:
-        if torch.compiler.is_compiling() or self._busy:
-            return
-        if torch._C._current_graph_task_id() == -1:
-            frame = sys._getframe(1)  # torch gives this hook no keyword arguments
-            self.called(module, args, frame.f_locals.get("kwargs") or {})
-
-    def _look_at(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        """Whether it belongs to a model that is to be recorded from now on."""
-        training = module.training
-        if not (training or self.options.include_eval) or module in self._ignored:
-            return
-        own = owned(module)
-        wanted = self._wanted()
-        if self.options.include_eval and not self._optimizers:
-            wanted = own - self._covered
-        if not own & wanted:
-            if own & self._covered or training:
-                self._ignored[module] = 1
-            if self._models:
-                self._end_search()
-            return
-        inner = unwrap(module)
-        root = unwrap(outermost(inner, self._targets(owned(inner) & wanted)))
-        watched = self._adopt(root)
-        self._end_search()
-        if watched is None:
-            return
-        watched.forward(training)
-        if root is module and root._compiled_call_impl is None:
-            # Its own hook comes too late for this call.
-            watched.recorder._taps.input.before(root, args, kwargs)
-
-    def _targets(self, own: set[int]) -> set[int]:
-        """The parameters of all optimizers that have some of these."""
-        target: set[int] = set()
-        for theirs in self._trained():
-            if theirs & own:
-                target |= theirs
-        return target
-
-    def _trained(self) -> Iterator[set[int]]:
-        """The parameters of each optimizer."""
-        for reference in self._optimizers:
-            optimizer = reference()
-            if optimizer is not None:
-                yield trained(optimizer)
-
-    def _find_by_parameters(self, mine: set[int]) -> None:
-        """Adopts the model of parameters that were stepped without a call that could be seen."""
-        best = best_owner(mine)
-        if best is not None:
-            watched = self._adopt(unwrap(best))
-            if watched is not None:
-                watched.forward(True)  # a compiled one will not say when it begins
-            self._end_search()
+    def _models_of(self, optimizer: Any) -> list[Watched]:
+        """Those whose parameters it has."""
+        version, owners = self._owners.get(id(optimizer), (-1, []))
+        if version != self._version:
+            mine = trained(optimizer)
+            owners = [watched for watched in self._models if mine & watched.own]
+            self._owners[id(optimizer)] = self._version, owners
+        return owners
 
     def _adopt(self, root: nn.Module) -> Watched | None:
         """Begins a recording of a model; why it cannot be recorded is said once."""
+        self._let_go()
         own = owned(root)
-        self._covered |= own
+        self._finder.covered.add(root.parameters())
         self._busy = True
         try:
             watched = self._record(root)
             if watched.recorder._closed:  # of another rank
                 return None
             self._models.append(watched)
-            for reference in self._optimizers:
+            self._version += 1
+            for reference in self._finder.optimizers:
                 optimizer = reference()
                 if optimizer is not None and own & trained(optimizer):
                     watched.optimizer = reference
-            if self._last is not None and not self._last.exhausted:
-                watched.fetched(self._last)
+            for item in list(self._items):
+                watched.fetched(item)
             return watched
         except RecordingError as error:
             self._reasons.append(f"{type(root).__name__}: {error}")
@@ -397,27 +350,52 @@ class Watcher:
         return None
 
     def _record(self, root: nn.Module) -> Watched:
-        """A recording into the file asked for, or beside it for a second model or process."""
+        """A recording into the file asked for, or beside it for another model or process.
+
+        The first model's goes where it was asked for. Others of the same class are numbered from
+        2, in their order; those of another class have its name.
+        """
         options = self.options
         wanted = Path(options.output)
-        if self._models or self._reasons:
-            name = "".join(c if c.isalnum() or c in "-_" else "_" for c in type(root).__name__)
+        kind = type(root).__name__
+        if self._names and kind != next(iter(self._names)):
+            name = "".join(c if c.isalnum() or c in "-_" else "_" for c in kind)
             wanted = wanted.with_name(f"{wanted.stem}.{name}{wanted.suffix}")
+        self._names[kind] += 1
         alone = rank_and_world()[1] == 1
-        for number in range(1, 100):
-            taken = {watched.path for watched in self._models}
+        for number in range(self._names[kind], _MOST_NAMES):
             path = wanted
             if number > 1:
                 path = wanted.with_name(f"{wanted.stem}.{number}{wanted.suffix}")
-            if path in taken:
-                continue
             try:
                 overwrite = options.overwrite and not (self._spawned and alone)
-                return Watched(root, path, options, overwrite)
+                return Watched(root, path, options, overwrite, self._loaders, self._drop)
             except OutputError:
                 if not (self._spawned and alone and path.exists()):
                     raise
+                self._names[kind] = number + 1
         raise OutputError(f"no free name beside {wanted}")
+
+    def _drop(self, reference: weakref.ref[Any]) -> None:
+        """The script has dropped a model: its recording is closed at the next event."""
+        self._gone = True
+
+    def _let_go(self) -> None:
+        """Closes the recordings of models that the script has dropped."""
+        if not self._gone:
+            return
+        self._gone = False
+        gone = [watched for watched in self._models if watched.root is None]
+        self._models = [watched for watched in self._models if watched.root is not None]
+        self._version += 1
+        for watched in gone:
+            self._close(watched)
+
+    def _close(self, watched: Watched) -> None:
+        try:
+            watched.close()
+        finally:
+            self._recorded.append(watched.summary())
 
     # Odds and ends
 

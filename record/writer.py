@@ -127,6 +127,8 @@ class Service:
                 if os.getppid() != parent:  # it died, and a forked child holds its end of the pipe
                     break
             self._commit_if_due()
+            if self._file is not None:
+                self._file.renew()
         if self._file is not None:
             ended = final or {}
             self._file.close(ended.get("dropped"), ended.get("lost"))
@@ -176,19 +178,24 @@ class Service:
             self._layout = wire.Layout.decode(data["layout"])
             if self._shared is not None and data["region"] is not None:
                 self._shared.expect(data["region"])
-            file.set_layout(self._layout, data["batches"])
+            file.set_layout(self._layout, data["batches"], data.get("meta"))
         elif message.kind == wire.FLUSH:
             file.commit()
             file.sync()
             self._answer({"committed": file.committed, "flushed": message.data["number"]})
         elif message.kind == wire.THIN:
-            file.thin(message.data["keep"], lambda: self._answer({}))
+            file.thin(message.data["keep"], lambda: self._tell(file))
             self._answer({"committed": file.committed})
         elif message.kind == wire.PROBES:
             file.set_probes(tuple(message.data["shape"]), message.payload)
         else:
             frame = np.frombuffer(message.payload, schema.FRAME_DTYPE)
             self._write([message.header], frame[None])
+
+    def _tell(self, file: RecordingFile) -> None:
+        """Shows that it still works on something that takes its time."""
+        file.renew()
+        self._answer({})
 
     def _write_slots(self, headers: list[wire.FrameHeader]) -> None:
         """Writes frames that lie in the shared memory, small ones together."""
@@ -262,11 +269,16 @@ def describe(error: Exception) -> str:
     text = " ".join(str(error).split())
     reason = re.search(r"errno = \d+, error message = '([^']+)'", text)
     if reason is not None:
-        return f"cannot write: {reason.group(1)}"
+        words = f"cannot write: {reason.group(1)}"
+        # Only where HDF5 has been told to lock whatever is asked of it.
+        hint = "; set HDF5_USE_FILE_LOCKING=FALSE" if "lock file" in text else ""
+        return words + hint
     if isinstance(error, BusyError):
-        return "another process is recording into it"
+        return str(error)
     if isinstance(error, FileExistsError) or "file exists" in text.lower():
         return "the file exists"
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror} ({error.filename})"
     return f"{type(error).__name__}: {text[:300]}"
 
 

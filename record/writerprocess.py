@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from record import live
 from record.slots import Lender
 from replay.schema import OutputError, RecordingError
 
@@ -46,6 +48,7 @@ class WriterProcess:
         self.memory = _lender()
         self._process = self._start()
         self.pid = self._process.pid
+        live.enter(self.pid)
         assert self._process.stdin is not None
         self.descriptor = self._process.stdin.fileno()
         self.capacity = _widen(self.descriptor)
@@ -114,6 +117,8 @@ class WriterProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
+                # HDF5 asks for no lock then, whatever the file system and its own version.
+                env={**os.environ, "HDF5_USE_FILE_LOCKING": "FALSE"},
                 cwd=root,  # `-m` looks there first: no record.py of the user's comes in between
                 bufsize=0,
                 start_new_session=True,  # a terminal's Ctrl-C and hang-up are for the training
@@ -141,6 +146,7 @@ class WriterProcess:
                     self._ready.set()
         if not closed:
             failed(self._last_words())
+        live.leave(self.pid)
         self.finished.set()
 
     def _last_words(self) -> str:
@@ -164,6 +170,10 @@ def refusal(path: Path, reason: str) -> OutputError:
     if reason == "the file exists":
         return OutputError(f"{path} exists; choose another name or allow overwriting")
     if reason.startswith("another process"):
+        try:
+            live.check_own(path)
+        except OutputError as error:
+            return error
         return OutputError(f"{path}: {reason}; choose another name, or end the other")
     if reason.startswith("cannot resume"):
         return OutputError(f"{path}: {reason}")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay.inputs import InputPicture
-from replay.picture import Pixels, to_rgb
+from replay.inputs import NO_PICTURE, InputPicture
+from replay.picture import Pixels, is_blank, no_picture, to_rgb, whitest
 from replay.recording import Recording
 from replay.scaling import Range, Scaler
 from replay.schema import DamagedError, SelectionError, in_words
@@ -92,7 +92,6 @@ def load_block(
         if field in recording.batches and recording.batches[field][cell] >= 0
     ]
     image = image and InputPicture.possible(recording)
-    probe = recording.probe_number
     return Block(
         clean(shown.labels[row.place]),
         *cell,
@@ -100,7 +99,7 @@ def load_block(
         range=scaler.range_of(*cell, maps),
         kernels=row.maps.series.kernels(*cell)[list(channels)] if kernels else None,
         image=_input(recording, cell) if image else None,
-        input_words="input" if probe is None else f"probe image {probe}",
+        input_words=_input_words(recording, cell) if image else "",
         facts=facts,
         answers=answers,
     )
@@ -108,12 +107,23 @@ def load_block(
 
 def _input(recording: Recording, cell: tuple[int, int]) -> Pixels:
     inputs = recording.inputs
+    image = inputs[cell]
+    if is_blank(image):
+        return no_picture(*image.shape[1:])
     low, high = 0.0, 1.0
     if inputs.mean is None or inputs.std is None:  # one range for the run, so that epochs compare
         some = np.concatenate([inputs[other].ravel() for other in spread(recording.frames, 32)])
-        finite = some[np.isfinite(some)]
+        finite = some[np.isfinite(some)].astype(np.float32)
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    return to_rgb(inputs[cell], inputs.mean, inputs.std, low, high)
+        if whitest(finite) == 255.0:
+            low, high = 0.0, 255.0
+    return to_rgb(image, inputs.mean, inputs.std, low, high)
+
+
+def _input_words(recording: Recording, cell: tuple[int, int]) -> str:
+    if recording.probe_number is not None:
+        return f"probe image {recording.probe_number}"
+    return NO_PICTURE if is_blank(recording.inputs[cell]) else "input"
 
 
 def _class(recording: Recording, index: int) -> str:

@@ -14,6 +14,7 @@ from replay.blocks import LEVELS, Block, choose_batches, load_block, one_group
 from replay.canvas import SUFFIXES, Canvas, theme_of
 from replay.cells import WIDTH, too_large
 from replay.colours import colormap, foreign
+from replay.inputs import NO_PICTURE
 from replay.picture import Pixels, enlarge, reduce
 from replay.scaling import Scaler
 from replay.schema import OptionError
@@ -143,6 +144,9 @@ class _Sheet:
         if words := module_words(maps.layer.module):
             self.subtitle = f"{words}   {self.subtitle}"
         self.source = "each row: the first image of its batch, so that the images differ"
+        gone = [f"epoch {b.epoch}" for b in blocks if b.input_words == NO_PICTURE]
+        if gone:
+            self.source += f"; crossed out: {NO_PICTURE} ({', '.join(gone)})"
         if probe is not None:
             self.source = f"the same image in every row: probe image {probe}"
 

@@ -15,6 +15,9 @@ import numpy.typing as npt
 from replay import schema
 from replay.schema import Float16Array, Layer
 
+_HDF5 = h5py.version.hdf5_version_tuple[:3]
+_TOLD = _HDF5 >= (1, 12, 1) or (1, 10, 7) <= _HDF5 < (1, 11)  # older ones cannot be told
+_UNLOCKED: dict[str, Any] = {"locking": False} if _TOLD else {}
 _CHUNK_BYTES = 1 << 16  # of the small datasets, at most
 
 
@@ -28,7 +31,7 @@ class Copy:
     """
 
     def __init__(self, path: Path, shape: tuple[int, int], attributes: Mapping[str, Any]) -> None:
-        self._file = h5py.File(path, "w", libver=("v110", "v110"))
+        self._file = _create(path)
         self._shape = shape
         for name, value in attributes.items():
             self._file.attrs[name] = value
@@ -111,6 +114,17 @@ class Copy:
             dtype=schema.FRAME_DTYPE,
             fillvalue=np.nan,
         )
+
+
+def _create(path: Path) -> h5py.File:
+    """A new file, without a lock: nobody else knows of it."""
+    try:
+        return h5py.File(path, "w", libver=("v110", "v110"), **_UNLOCKED)
+    except OSError as error:
+        if "lock file" not in str(error):
+            raise
+        words = "HDF5 is told to lock files and cannot here; set HDF5_USE_FILE_LOCKING=FALSE"
+        raise OSError(error.errno, words) from error
 
 
 def _path(layer: Layer, group: str) -> str:

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.picture import is_blank
 from replay.recording import Recording, open_recording
 from replay.schema import FRAME_DTYPE, DamagedError, Float16Array, OptionError, OutputError
 from replay.selection import Numbers, choose_channels, choose_frames, choose_layers
 from replay.series import Series
 from replay.target import replacing
+from replay.words import count
 
 SUFFIXES = (".npz", ".npy", ".zarr")
 
@@ -218,13 +220,19 @@ class _Reader:
         return inputs.shape
 
     def images(self, shape: tuple[int, ...]) -> Iterator[Float16Array]:
-        """The input picture of each frame; NaN where it is damaged."""
+        """The input picture of each frame; NaN where it is damaged or missing."""
+        missing = 0
         for cell in self.cells:
             try:
-                yield np.ascontiguousarray(self.run.inputs[cell], FRAME_DTYPE)
+                image = np.ascontiguousarray(self.run.inputs[cell], FRAME_DTYPE)
             except DamagedError as error:
                 self.remarks.append(str(error))
-                yield np.full(shape, np.nan, FRAME_DTYPE)
+                image = np.full(shape, np.nan, FRAME_DTYPE)
+            else:
+                missing += is_blank(image)
+            yield image
+        if missing:
+            self.remarks.append(f"without an input picture, NaN: {count(missing, 'frame')}")
 
     def numbers(self) -> dict[str, npt.NDArray[Any]]:
         """The small arrays; after the maps, since damage is known only then."""

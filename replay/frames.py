@@ -247,7 +247,12 @@ class Film:
                 section.draw(stage.plane, at, cell, self.palette)
                 for section, at in zip(self._drawn, stage.mosaics_at, strict=True)
             ]
-            stage.update(*cell, [shown for shown, _ in drawn], [count for _, count in drawn])
+            stage.update(
+                *cell,
+                [shown for shown, _ in drawn],
+                [count for _, count in drawn],
+                [source.trouble(*cell) for source in self._inputs if source is not None],
+            )
             for histogram, section in zip(stage.histograms, self._sections, strict=False):
                 histogram.update(self._shares(section, cell))
             touched = stage.touched()

@@ -111,13 +111,12 @@ class SafeFile:
         mend = self.unfinished or self.missing_bytes > 0
         shown: view.View | None = None
         try:
-            if mend:
-                if not view.is_sound(head):
-                    raise OSError("the checksum of its superblock is wrong")
-                shown = view.View(self.path)
-                self._file = h5py.File(shown, "r")
-            else:
-                self._file = h5py.File(self.path, "r", locking="best-effort")
+            if mend and not view.is_sound(head):
+                raise OSError("the checksum of its superblock is wrong")
+            shown = view.View(self.path, mend)
+            if view.being_written(shown.head) and not mend:
+                raise OSError("a writer put it in the place of another one just now")
+            self._file = h5py.File(shown, "r")
         except (OSError, ValueError, RuntimeError) as error:
             if shown is not None:
                 shown.close()
@@ -125,8 +124,8 @@ class SafeFile:
             if self.missing_bytes:
                 words = f"is cut off: it has {size:,} of {end:,} bytes, and {words}"
             raise FileError(f"damaged HDF5 file: {self.path} {words}") from error
+        # Also at the interpreter's end, after which HDF5 must not ask Python for bytes.
         self._close = weakref.finalize(self, _close, self._file, shown)
-        self._close.atexit = shown is not None  # HDF5 must not call it after the interpreter's end
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its path: another process opens the file for itself."""
@@ -265,21 +264,24 @@ class SafeFile:
         if path in self._fitting:
             return self._fitting[path]
         dataset = self._find(path, None)
-        if dataset is None or dataset.ndim < 3 or 0 in dataset.shape[2:]:
+        if dataset is None or dataset.ndim < 2 or 0 in dataset.shape[2:]:
             return None
         with _translated(self.path):
             if dataset.dtype != schema.FRAME_DTYPE:
                 return None
-        size = math.prod(dataset.shape[2:]) * schema.FRAME_DTYPE.itemsize
+        size = math.prod(_cell(dataset)) * schema.FRAME_DTYPE.itemsize
         self._check_bytes(path, size, "frames")
         self._fitting[path] = dataset
         return dataset
 
     @_patient
     def frame_shape(self, path: str) -> tuple[int, ...] | None:
-        """Shape of one frame of a dataset of float16 arrays by epoch and batch, or None."""
+        """Shape of one frame of a dataset of float16 arrays by epoch and batch, or None.
+
+        One number a frame, without an axis, is an array of one: one channel.
+        """
         dataset = self._frames(path)
-        return None if dataset is None else tuple(dataset.shape[2:])
+        return None if dataset is None else _cell(dataset)
 
     @_patient
     def read_frame(self, path: str, epoch: int, batch: int) -> schema.Float16Array:
@@ -292,10 +294,10 @@ class SafeFile:
         if dataset is None:
             raise FileError(f"damaged recording: {self.path} has no frames in {path!r}")
         if epoch >= dataset.shape[0] or batch >= dataset.shape[1]:
-            return np.full(dataset.shape[2:], np.nan, np.float16)
+            return np.full(_cell(dataset), np.nan, np.float16)
         with _translated(self.path):
-            frame: schema.Float16Array = dataset[epoch, batch]
-        return frame
+            frame: schema.Float16Array = np.asarray(dataset[epoch, batch], schema.FRAME_DTYPE)
+        return frame.reshape(_cell(dataset))
 
     @_patient
     def read_block(
@@ -379,10 +381,13 @@ class SafeFile:
         return self._find(path, rank) is not None
 
 
-def _close(file: h5py.File, shown: view.View | None) -> None:
+def _cell(dataset: h5py.Dataset) -> tuple[int, ...]:
+    return tuple(dataset.shape[2:]) or (1,)
+
+
+def _close(file: h5py.File, shown: view.View) -> None:
     file.close()
-    if shown is not None:
-        shown.close()
+    shown.close()
 
 
 def _trace(path: Path) -> tuple[int, int, int]:

@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from replay.picture import is_blank, no_picture, whitest
 from replay.recording import Recording
 from replay.schema import DamagedError
 from replay.selection import spread
 
 Picture = npt.NDArray[np.uint8]
 
+NO_PICTURE = "no picture in this batch"
 _SAMPLED = 16  # images from which a range is measured where mean and std are unknown
 
 
@@ -23,7 +25,9 @@ class InputPicture:
     With a recorded mean and std the normalisation is undone; without them, one range (that of
     the middle 99 % of the values of sampled images) holds for the whole animation, so that
     brightness does not flicker. One channel is shown in gray, of more than three the first three.
-    Pictures of several shapes are all enlarged (or reduced) alike, and begin at one corner.
+    Values of 0 to 1, and whole ones of 0 to 255, are taken for a picture as it is. Pictures of
+    several shapes are all enlarged (or reduced) alike, and begin at one corner. One that is not
+    there, or damaged, is crossed out.
 
     Args:
         recording: Where the images are.
@@ -45,6 +49,7 @@ class InputPicture:
         factor = min(1.0, side / width, tallest / height)
         self._factor = factor
         self.shape = self._shrunk(height, width)
+        self._last: tuple[tuple[int, int], npt.NDArray[np.float16] | str] | None = None
         self._table = self._brightness(*self._find_gain(frames))
 
     @staticmethod
@@ -60,7 +65,10 @@ class InputPicture:
 
     def show(self, epoch: int, batch: int) -> Picture:
         """The picture of one batch, uint8 (height, width, 3), not enlarged yet."""
-        bits = self._colours(epoch, batch).view(np.uint16)  # (1 or 3, H, W)
+        colours = self._colours(epoch, batch)
+        if isinstance(colours, str):
+            return no_picture(*self.shape)
+        bits = colours.view(np.uint16)  # (1 or 3, H, W)
         picture = np.empty((*bits.shape[1:], 3), np.uint8)
         for place in range(3):
             shown = self._table[min(place, len(self._table) - 1)]
@@ -70,14 +78,27 @@ class InputPicture:
             picture = np.array(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
         return picture
 
+    def trouble(self, epoch: int, batch: int) -> str:
+        """Why there is no picture of a batch, in words; empty where there is one."""
+        colours = self._colours(epoch, batch)
+        return colours if isinstance(colours, str) else ""
+
     def _shrunk(self, height: int, width: int) -> tuple[int, int]:
         return max(1, round(height * self._factor)), max(1, round(width * self._factor))
 
-    def _colours(self, epoch: int, batch: int) -> npt.NDArray[np.float16]:
+    def _colours(self, epoch: int, batch: int) -> npt.NDArray[np.float16] | str:
+        """The channels that are shown, or why there are none."""
+        if self._last is None or self._last[0] != (epoch, batch):
+            self._last = (epoch, batch), self._read(epoch, batch)
+        return self._last[1]
+
+    def _read(self, epoch: int, batch: int) -> npt.NDArray[np.float16] | str:
         try:
             image = self._inputs[epoch, batch]  # (C, H, W)
-        except DamagedError:  # blank, rather than something that was never seen
-            image = np.full(self._inputs.shape or (1, 1, 1), np.nan, np.float16)
+        except DamagedError:  # rather than something that was never seen
+            return "damaged picture"
+        if is_blank(image):
+            return NO_PICTURE
         return np.ascontiguousarray(image[: 3 if len(image) >= 3 else 1])
 
     @staticmethod
@@ -100,10 +121,17 @@ class InputPicture:
         mean, std = self._inputs.mean, self._inputs.std
         if mean is not None and std is not None and min(len(mean), len(std)) >= shown:
             return np.asarray(std[:shown], np.float32), np.asarray(mean[:shown], np.float32)
-        values = np.concatenate([self._colours(*at).ravel() for at in spread(frames, _SAMPLED)])
+        some = [self._read(*at) for at in spread(frames, _SAMPLED)]
+        values = np.concatenate(
+            [colours.ravel() for colours in some if not isinstance(colours, str)]
+            or [np.zeros(0, np.float16)]
+        )
         values = values[np.isfinite(values)].astype(np.float32)
         low, high = np.percentile(values, (0.5, 99.5)) if values.size else (0.0, 1.0)
+        white = whitest(values)
         if low >= 0.0 and 0.0 < high <= 1.0:
-            low, high = 0.0, 1.0  # a picture that was never normalised
+            white = 1.0  # all but a few values, which are cut
+        if white is not None:  # a picture that was never normalised
+            low, high = 0.0, white
         gain = 1.0 / (high - low) if high > low else 1.0
         return np.array([gain], np.float32), np.array([-low * gain], np.float32)

@@ -8,6 +8,7 @@ import numpy as np
 
 from replay import schema
 from replay.findings import Cell
+from replay.picture import is_blank
 from replay.schema import DamagedError, FileError, Float16Array, Float32Array
 from replay.series import Series
 
@@ -62,9 +63,10 @@ class Intact:
         )
 
     def kernels(self, cell: Cell) -> Float16Array | None:
-        """The kernels of a batch, as the file has them; None where they are damaged."""
+        """The kernels of a batch, as in the file; None where they are damaged or not there."""
         try:
-            return self.series.kernels(*cell)
+            kernels = self.series.kernels(*cell)
+            return None if is_blank(kernels) else kernels
         except DamagedError:
             self._damaged.add((f"kernels/{self.layer.name}", cell))
             return None

@@ -106,7 +106,15 @@ class Live:
                 "notes": [_NOTE],
                 "frames": self._frames(0),
                 "layers": [
-                    {**outline, **empty, "stored": [], "frame": [], "unfinite": [], "reach": []}
+                    {
+                        **outline,
+                        **empty,
+                        "stored": [],
+                        "frame": [],
+                        "unfinite": [],
+                        "reach": [],
+                        "bare": [],
+                    }
                     for outline in outlines
                 ],
                 "input": self._input.describe() if self._input else None,

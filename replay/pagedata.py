@@ -18,9 +18,9 @@ import numpy.typing as npt
 from replay.captions import clean, loss_in_words, module_in_words
 from replay.colours import colormap, foreign
 from replay.fit import Source
-from replay.inputs import InputPicture
+from replay.inputs import NO_PICTURE, InputPicture
 from replay.panels import plain_range
-from replay.picture import kernel_levels, kernel_reach
+from replay.picture import is_blank, kernel_levels, kernel_reach
 from replay.quantise import COUNT, pack, quantise, stored_range
 from replay.recording import Recording
 from replay.scaling import PERCENTILES, Range, Scaler
@@ -84,6 +84,7 @@ class LayerData:
         self._cells, self._pool = list(cells), pool
         if self._kernels:
             self._reach = max(kernel_reach(self._kernel(cell)) for cell in cells)
+        self._bare: list[bool] = []
         self._stored: list[list[float]] = []
         self._frame: list[list[float]] = []
         self._unfinite: list[list[int]] = []
@@ -99,6 +100,7 @@ class LayerData:
             self._frame.append([own.low, own.high])
             self._unfinite.append([summary.nan, summary.inf])
             self._extremes.append(summary.ranges)
+            self._bare.append(self._is_bare(cell))
             yield pack(quantise(small, stored), self._kernel_bytes(cell))
         yield zlib.compress(np.stack(self._extremes).astype("<f4").tobytes(), 6)
 
@@ -119,6 +121,7 @@ class LayerData:
             "epoch": _pair(self._range("epoch", cell)),
             "unfinite": [summary.nan, summary.inf],
             "reach": reach,
+            "bare": self._is_bare(cell),
         }
         return pack(quantise(maps, stored), self._kernel_bytes(cell, reach)), facts
 
@@ -152,6 +155,7 @@ class LayerData:
             "stored": self._stored,
             "frame": self._frame,
             "unfinite": self._unfinite if any(map(any, self._unfinite)) else None,
+            "bare": self._bare if any(self._bare) else None,
         }
 
     def note(self) -> str | None:
@@ -198,6 +202,10 @@ class LayerData:
             extremes = 3 * len(self.channels)  # of 8 bytes, compressed
             self._costs[pool] = (float(np.mean(sizes)) + extremes) * 4 / 3 + _MARKUP
         return self._costs[pool]
+
+    def _is_bare(self, cell: Cell) -> bool:
+        """Whether there are kernels, but none of this frame."""
+        return self._kernels and is_blank(self._kernel(cell))
 
     def _kernel(self, cell: Cell) -> npt.NDArray[np.float16]:
         return self._series.kernels(*cell)[self.channels]
@@ -340,6 +348,7 @@ def describe_frames(
         "prediction": answers("prediction"),
         "loss": None,
         "curve": None,
+        "unseen": _unseen(recording, kept),
     }
     if "loss" in recording.batches:
         loss = recording.batches["loss"][tuple(np.array(asked).T)].astype(np.float64)
@@ -347,6 +356,14 @@ def describe_frames(
             frames["loss"] = [loss_in_words(float(loss[places[cell]])) for cell in kept]
             frames["curve"] = _curve(loss, ends)
     return frames
+
+
+def _unseen(recording: Recording, kept: Sequence[Cell]) -> list[str] | None:
+    """Why a frame has no input picture, in words; None where all have one."""
+    inputs = recording.inputs
+    there = inputs.present
+    words = ["" if there[cell] else NO_PICTURE for cell in kept]
+    return words if inputs and any(words) else None
 
 
 def _curve(

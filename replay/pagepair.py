@@ -88,7 +88,8 @@ def describe_runs(
         about = picture.describe() if picture else None
         if about is not None and one:
             about["words"] = about["words"].replace("input:", "input of both:")
-        fields = {name: frames[name] for name in ("loss", "label", "prediction", "curve")}
+        fields = {name: frames[name] for name in ("loss", "label", "prediction", "curve", "unseen")}
         told.append({"name": clean(label), "file": clean(run.path.name), "input": about, **fields})
-    shared = {**each[0], "loss": None, "label": None, "prediction": None, "curve": None}
+    own = ("loss", "label", "prediction", "curve", "unseen")
+    shared = {**each[0], **dict.fromkeys(own)}
     return shared, told

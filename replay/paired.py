@@ -138,7 +138,8 @@ class PairedFilm:
                     count, shown = self._show_difference(layer, cell, found, places[2])
                     counts[-1].append(count)
                     ranges[-1] = (ranges[-1][0], shown)
-            self.stage.update(*cell, ranges, counts)
+            troubles = [source.trouble(*cell) for source in self._inputs]
+            self.stage.update(*cell, ranges, counts, troubles)
             touched = self.stage.touched()
             changed = (*self._painted, *touched) if self._drawing == me else None
             self._drawing = me

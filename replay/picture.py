@@ -81,6 +81,40 @@ def _planes(kernels: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
     return planes[:, :, planes.shape[2] // 2] if planes.ndim == 5 else planes
 
 
+def is_blank(values: npt.NDArray[np.float16]) -> bool:
+    """Whether nothing is there: all is NaN, as the file has it where nothing was recorded."""
+    flat = values.reshape(-1)
+    return bool(np.isnan(flat[:1]).all() and np.isnan(flat).all())
+
+
+def no_picture(height: int, width: int) -> Pixels:
+    """What is shown for a picture that is not there: a gray field, crossed out, (H, W, 3)."""
+    y, x = np.mgrid[0:height, 0:width]
+    one, other = x * height // max(width, 1), (width - 1 - x) * height // max(width, 1)
+    field = np.where((y == one) | (y == other), np.uint8(200), np.uint8(112))
+    return np.repeat(field[..., None], 3, axis=2).astype(np.uint8)
+
+
+def whitest(values: npt.NDArray[np.floating]) -> float | None:
+    """What is white in a picture that was never normalised: 1, or 255 for whole numbers.
+
+    Args:
+        values: Finite values of some pictures.
+
+    Returns:
+        None where it was normalised: values below 0, or of no such kind. Whole numbers that stay
+        below 16 are no bytes of a picture either, but numbers of classes, say.
+    """
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if low < 0.0 or high <= 0.0:
+        return None
+    if high <= 1.0:
+        return 1.0
+    if 16 <= high <= 255 and (values == np.floor(values)).all():
+        return 255.0
+    return None
+
+
 def enlarge(picture: npt.NDArray[np.uint8], factor: int, down: int | None = None) -> Pixels:
     """Every pixel as a block of factor x factor equal pixels, or of another height."""
     return picture.repeat(down or factor, axis=0).repeat(factor, axis=1)

@@ -142,6 +142,8 @@ class _Layer:
         self.layer = series.layer
         self._shape = (series.shape[0], series.shape[1])
         self._present = series.present
+        known = series.checksums(schema.KERNEL_CHECKSUMS)
+        self._kept = self._present if known is None else known > 0  # of the kernels
         self._fresh: dict[str, npt.NDArray[Any]] = {}
         for sums in (schema.CHECKSUMS, schema.KERNEL_CHECKSUMS):
             if sums == schema.CHECKSUMS or self.layer.kernel is not None:
@@ -154,7 +156,7 @@ class _Layer:
         if not self._present[epoch, batch]:
             return 0, 0
         at, series = (epoch, batch), self._series
-        if self.layer.kernel is not None:
+        if self.layer.kernel is not None and self._kept[at]:
             self._take(schema.KERNELS, at, lambda: series.kernels(*at))
         frame = self._take(schema.MAPS, at, lambda: series[at])
         if frame is None:

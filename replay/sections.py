@@ -16,7 +16,7 @@ from replay.colours import Palette
 from replay.contents import Part
 from replay.difference import DifferenceScaler, Values, subtract
 from replay.overlay import Overlay
-from replay.picture import kernel_levels, kernel_reach
+from replay.picture import is_blank, kernel_levels, kernel_reach
 from replay.probe import Probe
 from replay.scaling import Levels, Range, Scaler
 from replay.schema import DamagedError, OptionError, SelectionError
@@ -35,6 +35,7 @@ _WITHOUT_SIGN = 0x7FFF
 _NOTHING = np.empty(0, np.float16)
 _SAMPLED = 32  # frames from which the range of the kernels is measured
 _NO_FRAME = "no frame in this batch"
+NO_KERNELS = "NaN, or not recorded"  # the file has NaN for both
 
 
 class Section(Protocol):
@@ -268,23 +269,24 @@ class Kernels:
             raise OptionError(f"the kernels of {series.name!r} do not belong to one map each")
         self._series, self._channels = series, channels
         found = [self._read(cell) for cell in spread(frames, _SAMPLED)]
-        self.reach = max((kernel_reach(stack) for stack in found if stack is not None), default=1.0)
-        first = next((stack for stack in found if stack is not None), None)
+        there = [stack for stack in found if not isinstance(stack, str)]
+        self.reach = max(map(kernel_reach, there), default=1.0)
         blank_ = np.zeros((1, *shape[1:]), np.float16)
-        shown, self.words = kernel_levels(blank_ if first is None else first, self.reach)
+        shown, self.words = kernel_levels(there[0] if there else blank_, self.reach)
         self.coloured = shown.ndim == 4
         self.size = shown.shape[1], shown.shape[2]
 
-    def show(self, cell: Cell) -> npt.NDArray[np.float32] | None:
-        """In 0..1, where 0.5 is zero, (C, kH, kW) or (C, kH, kW, 3); None where damaged."""
+    def show(self, cell: Cell) -> npt.NDArray[np.float32] | str:
+        """In 0..1, where 0.5 is zero, (C, kH, kW) or (C, kH, kW, 3); or why there are none."""
         stack = self._read(cell)
-        return None if stack is None else kernel_levels(stack, self.reach)[0]
+        return stack if isinstance(stack, str) else kernel_levels(stack, self.reach)[0]
 
-    def _read(self, cell: Cell) -> npt.NDArray[np.float16] | None:
+    def _read(self, cell: Cell) -> npt.NDArray[np.float16] | str:
         try:
-            return self._series.kernels(*cell)[self._channels]
+            stack = self._series.kernels(*cell)[self._channels]
         except DamagedError:
-            return None
+            return "damaged"
+        return NO_KERNELS if is_blank(stack) else stack
 
 
 class KernelSection:
@@ -306,11 +308,10 @@ class KernelSection:
     ) -> tuple[Range | None, Count]:
         """Paints the kernels of a frame where they are no colour pictures."""
         shown = Range(-self._kernels.reach, self._kernels.reach)
-        found = self._kernels.show(cell) if self._row.maps.series.present[cell] else None
-        if found is None:
+        found = self._kernels.show(cell) if self._row.maps.series.present[cell] else _NO_FRAME
+        if isinstance(found, str):
             blank(plane, *at, self.part.mosaic, palette.paper, palette.solid("faint"))
-            there = self._row.maps.series.present[cell]
-            return shown, "damaged" if there else _NO_FRAME
+            return shown, found
         if not self._kernels.coloured:
             half = len(self._entries) // 2
             levels = self._entries.start + half + np.rint((found - 0.5) * 2 * half)
@@ -322,7 +323,7 @@ class KernelSection:
         if not self._kernels.coloured or not self._row.maps.series.present[cell]:
             return
         found = self._kernels.show(cell)
-        if found is not None:
+        if not isinstance(found, str):
             pixels = np.rint(found * 255).astype(np.uint8)
             for place, kernel in enumerate(pixels):
                 y, x = self.part.mosaic.corner(place)

@@ -95,6 +95,8 @@ class Series:
     def kernels(self, epoch: int, batch: int) -> Float16Array:
         """The kernels that made the frame, float16 (C_out, C_in/groups, kH, kW).
 
+        All NaN where they were not recorded.
+
         Raises:
             SelectionError: The layer has none in this file, or nothing was recorded there.
             DamagedError: Their checksum is wrong, or they cannot be read.
@@ -185,6 +187,16 @@ class Inputs:
 
     def __bool__(self) -> bool:
         return self.shape is not None
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Where there is an image, bool (epoch, batch).
+
+        In a file without the images' checksums every whole frame is taken to have one.
+        """
+        there: npt.NDArray[np.bool_] = self._recording.order > 0
+        sums = self._recording.batches.get("input_checksum")
+        return there if sums is None else there & (sums != 0)
 
     def __getitem__(self, key: tuple[int, int]) -> Float16Array:
         """The image at an epoch and batch, normalised as the network saw it.

@@ -139,6 +139,7 @@ class PairStage:
         batch: int,
         ranges: Sequence[tuple[Range | None, Range | None]],
         counts: Sequence[Sequence[Unfinite]],
+        troubles: Sequence[str] = (),
     ) -> None:
         """Writes what belongs to one frame.
 
@@ -149,6 +150,7 @@ class PairStage:
                 where each channel has its own.
             counts: For each layer and panel, the values that are NaN, and that are infinite; in
                 words where there is nothing to show.
+            troubles: Why each input picture is not there; empty where it is.
         """
         pen, place = self._pen, self._places[epoch, batch]
         for slot, value in zip(self._status, (epoch, batch), strict=True):
@@ -157,6 +159,8 @@ class PairStage:
             pen.refill(slot, *_facts(run, place))
         if self._panels == 3:
             pen.refill(self._heads[2], *_change(self._runs, place))
+        for (slot, usual), trouble in zip(self._pictures, troubles, strict=False):
+            pen.refill(slot, (trouble, "warning") if trouble else (usual, "muted"))
         for slot, one, field in self._labels:
             pen.refill(slot, (clean(one.name(int(field[place]))), "ink"))
         if self._curve is not None:
@@ -236,6 +240,7 @@ class PairStage:
         pen = self._pen
         self.pictures_at: list[tuple[int, int]] = []
         self._labels: list[tuple[Slot, Seen, npt.NDArray[np.int64]]] = []
+        self._pictures: list[tuple[Slot, str]] = []  # and what is usually said of each
         for one in self._seen:
             self.pictures_at.append((top, _MARGIN))
             self._write_seen(one, top)
@@ -254,8 +259,11 @@ class PairStage:
         pen = self._pen
         if one.size:
             row += one.size[0] + 6
-            for text in wrap(one.words, SMALL, SIDE):
-                pen.write(text, row, _MARGIN, SMALL, "muted")
+            for place, text in enumerate(wrap(one.words, SMALL, SIDE)):
+                if place:
+                    pen.write(text, row, _MARGIN, SMALL, "muted")
+                else:
+                    self._pictures.append((pen.reserve(row, _MARGIN, SIDE, SMALL), text))
                 row += height_of(SMALL)
             row += 4
         for word, field in one.fields:

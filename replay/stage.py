@@ -120,6 +120,7 @@ class Stage:
         batch: int,
         ranges: Sequence[Range | None],
         counts: Sequence[tuple[int, int] | str],
+        troubles: Sequence[str] = (),
     ) -> None:
         """Writes what belongs to one frame.
 
@@ -129,6 +130,7 @@ class Stage:
             ranges: The range under which each part is shown; None if each channel has its own.
             counts: Values that are NaN, and that are infinite, in each part; in words where it
                 has no frame to show.
+            troubles: Why each input picture is not there; empty where it is.
         """
         if not self._captions:
             return
@@ -141,6 +143,8 @@ class Stage:
                 tone = "ink" if np.isfinite(lost) else "warning"
                 self._pen.refill(slot, (loss_in_words(lost), tone))
             self._curve.update(epoch, batch)
+        for (slot, usual), trouble in zip(self._pictures, troubles, strict=False):
+            self._pen.refill(slot, (trouble, "warning") if trouble else (usual, "muted"))
         for slot, one, field in self._names:
             self._pen.refill(slot, (clean(one.name(int(field[place]))), "ink"))
         for bar, shown in zip(self._bars, ranges, strict=True):
@@ -268,6 +272,7 @@ class Stage:
         pen, facts = self._pen, self._facts
         self.pictures_at = []
         self._names: list[tuple[Slot, Seen, npt.NDArray[np.int64]]] = []
+        self._pictures: list[tuple[Slot, str]] = []  # and what is usually said of each
         for one in self._seen:
             self.pictures_at.append((top, MARGIN))
             self._write_seen(one, top)
@@ -298,8 +303,11 @@ class Stage:
         pen = self._pen
         if one.size:
             row += one.size[0] + 6
-            for text in wrap(one.words, SMALL, SIDE):
-                pen.write(text, row, MARGIN, SMALL, "muted")
+            for place, text in enumerate(wrap(one.words, SMALL, SIDE)):
+                if place:
+                    pen.write(text, row, MARGIN, SMALL, "muted")
+                else:
+                    self._pictures.append((pen.reserve(row, MARGIN, SIDE, SMALL), text))
                 row += height_of(SMALL)
             row += 4
         indent = max((width_of(f"{word}  ", 13) for word, _ in one.fields), default=0)

@@ -15,9 +15,18 @@ from replay import cells as cellular
 from replay.blocks import LEVELS, Block, choose_batches, load_block, one_group
 from replay.canvas import SUFFIXES, Canvas, theme_of
 from replay.colours import colormap, foreign
-from replay.picture import Pixels, enlarge, kernel_levels, kernel_reach, reduce
+from replay.picture import (
+    Pixels,
+    enlarge,
+    is_blank,
+    kernel_levels,
+    kernel_reach,
+    no_picture,
+    reduce,
+)
 from replay.scaling import Scaler
 from replay.schema import OptionError, SelectionError
+from replay.sections import NO_KERNELS
 from replay.selection import (
     Numbers,
     choose_channels,
@@ -270,6 +279,7 @@ class _Page:
         self, canvas: Canvas, x: int, y: int, block: Block, cells: cellular.Cells, colours: Pixels
     ) -> None:
         shown = None
+        missing = block.kernels is not None and is_blank(block.kernels)
         if block.kernels is not None:
             shown, _ = kernel_levels(block.kernels, self._kernel_reach())
             shown = np.rint((shown if shown.ndim == 4 else canvas.diverging(shown)) * 255)
@@ -282,6 +292,8 @@ class _Page:
             canvas.picture(x + dx, y + dy, tile, map=True)
             if shown is not None and place % slices == 0:
                 kernel = shown[place // slices].astype(np.uint8)
+                if missing:
+                    kernel = no_picture(*kernel.shape[:2])
                 canvas.picture(
                     x + dx + cells.kernel_at, y + dy, enlarge(kernel, cells.kernel_block)
                 )
@@ -302,6 +314,10 @@ class _Page:
             _, words = kernel_levels(self.blocks[0].kernels, reach)
             middle = "gray" if "RGB" in words else "white"
             said = f"{words}: {middle} is 0, ends ±{number(reach)}"
+            gone = [b for b in self.blocks if b.kernels is not None and is_blank(b.kernels)]
+            if gone:
+                where = ", ".join(f"epoch {block.epoch} batch {block.batch}" for block in gone)
+                said += f"; crossed out: {NO_KERNELS} ({where})"
             y += 2 * canvas.line(7) + round(_THICK_INCHES * self.dpi)
             canvas.text(x, y, said, 7, muted=True, room=right - x)
 

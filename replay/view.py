@@ -1,10 +1,14 @@
-"""A file that says that it is open for writing, shown to HDF5 as one that is not.
+"""The bytes of a file as HDF5 is to see them: without a lock, and not open for writing.
 
-Its writer is at work, or was killed. HDF5 opens such a file only as a concurrent reader, and a
-concurrent reader takes what it cannot make sense of for half-written and tries again for many
-minutes: one wrong bit after a crash would hang a replay. So HDF5 is shown the same bytes under a
-superblock without the mark. Nothing in the file is changed, and what cannot be read is an error at
-once; whoever reads decides whether to try again.
+HDF5 locks a file that it opens by name. Reading needs no lock: there may be none to be had (a
+network file system, a container), another program may hold one, and HDF5 refuses to open in one
+process, locked, what is open there without. A file that Python has opened it reads as it is.
+
+A file that says that it is open for writing has a writer at work, or one that was killed. HDF5
+opens it only as a concurrent reader, and a concurrent reader takes what it cannot make sense of for
+half-written and tries again for many minutes: one wrong bit after a crash would hang a replay. So
+HDF5 is shown the same bytes under a superblock without the mark. Nothing in the file is changed,
+and what cannot be read is an error at once; whoever reads decides whether to try again.
 
 Layout: HDF5 File Format Specification, version 3.0, "Disk Format: Level 0A - Superblock".
 """
@@ -43,20 +47,30 @@ def is_sound(head: bytes) -> bool:
 
 
 class View(io.RawIOBase):
-    """The file at `path` as its writer would have left it: not open for writing, and whole.
+    """The file at `path`, opened without a lock.
 
     Its length is the one that it has now. A read past that fails instead of giving zeros.
+
+    Args:
+        path: The file.
+        mend: Whether it is shown as its writer would have left it: not open for writing, and whole.
+
+    Attributes:
+        head: Its superblock as it is.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mend: bool) -> None:
         self._file = path.open("rb", buffering=0)
         self._size = os.fstat(self._file.fileno()).st_size
         self._at = 0
-        head = bytearray(self._file.read(SUPERBLOCK_BYTES))
-        head[_FLAGS] = 0
-        head[_END] = self._size.to_bytes(8, "little")
-        head[_CHECKSUM] = _lookup3(bytes(head[: _CHECKSUM.start])).to_bytes(4, "little")
-        self._head = bytes(head)
+        self.head = self._file.read(SUPERBLOCK_BYTES)
+        self._head = b""
+        if mend:
+            head = bytearray(self.head)
+            head[_FLAGS] = 0
+            head[_END] = self._size.to_bytes(8, "little")
+            head[_CHECKSUM] = _lookup3(bytes(head[: _CHECKSUM.start])).to_bytes(4, "little")
+            self._head = bytes(head)
 
     def readable(self) -> bool:
         """Always."""
@@ -78,8 +92,7 @@ class View(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fills the buffer as far as the file goes."""
-        self._file.seek(self._at)
-        count = self._file.readinto(buffer) or 0
+        count = self._read_at(buffer)
         if self._at < len(self._head):
             shown = self._head[self._at : self._at + count]
             memoryview(buffer)[: len(shown)] = shown
@@ -87,6 +100,13 @@ class View(io.RawIOBase):
             raise OSError(f"the heap of texts at byte {self._at:,} is damaged")
         self._at += count
         return count
+
+    def _read_at(self, buffer: Any) -> int:
+        """Reads from the place on, which a forked child that reads too does not move."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [buffer], self._at)
+        self._file.seek(self._at)
+        return self._file.readinto(buffer) or 0
 
     def close(self) -> None:
         """Closes the file."""

@@ -40,14 +40,14 @@ def write_recording(
     batches: int = 4,
     recorded: Callable[[int, int], bool] = lambda epoch, batch: True,
     image: tuple[int, int, int] | None = (3, 32, 32),
-    images: Maps | None = None,
+    images: Perhaps | None = None,
     axes: dict[str, str] | None = None,
     pooled: dict[str, int] | None = None,
     notes: dict[str, str] | None = None,
     probes: Sequence[tuple[np.ndarray, Mapping[str, Perhaps]]] = (),
     run_id: str = "0123456789abcdef0123456789abcdef",
     modules: dict[str, str] | None = None,
-    kernels: dict[str, Maps] | None = None,
+    kernels: dict[str, Perhaps] | None = None,
     fields: dict[str, Callable[[int, int], float]] | None = None,
     meta: dict[str, Any] | None = None,
     closed: bool = True,
@@ -55,8 +55,9 @@ def write_recording(
 ) -> Path:
     """Writes a recording; `layers[name](epoch, batch)` gives each frame, float16 (C, H, W).
 
-    None instead of a frame: the layer put out nothing in that batch. `images` gives the input
-    pictures instead of a pattern, of any shape; `probes` a fixed image and its layers.
+    None instead of a frame: the layer put out nothing in that batch, and instead of kernels or a
+    picture likewise. `images` gives the input pictures instead of a pattern, of any shape; `probes`
+    a fixed image and its layers.
     """
     cells = [(e, b) for e in range(epochs) for b in range(batches) if recorded(e, b)]
     with h5py.File(path, "x", libver=("v110", "v110")) as file:
@@ -95,7 +96,8 @@ def write_recording(
                     frames.attrs["pooled"] = (pooled or {})[name]
                 if name in (notes or {}):
                     frames.attrs["note"] = (notes or {})[name]
-                ranges = dataset(f"{group}ranges/{name}", (shape[channel], 2), "<f4", np.nan)
+                channels = shape[channel] if shape else 1
+                ranges = dataset(f"{group}ranges/{name}", (channels, 2), "<f4", np.nan)
                 sums = dataset(f"{group}checksums/{name}", (), "<u4", 0)
                 for e, b in cells:
                     made = maps(e, b)
@@ -103,7 +105,8 @@ def write_recording(
                         continue
                     frame = made.astype("<f2")
                     frames[e, b] = frame
-                    values = np.moveaxis(frame, channel, 0).reshape(shape[channel], -1).astype("f4")
+                    first = np.moveaxis(frame, channel, 0) if shape else frame
+                    values = first.reshape(channels, -1).astype("f4")
                     finite = np.where(np.isfinite(values), values, np.nan)
                     with np.errstate(all="ignore"):
                         ranges[e, b] = np.stack(
@@ -117,14 +120,25 @@ def write_recording(
         for number, (picture, probed) in enumerate(probes):
             file[f"probe/{number}/input"] = picture.astype("<f2")
             write_layers(probed, f"probe/{number}/")
-        for name, maps in (kernels or {}).items():
-            stack = dataset(f"kernels/{name}", maps(0, 0).shape, "<f2", np.nan)
+        for name, kernel in (kernels or {}).items():
+            shape = next(k.shape for k in (kernel(*cell) for cell in cells) if k is not None)
+            stack = dataset(f"kernels/{name}", shape, "<f2", np.nan)
+            sums = dataset(f"kernel_checksums/{name}", (), "<u4", 0)
             for e, b in cells:
-                stack[e, b] = maps(e, b).astype("<f2")
+                if (made := kernel(e, b)) is not None:
+                    stack[e, b] = made.astype("<f2")
+                    sums[e, b] = zlib.crc32(made.astype("<f2").tobytes())
         if images is not None:
-            first = images(*cells[0]).shape
-            for e, b in cells:
-                picture = images(e, b)
+            taken = {cell: images(*cell) for cell in cells}
+            first = next(picture.shape for picture in taken.values() if picture is not None)
+            sums = None  # a file may be without
+            if any(picture is None for picture in taken.values()):
+                sums = dataset("batches/input_checksum", (), "<u4", 0)
+            for (e, b), picture in taken.items():
+                if picture is None:
+                    continue
+                if sums is not None:
+                    sums[e, b] = zlib.crc32(picture.astype("<f2").tobytes())
                 other = "@" + "x".join(map(str, picture.shape)) if picture.shape != first else ""
                 if f"inputs{other}" not in file:
                     dataset(f"inputs{other}", picture.shape, "<f2", np.nan)
