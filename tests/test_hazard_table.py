@@ -48,15 +48,23 @@ def test_the_table_can_tell_what_is_wrong(table: dict[str, Any]) -> None:
     assert "12 of 12 frames differ" in table["rows"]["inplace"]["hook"]["note"]
 
 
-def test_what_is_printed(
-    hazards: ModuleType, table: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_printed(hazards: ModuleType, table: dict[str, Any], tmp_path: Path) -> None:
     named = {row: hazards.ALL[row].what for row in ROWS}
-    hazards.show(["mapreel", "hook"], named, table["tools"], table["rows"])
-    printed = capsys.readouterr().out
-    assert "| in-place ReLU behind a layer | right | wrong in silence |" in printed
-    assert "| **wrong in silence** | 0 | 2 |" in printed
+    lines = list(hazards.show(["mapreel", "hook"], named, table["tools"], table["rows"]))
+    assert "| in-place ReLU behind a layer | right | wrong in silence |" in lines
+    assert "| **wrong in silence** | 0 | 2 |" in lines
     json.dumps(table)
+    page = tmp_path / "page.md"
+    page.write_text(f"above\n{hazards.MARKS[0]}\nold\n{hazards.MARKS[1]}\nbelow\n")
+    hazards.put_into(page, ["new"])
+    assert page.read_text() == f"above\n{hazards.MARKS[0]}\nnew\n{hazards.MARKS[1]}\nbelow\n"
+
+
+def test_what_is_printed_has_no_folders_of_the_machine(hazards: ModuleType) -> None:
+    seen = "RecordingWarning: /tmp/a1/b.c/run.h5: see https://pytorch.org/docs/x.html"
+    assert hazards.without_paths(seen) == (
+        "RecordingWarning: .../run.h5: see https://pytorch.org/docs/x.html"
+    )
 
 
 def test_usage(hazards: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import datetime
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -41,6 +42,7 @@ TITLES = {
     "activationscope-disk": "ActivationScope, `StoragePolicy.DISK`",
 }
 BAD = ("wrong, but said", "lost in silence", "wrong in silence", "training changed")
+MARKS = ("<!-- the table -->", "<!-- the end of the table -->")
 ROW_SECONDS = 120.0
 START_SECONDS = 400.0  # until the trainings without the tool have been made
 
@@ -134,31 +136,51 @@ def fill(tools: list[str], rows: list[str]) -> tuple[dict[str, Any], dict[str, d
             if "torch" in message:
                 about[tool].update(message)
             else:
-                table[message["row"]][tool] = {key: message[key] for key in ("word", "note")}
+                note = without_paths(message["note"])
+                table[message["row"]][tool] = {"word": message["word"], "note": note}
     return about, table
+
+
+def without_paths(text: str) -> str:
+    """What was seen, without the folders of the machine on which it was seen."""
+    return re.sub(r"(?<![\w:/])(/[\w.=+@-]+){2,}/", ".../", text)
 
 
 def show(
     tools: list[str], words: dict[str, str], about: dict[str, Any], table: dict[str, Any]
-) -> None:
-    """Prints the table, and beneath it what was seen where it is not `right`."""
+) -> Iterator[str]:
+    """The table, line by line, and beneath it what was seen where it is not `right`."""
     heads = [f"{TITLES[tool]} {about[tool]['tool']}".strip() for tool in tools]
-    print(f"| | {' | '.join(heads)} |\n|---|{'---|' * len(tools)}")
+    yield f"| | {' | '.join(heads)} |"
+    yield f"|---|{'---|' * len(tools)}"
     for row, cells in table.items():
-        print(f"| {words[row]} | {' | '.join(cells[tool]['word'] for tool in tools)} |")
+        yield f"| {words[row]} | {' | '.join(cells[tool]['word'] for tool in tools)} |"
     counts = {tool: Counter(cells[tool]["word"] for cells in table.values()) for tool in tools}
     silent = [str(counts[tool]["wrong in silence"]) for tool in tools]
-    print(f"| **wrong in silence** | {' | '.join(silent)} |\n")
+    yield f"| **wrong in silence** | {' | '.join(silent)} |"
     for tool in tools:
-        if about[tool].get("remark"):
-            print(f"{TITLES[tool]} {about[tool]['tool']}: {about[tool]['remark']}.\n")
+        if about[tool]["remark"]:
+            yield f"\n{heads[tools.index(tool)]}: {about[tool]['remark']}."
     for tool in tools:
-        print(f"What was seen of {TITLES[tool]} where it is not `right`:\n")
-        others = [(r, c[tool]) for r, c in table.items() if c[tool]["word"] != "right"]
+        yield f"\nWhat was seen of {TITLES[tool]} where it is not `right`:\n"
+        others = [(row, cells[tool]) for row, cells in table.items()]
+        others = [(row, cell) for row, cell in others if cell["word"] != "right"]
         for row, cell in others:
-            note = cell["note"].replace("|", "/")
-            print(f"- {words[row]}: {cell['word']}{f': {note}' if note else ''}")
-        print("" if others else "- nothing\n")
+            note = cell["note"].replace("|", "/").replace("<", "&lt;").replace("`", "'")
+            yield f"- {words[row]}: {cell['word']}{f': {note}' if note else ''}"
+        if not others:
+            yield "- nothing"
+
+
+def put_into(path: Path, lines: list[str]) -> None:
+    """Puts the table between the two marks of a document."""
+    before, mark, rest = path.read_text().partition(MARKS[0] + "\n")
+    _, end, after = rest.partition(MARKS[1])
+    if not (mark and end):
+        raise SystemExit(
+            f"{path}: expected the lines {MARKS[0]} and {MARKS[1]}, found neither or one"
+        )
+    path.write_text(f"{before}{mark}{chr(10).join(lines)}\n{end}{after}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -168,6 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="ROW", help="some rows; --list names them")
     parser.add_argument("--tools", default=",".join(TOOLS), help="some tools, joined by commas")
     parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--into", type=Path, help="a document whose table is replaced by this one")
     parser.add_argument("--list", action="store_true", help="names the rows and the tools")
     options = parser.parse_args(arguments)
     words = {name: row.what for name, row in ALL.items()}
@@ -180,15 +203,18 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join([*(f"{row:<22} {what}" for row, what in words.items()), *TOOLS]))
         return 0
     about, table = fill(tools, rows)
+    releases = sorted({entry["torch"] for entry in about.values() if entry["torch"]})
+    given = [word for word in arguments or sys.argv[1:] if word != str(options.into)]
+    command = " ".join(["scripts/bench/hazards", *(word for word in given if word != "--into")])
+    title = f"{datetime.date.today()}, `{command}`, torch {', '.join(releases)}:\n"
+    lines = [title, *show(tools, words, about, table)]
     if options.json:
         document = {"date": str(datetime.date.today()), "tools": about, "rows": table}
         print(json.dumps(document, indent=2))
     else:
-        releases = {entry["torch"] for entry in about.values() if entry["torch"]}
-        used = f"torch {', '.join(sorted(releases))}"
-        given = " ".join(["scripts/bench/hazards", *sys.argv[1:]])
-        print(f"{datetime.date.today()}, `{given}`, {used}, CPU\n")
-        show(tools, words, about, table)
+        print("\n".join(lines))
+    if options.into is not None:
+        put_into(options.into, lines)
     mine = [cells["mapreel"]["word"] for cells in table.values() if "mapreel" in cells]
     return 1 if any(word in BAD for word in mine) else 0
 
