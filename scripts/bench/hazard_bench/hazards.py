@@ -43,7 +43,7 @@ TITLES = {
 }
 BAD = ("wrong, but said", "lost in silence", "wrong in silence", "training changed")
 MARKS = ("<!-- the table -->", "<!-- the end of the table -->")
-ROW_SECONDS = 120.0
+ROW_SECONDS = 60.0
 START_SECONDS = 400.0  # until the trainings without the tool have been made
 
 

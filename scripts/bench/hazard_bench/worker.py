@@ -43,6 +43,7 @@ class Peers:
 
     def __init__(self, name: str, tool: str) -> None:
         self.world = ALL[name].world
+        self.failed = False  # whether this process has left a training early
         self.folder = tempfile.TemporaryDirectory()
         command = [sys.executable, __file__, tool, "--peer", name, self.folder.name]
         self.processes = [
@@ -56,7 +57,7 @@ class Peers:
         if self.world > 1:
             Ranks.join(Path(self.folder.name) / kind, self.world)
         yield
-        if self.world > 1:
+        if self.world > 1 and not self.failed:  # else the others wait for what does not come
             Ranks.leave()
 
     def end(self) -> None:
@@ -93,7 +94,11 @@ def peer(tool: str, name: str, folder: str) -> None:
     for kind in KINDS:
         Ranks.join(Path(folder) / kind, ALL[name].world)
         with tempfile.TemporaryDirectory() as own:
-            run(name, tool, kind, Path(own))
+            left, used = run(name, tool, kind, Path(own))
+            if left.failed is not None:
+                raise left.failed
+            if isinstance(used, Tool):
+                used.kept()  # a tensor that is spread over processes is gathered by all of them
         Ranks.leave()
 
 
@@ -132,12 +137,14 @@ def take(name: str, tool: str, known: tuple[Left, Truth], peers: Peers) -> Verdi
             return judge(row, truth.batches, kill(tool, name, Path(folder)), [], TOOLS[tool].whole)
         with peers.together("tool"):
             left, used = run(name, tool, "tool", Path(folder))
+            assert isinstance(used, Tool)
+            peers.failed = left.failed is not None
+            kept = Kept() if peers.failed else used.kept()
         found = judge_training(plain, left)
         if found is not None:
             return found
-        assert isinstance(used, Tool)
         said = words_of(tool, [text for text in left.warnings if text not in plain.warnings])
-        return judge(row, truth.batches, used.kept(), said, used.whole)
+        return judge(row, truth.batches, kept, said, used.whole)
 
 
 def version(tool: str) -> str:
