@@ -88,7 +88,8 @@ def judge(row: Row, truth: list[Calls], kept: Kept, words: list[str], whole: boo
     if row.killed:
         return _judge_killed(row, count, notes)
     verdict = _sum_up(row, count, notes, kept, words)
-    left = sorted({layer for _, layer in expected.keys() - asked.keys()})
+    unasked = (at for at in expected.keys() - asked.keys() if not _is_silent(row, truth, at))
+    left = sorted({layer for _, layer in unasked})
     more = f"; it was not asked for, or does not look at, all of {', '.join(left)}" if left else ""
     return Verdict(verdict.word, verdict.note + more)
 
