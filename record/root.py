@@ -288,6 +288,8 @@ class Root:
         if size is not None:
             if len(shape) == 2:  # of numbers, (T, N) as likely as (N, T)
                 axis = 0 if shape[0] == size else 1
+                if shape[0] != shape[1]:
+                    self._possible = frozenset((axis,))
                 return BatchSize((size,), axis=axis), axis
             choice = choose(shape, BatchSize((size,)), taps.batch_first, self._possible)
             self._possible = choice.possible
