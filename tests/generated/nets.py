@@ -385,9 +385,7 @@ class Builder:
         if packed:
             self.unreadable(rnn)
         else:
-            self.rules[id(rnn)] = lambda output, number: [
-                ("", one("", output[0], flow.axis, number))
-            ]
+            self.rules[id(rnn)] = lambda output, number: one("", output[0], flow.axis, number)
         shape = (flow.shape[0], hidden * (1 + both))
         return ours.Recur(rnn, packed), replace(flow, shape=shape, writable=False)
 
