@@ -13,7 +13,7 @@ from torch.utils.data import dataloader
 from record.deliveries import Deliveries, Item, Pass
 from record.outputs import size_of_batch, storages_of
 
-_PRUNE = 256  # items, after which the memory that has been freed is forgotten
+_PRUNE = 256  # places in memory, at least, after which those that are free are forgotten
 _MADE = 256  # outputs of models that are remembered
 
 
@@ -27,6 +27,7 @@ class Loaders:
     def __init__(self) -> None:
         self.deliveries = Deliveries()
         self._keys: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
+        self._most = _PRUNE
         self._memory: dict[int, Any] = {}  # weak: an address is not given out again meanwhile
         self._made: collections.OrderedDict[int, tuple[Any, list[Item]]] = collections.OrderedDict()
 
@@ -49,7 +50,7 @@ class Loaders:
         memory = storages_of(batch)
         self._memory.update(memory)
         item = self.deliveries.hand_out(source, memory, size=size_of_batch(batch))
-        if not item.time % _PRUNE:
+        if len(self._memory) > self._most:
             self._prune()
         return item
 
@@ -83,6 +84,7 @@ class Loaders:
         self.deliveries.forget(freed)
         for place in freed:
             del self._memory[place]
+        self._most = max(_PRUNE, 2 * len(self._memory))
 
 
 def _pass_of(iterator: Any) -> Pass | None:
