@@ -21,7 +21,6 @@ class Recorded(NamedTuple):
         batches: That a reader can see.
         layers: In it.
         doubts: Why its epochs may be others than the script's.
-        nothing: Why there are no batches.
     """
 
     name: str
@@ -29,7 +28,6 @@ class Recorded(NamedTuple):
     batches: int
     layers: int
     doubts: Sequence[str] = ()
-    nothing: str = ""
 
 
 def counted(number: int, noun: str) -> str:

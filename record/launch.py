@@ -13,13 +13,16 @@ import io
 import json
 import os
 import sys
+import tempfile
 import threading
+import time
 import types
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+from record.closingwords import Tally
 from record.imports import AfterImport
 from record.launchwords import USAGE, Launch, UsageError, check, parse
 from record.saying import say
@@ -105,8 +108,9 @@ def load(asked: Launch) -> tuple[types.ModuleType, types.CodeType]:
 def run(asked: Launch, module: types.ModuleType, code: types.CodeType) -> None:
     """Runs the script and records what it trains."""
     asked.options["command"] = tuple(sys.argv)
-    recording = _Recording(asked.options, asked.debug)
     os.environ[_ENVIRONMENT] = json.dumps(asked.options)
+    tally = Tally(os.path.join(tempfile.gettempdir(), f"mapreel-{os.getpid()}-{time.time_ns()}"))
+    recording = _Recording(asked.options, asked.debug, tally=tally)
     _follow_spawned_children()
     sys.modules["__main__"] = module
     _hide_our_frames()
@@ -120,10 +124,17 @@ def run(asked: Launch, module: types.ModuleType, code: types.CodeType) -> None:
 class _Recording:
     """The watcher, from the script's import of torch to its end."""
 
-    def __init__(self, options: dict[str, Any], debug: bool = False, spawned: bool = False) -> None:
+    def __init__(
+        self,
+        options: dict[str, Any],
+        debug: bool = False,
+        spawned: bool = False,
+        tally: Tally | None = None,
+    ) -> None:
         self._options = options
         self._debug = debug
         self._spawned = spawned
+        self._tally = tally
         self._watcher: Any = None
         self._process = os.getpid()
         self._finished = False
@@ -174,8 +185,10 @@ class _Recording:
         if self._watcher is not None:
             self._watcher.close()
             self._watcher.report()
-        elif "torch" not in sys.modules and not self._spawned:
+        elif "torch" not in sys.modules and not (self._spawned or Tally().total()):
             say("nothing was recorded: the script did not import torch")
+        if self._tally is not None:
+            self._tally.remove()
 
 
 # Children that the script starts with multiprocessing's spawn

@@ -17,10 +17,12 @@ class Structure:
 
     def __init__(self, model: nn.Module) -> None:
         self._children = [
-            (weakref.ref(module), [None if c is None else weakref.ref(c) for c in children])
+            (
+                weakref.ref(module),
+                [None if c is None else weakref.ref(c) for c in module._modules.values()],
+            )
             for module in model.modules()
             if not isinstance(module, torch.jit.ScriptModule)  # which stays as it is
-            if (children := list(module._modules.values())) or _may_grow(module)
         ]
 
     def changed(self) -> bool:
@@ -38,7 +40,5 @@ class Structure:
         return False
 
 
-def _may_grow(module: nn.Module) -> bool:
-    """Whether a module without children may get some; torch's own layers do not."""
-    holds_modules = isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
-    return holds_modules or not type(module).__module__.startswith("torch.nn.modules")
+def _children(module: nn.Module) -> list[nn.Module | None]:
+    return list(module._modules.values())

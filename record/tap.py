@@ -95,6 +95,11 @@ class Tap(Hook):
         module = self._module()
         return "" if module is None else describe(module)
 
+    def modules(self) -> list[nn.Module]:
+        """The module in whose tables it is."""
+        module = self._module()
+        return [] if module is None else [module]
+
     def unsettle(self) -> None:
         """Has the next output looked at in full: a batch of another size comes."""
         self._axis, self._size = _UNSETTLED, 0
@@ -292,7 +297,8 @@ class Tap(Hook):
 
     def _by_sizes(self, item: str, tensor: torch.Tensor, batch: BatchSize) -> int:
         key = item, tensor.ndim
-        choice = choose(tensor.shape, batch, self._batch_first, self._possible.get(key))
+        tokens = tensor.ndim == 3 and self.axes[2] == "TC"
+        choice = choose(tensor.shape, batch, self._batch_first, self._possible.get(key), tokens)
         positions = self._is_embedding and tensor.ndim == 2 and bool(batch.sizes)
         if positions and tensor.shape[0] not in batch.sizes:  # of positions, not of images
             return WHOLE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -15,6 +16,11 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from record.imports import AfterImport
+
+# Classes that step by themselves, with torch's `param_groups` and `step`, by their modules.
+_OTHER_OPTIMIZERS = {"fastai.optimizer": "Optimizer"}
 
 
 class Listener(Protocol):
@@ -80,12 +86,29 @@ class TorchEvents:
         self._replace(torch.amp.GradScaler, "scale", self._around_scale)
         self._replace(torch, "compile", self._around_compile)
         self._replace(nn.Module, "compile", self._around_compile_in_place)
+        self._listen_to_others()
         listener = self._listener
         for handle in (
             register_optimizer_step_pre_hook(lambda one, *_: listener.step_begins(one)),
             register_optimizer_step_post_hook(lambda one, *_: listener.stepped(one)),
         ):
             self._undo.append(handle.remove)
+
+    def _listen_to_others(self) -> None:
+        """Hears of optimizers that are none of torch's, from their import on."""
+        for module in _OTHER_OPTIMIZERS:
+            if module in sys.modules:
+                self._wrap_other(module)
+            else:
+                after = AfterImport(module, functools.partial(self._wrap_other, module))
+                sys.meta_path.insert(0, after)
+                self._undo.append(functools.partial(_without, sys.meta_path, after))
+
+    def _wrap_other(self, module: str) -> None:
+        kind = getattr(sys.modules[module], _OTHER_OPTIMIZERS[module], None)
+        if kind is not None:
+            self._replace(kind, "__init__", self._around_init)
+            self._replace(kind, "step", self._around_step)
 
     def remove(self) -> None:
         """Ends that; somebody else's wrappers stay."""
@@ -115,9 +138,15 @@ class TorchEvents:
         setattr(owner, name, wrapper)
         self._undo.append(undo)
 
-    def _around_init(self, init: Any, optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
+    def _around_init(self, init: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         init(optimizer, *args, **kwargs)
         self._listener.optimizer_made(optimizer)
+
+    def _around_step(self, step: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        self._listener.step_begins(optimizer)
+        result = step(optimizer, *args, **kwargs)
+        self._listener.stepped(optimizer)
+        return result
 
     def _around_iterator(self, init: Any, iterator: Any, loader: Any, *args: Any) -> None:
         init(iterator, loader, *args)
@@ -185,3 +214,9 @@ def scalar_loss(tensors: Any) -> torch.Tensor | None:
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
         return None
     return loss.detach()
+
+
+def _without(items: list[Any], item: Any) -> None:
+    """Takes it out, if it is there."""
+    if item in items:
+        items.remove(item)

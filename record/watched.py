@@ -25,6 +25,7 @@ from record.progress import STEPS
 from record.recorder import Recorder, _number
 from record.saying import say
 from record.schedule import Budget, Schedule, parse_bytes
+from record.states import BROKEN
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,11 @@ class Watched:
         self._learns = False  # whether a forward with gradients was seen
         self._forwards = 0  # in training mode
         self._backwards = 0
+        self._ended_badly = False
         self._loss: Any = None  # of the backward that runs
         self._marks = Marks()
         self._current: Capture | None = None  # that the forward which runs is recorded in
+        self._blind: Capture | None = None  # of forwards without gradients
         self._evaluation: Capture | None = None  # the last one of a forward in evaluation mode
         self._consumed: Mapping[Any, int] = {}
         self._inputs: Mapping[int, Any] = {}  # of the open capture, by where they lie
@@ -175,15 +178,15 @@ class Watched:
             return
         self._forwards += 1
         # A look at samples in between, without gradients though in training mode, is no batch.
-        graded = torch.is_grad_enabled() and self._has_gradients()
-        self._learns = self._learns or graded
-        if not graded and self._learns and not self._include_eval:
+        graded, frozen = torch.is_grad_enabled(), not self._has_gradients()
+        self._learns = self._learns or (graded and not frozen)
+        if (frozen or (not graded and self._learns)) and not self._include_eval:
             self._consumed = {}
             self.frames.skip()
             return
         self._settle_evaluation()
         last = self.batches.open
-        if last is not None and self._marks.are_gone(last):
+        if last is not None and (self._marks.are_gone(last) or (graded and last is self._blind)):
             self.batches.ended(last)
         again = not self._inputs.keys().isdisjoint(memory)
         made_of = self._loaders.made_of(memory)
@@ -196,6 +199,7 @@ class Watched:
             self.frames.skip()
             return
         self._current = capture
+        self._blind = None if graded else capture
         if verdict is Verdict.NEW:
             self._inputs = memory
             self._begin(capture, items)
@@ -221,8 +225,9 @@ class Watched:
             self._adopt_traced()
         self._marks.begin()
         self._loss = None if loss is None or not self.batches.waiting else _number(loss)
-        if self._taps.traced:
-            self.frames.put_aside()  # else the next forward overwrites it
+        if self._taps.traced:  # the next forward writes into the same place, reported or not
+            self.frames.put_aside()
+            self._taps.reset()
 
     def went_back(self) -> None:
         """It has ended, or an optimizer steps within it."""
@@ -264,6 +269,7 @@ class Watched:
 
     def close(self) -> None:
         """Ends the recording."""
+        self._ended_badly = self._taps.state == BROKEN
         self._settle_evaluation()
         self.batches.close()
         self.recorder.close()
@@ -273,11 +279,12 @@ class Watched:
         recorder = self.recorder
         batches = recorder.committed
         layers = sum(layer.probe is None for layer in recorder.layout.layers)
-        nothing = "" if batches else recorder._why_nothing(self._taps.opened)
-        return Recorded(self.name, self.path, batches, layers, self.doubts, nothing)
+        return Recorded(self.name, self.path, batches, layers, self.doubts)
 
     def why_nothing(self) -> str:
         """Why there is no batch, in words."""
+        if self._ended_badly and not self._backwards:
+            return "its forward ended in an exception"
         if not self._forwards:
             return "the model itself was never called in training mode (model.train())"
         if not self._backwards:

@@ -82,14 +82,16 @@ class Watcher:
         self.options = options
         self._spawned = spawned
         self._models: list[Watched] = []
-        self._version = 0  # of that list
         self._gone = False  # whether the script has dropped one of them
         self._recorded: list[Recorded] = []
         self._names: collections.Counter[str] = collections.Counter()  # of models, in their order
-        self._owners: dict[int, tuple[int, list[Watched]]] = {}  # models, by optimizer's id
+        self._owners: dict[
+            int, list[Watched]
+        ] = {}  # models, by optimizer's id; none is out of date
         self._reasons: list[str] = []  # why a model is not recorded
         self._loaders = Loaders()
         self._items: collections.deque[Item] = collections.deque(maxlen=_REMEMBERED)
+        self._made = 0  # when the last optimizer was, by `deliveries.clock`
         self._finder = Finder(self.called, options.include_eval)
         self._events = TorchEvents(self)
         self._unwrap_compiled: Callable[[], None] = lambda: None  # see `_watch_compiled_modules`
@@ -127,15 +129,15 @@ class Watcher:
         for line in summary(self._recorded):
             say(line)
         recorded = sum(bool(one.batches) for one in self._recorded)
-        if not recorded and not silent and not self._spawned and not tally.total():
+        told = bool(self._recorded) and not self._reasons  # by each recording, when it closed
+        if not (recorded or told or silent or self._spawned or tally.total()):
             say(f"nothing was recorded: {self._why_nothing()}")
         tally.add(recorded)
 
     def _why_nothing(self) -> str:
         finder = self._finder
-        reasons = [f"{one.name}: {one.nothing}" for one in self._recorded if one.nothing]
-        if self._reasons or reasons:
-            return "; ".join(dict.fromkeys([*self._reasons, *reasons]))
+        if self._reasons:
+            return "; ".join(dict.fromkeys(self._reasons))
         if not finder.optimizers:
             return (
                 "the script made no torch optimizer in this process, so that nothing says which "
@@ -171,6 +173,7 @@ class Watcher:
         """A model may have to be looked for."""
         self._let_go()
         self._owners.pop(id(optimizer), None)
+        self._made = self._loaders.deliveries.clock
         self._finder.optimizer_made(optimizer)
 
     @_attempted
@@ -312,11 +315,11 @@ class Watcher:
 
     def _models_of(self, optimizer: Any) -> list[Watched]:
         """Those whose parameters it has."""
-        version, owners = self._owners.get(id(optimizer), (-1, []))
-        if version != self._version:
+        owners = self._owners.get(id(optimizer))
+        if owners is None:
             mine = trained(optimizer)
             owners = [watched for watched in self._models if mine & watched.own]
-            self._owners[id(optimizer)] = self._version, owners
+            self._owners[id(optimizer)] = owners
         return owners
 
     def _adopt(self, root: nn.Module) -> Watched | None:
@@ -330,13 +333,14 @@ class Watcher:
             if watched.recorder._closed:  # of another rank
                 return None
             self._models.append(watched)
-            self._version += 1
+            self._owners.clear()
             for reference in self._finder.optimizers:
                 optimizer = reference()
                 if optimizer is not None and own & trained(optimizer):
                     watched.optimizer = reference
-            for item in list(self._items):
-                watched.fetched(item)
+            for item in list(self._items):  # without what earlier trainings have left
+                if item.source.goes_on or item.time > self._made:
+                    watched.fetched(item)
             return watched
         except RecordingError as error:
             self._reasons.append(f"{type(root).__name__}: {error}")
@@ -387,7 +391,7 @@ class Watcher:
         self._gone = False
         gone = [watched for watched in self._models if watched.root is None]
         self._models = [watched for watched in self._models if watched.root is not None]
-        self._version += 1
+        self._owners.clear()
         for watched in gone:
             self._close(watched)
 

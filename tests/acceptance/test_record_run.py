@@ -94,7 +94,9 @@ def test_scripts_as_they_are(tmp_path: Path, name: str, image_folder: Path) -> N
     ours = [line for line in done.stderr.splitlines() if line.startswith("mapreel: ")]
     rest = [line for line in done.stderr.splitlines() if line not in ours]
     assert rest == plain.stderr.splitlines()
-    assert len(ours) == len(CASES[name])
+    assert sum(line.startswith("mapreel: recorded ") for line in ours) == len(CASES[name])
+    # Where no loader tells of epochs, one line says that they are not known; nothing else is said.
+    assert len(ours) == len(CASES[name]) + (name in ("vae", "gpt"))
     spied = np.load(tmp_path / "spied.npz")
     assert {p.name for p in tmp_path.glob("*.h5")} == {f"run{s}.h5" for s in CASES[name]}
     for suffix, (epochs, batches, layers) in CASES[name].items():
@@ -195,7 +197,8 @@ def test_an_exception_looks_and_exits_as_it_does_alone(tmp_path: Path) -> None:
     )
     plain, done = python(script, cwd=tmp_path), record(script, cwd=tmp_path)
     assert done.returncode == plain.returncode == 1
-    assert done.stderr.replace(f"mapreel: {spoken(done)[0]}\n", "") == plain.stderr
+    rest = [line for line in done.stderr.splitlines() if not line.startswith("mapreel: ")]
+    assert rest == plain.stderr.splitlines()
     assert "KeyError: 'of the script'" in plain.stderr
     with replay.open(tmp_path / "run.h5") as run:
         assert run.closed

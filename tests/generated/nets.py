@@ -111,11 +111,13 @@ class Builder:
     Attributes:
         model: The model.
         rules: By the id of a module, what is to be recorded of what it puts out.
+        axes: By the id of a module that puts out one tensor, the axis of its batch.
         opaque: Ids of modules whose outputs nobody can record.
     """
 
     def __init__(self, plan: Plan, batches: set[int]) -> None:
         self.rules: dict[int, Rule] = {}
+        self.axes: dict[int, int | None] = {}
         self.opaque: set[int] = set()
         self._sizes = set(batches)
         if plan.calls and plan.some and plan.batched:
@@ -144,7 +146,8 @@ class Builder:
 
     def plain(self, module: nn.Module, axis: int | None) -> nn.Module:
         """It puts out one tensor with the batch in this axis."""
-        self.rules[id(module)] = lambda output, number: [("", one(output, axis, number))]
+        self.rules[id(module)] = lambda output, number: one("", output, axis, number)
+        self.axes[id(module)] = axis
         return module
 
     def holder(self, module: nn.Module, flow: Flow) -> nn.Module:
@@ -158,8 +161,10 @@ class Builder:
             tensors = list(tensors_in(output))
             assert {name for name, _ in tensors} == set(axes) or len(axes) == 1
             if len(tensors) == 1:
-                return [("", one(tensors[0][1], next(iter(axes.values())), number))]
-            return [(name, one(tensor, axes[name], number)) for name, tensor in tensors]
+                return one("", tensors[0][1], next(iter(axes.values())), number)
+            return [
+                part for name, tensor in tensors for part in one(name, tensor, axes[name], number)
+            ]
 
         self.rules[id(module)] = rule
         return module
@@ -380,7 +385,9 @@ class Builder:
         if packed:
             self.unreadable(rnn)
         else:
-            self.rules[id(rnn)] = lambda output, number: [("", one(output[0], flow.axis, number))]
+            self.rules[id(rnn)] = lambda output, number: [
+                ("", one("", output[0], flow.axis, number))
+            ]
         shape = (flow.shape[0], hidden * (1 + both))
         return ours.Recur(rnn, packed), replace(flow, shape=shape, writable=False)
 
@@ -396,9 +403,9 @@ class Builder:
         inner = ours.Opaque(what)
         self.unreadable(inner)
         if what == "sparse":
-            self.rules[id(inner)] = lambda output, number: [
-                ("", one(output.to_dense(), flow.axis, number))
-            ]
+            self.rules[id(inner)] = lambda output, number: one(
+                "", output.to_dense(), flow.axis, number
+            )
         return ours.Aside(inner), flow
 
     def make_integers(self, part: Part, flow: Flow) -> Any:
@@ -507,13 +514,17 @@ HOLDERS = (
 )  # fmt: skip
 
 
-def one(tensor: torch.Tensor, axis: int | None, number: int) -> torch.Tensor:
+def one(
+    name: str, tensor: torch.Tensor, axis: int | None, number: int
+) -> list[tuple[str, torch.Tensor]]:
     """One image's part of a batch: all of it where there is no axis of the batch.
 
-    One number is a vector of one.
+    One number is a vector of one. Nothing, where there are fewer images.
     """
+    if axis is not None and tensor.shape[axis] <= number:
+        return []
     image = tensor.detach() if axis is None else tensor.detach().select(axis, number)
-    return image.reshape(1) if image.ndim == 0 else image
+    return [(name, image.reshape(1) if image.ndim == 0 else image)]
 
 
 def tensors_in(output: Any, name: str = "") -> Any:

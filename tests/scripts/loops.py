@@ -1,0 +1,626 @@
+"""Training loops in the manner of real ones, one after the other, each with a model of its own.
+
+python loops.py TRUTH.npz [NAME ...]
+
+Nothing here knows of a recorder. What each loop trains on is noted by a hook of its own: epoch,
+batch, the first image of the batch, what its convolution made of it, the loss.
+"""
+
+import copy
+import itertools
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.set_num_threads(1)
+LOOPS = {}
+NOTES = {}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3)
+        self.head = nn.Linear(108, 2)
+
+    def forward(self, x):
+        return self.head(F.relu(self.conv(x)).flatten(1))
+
+
+def loop(function):
+    LOOPS[function.__name__] = function
+    return function
+
+
+def new(name, *bases):
+    """A model of a class of its own, and the notes on it."""
+    model = type(name, bases or (Net,), {})()
+    NOTES[name] = Notes(model.conv)
+    return model, NOTES[name]
+
+
+class Notes:
+    """What was trained on: `before` each batch, `after` it with the loss."""
+
+    def __init__(self, conv):
+        self.rows = []
+        self.seen = []
+        conv.register_forward_hook(lambda module, args, output: self.seen.append((args, output)))
+
+    def before(self):
+        self.seen.clear()
+
+    def after(self, epoch, batch, loss, forward=0):
+        (image, *_), output = self.seen[forward]
+        row = (image[0], output[0])
+        self.rows.append(
+            ((epoch, batch), *(t.detach().half().numpy().copy() for t in row), loss.item())
+        )
+
+
+def data(count=24, seed=0, add=0.0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.arange(float(count)).reshape(-1, 1, 1, 1) / count + add
+    images = images + 0.1 * torch.rand(count, 1, 8, 8, generator=generator)
+    return TensorDataset(images, torch.randint(0, 2, (count,), generator=generator))
+
+
+def sgd(model):
+    return torch.optim.SGD(model.parameters(), 0.01)
+
+
+def step(model, optimizer, x, y):
+    loss = F.cross_entropy(model(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def evaluate(model, loader, leave=None):
+    model.eval()
+    with torch.no_grad():
+        for number, (x, _) in enumerate(loader):
+            model(x)
+            if number == leave:
+                break
+    model.train()
+
+
+@loop
+def mid_validation():
+    """A validation every three steps (Hugging Face's eval_steps, Lightning's val_check_interval)."""
+    model, notes = new("MidValidation")
+    train, val, optimizer = DataLoader(data(), 4, shuffle=True), DataLoader(data(add=5), 8), sgd(model)
+    steps = 0
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(train):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+            steps += 1
+            if steps % 3 == 0:
+                evaluate(model, val, leave=1 if epoch else None)
+
+
+@loop
+def left_early():
+    """Epochs that are left by break, each in a loader of its own."""
+    model, notes = new("LeftEarly")
+    optimizer = sgd(model)
+    for epoch in range(3):
+        for batch, (x, y) in enumerate(DataLoader(data(), 4)):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+            if batch == 3:
+                break
+
+
+def two_at_once(model, notes, optimizer, epoch, pairs):
+    for batch, ((x, y), (u, _)) in enumerate(pairs):
+        notes.before()
+        loss = F.cross_entropy(model(x), y) + model(u).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        notes.after(epoch, batch, loss)
+
+
+@loop
+def zipped():
+    """Two loaders side by side."""
+    model, notes = new("Zipped")
+    a, b, optimizer = DataLoader(data(), 4), DataLoader(data(seed=1, add=3), 4), sgd(model)
+    for epoch in range(2):
+        two_at_once(model, notes, optimizer, epoch, zip(a, b))
+
+
+@loop
+def zipped_cycle():
+    """A short loader that is cycled beside a long one."""
+    model, notes = new("ZippedCycle")
+    a, b, optimizer = DataLoader(data(8), 4), DataLoader(data(seed=1, add=3), 4), sgd(model)
+    for epoch in range(2):
+        two_at_once(model, notes, optimizer, epoch, zip(itertools.cycle(a), b))
+
+
+@loop
+def cycled():
+    """Steps over a cycled loader: one epoch."""
+    model, notes = new("Cycled")
+    optimizer = sgd(model)
+    batches = itertools.cycle(DataLoader(data(12), 4))
+    for number in range(8):
+        x, y = next(batches)
+        notes.before()
+        notes.after(0, number, step(model, optimizer, x, y))
+
+
+@loop
+def begun_anew():
+    """next(iter(loader)) for each step: one epoch."""
+    model, notes = new("BegunAnew")
+    loader, optimizer = DataLoader(data(), 4, shuffle=True), sgd(model)
+    for number in range(8):
+        x, y = next(iter(loader))
+        notes.before()
+        notes.after(0, number, step(model, optimizer, x, y))
+
+
+@loop
+def restarted():
+    """An iterator that is made anew where it ends."""
+    model, notes = new("Restarted")
+    loader, optimizer = DataLoader(data(12), 4), sgd(model)
+    iterator = iter(loader)
+    epoch = batch = 0
+    for _ in range(8):
+        try:
+            x, y = next(iterator)
+        except StopIteration:
+            iterator = iter(loader)
+            x, y = next(iterator)
+            epoch, batch = epoch + 1, 0
+        notes.before()
+        notes.after(epoch, batch, step(model, optimizer, x, y))
+        batch += 1
+
+
+def ahead(loader, copied):
+    """The batch before the one that was asked for last, copied as to a GPU."""
+    iterator = iter(loader)
+    following = next(iterator)
+    while following is not None:
+        batch, following = following, next(iterator, None)
+        yield [part.clone() for part in batch] if copied else batch
+
+
+@loop
+def prefetched():
+    """One batch is asked for ahead, and copied, so that nothing of it is recognised."""
+    model, notes = new("Prefetched")
+    loader, val, optimizer = DataLoader(data(), 4), DataLoader(data(add=5), 8), sgd(model)
+    for epoch in range(3):
+        for batch, (x, y) in enumerate(ahead(loader, copied=True)):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+        evaluate(model, val)
+
+
+@loop
+def persistent():
+    """A loader whose worker and iterator stay over the epochs, and a validation in between."""
+    model, notes = new("Persistent")
+    train = DataLoader(data(16), 4, num_workers=1, persistent_workers=True)
+    val, optimizer = DataLoader(data(8, add=5), 8), sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(train):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+            if batch == 1:
+                evaluate(model, val)
+
+
+class Endless:
+    """A sampler that begins again by itself."""
+
+    def __init__(self, sampler):
+        self.sampler = sampler
+
+    def __iter__(self):
+        while True:
+            yield from iter(self.sampler)
+
+
+class MultiEpochs(DataLoader):
+    """In the manner of timm's: one iterator for all epochs."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._DataLoader__initialized = False
+        self.batch_sampler = Endless(self.batch_sampler)
+        self._DataLoader__initialized = True
+        self.iterator = super().__iter__()
+
+    def __len__(self):
+        return len(self.batch_sampler.sampler)
+
+    def __iter__(self):
+        for _ in range(len(self)):
+            yield next(self.iterator)
+
+
+class Infinite(DataLoader):
+    """In the manner of ultralytics': the iterator does not come from DataLoader.__iter__."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        object.__setattr__(self, "batch_sampler", Endless(self.batch_sampler))
+        self.iterator = self._get_iterator()
+
+    def __len__(self):
+        return len(self.batch_sampler.sampler)
+
+    def __iter__(self):
+        for _ in range(len(self)):
+            yield next(self.iterator)
+
+
+@loop
+def multi_epochs():
+    """timm's training: an endless iterator, gradients of two batches, an average that is validated."""
+    model, notes = new("MultiEpochsNet")
+    average = torch.optim.swa_utils.AveragedModel(model)
+    train, val, optimizer = MultiEpochs(data(32), 4), DataLoader(data(8, add=5), 4), sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(train):
+            notes.before()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            if batch % 2:
+                optimizer.step()
+                optimizer.zero_grad()
+                average.update_parameters(model)
+            notes.after(epoch, batch, loss)
+            if batch == 4:
+                evaluate(model, val)
+        evaluate(average, val)
+
+
+@loop
+def infinite():
+    """ultralytics' training."""
+    model, notes = new("InfiniteNet")
+    train, val, optimizer = Infinite(data(16), 4), DataLoader(data(8, add=5), 4), sgd(model)
+    for epoch in range(3):
+        for batch, (x, y) in enumerate(train):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+        evaluate(model, val)
+
+
+@loop
+def listed():
+    """Batches that are put into a list, and shuffled."""
+    model, notes = new("Listed")
+    batches, optimizer = list(DataLoader(data(16), 4)), sgd(model)
+    for epoch in range(3):
+        for batch, (x, y) in enumerate(batches):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+        batches = batches[1:] + batches[:1]
+
+
+@loop
+def cut():
+    """One batch of the loader is cut into four steps."""
+    model, notes = new("Cut")
+    loader, optimizer = DataLoader(data(), 8), sgd(model)
+    for epoch in range(2):
+        batch = 0
+        for x, y in loader:
+            for some, labels in zip(x.chunk(4), y.chunk(4)):
+                notes.before()
+                notes.after(epoch, batch, step(model, optimizer, some, labels))
+                batch += 1
+
+
+@loop
+def fetched_together():
+    """Micro-batches that are asked for together (Hugging Face's get_batch_samples)."""
+    model, notes = new("FetchedTogether")
+    optimizer = sgd(model)
+    for epoch in range(2):
+        iterator, batch = iter(DataLoader(data(), 4)), 0
+        for _ in range(2):
+            optimizer.zero_grad()
+            for x, y in [next(iterator) for _ in range(3)]:
+                notes.before()
+                loss = F.cross_entropy(model(x), y) / 3
+                loss.backward()
+                notes.after(epoch, batch, loss)
+                batch += 1
+            optimizer.step()
+
+
+@loop
+def all_forwards_first():
+    """All forwards of three micro-batches, then all backward passes."""
+    model, notes = new("AllForwardsFirst")
+    optimizer, iterator = sgd(model), iter(DataLoader(data(), 4))
+    for number in range(2):
+        optimizer.zero_grad()
+        notes.before()
+        losses = [F.cross_entropy(model(x), y) for x, y in [next(iterator) for _ in range(3)]]
+        for place, loss in enumerate(losses):
+            loss.backward()
+            notes.after(0, 3 * number + place, loss, forward=place)
+        optimizer.step()
+
+
+@loop
+def dry_runs():
+    """Forwards in training mode that nobody trains on: a check of shapes, a calibration."""
+    model, notes = new("DryRuns")
+    loader, optimizer = DataLoader(data(12), 4), sgd(model)
+    print(model(torch.zeros(1, 1, 8, 8)).shape)
+    shape = model(torch.zeros(2, 1, 8, 8))  # kept
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(loader):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+            with torch.no_grad():
+                model(x + 1)
+        for x, _ in loader:
+            shape = model(x + 9)
+    del shape
+
+
+@loop
+def closures():
+    """LBFGS: several forwards in a step."""
+    model, notes = new("Closures")
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            losses = []
+
+            def closure():
+                optimizer.zero_grad()
+                losses.append(F.cross_entropy(model(x), y))
+                losses[-1].backward()
+                return losses[-1]
+
+            notes.before()
+            optimizer.step(closure)
+            notes.after(epoch, batch, losses[0])
+
+
+@loop
+def sharpness():
+    """SAM: a step up, a second forward, a step from where it began."""
+    model, notes = new("Sharpness")
+    optimizer = sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            with torch.no_grad():
+                ups = [0.05 * p.grad / p.grad.norm() for p in model.parameters()]
+                for p, up in zip(model.parameters(), ups):
+                    p.add_(up)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            with torch.no_grad():
+                for p, up in zip(model.parameters(), ups):
+                    p.sub_(up)
+            optimizer.step()
+            optimizer.zero_grad()
+            notes.after(epoch, batch, loss)
+
+
+class Maker(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(4, 1, 8)
+
+    def forward(self, z):
+        return self.conv(z)
+
+
+@loop
+def wasserstein():
+    """WGAN with next(): three steps of the critic, one of the generator."""
+    critic, notes = new("Critic")
+    maker, makers = new("WMaker", Maker)
+    loader = DataLoader(data(), 4)
+    of_critic, of_maker = sgd(critic), sgd(maker)
+    iterator = iter(loader)
+    for number in range(2):
+        for place in range(3):
+            x, _ = next(iterator)
+            fake = maker(torch.randn(4, 4, 1, 1)).detach()
+            notes.before()
+            loss = critic(fake).mean() - critic(x).mean()
+            of_critic.zero_grad()
+            loss.backward()
+            of_critic.step()
+            notes.after(0, 3 * number + place, loss)
+        makers.before()
+        loss = -critic(maker(torch.randn(4, 4, 1, 1))).mean()
+        of_maker.zero_grad()
+        loss.backward()
+        of_maker.step()
+        makers.after(0, number, loss)
+
+
+class Translator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+@loop
+def cycle_gan():
+    """CycleGAN: two translators under one optimizer, two judges under another."""
+    (a_to_b, notes_ab), (b_to_a, notes_ba) = new("AToB", Translator), new("BToA", Translator)
+    (judge_a, notes_a), (judge_b, notes_b) = new("JudgeA"), new("JudgeB")
+    of_makers = torch.optim.SGD([*a_to_b.parameters(), *b_to_a.parameters()], 0.01)
+    of_judges = torch.optim.SGD([*judge_a.parameters(), *judge_b.parameters()], 0.01)
+    a, b = DataLoader(data(12), 4), DataLoader(data(12, seed=1, add=3), 4)
+    for epoch in range(2):
+        for batch, ((real_a, _), (real_b, _)) in enumerate(zip(a, b)):
+            notes = (notes_ab, notes_ba, notes_a, notes_b)
+            for one in notes:
+                one.before()
+            for judge in (judge_a, judge_b):
+                judge.requires_grad_(False)
+            fake_b = a_to_b(real_a)
+            round_a = b_to_a(fake_b)
+            fake_a = b_to_a(real_b)
+            round_b = a_to_b(fake_a)
+            made = judge_b(fake_b).mean() + judge_a(fake_a).mean()
+            made = made + (round_a - real_a).abs().mean() + (round_b - real_b).abs().mean()
+            of_makers.zero_grad()
+            made.backward()
+            of_makers.step()
+            for judge in (judge_a, judge_b):
+                judge.requires_grad_(True)
+            of_judges.zero_grad()
+            losses = []
+            for judge, real, fake in ((judge_a, real_a, fake_a), (judge_b, real_b, fake_b)):
+                losses.append(judge(fake.detach()).mean() - judge(real).mean())
+                losses[-1].backward()
+            of_judges.step()
+            notes_ab.after(epoch, batch, made)
+            notes_ba.after(epoch, batch, made)
+            notes_a.after(epoch, batch, losses[0], forward=1)
+            notes_b.after(epoch, batch, losses[1], forward=1)
+
+
+@loop
+def fix_match():
+    """FixMatch: labels for one loader's images by the model itself, one forward for all images."""
+    model, notes = new("FixMatch")
+    labelled, others = DataLoader(data(12), 4), DataLoader(data(12, seed=1, add=3), 4)
+    optimizer = sgd(model)
+    for epoch in range(2):
+        for batch, ((x, y), (u, _)) in enumerate(zip(labelled, others)):
+            with torch.no_grad():
+                guessed = model(u).argmax(1)
+            notes.before()
+            out = model(torch.cat([x, u + 0.1]))
+            loss = F.cross_entropy(out[:4], y) + F.cross_entropy(out[4:], guessed)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            notes.after(epoch, batch, loss)
+
+
+@loop
+def by_grad():
+    """torch.autograd.grad gives the gradients."""
+    model, notes = new("ByGrad")
+    optimizer = sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            loss = F.cross_entropy(model(x), y)
+            for p, g in zip(model.parameters(), torch.autograd.grad(loss, list(model.parameters()))):
+                p.grad = g
+            optimizer.step()
+            notes.after(epoch, batch, loss)
+
+
+@loop
+def attacked():
+    """PGD: the image is changed by its gradient, and the changed one is trained on."""
+    model, notes = new("Attacked")
+    optimizer = sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            changed = x.clone().requires_grad_()
+            for _ in range(2):
+                (up,) = torch.autograd.grad(F.cross_entropy(model(changed), y), changed)
+                changed = (changed + 0.1 * up.sign()).detach().requires_grad_()
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, changed.detach(), y))
+
+
+@loop
+def careless_validation():
+    """A validation that forgets eval() and no_grad()."""
+    model, notes = new("CarelessValidation")
+    train, val, optimizer = DataLoader(data(12), 4), DataLoader(data(12, add=5), 4), sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(train):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+        for x, y in val:
+            out = model(x)
+    del out
+
+
+@loop
+def no_loader():
+    """Batches from nowhere, with a step behind every second one."""
+    model, notes = new("NoLoader")
+    images, labels = data(12).tensors
+    optimizer = sgd(model)
+    for number in range(6):
+        x, y = images[2 * number : 2 * number + 2] + 0, labels[2 * number : 2 * number + 2]
+        notes.before()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        if number % 2:
+            optimizer.step()
+            optimizer.zero_grad()
+        notes.after(0, number, loss)
+
+
+@loop
+def whole_set():
+    """The same tensor for every step."""
+    model, notes = new("WholeSet")
+    images, labels = data(12).tensors
+    optimizer = sgd(model)
+    for number in range(5):
+        notes.before()
+        notes.after(0, number, step(model, optimizer, images, labels))
+
+
+@loop
+def best_kept():
+    """A copy of the best model is kept and evaluated."""
+    model, notes = new("BestKept")
+    train, val, optimizer = DataLoader(data(12), 4), DataLoader(data(8, add=5), 4), sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(train):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+        best = copy.deepcopy(model)
+        evaluate(best, val)
+
+
+def main():
+    torch.manual_seed(0)
+    for name, function in LOOPS.items():
+        if not sys.argv[2:] or name in sys.argv[2:]:
+            function()
+    found = {}
+    for name, notes in NOTES.items():
+        at, images, maps, losses = zip(*notes.rows)
+        found.update({f"{name}/at": at, f"{name}/image": images})
+        found.update({f"{name}/map": maps, f"{name}/loss": losses})
+    np.savez(sys.argv[1], **{name: np.array(value) for name, value in found.items()})
+
+
+if __name__ == "__main__":
+    main()
