@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -354,6 +353,3 @@ def words_of(tool: str, said: list[str]) -> list[str]:
         return [text for text in said if text.startswith("RecordingWarning")]
     kinds = ("DeprecationWarning", "FutureWarning", "PendingDeprecationWarning")
     return [text for text in said if not text.startswith(kinds)]
-
-
-warnings.filterwarnings("ignore", message="Failed to initialize NumPy")

@@ -17,14 +17,11 @@ LOST = "lost in silence"
 WRONG = "wrong in silence"
 CHANGED = "training changed"
 NOT_OFFERED = "not offered"
-SKIPPED = "skipped"
-VERDICTS = (RIGHT, REFUSED, COUNTED, SAID, LOST, WRONG, CHANGED, NOT_OFFERED, SKIPPED)
-BAD = (SAID, LOST, WRONG, CHANGED)  # of a tool that is to be trusted
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A word of VERDICTS, and what was seen."""
+    """One of the words above, and what was seen."""
 
     word: str
     note: str = ""

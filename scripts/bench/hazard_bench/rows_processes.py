@@ -128,7 +128,7 @@ ROWS: dict[str, Row] = {
         image=lambda batch: [part[0] for part in batch],
     ),
     "killed": Row(
-        "kill -9 in the middle", Net, ("conv1", "norm"), lambda: images(*[4] * 400), saying,
-        killed=150, epochs=1,
+        "kill -9 in the middle", Net, ("conv1", "norm"), lambda: images(*[4] * 200), saying,
+        killed=60, epochs=1,
     ),
 }  # fmt: skip

@@ -23,7 +23,6 @@ Array = np.ndarray[Any, Any]
 Call = Callable[..., Any]  # a training forward: the model's, or a tool's in its place
 Calls = dict[str, list[Array]]  # of one batch: what a layer put out, call by call
 
-
 KERNEL = " (kernels)"  # behind a layer's name: what made its maps, where a tool keeps that, too
 UNREADABLE: Array = np.empty(0, np.float16)  # stands for what raises an error when it is read
 
