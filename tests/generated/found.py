@@ -74,6 +74,9 @@ FOUND = {
         Loop(((Step(), Step(kind="skip_marked"), Step(), Step(), Step()),), "step"),
         Asked(every=2),
     ),
+    "forwards_with_tensors_that_are_none": Case(
+        Plan(), Loop(((Step(), Step(before=("func",)), Step(before=("trace",)), Step()),)), Asked()
+    ),
     "what_torch_looks_at_strangely": Case(
         Plan(), Loop(((Step(after=("func", "trace")), Step(after=("fx",)), Step()),)), Asked()
     ),
