@@ -143,6 +143,7 @@ def choose(
     batch: BatchSize,
     batch_first: bool | None = None,
     before: frozenset[int] | None = None,
+    tokens: bool = False,
 ) -> Choice:
     """The axis of a tensor whose module does not know it.
 
@@ -151,6 +152,7 @@ def choose(
         batch: How many images the forward sees.
         batch_first: What the modules around say; None where none says anything.
         before: What earlier forwards, of other sizes, have left as possible.
+        tokens: Whether the tensor is (N, T, C) or (T, N, C), as far as its module tells.
     """
     rank = len(shape)
     if rank == 0 or batch.whole:
@@ -167,7 +169,8 @@ def choose(
             return Choice(min(fitting), fitting)
         axis = 1 if prefers_second and 1 in fitting else min(fitting)
         note = ""
-        if (prefers_second or batch.axis == 1) and {0, 1} <= fitting:
+        unsure = prefers_second or batch.axis == 1 or (tokens and batch_first is None)
+        if unsure and size > 1 and {0, 1} <= fitting:
             note = f"batch axis uncertain: axes 0 and 1 both have the size {size}, {axis} was taken"
         return Choice(axis, fitting, note)
     size = batch.sizes[0]

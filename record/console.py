@@ -14,6 +14,7 @@ from record.prepare import Run
 from record.recorder import Recorder
 from record.train import Report
 from record.trouble import listed
+from record.words import count
 
 
 class Console:
@@ -38,14 +39,20 @@ class Console:
             return
         run = self._run
         samples = len(cast(Sized, run.data.train)), len(cast(Sized, run.data.test))
+        trained, tested = (f"{n:,}" for n in samples)
+        images = f"{trained} training and {tested} test images"
+        classes = count(len(run.data.classes), "class")
+        size = count(run.parameters, "parameter")
+        epochs, batches = count(run.settings.epochs, "epoch"), count(run.batches, "batch")
         rows = [
-            ("data", f"{run.data.name}: {samples[0]:,} training and {samples[1]:,} test images "
-                     f"of {run.size}x{run.size}, {len(run.data.classes)} classes"),
-            ("model", f"{run.settings.model}, {run.parameters:,} parameters, on {run.device}"),
-            ("training", f"{run.settings.epochs} epochs of {run.batches} batches of "
-                         f"{run.settings.batch_size}, seed {run.settings.seed}"),
+            ("data", f"{run.data.name}: {images} of {run.size}x{run.size}, {classes}"),
+            ("model", f"{run.settings.model}, {size}, on {run.device}"),
+            (
+                "training",
+                f"{epochs} of {batches} of {run.settings.batch_size}, seed {run.settings.seed}",
+            ),
             ("recording", f"{self._recorder.path}: {run.plan.summary}"),
-        ]  # fmt: skip
+        ]
         for name, text in rows:
             self._say(f"{name:<10} {text}")
         for place, line in enumerate(run.plan.layer_lines(_SHOWN)):
@@ -93,9 +100,11 @@ class Console:
         except OSError as error:
             size = f"not readable: {error.strerror}"
         seconds = time.monotonic() - self._started
-        print(f"recorded   {recorder.committed:,} batches of {listed(names, 4)} in {seconds:.0f} s")
+        recorded = count(recorder.committed, "batch")
+        print(f"recorded   {recorded} of {listed(names, 4)} in {seconds:.0f} s")
         if recorder.dropped or recorder.lost:
-            print(f"lost       {recorder.dropped:,} batches dropped, {recorder.lost:,} frames lost")
+            dropped, lost = count(recorder.dropped, "batch"), count(recorder.lost, "frame")
+            print(f"lost       {dropped} dropped, {lost} lost")
         print(f"file       {path} ({size})")
         print(f"accuracy   {accuracy:.3f} on the test images")
         print(f"next       python -m replay animate {shlex.quote(str(path))}")

@@ -13,10 +13,12 @@ from __future__ import annotations
 import atexit
 import collections
 import contextlib
+import multiprocessing
 import os
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -28,7 +30,7 @@ import numpy.typing as npt
 from record import wire
 from record.pool import Buffer, Make, Pool, room_for
 from record.weakcall import weakly
-from record.writerprocess import WriterProcess, refusal
+from record.writerprocess import START_SECONDS, WriterProcess, refusal
 
 _STALL_SECONDS = 4.0  # without any progress of the writer, after which training waits no longer
 _TOGETHER = 16  # headers that are sent at once, at most
@@ -36,6 +38,9 @@ _PLENTY = 4  # frames that the writer may leave lying
 _GATHER_SECONDS = 0.02  # in which the courier's thread leaves a GPU's small frames lying
 _SHORT = 1024  # bytes of a header, at most, that the training's own thread sends
 _LOOK_SECONDS = 0.0002  # how often a training that waits looks for a free buffer
+
+
+_begun: weakref.WeakSet[Courier] = weakref.WeakSet()  # whose writers may not hold their file yet
 
 
 class Parcel(NamedTuple):
@@ -58,6 +63,10 @@ class Parcel(NamedTuple):
 class Courier:
     """Starts the writer and carries frames to it.
 
+    The writer takes its time to start, as long as hundreds of steps of a small network; nobody
+    waits for it, and frames queue meanwhile. Only where it may well refuse the file, or where one
+    has to know what the file holds, its answer is waited for.
+
     Args:
         path: The recording, absolute.
         overwrite: Whether an existing file is replaced.
@@ -68,7 +77,8 @@ class Courier:
         durability: `fsync` puts the file's data on the disk now and then, `flush` does not.
 
     Raises:
-        OutputError: The writer could not create the file.
+        OutputError: The file is being recorded into, or cannot be gone on with. What the writer
+            meets later, while it opens the file, is a `failure`.
         RecordingError: The writer could not be started.
 
     Attributes:
@@ -122,12 +132,29 @@ class Courier:
             "durability": durability,
         }
         self._queue(wire.pack(wire.OPEN, opening))
-        self._await_ready()
+        if resume is not None or _may_be_held(path):
+            self._await_ready()
+        _begun.add(self)
         # A thread that sits in a system call when the interpreter ends must have been joined.
         self._at_exit = weakly(self, "close")
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=weakly(self, "_forget"))
+
+    @property
+    def path(self) -> Path:
+        """The recording."""
+        return self._path
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the writer has opened the file."""
+        return self._process.is_ready
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for which a writer that does not move is waited for."""
+        return _STALL_SECONDS if self._process.is_ready else START_SECONDS
 
     @property
     def committed(self) -> int:
@@ -191,7 +218,7 @@ class Courier:
         self._queue(wire.pack(wire.FLUSH, {"number": self._flushes}))
         while self._process.flushed < self._flushes and self.failure is None and not self._closed:
             self._take_back()
-            if time.monotonic() - self._progress > _STALL_SECONDS:
+            if time.monotonic() - self._progress > self._patience:
                 return False
             time.sleep(0.002)
         return self.failure is None
@@ -221,13 +248,13 @@ class Courier:
                 self._take_back()
                 if self._pool.free:
                     return self._pool.take()
-                patience = self._progress + _STALL_SECONDS - time.monotonic()
-                if patience <= 0:
+                patience = self._patience
+                if time.monotonic() - self._progress >= patience:
                     if not self._stalled:
                         self._stalled = True
                         self._warn(
                             f"the writer of {self._path} has stood still for "
-                            f"{_STALL_SECONDS:.0f} s; training goes on, frames are dropped and "
+                            f"{patience:.0f} s; training goes on, frames are dropped and "
                             "counted until it moves"
                         )
                     break
@@ -252,7 +279,7 @@ class Courier:
         pool = self._pool
         assert pool is not None
         carries = parcel.arrived is not None or not pool.shared or self._queued != self._carried
-        if carries or not self._send_short(pool, parcel):
+        if carries or not self._process.is_ready or not self._send_short(pool, parcel):
             self._queue((pool, parcel))
 
     def _send_short(self, pool: Pool, parcel: Parcel) -> bool:
@@ -280,9 +307,10 @@ class Courier:
         self._progress = time.monotonic()
         while not self._process.finished.wait(timeout=0.05):
             self._take_back()
-            if time.monotonic() - self._progress > _STALL_SECONDS:
+            patience = self._patience
+            if time.monotonic() - self._progress > patience:
                 self._fail(
-                    f"the writer has stood still for {_STALL_SECONDS:.0f} s; it closes the file "
+                    f"the writer has stood still for {patience:.0f} s; it closes the file "
                     "by itself when it moves again"
                 )
                 self._report()
@@ -291,6 +319,11 @@ class Courier:
         self._thread.join(timeout=1.0)
         self._process.wait(_STALL_SECONDS)
         self._let_go()
+
+    def settle(self) -> None:
+        """Waits until the writer has opened the file, or has failed."""
+        if not self._closed:
+            self._process.await_ready()
 
     # The other side
 
@@ -442,12 +475,17 @@ class Courier:
             self._report()
 
     def _report(self) -> None:
-        if self.failure is not None and not self._reported:
-            self._reported = True
+        if self.failure is None or self._reported:
+            return
+        self._reported = True
+        if self._process.is_ready:
             self._warn(
                 f"recording to {self._path} has ended: {self.failure}. Training is not affected; "
                 f"{self.committed} frames are in the file"
             )
+        else:
+            reason = refusal(self._path, self.failure)
+            self._warn(f"nothing is recorded: {reason}. Training is not affected")
 
     def _forget(self) -> None:
         """In a forked child: the pipe and the file are the parent's."""
@@ -455,3 +493,23 @@ class Courier:
         self.failure = "recording goes on in the parent process only"
         self._reported = True
         self._process.disown()
+
+
+def await_own(path: Path) -> None:
+    """Waits, where this process has just begun to record into a file, until its writer holds it.
+
+    Only then can one see by the file that it is being recorded into.
+    """
+    real = os.path.realpath(path)
+    for courier in list(_begun):
+        if os.path.realpath(courier.path) == real:
+            courier.settle()
+
+
+def _may_be_held(path: Path) -> bool:
+    """Whether somebody may be recording into a file: it has a lock file, or we have siblings.
+
+    Processes that one program has started at once may all be about to record into one file.
+    """
+    has_siblings = multiprocessing.parent_process() is not None
+    return has_siblings or os.path.exists(f"{os.path.realpath(path)}.lock")

@@ -31,7 +31,33 @@ class Hook:
         return getattr, (contextlib.nullcontext(), "__exit__")
 
     def __deepcopy__(self, memo: Any) -> Any:
-        return contextlib.nullcontext().__exit__
+        stub = contextlib.nullcontext().__exit__
+        for module in self.modules():
+            for name in _TABLES:
+                copied = memo.get(id(module.__dict__.get(name)))
+                if copied is not None:  # the table that this is copied into
+                    purge = _Purge(copied, stub)
+                    memo[id(purge)] = purge
+        return stub
+
+    def modules(self) -> list[nn.Module]:
+        """The modules in whose tables it is."""
+        return []
+
+
+class _Purge:
+    """Takes a stub out of a copied table once the copy is complete, and its memo goes.
+
+    For classes that copy their tables themselves and that the shield does not know: those that
+    torch makes of a module's when its weight is parametrised, say.
+    """
+
+    def __init__(self, table: dict[int, Any], stub: Any) -> None:
+        self._table, self._stub = table, stub
+
+    def __del__(self) -> None:
+        for number in [n for n, hook in self._table.items() if hook is self._stub]:
+            del self._table[number]
 
 
 def strip(module: nn.Module) -> None:

@@ -13,15 +13,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
+
+from record.holder import Holder
 
 try:
     import fcntl
-except ImportError:  # Windows: HDF5's own lock is all there is
+except ImportError:  # Windows, where nobody can replace a file that is open
     fcntl = None  # type: ignore[assignment]
 
 RENEW_SECONDS = 5.0  # how often a holder sets the lock file's time
@@ -35,58 +35,13 @@ class BusyError(OSError):
     """Another process writes this recording."""
 
 
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a recording.
-
-    Attributes:
-        host: The machine's name.
-        space: Where its process numbers hold: the machine since it was started, the container.
-        pid: Number of the process that writes.
-        began: When that process was started, in the system's own measure: numbers are used again.
-        locked: Whether it holds a lock of the operating system.
-    """
-
-    host: str
-    space: str
-    pid: int
-    began: str
-    locked: bool
-
-    @classmethod
-    def this(cls, locked: bool) -> Holder:
-        """This process."""
-        pid = os.getpid()
-        return cls(socket.gethostname(), _space(), pid, _began(pid), locked)
-
-    @property
-    def here(self) -> bool:
-        """Whether its number means the same process here."""
-        return bool(self.space) and (self.host, self.space) == (socket.gethostname(), _space())
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process, which is here, still runs."""
-        if self.pid <= 0:
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except OverflowError:
-            return False
-        except OSError:  # somebody else's
-            pass
-        return not self.began or _began(self.pid) in ("", self.began)
-
-
 def holder_of(path: str | os.PathLike[str]) -> Holder | None:
     """Who holds a recording, as far as its lock file says; whether that is still so is not asked.
 
     Args:
         path: The recording, also by a symbolic link.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         descriptor = os.open(_lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
         try:
             return _read(descriptor)
@@ -237,20 +192,3 @@ def _busy(holder: Holder | None) -> str:
         return words
     since = "" if holder.here or holder.locked else ", there less than a minute ago"
     return f"{words} (process {holder.pid} on {holder.host}{since})"
-
-
-def _space() -> str:
-    """What tells one set of process numbers from another; empty where that is not known."""
-    with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    return "" if os.path.isdir("/proc/self") else "one"
-
-
-def _began(pid: int) -> str:
-    """When a process was started, in ticks since the machine was; empty where that is unknown."""
-    with contextlib.suppress(OSError, IndexError):
-        return (
-            Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
-        )
-    return ""

@@ -76,10 +76,10 @@ def images_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[torch.Ten
         image = args[0]
         if image.ndim >= 3 and image.shape[0] > 0 and image.is_floating_point():
             return image, 0
-    for value in [*args, *kwargs.values()]:
+    for number, value in enumerate([*args, *kwargs.values()]):
         found = _first_images(value)
-        if found is not None:
-            return found
+        if found is not None and (found[0].dtype != torch.bool or number == 0):
+            return found  # what is true or false is a mask, but in the first place
     return None, 0
 
 
@@ -94,8 +94,7 @@ def first_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor
 
 def _first_images(value: Any) -> tuple[torch.Tensor, int] | None:
     if isinstance(value, torch.Tensor):
-        shown = value.ndim >= 3 and value.shape[0] > 0 and value.dtype != torch.bool
-        return (value, 0) if shown else None
+        return (value, 0) if value.ndim >= 3 and value.shape[0] > 0 else None
     parts = [part for _, part in _parts(value)]
     if _are_images(value, parts):
         return parts[0], len(parts)
@@ -126,7 +125,8 @@ def size_of_batch(batch: Any) -> int | None:
     if len(labels) == 1:
         size = labels.pop()
         return size if all(size in t.shape[:2] for t in tensors if t.ndim > 1) else None
-    return sizes.pop() if len(sizes) == 1 and not labels else None
+    ranks = {tensor.ndim for tensor in tensors if tensor.ndim}  # of one, they may be sequences
+    return sizes.pop() if len(sizes) == 1 and len(ranks) > 1 and not labels else None
 
 
 def _all_tensors(value: Any, depth: int) -> Iterator[tuple[int, torch.Tensor]]:

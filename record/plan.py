@@ -15,6 +15,7 @@ from record.schedule import (
     parse_bytes,
 )
 from record.wire import Layout
+from record.words import count, plural
 from replay.schema import Layer, in_words
 
 
@@ -59,11 +60,12 @@ class Plan:
     def summary(self) -> str:
         """One line: what a batch takes, how many are recorded, the whole file."""
         total = self.epochs * self.batches
-        count = f"{len(self.cells):,} batches"
+        many = count(len(self.cells), "batch")
         if len(self.cells) < total:
-            epochs = in_words(sorted({epoch for epoch, _ in self.cells}))
-            count = f"{len(self.cells):,} of {total:,} batches (epochs {epochs})"
-        return f"{in_bytes(self.bytes_batch)} a batch, {count}, at most {in_bytes(self.bytes_run)}"
+            epochs = sorted({epoch for epoch, _ in self.cells})
+            which = f"{plural('epoch', len(epochs))} {in_words(epochs)}"
+            many = f"{len(self.cells):,} of {count(total, 'batch')} ({which})"
+        return f"{in_bytes(self.bytes_batch)} a batch, {many}, at most {in_bytes(self.bytes_run)}"
 
     def layer_lines(self, most: int | None = None) -> list[str]:
         """A line for each layer: shape and bytes a batch, the fixed images' maps counted in."""
@@ -80,9 +82,9 @@ class Plan:
             lines.append(f"... and {len(layers) - len(shown)} more")
         probes = {layer.probe for layer in self.layout.layers if layer.probe is not None}
         if probes:
-            count = sum(layer.nbytes for layer in self.layout.layers if layer.probe is not None)
+            size = sum(layer.nbytes for layer in self.layout.layers if layer.probe is not None)
             images = "a probe image" if len(probes) == 1 else f"{len(probes)} probe images"
-            lines.append(f"the same for {images}, {in_bytes(count)}")
+            lines.append(f"the same for {images}, {in_bytes(size)}")
         return lines
 
     def table(self) -> str:
@@ -100,8 +102,8 @@ class Plan:
             where = "" if layer.probe is None else f"probe {layer.probe}: "
             kernels = " and kernels" if layer.kernel else ""
             parts.append((where + layer.name, _shape(layer) + kernels, layer.nbytes))
-        for name, shape, count in parts:
-            rows.append(_row(name, shape, count, most * count, frames * count))
+        for name, shape, size in parts:
+            rows.append(_row(name, shape, size, most * size, frames * size))
         sums = (self.bytes_batch, self.bytes_epoch, self.bytes_run)
         rows.append(_row("all, with indices", "", *sums))
         widths = [max(len(row[column]) for row in rows) for column in range(5)]

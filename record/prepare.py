@@ -24,6 +24,7 @@ from record.settings import Settings
 from record.states import WAITING
 from record.taps import Taps
 from record.wire import Layout
+from record.words import count
 from replay.schema import OptionError, RecordingError
 
 DEFAULT_SIZE = 128
@@ -162,7 +163,8 @@ def prepare(settings: Settings) -> Run:
             raise OptionError("--resume needs the checkpoint to go on from: --checkpoint FILE")
         state = checkpoints.load(settings.checkpoint, settings)
         if state["epoch"] >= settings.epochs:
-            raise OptionError(f"{settings.checkpoint}: all {settings.epochs} epochs are trained")
+            trained = count(settings.epochs, "epoch")
+            raise OptionError(f"{settings.checkpoint}: nothing is left to train of {trained}")
     return Run(settings, data, model.to(device), device, size, layout, batches, schedule, state)
 
 

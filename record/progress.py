@@ -32,12 +32,20 @@ class Batch:
         values: What was logged with it.
         seen: Whether its forward was seen to begin, recorded or not.
         sealed: Its frames, where they were put aside.
+        ends_epoch: Whether it is known to be the last one of its epoch.
     """
 
-    def __init__(self, at: tuple[int, int, int], keep: bool, loaded: Any = None) -> None:
+    def __init__(
+        self,
+        at: tuple[int, int, int],
+        keep: bool,
+        loaded: Any = None,
+        ends_epoch: bool = False,
+    ) -> None:
         self.at = at
         self.keep = keep
         self.loaded = loaded
+        self.ends_epoch = ends_epoch
         self.thread = get_ident()
         self.values: dict[str, Any] = {}
         self.seen = False
@@ -130,8 +138,12 @@ class Progress:
 
     # Passes over a loader
 
-    def begin_epoch(self, batches: int | None) -> int:
-        """The next pass over the batches begins, of so many if that is known.
+    def begin_epoch(self, batches: int | None, images: int | None = None) -> int:
+        """The next pass over the batches begins.
+
+        Args:
+            batches: How many there are, if that is known.
+            images: How many images each has, but maybe the last, if that is known.
 
         Returns:
             Its number.
@@ -143,13 +155,16 @@ class Progress:
             self.epoch = self.next_epoch
             self.next_epoch += 1
             self.expect(batches)
+            self.taps.usual = images
             return self.epoch
 
     def begin_loaded(self, source: object, epoch: int, batch: int, loaded: Any) -> None:
         """A pass hands out a batch, of this number in its epoch."""
         with self._lock:
             self.epoch, self.batch = epoch, batch
-            begun = Batch(self.at, self.shipping is not None and self._decide(), loaded)
+            keep = self.shipping is not None and self._decide()
+            last = self.shipping is not None and self.shipping.batches == batch + 1
+            begun = Batch(self.at, keep, loaded, last)
             self.step += 1
             self._open[source] = begun
             self._begin(begun)
@@ -250,16 +265,18 @@ class Progress:
             self._current.seen = True
             if self.taps.state in (WAITING, BROKEN):
                 self._bound = self._current
+                self._follow_model()
 
     def collided(self) -> None:
         """A forward began while another thread's ran: one of the two cannot be recorded."""
-        self._lose(1)
-        self._collided.add(get_ident())
-        if self.mode == FORWARDS:
-            self._passed_over += 1
-        elif self.mode == TRACK:
-            for batch in self._open.values():
-                batch.seen = batch.seen or batch.thread == get_ident()
+        with self._lock:
+            self._lose(1)
+            self._collided.add(get_ident())
+            if self.mode == FORWARDS:
+                self._passed_over += 1
+            elif self.mode == TRACK:
+                for batch in self._open.values():
+                    batch.seen = batch.seen or batch.thread == get_ident()
         self._trouble.warn(
             "several threads train this model at once: a forward that begins while another one is "
             "recorded is lost, and counted",
@@ -323,7 +340,8 @@ class Progress:
             if self.shipping is None or not self.shipping.prepare():
                 return
             taps.state = WAITING
-        taps.loaded = batch.loaded
+        taps.loaded, taps.ends_epoch = batch.loaded, batch.ends_epoch
+        self._follow_model()
         self._bound = self._trained[get_ident()] = batch
 
     # Batches
@@ -337,10 +355,11 @@ class Progress:
         if self._is_another_threads():
             return  # which sees to it when its next forward begins, in `_turn_to`
         self._put_aside()
-        self._follow_model()
+        if taps.traced or taps.opened:  # else when its forward begins
+            self._follow_model()
         taps.state = IDLE
         taps.reset()
-        taps.loaded = batch.loaded
+        taps.loaded, taps.ends_epoch = batch.loaded, batch.ends_epoch
         wanted = batch.keep or any(late.keep for late in self._late)
         if wanted and not batch.seen and self.shipping.prepare():
             taps.state = WAITING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from record.courier import Courier
+from record.courier import Courier, await_own
 from record.description import describe
 from record.layers import Patterns, find_layers, unwrap
 from record.probe import Probe
@@ -128,6 +129,7 @@ class Recorder:
         limit = None if budget is None else Budget(parse_bytes(budget), chosen, epochs)
         fixed = None if probe is None else Probe(probe)
         self._patterns = layers
+        self._counting = threading.Lock()  # several threads may train
         self._failed = False  # whether a hook could not do its work
         self._trouble = Trouble(on_error == "raise", self._say)
         self._progress = Progress(chosen, limit, fixed, self._trouble, self._lose, self._layers_now)
@@ -139,6 +141,7 @@ class Recorder:
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
+        await_own(self.path)
         start: int | None = None  # the epoch to go on with
         if resume is not False:
             start = _EVERY_EPOCH if resume is True else int(resume)
@@ -349,7 +352,8 @@ class Recorder:
 
     def _lose(self, frames: int) -> None:
         if self._courier is not None:
-            self._courier.lost += frames
+            with self._counting:
+                self._courier.lost += frames
 
     def _say(self, text: str) -> None:
         """Tells the user of trouble."""

@@ -50,6 +50,9 @@ class Root:
         self.device: torch.device | None = None
         self.autocast: torch.dtype | None = None
         self.note = ""
+        self._transformed = False  # whether it was a pass of torch.func
+        self._usual: torch.Size | None = None  # of all inputs so far; None where they vary
+        self._varies = False
         self._shape: torch.Size | None = None  # of the last input
         self._possible: frozenset[int] | None = None
         self._claim = allocate_lock()  # held while a forward of the model runs
@@ -107,6 +110,11 @@ class Root:
             taps.on_forward(training, (args, kwargs))
             if not (training or taps.evaluation):
                 taps.pause()
+            elif taps.state == DONE and self._transformed and not _is_transformed():
+                # What was recorded was a pass of torch.func; this is the training's own.
+                taps.state, taps.thread = INSIDE, self._thread
+                taps.reset()
+                self.copy(args, kwargs)
             elif taps.state == DONE and taps.several:
                 taps.state, taps.thread = INSIDE, self._thread
             # OPEN: parts of the model were called before it; the model itself is what counts.
@@ -152,6 +160,7 @@ class Root:
     def copy(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Copies the first image of the input, as the network sees it."""
         self.fired = True
+        self._transformed = _is_transformed()
         with outside_transforms():
             tensor, listed = images_of(args, kwargs)
             first = first_tensor(args, kwargs) if tensor is None else tensor
@@ -262,12 +271,26 @@ class Root:
         said = taps.said_axis("input")
         if said is not None and said < len(shape):
             return BatchSize((shape[said],), axis=said), said
+        if taps.suits_convolution(shape) and taps.batch_first is not False:
+            return BatchSize((shape[0],)), 0
         size = None if self._outer else taps.batch_size()  # an inner call has a size of its own
         if size is not None and size not in shape[:2]:
             size = None  # of what was loaded, but not of what the model is given
         if size is None and taps.is_one_image(shape):
             return BatchSize(whole=True), WHOLE
+        axis = self._smaller_at_the_end(shape) if size is None else None
+        if axis is not None:
+            self._possible = frozenset((axis,))
+        if size is None and self._possible is not None and len(self._possible) == 1:
+            axis = min(self._possible)
+            if 0 <= axis < len(shape):
+                return BatchSize((shape[axis],), axis=axis), axis
         if size is not None:
+            if len(shape) == 2:  # of numbers, (T, N) as likely as (N, T)
+                axis = 0 if shape[0] == size else 1
+                if shape[0] != shape[1]:
+                    self._possible = frozenset((axis,))
+                return BatchSize((size,), axis=axis), axis
             choice = choose(shape, BatchSize((size,)), taps.batch_first, self._possible)
             self._possible = choice.possible
             if choice.note:
@@ -280,6 +303,28 @@ class Root:
         if taps.has_second:
             return BatchSize((shape[0], shape[1])), 0
         return BatchSize((shape[0],)), 0
+
+    def _smaller_at_the_end(self, shape: torch.Size) -> int | None:
+        """The axis along which an epoch's last input is smaller than all others: the batch's."""
+        usual, taps = self._usual, self.taps
+        if usual is None and not self._varies:
+            self._usual = shape
+        if usual is None or shape == usual:
+            return None
+        if not taps.ends_epoch or len(shape) != len(usual):
+            self._usual, self._varies = None, True
+            return None
+        smaller = [axis for axis, (a, b) in enumerate(zip(shape, usual, strict=True)) if a != b]
+        if smaller not in ([0], [1]) or shape[smaller[0]] > usual[smaller[0]]:
+            return None
+        axis = smaller[0]
+        if axis == 1 and not taps.suits_convolution(shape):
+            taps.say(
+                "input: the last batch shows that axis 1 counts the images, not axis 0, as was "
+                "taken before: the frames recorded so far are not those of the first image",
+                "axis of the input",
+            )
+        return axis if axis == 0 or not taps.suits_convolution(shape) else None
 
     # Which forward it is
 
@@ -307,11 +352,21 @@ class Root:
         return tensor is not None and tensor.device == home
 
 
+def _is_transformed() -> bool:
+    """Whether torch.func acts on what runs now."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 class Before(Hook):
     """`Root.before` as a hook."""
 
     def __init__(self, root: Root) -> None:
         self.root = root
+
+    def modules(self) -> list[nn.Module]:
+        """The model."""
+        root = self.root.taps.root
+        return [] if root is None else [root]
 
     def __call__(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         """The hook."""

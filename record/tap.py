@@ -95,6 +95,11 @@ class Tap(Hook):
         module = self._module()
         return "" if module is None else describe(module)
 
+    def modules(self) -> list[nn.Module]:
+        """The module in whose tables it is."""
+        module = self._module()
+        return [] if module is None else [module]
+
     def unsettle(self) -> None:
         """Has the next output looked at in full: a batch of another size comes."""
         self._axis, self._size = _UNSETTLED, 0
@@ -158,7 +163,7 @@ class Tap(Hook):
         try:
             if not output.is_floating_point():
                 return False
-            if axis != WHOLE and (output.ndim <= axis or output.shape[axis] != self._size):
+            if axis != WHOLE and output.shape[axis] != self._size:
                 return False
             slot = port.slots[call]
             image = output.detach() if axis == WHOLE else output.detach().select(axis, 0)
@@ -169,7 +174,8 @@ class Tap(Hook):
             return False
         port.calls = call + 1
         port.in_slots |= 1 << call
-        if call == 0 and port.kernel_slot is not None:
+        kernel = port.kernel_slot
+        if call == 0 and kernel is not None:
             self._copy_kernel(module, 0)
         return True
 
@@ -292,7 +298,8 @@ class Tap(Hook):
 
     def _by_sizes(self, item: str, tensor: torch.Tensor, batch: BatchSize) -> int:
         key = item, tensor.ndim
-        choice = choose(tensor.shape, batch, self._batch_first, self._possible.get(key))
+        tokens = tensor.ndim == 3 and self.axes[2] == "TC"
+        choice = choose(tensor.shape, batch, self._batch_first, self._possible.get(key), tokens)
         positions = self._is_embedding and tensor.ndim == 2 and bool(batch.sizes)
         if positions and tensor.shape[0] not in batch.sizes:  # of positions, not of images
             return WHOLE
@@ -321,11 +328,13 @@ class Tap(Hook):
         change the training.
         """
         weight = module._parameters.get("weight")
-        if weight is None or not _is_here(weight):
+        if weight is None or (type(weight) is not nn.Parameter and not _is_here(weight)):
             return
         try:
             kernel = weight.detach()
-            self.main.keep_kernel(kernel.abs() if kernel.is_complex() else kernel, most)
+            if not weight.is_floating_point():
+                kernel = kernel.abs()
+            self.main.keep_kernel(kernel, most)
         except Exception as error:  # never into the training
             self.taps.fail(f"the kernels of {self.name}", error)
 

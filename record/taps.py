@@ -75,7 +75,10 @@ class Taps:
         state: Where the recording stands within a batch: see `states`.
         thread: That whose forward is recorded.
         batch: How many images the forward sees.
-        loaded: What a loader handed out for the batch, if it is known, or how many images.
+        loaded: What a loader handed out for the batch, if it is known.
+        counted: How many images that were, if that is known.
+        usual: How many images the loader hands out, but maybe in an epoch's last batch.
+        ends_epoch: Whether it is known to be the last batch of an epoch, often a smaller one.
         traced: Whether torch.compile has traced the hooks; they then copy at every forward.
         inside: Whether the model's own forward runs, recorded or not.
         pending: Whether a layer that fires outside of it may begin a new batch: asks `on_forward`.
@@ -104,6 +107,9 @@ class Taps:
         self.thread = 0
         self.batch = BatchSize()
         self.loaded: Any = None
+        self.counted: int | None = None
+        self.usual: int | None = None
+        self.ends_epoch = False
         self.traced = False
         self.counts_on = False
         self.several = False
@@ -283,8 +289,10 @@ class Taps:
 
     def batch_size(self) -> int | None:
         """How many images the loader handed out for this batch; None where that is not known."""
-        loaded = self.loaded
-        return loaded if loaded is None or isinstance(loaded, int) else size_of_batch(loaded)
+        if self.counted is not None or self.loaded is None:
+            return self.counted
+        size = size_of_batch(self.loaded)
+        return self.usual if size is None else size
 
     def sizes_without_image(self) -> tuple[int, ...]:
         """The same where the model is given nothing that could be an image."""

@@ -11,8 +11,13 @@ T = TypeVar("T")
 class Marks(Protocol):
     """What is told where epochs and batches begin and end."""
 
-    def begin_epoch(self, batches: int | None) -> int:
-        """The next epoch begins, of so many batches if that is known; returns its number."""
+    def begin_epoch(self, batches: int | None, images: int | None) -> int:
+        """The next epoch begins; returns its number.
+
+        Args:
+            batches: How many it has, if that is known.
+            images: How many images each of them has, but maybe the last, if that is known.
+        """
 
     def begin_loaded(self, source: object, epoch: int, batch: int, loaded: Any) -> None:
         """A pass hands out a batch, from 0 in each epoch."""
@@ -42,7 +47,8 @@ class Tracked(Generic[T]):
             length: int | None = len(self._batches)  # type: ignore[arg-type]
         except TypeError:
             length = None
-        epoch = marks.begin_epoch(length)
+        size = getattr(self._batches, "batch_size", None)
+        epoch = marks.begin_epoch(length, size if isinstance(size, int) else None)
         for number, batch in enumerate(self._batches):
             marks.begin_loaded(source, epoch, number, batch)
             try:

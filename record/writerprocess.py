@@ -17,7 +17,8 @@ from record import live
 from record.slots import Lender
 from replay.schema import OutputError, RecordingError
 
-_START_SECONDS = 120.0  # for the writer's first answer: a cold network file system is slow
+START_SECONDS = 120.0  # for the writer's first answer: a cold network file system is slow
+_END_SECONDS = 5.0  # for its end, when the training is interrupted before it began
 _PIPE_BYTES = 1 << 20
 
 
@@ -66,12 +67,25 @@ class WriterProcess:
         )
         self._listener.start()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has opened the file."""
+        return self._ready.is_set()
+
     def await_ready(self) -> bool:
-        """Waits until the writer has opened the file; False where that failed."""
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._ready.wait(timeout=0.05):
-            if self.finished.is_set() or time.monotonic() > deadline:
-                break
+        """Waits until the writer has opened the file; False where that failed.
+
+        Where the waiting is interrupted the writer is ended: nobody will ever send it anything,
+        and it would keep others from the file.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        try:
+            while not self._ready.wait(timeout=0.05):
+                if self.finished.is_set() or time.monotonic() > deadline:
+                    break
+        except BaseException:
+            self._end()
+            raise
         return self._ready.is_set()
 
     def end_input(self) -> None:
@@ -83,6 +97,15 @@ class WriterProcess:
         """Waits until it has ended, but not for longer than that."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=seconds)
+
+    def _end(self) -> None:
+        """Has it close the file and end."""
+        with contextlib.suppress(OSError):
+            self._process.terminate()
+        self.wait(_END_SECONDS)
+        if self._process.poll() is None:
+            self.kill()
+        self.finished.wait(timeout=1.0)
 
     def kill(self) -> None:
         """Ends it at once."""

@@ -8,8 +8,7 @@ import numpy as np
 
 from replay.captions import loss_in_words, number
 from replay.frames import Film, Look
-from replay.schema import in_words
-from replay.words import count
+from replay.words import count, numbered
 
 Cell = tuple[int, int]
 
@@ -31,7 +30,7 @@ def _layers(film: Film, cells: Sequence[Cell], fps: float) -> str:
     lasts = f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"
     epochs = sorted({epoch for epoch, _ in cells})
     batches = sorted({batch for _, batch in cells})
-    when = f"epoch{'s' * (len(epochs) > 1)} {in_words(epochs)}"
+    when = numbered("epoch", epochs)
     if len(batches) > 1:
         when += f", batches {batches[0]} to {batches[-1]}"
     else:
@@ -39,13 +38,13 @@ def _layers(film: Film, cells: Sequence[Cell], fps: float) -> str:
     shown = "; ".join(" ".join(filter(None, _names(part.name, part.words))) for part in film.parts)
     number = len(film.parts)
     if film.facts.whose:  # of several recordings
-        what = f"feature maps of neural networks while they train, in {number} rows"
+        what = f"feature maps of neural networks while they train, in {count(number, 'row')}"
     else:
         layers = "a layer" if number == 1 else f"{number} layers"
         what = f"the feature maps of {layers} of a neural network while it trains"
     return (
         f"Animation of {what}: {shown}. "
-        f"It shows {count(len(cells), 'recorded batch').replace('batchs', 'batches')} "
+        f"It shows {count(len(cells), 'recorded batch')} "
         f"({when}) in {lasts} seconds."
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replay.words import clean, in_bytes
+from replay.words import clean, count, in_bytes
 
 if TYPE_CHECKING:
     from replay.recording import Recording
@@ -46,7 +46,7 @@ def tell_made(path: Path, size: int, seconds: float, frames: int | None = None) 
         seconds: That it took.
         frames: In it, where it has several.
     """
-    many = "" if frames is None else f", {frames:,} frames"
+    many = "" if frames is None else f", {count(frames, 'frame')}"
     print(f"{path}  {in_bytes(size)}{many}, {seconds:.1f} s")
 
 

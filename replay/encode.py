@@ -26,6 +26,7 @@ from replay.frames import Frame
 from replay.gif import TRAILER, blocks
 from replay.pixels import Bytes, as_colours, as_indices, as_yuv
 from replay.schema import EncodeError, OptionError, OutputError
+from replay.words import count
 
 CODECS = ("h264", "av1")
 SUFFIXES = (".mp4", ".gif", ".webp", ".png", ".apng")
@@ -43,7 +44,9 @@ class LimitError(EncodeError):
     """
 
     def __init__(self, size: int, frames: int, limit: int) -> None:
-        super().__init__(f"{size:,} bytes after {frames:,} frames; expected at most {limit:,}")
+        super().__init__(
+            f"{size:,} bytes after {count(frames, 'frame')}; expected at most {limit:,}"
+        )
         self.bytes, self.frames = size, frames
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from replay.findings import Cell, Finding, LayerHealth
+from replay.words import count
 
 
 def where(cell: Cell, word: str) -> str:
@@ -14,7 +15,7 @@ def where(cell: Cell, word: str) -> str:
 
 def batches(number: int) -> str:
     """`1 batch`, `1,200 batches`."""
-    return f"{number:,} batch{'' if number == 1 else 'es'}"
+    return count(number, "batch")
 
 
 def lasting(

@@ -77,7 +77,7 @@ class _Chart:
         room = self.width - 2 * margin
         canvas.text(margin, y, clean(self.found.path.name), 12, bold=True, room=room)
         y += canvas.line(12)
-        frames = f"{len(self.found.frames):,} recorded batches"
+        frames = count(len(self.found.frames), "recorded batch")
         said = f"{count(len(self.found.all_findings), 'finding')}   {frames}"
         for finding in self.found.findings:
             said += f"   {finding.kind}: {finding.text}"

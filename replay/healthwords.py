@@ -11,8 +11,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from replay.findings import Finding, Health, LayerHealth
-from replay.schema import in_words
-from replay.words import clean, count, module_words, number, shape
+from replay.words import clean, count, module_words, number, numbered, shape
 
 _CHANGES_SHOWN = 8
 
@@ -44,7 +43,7 @@ def _block(layer: LayerHealth) -> Iterable[str]:
         channels = [found.channel for found in some if found.channel is not None]
         which = ""
         if channels:
-            which = f"channel{'' if len(channels) == 1 else 's'} {in_words(channels)}: "
+            which = f"{numbered('channel', channels)}: "
         yield f"  {kind:<10}  {which}{text}"
     if not layer.findings:
         yield "  nothing found"

@@ -17,8 +17,7 @@ import numpy.typing as npt
 from replay import schema
 from replay.probe import Probe
 from replay.recording import Recording
-from replay.schema import in_words
-from replay.words import clean, count, in_bytes, shape
+from replay.words import clean, count, in_bytes, numbered, plural, shape
 
 _EPOCHS_SHOWN = 12
 _SHAPES_SHOWN = 4
@@ -222,8 +221,8 @@ def _spell(key: str, value: Any) -> str:
 
 def _recorded_words(document: dict[str, Any]) -> str:
     return (
-        f"{count(document['frames'], 'frame')}: epochs {in_words(document['epochs'])}, "
-        f"batches {in_words(document['batches'])}"
+        f"{count(document['frames'], 'frame')}: {numbered('epoch', document['epochs'])}, "
+        f"{numbered('batch', document['batches'])}"
     )
 
 
@@ -240,8 +239,9 @@ def _input_words(found: dict[str, Any] | None) -> str:
 def _probe_words(number: int, probe: dict[str, Any]) -> str:
     image = "no image" if probe["shape"] is None else f"image of {shape(probe['shape'])}"
     names = ", ".join(layer["name"] for layer in probe["layers"])
+    layers = plural("layer", len(probe["layers"]))
     label = "" if probe["label"] is None else f", label {probe['label']}"
-    return f"{number}: {image}{label}, evaluation mode, layers {names or 'none'}"
+    return f"{number}: {image}{label}, evaluation mode, {layers} {names or 'none'}"
 
 
 def _loss_words(loss: dict[str, Any] | None) -> str:
@@ -254,7 +254,7 @@ def _loss_words(loss: dict[str, Any] | None) -> str:
 
 def _accuracy_words(accuracy: dict[str, Any]) -> str:
     share = accuracy["right"] / accuracy["of"]
-    return f"{share:.0%} of {accuracy['of']:,} recorded images" + _epoch_words(
+    return f"{share:.0%} of {count(accuracy['of'], 'recorded image')}" + _epoch_words(
         accuracy["epoch_means"], lambda mean: f"{mean:.0%}"
     )
 
@@ -276,7 +276,10 @@ def _trouble_rows(document: dict[str, Any]) -> Iterable[tuple[str, str]]:
         if found["count"]:
             yield names[kind], f"{count(found['count'], 'value')} {_where(found)}"
     if (missing := document["missing"]) and missing["count"]:
-        yield "missing", f"a layer put out nothing {missing['count']:,} times {_where(missing)}"
+        yield (
+            "missing",
+            f"a layer put out nothing {count(missing['count'], 'time')} {_where(missing)}",
+        )
 
 
 def _where(found: dict[str, Any]) -> str:

@@ -9,9 +9,8 @@ from replay.extent import batches, where
 from replay.findings import Cell, Finding
 from replay.intact import Intact
 from replay.recording import Recording
-from replay.schema import in_words
 from replay.selection import spread
-from replay.words import count
+from replay.words import count, numbered
 
 _FIRST = 24  # frames that are read, from the first suspect on
 _LATER = 8  # of those behind them
@@ -68,7 +67,7 @@ def _finding(
     first, _ = cells[0]
     text = (
         f"{of}{count(values, 'value')} in {of}{batches(len(cells))} and "
-        f"channel{'' if len(channels) == 1 else 's'} {in_words(channels)}, "
+        f"{numbered('channel', channels)}, "
         f"{where(first, 'first in')}"
     )
     return Finding(kind, text, layer, None, *first, len(cells), values)

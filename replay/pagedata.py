@@ -29,6 +29,7 @@ from replay.selection import choose_channels, spread
 from replay.series import Series
 from replay.shapes import Joint, Maps
 from replay.tiles import shrink_maps
+from replay.words import count
 
 SCALES = ("run", "epoch", "frame")
 CMAPS = ("gray", "viridis", "magma", "cividis", "RdBu_r")
@@ -133,10 +134,14 @@ class LayerData:
     def outline(self) -> dict[str, Any]:
         """What the manifest says of the layer whatever its frames are."""
         name, of = self._series.name, len(self.channels)
-        maps = f"{of} map{'s' * (of > 1)} of {self._height}×{self._width}"
+        maps = f"{count(of, 'map')} of {self._height}×{self._width}"
         if of < self._all:
             maps = f"{of} of {self._all} maps, {self._height}×{self._width}"
-        words = [module_in_words(self._series.layer.module), maps + self._pooled_words()]
+        words = [
+            module_in_words(self._series.layer.module),
+            maps + self._pooled_words(),
+            clean(self._series.layer.note),
+        ]
         return {
             "name": clean(name),
             "words": [part for part in words if part],

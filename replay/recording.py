@@ -24,6 +24,7 @@ from replay.schema import (
     in_words,
 )
 from replay.series import Inputs, Series, path_of
+from replay.words import count
 
 if TYPE_CHECKING:
     from replay.probe import Probe
@@ -89,7 +90,8 @@ class Recording:
 
     def __repr__(self) -> str:
         whole = int((self.order > 0).sum())
-        return f"<Recording {str(self.path)!r}: {len(self.layers)} layers, {whole:,} frames>"
+        layers = count(len(self.layers), "layer")
+        return f"<Recording {str(self.path)!r}: {layers}, {count(whole, 'frame')}>"
 
     def _repr_html_(self) -> str:
         from replay.notebook import recording_html

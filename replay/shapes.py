@@ -19,8 +19,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from replay.schema import AXES, DamagedError, Layer, OptionError, in_words
+from replay.schema import AXES, DamagedError, Layer, OptionError
 from replay.series import Series
+from replay.words import clean, count, numbered
 
 TOKENS = ("auto", "square", "strip")
 _SPATIAL = "DHWL"
@@ -208,7 +209,7 @@ class Maps:
     def in_words(self, chosen: int) -> str:
         """So many maps, their size, and what they are of: `12 maps of 8×8, middle slice 4 of 9`."""
         height, width = self.size
-        number = f"{chosen} map{'s' * (chosen > 1)}"
+        number = count(chosen, "map")
         of = f" of {height}×{width}"
         if chosen < self.channels:
             number, of = f"{chosen} of {self.channels} maps", f", {height}×{width}"
@@ -227,9 +228,8 @@ class Maps:
             elif layout.slices == tuple(range(depth)):
                 words.append(f"all {depth} slices (map·slice)")
             else:
-                several = "s" * (len(layout.slices) > 1)
-                marked = " (map·slice)" if several else ""
-                words.append(f"slice{several} {in_words(layout.slices)} of {depth}{marked}")
+                marked = " (map·slice)" if len(layout.slices) > 1 else ""
+                words.append(f"{numbered('slice', layout.slices)} of {depth}{marked}")
         if self._placed:
             words.append("tokens as {}×{}".format(*self.size))
             words += ["class token left out"] if layout.left_out else []
@@ -238,6 +238,8 @@ class Maps:
         if self.layer.pooled > 1:
             spatial = [letter for letter in layout.axes if letter in _SPATIAL]
             words.append(f"means of {'×'.join([str(self.layer.pooled)] * len(spatial))}")
+        if self.layer.note:
+            words.append(clean(self.layer.note))
         return words
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from replay.schema import OptionError
+from replay.words import count
 
 # Sane values, from the usual one down; the last two are for when much is lost anyway. Of a GIF
 # these are the colours that the colormap has.
@@ -179,8 +180,8 @@ def too_small(limit: int, smallest: float, choice: Choice) -> OptionError:
     enough = 1.1 * smallest / 1e6
     return OptionError(
         f"max_mb {limit / 1e6:g}: the smallest that can be made takes about {smallest / 1e6:.2g} MB"
-        f" ({choice.frames:,} frames); allow {enough:.2g} MB, or choose fewer layers or channels,"
-        " --no-input, or no --zoom, --crf or --batches"
+        f" ({count(choice.frames, 'frame')}); allow {enough:.2g} MB, or choose fewer layers or"
+        " channels, --no-input, or no --zoom, --crf or --batches"
     )
 
 
@@ -206,10 +207,10 @@ def in_words(chosen: Choice, best: Choice, frames: int, form: str, size: str) ->
 
 def _every(shown: int, frames: int) -> str:
     if shown < 2:
-        return f"{shown} of {frames:,} frames"
+        return f"{shown} of {count(frames, 'frame')}"
     step = (frames - 1) / (shown - 1)
     nth = round(step)
     if nth < 2:
-        return f"{shown:,} of {frames:,} frames"
+        return f"{shown:,} of {count(frames, 'frame')}"
     ending = "th" if nth % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(nth % 10, "th")
     return f"{'' if step == nth else 'about '}every {nth}{ending} frame ({shown:,} of {frames:,})"

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.recording import Recording, open_recording
-from replay.schema import OptionError, SelectionError, in_words
+from replay.schema import OptionError, SelectionError
 from replay.selection import Numbers, choose_cells, choose_layers, choose_maps
 from replay.shapes import Joint, Maps
-from replay.words import count
+from replay.words import count, numbered
 
 Path: TypeAlias = "str | os.PathLike[str]"
 Recordings: TypeAlias = "Recording | Path | Sequence[Recording | Path]"
@@ -218,4 +218,4 @@ def choose_layers_of(
 
 def _span(there: npt.NDArray[np.bool_]) -> str:
     epochs, batches = (np.flatnonzero(there.any(axis=axis)).tolist() for axis in (1, 0))
-    return f"epochs {in_words(epochs)}, batches {in_words(batches)}"
+    return f"{numbered('epoch', epochs)}, {numbered('batch', batches)}"

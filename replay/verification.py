@@ -17,6 +17,7 @@ from replay.picture import is_blank
 from replay.recording import Recording, open_recording
 from replay.schema import FileError, Float16Array, RecordingError
 from replay.series import Series
+from replay.words import count
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,8 @@ class _Counts:
         for name, found in (("nan", nan), ("inf", inf)):
             kept = self.kept[name]
             if kept is not None and int(kept[epoch, batch]) != found:
-                text = f"{found} values are {name}, the file says {int(kept[epoch, batch])}"
+                many = f"{count(found, 'value')} {'is' if found == 1 else 'are'} {name}"
+                text = f"{many}, the file says {int(kept[epoch, batch])}"
                 self.report.problems.append(Problem("counts", text, "", epoch, batch))
 
 
@@ -244,7 +246,7 @@ def _check_order(run: Recording) -> Iterator[Problem]:
     numbers = np.sort(run.order[run.order > 0])
     if run.committed != len(numbers) or (numbers != np.arange(1, len(numbers) + 1)).any():
         text = (
-            f"the file vouches for {run.committed} frames, and {len(numbers)} are there with "
-            f"{len(np.unique(numbers))} different numbers up to it"
+            f"the file vouches for {count(run.committed, 'frame')}, and {len(numbers)} are there "
+            f"with {count(len(np.unique(numbers)), 'different number')} up to it"
         )
         yield Problem("order", text)

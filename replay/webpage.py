@@ -38,6 +38,7 @@ from replay.schema import OptionError, OutputError
 from replay.selection import Numbers, choose_frames, choose_layers, spread
 from replay.target import check_suffix, replacing
 from replay.together import Recordings, Together, opened
+from replay.words import count
 
 SUFFIXES = (".html", ".htm")
 _ATTEMPTS = 8
@@ -251,7 +252,7 @@ class _Content:
 
         notes = [*map(clean, self._remarks), *(group[0].note() for group in self._groups)]
         if len(kept) < len(self._cells):
-            words = f"{len(kept):,} of {len(self._cells):,} frames, evenly spread"
+            words = f"{len(kept):,} of {count(len(self._cells), 'frame')}, evenly spread"
             notes.insert(0, f"{words}, so that the file stays below {limit / 1e6:g} MB")
         said = tuple(note for note in notes if note is not None)
         manifest = {

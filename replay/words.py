@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from replay.schema import in_words
+
 
 def clean(text: str) -> str:
     """Text from a file, fit for a terminal or a picture: what is not printable becomes `?`."""
@@ -21,8 +23,20 @@ def in_bytes(size: float) -> str:
 
 
 def count(number: int, what: str) -> str:
-    """`1 frame`, `1,200 frames`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    """`1 frame`, `1,200 frames`, `0 batches`."""
+    return f"{number:,} {plural(what, number)}"
+
+
+def plural(what: str, number: int) -> str:
+    """The word for so many: `batch`, `batches`."""
+    if number == 1:
+        return what
+    return what + ("es" if what.endswith(("s", "x", "tch", "sh")) else "s")
+
+
+def numbered(what: str, numbers: Sequence[int]) -> str:
+    """`epoch 3`, `epochs 0-4, 8`: ascending numbers with their word."""
+    return f"{plural(what, len(numbers))} {in_words(numbers)}"
 
 
 def shape(sizes: Sequence[int]) -> str:

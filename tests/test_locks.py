@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import nn
 import replay
 from record import Recorder, lock, recordingfile, wire, writer
 from record.recordingfile import RecordingFile
+from record.writerprocess import WriterProcess
 from replay.__main__ import main
 from replay.schema import FORMAT, VERSION, Layer, OutputError
 
@@ -227,6 +229,8 @@ def test_a_file_that_another_program_has_locked_is_read(
             assert len(run.frames) == 8
         for name in ("info", "verify"):
             assert main([name, str(path)]) == 0
+        record_frames(path, resume=5)  # nor does going on with it ask for that lock
+        record_frames(path, overwrite=True)
         process.communicate(b"\n")
     assert "damaged" not in capfd.readouterr().err
 
@@ -252,6 +256,7 @@ def test_reading_locks_nothing(path: Path) -> None:
         assert run["conv1"][0, 0].any()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_forked_readers_do_not_move_each_others_place(path: Path) -> None:
     """They share the place of the file that is open: each must say where it reads."""
     with replay.open(path) as run:
@@ -315,6 +320,17 @@ def test_a_writer_of_this_machine_that_was_killed_holds_nothing(
     path = tmp_path / "run.h5"
     forge(path, **words)
     record_frames(path)
+    assert names(tmp_path) == ["run.h5"]
+
+
+def test_a_process_that_has_ended_and_was_not_waited_for_holds_nothing(
+    tmp_path: Path, no_flock: None
+) -> None:
+    path = tmp_path / "run.h5"
+    with subprocess.Popen(["true"]) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        forge(path, pid=child.pid, began="")
+        record_frames(path)
     assert names(tmp_path) == ["run.h5"]
 
 
@@ -494,6 +510,38 @@ def test_a_recorder_out_of_reach_is_named_too(tmp_path: Path) -> None:
         cell()
     with pytest.raises(OutputError, match="this process .* or restart the kernel"):
         Recorder(Net(), path, overwrite=True)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_cell_that_is_interrupted_while_the_writer_starts_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    path = tmp_path / "run.h5"
+    listen = WriterProcess.listen
+
+    class Interrupted:
+        def __init__(self, ready: threading.Event) -> None:
+            self._real, self.set, self.is_set = ready, ready.set, ready.is_set
+
+        def wait(self, timeout: float) -> bool:
+            if late:
+                self._real.wait(10)
+            raise KeyboardInterrupt
+
+    def interrupted(self: WriterProcess, *heard: Any) -> None:
+        monkeypatch.setattr(self, "_ready", Interrupted(self._ready))
+        listen(self, *heard)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(WriterProcess, "listen", interrupted)
+        Recorder(Net(), path)
+    assert not list(tmp_path.glob("*.lock"))
+    model = Net()
+    with Recorder(model, path, overwrite=True) as recorder:
+        train(recorder, model)
+    with replay.open(path) as run:
+        assert len(run.frames) == 3
+    assert names(tmp_path) == ["run.h5"]
 
 
 def test_another_process_is_called_so(tmp_path: Path) -> None:

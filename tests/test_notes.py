@@ -13,11 +13,13 @@ import h5py
 import numpy as np
 import pytest
 from samples import drifting_maps, write_recording
+from test_webpage import read
 
 import replay
 from record import wire
 from record.recordingfile import RecordingFile
 from replay import info
+from replay.frames import Film
 from replay.schema import FORMAT, VERSION, Layer
 
 NOTE = "magnitude of complex values"
@@ -95,6 +97,19 @@ def test_a_repaired_copy_keeps_notes_and_garbage_is_none(tmp_path: Path) -> None
     assert notes_of(path) == {"a": NOTE, "b": "", "c": "by?tes"}
     replay.repair(path, tmp_path / "new.h5")
     assert notes_of(tmp_path / "new.h5") == notes_of(path)
+
+
+def test_pictures_say_notes(tmp_path: Path) -> None:
+    maps = drifting_maps(2, 8, 8)
+    path = write_recording(tmp_path / "run.h5", {"a": maps, "b": maps}, notes={"a": f"{NOTE}\x07"})
+    with replay.open(path) as run:
+        film = Film(run, ["a", "b"])
+        said = [part.words for part in film.parts]
+        assert [f"maps of 8×8, {NOTE}?" in words for words in said] == [True, False]
+    grid = replay.grid(path, tmp_path / "a.svg", layer="a").path.read_text(encoding="utf-8")
+    assert NOTE in grid
+    manifest, _ = read(replay.page(path).path)
+    assert [layer["words"][2:] for layer in manifest["layers"]] == [[f"{NOTE}·"], []]
 
 
 def test_info_shows_notes(tmp_path: Path) -> None:

@@ -51,10 +51,13 @@ class Hooked:
         model.get_submodule(name).register_forward_hook(self.behind)
 
     def before(self, module: nn.Module, args: Any) -> None:
-        self.local.key = float(args[0].reshape(-1)[0])
+        self.local.key = None
+        if torch._C._functorch.peek_interpreter_stack() is None:
+            self.local.key = float(args[0].reshape(-1)[0])
 
     def behind(self, module: nn.Module, args: Any, output: torch.Tensor) -> None:
-        self.by_input[self.local.key] = half(output[0].clone())
+        if self.local.key is not None:
+            self.by_input[self.local.key] = half(output[0].clone())
 
 
 def step(model: nn.Module, images: torch.Tensor, optimizer: torch.optim.Optimizer) -> torch.Tensor:
@@ -623,13 +626,126 @@ def test_a_batch_of_another_size_corrects_the_axis(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 6), Double())
     data = [(torch.randn(5, n, 4), torch.zeros(n)) for n in (5, 3, 5)]
     with (
-        pytest.warns(RecordingWarning, match="axis 1 counts its images, not axis 0"),
+        pytest.warns(RecordingWarning) as said,
         Recorder(model, tmp_path / "run.h5", layers=["1"]) as recorder,
     ):
         for tokens, _ in recorder.track(data):
             output = model(tokens)
+    texts = [str(w.message) for w in said]
+    assert any("batch axis uncertain" in text for text in texts)
+    assert any("axis 1 counts its images, not axis 0" in text for text in texts)
     with replay.open(tmp_path / "run.h5") as run:
         assert run["1"][0, 2].tobytes() == half(output[:, 0])
+
+
+@pytest.mark.parametrize("make", ["tokens", "numbers"])
+@pytest.mark.parametrize("of", ["list", "loader", "labelled"])
+def test_sequences_with_the_batch_second_and_nothing_that_says_so(
+    tmp_path: Path, make: str, of: str
+) -> None:
+    """A loader's size or labels tell; of bare tensors, an epoch's smaller last batch does."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Embedding(9, 6) if make == "tokens" else nn.Linear(3, 6), nn.Linear(6, 4)
+    )
+    sizes = (4, 4, 3)
+    whole = torch.randint(0, 9, (11, 5)) if make == "tokens" else torch.randn(11, 5, 3)
+    data: Any = [part.transpose(0, 1) for part in whole.split(4)]
+    if of == "labelled":
+        data = [(batch, torch.zeros(size)) for batch, size in zip(data, sizes, strict=True)]
+    elif of == "loader":
+        data = DataLoader(whole, batch_size=4, collate_fn=lambda rows: torch.stack(rows, 1))
+    seen: list[bytes] = []
+    model[1].register_forward_hook(lambda m, a, o: seen.append(half(o[:, 0])))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", RecordingWarning)
+        with Recorder(model, tmp_path / "run.h5", layers=["1"]) as recorder:
+            for _ in range(2):
+                for batch in recorder.track(data):
+                    model(batch[0] if of == "labelled" else batch)
+    texts = [str(w.message) for w in said]
+    with replay.open(tmp_path / "run.h5") as run:
+        name = "1" if of != "list" else "1@5x4"
+        right = {at for at in run.frames for n in run.layers if run[n][at].shape == (5, 4)}
+        frames = [run[name][at].tobytes() for at in run.frames]
+    assert len(right) == 6
+    if of == "list":
+        assert any("shows that axis 1 counts the images" in text for text in texts)
+        assert frames[2:] == seen[2:]
+    else:
+        assert texts == []
+        assert frames == seen
+
+
+def test_as_many_tokens_as_images_is_said_where_nothing_tells(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 4))
+    with (
+        pytest.warns(RecordingWarning, match="batch axis uncertain"),
+        Recorder(model, tmp_path / "run.h5", layers=["0", "1"]) as recorder,
+    ):
+        for batch in recorder.track([(torch.randn(4, 4, 3), torch.zeros(4))] * 2):
+            model(batch[0])
+    with replay.open(tmp_path / "run.h5") as run:
+        assert "uncertain" in run["1"].layer.note
+
+
+def test_true_and_false_as_an_image(tmp_path: Path) -> None:
+    class Masks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x.float())
+
+    data = [images > 1.2 for images in numbered(3)]
+    with Recorder(model := Masks(), tmp_path / "run.h5") as recorder:
+        for images in recorder.track(data):
+            model(images)
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.inputs is not None
+        assert all((run.inputs[0, n] == float(data[n][0].any())).all() for n in range(3))
+
+
+def test_the_training_s_own_forward_counts_and_not_a_pass_of_torch_func(tmp_path: Path) -> None:
+    model = small()
+    seen = Hooked(model)
+    with Recorder(model, tmp_path / "run.h5") as recorder:
+        for images in recorder.track(numbered(3)):
+            torch.func.grad(lambda z: model(z).square().mean())(3 * images)
+            model(images).sum().backward()
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.inputs is not None
+        for number in range(3):
+            assert (run.inputs[0, number] == 1 + number).all()
+            assert run["0"][0, number].tobytes() == seen.by_input[1.0 + number]
+
+
+def test_a_copy_has_no_hook_of_ours_where_torch_has_just_made_its_class(tmp_path: Path) -> None:
+    model = small()
+    with Recorder(model, tmp_path / "run.h5") as recorder:
+        for images in recorder.track(numbered(2)):
+            model(images).sum().backward()
+            if not hasattr(model[0], "parametrizations"):
+                nn.utils.parametrizations.weight_norm(model[0])
+            twin = copy.deepcopy(model)
+            assert all(not module._forward_hooks for module in twin.modules())
+
+
+def test_a_layer_that_is_exchanged_within_the_batch(tmp_path: Path) -> None:
+    model = small()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", RecordingWarning)
+        with Recorder(model, tmp_path / "run.h5", every=2) as recorder:
+            for images in recorder.track(numbered(4)):
+                model[0] = copy.deepcopy(model[0])
+                expected = half(model[0](images)[0])
+                model(images)
+    assert not any("fire" in str(w.message) for w in said)
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.frames == [(0, 0), (0, 2)]
+        assert np.isfinite(run["0"][0, 2]).all()
+        assert len(expected) == run["0"][0, 2].nbytes
 
 
 def test_nothing_is_said_of_training_mode_where_copies_failed(tmp_path: Path) -> None:

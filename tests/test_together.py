@@ -115,8 +115,8 @@ def test_what_not_all_recordings_have_is_left_out_and_said(tmp_path: Path) -> No
     with pytest.raises(SelectionError) as caught:
         replay.animate([b, c], tmp_path / "b.mp4")
     assert str(caught.value) == (
-        f"no epoch and batch is in every recording: {b} has epochs 0, batches 2-6; "
-        f"{c} has epochs 1, batches 0-3"
+        f"no epoch and batch is in every recording: {b} has epoch 0, batches 2-6; "
+        f"{c} has epoch 1, batches 0-3"
     )
     with pytest.raises(SelectionError, match="no batch 1; there: 2-3"):
         replay.animate([a, b], batches=1)
@@ -267,7 +267,7 @@ def test_probes_on_the_command_line(
     assert main(["info", "run.h5"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "0: image of 3x8x8, label 0, evaluation mode, layers conv1" in out
+    assert "0: image of 3x8x8, label 0, evaluation mode, layer conv1" in out
     assert main(["animate", "run.h5", "--probe", "2"]) == 2
     assert "no probe image 2 in run.h5; there: 0-1" in capsys.readouterr().err
     assert main(["grid", "run.h5", "--probe", "-1"]) == 2

@@ -123,20 +123,22 @@ class Training:
             self.neighbour._watcher = beside
         marked = False
         for number, steps in enumerate(self.loop.epochs):
-            places: Any = range(len(steps))
+            batches: Any = [
+                (self.images(number, place, step.size), self.labels(step.size))
+                for place, step in enumerate(steps)
+            ]
             if self.loop.marks == "track":
-                places = watcher.track(places)
+                batches = watcher.track(batches)
             elif self.loop.marks == "epoch":
                 watcher.epoch(number)
                 marked = True
             try:
-                for place in places:
-                    step = steps[place]
+                for step, (images, _) in zip(steps, batches, strict=False):
                     if self.loop.marks == "step" and not marked:
                         # Before the first mark, each training forward counts as a batch.
                         step = Step(step.size, "train", (), (), step.steps)
                         marked = True
-                    if self.batch(step, self.images(number, place, step.size)):
+                    if self.batch(step, images):
                         break
             except AbortError:
                 pass
@@ -154,6 +156,10 @@ class Training:
         if self.plan.style == "strided":
             images = images.repeat_interleave(2, -1)[..., ::2].mT.contiguous().mT
         return images.requires_grad_() if self.plan.style == "learning" else images
+
+    def labels(self, size: int) -> torch.Tensor:
+        """What a loader gives beside the images."""
+        return torch.arange(size) if self.plan.batched else torch.tensor(0)
 
     def batch(self, step: Step, images: torch.Tensor) -> bool:
         """Does what is to be done with one batch; whether the epoch ends with it."""

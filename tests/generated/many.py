@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from generated.cases import Case, cases, differences
+from generated.cases import Case, cases, tried
 from generated.writers import quick_writers
 
 Found = tuple[Case, list[str]]
@@ -46,7 +46,7 @@ def attempt(number: int, count: int) -> tuple[int, list[Found]]:
                 return
             run += 1
             try:
-                found = differences(case, path)
+                found = tried(case, path).differences
             except Exception as error:
                 found = [f"the training broke off: {type(error).__name__}: {error}"]
             if found:

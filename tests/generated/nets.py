@@ -111,11 +111,13 @@ class Builder:
     Attributes:
         model: The model.
         rules: By the id of a module, what is to be recorded of what it puts out.
+        axes: By the id of a module that puts out one tensor, the axis of its batch.
         opaque: Ids of modules whose outputs nobody can record.
     """
 
     def __init__(self, plan: Plan, batches: set[int]) -> None:
         self.rules: dict[int, Rule] = {}
+        self.axes: dict[int, int | None] = {}
         self.opaque: set[int] = set()
         self._sizes = set(batches)
         if plan.calls and plan.some and plan.batched:
@@ -144,7 +146,8 @@ class Builder:
 
     def plain(self, module: nn.Module, axis: int | None) -> nn.Module:
         """It puts out one tensor with the batch in this axis."""
-        self.rules[id(module)] = lambda output, number: [("", one(output, axis, number))]
+        self.rules[id(module)] = lambda output, number: one("", output, axis, number)
+        self.axes[id(module)] = axis
         return module
 
     def holder(self, module: nn.Module, flow: Flow) -> nn.Module:
@@ -158,8 +161,10 @@ class Builder:
             tensors = list(tensors_in(output))
             assert {name for name, _ in tensors} == set(axes) or len(axes) == 1
             if len(tensors) == 1:
-                return [("", one(tensors[0][1], next(iter(axes.values())), number))]
-            return [(name, one(tensor, axes[name], number)) for name, tensor in tensors]
+                return one("", tensors[0][1], next(iter(axes.values())), number)
+            return [
+                part for name, tensor in tensors for part in one(name, tensor, axes[name], number)
+            ]
 
         self.rules[id(module)] = rule
         return module
@@ -184,10 +189,17 @@ class Builder:
 
     def part(self, part: Part, flow: Flow) -> tuple[nn.Module | None, Flow]:
         """One part behind what comes before it; None where it does not fit."""
-        made = getattr(self, f"make_{part.kind}")(part, flow)
+        before = None
+        if part.kind in ("encoder", "attention", "recur") and flow.kind == "map":
+            before = self.part(Part("tokens", part.b), flow)
+        start = flow if before is None or before[0] is None else before[1]
+        made = getattr(self, f"make_{part.kind}")(part, start)
         if made is None:
             return None, flow
         module, after = made
+        if before is not None and before[0] is not None:
+            self.plain(module, after.axis)
+            module = nn.Sequential(before[0], module)
         if id(module) not in self.rules:
             self.plain(module, after.axis)
         if not part.inner:
@@ -380,7 +392,7 @@ class Builder:
         if packed:
             self.unreadable(rnn)
         else:
-            self.rules[id(rnn)] = lambda output, number: [("", one(output[0], flow.axis, number))]
+            self.rules[id(rnn)] = lambda output, number: one("", output[0], flow.axis, number)
         shape = (flow.shape[0], hidden * (1 + both))
         return ours.Recur(rnn, packed), replace(flow, shape=shape, writable=False)
 
@@ -396,9 +408,9 @@ class Builder:
         inner = ours.Opaque(what)
         self.unreadable(inner)
         if what == "sparse":
-            self.rules[id(inner)] = lambda output, number: [
-                ("", one(output.to_dense(), flow.axis, number))
-            ]
+            self.rules[id(inner)] = lambda output, number: one(
+                "", output.to_dense(), flow.axis, number
+            )
         return ours.Aside(inner), flow
 
     def make_integers(self, part: Part, flow: Flow) -> Any:
@@ -469,6 +481,10 @@ class Builder:
         inner, after = self.inside(part, replace(flow, writable=False))
         return ours.NoGrad(inner), replace(after, writable=False)
 
+    def make_still(self, part: Part, flow: Flow) -> Any:
+        inner, after = self.inside(part, replace(flow, writable=False))
+        return ours.Still(inner), after
+
     def make_snapshot(self, part: Part, flow: Flow) -> Any:
         inner, after = self.inside(part, replace(flow, writable=False))
         return ours.Snapshot(inner), after
@@ -499,21 +515,26 @@ class Builder:
 LEAVES = (
     "conv", "transposed", "norm", "activation", "dropout", "pool", "linear", "identity", "tokens",
     "swap", "mean", "flatten", "number", "encoder", "attention", "recur", "fourier", "opaque",
-    "integers", "again", "scan",
+    "integers", "again", "scan", "norm", "norm", "activation", "tokens", "encoder", "attention",
+    "recur", "recur", "pool",
 )  # fmt: skip
 HOLDERS = (
     "fork", "sequential", "row", "table", "bypassed", "residual", "repeated", "checkpoint",
-    "frozen", "snapshot", "fallback",
+    "frozen", "snapshot", "fallback", "still",
 )  # fmt: skip
 
 
-def one(tensor: torch.Tensor, axis: int | None, number: int) -> torch.Tensor:
+def one(
+    name: str, tensor: torch.Tensor, axis: int | None, number: int
+) -> list[tuple[str, torch.Tensor]]:
     """One image's part of a batch: all of it where there is no axis of the batch.
 
-    One number is a vector of one.
+    One number is a vector of one. Nothing, where there are fewer images.
     """
+    if axis is not None and tensor.shape[axis] <= number:
+        return []
     image = tensor.detach() if axis is None else tensor.detach().select(axis, number)
-    return image.reshape(1) if image.ndim == 0 else image
+    return [(name, image.reshape(1) if image.ndim == 0 else image)]
 
 
 def tensors_in(output: Any, name: str = "") -> Any:

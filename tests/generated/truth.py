@@ -34,17 +34,24 @@ class Asked(Brief):
         number: Which of these.
         every: As the recorder has it.
         schedule: As the recorder has it: "", first=N or epochs=N.
+        told: Whether the recorder is told where the batch is, where that is the second axis.
     """
 
     layers: str = "all"
     number: int = 0
     every: int = 1
     schedule: str = ""
+    told: bool = False
 
     def patterns(self, model: nn.Module) -> list[str]:
         """The patterns for a model."""
-        names = [name or type(model).__name__ for name, _ in model.named_modules()]
-        classes = sorted({type(module).__name__ for module in model.modules()})
+        called = {
+            name or type(model).__name__: module
+            for name, module in model.named_modules()
+            if not isinstance(module, (nn.ModuleList, nn.ModuleDict))
+        }
+        names = list(called)
+        classes = sorted({type(module).__name__ for module in called.values()})
         some = 2 + self.number % 3
         return {
             "all": names,
@@ -53,6 +60,18 @@ class Asked(Brief):
             "classes": [*classes[self.number % some :: some], "body"],
             "some": [*names[self.number % some :: some], "body.0"],
         }[self.layers]
+
+    def axes(self, training: Training) -> dict[str, int]:
+        """Where the batch is, as far as the recorder is told.
+
+        Of a sequence that comes alone, without labels, nobody can tell the batch from the tokens.
+        """
+        known = training.builder.axes
+        named = [(name or "Net", module) for name, module in training.model.named_modules()]
+        second = {name: 1 for name, module in named if known.get(id(module)) == 1}
+        plan, marks = training.plan, training.loop.marks
+        alone = plan.rank == 0 and plan.batched and bool(second) and marks != "track"
+        return {**(second if self.told else {}), **({"input": 0} if alone else {})}
 
     def keeps(self, epoch: int, batch: int) -> bool:
         """Whether a batch is to be recorded."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from training import KERNEL, Array, Call, Calls, Nothing, Row, bare, leaves, to_half_or_nothing
+from training import (
+    KERNEL,
+    UNREADABLE,
+    Array,
+    Call,
+    Calls,
+    Nothing,
+    Row,
+    bare,
+    leaves,
+    to_half_or_nothing,
+)
 
 
 @dataclass
@@ -204,30 +214,26 @@ class TorchLens(Tool):
         return Kept(batches={})
 
     def _sort(self, recording: Any, batch_of_pass: list[int]) -> Kept:
-        """Records by batch, module and call; one that stands there twice counts once."""
-        found: dict[int, dict[str, dict[int, list[torch.Tensor]]]] = {}
-        seen = set()
+        """Records by batch, module and call; of one that stands there twice the last counts."""
+        found: dict[int, dict[str, dict[int, dict[str, torch.Tensor]]]] = {}
         for record in recording.records:
             payload = record.ram_payload if record.ram_payload is not None else record.disk_payload
-            if payload is None:
+            if payload is None or record.ctx.pass_index > len(batch_of_pass):
                 continue
             for module in record.ctx.output_of_module_calls:
                 path, _, call = module.rpartition(":")
-                if path not in self.modules or (record.ctx.pass_index, record.ctx.label) in seen:
-                    continue
-                seen.add((record.ctx.pass_index, record.ctx.label))
-                batch = found.setdefault(batch_of_pass[record.ctx.pass_index - 1], {})
-                batch.setdefault(path, {}).setdefault(int(call), []).append(payload)
+                if path in self.modules:
+                    batch = found.setdefault(batch_of_pass[record.ctx.pass_index - 1], {})
+                    calls = batch.setdefault(path, {}).setdefault(int(call), {})
+                    calls[record.ctx.label] = payload
         kept: dict[int, Calls] = {}
         for number, modules in found.items():
             for layer, (path, leaf) in self.paths.items():
-                calls = modules.get(path, {})
-                frames = [
-                    to_half_or_nothing(calls[c][leaf])
-                    for c in sorted(calls)
-                    if leaf < len(calls[c])
-                ]
-                if frames:
+                calls_of = modules.get(path, {})
+                outputs = [list(calls_of[call].values()) for call in sorted(calls_of)]
+                there = [tensors[leaf] for tensors in outputs if leaf < len(tensors)]
+                if there:
+                    frames = [to_half_or_nothing(tensor) for tensor in there]
                     kept.setdefault(number, {})[layer] = frames
         return Kept(kept)
 
@@ -310,7 +316,9 @@ class NaNsense(Tool):
         for layer in self.paths:
             names = [name for name in self._names(layer) if name in snapshot.activations]
             if names:
-                calls[layer] = [to_half_or_nothing(snapshot.activations[name]) for name in names]
+                tensors = [snapshot.activations[name] for name in names]
+                frames = [to_half_or_nothing(tensor, alone=True) for tensor in tensors]
+                calls[layer] = [frame for frame in frames if frame is not UNREADABLE]
         self.batches[self.last.epoch * size + self.last.batch_idx] = calls
 
     def _names(self, layer: str) -> list[str]:
@@ -345,6 +353,3 @@ def words_of(tool: str, said: list[str]) -> list[str]:
         return [text for text in said if text.startswith("RecordingWarning")]
     kinds = ("DeprecationWarning", "FutureWarning", "PendingDeprecationWarning")
     return [text for text in said if not text.startswith(kinds)]
-
-
-warnings.filterwarnings("ignore", message="Failed to initialize NumPy")

@@ -15,6 +15,7 @@ import datetime
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from environments import PACKAGES, ROOT, SAME, python_of  # noqa: E402
+from every import ALL  # noqa: E402
 
 TOOLS = ("mapreel", "hook", "nansense", "torchlens", "activationscope", "activationscope-disk")
 TITLES = {
@@ -39,28 +41,15 @@ TITLES = {
     "activationscope": "ActivationScope",
     "activationscope-disk": "ActivationScope, `StoragePolicy.DISK`",
 }
-BAD = ("wrong, but said", "lost in silence", "wrong in silence", "training changed")
+HANGS = "did not end"
+BAD = ("wrong, but said", "lost in silence", "wrong in silence", "training changed", HANGS)
+MARKS = ("<!-- the table -->", "<!-- the end of the table -->")
 ROW_SECONDS = 120.0
 START_SECONDS = 400.0  # until the trainings without the tool have been made
 
 
 def command_of(python: Path, tool: str, *arguments: str) -> list[str]:
     return [str(python), "-W", "ignore", str(HERE / "worker.py"), tool, *arguments]
-
-
-def ask(python: Path, tool: str, *arguments: str) -> Any:
-    """What a worker answers in one line of JSON."""
-    done = subprocess.run(
-        command_of(python, tool, *arguments),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=START_SECONDS,
-        env=environment(),
-    )
-    if done.returncode:
-        raise RuntimeError(f"cannot be imported: {done.stderr.strip().splitlines()[-1][:200]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def environment() -> dict[str, str]:
@@ -70,27 +59,27 @@ def environment() -> dict[str, str]:
 
 
 def take(python: Path, tool: str, rows: list[str]) -> Iterator[dict[str, str]]:
-    """A tool's verdicts, row by row; after a row that kills its process another goes on."""
+    """Releases, then verdicts row by row; after a row that kills its process another goes on."""
     left = list(rows)
     while left:
+        begun = None
         with tempfile.TemporaryFile("w+") as errors:
-            process = subprocess.Popen(
+            with subprocess.Popen(
                 command_of(python, tool, *left),
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 env=environment(),
                 start_new_session=True,
-            )
-            begun = None
-            for message in _messages(process):
-                if "begun" in message:
-                    begun = message["begun"]
-                else:
-                    left.remove(message["row"])
-                    begun = None
+            ) as process:
+                for message in _messages(process):
+                    if "begun" in message:
+                        begun = message["begun"]
+                        continue
+                    if "row" in message:
+                        left.remove(message["row"])
+                        begun = None
                     yield message
-            ended = process.wait()
             errors.seek(0)
             last = (errors.read().strip().splitlines() or ["no word"])[-1][:200]
         if left and begun is None:  # not one row's doing
@@ -98,7 +87,8 @@ def take(python: Path, tool: str, rows: list[str]) -> Iterator[dict[str, str]]:
             return
         if begun is not None:
             left.remove(begun)
-            how = f"after {ROW_SECONDS:.0f} s" if ended == -signal.SIGKILL else f"code {ended}"
+            code = process.returncode
+            how = f"after {ROW_SECONDS:.0f} s" if code == -signal.SIGKILL else f"code {code}"
             yield {
                 "row": begun,
                 "word": "training changed",
@@ -131,66 +121,80 @@ def _messages(process: subprocess.Popen[str]) -> Iterator[dict[str, str]]:
             yield json.loads(line)
 
 
-def all_rows() -> dict[str, str]:
-    """The rows, and what each is in words."""
-    found: dict[str, str] = ask(Path(sys.executable), "mapreel", "--rows")
-    return found
-
-
 def fill(tools: list[str], rows: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Releases by tool, and verdicts by row and tool."""
-    about: dict[str, Any] = {}
+    about: dict[str, Any] = {tool: {"tool": "", "torch": "", "remark": ""} for tool in tools}
     table: dict[str, dict[str, Any]] = {row: {} for row in rows}
     for tool in tools:
         print(f"{tool} ...", file=sys.stderr, flush=True)
-        try:
-            python = python_of(tool)
-            about[tool] = ask(python, tool, "--version")
-        except (RuntimeError, subprocess.TimeoutExpired) as error:
-            about[tool] = {"tool": "", "torch": "", "skipped": str(error)}
-            for row in rows:
-                table[row][tool] = {"word": "skipped", "note": str(error)}
-            continue
         package = PACKAGES.get(SAME.get(tool, tool))
-        about[tool]["remark"] = package.remark if package else ""
-        for message in take(python, tool, rows):
-            table[message["row"]][tool] = {key: message[key] for key in ("word", "note")}
+        try:
+            messages = take(python_of(tool), tool, rows)
+            about[tool]["remark"] = package.remark if package else ""
+        except RuntimeError as error:
+            messages = iter([{"row": row, "word": "skipped", "note": str(error)} for row in rows])
+        for message in messages:
+            if "torch" in message:
+                about[tool].update(message)
+            else:
+                note = without_paths(message["note"])
+                table[message["row"]][tool] = {"word": message["word"], "note": note}
     return about, table
+
+
+def without_paths(text: str) -> str:
+    """What was seen, without the folders of the machine on which it was seen."""
+    return re.sub(r"(?<![\w:/])(/[\w.=+@-]+){2,}/", ".../", text)
 
 
 def show(
     tools: list[str], words: dict[str, str], about: dict[str, Any], table: dict[str, Any]
-) -> None:
-    """Prints the table, and beneath it what was seen where it is not `right`."""
+) -> Iterator[str]:
+    """The table, line by line, and beneath it what was seen where it is not `right`."""
     heads = [f"{TITLES[tool]} {about[tool]['tool']}".strip() for tool in tools]
-    print(f"| | {' | '.join(heads)} |\n|---|{'---|' * len(tools)}")
+    yield f"| | {' | '.join(heads)} |"
+    yield f"|---|{'---|' * len(tools)}"
     for row, cells in table.items():
-        print(f"| {words[row]} | {' | '.join(cells[tool]['word'] for tool in tools)} |")
+        yield f"| {words[row]} | {' | '.join(cells[tool]['word'] for tool in tools)} |"
     counts = {tool: Counter(cells[tool]["word"] for cells in table.values()) for tool in tools}
     silent = [str(counts[tool]["wrong in silence"]) for tool in tools]
-    print(f"| **wrong in silence** | {' | '.join(silent)} |\n")
+    yield f"| **wrong in silence** | {' | '.join(silent)} |"
     for tool in tools:
-        if about[tool].get("remark"):
-            print(f"{TITLES[tool]} {about[tool]['tool']}: {about[tool]['remark']}.\n")
+        if about[tool]["remark"]:
+            yield f"\n{heads[tools.index(tool)]}: {about[tool]['remark']}."
     for tool in tools:
-        print(f"What was seen of {TITLES[tool]} where it is not `right`:\n")
-        others = [(r, c[tool]) for r, c in table.items() if c[tool]["word"] != "right"]
+        yield f"\nWhat was seen of {TITLES[tool]} where it is not `right`:\n"
+        others = [(row, cells[tool]) for row, cells in table.items()]
+        others = [(row, cell) for row, cell in others if cell["word"] != "right"]
         for row, cell in others:
-            note = cell["note"].replace("|", "/")
-            print(f"- {words[row]}: {cell['word']}{f': {note}' if note else ''}")
-        print("" if others else "- nothing\n")
+            note = cell["note"].replace("|", "/").replace("<", "&lt;").replace("`", "'")
+            yield f"- {words[row]}: {cell['word']}{f': {note}' if note else ''}"
+        if not others:
+            yield "- nothing"
 
 
-def main() -> int:
+def put_into(path: Path, lines: list[str]) -> None:
+    """Puts the table between the two marks of a document."""
+    before, mark, rest = path.read_text().partition(MARKS[0] + "\n")
+    _, end, after = rest.partition(MARKS[1])
+    if not (mark and end):
+        raise SystemExit(
+            f"{path}: expected the lines {MARKS[0]} and {MARKS[1]}, found neither or one"
+        )
+    path.write_text(f"{before}{mark}{chr(10).join(lines)}\n{end}{after}")
+
+
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", metavar="ROW", help="some rows; --list names them")
     parser.add_argument("--tools", default=",".join(TOOLS), help="some tools, joined by commas")
     parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--into", type=Path, help="a document whose table is replaced by this one")
     parser.add_argument("--list", action="store_true", help="names the rows and the tools")
-    options = parser.parse_args()
-    words = all_rows()
+    options = parser.parse_args(arguments)
+    words = {name: row.what for name, row in ALL.items()}
     tools = options.tools.split(",")
     rows = options.only or list(words)
     for name, known in [*((t, TOOLS) for t in tools), *((r, tuple(words)) for r in rows)]:
@@ -200,15 +204,18 @@ def main() -> int:
         print("\n".join([*(f"{row:<22} {what}" for row, what in words.items()), *TOOLS]))
         return 0
     about, table = fill(tools, rows)
+    releases = sorted({entry["torch"] for entry in about.values() if entry["torch"]})
+    given = [word for word in arguments or sys.argv[1:] if word != str(options.into)]
+    command = " ".join(["scripts/bench/hazards", *(word for word in given if word != "--into")])
+    title = f"{datetime.date.today()}, `{command}`, torch {', '.join(releases)}:\n"
+    lines = [title, *show(tools, words, about, table)]
     if options.json:
         document = {"date": str(datetime.date.today()), "tools": about, "rows": table}
         print(json.dumps(document, indent=2))
     else:
-        releases = {entry["torch"] for entry in about.values() if entry["torch"]}
-        used = f"torch {', '.join(sorted(releases))}"
-        given = " ".join(["scripts/bench/hazards", *sys.argv[1:]])
-        print(f"{datetime.date.today()}, `{given}`, {used}, CPU\n")
-        show(tools, words, about, table)
+        print("\n".join(lines))
+    if options.into is not None:
+        put_into(options.into, lines)
     mine = [cells["mapreel"]["word"] for cells in table.values() if "mapreel" in cells]
     return 1 if any(word in BAD for word in mine) else 0
 

@@ -17,14 +17,11 @@ LOST = "lost in silence"
 WRONG = "wrong in silence"
 CHANGED = "training changed"
 NOT_OFFERED = "not offered"
-SKIPPED = "skipped"
-VERDICTS = (RIGHT, REFUSED, COUNTED, SAID, LOST, WRONG, CHANGED, NOT_OFFERED, SKIPPED)
-BAD = (SAID, LOST, WRONG, CHANGED)  # of a tool that is to be trusted
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A word of VERDICTS, and what was seen."""
+    """One of the words above, and what was seen."""
 
     word: str
     note: str = ""
@@ -76,8 +73,8 @@ def judge(row: Row, truth: list[Calls], kept: Kept, words: list[str], whole: boo
         for call, frame in enumerate(frames):
             found = there[call] if call < len(there) else None
             word = _compare(row, place, frame, found, frames)
-            if word == "absent" and place[1].endswith(KERNEL):
-                continue  # those are kept of some layers only
+            if word == "absent" and (place[1].endswith(KERNEL) or _is_silent(row, truth, place)):
+                continue  # kernels are kept of some layers only, a failed forward of none
             count[word] += 1
             notes.setdefault(word, _where(place, call))
             if place[1] == "input":
@@ -88,7 +85,8 @@ def judge(row: Row, truth: list[Calls], kept: Kept, words: list[str], whole: boo
     if row.killed:
         return _judge_killed(row, count, notes)
     verdict = _sum_up(row, count, notes, kept, words)
-    left = sorted({layer for _, layer in expected.keys() - asked.keys()})
+    unasked = (at for at in expected.keys() - asked.keys() if not _is_silent(row, truth, at))
+    left = sorted({layer for _, layer in unasked})
     more = f"; it was not asked for, or does not look at, all of {', '.join(left)}" if left else ""
     return Verdict(verdict.word, verdict.note + more)
 
@@ -105,8 +103,11 @@ def _flat(row: Row, truth: list[Calls], by_batch: bool) -> dict[Place, list[Arra
                 found[number, layer] = frames
             else:
                 found.setdefault((-1, layer), []).extend(frames)
-    size = len(truth) // row.epochs
-    return {at: frames for at, frames in found.items() if at[0] % size not in row.silent}
+    return found
+
+
+def _is_silent(row: Row, truth: list[Calls], place: Place) -> bool:
+    return place[0] >= 0 and place[0] % (len(truth) // row.epochs) in row.silent
 
 
 def _is_asked(kept: Kept, place: Place) -> bool:

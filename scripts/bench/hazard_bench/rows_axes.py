@@ -1,4 +1,4 @@
-"""Rows in which the batch is not on the first axis, or there is none, or two forwards of one model."""
+"""Rows in which the batch is on another axis than the first one, or on none."""
 
 from __future__ import annotations
 

@@ -25,8 +25,7 @@ class Wide(nn.Module):
         self.fc2 = nn.Linear(6, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        output = self.fc2(self.fc1(self.conv(x).mean((2, 3))))
-        return output.full_tensor() if hasattr(output, "full_tensor") else output
+        return self.fc2(self.fc1(self.conv(x).mean((2, 3))))
 
 
 def tensor_parallel() -> nn.Module:
@@ -37,10 +36,7 @@ def tensor_parallel() -> nn.Module:
         parallelize_module,
     )
 
-    plan = {
-        "fc1": ColwiseParallel(use_local_output=False),
-        "fc2": RowwiseParallel(use_local_output=False),
-    }
+    plan = {"fc1": ColwiseParallel(use_local_output=False), "fc2": RowwiseParallel()}
     return parallelize_module(Wide(), init_device_mesh("cpu", (2,)), plan)
 
 
@@ -132,7 +128,7 @@ ROWS: dict[str, Row] = {
         image=lambda batch: [part[0] for part in batch],
     ),
     "killed": Row(
-        "kill -9 in the middle", Net, ("conv1", "norm"), lambda: images(*[4] * 400), saying,
-        killed=150, epochs=1,
+        "kill -9 in the middle", Net, ("conv1", "norm"), lambda: images(*[4] * 200), saying,
+        killed=60, epochs=1,
     ),
 }  # fmt: skip

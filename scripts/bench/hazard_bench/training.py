@@ -23,7 +23,6 @@ Array = np.ndarray[Any, Any]
 Call = Callable[..., Any]  # a training forward: the model's, or a tool's in its place
 Calls = dict[str, list[Array]]  # of one batch: what a layer put out, call by call
 
-
 KERNEL = " (kernels)"  # behind a layer's name: what made its maps, where a tool keeps that, too
 UNREADABLE: Array = np.empty(0, np.float16)  # stands for what raises an error when it is read
 
@@ -64,7 +63,7 @@ class Row:
         at_end: Likewise, once, while the tool is still attached.
         tracked: Whether the tool is told of epochs and batches, where it can be.
         missing: Layers whose output no picture can be made of; their absence has to be said.
-        silent: Batches that have no frame, as their forward fails.
+        silent: Batches that may have no frame, as their forward fails.
         close: How far a frame may be from the truth: 0 where it is to be equal to the bit.
         together: Layers that have to be of one forward in each frame, in whatever order they come.
         world: Processes that train together.
@@ -135,9 +134,18 @@ def to_half(tensor: torch.Tensor) -> Array:
     return copied
 
 
-def to_half_or_nothing(tensor: torch.Tensor) -> Array:
-    """The same of what a tool kept, which may be a tensor of a pass that has ended."""
+def to_half_or_nothing(tensor: torch.Tensor, alone: bool = False) -> Array:
+    """The same of what a tool kept, which may be a tensor of a pass that has ended.
+
+    Args:
+        tensor: What was kept.
+        alone: Whether only this process has it, so that others cannot be asked for their parts.
+    """
     try:
+        if alone and hasattr(tensor, "full_tensor"):
+            if not all(placement.is_replicate() for placement in tensor.placements):
+                return UNREADABLE
+            tensor = tensor.to_local()
         return to_half(tensor)
     except Exception:
         return UNREADABLE

@@ -1,7 +1,6 @@
 """Takes one tool through rows, in a process of its own: a line of JSON for each.
 
     python worker.py TOOL ROW ...
-    python worker.py TOOL --version | --rows
     python worker.py TOOL --peer ROW FOLDER    (another process of a training of several)
     python worker.py TOOL --victim ROW FOLDER  (a training that will be killed)
 
@@ -27,21 +26,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[2])]
 
-import rows  # noqa: E402
-import rows_axes
-import rows_failing
-import rows_graphs
-import rows_outputs
-import rows_processes
 import torch  # noqa: E402
 from adapters import TOOLS, Kept, Tool, words_of  # noqa: E402
+from every import ALL  # noqa: E402
 from judge import CHANGED, NOT_OFFERED, Verdict, judge, judge_training  # noqa: E402
 from rows import Ranks  # noqa: E402
 from rows_processes import VICTIM  # noqa: E402
-from training import Left, Nothing, Row, Truth, train  # noqa: E402
+from training import Left, Nothing, Truth, train  # noqa: E402
 
-ROOMS = (rows, rows_failing, rows_axes, rows_graphs, rows_outputs, rows_processes)
-ALL: dict[str, Row] = {name: row for room in ROOMS for name, row in room.ROWS.items()}
 KINDS = ("plain", "truth", "tool")  # the trainings of a row
 WRITER_SECONDS = 3  # for a writer that outlives the training to come to its end
 
@@ -51,6 +43,7 @@ class Peers:
 
     def __init__(self, name: str, tool: str) -> None:
         self.world = ALL[name].world
+        self.failed = False  # whether this process has left a training early
         self.folder = tempfile.TemporaryDirectory()
         command = [sys.executable, __file__, tool, "--peer", name, self.folder.name]
         self.processes = [
@@ -64,7 +57,7 @@ class Peers:
         if self.world > 1:
             Ranks.join(Path(self.folder.name) / kind, self.world)
         yield
-        if self.world > 1:
+        if self.world > 1 and not self.failed:  # else the others wait for what does not come
             Ranks.leave()
 
     def end(self) -> None:
@@ -101,7 +94,11 @@ def peer(tool: str, name: str, folder: str) -> None:
     for kind in KINDS:
         Ranks.join(Path(folder) / kind, ALL[name].world)
         with tempfile.TemporaryDirectory() as own:
-            run(name, tool, kind, Path(own))
+            left, used = run(name, tool, kind, Path(own))
+            if left.failed is not None:
+                raise left.failed
+            if isinstance(used, Tool):
+                used.kept()  # a tensor that is spread over processes is gathered by all of them
         Ranks.leave()
 
 
@@ -140,12 +137,14 @@ def take(name: str, tool: str, known: tuple[Left, Truth], peers: Peers) -> Verdi
             return judge(row, truth.batches, kill(tool, name, Path(folder)), [], TOOLS[tool].whole)
         with peers.together("tool"):
             left, used = run(name, tool, "tool", Path(folder))
+            assert isinstance(used, Tool)
+            peers.failed = left.failed is not None
+            kept = Kept() if peers.failed else used.kept()
         found = judge_training(plain, left)
         if found is not None:
             return found
-        assert isinstance(used, Tool)
         said = words_of(tool, [text for text in left.warnings if text not in plain.warnings])
-        return judge(row, truth.batches, used.kept(), said, used.whole)
+        return judge(row, truth.batches, kept, said, used.whole)
 
 
 def version(tool: str) -> str:
@@ -158,7 +157,8 @@ def version(tool: str) -> str:
 
 
 def go_through(tool: str, names: list[str]) -> None:
-    """Prints a verdict for each row, behind a line that says that it has begun."""
+    """Prints the releases, then a verdict for each row, behind a line that says that it begins."""
+    print(json.dumps({"tool": version(tool), "torch": torch.__version__}), flush=True)
     known = {}
     for name in names:
         peers = Peers(name, tool)
@@ -186,11 +186,7 @@ def go_through(tool: str, names: list[str]) -> None:
 def main() -> None:
     tool, *rest = sys.argv[1:]
     torch.set_num_threads(1)
-    if rest == ["--rows"]:
-        print(json.dumps({name: row.what for name, row in ALL.items()}))
-    elif rest == ["--version"]:
-        print(json.dumps({"tool": version(tool), "torch": torch.__version__}))
-    elif rest[0] == "--peer":
+    if rest[0] == "--peer":
         peer(tool, *rest[1:])
     elif rest[0] == "--victim":
         victim(tool, *rest[1:])

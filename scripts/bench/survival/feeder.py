@@ -3,7 +3,9 @@
 Without torch, so that a thousand of them can be killed. The first line on stdout is the writer's
 process id, then `acked N` whenever N frames are said to be in the file, at last `done`.
 
-    python feeder.py run.h5 FRAMES [--pause SECONDS] [--end KIND] [--late]
+    python feeder.py run.h5 FRAMES [--pause SECONDS] [--end KIND] [--late] [--begun]
+
+With --begun the writer has opened the file before the first frame; else frames queue meanwhile.
 """
 
 from __future__ import annotations
@@ -78,6 +80,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.002)
     parser.add_argument("--end", default="return")
     parser.add_argument("--late", action="store_true")
+    parser.add_argument("--begun", action="store_true")
     parser.add_argument("--preload")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, else
@@ -95,6 +98,8 @@ def main() -> None:
     print(courier._process.pid, flush=True)
     layout = wire.Layout((IMAGE,), LAYERS)
     courier.set_layout(layout, BATCHES, lambda memory: Flat(layout.size, memory))
+    if options.begun:
+        courier.flush()
     acked = 0
     for number in range(options.frames):
         if options.late and number == options.frames // 2:

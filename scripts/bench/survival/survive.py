@@ -384,7 +384,7 @@ def damaged_files(kind: str, count: int) -> Row:
     images = []
     for end in ("return", "os._exit"):
         with tempfile.TemporaryDirectory() as folder:
-            feeder = Feeder(Path(folder), 60, "--end", end, "--late")
+            feeder = Feeder(Path(folder), 60, "--end", end, "--late", "--begun")
             if end == "os._exit":
                 feeder.first.wait(10)
                 os.kill(feeder.writer, signal.SIGKILL)
