@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 import replay
@@ -156,11 +155,11 @@ def test_what_sizes_tell(
     choice = choose(shape, batch, batch_first, before)
     assert choice.axis == axis
     assert axis in choice.possible
-    assert bool(choice.note) == unsure
+    assert choice.unsure == unsure
 
 
 def test_tokens_of_which_there_are_as_many_as_images_are_uncertain() -> None:
-    assert choose((4, 4, 6), BatchSize((4,)), tokens=True).note
+    assert choose((4, 4, 6), BatchSize((4,)), tokens=True).unsure
     assert not choose((4, 4, 6), BatchSize((4,)), True, tokens=True).note
     assert not choose((5, 4, 6), BatchSize((4,)), tokens=True).note
     assert not choose((1, 1, 6), BatchSize((1,)), tokens=True).note
