@@ -311,6 +311,7 @@ class Tap(Hook):
             self._possible[key] = choice.possible
         if choice.note:
             self.port(None, item).note = choice.note
+        if choice.unsure:
             self.taps.say(f"{self.name}: {choice.note}; say which with batch_axis", choice.note)
         if before != choice.axis and WHOLE not in (before, choice.axis):
             self.taps.say(

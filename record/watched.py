@@ -38,6 +38,7 @@ class WatchOptions:
     schedule: str | None = None
     budget: str | None = None
     max_map: int | None = None
+    batch_axis: dict[str, int] | None = None
     include_eval: bool = False
     ranks: str = "0"
     overwrite: bool = False
@@ -137,6 +138,7 @@ class Watched:
             schedule=options.schedule,
             budget=options.budget,
             max_map=options.max_map,
+            batch_axis=options.batch_axis,
             ranks=options.ranks,
             overwrite=overwrite,
             metadata={"command": list(options.command)},
