@@ -191,6 +191,11 @@ def _add_training(train: argparse.ArgumentParser) -> None:
         "--max-map", type=int, metavar="N", help="pool maps that are larger than N in a direction"
     )
     model.add_argument(
+        "--batch-axis", action="append", default=[], metavar="LAYER=N",
+        help="which axis of a layer's outputs counts the images of a batch, where nothing else "
+        "tells: names or globs, and input; may be given several times",
+    )  # fmt: skip
+    model.add_argument(
         "--probe", type=int, default=1, metavar="N",
         help="test images to show at each recorded batch (default: 1)",
     )  # fmt: skip
@@ -218,6 +223,8 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    from record.axisoption import parse_axes
+
     return Settings(
         data=options.data,
         data_dir=options.data_dir,
@@ -238,6 +245,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         schedule=options.schedule,
         budget=options.budget,
         max_map=options.max_map,
+        batch_axis=parse_axes(options.batch_axis),
         probe=options.probe,
         checkpoint=options.checkpoint,
         resume=options.resume,
@@ -293,6 +301,7 @@ def _train(options: argparse.Namespace) -> int:
         budget=run.settings.budget,
         epochs=run.settings.epochs,
         max_map=run.settings.max_map,
+        batch_axis=run.settings.batch_axis,
         probe=run.probe,
         overwrite=options.overwrite,
         metadata=run.metadata(),

@@ -37,11 +37,13 @@ class BatchSize:
         sizes: What the size may be, the likeliest first; empty where nobody knows.
         whole: Whether the forward sees one image without an axis for a batch.
         axis: The axis of the input that counts the images.
+        note: Why that is uncertain, in words; empty where it is not.
     """
 
     sizes: tuple[int, ...] = ()
     whole: bool = False
     axis: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class Choice:
     Attributes:
         axis: From 0, or WHOLE.
         possible: The axes that the evidence allows, the one that was taken among them.
-        note: Why it is uncertain, in words; empty where it is not.
+        note: What is to be known of it, in words; empty where there is nothing.
+        unsure: Whether another axis may be the right one.
     """
 
     axis: int
     possible: frozenset[int]
     note: str = ""
+    unsure: bool = False
 
 
 def known_axis(module: nn.Module, item: str, rank: int, whole: bool = False) -> int | None:
@@ -166,13 +170,13 @@ def choose(
         if not fitting:
             continue
         if len(fitting) == 1:
-            return Choice(min(fitting), fitting)
+            return Choice(min(fitting), fitting, batch.note, bool(batch.note))
         axis = 1 if prefers_second and 1 in fitting else min(fitting)
         note = ""
         unsure = prefers_second or batch.axis == 1 or (tokens and batch_first is None)
         if unsure and size > 1 and {0, 1} <= fitting:
             note = f"batch axis uncertain: axes 0 and 1 both have the size {size}, {axis} was taken"
-        return Choice(axis, fitting, note)
+        return Choice(axis, fitting, note or batch.note, bool(note or batch.note))
     size = batch.sizes[0]
     if before is not None and len(before) == 1:
         axis = min(before)
@@ -182,7 +186,8 @@ def choose(
         return Choice(1, frozenset((1,)))
     if size > 1 and shape[0] % size == 0 and shape[0] > 0:
         return Choice(0, frozenset((0,)))  # the batch and another axis in one: windows, time
-    return Choice(WHOLE, frozenset((WHOLE,)))
+    note = f"no axis has the size of the batch, {size}: all of it is kept" if size > 1 else ""
+    return Choice(WHOLE, frozenset((WHOLE,)), note)
 
 
 def _fitting(shape: Sequence[int], size: int, before: frozenset[int] | None) -> frozenset[int]:

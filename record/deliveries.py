@@ -74,7 +74,6 @@ class Item:
     index: int
     time: int  # in `Deliveries.clock`
     thread: Hashable
-    size: int | None = None  # of the batch, if that is known
 
 
 @dataclass
@@ -107,7 +106,6 @@ class Deliveries:
         source: Pass,
         memory: Iterable[Hashable],
         thread: Hashable = None,
-        size: int | None = None,
     ) -> Item:
         """A pass hands out an item.
 
@@ -115,9 +113,8 @@ class Deliveries:
             source: The pass.
             memory: What tells the memory of its tensors from all other memory in use.
             thread: Who asked for it.
-            size: How many images are in it, if that is known.
         """
-        item = Item(source, source.fetched, self.tick(), thread or threading.get_ident(), size)
+        item = Item(source, source.fetched, self.tick(), thread or threading.get_ident())
         source.fetched += 1
         for place in memory:
             # Memory that is handed out twice (views of one tensor) tells no items apart.

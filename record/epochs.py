@@ -6,7 +6,7 @@ A second loader (validation, unlabelled images, a companion in a `zip`) says not
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from record.deliveries import Pass
@@ -20,14 +20,13 @@ class Place(NamedTuple):
     step: int
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(NamedTuple):
     """Where the training stands; `after` a batch it stands somewhere else.
 
     Attributes:
         leader: The pass whose batches are trained on.
         round: How often its loader was through.
-        index: The last item of it.
+        last: Its last item.
         companions: Passes that are consumed beside it.
         epoch: Of the next batch, if the same epoch goes on.
         batch: Likewise.
@@ -36,7 +35,7 @@ class Standing:
 
     leader: Pass | None = None
     round: int = 0
-    index: int = -1
+    last: int = -1
     companions: frozenset[Pass] = frozenset()
     epoch: int = 0
     batch: int = 0
@@ -46,18 +45,17 @@ class Standing:
     def is_through(self) -> bool:
         """Whether the last item was an epoch's last."""
         length = None if self.leader is None else self.leader.length
-        return bool(length and (self.index + 1) % length == 0)
+        return bool(length and (self.last + 1) % length == 0)
 
     def with_place(self, items: Mapping[Pass, int]) -> tuple[Place, Standing]:
         """The next batch's place, and where the training stands behind it."""
         place = Place(self.epoch, self.batch, self.step)
-        index = self.index if self.leader is None else items.get(self.leader, self.index)
-        return place, replace(self, index=index, batch=self.batch + 1, step=self.step + 1)
+        last = self.last if self.leader is None else items.get(self.leader, self.last)
+        return place, self._replace(last=last, batch=self.batch + 1, step=self.step + 1)
 
     def turned(self, leader: Pass, items: Mapping[Pass, int]) -> Standing:
         """At the begin of an epoch, the first one where no batch has been trained on yet."""
-        return replace(
-            self,
+        return self._replace(
             leader=leader,
             round=leader.round_of(items[leader]),
             companions=frozenset(source for source in items if source is not leader),
@@ -115,7 +113,7 @@ class Epochs:
         others = frozenset(source for source in items if source is not leader)
         if leader in items:
             index = items[leader]
-            standing = replace(standing, companions=standing.companions | others)
+            standing = standing._replace(companions=standing.companions | others)
             if leader.round_of(index) > standing.round:
                 return standing.turned(leader, items)
             again = self._seen.get((leader, index)) == standing.epoch
@@ -127,10 +125,10 @@ class Epochs:
             if next_pass.begun < leader.begun:
                 return standing
             if leader.is_single and next_pass.is_single:
-                return replace(standing, leader=next_pass)
+                return standing._replace(leader=next_pass)
             return standing.turned(next_pass, items)
         if self._accompanies(first, standing):
-            return replace(standing, companions=standing.companions | others)
+            return standing._replace(companions=standing.companions | others)
         return standing.turned(first, items)
 
     @staticmethod

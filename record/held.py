@@ -67,16 +67,17 @@ class Frames:
         self._schedule = schedule
         self._budget = budget
         self._trouble = trouble
+        self._keeps_all = budget is None and schedule == Schedule()
         self._held: dict[Capture, Held] = {}
         self._within: Capture | None = None  # whose frames the taps have, or take
         self._decided: dict[Place, bool] = {}
 
-    def begin(self, capture: Capture, size: int | None, length: int | None) -> None:
+    def begin(self, capture: Capture, loaded: Any, length: int | None) -> None:
         """The first forward of a capture begins.
 
         Args:
             capture: Which.
-            size: How many images are in it, if that is known.
+            loaded: What its loader handed out, if that is known.
             length: Batches of its epoch, if that is known.
         """
         taps = self._taps
@@ -84,10 +85,10 @@ class Frames:
         self._progress._follow_model()
         taps.state = IDLE
         taps.reset()
-        taps.loaded = size
+        taps.loaded = loaded
         while not self._shipping.spare and len(self.batches.waiting) > 1:
             self.batches.make_room()
-        kept = any(self._keeps(place) for place in self.batches.foresee(capture))
+        kept = self._may_keep(capture)
         self._held[capture] = Held(kept)
         self._shipping.batches = length
         if kept and self._shipping.prepare():
@@ -109,7 +110,7 @@ class Frames:
 
     def adopt(self, capture: Capture) -> None:
         """A forward has run that nobody saw begin: a compiled one's frames are in the taps."""
-        kept = any(self._keeps(place) for place in self.batches.foresee(capture))
+        kept = self._may_keep(capture)
         self._held[capture] = Held(kept)
         if kept and self._shipping.prepare():
             self._taps.state = DONE
@@ -131,6 +132,7 @@ class Frames:
         if taps.state not in (IDLE, INSIDE, BROKEN) or taps.traced:
             held.sealed = self._shipping.seal()
         taps.state = IDLE
+        taps.loaded = None
 
     def settle(self, capture: Capture, place: Place | None) -> None:
         """It is known what a capture is."""
@@ -178,8 +180,14 @@ class Frames:
             "mixed" if mixed else "late",
         )
 
+    def _may_keep(self, capture: Capture) -> bool:
+        """Whether one of the numbers that it may get is recorded."""
+        return self._keeps_all or any(self._keeps(place) for place in self.batches.foresee(capture))
+
     def _keeps(self, place: Place) -> bool:
         """Whether a batch is recorded; a budget is asked once for each."""
+        if self._keeps_all:
+            return True
         if place in self._decided:
             return self._decided[place]
         keeps = self._schedule.keeps(*place)

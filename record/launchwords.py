@@ -26,6 +26,9 @@ options:
                          dense-early
   --budget SIZE          thin the batches so that the file stays below, say, 2GB
   --max-map N            pool maps that are larger than N in a direction
+  --batch-axis LAYER=N   which axis of a layer's outputs counts the images of a
+                         batch, where nothing else tells; names or globs, and
+                         input; may be given several times
   --include-eval         record forwards in evaluation mode too
   --ranks 0|all          of a distributed run: rank 0, or a file for each rank
                          (default: 0)
@@ -39,7 +42,7 @@ examples:
   torchrun --nproc-per-node 2 -m record run --ranks all train.py
 """
 
-_VALUES = ("--output", "--every", "--schedule", "--budget", "--max-map", "--ranks")
+_VALUES = ("--output", "--every", "--schedule", "--budget", "--max-map", "--ranks", "--batch-axis")
 _FLAGS = ("--include-eval", "--overwrite", "--debug")
 
 
@@ -96,7 +99,10 @@ def parse(words: Sequence[str]) -> Launch:
                 if not rest:
                     raise UsageError(f"{name}: expected a value")
                 value = rest.pop(0)
-            options[name[2:].replace("-", "_")] = value
+            if name == "--batch-axis":
+                options.setdefault("batch_axis", []).append(value)
+            else:
+                options[name[2:].replace("-", "_")] = value
         elif name in _FLAGS and not equals:
             debug = debug or name == "--debug"
             if name != "--debug":
@@ -114,6 +120,7 @@ def check(asked: Launch) -> None:
     Raises:
         RecordingError: A value of no use, or a target that exists or cannot be written.
     """
+    from record.axisoption import parse_axes
     from record.schedule import Schedule, parse_bytes
     from record.target import check_target
 
@@ -127,6 +134,8 @@ def check(asked: Launch) -> None:
     if options.get("ranks", "0") not in ("0", "all"):
         raise UsageError(f"--ranks {options['ranks']}: expected 0 or all")
     Schedule.parse(options.get("schedule"), options.get("every", 1))
+    if "batch_axis" in options:
+        options["batch_axis"] = parse_axes(options["batch_axis"])
     if "budget" in options:
         parse_bytes(options["budget"])
     output = Path(os.path.abspath(options.get("output", "run.h5")))

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from record.defaults import default_layers
-from record.names import is_called, is_leaf, named_modules, unwrap
+from record.names import class_name, is_called, is_leaf, named_modules, unwrap
 from record.trouble import listed
 from replay.schema import OptionError
 
@@ -102,7 +102,8 @@ def batch_second(model: nn.Module, module: nn.Module) -> bool:
 
 def describe(module: nn.Module) -> str:
     """The module in one line: `Conv2d(3, 12, kernel_size=(3, 3), stride=(1, 1))`."""
-    text = repr(module) if is_leaf(module) else type(module).__name__
+    kind, name = type(module).__name__, class_name(module)
+    text = repr(module).replace(kind, name, 1) if is_leaf(module) else name
     return " ".join(text.split())[:200]
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from torch.utils.data import dataloader
 
 from record.deliveries import Deliveries, Item, Pass
-from record.outputs import size_of_batch, storages_of
+from record.outputs import storages_of
 
-_PRUNE = 256  # items, after which the memory that has been freed is forgotten
+_PRUNE = 256  # places in memory, at least, after which those that are free are forgotten
 _MADE = 256  # outputs of models that are remembered
 
 
@@ -27,6 +27,8 @@ class Loaders:
     def __init__(self) -> None:
         self.deliveries = Deliveries()
         self._keys: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
+        self._last: tuple[Item, Any] | None = None
+        self._most = _PRUNE
         self._memory: dict[int, Any] = {}  # weak: an address is not given out again meanwhile
         self._made: collections.OrderedDict[int, tuple[Any, list[Item]]] = collections.OrderedDict()
 
@@ -48,16 +50,25 @@ class Loaders:
             return None
         memory = storages_of(batch)
         self._memory.update(memory)
-        item = self.deliveries.hand_out(source, memory, size=size_of_batch(batch))
-        if not item.time % _PRUNE:
+        item = self.deliveries.hand_out(source, memory)
+        self._last = item, batch
+        if len(self._memory) > self._most:
             self._prune()
         return item
 
     def ended(self, iterator: Any) -> None:
         """It was asked for a batch and had none."""
+        self._last = None
         source = _pass_of(iterator)
         if source is not None and not source.exhausted:
             self.deliveries.end(source)
+
+    def loaded(self, items: Mapping[Pass, int]) -> Any:
+        """The batch that was handed out last, if it is among these; None for any other."""
+        if self._last is None:
+            return None
+        item, batch = self._last
+        return batch if items.get(item.source) == item.index else None
 
     def items_in(self, memory: Mapping[int, Any]) -> list[Item]:
         """The items whose tensors lie there."""
@@ -83,6 +94,7 @@ class Loaders:
         self.deliveries.forget(freed)
         for place in freed:
             del self._memory[place]
+        self._most = max(_PRUNE, 2 * len(self._memory))
 
 
 def _pass_of(iterator: Any) -> Pass | None:

@@ -52,6 +52,14 @@ def is_called(module: nn.Module) -> bool:
     return not isinstance(module, _HOLDERS) or forward is not nn.Module.forward
 
 
+def class_name(module: nn.Module) -> str:
+    """The name of the module's class; of one that FSDP2 has made out of a class, that one's."""
+    kind = type(module)
+    if kind.__bases__[0].__name__ == "FSDPModule" and len(kind.__bases__) > 1:
+        kind = kind.__bases__[1]
+    return kind.__name__
+
+
 def is_leaf(module: nn.Module) -> bool:
     """Whether the module has no others in it but what makes its weights."""
     return all(name == "parametrizations" for name, _ in module.named_children())
@@ -72,5 +80,5 @@ def named_modules(model: nn.Module) -> dict[str, nn.Module]:
             names[path] = names[parent]
         elif path:
             names[path] = f"{names[parent]}.{part}" if names[parent] else part
-        named[names[path] or type(module).__name__] = module
+        named[names[path] or class_name(module)] = module
     return named

@@ -69,9 +69,18 @@ class Port:
         Args:
             weight: The kernels.
             most: Values of the map.
+
+        Raises:
+            ValueError: They have another shape than the first ones had.
         """
-        if self.kernel_slot is not None:
-            self.kernel_slot.copy_(weight)
+        slot = self.kernel_slot
+        if slot is not None:
+            if slot.shape != weight.shape:
+                raise ValueError(
+                    f"expected kernels of {tuple(slot.shape)}, as at first, found "
+                    f"{tuple(weight.shape)}"
+                )
+            slot.copy_(weight)
             self.kernel_in_slot = True
         elif weight.numel() <= most:
             self.found_kernel = weight.to(torch.float16, copy=True)

@@ -156,7 +156,9 @@ def prepare(settings: Settings) -> Run:
         batches -= 1
     images = torch.zeros(2, 3, size, size)
     probes = min(settings.probe, len(cast(Sized, data.test)))
-    layout = find_layout(model, settings.layers, images, settings.max_map, probes)
+    layout = find_layout(
+        model, settings.layers, images, settings.max_map, probes, settings.batch_axis
+    )
     state = None
     if settings.resume is not None:
         if settings.checkpoint is None:
@@ -183,7 +185,9 @@ def plan(settings: Settings) -> Plan:
     schedule = Schedule.parse(settings.schedule, settings.every)
     model = _build(settings, 10, settings.input[1])
     images = torch.zeros(2, *settings.input)
-    layout = find_layout(model, settings.layers, images, settings.max_map, settings.probe)
+    layout = find_layout(
+        model, settings.layers, images, settings.max_map, settings.probe, settings.batch_axis
+    )
     return make_plan(layout, schedule, settings.epochs, settings.batches, settings.budget)
 
 
@@ -193,6 +197,7 @@ def find_layout(
     images: torch.Tensor,
     max_map: int | None = None,
     probes: int = 0,
+    axes: dict[str, int] | None = None,
 ) -> Layout:
     """What a batch of a recording of this model will consist of.
 
@@ -205,6 +210,7 @@ def find_layout(
         images: A batch for it, (N, C, H, W); batch normalisation needs N of 2 or more.
         max_map: As for `Recorder`.
         probes: Number of fixed images.
+        axes: As `batch_axis` of `Recorder`.
 
     Raises:
         OptionError: A pattern matches nothing, or the model does not take the images.
@@ -212,20 +218,22 @@ def find_layout(
     models.make_whole(model, images)  # without which there is no copy
     twin = copy.deepcopy(model).train()
     failures: list[str] = []
-    taps = Taps(twin, find_layers(twin, layers), _Failures(failures), max_map)
+    taps = Taps(twin, find_layers(twin, layers), _Failures(failures), max_map, axes)
     taps.install()
     taps.state = WAITING
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        try:
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
             output = twin(images)
-        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            shape = "x".join(str(n) for n in images.shape[1:])
-            reason = " ".join(str(error).split())[:200]
-            raise OptionError(f"the model does not take {shape} images: {reason}") from error
-    models.logits_and_auxiliary(output)
-    if failures:
-        raise RecordingError(f"cannot record {failures[0]}")
-    taps.extend()
+        models.logits_and_auxiliary(output)
+        if failures:
+            raise RecordingError(f"cannot record {failures[0]}")
+        taps.extend()
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        shape = "x".join(str(n) for n in images.shape[1:])
+        reason = " ".join(str(error).split())[:200]
+        raise OptionError(f"the model does not take {shape} images: {reason}") from error
+    finally:
+        taps.remove()
     layers_there = taps.layout.layers
     fixed = [replace(la, probe=n, kernel=None) for n in range(probes) for la in layers_there]
     return Layout(taps.layout.images, (*layers_there, *fixed))

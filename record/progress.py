@@ -234,8 +234,9 @@ class Progress:
         taps = self.taps
         if taps.state == INSIDE and taps.thread != get_ident():
             return  # it is another thread's, and not at its end
-        armed = taps.state != IDLE
-        if self.mode != TRACK and not taps.fired and self._current.keep and armed:
+        armed = taps.state != IDLE and self._current.keep
+        unseen = not (self._current.seen or taps.opened or taps.traced)
+        if self.mode != TRACK and not taps.fired and (armed or unseen):
             return  # a step without a forward is no batch
         self._forwarded = False
         self._end(self._current)

@@ -254,7 +254,18 @@ class Root:
             tensor, listed = images_of(args, kwargs)
             first = first_tensor(args, kwargs) if tensor is None else tensor
             with outside_transforms():
-                self._look_at_size(None if first is None else unwrapped(first), listed)
+                inner = None if first is None else unwrapped(first)
+                rank = -1 if inner is None or listed or inner.is_nested else inner.ndim
+                if inner is not None and outer[1] is not None and rank == len(outer[1]):
+                    self._shape = None  # of the outer one's axes, with a size of its own
+                    batch = self.taps.batch
+                    if not batch.whole and batch.axis < rank:
+                        size = int(inner.shape[batch.axis])
+                        self.taps.batch = BatchSize((size,), axis=batch.axis, note=batch.note)
+                    for tap in self.taps.taps:
+                        tap.unsettle()
+                else:
+                    self._look_at_size(inner, listed)
         except Exception as error:
             self.taps.fail("input", error)
         self._shape = outer[1]  # the input that is recorded is the outer one's
@@ -288,6 +299,8 @@ class Root:
         if size is not None:
             if len(shape) == 2:  # of numbers, (T, N) as likely as (N, T)
                 axis = 0 if shape[0] == size else 1
+                if shape[0] != shape[1]:
+                    self._possible = frozenset((axis,))
                 return BatchSize((size,), axis=axis), axis
             choice = choose(shape, BatchSize((size,)), taps.batch_first, self._possible)
             self._possible = choice.possible
@@ -297,7 +310,14 @@ class Root:
             if choice.axis != WHOLE:
                 return BatchSize((size,), axis=choice.axis), choice.axis
         if taps.batch_first is False and not taps.suits_convolution(shape):
-            return BatchSize((shape[1], shape[0]), axis=1), 1
+            note = ""
+            if shape[0] != shape[1] and not taps.knows_its_axes:
+                note = (
+                    "batch axis uncertain: axis 1 of the input was taken, since batch_first is "
+                    "False in the model"
+                )
+                taps.say(f"input: {note}; say which with batch_axis", "axis of the input")
+            return BatchSize((shape[1], shape[0]), axis=1, note=note), 1
         if taps.has_second:
             return BatchSize((shape[0], shape[1])), 0
         return BatchSize((shape[0],)), 0

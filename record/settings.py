@@ -29,6 +29,7 @@ class Settings:
     schedule: str | None = None
     budget: str | None = None
     max_map: int | None = None
+    batch_axis: dict[str, int] | None = None
     checkpoint: Path | None = None  # written at the end of each epoch
     resume: Path | None = None  # the recording to go on with, from the checkpoint
     probe: int = 1  # test images shown at each recorded batch

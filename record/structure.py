@@ -16,29 +16,28 @@ class Structure:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        # Asked at each batch: by what children are, as numbers, it takes a few microseconds.
         self._children = [
-            (
-                weakref.ref(module),
-                [None if c is None else weakref.ref(c) for c in module._modules.values()],
-            )
+            (weakref.ref(module), _children(module))
             for module in model.modules()
-            if not isinstance(module, torch.jit.ScriptModule)  # which stays as it is
+            if not isinstance(module, torch.jit.ScriptModule) and _may_change(module)
         ]
 
     def changed(self) -> bool:
         """Whether a module was added, removed or replaced since."""
         for reference, before in self._children:
             module = reference()
-            if module is None:
-                continue
-            table = module._modules
-            if len(table) != len(before):
+            if module is not None and _children(module) != before:
                 return True
-            for now, then in zip(table.values(), before, strict=True):
-                if now is not (None if then is None else then()):
-                    return True
         return False
 
 
-def _children(module: nn.Module) -> list[nn.Module | None]:
-    return list(module._modules.values())
+def _children(module: nn.Module) -> tuple[int, ...]:
+    return tuple(map(id, module._modules.values()))
+
+
+def _may_change(module: nn.Module) -> bool:
+    """Whether a module has children or may get some; torch's own layers do not."""
+    holds_modules = isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+    torchs = type(module).__module__.startswith("torch.nn.modules")
+    return holds_modules or not torchs or len(module._modules) > 0

@@ -163,7 +163,7 @@ class Tap(Hook):
         try:
             if not output.is_floating_point():
                 return False
-            if axis != WHOLE and (output.ndim <= axis or output.shape[axis] != self._size):
+            if axis != WHOLE and output.shape[axis] != self._size:
                 return False
             slot = port.slots[call]
             image = output.detach() if axis == WHOLE else output.detach().select(axis, 0)
@@ -174,7 +174,8 @@ class Tap(Hook):
             return False
         port.calls = call + 1
         port.in_slots |= 1 << call
-        if call == 0 and port.kernel_slot is not None:
+        kernel = port.kernel_slot
+        if call == 0 and kernel is not None:
             self._copy_kernel(module, 0)
         return True
 
@@ -310,6 +311,7 @@ class Tap(Hook):
             self._possible[key] = choice.possible
         if choice.note:
             self.port(None, item).note = choice.note
+        if choice.unsure:
             self.taps.say(f"{self.name}: {choice.note}; say which with batch_axis", choice.note)
         if before != choice.axis and WHOLE not in (before, choice.axis):
             self.taps.say(
@@ -327,11 +329,13 @@ class Tap(Hook):
         change the training.
         """
         weight = module._parameters.get("weight")
-        if weight is None or not _is_here(weight):
+        if weight is None or (type(weight) is not nn.Parameter and not _is_here(weight)):
             return
         try:
             kernel = weight.detach()
-            self.main.keep_kernel(kernel.abs() if kernel.is_complex() else kernel, most)
+            if not weight.is_floating_point():
+                kernel = kernel.abs()
+            self.main.keep_kernel(kernel, most)
         except Exception as error:  # never into the training
             self.taps.fail(f"the kernels of {self.name}", error)
 

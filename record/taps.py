@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from record.batchaxis import BatchSize, around
+from record.batchaxis import BatchSize, around, known_axis
 from record.hooks import attach, attach_always, lifted, shield, strip
 from record.outputs import size_of_batch
 from record.port import Port
@@ -92,6 +92,7 @@ class Taps:
         ports: Every tensor that was ever put out.
         batch_first: What all modules say that say anything of the order of axes.
         has_second: Whether any of them has the batch second.
+        knows_its_axes: Whether the model is of a kind that knows the axes of sequences.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class Taps:
         flags = set(self._around.values())
         self.batch_first = flags.pop() if len(flags) == 1 else None
         self.has_second = False in self._around.values()
+        self.knows_its_axes = known_axis(model, "", 3) is not None  # a bare LSTM, say
         first = next((m for m in modules if isinstance(m, _ConvNd)), None)
         self._first: tuple[int, int] | None = None  # axes and channels that it takes
         if first is not None:

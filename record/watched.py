@@ -38,6 +38,7 @@ class WatchOptions:
     schedule: str | None = None
     budget: str | None = None
     max_map: int | None = None
+    batch_axis: dict[str, int] | None = None
     include_eval: bool = False
     ranks: str = "0"
     overwrite: bool = False
@@ -91,6 +92,7 @@ class Watched:
         overwrite: Whether an existing file is replaced.
         loaders: The script's.
         gone: Called once the script has dropped the model.
+        alone: Whether no other model is trained that could be given what this one puts out.
 
     Attributes:
         name: The model's class.
@@ -106,13 +108,16 @@ class Watched:
         overwrite: bool,
         loaders: Loaders,
         gone: Callable[[Any], None],
+        alone: Callable[[], bool],
     ) -> None:
         self.name = type(root).__name__
         self.own = {id(parameter) for parameter in root.parameters()}
         self.optimizer: Callable[[], Optimizer | None] = lambda: None
         self._root = weakref.ref(root, gone)
         self._loaders = loaders
+        self._alone = alone
         self._include_eval = options.include_eval
+        self._graded: Callable[[], Any] = lambda: None  # a parameter that is trained
         self._learns = False  # whether a forward with gradients was seen
         self._forwards = 0  # in training mode
         self._backwards = 0
@@ -133,6 +138,7 @@ class Watched:
             schedule=options.schedule,
             budget=options.budget,
             max_map=options.max_map,
+            batch_axis=options.batch_axis,
             ranks=options.ranks,
             overwrite=overwrite,
             metadata={"command": list(options.command)},
@@ -202,7 +208,7 @@ class Watched:
         self._blind = None if graded else capture
         if verdict is Verdict.NEW:
             self._inputs = memory
-            self._begin(capture, items)
+            self._begin(capture)
         else:
             self._inputs = {**self._inputs, **memory}
             self.frames.join(capture)
@@ -215,7 +221,8 @@ class Watched:
             return
         if self.root is None or not self._forwards:
             return
-        self._loaders.put_out(output, self._consumed, self._loaders.deliveries.clock)
+        if not self._alone():
+            self._loaders.put_out(output, self._consumed, self._loaders.deliveries.clock)
         if self._current is not None:
             self._marks.put_on(output, self._current)
 
@@ -295,11 +302,10 @@ class Watched:
 
     # In between
 
-    def _begin(self, capture: Capture, items: Sequence[Item]) -> None:
-        size = items[0].size if items else None
+    def _begin(self, capture: Capture) -> None:
         leader = next(iter(capture.items), None)
         length = None if leader is None or self._include_eval else leader.length
-        self.frames.begin(capture, size, length)
+        self.frames.begin(capture, self._loaders.loaded(capture.items), length)
         if self._include_eval:
             self.frames.log(capture, training=1.0)
 
@@ -308,8 +314,14 @@ class Watched:
         self.frames.settle(capture, place)
 
     def _has_gradients(self) -> bool:
+        known = self._graded()
+        if known is not None and known.requires_grad:
+            return True
         root = self.root
-        return root is not None and any(p.requires_grad for p in root.parameters())
+        found = [] if root is None else [p for p in root.parameters() if p.requires_grad]
+        if found:
+            self._graded = weakref.ref(found[0])
+        return bool(found)
 
     def _evaluate(self, items: Sequence[Item]) -> None:
         """A forward in evaluation mode begins, which is a batch like any other."""

@@ -373,12 +373,18 @@ class Watcher:
                 path = wanted.with_name(f"{wanted.stem}.{number}{wanted.suffix}")
             try:
                 overwrite = options.overwrite and not (self._spawned and alone)
-                return Watched(root, path, options, overwrite, self._loaders, self._drop)
+                return Watched(
+                    root, path, options, overwrite, self._loaders, self._drop, self._is_single
+                )
             except OutputError:
                 if not (self._spawned and alone and path.exists()):
                     raise
                 self._names[kind] = number + 1
         raise OutputError(f"no free name beside {wanted}")
+
+    def _is_single(self) -> bool:
+        """Whether one model is trained, and no other looked for."""
+        return len(self._models) == 1 and not self._finder.searching
 
     def _drop(self, reference: weakref.ref[Any]) -> None:
         """The script has dropped a model: its recording is closed at the next event."""

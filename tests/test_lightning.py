@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import replay
-from record import RecordingWarning
+from record import Recorder, RecordingWarning
 from record.vision import import_torchvision
 from replay.schema import OptionError, OutputError
 
@@ -495,6 +495,23 @@ def test_combined_loaders(tmp_path: Path, lightning: ModuleType) -> None:
         assert run.frames == [(e, b) for e in range(2) for b in range(3)]
         for at, frame in zip(run.frames, model.frames, strict=True):
             assert run.inputs[at].tobytes() == frame["input"].tobytes()
+
+
+def test_a_model_of_fabric_is_recorded_by_its_own_names(
+    tmp_path: Path, lightning: ModuleType
+) -> None:
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(accelerator="cpu", devices=1)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
+    model, optimizer = fabric.setup(net, torch.optim.SGD(net.parameters(), 0.1))
+    with Recorder(model, tmp_path / "run.h5") as recorder:
+        for images, _ in recorder.track(loader()):
+            fabric.backward(model(images).square().mean())
+            optimizer.step()
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.layers == ("0",)
+        assert len(run.frames) == 3
 
 
 def test_copies_of_the_callback_have_recorded_nothing(

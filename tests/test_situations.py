@@ -491,6 +491,77 @@ def test_batches_that_are_skipped_keep_their_numbers(tmp_path: Path) -> None:
         assert all((run.inputs[at] == 1 + at[1]).all() for at in run.frames)
 
 
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_a_step_without_a_forward_is_no_batch(tmp_path: Path, every: int) -> None:
+    model = small()
+    with Recorder(model, tmp_path / "run.h5", every=every) as recorder:
+        for number, images in enumerate(numbered(7)):
+            model(images)
+            recorder.log(loss=number)
+            recorder.step()
+            if number % 2:
+                recorder.step()
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.frames == [(0, b) for b in range(0, 7, every)]
+        assert run.inputs is not None
+        for at in run.frames:
+            assert (run.inputs[at] == 1 + at[1]).all()
+            assert run.batches["loss"][at] == at[1]
+
+
+@pytest.mark.parametrize("way", ["step", "neither", "track"])
+def test_sequences_alone_into_a_model_that_has_the_batch_second_somewhere(
+    tmp_path: Path, way: str
+) -> None:
+    """Whether the model turns them itself nobody can see: it is said."""
+
+    class Turning(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Linear(3, 8)
+            self.gru = nn.GRU(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.gru(self.embed(x).transpose(0, 1))[0]
+
+    model = Turning()
+    with (
+        pytest.warns(RecordingWarning, match="axis 1 of the input was taken"),
+        Recorder(model, tmp_path / "run.h5", layers=["embed", "gru"]) as recorder,
+    ):
+        data = [torch.randn(4, 6, 3) for _ in range(2)]
+        for batch in recorder.track(data) if way == "track" else data:
+            model(batch)
+            if way == "step":
+                recorder.step()
+    with replay.open(tmp_path / "run.h5") as run:
+        assert "uncertain" in run["embed"].layer.note
+        assert run["gru"].layer.note == ""  # it knows its axes
+
+
+def test_what_has_no_axis_for_the_batch_is_kept_whole_and_the_file_says_so(tmp_path: Path) -> None:
+    class Heads(nn.Module):
+        """Regions of all images together, of which there are any number."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3)
+            self.head = nn.Linear(3, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.conv(x).mean((2, 3)).repeat(3, 1)[:7])
+
+    model = Heads()
+    seen: list[bytes] = []
+    model.head.register_forward_hook(lambda m, a, o: seen.append(half(o)))
+    with Recorder(model, tmp_path / "run.h5", layers=["head"]) as recorder:
+        for images in recorder.track(numbered(2)):
+            model(images)
+    with replay.open(tmp_path / "run.h5") as run:
+        assert [run["head"][at].tobytes() for at in run.frames] == seen
+        assert "no axis has the size of the batch, 3" in run["head"].layer.note
+
+
 @pytest.mark.parametrize("way", ["neither", "step", "track"])
 def test_two_threads_that_train_one_model(tmp_path: Path, way: str) -> None:
     """Of each frame, the image and the maps are of one forward; what is not recorded is counted."""
@@ -712,7 +783,7 @@ def test_the_training_s_own_forward_counts_and_not_a_pass_of_torch_func(tmp_path
     seen = Hooked(model)
     with Recorder(model, tmp_path / "run.h5") as recorder:
         for images in recorder.track(numbered(3)):
-            torch.func.jvp(model, (3 * images,), (images,))
+            torch.func.grad(lambda z: model(z).square().mean())(3 * images)
             model(images).sum().backward()
     with replay.open(tmp_path / "run.h5") as run:
         assert run.inputs is not None

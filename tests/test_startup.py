@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,16 @@ import replay
 from record import Recorder, RecordingError, RecordingWarning, courier
 from replay.schema import OutputError
 
-torch.set_num_threads(1)
-
 SLOW = 2.0  # seconds that a writer takes to start in these tests
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small networks are faster so, and others' tests are left as they are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def make() -> nn.Module:

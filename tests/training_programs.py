@@ -376,8 +376,9 @@ def again_by_itself(p: Program, body: Body, loader: str) -> None:
 
 
 def anew_for_each(p: Program, body: Body, loader: str) -> None:
-    """`next(iter(loader))` for each step: one epoch."""
-    p.next_epoch()
+    """`next(iter(loader))` for each step: one epoch, also with another loader from some step on."""
+    if not p.kinds[:-1] or not p.kinds[-2].startswith("anew_for_each"):
+        p.next_epoch()
     n = p.random.choice([None, p.random.randint(2, 6)])
     for _ in range(p.random.randint(2, 6)):
         source = p.begin(loader, n)

@@ -466,6 +466,47 @@ def test_nothing_to_record(tmp_path: Path, options: list[str], script: str, reas
 
 
 @pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("m(torch.ones(1, 1, 4, 4), fail=True)", "its forward ended in an exception"),
+        ("m(torch.ones(1, 1, 4, 4))", "no backward pass went through its forwards"),
+        (
+            "m(torch.ones(1, 1, 4, 4)).sum().backward(); o.step(); print('trained')",
+            "its layers put out nothing that can be recorded",
+        ),
+    ],
+)
+def test_a_model_that_is_found_and_not_recorded(tmp_path: Path, body: str, reason: str) -> None:
+    script = f"""
+        import torch
+        from torch import nn
+
+        class Odd(nn.Module):
+            def forward(self, x):
+                return x.long()
+
+        class M(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.odd, self.weight = Odd(), nn.Parameter(torch.ones(1))
+            def forward(self, x, fail=False):
+                if fail:
+                    raise ValueError("the script's")
+                return self.odd(x) * self.weight
+
+        m = M()
+        o = torch.optim.SGD(m.parameters(), 0.1)
+        {body}
+        """
+    done = record("--layers", "odd", write(tmp_path, script), cwd=tmp_path)
+    assert done.returncode == ("fail" in body)
+    told = [line for line in spoken(done) if "nothing was recorded" in line]
+    assert len(told) == 1
+    assert reason in told[0]
+    assert "step()" not in done.stderr
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "usage: python -m record run"),
@@ -615,4 +656,7 @@ def test_several_spawned_trainings_and_a_forked_one(tmp_path: Path) -> None:
             assert len(run.frames) == 3
             seen.add(float(run.inputs[0, 0][0, 0, 0]))
     assert seen == {0.0, 1.0}
+    # The parent trained nothing itself, and does not say that nothing was recorded.
+    assert sum(line.startswith("recorded 3 batches of Sequential") for line in spoken(done)) == 2
+    assert not any("nothing was recorded" in line for line in spoken(done))
     assert sum("training in a forked process is not recorded" in line for line in spoken(done)) == 2

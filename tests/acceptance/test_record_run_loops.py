@@ -5,9 +5,11 @@ Epochs and batches are those of the script; picture, maps and loss are of one an
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,103 @@ def test_loops_alone_in_their_process(tmp_path: Path, loop: str, name: str) -> N
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "truth.npz") as truth:
         check(tmp_path / "run.h5", truth, name)
+
+
+@pytest.mark.parametrize(
+    ("package", "trainer", "names"),
+    [
+        ("transformers", "hugging_face", ["HuggingFace"]),
+        ("lightning", "lightning", ["ValCheck", "Combined"]),
+    ],
+)
+def test_trainers_of_libraries(
+    tmp_path: Path, package: str, trainer: str, names: list[str]
+) -> None:
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed: its trainer was not run")
+    script = SCRIPTS / "trainers.py"
+    done = python("-m", "record", "run", script, "truth.npz", trainer, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "truth.npz") as truth:
+        for name in names:
+            path = tmp_path / ("run.h5" if name == names[0] else f"run.{name}.h5")
+            check(path, truth, name)
+            assert len(truth[f"{name}/at"]) == 12
+
+
+def test_a_search_is_as_flat_as_without_and_its_files_are_in_order(tmp_path: Path) -> None:
+    script = SCRIPTS / "search.py"
+    trials = 15
+    plain = python(script, trials, cwd=tmp_path)
+    done = python("-m", "record", "run", script, trials, cwd=tmp_path)
+    assert done.returncode == plain.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[:2] for row in rows] == [line.split()[:2] for line in plain.stdout.splitlines()]
+    counts = [tuple(map(int, row[2:5])) for row in rows]  # threads, descriptors, children
+    assert len(set(counts[1:])) == 1
+    assert counts[-1][2] == 1  # the writer of the last training
+    assert float(rows[-1][5]) - float(rows[4][5]) < 5  # MB
+    names = ["run.h5", *(f"run.{number}.h5" for number in range(2, trials + 1))]
+    assert {path.name for path in tmp_path.glob("*.h5")} == set(names)
+    for number, name in enumerate(names):
+        with replay.open(tmp_path / name) as run:
+            assert run.closed
+            assert run.frames == [(0, 0), (0, 1), (1, 0), (1, 1)]
+            assert run.inputs[1, 1][0, 0, 0] == np.float16(np.float32(number) / np.float32(100))
+    said = [line for line in done.stderr.splitlines() if line.startswith("mapreel: recorded ")]
+    assert len(said) == 13
+    assert f"recorded {trials - 12} more trainings of Sequential, in their order: " in said[-1]
+
+
+def test_an_optimizer_that_is_none_of_torchs(tmp_path: Path) -> None:
+    """In the manner of fastai's, which steps by itself and by `data`."""
+    (tmp_path / "fastai").mkdir()
+    (tmp_path / "fastai" / "__init__.py").write_text("")
+    (tmp_path / "fastai" / "optimizer.py").write_text(
+        textwrap.dedent(
+            """
+            class Optimizer:
+                def __init__(self, params, lr):
+                    self.params, self.lr = list(params), lr
+                @property
+                def param_groups(self):
+                    return [{"params": self.params, "lr": self.lr}]
+                def step(self):
+                    for p in self.params:
+                        p.data.add_(p.grad.data, alpha=-self.lr)
+                def zero_grad(self):
+                    for p in self.params:
+                        p.grad = None
+            """
+        )
+    )
+    (tmp_path / "script.py").write_text(
+        textwrap.dedent(
+            """
+            import torch
+            from fastai.optimizer import Optimizer
+            from torch import nn
+
+            model = nn.Sequential(nn.Conv2d(1, 4, 3))
+            optimizer = Optimizer(model.parameters(), 0.5)
+            for epoch in range(2):
+                for x in torch.utils.data.DataLoader(torch.arange(8.0).reshape(8, 1, 1, 1).expand(8, 1, 4, 4), 4):
+                    loss = model(x).square().mean()
+                    loss.backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    print(loss.item())
+            """
+        )
+    )
+    done = python("-m", "record", "run", "script.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.frames == [(0, 0), (0, 1), (1, 0), (1, 1)]
+        assert [float(run.inputs[at][0, 0, 0]) for at in run.frames] == [0, 4, 0, 4]
+        printed = [float(line) for line in done.stdout.split()]
+        np.testing.assert_allclose(run.batches["loss"].ravel(), printed, rtol=1e-6)
+        assert (run.batches["lr"] == 0.5).all()
 
 
 def test_a_loop_is_the_same_with_and_without(tmp_path: Path) -> None:

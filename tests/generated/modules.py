@@ -138,6 +138,22 @@ class NoGrad(nn.Module):
             return self.inner(x.clone())
 
 
+class Still(nn.Module):
+    """A part that stays in evaluation mode, as norms with frozen statistics do."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner.eval()
+
+    def train(self, mode: bool = True) -> Still:
+        super().train(mode)
+        self.inner.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
 class Snapshot(nn.Module):
     """Copies its part in the middle of the forward, and calls the copy too."""
 

@@ -189,10 +189,17 @@ class Builder:
 
     def part(self, part: Part, flow: Flow) -> tuple[nn.Module | None, Flow]:
         """One part behind what comes before it; None where it does not fit."""
-        made = getattr(self, f"make_{part.kind}")(part, flow)
+        before = None
+        if part.kind in ("encoder", "attention", "recur") and flow.kind == "map":
+            before = self.part(Part("tokens", part.b), flow)
+        start = flow if before is None or before[0] is None else before[1]
+        made = getattr(self, f"make_{part.kind}")(part, start)
         if made is None:
             return None, flow
         module, after = made
+        if before is not None and before[0] is not None:
+            self.plain(module, after.axis)
+            module = nn.Sequential(before[0], module)
         if id(module) not in self.rules:
             self.plain(module, after.axis)
         if not part.inner:
@@ -385,9 +392,7 @@ class Builder:
         if packed:
             self.unreadable(rnn)
         else:
-            self.rules[id(rnn)] = lambda output, number: [
-                ("", one("", output[0], flow.axis, number))
-            ]
+            self.rules[id(rnn)] = lambda output, number: one("", output[0], flow.axis, number)
         shape = (flow.shape[0], hidden * (1 + both))
         return ours.Recur(rnn, packed), replace(flow, shape=shape, writable=False)
 
@@ -476,6 +481,10 @@ class Builder:
         inner, after = self.inside(part, replace(flow, writable=False))
         return ours.NoGrad(inner), replace(after, writable=False)
 
+    def make_still(self, part: Part, flow: Flow) -> Any:
+        inner, after = self.inside(part, replace(flow, writable=False))
+        return ours.Still(inner), after
+
     def make_snapshot(self, part: Part, flow: Flow) -> Any:
         inner, after = self.inside(part, replace(flow, writable=False))
         return ours.Snapshot(inner), after
@@ -506,11 +515,12 @@ class Builder:
 LEAVES = (
     "conv", "transposed", "norm", "activation", "dropout", "pool", "linear", "identity", "tokens",
     "swap", "mean", "flatten", "number", "encoder", "attention", "recur", "fourier", "opaque",
-    "integers", "again", "scan",
+    "integers", "again", "scan", "norm", "norm", "activation", "tokens", "encoder", "attention",
+    "recur", "recur", "pool",
 )  # fmt: skip
 HOLDERS = (
     "fork", "sequential", "row", "table", "bypassed", "residual", "repeated", "checkpoint",
-    "frozen", "snapshot", "fallback",
+    "frozen", "snapshot", "fallback", "still",
 )  # fmt: skip
 
 

@@ -62,6 +62,11 @@ class Notes:
         )
 
 
+    def after_call(self, epoch, batch, loss):
+        """Of the batch's first forward; the loss may be a tensor with its history."""
+        self.after(epoch, batch, loss.detach())
+
+
 def data(count=24, seed=0, add=0.0):
     generator = torch.Generator().manual_seed(seed)
     images = torch.arange(float(count)).reshape(-1, 1, 1, 1) / count + add
@@ -614,12 +619,16 @@ def main():
     for name, function in LOOPS.items():
         if not sys.argv[2:] or name in sys.argv[2:]:
             function()
+    save(sys.argv[1])
+
+
+def save(path):
     found = {}
     for name, notes in NOTES.items():
         at, images, maps, losses = zip(*notes.rows)
         found.update({f"{name}/at": at, f"{name}/image": images})
         found.update({f"{name}/map": maps, f"{name}/loss": losses})
-    np.savez(sys.argv[1], **{name: np.array(value) for name, value in found.items()})
+    np.savez(path, **{name: np.array(value) for name, value in found.items()})
 
 
 if __name__ == "__main__":
