@@ -8,7 +8,7 @@ import os
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import torch
 from noting import Notes, images, save
-from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
+from transformers import PrinterCallback, Trainer, TrainingArguments, ViTConfig, ViTForImageClassification
 
 model = ViTForImageClassification(
     ViTConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
@@ -34,7 +34,9 @@ arguments = TrainingArguments(
     eval_strategy="steps", eval_steps=2, save_strategy="no", report_to=[], disable_tqdm=True,
     use_cpu=True, remove_unused_columns=False, logging_strategy="no", seed=1,
 )
-Noting(
+trainer = Noting(
     model, arguments, data_collator=collate, train_dataset=images(), eval_dataset=images(8, add=5)
-).train()
+)
+trainer.remove_callback(PrinterCallback)  # what it prints says how long things took
+trainer.train()
 save()

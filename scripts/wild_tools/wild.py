@@ -238,13 +238,14 @@ def compare_recording(found: Found, truth: np.lib.npyio.NpzFile, number: int, fo
             right = sum(picture_is(recording, where, pictures[place]) for where, place in pairs)
             found.tell("picture", right == len(at), f"{right} of {len(at)}")
             layer = str(truth[f"{number}/layer"])
-            name = find_layer(list(recording.layers), layer)
-            if name is None:
-                there = ", ".join(list(recording.layers)[:4])
-                found.tell("maps", False, "another layer", f"no {layer} among {there} ...")
-            else:
-                right = sum(same(recording[name][where], maps[place]) for where, place in pairs)
-                found.tell("maps", right == len(at), f"{right} of {len(at)}")
+            names = find_layers(list(recording.layers), layer)
+            right = sum(
+                any(same(recording[name][where], maps[place]) for name in names)
+                for where, place in pairs
+            )
+            there = ", ".join(list(recording.layers)[:4])
+            no_layer = "" if names else f"no {layer} among {there} ..."
+            found.tell("maps", right == len(at), f"{right} of {len(at)}", no_layer)
             written = [float(recording.batches["loss"][where]) for where in frames]
             right = sum(
                 abs(written[place] - losses[place]) <= 1e-5 * abs(losses[place])
@@ -269,12 +270,12 @@ def picture_is(recording: replay.Recording, where: tuple[int, int], picture: np.
         return False
 
 
-def find_layer(names: Sequence[str], layer: str) -> str | None:
-    """The recorded layer that the script's model calls so; models may stand in one another."""
-    for name in names:
-        if name == layer or name.endswith("." + layer) or layer.endswith("." + name):
-            return name
-    return None
+def find_layers(names: Sequence[str], layer: str) -> list[str]:
+    """What the script's model calls so: within another model, and once for each size of a map."""
+    ends = [(name, name.partition("@")[0]) for name in names]
+    return [
+        name for name, end in ends if f".{end}".endswith(f".{layer}") or layer.endswith(f".{end}")
+    ]
 
 
 def same(one: np.ndarray, other: np.ndarray) -> bool:
