@@ -19,9 +19,12 @@ def learn_and_save(callbacks=(), **options):
     class Noting(Callback):
         order = 100
 
+        def before_backward(self):
+            self.began_from = self.learn.loss_grad.item()
+
         def after_batch(self):
             if self.training:
-                notes.batch(self.epoch, self.iter, self.learn.loss_grad.detach())
+                notes.batch(self.epoch, self.iter, self.began_from)
 
     loaders = DataLoaders(
         DataLoader(images(), bs=4, shuffle=True), DataLoader(images(8, add=5), bs=4)

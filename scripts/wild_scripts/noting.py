@@ -5,12 +5,15 @@ loss. Hooks of their own see images and maps; the script itself says epoch, batc
 """
 
 import os
+import random
 
 import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
 torch.set_num_threads(1)
+random.seed(0)
+np.random.seed(0)
 torch.manual_seed(0)
 ALL = []
 

@@ -1,17 +1,20 @@
 """ultralytics: YOLO on images from the disk.
 
-packages: ultralytics
+packages: ultralytics, torchvision
 """
 
 import os
 import shutil
 
 import numpy as np
+import torchvision
 from noting import Notes, save
 from PIL import Image
 from ultralytics import YOLO
 from ultralytics.utils import LOGGER
+from ultralytics.utils.nms import TorchNMS
 
+torchvision.ops.nms = TorchNMS.nms  # torchvision's own is not there beside a CPU build of torch
 LOGGER.setLevel("ERROR")
 for part, count in (("train", 16), ("val", 4)):
     shutil.rmtree(f"data/{part}", ignore_errors=True)
