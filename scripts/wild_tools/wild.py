@@ -126,7 +126,6 @@ def run(
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "YOLO_OFFLINE": "True",
-        "YOLO_CONFIG_DIR": str(folder.parent),
         "KERAS_BACKEND": "torch",
         "CUDA_VISIBLE_DEVICES": "",
         **environment,
@@ -154,19 +153,22 @@ def examine(script: Script, folder: Path, limit: float) -> Found:
     start = time.perf_counter()
     words = [script.path, *script.arguments]
     done = []
+    folder.mkdir(parents=True)
     for name in ("alone", "recorded"):
-        (folder / name).mkdir(parents=True)
+        there = folder / "there"  # both at the same place, so that paths in the output are the same
+        there.mkdir()
         before: list[object] = []
-        environment = {"WILD_TRUTH": str(folder / f"{name}.npz")}
+        environment = {"WILD_TRUTH": str(folder / f"{name}.npz"), "YOLO_CONFIG_DIR": str(there)}
         if name == "recorded" and script.recipe:
             environment["WILD_RECORD"] = "run.h5"
         elif name == "recorded":
             before = ["-m", "record", "run"]
         try:
-            done.append(run([*before, *words], folder / name, limit, **environment))
+            done.append(run([*before, *words], there, limit, **environment))
         except subprocess.TimeoutExpired:
             found.wrong.append(f"{name}: not done after {limit:.0f} s")
             return found
+        there.rename(folder / name)
         (folder / f"{name}.out").write_text(done[-1].stdout)
         (folder / f"{name}.err").write_text(done[-1].stderr)
     found.seconds = time.perf_counter() - start
