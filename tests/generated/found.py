@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from generated.cases import Case
 from generated.loops import Loop, Step
-from generated.nets import Part, Plan
+from generated.plans import Part, Plan
 from generated.truth import Asked
 
 ONCE = Loop(((Step(),),))
