@@ -75,3 +75,12 @@ def test_usage(hazards: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert hazards.main(["--list"]) == 0
     listed = capsys.readouterr().out
     assert all(row in listed for row in ("inplace", "killed", "torchlens"))
+
+
+def test_the_document_has_every_row_and_nothing_wrong_of_mapreel(hazards: ModuleType) -> None:
+    lines = (FOLDER.parents[2] / "docs" / "faithful.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    mapreels = {cells[0]: cells[1] for cells in rows if len(cells) == 1 + len(hazards.TOOLS)}
+    assert mapreels["**wrong in silence**"] == "0"
+    for row in hazards.ALL.values():
+        assert mapreels[row.what] in hazards.GOOD, row.what

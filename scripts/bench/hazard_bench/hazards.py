@@ -1,7 +1,8 @@
 """The table of hazards: rows, each a tiny training, by tools that keep what layers put out.
 
 A frame is held against hooks that clone at once, the training against one without any tool. Exit
-code 1 says that mapreel recorded a frame wrong, lost one in silence, or changed a training.
+code 1 says that mapreel recorded a frame wrong, lost one in silence, or changed a training, or that
+this could not be found out.
 
 right: all frames are there and equal. refused openly: the tool raised an error before the first
 step. lost and counted: what is there is right, the rest is counted or warned of. wrong in silence,
@@ -41,8 +42,8 @@ TITLES = {
     "activationscope": "ActivationScope",
     "activationscope-disk": "ActivationScope, `StoragePolicy.DISK`",
 }
-HANGS = "did not end"
-BAD = ("wrong, but said", "lost in silence", "wrong in silence", "training changed", HANGS)
+HANGS, SKIPPED = "did not end", "skipped"
+GOOD = ("right", "lost and counted", "refused openly")
 MARKS = ("<!-- the table -->", "<!-- the end of the table -->")
 ROW_SECONDS = 120.0
 START_SECONDS = 400.0  # until the trainings without the tool have been made
@@ -83,17 +84,17 @@ def take(python: Path, tool: str, rows: list[str]) -> Iterator[dict[str, str]]:
             errors.seek(0)
             last = (errors.read().strip().splitlines() or ["no word"])[-1][:200]
         if left and begun is None:  # not one row's doing
-            yield from ({"row": row, "word": "skipped", "note": last} for row in left)
+            yield from ({"row": row, "word": SKIPPED, "note": last} for row in left)
             return
         if begun is not None:
             left.remove(begun)
             code = process.returncode
-            how = f"after {ROW_SECONDS:.0f} s" if code == -signal.SIGKILL else f"code {code}"
-            yield {
-                "row": begun,
-                "word": "training changed",
-                "note": f"ended by force, {how}: {last}",
-            }
+            if code == -signal.SIGKILL:
+                yield {"row": begun, "word": HANGS, "note": f"within {ROW_SECONDS:.0f} s"}
+            else:
+                how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+                note = f"its process ended with {how}: {last}"
+                yield {"row": begun, "word": "training changed", "note": note}
 
 
 def _messages(process: subprocess.Popen[str]) -> Iterator[dict[str, str]]:
@@ -132,7 +133,7 @@ def fill(tools: list[str], rows: list[str]) -> tuple[dict[str, Any], dict[str, d
             messages = take(python_of(tool), tool, rows)
             about[tool]["remark"] = package.remark if package else ""
         except RuntimeError as error:
-            messages = iter([{"row": row, "word": "skipped", "note": str(error)} for row in rows])
+            messages = iter([{"row": row, "word": SKIPPED, "note": str(error)} for row in rows])
         for message in messages:
             if "torch" in message:
                 about[tool].update(message)
@@ -217,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.into is not None:
         put_into(options.into, lines)
     mine = [cells["mapreel"]["word"] for cells in table.values() if "mapreel" in cells]
-    return 1 if any(word in BAD for word in mine) else 0
+    return 0 if all(word in GOOD for word in mine) else 1
 
 
 if __name__ == "__main__":

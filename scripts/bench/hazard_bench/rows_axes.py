@@ -78,6 +78,24 @@ class Tokens(Transformer):
         super().__init__(batch_first=False)
 
 
+class Queries(nn.Module):
+    """A decoder whose queries are learned, (T, N, D), as detection transformers have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 2, 2)
+        layer = nn.TransformerDecoderLayer(8, 2, 16, dropout=0.0)
+        self.decoder = nn.TransformerDecoder(layer, 2)
+        self.queries = nn.Parameter(torch.randn(5, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.patch(x).flatten(2).permute(2, 0, 1)
+        return self.decoder(self.queries[:, None].expand(-1, len(x), -1), tokens)
+
+
+DECODER = ("decoder", "decoder.layers.0", "decoder.layers.1.linear1", "decoder.layers.1.norm2")
+
+
 class Attention(nn.Module):
     """Its attention weights are (N, T, T), whatever axis the tokens have the batch on."""
 
@@ -153,6 +171,10 @@ ROWS: dict[str, Row] = {
         ("encoder", "encoder.linear1"), lambda: images(4, 4, 4, side=4),
         pick={"encoder": second, "encoder.linear1": second},
     ),
+    "decoder": Row(
+        "TransformerDecoder, its layers and what is in them", Queries, DECODER,
+        lambda: images(4, 4, 3), pick=dict.fromkeys(DECODER, second),
+    ),
     "attention": Row(
         "MultiheadAttention's output and weights", Attention, ("attn[0]", "attn[1]"),
         lambda: images(4, 4, 3), pick={"attn[0]": second},
@@ -168,6 +190,10 @@ ROWS: dict[str, Row] = {
     "bytes": Row(
         "images of uint8", Integers, ("conv",), of_bytes,
         image=lambda batch: [batch[0], batch[0] / 255],
+    ),
+    "masks": Row(
+        "images of bool", Integers, ("conv",), lambda: [batch > 0 for batch in images()],
+        image=lambda batch: [batch[0].float()],
     ),
     "self-calling": Row(
         "a model that calls itself", Scales, ("a", "b"), images, image=first_image

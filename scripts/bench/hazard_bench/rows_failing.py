@@ -75,6 +75,12 @@ def forward_mode(call: Call, model: Any, batch: torch.Tensor) -> torch.Tensor:
     return torch.func.jvp(model, (batch,), (torch.ones_like(batch),))[0].square().mean()
 
 
+def sensitive(model: nn.Module, batch: torch.Tensor) -> float:
+    """How another image's output depends on it: a functional pass that is not what is trained."""
+    found = torch.func.jacrev(lambda x: model(x[None]).mean(0))(2 * batch[1])
+    return float(found.double().sum())
+
+
 def watched_now_and_then(call: Call, model: Any, batch: torch.Tensor) -> torch.Tensor:
     """The truth of the same: what the layers put out is that of a plain forward."""
     return call(batch).square().mean()
@@ -123,6 +129,10 @@ ROWS: dict[str, Row] = {
     "func-jvp": Row(
         "torch.func.jvp in every fourth batch", Small, BOTH, many, forward_mode,
         reference_step=watched_now_and_then, close=2e-3, image=first_image,
+    ),
+    "func-jacrev": Row(
+        "torch.func.jacrev of another image before each batch", Small, BOTH, images,
+        before=sensitive, image=first_image,
     ),
     "sparse": Row(
         "a sparse output in every fourth batch", lambda: Sparse(NowSparse()),
