@@ -53,7 +53,7 @@ class Recorder:
         model: The network, also one wrapped by DistributedDataParallel or torch.compile.
         path: The recording to write, `run.h5`, say.
         layers: Names (`layer1.0.conv1`), globs (`layer1.*`) and class names (`ReLU`); None means
-            every `nn.Conv2d`.
+            those that `record.defaults.default_layers` finds: convolutions and blocks.
         every: Records the batches 0, every, 2 * every ... of each epoch.
         overwrite: Replaces an existing file instead of refusing it.
         on_error: `warn`: trouble while training costs frames, which are counted, and a

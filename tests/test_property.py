@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from generated.cases import Case, cases, tried
+from generated.found import FOUND
 from generated.loops import Loop, Step
 from generated.nets import Part, Plan
 from generated.recorded import SIGNAL
@@ -45,6 +46,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @given(case=cases())
 def test_a_recording_is_right_or_says_what_it_lacks(path: Path, case: Case) -> None:
     assert tried(case, path).differences == []
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_once_wrong(path: Path, name: str) -> None:
+    assert tried(FOUND[name], path).differences == []
 
 
 # What is wrong would be found

@@ -169,7 +169,10 @@ class Training:
         if self.neighbour is not None:
             self.neighbour.batch(Step(), self.neighbour.images(0, len(images), 2))
         for name in step.before:
-            if name not in STRANGE:  # which would be the first forward of the batch
+            # A strange one may count as the batch's first forward, so the next has to give the same.
+            if name not in STRANGE or (
+                kind in ("train", "break_after", "late") and gives_the_same(self.model)
+            ):
                 self.extra(name, images)
         if kind in ("skip", "skip_marked"):
             if marks and kind == "skip_marked":
@@ -338,6 +341,13 @@ def look_strangely(name: str, model: nn.Module, images: torch.Tensor) -> None:
             torch.func.grad(loss)({n: p.detach() for n, p in model.named_parameters()})
         else:
             make_fx(model)(images)
+
+
+def gives_the_same(model: nn.Module) -> bool:
+    """Whether two training forwards of the same images put out the same."""
+    chances = [getattr(m, "p", 0.0) or getattr(m, "dropout", 0.0) for m in model.modules()]
+    by_chance = any(isinstance(chance, float) and chance > 0 for chance in chances)
+    return not by_chance and not parametrized(model)
 
 
 def parametrized(model: nn.Module) -> bool:

@@ -172,7 +172,7 @@ def record(
                 layers=asked.patterns(one.model),
                 every=asked.every,
                 schedule=asked.schedule or None,
-                batch_axis=asked.axes(one),
+                batch_axis=asked.axes(one) or None,
                 probe=probe if one is training else None,
                 **options,
             )

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -612,6 +613,128 @@ def best_kept():
             notes.after(epoch, batch, step(model, optimizer, x, y))
         best = copy.deepcopy(model)
         evaluate(best, val)
+
+
+@loop
+def gan_without_loader():
+    """A GAN whose images come from nowhere."""
+    judge, notes = new("LoneJudge")
+    maker, makers = new("LoneMaker", Maker)
+    of_judge, of_maker = sgd(judge), sgd(maker)
+    images = data().tensors[0]
+    for number in range(4):
+        real = images[4 * number : 4 * number + 4] + 0
+        notes.before()
+        makers.before()
+        of_judge.zero_grad()
+        loss = -judge(real).mean()
+        loss.backward()
+        fake = maker(torch.randn(4, 4, 1, 1))
+        judge(fake.detach()).mean().backward()
+        of_judge.step()
+        of_maker.zero_grad()
+        made = -judge(fake).mean()
+        made.backward()
+        of_maker.step()
+        notes.after(0, number, loss)
+        makers.after(0, number, made)
+
+
+@loop
+def by_turns():
+    """Two optimizers of one model, each with a forward of its own for each batch."""
+    model, notes = new("ByTurns")
+    first = torch.optim.SGD(model.conv.parameters(), 0.01)
+    second = torch.optim.SGD(model.head.parameters(), 0.01)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            loss = step(model, first, x, y)
+            step(model, second, x, y)
+            notes.after(epoch, batch, loss)
+
+
+@loop
+def within_backward():
+    """Each parameter has an optimizer that steps within the backward pass."""
+    model, notes = new("WithinBackward")
+    optimizers = {p: torch.optim.SGD([p], 0.01) for p in model.parameters()}
+
+    def update(p):
+        optimizers[p].step()
+        optimizers[p].zero_grad()
+
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(update)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            notes.after(epoch, batch, loss)
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(data(12))
+
+
+@loop
+def streamed():
+    """An iterable dataset, whose length nobody knows."""
+    model, notes = new("Streamed")
+    loader, optimizer = DataLoader(Stream(), 4), sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(loader):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+
+
+@loop
+def checkpointed():
+    """Activations are computed anew in the backward pass."""
+
+    class Saving(Net):
+        def forward(self, x):
+            x = torch.utils.checkpoint.checkpoint(self.conv, x, use_reentrant=False)
+            return self.head(F.relu(x).flatten(1))
+
+    model, notes = new("Checkpointed", Saving)
+    optimizer = sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+
+
+@loop
+def tried_again():
+    """A forward that fails, and is tried again with the same batch, or given up."""
+
+    class Failing(Net):
+        fails = 0
+
+        def forward(self, x):
+            out = super().forward(x)
+            if self.fails:
+                self.fails -= 1
+                raise RuntimeError("out of memory")
+            return out
+
+    model, notes = new("TriedAgain", Failing)
+    optimizer, batch = sgd(model), 0
+    for number, (x, y) in enumerate(DataLoader(data(), 4)):
+        model.fails = (0, 1, 0, 9, 0, 0)[number]
+        for _ in range(2):
+            notes.before()
+            try:
+                loss = step(model, optimizer, x, y)
+            except RuntimeError:
+                continue
+            notes.after(0, batch, loss)
+            batch += 1
+            break
+        model.fails = 0
 
 
 def main():
