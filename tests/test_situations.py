@@ -856,3 +856,16 @@ def test_nothing_is_said_of_training_mode_where_copies_failed(tmp_path: Path) ->
     said = [str(w.message) for w in caught]
     assert not any("training mode" in text for text in said)
     assert any("could not be copied" in text or "2 frames lost" in text for text in said)
+
+
+def test_the_parameters_of_lazy_modules_are_counted_when_they_are_there(tmp_path: Path) -> None:
+    model = nn.Sequential(
+        nn.LazyConv2d(3, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(2)
+    )
+    with Recorder(model, tmp_path / "run.h5") as recorder:
+        for images in recorder.track(numbered(3)):
+            model(images)
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.meta["parameters"] == sum(p.numel() for p in model.parameters())
+        assert run.layers == ("0",)
+        assert len(run.frames) == 3
