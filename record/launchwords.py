@@ -20,7 +20,7 @@ options:
   -o, --output FILE      the recording (default: run.h5); a second model's goes
                          beside it
   --layers PATTERN ...   names, globs (layer1.*) or classes (ReLU); default:
-                         every Conv2d, or what comes closest to it
+                         convolutions, and a transformer's blocks
   --every N              record every Nth batch
   --schedule WORDS       every=N, epochs=A:B:C, first=N batches of each epoch,
                          dense-early

@@ -15,6 +15,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from record.batchaxis import WHOLE
 
+_MOST_PARTS = 16  # of a container, that are looked at
+
 
 def tensors_of(output: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of numbers in a tuple, list, dict or dataclass, and how to get at them.
@@ -86,7 +88,7 @@ def images_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[torch.Ten
 def first_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
     """The first tensor with any axis that a model is given; None without one."""
     for value in [*args, *kwargs.values()]:
-        for _, tensor in _all_tensors(value, 4):
+        for tensor in all_tensors(value):
             if tensor.ndim and not tensor.is_nested:
                 return tensor
     return None
@@ -117,7 +119,7 @@ def size_of_batch(batch: Any) -> int | None:
 
     Labels tell, one number for each image, or tensors that all begin with the same axis.
     """
-    tensors = [tensor for _, tensor in _all_tensors(batch, 4)]
+    tensors = all_tensors(batch)
     if len(tensors) < 2:
         return None
     labels = {tensor.shape[0] for tensor in tensors if tensor.ndim == 1}
@@ -129,19 +131,27 @@ def size_of_batch(batch: Any) -> int | None:
     return sizes.pop() if len(sizes) == 1 and len(ranks) > 1 and not labels else None
 
 
-def _all_tensors(value: Any, depth: int) -> Iterator[tuple[int, torch.Tensor]]:
-    """Every tensor in a batch, not looking deeper than so many containers."""
-    if isinstance(value, torch.Tensor):
-        yield depth, value
-    elif depth:
-        for _, part in _parts(value)[:16]:
-            yield from _all_tensors(part, depth - 1)
+def all_tensors(values: Any, depth: int = 4) -> list[torch.Tensor]:
+    """The tensors in a batch, in a forward's arguments or in what it put out, in their order.
 
-
-def all_tensors(values: Any) -> Iterator[torch.Tensor]:
-    """Every tensor in a batch, in a forward's arguments or in what it put out."""
-    for _, tensor in _all_tensors(values, 4):
-        yield tensor
+    Args:
+        values: What holds them.
+        depth: How many containers deep to look.
+    """
+    found: list[torch.Tensor] = []
+    stack = [(values, depth)]
+    while stack:
+        value, deep = stack.pop()
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif deep and value is not None:
+            kind = type(value)
+            if kind is tuple or kind is list:
+                parts = value[:_MOST_PARTS]
+            else:
+                parts = [part for _, part in _parts(value)[:_MOST_PARTS]]
+            stack += [(part, deep - 1) for part in reversed(parts)]
+    return found
 
 
 def storages_of(values: Any) -> dict[int, StorageWeakRef]:
@@ -150,10 +160,12 @@ def storages_of(values: Any) -> dict[int, StorageWeakRef]:
     Weak references: nothing is kept alive, and an address is not given out again while one holds.
     """
     found: dict[int, StorageWeakRef] = {}
-    for _, tensor in _all_tensors(values, 4):
-        with contextlib.suppress(RuntimeError, NotImplementedError):  # sparse tensors have none
+    for tensor in all_tensors(values):
+        try:
             reference = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
-            found[reference.cdata] = reference
+        except (RuntimeError, NotImplementedError):  # sparse tensors have none
+            continue
+        found[reference.cdata] = reference
     return found
 
 

@@ -27,6 +27,7 @@ from record.tracked import Tracked
 from record.trouble import Trouble, listed, warn
 from record.weakcall import weakly
 from record.wire import Layout
+from record.words import count
 from replay import schema
 from replay.schema import OptionError
 
@@ -53,7 +54,7 @@ class Recorder:
         model: The network, also one wrapped by DistributedDataParallel or torch.compile.
         path: The recording to write, `run.h5`, say.
         layers: Names (`layer1.0.conv1`), globs (`layer1.*`) and class names (`ReLU`); None means
-            every `nn.Conv2d`.
+            those that `record.defaults.default_layers` finds: convolutions and blocks.
         every: Records the batches 0, every, 2 * every ... of each epoch.
         overwrite: Replaces an existing file instead of refusing it.
         on_error: `warn`: trouble while training costs frames, which are counted, and a
@@ -301,8 +302,8 @@ class Recorder:
             trouble.warn(f"nothing was recorded in {self.path}: {self._why_nothing(opened)}")
         if self.dropped or self.lost:
             trouble.warn(
-                f"{self.path}: {self.dropped} batches dropped (queue full), "
-                f"{self.lost} frames lost",
+                f"{self.path}: {count(self.dropped, 'batch')} dropped (queue full), "
+                f"{count(self.lost, 'frame')} lost",
             )
 
     def _why_nothing(self, opened: bool) -> str:

@@ -102,7 +102,7 @@ def install(package: str) -> str:
         print(f"installing {package}", file=sys.stderr)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run(
-        [*pip, "-c", "constraints.txt", declared()[package]],
+        [*pip, "-c", "constraints.txt", declared().get(package, package)],
         cwd=ROOT,
         capture_output=True,
         text=True,
