@@ -30,6 +30,7 @@ import numpy.typing as npt
 from record import wire
 from record.pool import Buffer, Make, Pool, room_for
 from record.weakcall import weakly
+from record.words import count
 from record.writerprocess import START_SECONDS, WriterProcess, refusal
 
 _STALL_SECONDS = 4.0  # without any progress of the writer, after which training waits no longer
@@ -180,7 +181,12 @@ class Courier:
         return self._pool.spare
 
     def set_layout(
-        self, layout: wire.Layout, batches: int | None, make: Make, shared: bool = True
+        self,
+        layout: wire.Layout,
+        batches: int | None,
+        make: Make,
+        shared: bool = True,
+        meta: dict[str, Any] | None = None,
     ) -> None:
         """What the frames consist of from now on.
 
@@ -189,6 +195,7 @@ class Courier:
             batches: Batches in an epoch, if it is known.
             make: Makes one buffer for a frame.
             shared: Whether it can make them in given memory.
+            meta: What is known of the run by now; it takes the place of what was said before.
         """
         room = room_for(layout.nbytes)
         region, slots = None, list[memoryview]()
@@ -203,6 +210,7 @@ class Courier:
             "layout": layout.encode(),
             "batches": batches,
             "region": None if region is None else region.encode(),
+            "meta": meta,
         }
         self._queue(wire.pack(wire.LAYOUT, data))
 
@@ -481,7 +489,8 @@ class Courier:
         if self._process.is_ready:
             self._warn(
                 f"recording to {self._path} has ended: {self.failure}. Training is not affected; "
-                f"{self.committed} frames are in the file"
+                f"{count(self.committed, 'frame')} {'is' if self.committed == 1 else 'are'} in "
+                "the file"
             )
         else:
             reason = refusal(self._path, self.failure)

@@ -466,6 +466,7 @@ class Progress:
                 "the probe was left out where another thread goes on with the training", "probe"
             )
             return
+        self._follow_model()
         try:
             self._probe.run(self.taps)
         except Exception as error:

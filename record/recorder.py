@@ -27,6 +27,7 @@ from record.tracked import Tracked
 from record.trouble import Trouble, listed, warn
 from record.weakcall import weakly
 from record.wire import Layout
+from record.words import count
 from replay import schema
 from replay.schema import OptionError
 
@@ -301,8 +302,8 @@ class Recorder:
             trouble.warn(f"nothing was recorded in {self.path}: {self._why_nothing(opened)}")
         if self.dropped or self.lost:
             trouble.warn(
-                f"{self.path}: {self.dropped} batches dropped (queue full), "
-                f"{self.lost} frames lost",
+                f"{self.path}: {count(self.dropped, 'batch')} dropped (queue full), "
+                f"{count(self.lost, 'frame')} lost",
             )
 
     def _why_nothing(self, opened: bool) -> str:

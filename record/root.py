@@ -282,7 +282,8 @@ class Root:
         said = taps.said_axis("input")
         if said is not None and said < len(shape):
             return BatchSize((shape[said],), axis=said), said
-        if taps.suits_convolution(shape) and taps.batch_first is not False:
+        is_images = len(shape) >= 4 or taps.batch_first is not False
+        if taps.suits_convolution(shape) and is_images:
             return BatchSize((shape[0],)), 0
         size = None if self._outer else taps.batch_size()  # an inner call has a size of its own
         if size is not None and size not in shape[:2]:

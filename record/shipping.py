@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from record.courier import Courier, Parcel
+from record.description import count_parameters
 from record.hostbuffer import HostBuffer, can_register
 from record.port import MAX_CALLS
 from record.schedule import Budget
@@ -232,6 +233,7 @@ class Shipping:
     def _adopt_layout(self, before: Layout, device: torch.device) -> None:
         """Agrees on a new layout with the writer and moves the current batch into it."""
         layout, pinned = self._taps.layout, device.type == "cuda"
+        root = self._taps.root
         filled = None if self._staging is None else self._staging.buffer
         if filled is None and self._host is not None:
             filled = self._host.tensor
@@ -240,6 +242,7 @@ class Shipping:
             self.batches,
             lambda memory: HostBuffer(layout.size, pinned, memory),
             shared=not pinned or can_register(),
+            meta=None if root is None else {"parameters": count_parameters(root)},
         )
         if self._budget is not None:
             self._plan_budget(self._budget, layout)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _TELLING = (_ConvNd, nn.RNNBase, nn.MultiheadAttention)  # how many images there are
 _UNSETTLED = -2  # in the place of an axis: the next output is looked at in full
 _RANKS = 8  # of a tensor, so many are told apart
+_Tensor, _Parameter = torch.Tensor, nn.Parameter
 _AT_REST = (IDLE, DONE, BROKEN)
 _MAGNITUDE = "magnitude of complex values"
 
@@ -126,11 +127,8 @@ class Tap(Hook):
             if not asks and self.put(module, output):
                 return
         try:
-            if (
-                state != INSIDE
-                and state != PROBING
-                and (module is not self.module or is_capturing())
-            ):
+            looks = state not in (INSIDE, PROBING)  # else the model's own forward was looked at
+            if looks and (module is not self.module or is_capturing()):
                 return
             if asks and state != PROBING:
                 taps.on_forward(taps.training, (args, {}))
@@ -158,7 +156,7 @@ class Tap(Hook):
         port = self.main
         call = port.calls
         axis = self._axis
-        if call >= len(port.slots) or type(output) is not torch.Tensor or axis == _UNSETTLED:
+        if call >= len(port.slots) or type(output) is not _Tensor or axis == _UNSETTLED:
             return False
         try:
             if not output.is_floating_point():
@@ -170,12 +168,21 @@ class Tap(Hook):
             if image.shape != slot.shape:
                 return False
             slot.copy_(image)
+            kernel = port.kernel_slot if call == 0 else None
+            if kernel is not None:
+                weight = module._parameters.get("weight")
+                if (
+                    type(weight) is _Parameter
+                    and weight.shape == kernel.shape
+                    and weight.is_floating_point()
+                ):
+                    kernel.copy_(weight.detach())
+                    port.kernel_in_slot = True
         except Exception:  # of another kind than it seemed: to be looked at in full
             return False
         port.calls = call + 1
         port.in_slots |= 1 << call
-        kernel = port.kernel_slot
-        if call == 0 and kernel is not None:
+        if kernel is not None and not port.kernel_in_slot:
             self._copy_kernel(module, 0)
         return True
 

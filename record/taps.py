@@ -163,6 +163,9 @@ class Taps:
         self._first: tuple[int, int] | None = None  # axes and channels that it takes
         if first is not None:
             self._first = len(first.kernel_size), first.in_channels
+        kinds = (_ConvNd, nn.RNNBase, nn.MultiheadAttention, nn.Linear, nn.Embedding)
+        begins = next((m for m in modules if isinstance(m, kinds)), None)
+        self._features = begins.input_size if isinstance(begins, nn.RNNBase) else None
         self._takes_batches = False  # whatever it looked like
         # In evaluation mode a transformer takes a faster way where it has no hooks, which does
         # not give the same numbers to the bit: there it shall have none.
@@ -303,7 +306,11 @@ class Taps:
 
     def is_one_image(self, shape: Sequence[int]) -> bool:
         """Whether an input is a single image, without an axis for a batch."""
-        if self._first is None or self._takes_batches:
+        if self._takes_batches:
+            return False
+        if len(shape) == 2 and shape[1] == self._features:  # (T, D), for a recurrent layer
+            return True
+        if self._first is None:
             return False
         rank, channels = self._first
         return len(shape) == rank + 1 and channels in (0, shape[0])

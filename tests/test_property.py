@@ -16,9 +16,9 @@ import torch
 from generated.cases import Case, cases, tried
 from generated.found import FOUND
 from generated.loops import Loop, Step
-from generated.nets import Part, Plan
-from generated.recorded import SIGNAL
+from generated.plans import Part, Plan
 from generated.truth import Asked
+from generated.watching import SIGNAL
 from generated.writers import quick_writers
 from hypothesis import given
 

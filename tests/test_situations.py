@@ -748,6 +748,28 @@ def test_sequences_with_the_batch_second_and_nothing_that_says_so(
         assert frames == seen
 
 
+@pytest.mark.parametrize("layers", [["gru", "act"], ["act", "head"]])
+def test_one_sequence_without_a_batch(tmp_path: Path, layers: list[str]) -> None:
+    """Also where the recurrent layer, which knows, is not among those that are recorded."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru, self.act, self.head = nn.GRU(6, 5), nn.Tanh(), nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.act(self.gru(x)[0]))
+
+    model = Net()
+    seen: list[bytes] = []
+    model.act.register_forward_hook(lambda m, a, o: seen.append(half(o)))
+    with Recorder(model, tmp_path / "run.h5", layers=layers) as recorder:
+        for sequence in recorder.track([torch.randn(6, 6) for _ in range(3)]):
+            model(sequence)
+    with replay.open(tmp_path / "run.h5") as run:
+        assert [run["act"][at].tobytes() for at in run.frames] == seen
+
+
 def test_as_many_tokens_as_images_is_said_where_nothing_tells(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 4))
     with (
@@ -834,3 +856,16 @@ def test_nothing_is_said_of_training_mode_where_copies_failed(tmp_path: Path) ->
     said = [str(w.message) for w in caught]
     assert not any("training mode" in text for text in said)
     assert any("could not be copied" in text or "2 frames lost" in text for text in said)
+
+
+def test_the_parameters_of_lazy_modules_are_counted_when_they_are_there(tmp_path: Path) -> None:
+    model = nn.Sequential(
+        nn.LazyConv2d(3, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(2)
+    )
+    with Recorder(model, tmp_path / "run.h5") as recorder:
+        for images in recorder.track(numbered(3)):
+            model(images)
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.meta["parameters"] == sum(p.numel() for p in model.parameters())
+        assert run.layers == ("0",)
+        assert len(run.frames) == 3

@@ -30,11 +30,9 @@ def main() -> int:
             run += count
             wrong += found
             print(f"{run} trainings, {len(wrong)} with differences", file=sys.stderr)
+            for case, words in found:
+                print(f"{case}\n    " + "\n    ".join(words[:6]), flush=True)
     seconds = time.monotonic() - began
-    for case, found in sorted(wrong, key=lambda entry: len(repr(entry[0])))[:10]:
-        print(case)
-        for line in found[:6]:
-            print(f"    {line}")
     print(
         f"seed {options.seed}: {run} random trainings in {seconds:.0f} s "
         f"({run / seconds:.1f} a second), {len(wrong)} with a difference"

@@ -12,9 +12,11 @@ import torch
 from hypothesis import strategies as st
 
 from generated.brief import Brief
-from generated.loops import EXTRAS, KINDS, Loop, Step, Training, to_bytes
-from generated.nets import HOLDERS, LEAVES, Part, Plan
-from generated.recorded import Outcome, compare, record
+from generated.comparing import compare
+from generated.loops import EXTRAS, KINDS, Loop, Step
+from generated.plans import HOLDERS, LEAVES, Part, Plan
+from generated.recorded import Outcome, record
+from generated.training import Training, to_bytes
 from generated.truth import Asked, Truth
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from generated.cases import Case
 from generated.loops import Loop, Step
-from generated.nets import Part, Plan
+from generated.plans import Part, Plan
 from generated.truth import Asked
 
 ONCE = Loop(((Step(),),))
@@ -12,6 +12,9 @@ TWICE = Loop(((Step(3), Step(2)),))
 
 FOUND = {
     "a_model_that_calls_itself": Case(Plan(calls=1), TWICE, Asked()),
+    "a_layer_exchanged_behind_the_forward_and_a_fixed_image": Case(
+        Plan(calls=1), Loop(((Step(after=("replace",)),),)), Asked(), probes=1
+    ),
     "a_model_that_calls_itself_with_a_part_of_the_batch": Case(
         Plan(calls=2, some=True), TWICE, Asked()
     ),

@@ -18,7 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.module import register_module_forward_hook
 
 from generated.brief import Brief
-from generated.loops import Training
+from generated.training import Training
 
 At = tuple[int, int]
 Maps = dict[tuple[str, str], list["np.ndarray[Any, Any]"]]

@@ -164,9 +164,9 @@ def show(
         if about[tool]["remark"]:
             yield f"\n{heads[tools.index(tool)]}: {about[tool]['remark']}."
     for tool in tools:
-        yield f"\nWhat was seen of {TITLES[tool]} where it is not `right`:\n"
+        yield f"\nWhat was seen of {TITLES[tool]} where it is not `right`, or not of all layers:\n"
         others = [(row, cells[tool]) for row, cells in table.items()]
-        others = [(row, cell) for row, cell in others if cell["word"] != "right"]
+        others = [(row, c) for row, c in others if c["word"] != "right" or "not look" in c["note"]]
         for row, cell in others:
             note = cell["note"].replace("|", "/").replace("<", "&lt;").replace("`", "'")
             yield f"- {words[row]}: {cell['word']}{f': {note}' if note else ''}"

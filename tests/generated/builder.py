@@ -1,13 +1,11 @@
-"""Random models: a short description, and the model that is made of it.
+"""The model that a plan stands for, and which axis of what its modules put out is the batch.
 
-Any description gives a model that can be trained: a part that does not fit what comes before it is
-left out. Beside the model it is noted, for each of its modules, which axis of what it puts out is
-the batch. That is known here by how the model is made, and nowhere looked up in a tensor.
+Any plan gives a model that can be trained: a part that does not fit what comes before it is left
+out. Where the batch is, is known here by how the model is made, and nowhere looked up in a tensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -16,10 +14,9 @@ import torch
 from torch import nn
 
 from generated import modules as ours
-from generated.brief import Brief
-
-Rule = Callable[[Any, int], list[tuple[str, torch.Tensor]]]
-"""Of an output, what is one image's: the part's name in the file, and what was put out for it."""
+from generated import outputs
+from generated.plans import Part, Plan
+from generated.rules import Rule, one, tensors_in
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -32,51 +29,6 @@ POOLS = (
     (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
 )
 MOST_TOKENS = 32
-
-
-@dataclass(frozen=True, repr=False)
-class Part(Brief):
-    """One part of a model; `a` and `b` say which of its kind, `inner` what it holds."""
-
-    kind: str
-    a: int = 0
-    b: int = 0
-    inner: tuple[Part, ...] = ()
-
-
-@dataclass(frozen=True, repr=False)
-class Plan(Brief):
-    """A model in words.
-
-    Attributes:
-        rank: Spatial axes of its images, 1 to 3; 0 for tokens (T, D).
-        size: Of an image: channels (or width of a token), and each spatial axis (or tokens).
-        batched: Whether its images come in batches, else one by one without an axis for that.
-        style: How it takes its images: tensor, keyword, list, dict, bytes, strided (not contiguous in
-            memory), learning (they need gradients).
-        parts: What it consists of.
-        calls: How often it calls itself within a forward.
-        some: Whether it does so with a part of the batch.
-        precision: In which it computes.
-        clash: Whether a sequence may be as long as the batch is large, so that nobody can tell
-            their axes apart.
-    """
-
-    rank: int = 2
-    size: tuple[int, int] = (3, 5)
-    batched: bool = True
-    style: str = "tensor"
-    parts: tuple[Part, ...] = ()
-    calls: int = 0
-    some: bool = False
-    precision: str = "float32"
-    clash: bool = False
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one image."""
-        first, other = self.size
-        return (other, first) if self.rank == 0 else (first, *[other] * self.rank)
 
 
 @dataclass(frozen=True)
@@ -375,7 +327,7 @@ class Builder:
         width = flow.shape[1]
         heads = 2 if width % 2 == 0 and part.b % 2 and 2 not in self._avoided else 1
         average = part.a % 2 == 0 or 1 in self._avoided
-        module = ours.Attend(width, heads, flow.axis != 1, average)
+        module = outputs.Attend(width, heads, flow.axis != 1, average)
         weights = None if flow.axis is None else 0
         self.several(module.mha, {"0": flow.axis, "1": weights})
         return module, replace(flow, writable=False)
@@ -394,43 +346,43 @@ class Builder:
         else:
             self.rules[id(rnn)] = lambda output, number: one("", output[0], flow.axis, number)
         shape = (flow.shape[0], hidden * (1 + both))
-        return ours.Recur(rnn, packed), replace(flow, shape=shape, writable=False)
+        return outputs.Recur(rnn, packed), replace(flow, shape=shape, writable=False)
 
     def make_fourier(self, part: Part, flow: Flow) -> Any:
         if flow.kind != "map":
             return None
-        module = ours.Fourier()
+        module = outputs.Fourier()
         self.plain(module.spectrum, flow.axis)
         return module, replace(flow, writable=False)
 
     def make_opaque(self, part: Part, flow: Flow) -> Any:
         what = ("object", "none", "empty", "text", "sparse", "meta")[part.a % 6]
-        inner = ours.Opaque(what)
+        inner = outputs.Opaque(what)
         self.unreadable(inner)
         if what == "sparse":
             self.rules[id(inner)] = lambda output, number: one(
                 "", output.to_dense(), flow.axis, number
             )
-        return ours.Aside(inner), flow
+        return outputs.Aside(inner), flow
 
     def make_integers(self, part: Part, flow: Flow) -> Any:
         if flow.kind != "map" or flow.axis is None:
             return None
-        inner = ours.Integers(1, ("argmax", "sign")[part.a % 2])
+        inner = outputs.Integers(1, ("argmax", "sign")[part.a % 2])
         self.plain(inner, 0)
         self.opaque.add(id(inner))
-        return ours.Aside(inner), flow
+        return outputs.Aside(inner), flow
 
     def make_fork(self, part: Part, flow: Flow) -> Any:
-        shape = list(ours.SHAPES)[part.a % len(ours.SHAPES)]
+        shape = list(outputs.SHAPES)[part.a % len(outputs.SHAPES)]
         half = (len(part.inner) + 1) // 2
         still = replace(flow, writable=False)
         left, after = self.inside(replace(part, inner=part.inner[:half]), still)
         right, beside = self.inside(replace(part, inner=part.inner[half:]), still)
-        fork = ours.Fork(left, right, shape)
-        axes = dict(zip(ours.ITEMS[shape], (after.axis, beside.axis), strict=False))
+        fork = outputs.Fork(left, right, shape)
+        axes = dict(zip(outputs.ITEMS[shape], (after.axis, beside.axis), strict=False))
         self.several(fork, axes)
-        return ours.Pick(fork), replace(after, writable=False)
+        return outputs.Pick(fork), replace(after, writable=False)
 
     # What holds others
 
@@ -510,44 +462,3 @@ class Builder:
         scan = ours.Scan(cell, batch_first)
         self.plain(scan, 0 if batch_first else 1)
         return ours.Film(scan, steps), replace(flow, writable=False)
-
-
-LEAVES = (
-    "conv", "transposed", "norm", "activation", "dropout", "pool", "linear", "identity", "tokens",
-    "swap", "mean", "flatten", "number", "encoder", "attention", "recur", "fourier", "opaque",
-    "integers", "again", "scan", "norm", "norm", "activation", "tokens", "encoder", "attention",
-    "recur", "recur", "pool",
-)  # fmt: skip
-HOLDERS = (
-    "fork", "sequential", "row", "table", "bypassed", "residual", "repeated", "checkpoint",
-    "frozen", "snapshot", "fallback", "still",
-)  # fmt: skip
-
-
-def one(
-    name: str, tensor: torch.Tensor, axis: int | None, number: int
-) -> list[tuple[str, torch.Tensor]]:
-    """One image's part of a batch: all of it where there is no axis of the batch.
-
-    One number is a vector of one. Nothing, where there are fewer images.
-    """
-    if axis is not None and tensor.shape[axis] <= number:
-        return []
-    image = tensor.detach() if axis is None else tensor.detach().select(axis, number)
-    return [(name, image.reshape(1) if image.ndim == 0 else image)]
-
-
-def tensors_in(output: Any, name: str = "") -> Any:
-    """The tensors in a tuple, list, dict or dataclass, and their names."""
-    if isinstance(output, torch.Tensor):
-        yield name, output
-        return
-    parts: dict[str, Any] = {}
-    if isinstance(output, dict):
-        parts = {str(key): value for key, value in output.items()}
-    elif isinstance(output, (tuple, list)):
-        parts = {str(place): value for place, value in enumerate(output)}
-    elif isinstance(output, ours.Both):
-        parts = vars(output)
-    for key, value in parts.items():
-        yield from tensors_in(value, f"{name}.{key}" if name else key)

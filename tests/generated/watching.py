@@ -1,0 +1,64 @@
+"""What goes through the couriers, kept; and every buffer filled with a signal before its use."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from record import wire
+from record.courier import Courier
+from record.pool import Pool
+
+SIGNAL = 0x7D5A  # a NaN in float16 that no conversion and no arithmetic makes
+
+
+@dataclass
+class Sent:
+    """A frame as the queue took it."""
+
+    header: wire.FrameHeader
+    layout: wire.Layout
+    data: bytes
+
+
+@dataclass
+class Watched:
+    """What went through the couriers while they were watched; by the id of each."""
+
+    sent: dict[int, list[Sent]] = field(default_factory=dict)
+    layouts: dict[int, wire.Layout] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[Watched]:
+    """Keeps what every courier is given, and fills every buffer with a signal before its use."""
+    seen = Watched()
+    take, send, set_layout = Pool.take, Courier.send, Courier.set_layout
+
+    def taking(pool: Pool) -> Any:
+        buffer = take(pool)
+        if buffer is not None:
+            np.frombuffer(buffer.data, np.uint16)[:] = SIGNAL
+        return buffer
+
+    def sending(courier: Courier, parcel: Any) -> None:
+        data = bytes(parcel.buffer.data)
+        frame = Sent(parcel.header, seen.layouts[id(courier)], data)
+        seen.sent.setdefault(id(courier), []).append(frame)
+        send(courier, parcel)
+
+    def setting(courier: Courier, layout: wire.Layout, *args: Any, **options: Any) -> None:
+        seen.layouts[id(courier)] = layout
+        set_layout(courier, layout, *args, **options)
+
+    with (
+        mock.patch.object(Pool, "take", taking),
+        mock.patch.object(Courier, "send", sending),
+        mock.patch.object(Courier, "set_layout", setting),
+    ):
+        yield seen
