@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -22,9 +23,11 @@ class Loaders:
 
     Attributes:
         deliveries: The same without torch.
+        lock: Held while anything of it changes: a thread may fetch while another one trains.
     """
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
         self.deliveries = Deliveries()
         self._keys: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
         self._last: tuple[Item, Any] | None = None

@@ -297,7 +297,7 @@ class Recorder:
         if self._progress.checked_silence:
             quiet = [name for name, what in silent.items() if not what]
             if quiet:
-                trouble.warn(f"never fired, so not recorded: {listed(quiet)}")
+                trouble.warn(f"never fired in a recorded forward, so not recorded: {listed(quiet)}")
         else:
             trouble.warn(f"nothing was recorded in {self.path}: {self._why_nothing(opened)}")
         if self.dropped or self.lost:

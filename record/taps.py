@@ -76,7 +76,6 @@ class Taps:
         thread: That whose forward is recorded.
         batch: How many images the forward sees.
         loaded: What a loader handed out for the batch, if it is known.
-        counted: How many images that were, if that is known.
         usual: How many images the loader hands out, but maybe in an epoch's last batch.
         ends_epoch: Whether it is known to be the last batch of an epoch, often a smaller one.
         traced: Whether torch.compile has traced the hooks; they then copy at every forward.
@@ -108,7 +107,6 @@ class Taps:
         self.thread = 0
         self.batch = BatchSize()
         self.loaded: Any = None
-        self.counted: int | None = None
         self.usual: int | None = None
         self.ends_epoch = False
         self.traced = False
@@ -294,8 +292,8 @@ class Taps:
 
     def batch_size(self) -> int | None:
         """How many images the loader handed out for this batch; None where that is not known."""
-        if self.counted is not None or self.loaded is None:
-            return self.counted
+        if self.loaded is None:
+            return None
         size = size_of_batch(self.loaded)
         return self.usual if size is None else size
 

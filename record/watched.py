@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from _thread import get_ident
 from collections.abc import Callable, Mapping, Sequence
@@ -50,6 +51,7 @@ class WatchedRecorder(Recorder):
 
     def __init__(self, root: nn.Module, path: Path, watched: Watched, **options: Any) -> None:
         self._watched = watched
+        self._process = os.getpid()
         super().__init__(root, path, **options)
         self._model = None  # the script drops its model when it likes
         self._progress.mode = STEPS
@@ -73,10 +75,14 @@ class WatchedRecorder(Recorder):
         return default_layers(root) if patterns is None else find_layers(root, patterns)
 
     def _on_forward(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
-        self._watched.forward(training, inputs)
+        if os.getpid() == self._process:  # else it is a forked child's, and the lock may be held
+            with self._watched.lock:
+                self._watched.forward(training, inputs)
 
     def _on_forward_end(self, output: Any) -> None:
-        self._watched.ended(output)
+        if os.getpid() == self._process:
+            with self._watched.lock:
+                self._watched.ended(output)
 
     def _say(self, text: str) -> None:
         say(text)
@@ -98,6 +104,7 @@ class Watched:
         name: The model's class.
         own: Its parameters, by id.
         optimizer: The last that stepped.
+        lock: Held while it is told of something.
     """
 
     def __init__(
@@ -116,6 +123,7 @@ class Watched:
         self._root = weakref.ref(root, gone)
         self._loaders = loaders
         self._alone = alone
+        self.lock = loaders.lock
         self._include_eval = options.include_eval
         self._graded: Callable[[], Any] = lambda: None  # a parameter that is trained
         self._learns = False  # whether a forward with gradients was seen

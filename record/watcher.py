@@ -16,7 +16,6 @@ import collections
 import contextlib
 import functools
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,7 +94,6 @@ class Watcher:
         self._finder = Finder(self.called, options.include_eval)
         self._events = TorchEvents(self)
         self._unwrap_compiled: Callable[[], None] = lambda: None  # see `_watch_compiled_modules`
-        self._lock = threading.RLock()
         self._process = os.getpid()
         self._busy = False
         self._said: set[str] = set()
@@ -157,7 +155,7 @@ class Watcher:
         if os.getpid() != self._process:
             return
         try:
-            with self._lock:
+            with self._loaders.lock:
                 call(*args, **kwargs)
         except Exception as error:
             reason = " ".join(str(error).split())[:300]

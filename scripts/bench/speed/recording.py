@@ -209,7 +209,7 @@ class TorchLens(Watch):
 
 class ActivationScope(Watch):
     def __init__(self, model: nn.Module, folder: Path) -> None:
-        raise ImportError("no release of it was found on a package index", name="ActivationScope")
+        raise ImportError("0.1.4 is a source distribution alone", name="ActivationScope")
 
 
 class Floor(Watch):
