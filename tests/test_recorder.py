@@ -257,7 +257,9 @@ def test_a_layer_that_never_fires_is_named_twice(tmp_path: Path) -> None:
     with pytest.warns(RecordingWarning, match="did not fire in the first batch: spare"):
         for images in recorder.track(batches()):
             model(images)
-    with pytest.warns(RecordingWarning, match="never fired in a recorded forward, so not recorded: spare"):
+    with pytest.warns(
+        RecordingWarning, match="never fired in a recorded forward, so not recorded: spare"
+    ):
         recorder.close()
 
 
