@@ -614,6 +614,7 @@ REPORTS = {
         data=lambda: videos(4, 4, 2, batch_first=False),
         image=lambda x: x[:, 0],
         evaluate=lambda model, x: model(x),
+        warns="batch axis uncertain",  # of a bare tensor, whose axis 1 is taken
     ),
     "transformer_and_attention_batch_first": Hazard(
         model=lambda: Attending(True),
@@ -629,6 +630,7 @@ REPORTS = {
         data=lambda: sequences(4, 4, 3, batch_first=False),
         image=lambda x: x[:, 0],
         evaluate=lambda model, x: model(x),
+        warns="batch axis uncertain",
     ),
     "as_many_tokens_as_images": Hazard(
         model=lambda: Attending(False),
@@ -1203,14 +1205,20 @@ def test_distributed_data_parallel_on_two_processes(tmp_path: Path) -> None:
     launch = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
     script = [str(Path(__file__).with_name("ddp_script.py")), str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*launch, "--nproc-per-node", "2", *script],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    for _ in range(3):
+        (tmp_path / "run.h5").unlink(missing_ok=True)
+        done = subprocess.run(
+            [*launch, "--nproc-per-node", "2", *script],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        # On a busy machine gloo now and then aborts at the end of a process, here of one that
+        # records nothing.
+        if "terminate called without an active exception" not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr
     for rank in range(2):
         plain, outcome = (

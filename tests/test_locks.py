@@ -532,9 +532,12 @@ def test_a_cell_that_is_interrupted_while_the_writer_starts_holds_nothing(
         monkeypatch.setattr(self, "_ready", Interrupted(self._ready))
         listen(self, *heard)
 
+    model = Net()
+    with Recorder(model, path) as recorder:
+        train(recorder, model)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(WriterProcess, "listen", interrupted)
-        Recorder(Net(), path)
+        Recorder(Net(), path, resume=True)  # which waits for what the file holds
     assert not list(tmp_path.glob("*.lock"))
     model = Net()
     with Recorder(model, path, overwrite=True) as recorder:

@@ -737,6 +737,151 @@ def tried_again():
         model.fails = 0
 
 
+@loop
+def volumes():
+    """MONAI: 3-D volumes from dictionaries, a validation by windows in each epoch."""
+
+    class Volumes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv3d(1, 2, 3)
+            self.head = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.head(F.relu(self.conv(x)).mean((2, 3, 4)))
+
+    model, notes = new("VolumesNet", Volumes)
+    optimizer = sgd(model)
+    rows = [{"image": torch.rand(1, 5, 6, 7), "label": i % 2} for i in range(12)]
+    loader = DataLoader(rows, 4, shuffle=True)
+    for epoch in range(2):
+        for batch, row in enumerate(loader):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, row["image"], row["label"]))
+        model.eval()
+        with torch.no_grad():
+            for row in DataLoader(rows, 1):
+                for z in range(2):
+                    model(row["image"][:, :, z : z + 4])
+        model.train()
+
+
+@loop
+def detection():
+    """torchvision's references: lists of images of several sizes, a model that gives losses."""
+
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3)
+
+        def forward(self, images, targets=None):
+            side = min(image.shape[-1] for image in images)
+            maps = F.relu(self.conv(torch.stack([image[..., :side] for image in images])))
+            near = maps.mean((1, 2, 3)) - torch.stack([t["boxes"].mean() for t in targets])
+            return {"boxes": near.square().mean(), "classes": maps.square().mean()}
+
+    model, notes = new("DetectorNet", Detector)
+    optimizer = sgd(model)
+    rows = [(torch.rand(1, 8, 9 + i % 3), {"boxes": torch.rand(2, 4)}) for i in range(12)]
+    loader = DataLoader(rows, 3, collate_fn=lambda batch: tuple(zip(*batch)))
+    for epoch in range(2):
+        for batch, (images, targets) in enumerate(loader):
+            notes.before()
+            loss = sum(model(list(images), targets).values())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            (given, *_), output = notes.seen[0]
+            notes.seen[0] = ([images[0]], *given[1:]), output
+            notes.after(epoch, batch, loss)
+
+
+@loop
+def two_views():
+    """SimCLR: both views of a batch go through the model before the backward pass."""
+    model, notes = new("TwoViews")
+    optimizer = sgd(model)
+    for epoch in range(2):
+        for batch, (x, _) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            a, b = model(x + 0.1 * torch.rand_like(x)), model(x.flip(3))
+            loss = -F.cosine_similarity(a, b).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            notes.after(epoch, batch, loss)
+
+
+@loop
+def own_target():
+    """BYOL: a slow copy, updated from the fast one, gives the targets without gradients."""
+    model, notes = new("Fast")
+    slow, optimizer = copy.deepcopy(model), sgd(model)
+    slow.conv._forward_hooks.clear()
+    for parameter in slow.parameters():
+        parameter.requires_grad_(False)
+    for epoch in range(2):
+        for batch, (x, _) in enumerate(DataLoader(data(12), 4)):
+            with torch.no_grad():
+                for old, now in zip(slow.parameters(), model.parameters()):
+                    old.lerp_(now, 0.1)
+            notes.before()
+            loss = 2 - 2 * F.cosine_similarity(model(x), slow(x.flip(3))).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            notes.after(epoch, batch, loss)
+
+
+@loop
+def diffusion():
+    """A diffusion model: noise of its own in each step, an average, samples in between."""
+    model, notes = new("Denoiser")
+    average, optimizer = copy.deepcopy(model).eval(), sgd(model)
+    average.conv._forward_hooks.clear()
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4, shuffle=True)):
+            notes.before()
+            at = torch.rand(len(x), 1, 1, 1)
+            noisy = at * x + (1 - at) * torch.randn_like(x)
+            notes.after(epoch, batch, step(model, optimizer, noisy, y))
+            with torch.no_grad():
+                for old, now in zip(average.parameters(), model.parameters()):
+                    old.lerp_(now, 0.05)
+                for _ in range(2):
+                    average(torch.randn(2, 1, 8, 8))
+
+
+@loop
+def segmentation():
+    """segmentation-models-pytorch: masks, a dice loss, metrics on a validation with its own loader."""
+
+    class Segmenter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3, padding=1)
+            self.head = nn.Conv2d(3, 1, 1)
+
+        def forward(self, x):
+            return self.head(F.relu(self.conv(x)))
+
+    model, notes = new("SegmenterNet", Segmenter)
+    optimizer = sgd(model)
+    images = data(12)[:][0]
+    loader = DataLoader(TensorDataset(images, (images > 0.5).float()), 4, shuffle=True)
+    for epoch in range(2):
+        for batch, (x, mask) in enumerate(loader):
+            notes.before()
+            near = model(x).sigmoid()
+            loss = 1 - 2 * (near * mask).sum() / (near.sum() + mask.sum() + 1)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            notes.after(epoch, batch, loss)
+        evaluate(model, DataLoader(TensorDataset(images, images), 6))
+
+
 def main():
     torch.manual_seed(0)
     for name, function in LOOPS.items():
