@@ -44,6 +44,6 @@ yolo.add_callback("on_train_start", begin)
 yolo.add_callback("on_train_batch_end", noting)
 yolo.train(
     data="data.yaml", epochs=2, imgsz=64, batch=4, workers=0, device="cpu", val=False, save=False,
-    plots=False, amp=False, verbose=False, seed=0, project="runs", optimizer="SGD",
+    plots=False, amp=False, verbose=False, seed=0, project=os.path.abspath("runs"), optimizer="SGD",
 )
 save()
