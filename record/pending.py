@@ -13,20 +13,35 @@ from record.checksums import Checksums
 
 @dataclass
 class Pending:
-    """A frame whose maps are written and whose small values wait for the commit."""
+    """A frame whose maps are written and whose small values wait for the commit.
+
+    Attributes:
+        epoch: Its epoch.
+        batch: Its number in the epoch.
+        fields: What is kept in `/batches`.
+        ranges: The least and the greatest value of each map.
+        checksums: Of its parts.
+        is_last: Whether no later batch of its epoch was written before it.
+    """
 
     epoch: int
     batch: int
     fields: dict[str, float]
     ranges: npt.NDArray[np.float32]
     checksums: Checksums
+    is_last: bool = True
 
 
 def in_rows(frames: Sequence[Pending]) -> list[list[Pending]]:
-    """The frames in groups of one epoch each, batches ascending within a group."""
+    """The frames in groups of one epoch each, batches ascending within a group.
+
+    A group is written as one block, the cells between its batches too: there is nothing in them,
+    since a frame that comes behind a later one of its epoch is a group of its own.
+    """
     runs: list[list[Pending]] = []
     for frame in frames:
-        if runs and runs[-1][-1].epoch == frame.epoch and runs[-1][-1].batch < frame.batch:
+        before = runs[-1][-1] if runs else None
+        if before and before.epoch == frame.epoch and before.is_last and frame.is_last:
             runs[-1].append(frame)
         else:
             runs.append([frame])

@@ -215,6 +215,8 @@ class Progress:
             if get_ident() in self._collided:
                 self._collided.discard(get_ident())  # its forward was not recorded
                 return
+            if self.mode == FORWARDS and self._send_trained():
+                return  # whose forward was put aside for another thread's
             self.mode = STEPS
             self.finish()
             self.arm()
@@ -238,11 +240,23 @@ class Progress:
         unseen = not (self._current.seen or taps.opened or taps.traced)
         if self.mode != TRACK and not taps.fired and (armed or unseen):
             return  # a step without a forward is no batch
-        self._forwarded = False
         self._end(self._current)
+        self._count_on()
+
+    def _count_on(self) -> None:
+        self._forwarded = False
+        self._bound = None
         self.batch += 1 + self._passed_over
         self.step += 1 + self._passed_over
         self._passed_over = 0
+
+    def _send_trained(self) -> bool:
+        """Sends what this thread has trained before, with nothing more to be logged with it."""
+        before = self._trained.pop(get_ident(), None)
+        if before is None or before in self._open.values():
+            return False
+        self._send(before)
+        return True
 
     # Forwards
 
@@ -252,7 +266,14 @@ class Progress:
             return
         with self._lock:
             if self.mode == FORWARDS:
-                if self._forwarded:
+                self._send_trained()
+                if self._forwarded and self._holds_another_threads():
+                    # What that thread logs with it may be still to come.
+                    self._seal(self._current)
+                    self._trained[self.taps.thread] = self._current
+                    self._count_on()
+                    self.arm()
+                elif self._forwarded:
                     self.finish()
                     self.arm()
                 self._forwarded = True
@@ -332,9 +353,7 @@ class Progress:
             return  # parts of the model, or a compiled one: they tell no batches apart
         if self._bound is not None and self._bound is not batch:
             self._put_aside()
-        before = self._trained.pop(get_ident(), None)
-        if before is not None and before not in self._open.values():
-            self._send(before)  # nothing more is logged with it
+        self._send_trained()
         if taps.state not in (WAITING, BROKEN):
             taps.state = IDLE
             taps.reset()

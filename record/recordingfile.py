@@ -57,6 +57,7 @@ class RecordingFile:
         self._logged: dict[str, _Small] = {}  # where what was logged goes
         self._images: dict[int, _Chunk] = {}  # where each of the layout's images goes
         self._parts: list[_Part] | None = None  # and each layer's values
+        self._last: dict[int, int] = {}  # of each epoch, the latest batch that was written
         self._pending: list[Pending] = []
         self._written = 0
         self._fields: dict[str, Field] = {}
@@ -264,7 +265,11 @@ class RecordingFile:
         }
         if checked.image is not None:
             fields["input_checksum"] = checked.image
-        self._pending.append(Pending(header.epoch, header.batch, fields, summary.ranges, checked))
+        epoch, batch = header.epoch, header.batch
+        is_last = batch > self._last.get(epoch, -1)
+        if is_last:
+            self._last[epoch] = batch
+        self._pending.append(Pending(epoch, batch, fields, summary.ranges, checked, is_last))
         self._state[1:3] = header.dropped, header.lost
 
     def commit(self) -> None:

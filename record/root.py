@@ -55,6 +55,7 @@ class Root:
         self._varies = False
         self._shape: torch.Size | None = None  # of the last input
         self._possible: frozenset[int] | None = None
+        self._others: set[int] = set()  # threads in a forward that is not recorded
         self._claim = allocate_lock()  # held while a forward of the model runs
         self._running: FrameType | None = None  # of the outermost one
         self._depth = 0
@@ -93,6 +94,7 @@ class Root:
         training = module.training
         if not self._claim.acquire(blocking=False):
             if self._thread != get_ident():
+                self._others.add(get_ident())
                 if training or taps.evaluation:
                     taps.collide()  # another thread's forward is being recorded
                 return
@@ -101,6 +103,7 @@ class Root:
                 self._enter(args, kwargs)
                 return
             # Else it was left by an interrupt, of which torch tells no hook.
+        self._others.discard(get_ident())
         frame = frame or sys._getframe(2)
         self._running = frame.f_back if frame.f_code.co_name == "inner" else frame
         self._outer.clear()
@@ -135,6 +138,7 @@ class Root:
                 self._leave()
             return
         if self._running is None or self._thread != get_ident():
+            self._others.discard(get_ident())
             return
         if self._passes_by(module, args) or not self._is_below(self._running):
             return
@@ -346,6 +350,10 @@ class Root:
         return axis if axis == 0 or not taps.suits_convolution(shape) else None
 
     # Which forward it is
+
+    def collides(self) -> bool:
+        """Whether this thread is in a forward of the model that is not recorded, for another's."""
+        return get_ident() in self._others
 
     def _passes_by(self, module: nn.Module, args: Any) -> bool:
         """Whether a forward is none of the model's own: a copy's, a probe's, a captured one."""

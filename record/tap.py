@@ -128,7 +128,7 @@ class Tap(Hook):
                 return
         try:
             looks = state not in (INSIDE, PROBING)  # else the model's own forward was looked at
-            if looks and (module is not self.module or is_capturing()):
+            if looks and (module is not self.module or is_capturing() or taps.input.collides()):
                 return
             if asks and state != PROBING:
                 taps.on_forward(taps.training, (args, {}))
