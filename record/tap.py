@@ -310,6 +310,11 @@ class Tap(Hook):
         positions = self._is_embedding and tensor.ndim == 2 and bool(batch.sizes)
         if positions and tensor.shape[0] not in batch.sizes:  # of positions, not of images
             return WHOLE
+        if positions and self.taps.input.rank == 2 and batch.sizes[0] > 1:
+            # Of tokens, one number for each image or for each position: as many as images.
+            note = "batch axis uncertain: rows may be positions or images, the first was taken"
+            self.port(None, item).note = note
+            self.taps.say(f"{self.name}: {note}; say which with batch_axis", note)
         if self.taps.state == PROBING:  # which says nothing of the training's batches
             return choice.axis
         before = self._taken.get(key, choice.axis)

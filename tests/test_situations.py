@@ -782,6 +782,27 @@ def test_as_many_tokens_as_images_is_said_where_nothing_tells(tmp_path: Path) ->
         assert "uncertain" in run["1"].layer.note
 
 
+def test_as_many_positions_as_images_is_said(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.where = nn.Embedding(9, 4), nn.Embedding(6, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.embed(x) + self.where(torch.arange(x.shape[1]))
+
+    model = Net()
+    with (
+        pytest.warns(RecordingWarning) as said,
+        Recorder(model, tmp_path / "run.h5", layers=["embed", "where"]) as recorder,
+    ):
+        for tokens, _ in recorder.track([(torch.randint(0, 9, (6, 6)), torch.zeros(6))]):
+            model(tokens)
+    assert any("where: batch axis uncertain: rows may be" in str(w.message) for w in said)
+    with replay.open(tmp_path / "run.h5") as run:
+        assert "uncertain" in run["where"].layer.note
+
+
 def test_true_and_false_as_an_image(tmp_path: Path) -> None:
     class Masks(nn.Module):
         def __init__(self) -> None:
