@@ -190,12 +190,6 @@ class Progress:
             self.batch = batch
             self.arm()
 
-    def end_batch(self) -> None:
-        """It ends, and nothing is recorded until another begins."""
-        with self._lock:
-            self.finish()
-            self.taps.state = IDLE
-
     def turn_to_epoch(self, number: int) -> None:
         """An epoch begins whose batches end with `end_step`."""
         with self._lock:

@@ -37,7 +37,6 @@ class Root:
         dtype: Of the last input.
         device: Where it was.
         autocast: Under which it was seen.
-        note: What is to be known of the images, in words.
     """
 
     def __init__(self, taps: Taps) -> None:
@@ -49,7 +48,6 @@ class Root:
         self.dtype: torch.dtype | None = None
         self.device: torch.device | None = None
         self.autocast: torch.dtype | None = None
-        self.note = ""
         self._transformed = False  # whether it was a pass of torch.func
         self._usual: torch.Size | None = None  # of all inputs so far; None where they vary
         self._varies = False
@@ -62,11 +60,6 @@ class Root:
         self._outer: list[tuple[BatchSize, torch.Size | None]] = []  # of forwards around it
         self._thread = 0
         self._raising: BaseException | None = None  # when it began
-
-    @property
-    def has_image(self) -> bool:
-        """Whether there is an image of the last forward."""
-        return self.in_slot or self.found is not None
 
     def before(
         self, module: nn.Module, args: Any, kwargs: dict[str, Any], frame: FrameType | None = None
@@ -310,7 +303,6 @@ class Root:
             choice = choose(shape, BatchSize((size,)), taps.batch_first, self._possible)
             self._possible = choice.possible
             if choice.note:
-                self.note = choice.note
                 taps.say(f"input: {choice.note}; say which with batch_axis", "axis of the input")
             if choice.axis != WHOLE:
                 return BatchSize((size,), axis=choice.axis), choice.axis
