@@ -209,7 +209,7 @@ class Progress:
             if get_ident() in self._collided:
                 self._collided.discard(get_ident())  # its forward was not recorded
                 return
-            if self.mode == FORWARDS and self._send_trained():
+            if self._send_trained():
                 return  # whose forward was put aside for another thread's
             self.mode = STEPS
             self.finish()
