@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 import zlib
@@ -89,6 +90,11 @@ def differences(frozen: Any, found: Any, where: str = "") -> list[str]:
         longer = [each + [None] * (count - len(each)) for each in (frozen, found)]
         pairs = [(f"{where}[{n}]", a, b) for n, (a, b) in enumerate(zip(*longer, strict=True))]
     else:
-        same = frozen == found or (frozen != frozen and found != found)
-        return [] if same else [f"{where}: frozen {frozen!r}, found {found!r}"]
+        if frozen == found or (frozen != frozen and found != found):  # NaN is as NaN was
+            return []
+        if isinstance(frozen, str) and isinstance(found, str) and len(frozen) > 100:
+            alike = len(os.path.commonprefix([frozen, found]))
+            where = f"{where} from letter {alike}"
+            frozen, found = (text[max(0, alike - 30) :][:100] for text in (frozen, found))
+        return [f"{where}: frozen {frozen!r}, found {found!r}"]
     return [each for place, a, b in pairs for each in differences(a, b, place)]
