@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import sys
 import zlib
@@ -93,7 +92,8 @@ def differences(frozen: Any, found: Any, where: str = "") -> list[str]:
         if frozen == found or (frozen != frozen and found != found):  # NaN is as NaN was
             return []
         if isinstance(frozen, str) and isinstance(found, str) and len(frozen) > 100:
-            alike = len(os.path.commonprefix([frozen, found]))
+            pairs = enumerate(zip(frozen, found, strict=False))
+            alike = next((n for n, (a, b) in pairs if a != b), min(len(frozen), len(found)))
             where = f"{where} from letter {alike}"
             frozen, found = (text[max(0, alike - 30) :][:100] for text in (frozen, found))
         return [f"{where}: frozen {frozen!r}, found {found!r}"]
