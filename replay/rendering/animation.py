@@ -9,7 +9,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from replay.encoding.target import choose_target, size_of
+from replay.encoding.formats import choose_target
+from replay.encoding.sink import size_of
 from replay.film.film import Film
 from replay.film.options import FilmOptions
 from replay.formatting import format_bytes, format_count

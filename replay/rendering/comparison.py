@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from replay.encoding.target import choose_fps, choose_target, size_of
+from replay.encoding.formats import choose_fps, choose_target
+from replay.encoding.sink import EncodeOptions, size_of
 from replay.film.comparison_film import ComparisonFilm
 from replay.film.options import FilmOptions
 from replay.maps.runs import choose_common_layers, open_runs
 from replay.maps.selection import Numbers
 from replay.recording import Recording
 from replay.rendering.animation import Animation, damage_in_words
-from replay.rendering.jobs import EncodeOptions
 from replay.rendering.parallel import Workers, render_to
 from replay.schema import OutputError
 
@@ -133,7 +133,7 @@ def compare(
             difference_cmap if difference else None,
             target.levels,
         )
-        rate = choose_fps(fps, len(film.cells), target.kind)
+        rate = choose_fps(fps, len(film.cells), target.format)
         quality = EncodeOptions(rate, codec, crf)
         written, flashes = render_to(
             film, film.cells, target, quality, Workers(jobs, executor), progress

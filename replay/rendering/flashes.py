@@ -68,7 +68,7 @@ class Flashes:
             self._seen += 1
             yield frame
 
-    def take(self, other: Flashes, start: float) -> None:
+    def merge(self, other: Flashes, start: float) -> None:
         """Takes in what was found in a part that begins at `start` seconds."""
         if other.worst is not None and (self.worst is None or start + other.worst < self.worst):
             self.worst, self._in_picture = start + other.worst, other._in_picture

@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from replay.encoding.ffmpeg import encode
-from replay.encoding.target import LimitError, Target, choose_fps, size_of
+from replay.encoding.formats import choose_fps
+from replay.encoding.sink import EncodeOptions, LimitError, Target, encode, size_of
 from replay.film.film import Film
 from replay.film.geometry import surroundings
 from replay.film.options import FilmOptions
 from replay.maps.selection import spread
 from replay.rendering.flashes import Flashes
-from replay.rendering.jobs import EncodeOptions
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import Preset
 from replay.rendering.size_ladder import Setting, SizeSearch, in_words, quality_ladder, too_small
@@ -145,7 +144,7 @@ class _Candidates:
 
     def _settings(self, choice: Setting) -> tuple[list[Cell], Target, float, str, int | None]:
         cells = spread(self._usual.cells, choice.frames)
-        fps = choose_fps(self._wish.fps, len(cells), self._target.kind)
+        fps = choose_fps(self._wish.fps, len(cells), self._target.format)
         crf = choice.quality if self._target.kind == "mp4" else self._wish.crf
         return cells, self._target, fps, self._wish.codec, crf
 
@@ -264,8 +263,9 @@ def estimate_bytes(
     def weigh(some: Sequence[Cell]) -> int:
         with tempfile.TemporaryDirectory(prefix="mapreel-") as folder:
             name = "sample" if target.kind == "folder" else f"sample.{target.kind}"
-            sample = Target(Path(folder) / name, target.kind, target.levels)
-            encode(film.frames(some), sample, film.palette, film.size, fps, codec, crf)
+            sample = replace(target, path=Path(folder) / name)
+            options = EncodeOptions(fps, codec, crf)
+            encode(film.frames(some), sample, film.palette, film.size, options)
             return size_of(sample.path)
 
     length = min(_LONGEST, max(_SHORTEST, (total or len(cells)) // _SHARE))

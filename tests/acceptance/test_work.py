@@ -137,9 +137,9 @@ def test_the_colours_of_a_fixed_image_are_chosen_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen: list[int] = []
-    choose = pixel_formats.few_colours
+    choose = pixel_formats.quantize
     monkeypatch.setattr(
-        pixel_formats, "few_colours", lambda *args: (chosen.append(1), choose(*args))[1]
+        pixel_formats, "quantize", lambda *args: (chosen.append(1), choose(*args))[1]
     )
     image = np.random.default_rng(0).uniform(0, 1, (3, 8, 8)).astype("f2")
     maps = {"conv": drifting_maps(2, 8, 8)}
