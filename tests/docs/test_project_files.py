@@ -47,7 +47,9 @@ def test_what_a_change_has_to_pass(check: str) -> None:
         "scripts/docs",
         "scripts/test",
     ):
-        assert re.search(rf"^(?:\.venv/bin/)?{re.escape(command)}\b", text, re.MULTILINE), command
+        assert re.search(rf"^(?:\.venv/bin/)?{re.escape(command)}(?: |$)", text, re.MULTILINE), (
+            command
+        )
     assert "scripts/release --check" in text
     assert "check-replay-alone" not in text  # which scripts/release calls
 
