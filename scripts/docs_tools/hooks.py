@@ -131,12 +131,20 @@ def _run_command(usage: str) -> Command:
     return Command(summary, tuple(options), "examples:\n" + usage.split("examples:\n")[1])
 
 
-def table(command: Command) -> str:
+def table(name: str, command: Command) -> str:
     """What a command does, its options as a table in Markdown, and what its help ends with."""
-    rows = [command.summary, "", "| option | default | what it does |", "|---|---|---|"]
+    summary = command.summary[:1].lower() + command.summary[1:]
+    rows = [
+        f"**`python -m {name}`**: {summary}",
+        "",
+        "| option | default | what it does |",
+        "|---|---|---|",
+    ]
     for option in command.options:
         names = "<br>".join(f"<code>{html.escape(name)}</code>" for name in option.names)
-        default = f"<code>{html.escape(option.default)}</code>" if option.default else ""
+        default = html.escape(option.default)
+        if default and " " not in default:  # a value, not words about it
+            default = f"<code>{default}</code>"
         cells = (names, default, html.escape(option.help, quote=False))
         rows.append("| " + " | ".join(cell.replace("|", "&#124;") for cell in cells) + " |")
     epilog = command.epilog.strip("\n")
@@ -150,7 +158,12 @@ def with_options(markdown: str) -> str:
         KeyError: There is no such command.
     """
     known = commands()
-    return _MARKER.sub(lambda found: table(known[f"{found[1]} {found[2]}"]), markdown)
+
+    def options(found: re.Match[str]) -> str:
+        name = f"{found[1]} {found[2]}"
+        return table(name, known[name])
+
+    return _MARKER.sub(options, markdown)
 
 
 def as_site_page(markdown: str) -> str:
