@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from pages import PAGES, ROOT, ROOT_PAGES, anchors, code_blocks, commands, name_of
+from documents import PAGES, ROOT, ROOT_PAGES, anchors, code_blocks, commands, name_of
 
 from record import launchwords
 from record.__main__ import _parser as record_parser

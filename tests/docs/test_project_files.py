@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pages import ROOT
+from documents import ROOT
 
 GUIDES = [ROOT / name for name in ("CONTRIBUTING.md",)]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from pages import PAGES, ROOT, name_of, site_hooks
+from documents import PAGES, ROOT, name_of, site_hooks
 
 import record
 import replay

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import ROOT, code_blocks, commands
+from documents import ROOT, code_blocks, commands
 from samples import drifting_maps, write_recording
 
 from replay.__main__ import main
