@@ -16,26 +16,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from record import operators
+from record import torchvision_operators
 
 if TYPE_CHECKING:
     from record.recorder import Recorder
-    from record.trouble import RecordingWarning
+    from record.reporting import RecordingWarning
     from replay.schema import RecordingError
 
-__version__ = "0.1.0"
+__version__: str
 __all__ = ["Recorder", "RecordingError", "RecordingWarning", "__version__"]
 
 _HOMES = {
     "Recorder": "record.recorder",
-    "RecordingWarning": "record.trouble",
+    "RecordingWarning": "record.reporting",
     "RecordingError": "replay.schema",
 }
 
-operators.install()  # for what is imported after this package, and imports torchvision itself
+torchvision_operators.install()  # for what imports torchvision after this package
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from replay.schema import program_version
+
+        return program_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'record' has no attribute {name!r}")
     from importlib import import_module

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from record.settings import Settings
+from record.training.settings import Settings
 from replay.schema import OptionError, RecordingError
 
 EXAMPLES = """\
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["run"]:
-        from record.launch import launch
+        from record.launch.script import launch
 
         return launch(words[1:])
     options = _parser().parse_args(words)
@@ -223,7 +223,7 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from record.axisoption import parse_axes
+    from record.options import parse_axes
 
     return Settings(
         data=options.data,
@@ -265,7 +265,7 @@ def _require_torch() -> None:
 
 def _plan(options: argparse.Namespace) -> int:
     _require_torch()
-    from record.prepare import plan
+    from record.training.setup import plan
 
     found = plan(_settings(options))
     print(found.to_json() if getattr(options, "json", False) else found.table())
@@ -276,11 +276,11 @@ def _train(options: argparse.Namespace) -> int:
     if options.plan:
         return _plan(options)
     _require_torch()
-    from record.console import Console
-    from record.prepare import prepare
+    from record.paths import check_source, check_target
     from record.recorder import Recorder
-    from record.target import check_source, check_target
-    from record.train import train
+    from record.training.console import Console
+    from record.training.loop import train
+    from record.training.setup import prepare
 
     # A scheduler's SIGTERM ends the run as sys.exit does: the recording is closed on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -23,11 +23,11 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec
 import torch
 from torch import nn
 
-from record.layers import Patterns
-from record.ranks import rank_and_world
+from record.modules.selection import Patterns
 from record.recorder import Recorder
-from record.trouble import warn
-from record.vision import import_torchvision
+from record.reporting import warn
+from record.session.metadata import rank_and_world
+from record.torchvision_import import import_torchvision
 from replay.schema import OptionError, RecordingError
 
 

@@ -12,22 +12,22 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from record.courier import Courier, await_own
-from record.description import describe
-from record.layers import Patterns, find_layers, unwrap
-from record.probe import Probe
-from record.progress import FORWARDS, STEPS, Progress
-from record.ranks import rank_and_world
-from record.schedule import Budget, Schedule, parse_bytes
-from record.shipping import Shipping
-from record.states import BROKEN, IDLE, OPEN
-from record.taps import Taps
-from record.target import check_source, check_target
-from record.tracked import Tracked
-from record.trouble import Trouble, listed, warn
-from record.weakcall import weakly
-from record.wire import Layout
-from record.words import count
+from record.capture.capture import Capture
+from record.capture.phase import BROKEN, IDLE, OPEN
+from record.capture.probe import Probe
+from record.formatting import format_count
+from record.modules.selection import Patterns, find_layers, unwrap
+from record.paths import check_source, check_target
+from record.protocol.layout import Layout
+from record.reporting import Problems, listed, warn
+from record.schedule.budget import Budget, parse_bytes
+from record.schedule.schedule import Schedule
+from record.session.frame_sender import FrameSender
+from record.session.metadata import describe, rank_and_world
+from record.session.progress import FORWARDS, STEPS, Progress
+from record.session.tracked import Tracked
+from record.transport.courier import Courier, await_own
+from record.transport.weakcall import weakly
 from replay import schema
 from replay.schema import OptionError
 
@@ -54,7 +54,7 @@ class Recorder:
         model: The network, also one wrapped by DistributedDataParallel or torch.compile.
         path: The recording to write, `run.h5`, say.
         layers: Names (`layer1.0.conv1`), globs (`layer1.*`) and class names (`ReLU`); None means
-            those that `record.defaults.default_layers` finds: convolutions and blocks.
+            those that `record.modules.defaults.default_layers` finds: convolutions and blocks.
         every: Records the batches 0, every, 2 * every ... of each epoch.
         overwrite: Replaces an existing file instead of refusing it.
         on_error: `warn`: trouble while training costs frames, which are counted, and a
@@ -132,10 +132,10 @@ class Recorder:
         self._patterns = layers
         self._counting = threading.Lock()  # several threads may train
         self._failed = False  # whether a hook could not do its work
-        self._trouble = Trouble(on_error == "raise", self._say)
+        self._trouble = Problems(on_error == "raise", self._say)
         self._progress = Progress(chosen, limit, fixed, self._trouble, self._lose, self._layers_now)
         self._model: nn.Module | None = root  # which the hooks do not keep alive
-        self._taps = Taps(root, found, _Ears(self), max_map, _axes(batch_axis))
+        self._taps = Capture(root, found, _Ears(self), max_map, _axes(batch_axis))
         self._progress.taps = self._taps
         self._taps.asks_autocast = fixed is not None
         self._courier: Courier | None = None
@@ -168,7 +168,7 @@ class Recorder:
             start,
             durability,
         )
-        self._shipping = Shipping(self.path, self._taps, courier, limit, self._trouble)
+        self._shipping = FrameSender(self.path, self._taps, courier, limit, self._trouble)
         self._progress.shipping = self._shipping
         if start is not None:
             self._go_on(courier.opening, None if resume is True else start, limit)
@@ -302,8 +302,8 @@ class Recorder:
             trouble.warn(f"nothing was recorded in {self.path}: {self._why_nothing(opened)}")
         if self.dropped or self.lost:
             trouble.warn(
-                f"{self.path}: {count(self.dropped, 'batch')} dropped (queue full), "
-                f"{count(self.lost, 'frame')} lost",
+                f"{self.path}: {format_count(self.dropped, 'batch')} dropped (queue full), "
+                f"{format_count(self.lost, 'frame')} lost",
             )
 
     def _why_nothing(self, opened: bool) -> str:

@@ -18,21 +18,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from replay.animation import animate
-    from replay.axes import draw
-    from replay.comparison import compare
-    from replay.contact import sheet
-    from replay.diagnosis import health
-    from replay.exporting import export
+    from replay.diagnosis.examination import health
+    from replay.figures.axes import draw
+    from replay.figures.contact_sheet import sheet
+    from replay.figures.map_grid import grid
+    from replay.files.exporting import export
+    from replay.files.repairing import repair
+    from replay.files.verification import verify
     from replay.recording import Recording
     from replay.recording import open_recording as open
-    from replay.repairing import repair
+    from replay.rendering.animation import animate
+    from replay.rendering.comparison import compare
     from replay.schema import RecordingError
-    from replay.still import grid
-    from replay.verification import verify
-    from replay.webpage import page
+    from replay.webpage.document import page
 
-__version__ = "0.1.0"
+__version__: str
 __all__ = [
     "Recording",
     "RecordingError",
@@ -54,25 +54,38 @@ _HOMES = {
     "open": ("replay.recording", "open_recording"),
     "Recording": ("replay.recording", "Recording"),
     "RecordingError": ("replay.schema", "RecordingError"),
-    "animate": ("replay.animation", "animate"),
-    "compare": ("replay.comparison", "compare"),
-    "draw": ("replay.axes", "draw"),
-    "grid": ("replay.still", "grid"),
-    "export": ("replay.exporting", "export"),
-    "health": ("replay.diagnosis", "health"),
-    "repair": ("replay.repairing", "repair"),
-    "sheet": ("replay.contact", "sheet"),
-    "verify": ("replay.verification", "verify"),
-    "page": ("replay.webpage", "page"),
+    "animate": ("replay.rendering.animation", "animate"),
+    "compare": ("replay.rendering.comparison", "compare"),
+    "draw": ("replay.figures.axes", "draw"),
+    "grid": ("replay.figures.map_grid", "grid"),
+    "export": ("replay.files.exporting", "export"),
+    "health": ("replay.diagnosis.examination", "health"),
+    "repair": ("replay.files.repairing", "repair"),
+    "sheet": ("replay.figures.contact_sheet", "sheet"),
+    "verify": ("replay.files.verification", "verify"),
+    "page": ("replay.webpage.document", "page"),
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from replay.schema import program_version
+
+        return program_version()
     if name not in _HOMES:
         raise AttributeError(f"module 'replay' has no attribute {name!r}")
     from importlib import import_module
 
     module, attribute = _HOMES[name]
-    value = getattr(import_module(module), attribute)
+    home = import_module(module)
+    if module == "replay.recording":
+        home.Recording.preview = _preview
+    value = getattr(home, attribute)
     globals()[name] = value
     return value
+
+
+def _preview(recording: Recording) -> str:
+    from replay.notebook import recording_html
+
+    return recording_html(recording)

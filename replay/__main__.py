@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from replay.commandline import parse, spell_out
-from replay.console import say
+from replay.cli.console import say
+from replay.cli.parser import parse, spell_out
 from replay.schema import RecordingError
 
 

@@ -1,59 +1,61 @@
-"""How recordings and animations show themselves in a notebook: HTML without scripts.
+"""How a recording shows itself in a notebook: HTML without scripts.
 
 Whatever a file holds, this never raises and stays small; what comes from the file is escaped.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from replay.words import clean, count, in_bytes, module_words, number, shape
+from replay.formatting import (
+    format_bytes,
+    format_count,
+    format_module,
+    format_number,
+    format_shape,
+)
+from replay.rendering.html import image_html, text_html
 
 if TYPE_CHECKING:
-    from replay.animation import Animation
     from replay.recording import Recording
 
 _LAYERS = 12  # rows of the table
 _POSTER_BYTES = 200_000
 _POSTER_MAPS = (16, 9, 4, 1)  # tried until the picture is small enough
-_EMBEDDED_BYTES = 20_000_000
-_KINDS = {".gif": "gif", ".webp": "webp", ".png": "png", ".apng": "png"}
-_WORDS = 80  # letters of a name that are shown
 
 
 def recording_html(recording: Recording) -> str:
     """A table of what a recording holds, and a picture of its last frame."""
     try:
-        facts = " · ".join(_text(fact) for fact in _facts(recording))
+        facts = " · ".join(text_html(fact) for fact in _facts(recording))
         rows = "".join(_row(recording, name) for name in recording.layers[:_LAYERS])
         left = len(recording.layers) - _LAYERS
         more = f"<tr><td colspan=3>and {left:,} more</td></tr>" if left > 0 else ""
     except Exception as error:
-        return f"<div><b>{_text(recording.path.name)}</b><br>{_text(str(error))}</div>"
+        return f"<div><b>{text_html(recording.path.name)}</b><br>{text_html(str(error))}</div>"
     head = "<tr><th style='text-align:left'>layer</th><th style='text-align:left'>module</th>"
     head += "<th style='text-align:left'>maps</th></tr>"
     return (
-        f"<div><b>{_text(recording.path.name)}</b><br><small>{facts}</small>"
+        f"<div><b>{text_html(recording.path.name)}</b><br><small>{facts}</small>"
         f"<table>{head}{rows}{more}</table>{_poster(recording)}</div>"
     )
 
 
 def _facts(recording: Recording) -> list[str]:
     there = recording.order > 0
-    facts = [count(int(there.sum()), "frame")]
-    facts.append(count(int(there.any(axis=1).sum()), "epoch"))
+    facts = [format_count(int(there.sum()), "frame")]
+    facts.append(format_count(int(there.any(axis=1).sum()), "epoch"))
     if "loss" in recording.batches:
         loss = recording.batches["loss"][there]
         loss = loss[np.isfinite(loss)]
         if loss.size:
-            facts.append(f"loss {number(float(loss[0]))} to {number(float(loss[-1]))}")
-    facts.append(in_bytes(recording.path.stat().st_size))
+            facts.append(
+                f"loss {format_number(float(loss[0]))} to {format_number(float(loss[-1]))}"
+            )
+    facts.append(format_bytes(recording.path.stat().st_size))
     if recording.probe_number is not None:
         facts.append(f"probe image {recording.probe_number}")
     if not recording.closed:
@@ -63,8 +65,9 @@ def _facts(recording: Recording) -> list[str]:
 
 def _row(recording: Recording, name: str) -> str:
     layer = recording[name].layer
-    cells = (name, module_words(layer.module), shape(layer.shape))
-    return "<tr>" + "".join(f"<td style='text-align:left'>{_text(c)}</td>" for c in cells) + "</tr>"
+    cells = (name, format_module(layer.module), format_shape(layer.shape))
+    columns = "".join(f"<td style='text-align:left'>{text_html(c)}</td>" for c in cells)
+    return f"<tr>{columns}</tr>"
 
 
 def _poster(recording: Recording) -> str:
@@ -76,17 +79,18 @@ def _poster(recording: Recording) -> str:
         epoch, batch = recording[name].frames[-1]
         picture = _draw_poster(recording, name, epoch, batch)
     except Exception as error:
-        return f"<small>no picture: {_text(str(error))}</small>"
+        return f"<small>no picture: {text_html(str(error))}</small>"
     words = f"{name}, epoch {epoch}, batch {batch}"
-    return f"{_image(picture, 'png', words)}<br><small>{_text(words)}</small>"
+    return f"{image_html(picture, 'png', words)}<br><small>{text_html(words)}</small>"
 
 
 def _draw_poster(recording: Recording, name: str, epoch: int, batch: int) -> bytes:
     from PIL import Image
 
-    from replay.frames import Film, Look
+    from replay.film.film import Film
+    from replay.film.options import FilmOptions
 
-    look = Look(input=False, captions=False, bounds=(640, 480))
+    look = FilmOptions(input=False, captions=False, bounds=(640, 480))
     there = recording[name].layer.channels
     data = b""
     for maps in _POSTER_MAPS:
@@ -101,45 +105,3 @@ def _draw_poster(recording: Recording, name: str, epoch: int, batch: int) -> byt
         if len(data) <= _POSTER_BYTES:
             break
     return data
-
-
-def animation_html(animation: Animation) -> str:
-    """What plays the animation: a video, a picture, or words where there is no file to show."""
-    path = animation.path
-    words = f"{path.name}: {count(animation.frames, 'frame')}, {in_bytes(animation.bytes)}"
-    try:
-        if path.is_dir():
-            last = sorted(path.glob("*.png"))[-1]
-            shown = _image(last.read_bytes(), "png", animation.alt)
-            return f"{shown}<br><small>{_text(words)}</small>"
-        if path.stat().st_size > _EMBEDDED_BYTES:
-            return f"<small>{_text(words)}; too large to be shown here: {_text(str(path))}</small>"
-        return _player(path, animation.alt)
-    except (OSError, IndexError):
-        return f"<small>{_text(words)}; it is no longer there</small>"
-
-
-def _player(path: Path, words: str) -> str:
-    data, kind = path.read_bytes(), _KINDS.get(path.suffix.lower())
-    if kind is not None:
-        return _image(data, kind, words)
-    encoded = base64.b64encode(data).decode("ascii")
-    return (
-        f"<video controls loop muted playsinline aria-label='{_text(words, None)}' "
-        f"style='max-width:100%' src='data:video/mp4;base64,{encoded}'></video>"
-    )
-
-
-def _image(data: bytes, kind: str, words: str) -> str:
-    encoded = base64.b64encode(data).decode("ascii")
-    return (
-        f"<img alt='{_text(words, None)}' style='max-width:100%' "
-        f"src='data:image/{kind};base64,{encoded}'>"
-    )
-
-
-def _text(words: str, longest: int | None = _WORDS * 3) -> str:
-    shown = clean(words)
-    if longest is not None and len(shown) > longest:
-        shown = shown[: longest - 1] + "…"
-    return html.escape(shown)

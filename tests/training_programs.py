@@ -2,7 +2,7 @@
 
 A program is written down as somebody would write a training: epochs over a loader, batches, in
 them forwards, backward passes and steps, and all that comes in between. While it is written, the
-truth is written beside it: nothing here looks at what `record.batches` makes of the events.
+truth is written beside it: nothing here looks at what `record.batching.state_machine` makes of the events.
 
     python tests/training_programs.py --count 100000
 """
@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from record.batches import Batches, Capture, Verdict
-from record.deliveries import Deliveries, Item, Pass
+from record.batching.deliveries import Deliveries, Item, Pass
+from record.batching.state_machine import Batches, CapturedForward, Verdict
 
 LOST = -1
 Truth = list[tuple[int, int, int, int]]  # first forward, its backward, epoch, batch
@@ -537,16 +537,16 @@ def write(seed: int) -> Program:
 
 
 def run(program: Program) -> Truth:
-    """The batches that `record.batches` finds."""
+    """The batches that `record.batching.state_machine` finds."""
     deliveries = Deliveries()
     found: Truth = []
-    first: dict[Capture, int] = {}
-    of: dict[int, Capture] = {}
+    first: dict[CapturedForward, int] = {}
+    of: dict[int, CapturedForward] = {}
     passes: dict[int, tuple[Pass, str]] = {}
     living: set[int] = set()
     items: dict[int, Item] = {}
 
-    def settle(capture: Capture, place: Any) -> None:
+    def settle(capture: CapturedForward, place: Any) -> None:
         if place is not None and capture.mixed:
             found.append((LOST, LOST, place.epoch, place.batch))
         elif place is not None:
@@ -580,7 +580,7 @@ def run(program: Program) -> Truth:
         elif name == "gone":
             batches.ended(of[rest[0]])
         elif name == "backward":
-            through: dict[Capture, bool] = {}
+            through: dict[CapturedForward, bool] = {}
             for number in rest[1]:
                 capture = of[number]
                 through[capture] = through.get(capture, False) or first[capture] == number

@@ -17,9 +17,9 @@ from PIL import Image, ImageSequence
 import replay
 from record import Recorder
 from record.__main__ import main as record_main
-from record.prepare import prepare
-from record.settings import Settings
-from record.train import train
+from record.training.loop import train
+from record.training.settings import Settings
+from record.training.setup import prepare
 
 EPOCHS, BATCHES = 5, 60
 

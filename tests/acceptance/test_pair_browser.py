@@ -12,10 +12,10 @@ from samples import drifting_maps, write_recording
 from test_page_browser import READY, choose, complaints, frame, manifest_of, pixels_of
 
 import replay
-from replay.inputs import InputPicture
-from replay.scaling import Range
-from replay.tiles import shrink_maps
-from replay.webpage import canvas_pixels, page
+from replay.maps.input_image import InputPicture
+from replay.raster.mosaic import shrink_maps
+from replay.raster.palette import Range
+from replay.webpage.document import canvas_pixels, page
 
 pytestmark = pytest.mark.skipif(
     EXECUTABLE is None, reason="no Chromium here: the page was not opened in a browser"

@@ -7,7 +7,7 @@ from samples import drifting_maps, write_recording
 
 from replay.__main__ import main
 
-pytest.importorskip("replay.animation")
+pytest.importorskip("replay.rendering.animation")
 
 
 @pytest.fixture

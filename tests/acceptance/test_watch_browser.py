@@ -15,8 +15,8 @@ import pytest
 from browser import EXECUTABLE, Browser, Tab
 
 import replay
-from replay.scaling import Range
-from replay.webpage import canvas_pixels
+from replay.raster.palette import Range
+from replay.webpage.document import canvas_pixels
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(

@@ -10,9 +10,10 @@ from unittest import mock
 
 import numpy as np
 
-from record import wire
-from record.courier import Courier
-from record.pool import Pool
+from record.protocol import messages
+from record.protocol.layout import Layout
+from record.transport.buffer_pool import Pool
+from record.transport.courier import Courier
 
 SIGNAL = 0x7D5A  # a NaN in float16 that no conversion and no arithmetic makes
 
@@ -21,8 +22,8 @@ SIGNAL = 0x7D5A  # a NaN in float16 that no conversion and no arithmetic makes
 class Sent:
     """A frame as the queue took it."""
 
-    header: wire.FrameHeader
-    layout: wire.Layout
+    header: messages.FrameHeader
+    layout: Layout
     data: bytes
 
 
@@ -31,7 +32,7 @@ class Watched:
     """What went through the couriers while they were watched; by the id of each."""
 
     sent: dict[int, list[Sent]] = field(default_factory=dict)
-    layouts: dict[int, wire.Layout] = field(default_factory=dict)
+    layouts: dict[int, Layout] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -52,7 +53,7 @@ def watched() -> Iterator[Watched]:
         seen.sent.setdefault(id(courier), []).append(frame)
         send(courier, parcel)
 
-    def setting(courier: Courier, layout: wire.Layout, *args: Any, **options: Any) -> None:
+    def setting(courier: Courier, layout: Layout, *args: Any, **options: Any) -> None:
         seen.layouts[id(courier)] = layout
         set_layout(courier, layout, *args, **options)
 

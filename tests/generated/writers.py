@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from record import writerprocess
+from record.transport import writer_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,7 +79,7 @@ def quick_writers() -> Iterator[None]:
     names = {name: getattr(subprocess, name) for name in dir(subprocess) if name[0].isupper()}
     replaced = SimpleNamespace(**{**names, "Popen": fork})
     try:
-        with mock.patch.object(writerprocess, "subprocess", replaced):
+        with mock.patch.object(writer_process, "subprocess", replaced):
             yield
     finally:
         ours.close()

@@ -15,7 +15,7 @@ import sys
 
 def serve(descriptor: int) -> None:
     """Forks a writer for each message, until the other end is closed."""
-    from record import writer
+    from record.writer import __main__ as writer
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

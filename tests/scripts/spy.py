@@ -32,7 +32,7 @@ def watch(kind):
 
 
 if __name__ == "__main__":
-    from record.vision import import_torchvision
+    from record.torchvision_import import import_torchvision
 
     import_torchvision()
     target, *sys.argv = sys.argv[1:]

@@ -20,8 +20,9 @@ import numpy as np
 from table import ROOT, Line, ratio, run
 
 import replay
-from record import wire
-from record.recordingfile import RecordingFile
+from record.protocol import messages
+from record.protocol.layout import Layout
+from record.writer.recording_file import RecordingFile
 from replay.schema import FORMAT, VERSION, Layer
 
 EPOCHS, BATCHES = 100, 20
@@ -32,13 +33,13 @@ def make(path: Path, epochs: int) -> None:
     """A recording by the real writer, epoch by epoch."""
     attributes = {"format": FORMAT, "version": VERSION, "run_id": "0", "created": "", "meta": "{}"}
     file = RecordingFile(str(path), False, attributes, durability="flush")
-    layout = wire.Layout(((3, 32, 32),), (LAYER,))
+    layout = Layout(((3, 32, 32),), (LAYER,))
     file.set_layout(layout, BATCHES)
     rng = np.random.default_rng(0)
     values = rng.standard_normal(layout.size).astype(np.float16)
     for number in range(epochs * BATCHES):
         values[number * 7 % 1000] += np.float16(1)
-        header = wire.FrameHeader(*divmod(number, BATCHES), number, 0.0, {"loss": 1.0}, image=0)
+        header = messages.FrameHeader(*divmod(number, BATCHES), number, 0.0, {"loss": 1.0}, image=0)
         file.write([header], values[None])
         if number % 20 == 19:
             file.commit()

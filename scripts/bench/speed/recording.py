@@ -32,7 +32,7 @@ from table import Line, ratio, run
 from torch import nn
 
 from record import Recorder
-from record.models import build
+from record.training.models import build
 
 
 class Training:

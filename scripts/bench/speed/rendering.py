@@ -22,10 +22,11 @@ import numpy as np
 from table import ROOT, Line, ratio, run
 
 import replay
-from replay import encode as encoding
-from replay.frames import Film, Look
-from replay.gif import TRAILER, blocks
-from replay.pixels import as_colours, as_indices, as_yuv
+from replay.encoding import ffmpeg as encoding
+from replay.encoding.gif import TRAILER, blocks
+from replay.encoding.pixel_formats import as_colours, as_indices, as_yuv
+from replay.film.film import Film
+from replay.film.options import FilmOptions
 
 sys.path.insert(0, str(ROOT / "tests"))
 matplotlib.use("Agg")
@@ -49,7 +50,7 @@ def timed(call: Callable[[], Any]) -> float:
 def film_of(recording: Any, kind: str, zoom: int, frames: int) -> Film:
     """What animate would make of it."""
     levels = encoding.choose_target(recording.path.with_name(f"ready.{kind}")).levels
-    return Film(recording, ["conv"], None, None, slice(0, frames), Look(zoom=zoom), levels)
+    return Film(recording, ["conv"], None, None, slice(0, frames), FilmOptions(zoom=zoom), levels)
 
 
 def encoder(film: Film, kind: str, out: Path) -> Callable[[], None]:

@@ -23,8 +23,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from record import wire
-from record.courier import Courier, Parcel
+from record.protocol import messages
+from record.protocol.layout import Layout
+from record.transport.courier import Courier, QueuedFrame
 from replay.schema import FORMAT, VERSION, Layer
 
 IMAGE = (1, 4, 4)
@@ -58,7 +59,7 @@ def content(part: str, shape: tuple[int, ...], epoch: int, batch: int) -> np.nda
     return ((np.arange(size) * 7 + seed) % 2039 - 1000).astype(np.float16).reshape(shape)
 
 
-def pack(layout: wire.Layout, epoch: int, batch: int) -> np.ndarray:
+def pack(layout: Layout, epoch: int, batch: int) -> np.ndarray:
     """A whole batch."""
     flat = np.zeros(layout.size, np.float16)
     parts = [(layout.image_slots[0], "input")]
@@ -96,22 +97,22 @@ def main() -> None:
     )
     os.environ.pop("LD_PRELOAD", None)
     print(courier._process.pid, flush=True)
-    layout = wire.Layout((IMAGE,), LAYERS)
+    layout = Layout((IMAGE,), LAYERS)
     courier.set_layout(layout, BATCHES, lambda memory: Flat(layout.size, memory))
     if options.begun:
         courier.flush()
     acked = 0
     for number in range(options.frames):
         if options.late and number == options.frames // 2:
-            layout = wire.Layout((IMAGE,), (*LAYERS, LATE))
+            layout = Layout((IMAGE,), (*LAYERS, LATE))
             size = layout.size
             courier.set_layout(layout, BATCHES, lambda memory, size=size: Flat(size, memory))
         buffer = courier.buffer()
         if buffer is not None:
             epoch, batch = divmod(number, BATCHES)
             buffer.values[:] = pack(layout, epoch, batch)
-            header = wire.FrameHeader(epoch, batch, number, 0.0, image=0)
-            courier.send(Parcel(buffer, header))
+            header = messages.FrameHeader(epoch, batch, number, 0.0, image=0)
+            courier.send(QueuedFrame(buffer, header))
         if courier.committed > acked:
             acked = courier.committed
             print(f"acked {acked}", flush=True)

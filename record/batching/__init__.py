@@ -1,0 +1,1 @@
+"""Which forwards of a script make a batch that it trains on."""

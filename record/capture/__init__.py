@@ -1,0 +1,1 @@
+"""Hooks that copy what layers put out."""

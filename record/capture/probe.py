@@ -1,0 +1,151 @@
+"""A fixed image, shown to the network at each recorded batch without leaving a trace in it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from record.capture.batch_axis import BatchSize
+from record.capture.capture import Capture
+from record.capture.phase import PROBING
+from replay.schema import OptionError
+
+MOST = 64  # images
+
+
+class Probe:
+    """Fixed images and how they are shown.
+
+    Args:
+        images: (N, C, H, W), or (C, H, W) for one; floating point, normalised as the network
+            expects its input.
+
+    Raises:
+        OptionError: It is no such tensor.
+    """
+
+    def __init__(self, images: torch.Tensor) -> None:
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(images)
+        if not isinstance(images, torch.Tensor) or not images.is_floating_point():
+            found = getattr(images, "dtype", type(images).__name__)
+            raise OptionError(f"probe: expected a floating-point tensor of images, found {found}")
+        if images.ndim == 3:
+            images = images[None]
+        if images.ndim != 4 or not 1 <= images.shape[0] <= MOST:
+            raise OptionError(
+                f"probe: expected (N, C, H, W) with N of 1 to {MOST}, found {tuple(images.shape)}"
+            )
+        self._images = images.detach().clone()
+        self._there: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return int(self._images.shape[0])
+
+    @property
+    def stored(self) -> npt.NDArray[np.float16]:
+        """The images as the file keeps them, float16 (N, C, H, W)."""
+        stored: npt.NDArray[np.float16] = self._images.cpu().to(torch.float16).numpy()
+        return np.ascontiguousarray(stored)
+
+    def run(self, taps: Capture) -> None:
+        """One forward in evaluation mode, recorded by the taps; then all is as it was.
+
+        The images come in the dtype and on the device of the last training input, under the same
+        autocast. What is restored: the training flag of each module, buffers, the random states
+        of Python, numpy, torch and the GPU in use, and the state of the taps.
+        """
+        root, seen = taps.root, taps.input
+        if root is None:
+            return
+        device = seen.device or torch.device("cpu")
+        where = (device, seen.dtype or self._images.dtype)
+        images = self._there.get(where)
+        if images is None:
+            images = self._there[where] = self._images.to(*where)
+        before, batch = taps.state, taps.batch
+        taps.state, taps.probes, taps.batch = PROBING, len(self), BatchSize((len(self),))
+        try:
+            with (
+                torch.no_grad(),
+                torch.autocast(device.type, dtype=seen.autocast, enabled=seen.autocast is not None),
+                _eager(),
+                _without_fast_path(),
+                _random_states(device),
+                _own_buffers(root),
+                _evaluating(root),
+            ):
+                # A model compiled in place would compile once more for this.
+                call = root if root._compiled_call_impl is None else root._call_impl
+                call(images)  # type: ignore[no-untyped-call]
+        finally:
+            taps.state, taps.batch = before, batch
+
+
+@contextlib.contextmanager
+def _evaluating(root: nn.Module) -> Iterator[None]:
+    flags = [module for module in root.modules() if module.training]
+    try:
+        for module in flags:  # not root.eval(), which models override, to freeze parts say
+            module.training = False
+        yield
+    finally:
+        for module in flags:
+            module.training = True
+
+
+@contextlib.contextmanager
+def _own_buffers(root: nn.Module) -> Iterator[None]:
+    """What the forward does to buffers happens to copies."""
+    kept = [
+        (module._buffers, name, buffer)
+        for module in root.modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        for buffers, name, buffer in kept:
+            buffers[name] = buffer.clone()
+        yield
+    finally:
+        for buffers, name, buffer in kept:
+            buffers[name] = buffer
+
+
+@contextlib.contextmanager
+def _random_states(device: torch.device) -> Iterator[None]:
+    python, numbers = random.getstate(), np.random.get_state()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numbers)
+
+
+@contextlib.contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """The fused attention of evaluation mode would pass the hooks of the layers by."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _eager() -> Any:
+    """Compiled parts of the model run as they are written; nothing is compiled for the probe."""
+    if "torch._dynamo" in sys.modules:
+        return torch.compiler.set_stance("force_eager")
+    return contextlib.nullcontext()

@@ -1,0 +1,1 @@
+"""Records a script that nobody changed."""

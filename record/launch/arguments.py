@@ -1,0 +1,166 @@
+"""What `python -m record run` is asked for: its command line, taken apart before torch is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+USAGE = """\
+usage: python -m record run [options] script.py [its arguments]
+       python -m record run [options] -m package.module [its arguments]
+
+Record a training script as it is: models, epochs, batches, first images and
+losses are found by watching torch. The script keeps its arguments, its output,
+its exit code and its Ctrl-C.
+
+options:
+  -o, --output FILE      the recording (default: run.h5); a second model's goes
+                         beside it
+  --layers PATTERN ...   names, globs (layer1.*) or classes (ReLU); default:
+                         convolutions, and a transformer's blocks
+  --every N              record every Nth batch
+  --schedule WORDS       every=N, epochs=A:B:C, first=N batches of each epoch,
+                         dense-early
+  --budget SIZE          thin the batches so that the file stays below, say, 2GB
+  --max-map N            pool maps that are larger than N in a direction
+  --batch-axis LAYER=N   which axis of a layer's outputs counts the images of a
+                         batch, where nothing else tells; names or globs, and
+                         input; may be given several times
+  --include-eval         record forwards in evaluation mode too
+  --ranks 0|all          of a distributed run: rank 0, or a file for each rank
+                         (default: 0)
+  --overwrite            replace existing recordings
+  --debug                show the traceback of an error of mapreel's own
+  -h, --help             this
+
+examples:
+  python -m record run train.py --epochs 10
+  python -m record run -o cifar.h5 --layers conv1 "layer1.*" -m mylab.train
+  torchrun --nproc-per-node 2 -m record run --ranks all train.py
+"""
+
+_VALUES = ("--output", "--every", "--schedule", "--budget", "--max-map", "--ranks", "--batch-axis")
+_FLAGS = ("--include-eval", "--overwrite", "--debug")
+
+
+@dataclass
+class Launch:
+    """What `record run` was asked for.
+
+    Attributes:
+        target: The script's path, or the module's name.
+        is_module: Whether it is a module.
+        arguments: The script's own.
+        options: As the fields of `watched.WatchOptions`.
+        debug: Whether mapreel's own errors show their traceback.
+    """
+
+    target: str
+    is_module: bool
+    arguments: list[str]
+    options: dict[str, Any]
+    debug: bool = False
+
+
+class UsageError(Exception):
+    """The command line cannot be used; the message says why in one line."""
+
+
+def parse(words: Sequence[str]) -> Launch:
+    """Takes the command line apart: our options end where the script or `-m` begins.
+
+    Raises:
+        UsageError: An unknown option, a missing value, no script.
+    """
+    options: dict[str, Any] = {}
+    layers: list[str] = []
+    rest = list(words)
+    debug = False
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        name = {"-o": "--output"}.get(name, name)
+        if name == "-m":
+            if not rest:
+                raise UsageError("-m: expected package.module")
+            return _launch(rest[0], True, rest[1:], options, layers, debug)
+        if name == "--layers":
+            patterns = [value] if equals else []
+            while not equals and rest and not rest[0].startswith("-") and not _is_script(rest[0]):
+                patterns.append(rest.pop(0))
+            if not patterns:
+                raise UsageError("--layers: expected names, globs or classes")
+            layers += patterns
+        elif name in _VALUES:
+            if not equals:
+                if not rest:
+                    raise UsageError(f"{name}: expected a value")
+                value = rest.pop(0)
+            if name == "--batch-axis":
+                options.setdefault("batch_axis", []).append(value)
+            else:
+                options[name[2:].replace("-", "_")] = value
+        elif name in _FLAGS and not equals:
+            debug = debug or name == "--debug"
+            if name != "--debug":
+                options[name[2:].replace("-", "_")] = True
+        elif word.startswith("-"):
+            raise UsageError(f"unknown option {word}; see python -m record run --help")
+        else:
+            return _launch(word, False, rest, options, layers, debug)
+    raise UsageError("expected a script: python -m record run [options] script.py [its arguments]")
+
+
+def check(asked: Launch) -> None:
+    """Refuses, before the script starts, what cannot be recorded into.
+
+    Raises:
+        RecordingError: A value of no use, or a target that exists or cannot be written.
+    """
+    from record.options import parse_axes
+    from record.paths import check_target
+    from record.schedule.budget import parse_bytes
+    from record.schedule.schedule import Schedule
+
+    options = asked.options
+    for name in ("every", "max_map"):
+        value = str(options.get(name, 1))
+        if not value.isdigit() or int(value) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: expected a number from 1")
+        if name in options:
+            options[name] = int(value)
+    if options.get("ranks", "0") not in ("0", "all"):
+        raise UsageError(f"--ranks {options['ranks']}: expected 0 or all")
+    Schedule.parse(options.get("schedule"), options.get("every", 1))
+    if "batch_axis" in options:
+        options["batch_axis"] = parse_axes(options["batch_axis"])
+    if "budget" in options:
+        parse_bytes(options["budget"])
+    output = Path(os.path.abspath(options.get("output", "run.h5")))
+    options["output"] = str(output)
+    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if options.get("ranks") == "all" and world != "1":
+        output = output.with_name(f"{output.stem}.rank{rank}{output.suffix}")
+    elif rank != "0":
+        return
+    check_target(output, options.get("overwrite", False))
+
+
+def _launch(
+    target: str,
+    is_module: bool,
+    arguments: Sequence[str],
+    options: dict[str, Any],
+    layers: Sequence[str],
+    debug: bool,
+) -> Launch:
+    if layers:
+        options["layers"] = tuple(layers)
+    return Launch(target, is_module, list(arguments), options, debug)
+
+
+def _is_script(word: str) -> bool:
+    return word.endswith(".py") or os.path.isfile(word)

@@ -1,0 +1,1 @@
+"""Which modules of a network are recorded, and what they are called."""

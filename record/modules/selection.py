@@ -1,0 +1,141 @@
+"""Which modules to record: names, globs and class names to a list of modules."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable
+
+from torch import nn
+
+from record.modules.defaults import default_layers
+from record.modules.names import class_name, is_called, is_leaf, named_modules, unwrap
+from record.reporting import listed
+from replay.schema import OptionError
+
+__all__ = ["Patterns", "default_layers", "find_layers", "named_modules", "unwrap"]
+
+Patterns = str | Iterable[str] | None
+
+
+def find_layers(model: nn.Module, patterns: Patterns = None) -> dict[str, nn.Module]:
+    """The modules to record, by name, in the order of `model.named_modules()`.
+
+    Args:
+        model: The network, already unwrapped.
+        patterns: Names (`layer1.0.conv1`), globs (`layer1.*`, `conv*`) and class names (`ReLU`);
+            None means the default, see `default_layers`. An exact name may be any module; a glob
+            stands for the modules without children that it matches, or for the others where there
+            are none. A list of modules is never called: what is in it is meant.
+
+    Raises:
+        OptionError: A pattern matches nothing, with the closest names; or nothing that is called.
+    """
+    if patterns is None:
+        return default_layers(model)
+    named = named_modules(model)
+    chosen: set[str] = set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        matching = _match(named, pattern)
+        if not matching:
+            raise OptionError(f"no layer matches {pattern!r}{_suggest(named, pattern)}")
+        called = _called(named, matching)
+        if not called:
+            raise OptionError(
+                f"{pattern!r} matches only what is never called ({listed(sorted(matching))}), so "
+                f"that there is nothing to record{_suggest(named, pattern)}"
+            )
+        chosen |= called
+    return {name: module for name, module in named.items() if name in chosen}
+
+
+# Layers that act on the last axis of what they are given, and those that act on the first one
+# behind the batch: by them one knows what the axes of an output are.
+_CHANNELS_LAST = (
+    nn.Linear,
+    nn.LayerNorm,
+    nn.Embedding,
+    nn.MultiheadAttention,
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+    nn.RNNBase,
+)
+_SPATIAL = re.compile(r"[123]d$")  # Conv2d, BatchNorm1d, torchvision's LayerNorm2d
+_RANKS = {2: ("CL", "TC"), 3: ("CHW", "HWC"), 4: ("CDHW", "DHWC")}
+
+
+def axes_of(module: nn.Module, rank: int, has_signals: bool) -> str:
+    """What the axes of one image's part of a module's output are, as in `schema.AXES`.
+
+    Args:
+        module: The module. A block is judged by the last layer in it that tells.
+        rank: Number of axes.
+        has_signals: Whether the model has 1-D convolutions, pools or norms: an output of two
+            axes that nothing else tells is then a signal (C, L), else tokens (T, C).
+    """
+    if rank not in _RANKS:
+        return "C" if rank == 1 else ""
+    last: bool | None = None
+    for part in module.modules():
+        dims = getattr(part, "dims", None)
+        if type(part).__name__ == "Permute" and isinstance(dims, (list, tuple)):
+            last = dims[-1] == 1
+        elif _SPATIAL.search(type(part).__name__):
+            last = False
+        elif isinstance(part, _CHANNELS_LAST):
+            last = True
+    if last is None:
+        last = rank == 2 and not has_signals
+    return _RANKS[rank][last]
+
+
+def batch_second(model: nn.Module, module: nn.Module) -> bool:
+    """Whether the module's outputs are (T, N, D): it or what it is in says batch_first=False."""
+    if getattr(module, "batch_first", None) is False:
+        return True
+    around = (m for m in model.modules() if getattr(m, "batch_first", None) is False)
+    return any(part is module for whole in around for part in whole.modules())
+
+
+def describe(module: nn.Module) -> str:
+    """The module in one line: `Conv2d(3, 12, kernel_size=(3, 3), stride=(1, 1))`."""
+    kind, name = type(module).__name__, class_name(module)
+    text = repr(module).replace(kind, name, 1) if is_leaf(module) else name
+    return " ".join(text.split())[:200]
+
+
+def _match(named: dict[str, nn.Module], pattern: str) -> set[str]:
+    if pattern in named:
+        return {pattern}
+    of_class = {
+        name
+        for name, module in named.items()
+        if any(c.__name__ == pattern for c in type(module).__mro__ if c not in (nn.Module, object))
+    }
+    if of_class:
+        return of_class
+    matching = {name for name in named if fnmatch.fnmatchcase(name, pattern)}
+    return {name for name in matching if is_leaf(named[name])} or matching
+
+
+def _called(named: dict[str, nn.Module], names: set[str]) -> set[str]:
+    """Those modules, with what is in them in the place of lists, which are never called."""
+    called: set[str] = set()
+    for name in names:
+        if is_called(named[name]):
+            called.add(name)
+        else:
+            inside = {id(child) for child in map(unwrap, named[name].children())}
+            called |= _called(named, {n for n, module in named.items() if id(module) in inside})
+    return called
+
+
+def _suggest(named: dict[str, nn.Module], pattern: str) -> str:
+    classes = {type(module).__name__ for module in named.values()}
+    known = {name.lower(): name for name in [*named, *sorted(classes)]}
+    close = difflib.get_close_matches(pattern.lower().strip("*."), known, n=5, cutoff=0.4)
+    names = [known[name] for name in known if name in close] or list(named)[1:6]
+    return f"; closest: {', '.join(names)}" if names else ""

@@ -1,0 +1,44 @@
+"""Whether a recording can be written where it was asked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from record.locking.own_recordings import check_own
+from replay.schema import OutputError
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Refuses, before any work, a target that cannot be written.
+
+    Raises:
+        OutputError: It exists, is not a file, this process records into it already, or its folder
+            is missing or read-only.
+    """
+    check_own(path)
+    if path.is_dir():
+        raise OutputError(f"expected a file such as run.h5, but {path} is a folder")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"expected a file such as run.h5, but {path} is not a regular file")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(f"no such folder: {folder}; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write into the folder {folder}")
+
+
+def check_source(path: Path) -> None:
+    """Refuses, before any work, to go on with a recording that is not there.
+
+    Raises:
+        OutputError: It is missing, not a file, this process records into it already, or cannot be
+            written.
+    """
+    check_own(path)
+    if not path.is_file():
+        raise OutputError(f"cannot resume {path}: there is no such file")
+    if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot resume {path}: it or its folder is read-only")

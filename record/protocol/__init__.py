@@ -1,0 +1,1 @@
+"""What the training and the writer process say to each other."""

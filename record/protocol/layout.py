@@ -1,0 +1,108 @@
+"""The layout of a batch: where the maps of each layer lie in one flat float16 buffer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from replay.schema import FRAME_DTYPE, Layer
+
+GROWTH = 64  # batches by which an epoch of unknown length grows
+
+
+_CHUNK_BYTES = 1 << 16  # of the small datasets, at most
+
+
+def small_chunk(cell_bytes: int, batches: int | None) -> int:
+    """How many batches of an epoch share a chunk in a dataset of small cells.
+
+    Args:
+        cell_bytes: Bytes of one batch's cell.
+        batches: Batches in an epoch, if it is known.
+    """
+    fitting = max(1, _CHUNK_BYTES // max(1, cell_bytes))
+    return min(fitting, batches or 4 * GROWTH)
+
+
+class Slot(NamedTuple):
+    """Where one array lies in a batch's flat float16 buffer, counted in values."""
+
+    start: int
+    stop: int  # one past the last value
+    shape: tuple[int, ...]
+
+    def of(self, frame: memoryview) -> memoryview:
+        """Its part of a buffer's bytes."""
+        size = FRAME_DTYPE.itemsize
+        return frame[self.start * size : self.stop * size]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What one batch consists of, and where each part lies in its flat float16 buffer.
+
+    The images come first, then for each layer its maps and, where they are kept, its kernels.
+
+    Attributes:
+        images: Shapes of the input images, (C, H, W), that occur: usually one, none where no
+            image is recorded. A batch holds one of them.
+        layers: The recorded layer calls.
+    """
+
+    images: tuple[tuple[int, ...], ...]
+    layers: tuple[Layer, ...]
+    image_slots: tuple[Slot, ...] = field(init=False, repr=False, compare=False)
+    map_slots: tuple[Slot, ...] = field(init=False, repr=False, compare=False)
+    kernel_slots: tuple[Slot | None, ...] = field(init=False, repr=False, compare=False)
+    size: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        end = 0
+
+        def place(shape: tuple[int, ...]) -> Slot:
+            nonlocal end
+            slot = Slot(end, end + int(np.prod(shape, dtype=np.int64)), shape)
+            end = slot.stop
+            return slot
+
+        images = tuple(place(shape) for shape in self.images)
+        maps, kernels = [], []
+        for layer in self.layers:
+            maps.append(place(layer.shape))
+            kernels.append(None if layer.kernel is None else place(layer.kernel))
+        object.__setattr__(self, "image_slots", images)
+        object.__setattr__(self, "map_slots", tuple(maps))
+        object.__setattr__(self, "kernel_slots", tuple(kernels))
+        object.__setattr__(self, "size", end)
+
+    @property
+    def places(self) -> dict[object, Slot]:
+        """Every part by what it is, which a later layout with more parts keeps."""
+        named: dict[object, Slot] = dict(zip(self.images, self.image_slots, strict=True))
+        for layer, maps, kernel in zip(self.layers, self.map_slots, self.kernel_slots, strict=True):
+            named[layer.group, layer.name] = maps
+            if kernel is not None:
+                named[layer.group, layer.name, "kernel"] = kernel
+        return named
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one batch."""
+        return self.size * FRAME_DTYPE.itemsize
+
+    def encode(self) -> dict[str, Any]:
+        """As JSON-ready values; `decode` reads them back."""
+        return {
+            "images": [list(shape) for shape in self.images],
+            "layers": [layer.encode() for layer in self.layers],
+        }
+
+    @classmethod
+    def decode(cls, data: dict[str, Any]) -> Layout:
+        """The layout that `encode` described."""
+        return cls(
+            images=tuple(tuple(shape) for shape in data["images"]),
+            layers=tuple(Layer.decode(layer) for layer in data["layers"]),
+        )

@@ -1,0 +1,90 @@
+"""What is said when something cannot be recorded: a warning, or what the training asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from collections.abc import Callable
+
+from replay.schema import RecordingError
+
+_PASSED = "record", "torch"  # packages between the training loop and a warning
+
+
+class RecordingWarning(UserWarning):
+    """Something was not recorded; training is not affected."""
+
+
+class Problems:
+    """Warns, of each cause once, or raises where that was asked for.
+
+    Args:
+        raises: Whether trouble while training raises a `RecordingError` there.
+        say: Called with each warning, a line; must not raise.
+    """
+
+    def __init__(self, raises: bool, say: Callable[[str], None]) -> None:
+        self.raises = raises
+        self._say = say
+        self._known: set[str] = set()
+
+    def meet(self, text: str, key: str | None = None) -> None:
+        """Something could not be recorded.
+
+        Args:
+            text: What, in one line.
+            key: Names the cause, where the text differs from case to case.
+
+        Raises:
+            RecordingError: Where that was asked for.
+        """
+        if self.raises:
+            raise RecordingError(text)
+        self.warn(text, key)
+
+    def fail(self, name: str, error: Exception) -> None:
+        """Something could not be recorded because of an error in it.
+
+        Raises:
+            RecordingError: Where that was asked for.
+        """
+        if self.raises:
+            raise RecordingError(f"cannot record {name}: {error}") from error
+        self.warn(f"cannot record {name}: {type(error).__name__}: {error}")
+
+    def warn(self, text: str, key: str | None = None) -> None:
+        """Warns; never raises, not even where warnings are errors: the training goes on."""
+        key = key or text
+        if key not in self._known:
+            self._known.add(key)
+            self._say(text)
+
+
+def listed(names: list[str], most: int = 8) -> str:
+    """The first of the names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def warn(text: str) -> None:
+    """Warns as Python does, or, where warnings are errors, by a line on stderr."""
+    try:
+        warnings.warn(text, RecordingWarning, stacklevel=_level())
+    except RecordingWarning:
+        print(f"RecordingWarning: {text}", file=sys.stderr)
+
+
+def _level() -> int:
+    """How far above `warn` the line stands that holds the recorder: it is named in the warning."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _PASSED:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def say(text: str) -> None:
+    """One line on stderr, marked as ours."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the script
+        sys.stderr.write(f"mapreel: {text}\n")  # in one: several processes may speak at once
+        sys.stderr.flush()

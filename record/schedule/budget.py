@@ -1,0 +1,193 @@
+"""What a recording takes on disk, and which schedule fits a budget of bytes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from record.protocol.layout import Layout, small_chunk
+from record.schedule.schedule import Schedule
+from replay import schema
+from replay.schema import OptionError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+# Measured on files of 1 to 20 layers and up to 3,000 frames, h5py 3.16, committed after each frame:
+# what HDF5 writes beside the data, because in SWMR mode it never overwrites a node of an index.
+_INDEX_BYTES = 1_600  # a dataset and frame, at most
+
+
+_DATASET_BYTES = 5_000
+
+
+_FILE_BYTES = 10_000
+
+
+class Budget:
+    """Thins what a schedule keeps, so that the whole run fits into so many bytes.
+
+    Of a run of known length the batches are spread evenly, the first and the last among them.
+    Of one of unknown length every batch is kept until there is no room; then every second of
+    those kept is taken out of the file, and from there on only every second batch is kept, then
+    every fourth, and so on: evenly spread at any time, and the late part is never refused.
+
+    Args:
+        limit: Bytes of the file.
+        schedule: What is thinned.
+        epochs: Epochs of the run, if known.
+    """
+
+    def __init__(self, limit: int, schedule: Schedule, epochs: int | None = None) -> None:
+        self.limit = limit
+        self._schedule = schedule
+        self._epochs = epochs
+        self._seen = 0  # batches that the schedule kept, up to now
+        self._kept = 0  # and those of them that are in the file
+        self._fresh = 0  # kept since the plan was made
+        self._since = 0  # the number of batches seen when the plan was made
+        self._room: int | None = None  # frames that the plan has, None before there is one
+        self._left: int | None = None  # batches that the plan is for, None if unknown
+        self._used = 0  # bytes of frames kept before the plan was made
+        self._frame = 0
+        self._stride = 1
+        self._thinning = 1
+        self._before: tuple[int, int, int] | None = None  # of a file that is resumed
+
+    def resume(self, frames: int, epoch: int, steps: int) -> None:
+        """Takes in what a file holds that is gone on with; before anything else is asked.
+
+        Args:
+            frames: Frames in the file.
+            epoch: The epoch to go on with.
+            steps: Batches that the run has had so far, recorded or not.
+        """
+        self._before = (frames, epoch, steps)
+
+    def plan(self, layout: Layout, batches: int | None) -> int:
+        """Takes in what a batch consists of, and how many an epoch has.
+
+        Returns:
+            How many further batches fit; at least one is kept, whatever it takes.
+        """
+        before = self._frame
+        self._frame = frame_bytes(layout)
+        each_epoch = epoch_bytes(layout, batches)
+        if self._before is not None:
+            self._take_over(*self._before, batches)
+            self._before = None
+        rest = self.limit - fixed_bytes(layout)
+        if self._epochs is not None and batches is not None:
+            # What the first batch took is known only now; later ones may have had fewer layers.
+            self._used += self._fresh * (before or self._frame)
+            self._fresh = 0
+            rest -= self._used + self._epochs * each_epoch
+            whole = self._schedule.count(self._epochs, batches)
+            self._since, self._left = self._seen, max(1, whole - self._seen)
+            self._room = max(1, rest // self._frame)
+            return self._room
+        self._frame += each_epoch  # in the worst case each has an epoch of its own
+        self._room = max(2, rest // self._frame)
+        return int(max(0, self._room - self._kept))
+
+    def _take_over(self, frames: int, epoch: int, steps: int, batches: int | None) -> None:
+        """Goes on counting where the file's last recorder stopped."""
+        seen = steps if batches is None else self._schedule.count(epoch, batches)
+        self._used += frames * self._frame
+        self._kept += frames
+        self._seen += seen
+        if frames and self._epochs is None:
+            self._stride = 2 ** max(0, round(math.log2(max(seen, 1) / frames)))
+
+    def keeps(self) -> bool:
+        """Whether the next batch that the schedule keeps is kept; asked once for each."""
+        number = self._seen - self._since
+        self._seen += 1
+        if self._room is None:
+            kept = number == 0  # what a batch takes is known after the first one
+        elif self._left is None:
+            kept = number % self._stride == 0
+            if kept and self._kept >= self._room:
+                while self._kept >= self._room:
+                    self._stride *= 2
+                    self._thinning *= 2
+                    self._kept = -(-self._kept // 2)
+                kept = number % self._stride == 0
+        elif self._room >= self._left:
+            kept = True
+        elif number >= self._left:  # the run is longer than it said
+            kept = False
+        elif self._room == 1:
+            kept = number == self._left - 1
+        else:  # evenly, the first and the last among them
+            place = round(number * (self._room - 1) / (self._left - 1))
+            kept = round(place * (self._left - 1) / (self._room - 1)) == number
+        self._kept += kept
+        self._fresh += kept
+        return kept
+
+    def take_thinning(self) -> int:
+        """Of how many frames in the file only the first is to stay, since this was last asked."""
+        thinning, self._thinning = self._thinning, 1
+        return thinning
+
+
+def parse_bytes(size: str | int) -> int:
+    """A size such as `20MB`, `1.5 GB` or a number of bytes; k, M, G and T are powers of 1000.
+
+    Raises:
+        OptionError: It is none, or not above 0.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b(?:ytes)?)?\s*", str(size).lower())
+    if match is None or (count := int(float(match.group(1)) * _UNITS[match.group(2)])) < 1:
+        raise OptionError(f"size {size!r}: expected bytes such as 500MB or 2GB")
+    return count
+
+
+def frame_bytes(layout: Layout) -> int:
+    """Bytes that a recorded batch adds to the file, at most: its data and their indices."""
+    values = sum(layer.nbytes for layer in layout.layers)
+    images = sum(_nbytes(shape) for shape in layout.images[:1])
+    return images + values + _datasets(layout) * _INDEX_BYTES
+
+
+def epoch_bytes(layout: Layout, batches: int | None) -> int:
+    """Bytes that an epoch adds with its first recorded batch: chunks of the small numbers."""
+    total = 0
+    for field in schema.FIELDS:
+        total += small_chunk(field.dtype.itemsize, None) * field.dtype.itemsize
+    for layer in layout.layers:
+        ranges = 2 * layer.channels * schema.RANGE_DTYPE.itemsize
+        total += small_chunk(ranges, batches) * ranges
+        total += small_chunk(4, batches) * 4 * (1 if layer.kernel is None else 2)
+    return total
+
+
+def fixed_bytes(layout: Layout) -> int:
+    """Bytes of a file without frames, the fixed images among them."""
+    probes = len({layer.probe for layer in layout.layers} - {None})
+    images = probes * sum(_nbytes(shape) for shape in layout.images[:1])
+    return _FILE_BYTES + _datasets(layout) * _DATASET_BYTES + images
+
+
+def _datasets(layout: Layout) -> int:
+    large = len(schema.FIELDS) + 1 + len(layout.images)
+    return large + sum(3 if layer.kernel is None else 5 for layer in layout.layers)
+
+
+def _nbytes(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * schema.FRAME_DTYPE.itemsize
+
+
+def file_bytes(layout: Layout, frames: Iterable[tuple[int, int]], batches: int | None) -> int:
+    """Bytes of a file with these frames, (epoch, batch)."""
+    cells = list(frames)
+    epochs = len({epoch for epoch, _ in cells})
+    return (
+        fixed_bytes(layout)
+        + epochs * epoch_bytes(layout, batches)
+        + len(cells) * frame_bytes(layout)
+    )

@@ -1,0 +1,1 @@
+"""From one batch to the next: progress, metadata, what sends frames."""

@@ -1,0 +1,88 @@
+"""What a recording says of the run at its root: what was run, on what, and how it is recorded."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from replay import schema
+
+
+def describe(model: nn.Module, world: int, meta: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of the file's root.
+
+    Args:
+        model: The network, unwrapped.
+        world: Processes of the run.
+        meta: Becomes part of the JSON; what it says goes before what is found here.
+    """
+    return {
+        "format": schema.FORMAT,
+        "version": schema.VERSION,
+        "run_id": run_id(world),
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "meta": schema.encode_meta({**_environment(model), **meta}),
+    }
+
+
+def _environment(model: nn.Module) -> dict[str, Any]:
+    return {
+        "command": [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]],
+        "versions": {
+            "mapreel": schema.program_version(),
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+        "model": type(model).__name__,
+        "parameters": count_parameters(model),
+    }
+
+
+def count_parameters(model: nn.Module) -> int | None:
+    """Number of trainable and other parameters; None before a lazy module knows its own."""
+    parameters = list(model.parameters())
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters):
+        return None
+    return sum(parameter.numel() for parameter in parameters)
+
+
+_NAMESPACE = uuid.UUID("6d9a4a5c-4b1e-4a38-9f0c-6c2b1f3f6f6e")
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's rank and the number of processes; (0, 1) of a run that is not distributed.
+
+    Taken from torch.distributed once it is initialised, before that from the variables RANK and
+    WORLD_SIZE that torchrun sets.
+    """
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return int(distributed.get_rank()), int(distributed.get_world_size())
+    try:
+        rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        return 0, 1
+    return (rank, world) if 0 <= rank < world else (0, 1)
+
+
+def run_id(world: int) -> str:
+    """Identifies the run: random, but the same for all processes of a distributed one.
+
+    What they agree on without talking to each other is where they meet, and, on one machine, the
+    process that started them.
+    """
+    if world == 1:
+        return uuid.uuid4().hex
+    known = [os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR")]
+    known.append(os.environ.get("MASTER_PORT", ""))
+    if int(os.environ.get("LOCAL_WORLD_SIZE", world)) == world:
+        known.append(str(os.getppid()))
+    return uuid.uuid5(_NAMESPACE, " ".join(known)).hex

@@ -1,0 +1,135 @@
+"""The state of the built-in training at the end of an epoch: all that the next batch depends on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from record.training.settings import Settings
+from replay.schema import OptionError, OutputError
+
+_FORMAT = "mapreel checkpoint 1"
+# What may differ between the run and its continuation: where things lie and what is recorded.
+_FREE: tuple[str, ...] = (
+    "data_dir",
+    "download",
+    "workers",
+    "device",
+    "input",
+    "batches",
+    "checkpoint",
+    "resume",
+)
+_FREE += ("layers", "every", "schedule", "budget", "max_map", "probe")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What has a state in a training, beside the random numbers."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    shuffle: torch.Generator
+
+
+def save(path: Path, settings: Settings, epoch: int, parts: Parts) -> None:
+    """Writes a checkpoint, all or nothing: an older one stays until the new one is on the disk.
+
+    Args:
+        path: The file.
+        settings: Of the run.
+        epoch: The epoch that comes next.
+        parts: Whose state to keep.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    numbers: Any = np.random.get_state()
+    name, keys, position, has_gauss, gauss = numbers
+    version, words, normal = random.getstate()
+    state = {
+        "format": _FORMAT,
+        "settings": _fixed(settings),
+        "epoch": epoch,
+        "model": parts.model.state_dict(),
+        "optimizer": parts.optimizer.state_dict(),
+        "schedule": parts.schedule.state_dict(),
+        "scaler": parts.scaler.state_dict(),
+        "shuffle": parts.shuffle.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": [version, list(words), normal],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+    }
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        with open(beside, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise OutputError(f"cannot write the checkpoint {path}: {error.strerror}") from error
+
+
+def load(path: Path, settings: Settings) -> dict[str, Any]:
+    """Reads a checkpoint; nothing in it is executed.
+
+    Raises:
+        OptionError: It is missing, is none of ours, or belongs to another training.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise OptionError(f"no checkpoint {path}; make one with --checkpoint {path}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120]
+        raise OptionError(f"{path} cannot be read as a checkpoint: {reason}") from error
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise OptionError(f"{path} is no checkpoint of record train")
+    wanted = _fixed(settings)
+    other = [
+        f"{name.replace('_', '-')} {state['settings'].get(name)!r}, not {value!r}"
+        for name, value in wanted.items()
+        if state["settings"].get(name) != value
+    ]
+    if other:
+        raise OptionError(f"{path} belongs to another training: it has {'; '.join(other)}")
+    return state
+
+
+def restore(state: dict[str, Any], parts: Parts) -> int:
+    """Puts the training where the checkpoint was made.
+
+    Returns:
+        The epoch that comes next.
+    """
+    parts.model.load_state_dict(state["model"])
+    parts.optimizer.load_state_dict(state["optimizer"])
+    parts.schedule.load_state_dict(state["schedule"])
+    parts.scaler.load_state_dict(state["scaler"])
+    parts.shuffle.set_state(state["shuffle"])
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    version, words, normal = state["python"]
+    random.setstate((version, tuple(words), normal))
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    return int(state["epoch"])
+
+
+def _fixed(settings: Settings) -> dict[str, Any]:
+    return {name: value for name, value in asdict(settings).items() if name not in _FREE}

@@ -1,0 +1,316 @@
+"""Makes the built-in training run ready: its data, its model, and what will be recorded of it."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Sized
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from record.capture.capture import Capture
+from record.capture.phase import WAITING
+from record.formatting import format_count
+from record.modules.selection import Patterns, find_layers
+from record.protocol.layout import Layout
+from record.schedule.budget import parse_bytes
+from record.schedule.plan import Plan, make_plan
+from record.schedule.schedule import Schedule
+from record.session.metadata import count_parameters
+from record.training import checkpoint as checkpoints
+from record.training import data as data_sets
+from record.training import models
+from record.training.data import Data
+from record.training.settings import Settings
+from replay.schema import OptionError, RecordingError
+
+DEFAULT_SIZE = 128
+_TINY_LR, _DEFAULT_LR = 1e-2, 1e-3  # OneCycleLR's maximum
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run that is ready to start.
+
+    Attributes:
+        settings: What was asked for.
+        data: The samples.
+        model: The network, on its device, in training mode.
+        device: Where it runs.
+        size: Height and width of the images.
+        layout: The layers that will be recorded, with their shapes.
+        batches: Batches in an epoch.
+        schedule: Which batches will be recorded.
+        state: The checkpoint to go on from, or None.
+    """
+
+    settings: Settings
+    data: Data
+    model: nn.Module
+    device: torch.device
+    size: int
+    layout: Layout
+    batches: int
+    schedule: Schedule
+    state: dict[str, Any] | None = None
+
+    @property
+    def start(self) -> int:
+        """The epoch that the training begins with."""
+        return 0 if self.state is None else int(self.state["epoch"])
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable and other parameters."""
+        return count_parameters(self.model) or 0
+
+    @property
+    def plan(self) -> Plan:
+        """What will be recorded, and what it takes."""
+        return make_plan(
+            self.layout, self.schedule, self.settings.epochs, self.batches, self.settings.budget
+        )
+
+    @property
+    def probe(self) -> torch.Tensor | None:
+        """The first test images, (N, C, H, W), to be shown at each recorded batch."""
+        count = min(self.settings.probe, len(cast(Sized, self.data.test)))
+        if count < 1:
+            return None
+        return torch.stack([self.data.test[place][0] for place in range(count)])
+
+    def metadata(self) -> dict[str, Any]:
+        """The run's description for the recording."""
+        chosen = self.settings
+        return {
+            "dataset": chosen.data,
+            "classes": self.data.classes,
+            "mean": list(self.data.mean),
+            "std": list(self.data.std),
+            "model": chosen.model,
+            "parameters": self.parameters,
+            "device": str(self.device),
+            "epochs": chosen.epochs,
+            "batches": self.batches,
+            "batch_size": chosen.batch_size,
+            "lr": self.lr,
+            "seed": chosen.seed,
+            "image_size": self.size,
+            "amp": chosen.amp,
+            "compile": chosen.compile,
+            **self._probe_metadata(),
+        }
+
+    def _probe_metadata(self) -> dict[str, Any]:
+        count = min(self.settings.probe, len(cast(Sized, self.data.test)))
+        labels = [int(self.data.test[place][1]) for place in range(count)]
+        return {"probe": [{"label": label} for label in labels]} if labels else {}
+
+    @property
+    def lr(self) -> float:
+        """The largest learning rate of the schedule."""
+        if self.settings.lr is not None:
+            return self.settings.lr
+        return _TINY_LR if self.settings.model == "tiny" else _DEFAULT_LR
+
+
+def prepare(settings: Settings) -> Run:
+    """Loads the data, builds the model and finds out what will be recorded.
+
+    Raises:
+        OptionError: Anything of it cannot be done; nothing has been written by then.
+    """
+    for name, value in (("epochs", settings.epochs), ("batch-size", settings.batch_size)):
+        if value < 1:
+            raise OptionError(f"--{name} {value}: expected at least 1")
+    if settings.every < 1:
+        raise OptionError(f"--every {settings.every}: expected at least 1")
+    if settings.probe < 0:
+        raise OptionError(f"--probe {settings.probe}: expected 0 or more")
+    if settings.max_map is not None and settings.max_map < 1:
+        raise OptionError(f"--max-map {settings.max_map}: expected at least 1")
+    schedule = Schedule.parse(settings.schedule, settings.every)
+    if settings.budget is not None:
+        parse_bytes(settings.budget)
+    if settings.workers < 0:
+        raise OptionError(f"--workers {settings.workers}: expected 0 or more")
+    if settings.lr is not None and not settings.lr > 0:
+        raise OptionError(f"--lr {settings.lr:g}: expected a number above 0")
+    device = find_device(settings.device)
+    size = _fitting_size(settings)
+    data = data_sets.load(
+        settings.data,
+        settings.data_dir,
+        size,
+        settings.seed,
+        settings.download,
+        settings.samples,
+    )
+    model = _build(settings, len(data.classes), size)
+    samples = len(cast(Sized, data.train))
+    batches = -(-samples // settings.batch_size)
+    if leaves_one(samples, settings.batch_size):
+        batches -= 1
+    images = torch.zeros(2, 3, size, size)
+    probes = min(settings.probe, len(cast(Sized, data.test)))
+    layout = find_layout(
+        model, settings.layers, images, settings.max_map, probes, settings.batch_axis
+    )
+    state = None
+    if settings.resume is not None:
+        if settings.checkpoint is None:
+            raise OptionError("--resume needs the checkpoint to go on from: --checkpoint FILE")
+        state = checkpoints.load(settings.checkpoint, settings)
+        if state["epoch"] >= settings.epochs:
+            trained = format_count(settings.epochs, "epoch")
+            raise OptionError(f"{settings.checkpoint}: nothing is left to train of {trained}")
+    return Run(settings, data, model.to(device), device, size, layout, batches, schedule, state)
+
+
+def plan(settings: Settings) -> Plan:
+    """What a run would record; nothing is trained, and with an input's shape no data are needed.
+
+    Raises:
+        OptionError: Anything of it cannot be done.
+    """
+    if settings.input is None and settings.batches is None:
+        return prepare(settings).plan
+    if settings.input is None or settings.batches is None:
+        raise OptionError("to plan without data, give both --input CxHxW and --batches N")
+    if settings.batches < 1 or settings.epochs < 1:
+        raise OptionError("--batches and --epochs: expected at least 1")
+    schedule = Schedule.parse(settings.schedule, settings.every)
+    model = _build(settings, 10, settings.input[1])
+    images = torch.zeros(2, *settings.input)
+    layout = find_layout(
+        model, settings.layers, images, settings.max_map, settings.probe, settings.batch_axis
+    )
+    return make_plan(layout, schedule, settings.epochs, settings.batches, settings.budget)
+
+
+def find_layout(
+    model: nn.Module,
+    layers: Patterns,
+    images: torch.Tensor,
+    max_map: int | None = None,
+    probes: int = 0,
+    axes: dict[str, int] | None = None,
+) -> Layout:
+    """What a batch of a recording of this model will consist of.
+
+    Found by one training forward of a copy, with the random state put back: the model itself is
+    not touched, but that its lazy modules get their parameters.
+
+    Args:
+        model: The network.
+        layers: As for `Recorder`.
+        images: A batch for it, (N, C, H, W); batch normalisation needs N of 2 or more.
+        max_map: As for `Recorder`.
+        probes: Number of fixed images.
+        axes: As `batch_axis` of `Recorder`.
+
+    Raises:
+        OptionError: A pattern matches nothing, or the model does not take the images.
+    """
+    models.make_whole(model, images)  # without which there is no copy
+    twin = copy.deepcopy(model).train()
+    failures: list[str] = []
+    taps = Capture(twin, find_layers(twin, layers), _Failures(failures), max_map, axes)
+    taps.install()
+    taps.state = WAITING
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            output = twin(images)
+        models.logits_and_auxiliary(output)
+        if failures:
+            raise RecordingError(f"cannot record {failures[0]}")
+        taps.extend()
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        shape = "x".join(str(n) for n in images.shape[1:])
+        reason = " ".join(str(error).split())[:200]
+        raise OptionError(f"the model does not take {shape} images: {reason}") from error
+    finally:
+        taps.remove()
+    layers_there = taps.layout.layers
+    fixed = [replace(la, probe=n, kernel=None) for n in range(probes) for la in layers_there]
+    return Layout(taps.layout.images, (*layers_there, *fixed))
+
+
+class _Failures:
+    """Hears of the one forward by which a layout is found; keeps what went wrong."""
+
+    def __init__(self, failures: list[str]) -> None:
+        self._failures = failures
+
+    def forward_begins(self, training: bool, inputs: Any) -> None:
+        """Nothing depends on it."""
+
+    def forward_ended(self, output: Any) -> None:
+        """Nothing depends on it."""
+
+    def collided(self) -> None:
+        """Nothing depends on it."""
+
+    def hook_failed(self, name: str, error: Exception) -> None:
+        """Keeps why a layer cannot be recorded."""
+        self._failures.append(f"{name}: {error}")
+
+    def say(self, text: str, key: str | None = None) -> None:
+        """It is said again when the training is recorded."""
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes a GPU where there is one.
+
+    Raises:
+        OptionError: An unknown name, or a device that is not there.
+    """
+    there = ["cpu"]
+    if torch.backends.mps.is_available():
+        there.insert(0, "mps")
+    there[:0] = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+    if name == "auto":
+        return torch.device(there[0])
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in there:
+        raise OptionError(f"no device {name!r}; expected auto or one of {', '.join(there)}")
+    return torch.device(wanted)
+
+
+def leaves_one(samples: int, batch_size: int) -> bool:
+    """Whether the last of several batches would be a single image; it is left out then.
+
+    Batch normalisation has no variance of one value a channel, and raises.
+    """
+    return samples > batch_size > 1 and samples % batch_size == 1
+
+
+def _fitting_size(settings: Settings) -> int:
+    """The images' size: as asked, else 128, else what torchvision trained the model with."""
+    if settings.image_size is not None:
+        return settings.image_size
+    native = models.native_size(settings.model)
+    if native is None:
+        return DEFAULT_SIZE
+    try:
+        probe = _build(settings, 2, DEFAULT_SIZE)
+        find_layout(probe, settings.layers, torch.zeros(2, 3, DEFAULT_SIZE, DEFAULT_SIZE))
+    except OptionError:
+        return native
+    return DEFAULT_SIZE
+
+
+def _build(settings: Settings, classes: int, size: int) -> nn.Module:
+    set_seed(settings.seed)
+    return models.build(settings.model, classes, size)
+
+
+def set_seed(seed: int) -> None:
+    """Seeds the random numbers of Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))
+    torch.manual_seed(seed)

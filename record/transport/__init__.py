@@ -1,0 +1,1 @@
+"""Carries frames to the writer process: a queue, a thread, a pipe."""

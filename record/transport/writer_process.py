@@ -1,0 +1,221 @@
+"""The writer as the training sees it: a child process, what it is told by, and its answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from record.locking import own_recordings
+from record.protocol.shared_memory import SharedFrames
+from replay.schema import OutputError, RecordingError
+
+START_SECONDS = 120.0  # for the writer's first answer: a cold network file system is slow
+_END_SECONDS = 5.0  # for its end, when the training is interrupted before it began
+_PIPE_BYTES = 1 << 20
+
+
+class WriterProcess:
+    """Starts the writer, hears its answers in a thread, and lets go of it in the end.
+
+    Raises:
+        RecordingError: It could not be started.
+
+    Attributes:
+        pid: Its number.
+        memory: What it shares with the training; None where the system has no such memory, and
+            once it is given back.
+        descriptor: The end of the pipe into which messages are written.
+        capacity: Bytes that the pipe holds; 0 where that is not known.
+        committed: Frames that it has made readable.
+        flushed: The number of the last request to flush that it has done.
+        opening: What the file held at the start: frames, the last one's step and epoch.
+        finished: Set once it has given its last answer.
+    """
+
+    def __init__(self) -> None:
+        self.committed = 0
+        self.flushed = 0
+        self.opening: dict[str, int] = {}
+        self.finished = threading.Event()
+        self._ready = threading.Event()
+        self.memory = _lender()
+        self._process = self._start()
+        self.pid = self._process.pid
+        own_recordings.enter(self.pid)
+        assert self._process.stdin is not None
+        self.descriptor = self._process.stdin.fileno()
+        self.capacity = _widen(self.descriptor)
+
+    def listen(self, heard: Callable[[], None], failed: Callable[[str], None]) -> None:
+        """Begins to take in its answers.
+
+        Args:
+            heard: Called in the thread at each answer.
+            failed: Called in the thread with the reason, when the writer says that it has failed
+                or ends without having closed the file.
+        """
+        self._listener = threading.Thread(  # which forgets these two when it ends: no cycle stays
+            target=self._listen, args=(heard, failed), name="mapreel-answers", daemon=True
+        )
+        self._listener.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has opened the file."""
+        return self._ready.is_set()
+
+    def await_ready(self) -> bool:
+        """Waits until the writer has opened the file; False where that failed.
+
+        Where the waiting is interrupted the writer is ended: nobody will ever send it anything,
+        and it would keep others from the file.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        try:
+            while not self._ready.wait(timeout=0.05):
+                if self.finished.is_set() or time.monotonic() > deadline:
+                    break
+        except BaseException:
+            self._end()
+            raise
+        return self._ready.is_set()
+
+    def end_input(self) -> None:
+        """Closes the pipe, which tells it to close the file."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def wait(self, seconds: float) -> None:
+        """Waits until it has ended, but not for longer than that."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=seconds)
+
+    def _end(self) -> None:
+        """Has it close the file and end."""
+        with contextlib.suppress(OSError):
+            self._process.terminate()
+        self.wait(_END_SECONDS)
+        if self._process.poll() is None:
+            self.kill()
+        self.finished.wait(timeout=1.0)
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        with contextlib.suppress(OSError):
+            self._process.kill()
+        self._process.wait()
+
+    def let_go(self) -> None:
+        """Closes what is left of it, once nobody else has to do with it."""
+        self._listener.join(timeout=1.0)
+        self._errors.close()
+        if self.memory is not None:
+            self.memory.close()
+            self.memory = None
+        if self._process.stdout is not None and not self._listener.is_alive():
+            self._process.stdout.close()
+
+    def disown(self) -> None:
+        """In a forked child: the process and the pipe are the parent's."""
+        with contextlib.suppress(OSError, ValueError):
+            self.end_input()
+        self._process.returncode = 0  # not this process's child: nothing to wait for
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        root = Path(__file__).resolve().parents[2]
+        self._errors = tempfile.TemporaryFile()
+        memory = () if self.memory is None else self.memory.descriptors
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "record.writer", *map(str, memory)],
+                pass_fds=memory,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                # HDF5 asks for no lock then, whatever the file system and its own version.
+                env={**os.environ, "HDF5_USE_FILE_LOCKING": "FALSE"},
+                cwd=root,  # `-m` looks there first: no record.py of the user's comes in between
+                bufsize=0,
+                start_new_session=True,  # a terminal's Ctrl-C and hang-up are for the training
+            )
+        except OSError as error:
+            if self.memory is not None:
+                self.memory.close()
+            raise RecordingError(f"cannot start the writer process: {error}") from error
+
+    def _listen(self, heard: Callable[[], None], failed: Callable[[str], None]) -> None:
+        """Takes in the writer's answers until it ends."""
+        assert self._process.stdout is not None
+        closed = False
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._process.stdout:
+                answer = json.loads(line)
+                heard()
+                self.committed = answer.get("committed", self.committed)
+                closed = closed or answer.get("closed", False)
+                if "error" in answer:
+                    failed(answer["error"])
+                self.opening = answer.get("opening", self.opening)
+                self.flushed = answer.get("flushed", self.flushed)
+                if answer.get("ready"):
+                    self._ready.set()
+        if not closed:
+            failed(self._last_words())
+        own_recordings.leave(self.pid)
+        self.finished.set()
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
+            code = self._process.wait(timeout=1.0)
+            self._errors.seek(0)
+            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+            if lines:
+                return lines[-1]
+            return f"the writer process ended (exit code {code})"
+        return "the writer process ended"
+
+
+def refusal(path: Path, reason: str) -> OutputError:
+    """What to raise where the writer could not open the file.
+
+    Args:
+        path: The recording.
+        reason: What the writer said.
+    """
+    if reason == "the file exists":
+        return OutputError(f"{path} exists; choose another name or allow overwriting")
+    if reason.startswith("another process"):
+        try:
+            own_recordings.check_own(path)
+        except OutputError as error:
+            return error
+        return OutputError(f"{path}: {reason}; choose another name, or end the other")
+    if reason.startswith("cannot resume"):
+        return OutputError(f"{path}: {reason}")
+    return OutputError(f"cannot create {path}: {reason}")
+
+
+def _lender() -> SharedFrames | None:
+    with contextlib.suppress(OSError):
+        return SharedFrames()
+    return None
+
+
+def _widen(descriptor: int) -> int:
+    """Makes a pipe hold more, where that is possible; returns how many bytes it holds, or 0."""
+    capacity = 0
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import fcntl
+
+        with contextlib.suppress(OSError):  # a user may have only so much of it
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        capacity = fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
+    return capacity

@@ -1,0 +1,42 @@
+"""Has a file's data put on the disk, beside the writing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+
+SYNC_SECONDS = 30.0
+
+
+class BackgroundFsync:
+    """Puts a file's data on the disk in a thread: a slow disk does not hold up the writing."""
+
+    def __init__(self) -> None:
+        self._requests: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._busy = threading.Event()
+        self._last = time.monotonic()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last request is SYNC_SECONDS old."""
+        return time.monotonic() - self._last > SYNC_SECONDS
+
+    def request(self, descriptor: int) -> None:
+        """Asks for it; while one is under way nothing is asked for twice."""
+        self._last = time.monotonic()
+        if not self._busy.is_set():
+            self._busy.set()
+            self._requests.put(os.dup(descriptor))
+
+    def _work(self) -> None:
+        while True:
+            descriptor = self._requests.get()
+            with contextlib.suppress(OSError):
+                os.fsync(descriptor)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+            self._busy.clear()

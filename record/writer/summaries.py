@@ -1,0 +1,185 @@
+"""The ranges of all maps of a batch at once: one pass over the flat buffer instead of one a layer.
+
+A network's later layers have hundreds of small maps, for which the calls cost more than the values;
+so do small frames, of which several are summarized together. What is not finite, and layers whose
+channels are not their first axis, `schema.summarize` looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from record.protocol.layout import Layout
+from replay import schema
+
+GROUP = 1 << 17  # values that are looked at together: they stay in the processor's cache
+_NARROW = 32  # values of a map up to which it is quicker to go through all maps value by value
+_INF, _NEGATIVE_INF = 0x7C00, 0xFC00  # their bits; those of NaN of the same sign are larger
+
+
+class Summary(NamedTuple):
+    """What is kept beside a frame.
+
+    Attributes:
+        ranges: float32 (all channels of all layers, 2), the smallest and the largest finite value;
+            NaN where there is none. `Summaries.spans` says where a layer's lie.
+        nan: Values that are NaN.
+        inf: Values that are infinite.
+    """
+
+    ranges: npt.NDArray[np.float32]
+    nan: int
+    inf: int
+
+
+class Summaries:
+    """Summarizes frames of one layout.
+
+    Args:
+        layout: What a frame consists of.
+
+    Attributes:
+        spans: Of each layer, the first and one past the last of its rows in the ranges.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.spans: list[tuple[int, int]] = []
+        self._groups: list[_Group] = []
+        self._others: list[int] = []  # layers that are in no group
+        end = 0
+        for place, (layer, slot) in enumerate(zip(layout.layers, layout.map_slots, strict=True)):
+            span = end, end + layer.channels
+            self.spans.append(span)
+            end = span[1]
+            if slot.stop == slot.start or layer.channel_axis:
+                self._others.append(place)
+                continue
+            group = self._groups[-1] if self._groups else None
+            if group is None or slot.stop - group.start > GROUP:
+                group = _Group(slot.start)
+                self._groups.append(group)
+            group.add(place, slot.start, slot.stop, span)
+        for group in self._groups:
+            group.finish()
+        self._channels = end
+
+    def of(
+        self, frames: npt.NDArray[np.float16], missing: Sequence[Collection[int]]
+    ) -> list[Summary]:
+        """The summaries of some frames.
+
+        Args:
+            frames: float16 (N, size), each a whole flat buffer.
+            missing: Of each frame, the places of its layers without maps.
+        """
+        ranges = np.empty((len(frames), self._channels, 2), np.float32)
+        unfinite: list[tuple[int, int]] = []  # frame, layer
+        for group in self._groups:
+            group.summarize(frames, ranges, unfinite)
+        unfinite += [(n, place) for n in range(len(frames)) for place in self._others]
+        counts = [[0, 0] for _ in frames]
+        for number, place in unfinite:
+            if place in missing[number]:
+                continue
+            slot, layer = self._layout.map_slots[place], self._layout.layers[place]
+            maps = frames[number, slot.start : slot.stop].reshape(slot.shape)
+            found = schema.summarize(layer.channels_first(maps))
+            ranges[number, slice(*self.spans[place])] = found.ranges
+            if layer.probe is None:
+                counts[number][0] += found.nan
+                counts[number][1] += found.inf
+        for number, places in enumerate(missing):
+            for place in places:
+                ranges[number, slice(*self.spans[place])] = np.nan
+        return [Summary(ranges[number], *count) for number, count in enumerate(counts)]
+
+
+class _Group:
+    """Some layers that lie behind each other in the buffer."""
+
+    def __init__(self, start: int) -> None:
+        self.start = self._stop = start
+        self._layers: list[tuple[int, int, int]] = []  # place, its first and last map in here
+        self._rows: list[int] = []  # of the ranges, one for each map
+        self._narrow: list[
+            tuple[int, int, int, int]
+        ] = []  # values and maps of layers of small maps
+        self._edges: list[int] = []  # of the maps of all others, and of what lies between
+        self._kept: list[int] = []  # of the pieces between the edges, those that are maps
+        self._wide: list[int] = []  # which maps those are
+
+    def add(self, place: int, start: int, stop: int, span: tuple[int, int]) -> None:
+        """Takes a layer in; what lies before it is skipped."""
+        maps = span[1] - span[0]
+        first = len(self._rows)
+        start, stop = start - self.start, stop - self.start
+        each = (stop - start) // maps
+        if each <= _NARROW:
+            self._narrow.append((start, stop, first, first + maps))
+        else:
+            if start > self._stop - self.start:
+                self._edges.append(self._stop - self.start)
+            self._kept += range(len(self._edges), len(self._edges) + maps)
+            self._edges += range(start, stop, each)
+            self._wide += range(first, first + maps)
+            self._stop = stop + self.start
+        self._layers.append((place, first, first + maps))
+        self._rows += range(*span)
+        self._end = stop + self.start
+
+    def finish(self) -> None:
+        """Is called once all layers are in."""
+        if self._end > self._stop and self._edges:
+            self._edges.append(self._stop - self.start)
+        self._at = np.array(self._edges)
+        self._pieces, self._wide_at = _as_slice(self._kept), _as_slice(self._wide)
+        self._at_rows = _as_slice(self._rows)
+
+    def summarize(
+        self,
+        frames: npt.NDArray[np.float16],
+        ranges: npt.NDArray[np.float32],
+        unfinite: list[tuple[int, int]],
+    ) -> None:
+        """Writes the ranges of those layers whose values are all finite, and names the others."""
+        bits = frames[:, self.start : self._end].view(np.int16)
+        # IEEE 754 orders the bits of one sign like integers: as signed ones the largest value has
+        # the largest, as unsigned ones the smallest has, if there are values of both signs.
+        highest = self._extremes(np.maximum, bits)
+        lowest = self._extremes(np.maximum, bits.view(np.uint16)).view(np.int16)
+        positive, negative = highest >= 0, lowest < 0
+        finite = (highest < _INF) & (lowest.view(np.uint16) < _NEGATIVE_INF)
+        if not (positive.all() and negative.all()):  # of one sign, the smallest signed one is it
+            others = self._extremes(np.minimum, bits)
+            highest = np.where(positive, highest, others)
+            lowest = np.where(negative, lowest, others)
+        ranges[:, self._at_rows, 0] = lowest.view(np.float16)
+        ranges[:, self._at_rows, 1] = highest.view(np.float16)
+        if finite.all():
+            return
+        for place, first, last in self._layers:
+            for number in np.flatnonzero(~finite[:, first:last].all(axis=1)):
+                unfinite.append((int(number), place))
+
+    def _extremes(self, ufunc: np.ufunc, bits: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The largest or smallest of each map as integers, (frames, maps), in their dtype."""
+        found = np.empty((len(bits), len(self._rows)), bits.dtype)
+        if self._edges:
+            found[:, self._wide_at] = ufunc.reduceat(bits, self._at, axis=1)[:, self._pieces]
+        for start, stop, first, last in self._narrow:
+            turned = bits[:, start:stop].reshape(len(bits) * (last - first), -1).T.copy()
+            found[:, first:last] = ufunc.reduce(turned).reshape(len(bits), -1)
+        return found
+
+
+def _as_slice(numbers: list[int]) -> slice | npt.NDArray[np.intp]:
+    """A slice where the numbers follow each other, else an index array."""
+    first = numbers[0] if numbers else 0
+    if numbers == list(range(first, first + len(numbers))):
+        return slice(first, first + len(numbers))
+    return np.array(numbers)

@@ -1,0 +1,106 @@
+"""The commands that draw figures for print: `grid` and `sheet`."""
+
+from __future__ import annotations
+
+import argparse
+
+from replay.cli.console import check_frames, tell_made, warn
+from replay.cli.options import NUMBERS, Commands, add_look, look, natural, only, probed
+
+_GRID_EXAMPLES = """
+examples:
+  python -m replay grid run.h5                     last batch, to run-grid.png
+  python -m replay grid run.h5 -o grid.pdf --layer conv2 --channels top:16
+  python -m replay grid run.h5 -o grid.svg --epoch 0,2,4
+  python -m replay grid run.h5 -o grid.png --kernels --clip -1,1 --cmap RdBu_r
+"""
+_SHEET_EXAMPLES = """
+The fixed image is shown where there is one (--probe 1 for the second), else
+each batch's first image, and the sheet says so.
+
+examples:
+  python -m replay sheet run.h5                    to run-sheet.png
+  python -m replay sheet run.h5 -o sheet.pdf --layer conv2 --channels top:8
+  python -m replay sheet run.h5 --epochs 0:20 --rows 5 --no-probe
+"""
+
+
+def add_grid(commands: Commands) -> None:
+    """Adds `grid`."""
+    parser = commands.add(
+        "grid", _grid, "draw the maps of a batch as a figure for print", NUMBERS + _GRID_EXAMPLES
+    )
+    add = parser.add_argument
+    add("-o", "--out", metavar="FILE", help=".png, .pdf or .svg (default: run-grid.png)")
+    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
+    add("--epoch", metavar="LIST", default="-1", help="epochs to compare (default: the last)")
+    add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
+    add_look(parser)
+    add("--dpi", metavar="N", type=natural, default=200, help="pixels an inch (default: 200)")
+    add("--kernels", action="store_true", help="each map's kernel beside it")
+
+
+def _grid(options: argparse.Namespace) -> None:
+    from replay.figures.map_grid import grid
+    from replay.maps.runs import open_runs
+
+    with open_runs(options.recordings) as recordings:
+        shown = probed(recordings, options.probe)
+        check_frames(*recordings)
+        result = grid(
+            shown,
+            options.out,
+            layer=options.layer,
+            epochs=options.epoch,
+            batch=options.batch,
+            dpi=options.dpi,
+            kernels=options.kernels,
+            **look(options),
+        )
+    for remark in result.remarks:
+        warn(remark)
+    tell_made(result.path, result.bytes, result.seconds)
+
+
+def add_sheet(commands: Commands) -> None:
+    """Adds `sheet`."""
+    parser = commands.add(
+        "sheet", _sheet, "draw epochs down, channels across", NUMBERS + _SHEET_EXAMPLES
+    )
+    add = parser.add_argument
+    add("-o", "--out", metavar="FILE", help=".png, .pdf or .svg (default: run-sheet.png)")
+    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
+    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
+    add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11 (default: all, or top:12 of many)")
+    add("--rows", metavar="N", type=natural, default=8, help="epochs at most (default: 8)")
+    add_look(parser)
+    add(
+        "--no-probe",
+        dest="probe",
+        action="store_const",
+        const=False,
+        help="each batch's first image, also where there is a fixed one",
+    )
+    add("--dpi", metavar="N", type=natural, default=200, help="pixels an inch (default: 200)")
+
+
+def _sheet(options: argparse.Namespace) -> None:
+    from replay.figures.contact_sheet import sheet
+    from replay.recording import open_recording
+
+    with open_recording(only(options)) as recording:
+        check_frames(recording)
+        result = sheet(
+            recording,
+            options.out,
+            layer=options.layer,
+            epochs=options.epochs,
+            batch=options.batch,
+            probe=options.probe,
+            rows=options.rows,
+            dpi=options.dpi,
+            **look(options),
+        )
+    tell_made(result.path, result.bytes, result.seconds)

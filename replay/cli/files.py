@@ -1,0 +1,222 @@
+"""The commands that look at a recording: `info`, `verify` and `health`."""
+
+from __future__ import annotations
+
+import argparse
+
+from replay.cli.console import Progress, check_frames, say, warn
+from replay.cli.options import NUMBERS, THEMES, Commands, only
+from replay.formatting import clean_line, format_bytes, format_count
+
+_INFO_EXAMPLES = """\
+examples:
+  python -m replay info run.h5
+  python -m replay info *.h5 --json
+"""
+_VERIFY_EXAMPLES = """\
+examples:
+  python -m replay verify run.h5 && echo all is whole
+  python -m replay verify run.h5 --json
+"""
+_HEALTH_EXAMPLES = """
+What it looks for, in each layer:
+  dead        zero in every batch since the one that is named, to the end
+  flat        likewise, but each map has one value, of which zero is one
+  stuck       the same value in every map since then
+  saturated   over 99 % of the values at the smallest or largest of the channel;
+              of maps of 100 values and more
+  unchanging  the same map though the input changes, or, of a probe, over time
+  duplicate   a correlation above 0.99 with another channel, late in the run
+  nan, inf    values that are not finite, and the first batch that has some
+  change      how far the layer moved, relative to what it was: of the maps of
+              the probe image, else of the kernels, else of the ranges
+It reads the ranges of all frames, and the maps of a bounded number. The
+exit code is 0 whatever it finds.
+
+examples:
+  python -m replay health run.h5
+  python -m replay health run.h5 -o health.pdf
+  python -m replay health run.h5 --csv > findings.csv
+"""
+
+
+def add_info(commands: Commands) -> None:
+    """Adds `info`."""
+    parser = commands.add("info", _info, "say what a recording holds", _INFO_EXAMPLES)
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from replay.recording import info, open_recording
+
+    documents = []
+    for path in options.recordings:
+        with open_recording(path) as recording:
+            documents.append(info.describe(recording))
+            warn(info.trouble(recording))
+    if options.json:
+        print(info.to_json(documents if len(documents) > 1 else documents[0]))
+    else:
+        print("\n\n".join(info.as_text(document) for document in documents))
+
+
+def add_verify(commands: Commands) -> None:
+    """Adds `verify`."""
+    parser = commands.add(
+        "verify",
+        _verify,
+        "hold everything against its checksums; exit code 0 or 1",
+        _VERIFY_EXAMPLES,
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from replay.files.verification import verify
+
+    documents = []
+    for path in options.recordings:
+        with Progress(options.quiet) as progress:
+            report = verify(path, progress)
+        documents.append(report)
+        if options.json:
+            continue
+        for problem in report.problems:
+            print(clean_line(str(problem)))
+        state = "" if report.closed else "; it was not closed"
+        unchecked = f"; {report.unchecked:,} have no checksum" if report.unchecked else ""
+        print(
+            f"{clean_line(str(report.path))}: "
+            f"{format_count(len(report.problems), 'problem')} in "
+            f"{format_count(report.frames, 'frame')}, {format_count(report.arrays, 'array')} of "
+            f"{format_bytes(report.bytes)}{unchecked}{state}"
+        )
+    if options.json:
+        texts = [report.to_json() for report in documents]
+        print(texts[0] if len(texts) == 1 else f"[{','.join(texts)}]")
+    return 0 if all(documents) else 1
+
+
+def add_health(commands: Commands) -> None:
+    """Adds `health`."""
+    parser = commands.add(
+        "health", _health, "look for channels that are dead, stuck or alike", _HEALTH_EXAMPLES
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON document")
+    form.add_argument("--csv", action="store_true", help="a row for each finding")
+    add = parser.add_argument
+    add("-o", "--out", metavar="FILE", help="a figure, too: .png, .pdf or .svg")
+    add("--theme", choices=THEMES, default="light", help="of the figure (default: light)")
+    add("--quiet", action="store_true", help="no progress bar")
+
+
+def _health(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from replay.diagnosis.examination import health
+    from replay.output import check_suffix
+    from replay.recording import open_recording
+
+    path = only(options)
+    if options.out is not None:
+        check_suffix(Path(options.out), (".png", ".pdf", ".svg"))
+    with open_recording(path) as recording, Progress(options.quiet, " layers") as progress:
+        check_frames(recording)
+        found = health(recording, progress)
+    text = found.to_json() if options.json else found.to_csv() if options.csv else f"{found}\n"
+    print(text, end="" if options.csv else "\n" if options.json else "")
+    if options.out is not None:
+        from replay.figures.health_chart import draw_health
+
+        drawn = draw_health(found, options.out, options.theme)
+        say("note", f"{drawn}  {format_bytes(drawn.stat().st_size)}")
+
+
+_REPAIR_EXAMPLES = """\
+The original is never written to.
+
+examples:
+  python -m replay repair run.h5 -o fixed.h5
+"""
+
+
+_EXPORT_EXAMPLES = """
+  .npz    arrays maps (frames, C, H, W), epoch, batch, channel, damaged, and
+          loss and input where they were recorded; .zarr has the same
+  .npy    the maps alone; numpy.load(..., mmap_mode="r") reads parts of it
+  name/   a file epoch0003_batch0012.npy, (C, H, W), for each frame
+All maps are float16, the channels first. A damaged frame is NaN, or not there.
+
+examples:
+  python -m replay export run.h5 --layer conv1 -o maps.npz
+  python -m replay export run.h5 --epochs -1 --channels 0,3 -o last.npy
+  python -m replay export run.h5 --probe 0 -o frames/
+"""
+
+
+def add_repair(commands: Commands) -> None:
+    """Adds `repair`."""
+    parser = commands.add(
+        "repair", _repair, "copy all that is whole into a new file", _REPAIR_EXAMPLES
+    )
+    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="the new file")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _repair(options: argparse.Namespace) -> None:
+    from replay.files.repairing import repair
+
+    path = only(options)
+    with Progress(options.quiet) as progress:
+        result = repair(path, options.out, options.overwrite, progress)
+    for problem in result.left_out:
+        say("left out", str(problem))
+    print(
+        f"{result.path}  {format_bytes(result.bytes)}, {format_count(result.frames, 'frame')}, "
+        f"{format_count(len(result.left_out), 'damaged array')} left out"
+    )
+
+
+def add_export(commands: Commands) -> None:
+    """Adds `export`."""
+    parser = commands.add("export", _export, "copy maps out for numpy", NUMBERS + _EXPORT_EXAMPLES)
+    add = parser.add_argument
+    add("-o", "--out", metavar="FILE", required=True, help=".npz, .npy, .zarr or a folder/")
+    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
+    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
+    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
+    add("--probe", metavar="N", type=int, help="the maps of a fixed image; N from 0")
+    add("--overwrite", action="store_true", help="replace an existing file")
+    add("--quiet", action="store_true", help="no progress bar")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from replay.files.exporting import export
+    from replay.recording import open_recording
+
+    with open_recording(only(options)) as recording, Progress(options.quiet) as progress:
+        check_frames(recording)
+        result = export(
+            recording,
+            options.out,
+            layer=options.layer,
+            epochs=options.epochs,
+            batches=options.batches,
+            channels=options.channels,
+            probe=options.probe,
+            overwrite=options.overwrite,
+            progress=progress,
+        )
+    for remark in result.remarks:
+        warn(remark)
+    if result.damaged:
+        epoch, batch = result.damaged[0]
+        damaged = format_count(len(result.damaged), "damaged frame")
+        said = f"{damaged}, first epoch {epoch} batch {batch}"
+        warn(f"{said}; not in the maps (NaN in an array)")
+    sizes = "x".join(map(str, (result.frames, *result.shape)))
+    print(f"{result.path}  {format_bytes(result.bytes)}, {sizes} float16")

@@ -1,0 +1,124 @@
+"""The commands that show maps in a browser: `page` and `watch`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from replay.cli.console import Progress, check_frames, say, tell_made
+from replay.cli.options import NUMBERS, SCALES, Commands, add_selection, only, positive
+
+_PAGE_EXAMPLES = """
+The page is one file that any browser of 2023 or later opens from disk; it
+fetches nothing. Frames are left out evenly, and maps averaged over whole
+blocks, as far as --max-mb demands; the page says what was done.
+
+examples:
+  python -m replay page run.h5                     all layers, to run.html
+  python -m replay page run.h5 -o report.html --layer conv1 --channels top:16
+  python -m replay page run.h5 -o small.html --epochs 0,-1 --max-mb 5
+  python -m replay page sgd.h5 adam.h5 -o both.html     side by side
+"""
+_WATCH_EXAMPLES = """
+Open the address that it prints in a browser of this computer; Ctrl-C ends it.
+
+examples:
+  python -m replay watch run.h5
+  python -m replay watch run.h5 --layer conv1 --port 0      any free port
+"""
+
+
+def add_page(commands: Commands) -> None:
+    """Adds `page`."""
+    parser = commands.add(
+        "page",
+        _page,
+        "write one HTML file to scrub, play and explore the maps in a browser",
+        NUMBERS + _PAGE_EXAMPLES,
+    )
+    add = parser.add_argument
+    add("-o", "--out", metavar="FILE", help=".html (default: run.html)")
+    add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
+    add_selection(parser)
+    add("--scale", choices=SCALES[:3], default="run", help="the scale at first (default: run)")
+    add("--symmetric", action="store_true", help="at first a scale symmetric around zero")
+    add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
+    add("--title", metavar="TEXT", help="a heading; the layer is named after it")
+    add("--no-input", dest="input", action="store_false", help="without the input picture")
+    add(
+        "--max-mb",
+        metavar="N",
+        type=positive,
+        default=20.0,
+        help="largest size of the file in MB (default: 20)",
+    )
+    add("--quiet", action="store_true", help="no progress bar")
+
+
+def _page(options: argparse.Namespace) -> None:
+    from replay.maps.runs import open_runs
+    from replay.webpage.document import page
+
+    with open_runs(options.recordings) as recordings, Progress(options.quiet) as progress:
+        check_frames(*recordings)
+        result = page(
+            recordings,
+            options.out,
+            layers=options.layer or "all",
+            channels=options.channels,
+            epochs=options.epochs,
+            batches=options.batches,
+            scale=options.scale,
+            symmetric=options.symmetric,
+            cmap=options.cmap,
+            title=options.title,
+            input=options.input,
+            max_mb=options.max_mb,
+            progress=progress,
+        )
+    for note in result.notes:
+        say("note", note)
+    tell_made(result.path, result.bytes, result.seconds, result.frames)
+
+
+def add_watch(commands: Commands) -> None:
+    """Adds `watch`."""
+    parser = commands.add(
+        "watch", _watch, "show a recording in the browser while it is written", _WATCH_EXAMPLES
+    )
+    add = parser.add_argument
+    add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
+    add("--channels", metavar="LIST", help="such as 0,3,8-11")
+    add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
+    add("--title", metavar="TEXT", help="a heading; the layer is named after it")
+    add("--port", metavar="N", type=_port, default=8642, help="0 for any (default: 8642)")
+
+
+def _watch(options: argparse.Namespace) -> None:
+    import time
+
+    from replay.webpage.live import Live
+    from replay.webpage.server import Server
+
+    path = only(options)
+    live = Live(
+        path,
+        options.layer or "all",
+        options.channels,
+        options.cmap,
+        options.title,
+    )
+    with Server(live, options.port) as server:
+        if not live.count:
+            say("note", f"waiting for the first frame of {path}")
+        while not live.count:
+            time.sleep(0.3)
+        live.page()  # says now, not in the browser, if a layer or channel is not there
+        print(server.url, flush=True)
+        server.serve()
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, found {text!r}")
+    return int(text)

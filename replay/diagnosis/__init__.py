@@ -1,0 +1,1 @@
+"""Finds what goes wrong with channels while a network trains."""

@@ -1,0 +1,113 @@
+"""Looks for channels that are dead, saturated, alike or not finite, and for how fast layers change.
+
+Reads the ranges that lie beside the maps, and of the maps a bounded number of frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.diagnosis import symptoms
+from replay.diagnosis.detectors import (
+    bounds_of,
+    look_for_constants,
+    look_for_saturated,
+    not_finite,
+    not_finite_in_all,
+)
+from replay.diagnosis.intact_frames import Intact
+from replay.diagnosis.movement import measure_change
+from replay.diagnosis.report import KINDS, Finding, Health, LayerHealth
+from replay.diagnosis.unchanging import Suspects, unchanging, unchanging_in_probe
+from replay.maps.selection import spread
+from replay.recording import Recording, open_recording
+from replay.schema import Cell
+
+_CONSTANT = ("dead", "flat", "stuck")
+_SAMPLED = 32  # frames of a layer that are read
+
+
+def health(
+    recording: str | os.PathLike[str] | Recording,
+    progress: Callable[[int, int], None] | None = None,
+) -> Health:
+    """Looks for what is wrong with a network's layers and channels.
+
+    Args:
+        recording: The file, or an open recording.
+        progress: Called with (layers done, layers in all).
+
+    Returns:
+        The findings of each layer, and how fast it changed.
+
+    Raises:
+        FileError: The file is unusable or empty.
+    """
+    if not isinstance(recording, Recording):
+        with open_recording(recording) as run:
+            return health(run, progress)
+    recording.require_frames()
+    damaged: set[tuple[str, Cell]] = set()
+    found = Health(recording.path, recording.frames, findings=not_finite_in_all(recording))
+    probe = recording.probe(0) if recording.probes and recording.probe_number is None else None
+    for place, name in enumerate(recording.layers):
+        shown = Intact(probe[name], damaged) if probe is not None and name in probe else None
+        found.layers.append(_examine(Intact(recording[name], damaged), shown))
+        if progress is not None:
+            progress(place + 1, len(recording.layers))
+    found.damaged = len(damaged)
+    return found
+
+
+def _examine(intact: Intact, probe: Intact | None) -> LayerHealth:
+    """Looks for everything in one layer, of which there may be maps of a fixed image."""
+    layer, frames = intact.layer, len(intact.frames)
+    found = LayerHealth(layer.name, layer.module, layer.shape, layer.channels, frames)
+    if not frames:
+        found.remarks.append("no frame was recorded")
+        return found
+    if frames < symptoms.SHORTEST:
+        found.remarks.append("too few frames to tell what lasts")
+    found.findings += not_finite(intact)
+    look_for_constants(found, intact)
+    _look_into_maps(found, intact)
+    measure_change(found, intact, probe)
+    if probe is not None:
+        found.findings += unchanging_in_probe(found, probe)
+    found.findings.sort(key=lambda one: (KINDS.index(one.kind), one.channel or 0))
+    return found
+
+
+def _look_into_maps(found: LayerHealth, intact: Intact) -> None:
+    """Saturated, unchanging and duplicate channels, from some of the maps."""
+    suspects, bounds = Suspects(intact.frames, intact.ranges), bounds_of(intact.ranges)
+    correlations = symptoms.Correlations(found.channels)
+    shares: list[npt.NDArray[np.float64]] = []
+    cells = sorted({*spread(intact.frames, _SAMPLED), *suspects.firsts})
+    for place, cell in enumerate(cells):
+        maps = intact.maps(cell)
+        if maps is None:
+            continue
+        found.sampled.append(cell)
+        shares.append(symptoms.at_bound(maps, bounds))
+        suspects.add(cell, maps)
+        if place >= len(cells) // 2:
+            correlations.add(maps)
+    if not shares:
+        found.remarks.append("every frame that was looked at is damaged")
+        return
+    constant = {one.channel for one in found.findings if one.kind in _CONSTANT}
+    healthy = np.array([channel not in constant for channel in range(found.channels)], bool)
+    look_for_saturated(found, np.stack(shares), bounds, healthy)
+    found.findings += unchanging(found, suspects, intact.series.recording)
+    if not correlations.possible and found.channels > 1:
+        found.remarks.append("too many channels to look for duplicates")
+    for channel, other, value in correlations.alike():
+        if healthy[channel] and healthy[other]:
+            text = f"like channel {other}, correlation {value:.3f}"
+            alike = Finding("duplicate", text, found.name, channel, value=value, like=other)
+            found.findings.append(alike)

@@ -1,0 +1,71 @@
+"""Reads of a layer what is whole; what is damaged is passed over, and noted."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from replay import schema
+from replay.raster.images import is_blank
+from replay.recording.series import Series
+from replay.schema import Cell, DamagedError, FileError, Float16Array, Float32Array
+
+
+class Intact:
+    """The frames of a layer, or of its maps of a fixed image, as far as they can be read.
+
+    Args:
+        series: What is read.
+        damaged: To which is added what cannot be: the name of the array, and (epoch, batch).
+
+    Attributes:
+        series: As given.
+        layer: What the series is of.
+    """
+
+    def __init__(self, series: Series, damaged: set[tuple[str, Cell]]) -> None:
+        self.series, self.layer = series, series.layer
+        self._damaged = damaged
+
+    @cached_property
+    def frames(self) -> list[Cell]:
+        """(epoch, batch) of every frame, in the order of time, damaged ones among them."""
+        return self.series.frames
+
+    @cached_property
+    def ranges(self) -> Float32Array:
+        """float32 (frames, C, 2), as the file has them; measured where it has none."""
+        at = tuple(np.array(self.frames).T)
+        try:
+            ranges: Float32Array = self.series.ranges()[at]
+            if not np.isnan(ranges).all():
+                return ranges
+        except FileError:
+            pass
+        measured = np.full((len(self.frames), self.layer.channels, 2), np.nan, np.float32)
+        for place, cell in enumerate(self.frames):
+            maps = self.maps(cell)
+            if maps is not None:
+                measured[place] = schema.summarize(maps).ranges
+        return measured
+
+    def maps(self, cell: Cell) -> Float16Array | None:
+        """A frame as float16 (C, values); None where it is damaged."""
+        try:
+            frame = self.series[cell]
+        except DamagedError:
+            self._damaged.add((f"{self.layer.group}{self.layer.name}", cell))
+            return None
+        return np.ascontiguousarray(
+            self.layer.channels_first(frame).reshape(self.layer.channels, -1)
+        )
+
+    def kernels(self, cell: Cell) -> Float16Array | None:
+        """The kernels of a batch, as in the file; None where they are damaged or not there."""
+        try:
+            kernels = self.series.kernels(*cell)
+            return None if is_blank(kernels) else kernels
+        except DamagedError:
+            self._damaged.add((f"kernels/{self.layer.name}", cell))
+            return None

@@ -1,0 +1,77 @@
+"""Measures how far a layer moves while the network trains."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.diagnosis import symptoms
+from replay.diagnosis.intact_frames import Intact
+from replay.diagnosis.report import Change, Finding, LayerHealth, where
+from replay.maps.selection import spread
+from replay.schema import Cell, Float32Array
+
+_POINTS = 65  # between which change is measured
+_POINTS_OF_EPOCH = 17  # likewise where there is but one epoch
+
+
+def measure_change(found: LayerHealth, intact: Intact, probe: Intact | None) -> None:
+    """Adds how far the layer moved between the last batches of the epochs, and by what it is told.
+
+    Args:
+        found: What is known of the layer so far.
+        intact: Its frames.
+        probe: Its maps of a fixed image; None where there are none.
+    """
+    frames = intact.frames
+    if probe is not None and probe.layer.shape == found.shape:
+        found.measure, frames = "probe maps", probe.frames
+    elif intact.layer.kernel is not None:
+        found.measure = "kernels"
+    previous: tuple[Cell, npt.NDArray[np.floating]] | None = None
+    before = -1
+    for place in _places(frames):
+        values: npt.NDArray[np.floating] | None
+        if found.measure == "probe maps":
+            assert probe is not None
+            values = probe.maps(frames[place])
+        elif found.measure == "kernels":
+            values = intact.kernels(frames[place])
+        else:  # the mean of what lies in between, since each batch has another picture
+            values = _mean(intact.ranges[before + 1 : place + 1])
+            before = place
+        if values is None:
+            continue
+        if previous is not None:
+            value = symptoms.relative_change(previous[1], values)
+            found.changes.append(Change(previous[0], frames[place], value))
+        previous = frames[place], values
+    if found.measure == "kernels":
+        found.findings += _unmoved(found)
+
+
+def _places(frames: list[Cell]) -> list[int]:
+    """Where among the frames the ends of the epochs are; evenly spaced ones of the only epoch."""
+    last = {epoch: place for place, (epoch, _) in enumerate(frames)}
+    ends = [(place, 0) for place in last.values()]
+    if len(ends) < 2:
+        ends = spread([(place, 0) for place in range(len(frames))], _POINTS_OF_EPOCH)
+    return [place for place, _ in spread(ends, _POINTS)]
+
+
+def _mean(ranges: Float32Array) -> npt.NDArray[np.float64]:
+    """The mean over frames of float32 (frames, C, 2), without those that are NaN."""
+    known = ~np.isnan(ranges)
+    total = np.where(known, ranges, 0).sum(axis=0, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        mean: npt.NDArray[np.float64] = total / known.sum(axis=0)
+    return mean
+
+
+def _unmoved(found: LayerHealth) -> list[Finding]:
+    """Kernels that stayed where they were."""
+    if not found.changes or any(change.value for change in found.changes):
+        return []
+    first, end = found.changes[0].start, found.changes[-1].end
+    text = f"the kernels are the same {where(end, 'in')} as {where(first, 'in')}"
+    return [Finding("unchanging", text, found.name, None, *first)]

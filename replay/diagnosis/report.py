@@ -1,0 +1,281 @@
+"""What an examination of a network found: findings, each layer's state, how far it moved."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from replay.formatting import (
+    clean_line,
+    format_count,
+    format_module,
+    format_number,
+    format_numbers,
+    format_shape,
+)
+from replay.schema import Cell
+
+KINDS = ("nan", "inf", "dead", "flat", "stuck", "saturated", "unchanging", "duplicate")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that may be wrong.
+
+    Attributes:
+        kind: One of `KINDS`: `nan`, `inf`, `dead` (zero in every batch since), `flat` (every map
+            of one value, another one from batch to batch), `stuck` (one value that is not zero),
+            `saturated` (nearly all values at the channel's smallest or largest one), `unchanging`
+            (the same map though the input, or the network, changes) or `duplicate`.
+        text: What was found, without the layer and channel.
+        layer: The layer's name; empty for the whole run.
+        channel: The channel; None for the whole layer.
+        epoch: Since when, or where first; None where it is a matter of the whole run.
+        batch: Likewise.
+        frames: Batches in which it was found, of those that were looked at.
+        value: The value at which it is stuck or saturated, the correlation, or the number of
+            values that are not finite.
+        like: Of a duplicate, the channel that it is like.
+    """
+
+    kind: str
+    text: str
+    layer: str = ""
+    channel: int | None = None
+    epoch: int | None = None
+    batch: int | None = None
+    frames: int | None = None
+    value: float | None = None
+    like: int | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """How far a layer moved from one recorded batch to a later one, relative to what it was."""
+
+    start: Cell
+    end: Cell
+    value: float
+
+
+@dataclass
+class LayerHealth:
+    """What was found in one layer.
+
+    Attributes:
+        name: The layer's name.
+        module: The module in words.
+        shape: Shape of a frame.
+        channels: Number of channels.
+        frames: Frames in the recording.
+        sampled: (epoch, batch) of the frames whose maps were read.
+        findings: What may be wrong, in the order of `KINDS`.
+        zero: By (epoch, batch), at most 240 evenly spaced, the share of channels that are zero.
+        saturated: By (epoch, batch) sampled, the share of channels at a bound of theirs.
+        measure: What `changes` are of: `probe maps`, `kernels` or `ranges`.
+        changes: From each epoch's last recorded batch to the next one's; within the only epoch.
+        remarks: What could not be looked for.
+    """
+
+    name: str
+    module: str
+    shape: tuple[int, ...]
+    channels: int
+    frames: int
+    sampled: list[Cell] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    zero: dict[Cell, float] = field(default_factory=dict)
+    saturated: dict[Cell, float] = field(default_factory=dict)
+    measure: str = "ranges"
+    changes: list[Change] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Health:
+    """What `health` found; false where there is a finding.
+
+    Attributes:
+        path: The recording.
+        frames: (epoch, batch) of all frames, in the order of time.
+        layers: Each layer, in the order of the recording.
+        findings: What concerns no single layer.
+        damaged: Frames that were passed over because they are damaged.
+    """
+
+    path: Path
+    frames: list[Cell]
+    layers: list[LayerHealth] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    damaged: int = 0
+
+    def __bool__(self) -> bool:
+        return not self.all_findings
+
+    @property
+    def all_findings(self) -> list[Finding]:
+        """Those of the run, then those of each layer."""
+        return self.findings + [found for layer in self.layers for found in layer.findings]
+
+    def to_json(self) -> str:
+        """One JSON document."""
+        return to_json(self)
+
+    def to_csv(self) -> str:
+        """A table in CSV, a row for each finding."""
+        return to_csv(self)
+
+    def __str__(self) -> str:
+
+        return as_text(self)
+
+
+def where(cell: Cell, word: str) -> str:
+    """`since epoch 3 batch 0`."""
+    return f"{word} epoch {cell[0]} batch {cell[1]}"
+
+
+def batches(number: int) -> str:
+    """`1 batch`, `1,200 batches`."""
+    return format_count(number, "batch")
+
+
+def lasting(
+    layer: LayerHealth,
+    kind: str,
+    words: str,
+    channel: int,
+    start: int,
+    frames: Sequence[Cell],
+    value: float | None = None,
+) -> Finding:
+    """What a channel shows from a frame on, to the end.
+
+    Args:
+        layer: The layer.
+        kind: One of `KINDS`.
+        words: What it shows.
+        channel: The channel.
+        start: Which of the frames is the first.
+        frames: Those that were looked at, in the order of time.
+        value: As in `Finding`.
+    """
+    (epoch, batch), lasts = frames[start], len(frames) - start
+    all_of_them = batches(len(frames))
+    if len(frames) < layer.frames:
+        all_of_them += " that were read"
+    if start == 0:
+        text = f"{words} in all {all_of_them}"
+    else:
+        text = f"{words} {where(frames[start], 'since')}, the last {lasts} of {all_of_them}"
+    return Finding(kind, text, layer.name, channel, epoch, batch, lasts, value)
+
+
+_CHANGES_SHOWN = 8
+
+
+def as_text(found: Health) -> str:
+    """A block for each layer, those with findings first."""
+    several = len(found.all_findings)
+    findings, layers = format_count(several, "finding"), format_count(len(found.layers), "layer")
+    frames = format_count(len(found.frames), "batch")
+    blocks = [clean_line(f"{found.path}: {findings} in {layers}, {frames}")]
+    if found.findings:
+        lines = [f"  {each.kind:<10}  {each.text}" for each in found.findings]
+        blocks.append("\n".join(["all layers", *lines]))
+    for layer in sorted(found.layers, key=lambda layer: not layer.findings):
+        blocks.append("\n".join(clean_line(line) for line in _block(layer)))
+    if found.damaged:
+        frames = format_count(found.damaged, "damaged frame")
+        blocks.append(f"{frames} passed over; 'python -m replay verify' names them")
+    return "\n\n".join(blocks)
+
+
+def _block(layer: LayerHealth) -> Iterable[str]:
+    words = [layer.name, format_module(layer.module), format_shape(layer.shape)]
+    yield "   ".join(word for word in words if word)
+    grouped: dict[tuple[str, str], list[Finding]] = {}
+    for found in layer.findings:
+        grouped.setdefault((found.kind, found.text), []).append(found)
+    for (kind, text), some in grouped.items():
+        channels = [found.channel for found in some if found.channel is not None]
+        which = ""
+        if channels:
+            which = f"{format_numbers('channel', channels)}: "
+        yield f"  {kind:<10}  {which}{text}"
+    if not layer.findings:
+        yield "  nothing found"
+    for remark in layer.remarks:
+        yield f"  {'note':<10}  {remark}"
+    if layer.changes:
+        values = [format_number(change.value) for change in layer.changes]
+        if len(values) > _CHANGES_SHOWN:
+            values = [*values[: _CHANGES_SHOWN - 2], "...", values[-1]]
+        epochs = layer.changes[0].start[0] != layer.changes[-1].end[0]
+        unit = "epoch to epoch" if epochs else "batch to batch"
+        yield f"  {'change':<10}  of {layer.measure}, {unit}: {', '.join(values)}"
+
+
+def to_json(found: Health) -> str:
+    """One document, without NaN tokens."""
+    document = {
+        "file": str(found.path),
+        "frames": len(found.frames),
+        "damaged": found.damaged,
+        "findings": [asdict(each) for each in found.findings],
+        "layers": [_document(layer) for layer in found.layers],
+    }
+    return json.dumps(_finite(document), indent=2, allow_nan=False)
+
+
+def _document(layer: LayerHealth) -> dict[str, Any]:
+    def series(shares: dict[tuple[int, int], float]) -> list[dict[str, float]]:
+        return [{"epoch": e, "batch": b, "share": share} for (e, b), share in shares.items()]
+
+    return {
+        "name": layer.name,
+        "module": layer.module,
+        "shape": list(layer.shape),
+        "channels": layer.channels,
+        "frames": layer.frames,
+        "frames_read": len(layer.sampled),
+        "findings": [asdict(each) for each in layer.findings],
+        "zero": series(layer.zero),
+        "saturated": series(layer.saturated),
+        "change": {
+            "of": layer.measure,
+            "steps": [
+                {"start": list(one.start), "end": list(one.end), "value": one.value}
+                for one in layer.changes
+            ],
+        },
+        "remarks": layer.remarks,
+    }
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_csv(found: Health) -> str:
+    """A header and a row for each finding; what does not apply is empty."""
+    names = [entry.name for entry in fields(Finding)]
+    names = [name for name in names if name != "text"] + ["text"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for each in found.all_findings:
+        row = asdict(each)
+        writer.writerow(["" if row[name] is None else row[name] for name in names])
+    return text.getvalue()

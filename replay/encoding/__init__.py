@@ -1,0 +1,1 @@
+"""Frames to bytes: the only room that knows a codec."""

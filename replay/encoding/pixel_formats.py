@@ -1,0 +1,259 @@
+"""Frames to bytes in the layout that costs an encoder least: YUV planes, indices, or colours.
+
+Each function is a generator over frames that fills the same buffers again and again: what it
+yields is valid until the next is asked for. Planes and colours are lists of arrays to be written
+one after the other.
+Of a frame that says where it differs from the one before, only that is converted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.encoding.quantize import quantize
+from replay.raster.frame import Frame, Overlay
+from replay.raster.mosaic import Box, widen
+from replay.raster.palette import Palette
+
+Bytes = npt.NDArray[np.uint8]
+
+_GRAY = 128  # of both U and V
+_FEW = 32
+_LITTLE = sys.byteorder == "little"
+
+
+class _Stale:
+    """Which boxes of the buffers do not hold the frame yet, apart from the pictures on it.
+
+    Args:
+        size: Height and width of the frames.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._whole: Box = (0, 0, *size)
+        self._covered: list[Box] | None = None  # by the pictures of the frame before
+
+    def boxes(self, frame: Frame) -> Iterator[Box]:
+        """What changed, and where a picture lay that does not come again."""
+        covered = [_box_of(picture) for picture in frame.pictures]
+        if frame.changed is None or self._covered is None:
+            yield self._whole
+        else:
+            yield from frame.changed
+            yield from (box for box in self._covered if box not in covered)
+        self._covered = covered
+
+
+def as_yuv(
+    frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
+) -> Iterator[list[Bytes]]:
+    """8-bit 4:2:0 planes in BT.709, limited range, looked up without a detour over RGB."""
+    height, width = size
+    table = _to_yuv(palette.table)  # (256, 3)
+    luma, chroma = _of_pairs(table)
+    y = np.empty((height, width), np.uint8)
+    brightness = y.view(np.uint16)
+    halves = [np.empty((height // 2, width // 2), np.uint8) for _ in range(2)]
+    stale, coloured = _Stale(size), _Coloured(table)
+    gray = bool((table[[*range(palette.levels), palette.paper], 1:] == _GRAY).all())
+    for frame in frames:
+        plain = [box for box in frame.plain if gray and box == _to_even(box)]
+        pairs = np.ascontiguousarray(frame.plane).view(np.uint16)
+        for box in stale.boxes(frame):
+            top, left, bottom, right = (place // 2 for place in _to_even(box))
+            brightness[2 * top : 2 * bottom, left:right] = luma.take(
+                pairs[2 * top : 2 * bottom, left:right],
+                mode="wrap",  # no pair is without an entry, and so numpy need not look for one
+            )
+            if box in plain or not coloured.any(
+                frame.plane[2 * top : 2 * bottom, 2 * left : 2 * right]
+            ):
+                for half in halves:
+                    half[top:bottom, left:right] = _GRAY
+                continue
+            # Of four pixels:
+            sums = chroma.take(pairs[2 * top : 2 * bottom : 2, left:right], mode="wrap")
+            sums += chroma.take(pairs[2 * top + 1 : 2 * bottom : 2, left:right], mode="wrap")
+            sums += 0x00020002
+            sums >>= 2  # the mean of one colour is in the first byte now, of the other in the third
+            means = sums.view(np.uint8).reshape(*sums.shape, 4)
+            for half, place in zip(halves, (0, 2) if _LITTLE else (3, 1), strict=True):
+                half[top:bottom, left:right] = means[..., place]
+        for picture in frame.pictures:
+            _put_yuv(picture, frame.plane, table, y, halves)
+        yield [y, *halves]
+
+
+class _Coloured:
+    """Whether pixels have colours, where the colormap is gray and few entries are anything else.
+
+    Args:
+        table: Y, U and V of each index, uint8 (256, 3).
+    """
+
+    def __init__(self, table: Bytes) -> None:
+        odd = (table[:, 1:] != _GRAY).any(axis=1)
+        edges = np.flatnonzero(np.diff(odd, prepend=False, append=False))
+        self._spans = [(np.uint8(a), int(b - a)) for a, b in edges.reshape(-1, 2)]
+        self._many = int(np.count_nonzero(odd)) > _FEW  # then it costs no less to look them up
+
+    def any(self, plane: Bytes) -> bool:
+        """Whether one of them has; always so where the colormap is in colours."""
+        return self._many or any(int((plane - a).min()) < n for a, n in self._spans)
+
+
+def _put_yuv(picture: Overlay, plane: Bytes, table: Bytes, y: Bytes, halves: list[Bytes]) -> None:
+    """Puts a picture on the planes of a frame."""
+    colours = _to_yuv(picture.pixels)
+    top, left, bottom, right = box = _box_of(picture)
+    if box == _to_even(box) and picture.zoom % 2 == 0:  # each block of four is of one colour
+        y[top:bottom, left:right] = _enlarge(colours[..., 0], picture.zoom)
+        for half, i in zip(halves, (1, 2), strict=True):
+            small = _enlarge(colours[..., i], picture.zoom // 2)
+            half[top // 2 : bottom // 2, left // 2 : right // 2] = small
+        return
+    top, left, bottom, right = _to_even(box)
+    mixed = table[plane[top:bottom, left:right]]
+    _overlay(mixed, picture, colours, top, left)
+    y[top:bottom, left:right] = mixed[..., 0]
+    means = mixed[0::2, 0::2].astype(np.uint16)
+    for row, column in ((0, 1), (1, 0), (1, 1)):
+        means += mixed[row::2, column::2]
+    means += 2
+    means >>= 2
+    for half, i in zip(halves, (1, 2), strict=True):
+        half[top // 2 : bottom // 2, left // 2 : right // 2] = means[..., i]
+
+
+def _of_pairs(table: Bytes) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint32]]:
+    """What two neighbouring pixels make, by both indices at once.
+
+    Half as many look-ups as pixels, and for the colours, which have a quarter of the samples, a
+    quarter of those.
+
+    Args:
+        table: Y, U and V of each index, uint8 (256, 3).
+
+    Returns:
+        Both brightnesses as they lie in memory, uint16 (65536,), and the sum of U in the lower
+        and of V in the upper half, uint32 (65536,).
+    """
+    y, u, v = table.T.astype(np.uint32)
+    both = u | v << np.uint32(16)
+    luma = np.add.outer(y << np.uint32(8), y).astype(np.uint16)
+    return luma.ravel(), np.add.outer(both, both).ravel()
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What is new in a frame, in indices of colours that may be its own.
+
+    Attributes:
+        plane: uint8 (bottom - top, right - left), what the frame shows in the box.
+        colours: Red, green and blue of each index, uint8 (256, 3); valid until the next frame is
+            asked for.
+        box: Where it differs from the frame before it, or all of it.
+    """
+
+    plane: Bytes
+    colours: Bytes
+    box: Box
+
+
+def as_indices(
+    frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
+) -> Iterator[Indexed]:
+    """The indices, and the palette of each frame: the pictures have what entries are free."""
+    colours = palette.table.copy()
+    stale, before = _Stale(size), np.empty((0, 3), np.uint8)
+    for frame in frames:
+        box = _around([*stale.boxes(frame), *map(_box_of, frame.pictures)])
+        top, left, bottom, right = box
+        plane = frame.plane[top:bottom, left:right].copy()
+        pixels = np.concatenate(
+            [before[:0], *(picture.pixels.reshape(-1, 3) for picture in frame.pictures)]
+        )
+        if len(pixels) and not np.array_equal(pixels, before):  # as those of a fixed image are
+            indices, found = quantize(pixels, min(256 - palette.free, palette.levels))
+            colours[palette.free : palette.free + len(found)] = found
+            indices += np.uint8(palette.free)
+            before = pixels
+        start = 0
+        for picture in frame.pictures:
+            height, width = picture.pixels.shape[:2]
+            block = indices[start : (start := start + height * width)].reshape(height, width)
+            _put(plane, picture, _enlarge(block, picture.zoom), top, left)
+        yield Indexed(plane, colours, box)
+
+
+def as_colours(
+    frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
+) -> Iterator[list[Bytes]]:
+    """Blue, green, red, alpha for every pixel: one look-up of 32 bits."""
+    colours = np.full((256, 4), 255, np.uint8)
+    colours[:, :3] = palette.table[:, ::-1]
+    table = colours.view(np.uint32)[:, 0]
+    pixels = np.empty(size, np.uint32)
+    parts = pixels.view(np.uint8).reshape(*size, 4)
+    stale = _Stale(size)
+    for frame in frames:
+        for top, left, bottom, right in stale.boxes(frame):
+            pixels[top:bottom, left:right] = table.take(
+                frame.plane[top:bottom, left:right], mode="wrap"
+            )
+        for picture in frame.pictures:
+            _overlay(parts[..., 2::-1], picture, picture.pixels)
+        yield [parts]
+
+
+def _around(boxes: list[Box]) -> Box:
+    """The smallest box with all of them in it; a pixel where there are none."""
+    if not boxes:
+        return 0, 0, 1, 1
+    tops, lefts, bottoms, rights = zip(*boxes, strict=True)
+    return min(tops), min(lefts), max(bottoms), max(rights)
+
+
+def _box_of(picture: Overlay) -> Box:
+    height, width = picture.pixels.shape[:2]
+    bottom, right = picture.top + height * picture.zoom, picture.left + width * picture.zoom
+    return picture.top, picture.left, bottom, right
+
+
+def _to_even(box: Box) -> Box:
+    """The box, widened to even rows and columns."""
+    top, left, bottom, right = box
+    return top & ~1, left & ~1, (bottom + 1) & ~1, (right + 1) & ~1
+
+
+def _enlarge(plane: Bytes, zoom: int) -> Bytes:
+    """Each pixel as a block of zoom x zoom, uint8 (h, w) to (h * zoom, w * zoom)."""
+    large: Bytes = widen(np.ascontiguousarray(plane), zoom).repeat(zoom, 0)
+    return large
+
+
+def _overlay(colours: Bytes, at: Overlay, picture: Bytes, top: int = 0, left: int = 0) -> None:
+    """Puts a picture, enlarged, on (H, W, ...) colours whose corner is at (top, left)."""
+    _put(colours, at, picture.repeat(at.zoom, 0).repeat(at.zoom, 1), top, left)
+
+
+def _put(pixels: Bytes, at: Overlay, block: Bytes, top: int, left: int) -> None:
+    """Puts a block where a picture lies, on pixels whose corner is at (top, left)."""
+    height, width = block.shape[:2]
+    top, left = at.top - top, at.left - left
+    pixels[top : top + height, left : left + width] = block
+
+
+def _to_yuv(rgb: Bytes) -> Bytes:
+    """8-bit R'G'B' (..., 3) to limited-range Y'CbCr of ITU-R BT.709, sections 3 and 4."""
+    red, green, blue = (rgb[..., i].astype(np.float32) for i in range(3))
+    y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    parts = [16 + y * (219 / 255), 128 + (blue - y) * (224 / 255 / 1.8556)]
+    parts.append(128 + (red - y) * (224 / 255 / 1.5748))
+    planes: Bytes = np.rint(np.stack(parts, axis=-1)).astype(np.uint8)
+    return planes

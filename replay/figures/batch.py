@@ -1,0 +1,133 @@
+"""One batch of one recording, as figures draw it: its levels, its picture, what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.formatting import clean, format_number, format_shape
+from replay.maps.axes import JointMaps
+from replay.maps.input_image import NO_PICTURE, InputPicture
+from replay.maps.runs import Row, RunSet
+from replay.maps.scaling import Scaler
+from replay.maps.selection import Numbers, choose, spread
+from replay.raster.images import Pixels, is_blank, no_picture, to_rgb, whitest
+from replay.raster.palette import Range
+from replay.recording import Recording
+from replay.schema import DamagedError, SelectionError, in_words
+
+LEVELS = 254  # of the colormap; NaN and infinity take the two that are left of 256
+
+
+@dataclass(frozen=True)
+class BatchPanel:
+    """One batch of one recording: its maps as levels, and what is said beside them."""
+
+    label: str
+    epoch: int
+    batch: int
+    levels: npt.NDArray[np.uint8]  # (C * S, H, W)
+    range: Range | None
+    kernels: npt.NDArray[np.float16] | None
+    image: Pixels | None
+    input_words: str
+    facts: list[str]
+    answers: list[str]
+
+
+def choose_batches(shown: RunSet, epochs: Numbers, batch: int) -> list[tuple[int, int]]:
+    """The batch in each of the epochs; -1 is the last one that there is in an epoch."""
+    cells = []
+    for epoch in choose(epochs, np.flatnonzero(shown.present.any(axis=1)).tolist(), "epoch"):
+        there = np.flatnonzero(shown.present[epoch]).tolist()
+        if batch not in there and not -len(there) <= batch < 0:
+            where = " and ".join(str(recording.path) for recording in shown.recordings)
+            raise SelectionError(
+                f"no batch {batch} in epoch {epoch} of {where}; recorded: {in_words(there)}"
+            )
+        cells.append((epoch, batch if batch >= 0 else there[batch]))
+    return cells
+
+
+def one_group(shown: RunSet) -> tuple[JointMaps, list[Row]]:
+    """The rows of a figure, which has one arrangement for all of them."""
+    first = shown.rows[0].maps
+    for row in shown.rows:
+        if row.maps.layout.shape != first.layout.shape:
+            raise SelectionError(
+                f"layer {first.layer.name!r} has frames of {format_shape(first.layer.shape)} in "
+                f"{shown.recordings[0].path} and of {format_shape(row.maps.layer.shape)} in "
+                f"{shown.recordings[row.place].path}; a figure needs equal ones"
+            )
+    return shown.groups()[0]
+
+
+def load_panel(
+    shown: RunSet,
+    row: Row,
+    cell: tuple[int, int],
+    channels: Sequence[int],
+    scaler: Scaler,
+    kernels: bool,
+    image: bool,
+) -> BatchPanel:
+    """Reads one batch of one row.
+
+    Raises:
+        DamagedError: It is not what was recorded.
+    """
+    recording = shown.recordings[row.place]
+    maps = np.ascontiguousarray(row.maps[cell][list(channels)])  # (C, S, H, W)
+    if cell in row.maps.damaged:
+        raise DamagedError(row.maps.damaged[cell])
+    levels = scaler.levels(*cell, maps)
+    facts = []
+    if "loss" in recording.batches:
+        facts.append(f"loss {format_number(recording.batches['loss'][cell])}")
+    answers = [
+        f"{word} {_class(recording, int(recording.batches[field][cell]))}"
+        for field, word in (("label", "label"), ("prediction", "predicted"))
+        if field in recording.batches and recording.batches[field][cell] >= 0
+    ]
+    image = image and InputPicture.possible(recording)
+    return BatchPanel(
+        clean(shown.labels[row.place]),
+        *cell,
+        levels=levels.reshape(-1, *levels.shape[2:]),
+        range=scaler.range_of(*cell, maps),
+        kernels=row.maps.series.kernels(*cell)[list(channels)] if kernels else None,
+        image=_input(recording, cell) if image else None,
+        input_words=_input_words(recording, cell) if image else "",
+        facts=facts,
+        answers=answers,
+    )
+
+
+def _input(recording: Recording, cell: tuple[int, int]) -> Pixels:
+    inputs = recording.inputs
+    image = inputs[cell]
+    if is_blank(image):
+        return no_picture(*image.shape[1:])
+    low, high = 0.0, 1.0
+    if inputs.mean is None or inputs.std is None:  # one range for the run, so that epochs compare
+        some = np.concatenate([inputs[other].ravel() for other in spread(recording.frames, 32)])
+        finite = some[np.isfinite(some)].astype(np.float32)
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        if whitest(finite) == 255.0:
+            low, high = 0.0, 255.0
+    return to_rgb(image, inputs.mean, inputs.std, low, high)
+
+
+def _input_words(recording: Recording, cell: tuple[int, int]) -> str:
+    if recording.probe_number is not None:
+        return f"probe image {recording.probe_number}"
+    return NO_PICTURE if is_blank(recording.inputs[cell]) else "input"
+
+
+def _class(recording: Recording, index: int) -> str:
+    names = recording.meta.get("classes")
+    known = isinstance(names, list) and index < len(names)
+    return clean(str(names[index])) if known and names else str(index)

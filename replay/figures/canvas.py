@@ -1,0 +1,231 @@
+"""A page in whole pixels, drawn by matplotlib as PNG, PDF or SVG; the room that knows it.
+
+Uses matplotlib's objects only, never pyplot, and leaves its settings as they were.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+
+from replay.formatting import format_number
+from replay.schema import OptionError
+
+SUFFIXES = (".png", ".pdf", ".svg")
+
+_SETTINGS: dict[Any, Any] = {
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "pdf.fonttype": 42,  # fonts embedded whole: text stays text
+    "pdf.compression": 6,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mapreel",  # the same picture, the same bytes
+    "image.composite_image": False,
+    "path.simplify": False,
+    "axes.unicode_minus": True,
+    "text.usetex": False,
+    "savefig.bbox": None,
+}
+_NO_DATE: dict[str, dict[str, None]] = {
+    ".png": {},
+    ".pdf": {"CreationDate": None},
+    ".svg": {"Date": None},
+}
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours around the maps, as matplotlib spells them."""
+
+    paper: str
+    ink: str
+    muted: str
+
+
+THEMES = {
+    "light": Theme("#ffffff", "#14161a", "#63676e"),
+    "dark": Theme("#111317", "#f2f3f5", "#9ba0a8"),
+}
+
+
+def theme_of(name: str) -> Theme:
+    """The theme of that name.
+
+    Raises:
+        OptionError: There is none.
+    """
+    if name not in THEMES:
+        raise OptionError(f"unknown theme {name!r}; expected {' or '.join(THEMES)}")
+    return THEMES[name]
+
+
+class Canvas:
+    """A page with its origin in the upper left corner; sizes in pixels, type in points.
+
+    Args:
+        dpi: Pixels an inch.
+        theme: Colours of paper and ink.
+        suffix: The format, one of `SUFFIXES`.
+
+    Attributes:
+        size: (width, height) in pixels, once open.
+    """
+
+    def __init__(self, dpi: int, theme: Theme, suffix: str) -> None:
+        self.size = (0, 0)
+        self._dpi, self._theme, self._suffix = dpi, theme, suffix
+        with self._settings():
+            self._figure = Figure(dpi=dpi, facecolor=theme.paper)
+            agg: Any = FigureCanvasAgg(self._figure)
+            self._measure = agg.get_renderer()
+        self._axes: Any = None
+
+    def open(self, width: int, height: int) -> None:
+        """Gives the page its size."""
+        self.size = (width, height)
+        with self._settings():
+            self._figure.set_size_inches(width / self._dpi, height / self._dpi)
+            self._axes = self._figure.add_axes((0, 0, 1, 1), frameon=False)
+            self._axes.set(xlim=(0, width), ylim=(height, 0))
+            self._axes.set_axis_off()
+
+    def line(self, points: float) -> int:
+        """Height of a line of type in pixels."""
+        return round(1.4 * points * self._dpi / 72)
+
+    def width(self, text: str, points: float, bold: bool = False) -> int:
+        """Width of a line of text in pixels."""
+        with self._settings():
+            wide, _, _ = self._measure.get_text_width_height_descent(
+                text, self._font(points, bold), False
+            )
+        return int(np.ceil(wide))
+
+    def text(
+        self,
+        x: int,
+        y: int,
+        text: str,
+        points: float,
+        muted: bool = False,
+        *,
+        bold: bool = False,
+        align: str = "left",
+        room: int | None = None,
+    ) -> int:
+        """Writes a line whose upper edge is at `y`; what has no room ends in an ellipsis.
+
+        Returns:
+            The text's width in pixels.
+        """
+        if room is not None and text and self.width(text, points, bold) > room:
+            while len(text) > 1 and self.width(text + "…", points, bold) > room:
+                text = text[:-1]
+            text = text.rstrip() + "…"
+        if not text:
+            return 0
+        with self._settings():
+            self._axes.text(
+                x,
+                y + 1.1 * points * self._dpi / 72,
+                text,
+                color=self._theme.muted if muted else self._theme.ink,
+                fontproperties=self._font(points, bold),
+                ha=align,
+                va="baseline",
+                parse_math=False,
+            )
+        return self.width(text, points, bold)
+
+    def picture(
+        self, x: int, y: int, pixels: npt.NDArray[Any], *, map: bool = False, framed: bool = False
+    ) -> None:
+        """Puts a picture's pixels onto the page's pixels, one to one."""
+        height, width = pixels.shape[:2]
+        self._axes.imshow(
+            pixels,
+            extent=(x, x + width, y + height, y),
+            # A vector format gets the pixels as they are, and no renderer comes between.
+            interpolation="nearest" if self._suffix == ".png" else "none",
+            aspect="auto",
+            gid="map" if map else None,
+        )
+        self._axes.set(xlim=(0, self.size[0]), ylim=(self.size[1], 0))
+        if framed:
+            self._axes.plot(
+                [x, x + width, x + width, x, x],
+                [y, y, y + height, y + height, y],
+                color=self._theme.muted,
+                linewidth=0.4,
+                solid_joinstyle="miter",
+                alpha=0.6,
+            )
+
+    def ticks(self, x: int, y: int, width: int, low: float, high: float) -> None:
+        """Numbers under a colour bar: both ends, and zero where it lies well between."""
+        at = [(0.0, format_number(low), "left"), (1.0, format_number(high), "right")]
+        zero = -low / (high - low)
+        if 0.25 < zero < 0.75:
+            at.insert(1, (zero, "0", "center"))
+        for place, text, align in at:
+            self.text(x + round(place * width), y + 2, text, 7, align=align)
+
+    def stroke(
+        self, xs: Sequence[float], ys: Sequence[float], colour: str, points: float = 1.0
+    ) -> None:
+        """A line through places on the page."""
+        self._axes.plot(xs, ys, color=colour, linewidth=points, solid_joinstyle="round")
+
+    def fill(
+        self, xs: Sequence[float], ys: Sequence[float], base: float, colour: str, alpha: float = 1.0
+    ) -> None:
+        """The area between a line and a height on the page."""
+        self._axes.fill_between(xs, ys, base, color=colour, alpha=alpha, linewidth=0)
+
+    def dot(self, x: float, y: float, colour: str, points: float = 3.0) -> None:
+        """A round mark."""
+        self._axes.plot([x], [y], "o", color=colour, markersize=points, markeredgewidth=0)
+
+    @property
+    def theme(self) -> Theme:
+        """The colours of paper and ink."""
+        return self._theme
+
+    def diverging(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Values of 0..1 in colours on both sides of white, float32 (..., 3)."""
+        return np.asarray(matplotlib.colormaps["RdBu_r"](values)[..., :3], np.float32)
+
+    def save(self, file: BinaryIO, title: str, text: str) -> None:
+        """Writes the page; equal pages are equal to the byte."""
+        words = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}[self._suffix]
+        maker = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}[self._suffix]
+        metadata = {"Title": title, words: text, maker: "mapreel", **_NO_DATE[self._suffix]}
+        with self._settings():
+            self._figure.savefig(
+                file,
+                format=self._suffix[1:],
+                dpi=self._dpi,
+                facecolor=self._theme.paper,
+                metadata=metadata,
+            )
+
+    def _font(self, points: float, bold: bool) -> FontProperties:
+        return FontProperties(
+            family="DejaVu Sans", size=points, weight="bold" if bold else "normal"
+        )
+
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # drawn as a box
+            yield

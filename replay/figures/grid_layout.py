@@ -1,0 +1,165 @@
+"""Where things go on a figure's page: sizes in, positions in whole pixels out.
+
+A map's pixel is always a block of equal pixels: rather than shrink maps, a page grows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WIDTH = 7.2  # inches that a page has before it grows: a text block of A4 or Letter
+_LARGEST = 2.6  # inches of one map, at most (where it need not grow to be exact)
+_MOST_PIXELS = 30_000  # along one side of a page
+_KERNEL = 0.3  # of a map's width
+_STRIP = 0.12  # inches, at least, to which a map of one row is drawn out downwards
+
+
+@dataclass(frozen=True)
+class GridCells:
+    """The maps of one batch as a block of cells.
+
+    Attributes:
+        count: Number of maps.
+        columns: Maps side by side.
+        block: Page pixels a map pixel, along each side.
+        kernel_block: Page pixels a kernel value, along each side; 0 without kernels.
+        map_size: (height, width) of a map on the page; higher than its block if it is a strip.
+        cell_size: (height, width) of a map with its number and its kernel.
+        gap: Pixels between cells.
+        line: Height of the line for a map's number.
+    """
+
+    count: int
+    columns: int
+    block: int
+    kernel_block: int
+    map_size: tuple[int, int]
+    cell_size: tuple[int, int]
+    gap: int
+    line: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of maps."""
+        return -(-self.count // self.columns)
+
+    @property
+    def width(self) -> int:
+        """Pixels of the whole block."""
+        return self.columns * (self.cell_size[1] + self.gap) - self.gap
+
+    @property
+    def height(self) -> int:
+        """Pixels of the whole block."""
+        return self.rows * (self.cell_size[0] + self.gap) - self.gap
+
+    def place(self, index: int) -> tuple[int, int]:
+        """(x, y) of a cell's upper left corner in the block."""
+        row, column = divmod(index, self.columns)
+        return column * (self.cell_size[1] + self.gap), row * (self.cell_size[0] + self.gap)
+
+    @property
+    def number_at(self) -> int:
+        """Pixels from a cell's upper edge to its number."""
+        return self.cell_size[0] - self.line
+
+    @property
+    def kernel_at(self) -> int:
+        """Pixels from a cell's left edge to its kernel."""
+        return self.map_size[1] + max(2, self.gap // 2)
+
+
+def arrange(
+    count: int,
+    size: tuple[int, int],
+    room: int,
+    blocks: int,
+    dpi: int,
+    line: int,
+    kernel: tuple[int, int] | None = None,
+    unit: int = 1,
+) -> GridCells:
+    """The arrangement whose page comes closest to a pleasant shape.
+
+    Args:
+        count: Maps of one batch.
+        size: (height, width) of a map, in its own pixels.
+        room: Page pixels across; exceeded only where maps would have to be shrunk.
+        blocks: Batches under one another.
+        dpi: Pixels an inch.
+        line: Height of a line for the maps' numbers, in pixels.
+        kernel: (height, width) of a kernel, to leave room for it.
+        unit: So many maps belong together: a row holds a multiple of them, or they fill rows.
+    """
+    shape = 0.72 if blocks == 1 else 1.1  # height over width
+    found: tuple[float, GridCells] | None = None
+    for columns in _candidates(count, unit):
+        cells = _with_columns(columns, count, size, room, dpi, line, kernel)
+        ratio = blocks * cells.height / cells.width
+        growth = max(0.0, math.log(cells.width / room))
+        empty = (cells.rows * columns - count) / count
+        score = abs(math.log(ratio / shape)) + 2 * growth + 0.8 * empty
+        if found is None or score < found[0]:
+            found = score, cells
+    assert found is not None, "at least one map"
+    return found[1]
+
+
+def too_large(width: int, height: int) -> bool:
+    """Whether a page has more pixels along a side than drawing can bear."""
+    return max(width, height) > _MOST_PIXELS
+
+
+def row_words(channels: Sequence[int]) -> str:
+    """What a row of maps too small for a number each is labelled with: `32-63`."""
+    first, last = channels[0], channels[-1]
+    whole = list(channels) == list(range(first, last + 1)) and last > first
+    return f"{first}–{last}" if whole else f"{first} …"
+
+
+def _candidates(count: int, unit: int) -> list[int]:
+    numbers = list(range(1, count + 1))
+    if count > 64:
+        root = math.sqrt(count)
+        numbers = [n for n in numbers if root // 3 <= n <= root * 4 and n % 4 == 0]
+    return [n for n in numbers if n % unit == 0 or unit % n == 0] or [unit]
+
+
+def _with_columns(
+    columns: int,
+    count: int,
+    size: tuple[int, int],
+    room: int,
+    dpi: int,
+    line: int,
+    kernel: tuple[int, int] | None,
+) -> GridCells:
+    gap = max(2, round(0.03 * dpi))
+    each = (room - (columns - 1) * gap) / columns
+    if kernel is not None:
+        each = (each - gap / 2) / (1 + _KERNEL)
+    strip = size[0] == 1 < size[1]
+    block = max(1, (int(each) if strip else min(int(each), round(_LARGEST * dpi))) // size[1])
+    height, width = size[0] * block, size[1] * block
+    # A very tall map may not make a page of its own.
+    while block > 1 and height > 2 * _LARGEST * dpi:
+        block -= 1
+        height, width = size[0] * block, size[1] * block
+    if strip:
+        height = max(block, round(_STRIP * dpi))
+    kernel_block, cell_width = 0, width
+    if kernel is not None:
+        kernel_block = max(1, min(round(_KERNEL * width / kernel[1]), height // kernel[0]))
+        cell_width = width + max(2, gap // 2) + kernel_block * kernel[1]
+    return GridCells(
+        count=count,
+        columns=columns,
+        block=block,
+        kernel_block=kernel_block,
+        map_size=(height, width),
+        cell_size=(max(height, kernel_block * (kernel[0] if kernel else 0)) + line, cell_width),
+        gap=gap,
+        line=line,
+    )

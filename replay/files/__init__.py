@@ -1,0 +1,1 @@
+"""Verifies, repairs and exports recordings."""

@@ -1,0 +1,298 @@
+"""Copies a layer's maps out of a recording into files that other programs read."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.formatting import format_count
+from replay.maps.selection import Numbers, choose_channels, choose_frames, choose_layers
+from replay.output import replacing
+from replay.raster.images import is_blank
+from replay.recording import Recording, open_recording
+from replay.recording.series import Series
+from replay.schema import FRAME_DTYPE, DamagedError, Float16Array, OptionError, OutputError
+
+SUFFIXES = (".npz", ".npy", ".zarr")
+
+_DATE = (1980, 1, 1, 0, 0, 0)  # of a member of an archive: equal data, equal bytes
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: The file or folder.
+        frames: Frames in it.
+        shape: Shape of one.
+        damaged: (epoch, batch) of frames that are damaged: NaN in an array, left out of a folder.
+        bytes: Size of it all.
+        remarks: What a reader should know.
+    """
+
+    path: Path
+    frames: int
+    shape: tuple[int, ...]
+    damaged: tuple[tuple[int, int], ...]
+    bytes: int
+    remarks: tuple[str, ...] = ()
+
+
+def export(
+    recording: str | os.PathLike[str] | Recording,
+    out: str | os.PathLike[str],
+    *,
+    layer: str | None = None,
+    epochs: Numbers = None,
+    batches: Numbers = None,
+    channels: Numbers = None,
+    probe: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Exported:
+    """Writes a layer's maps, float16 (frames, C, ...), the channels first whatever the layer is.
+
+    Memory does not grow with the recording: a frame is read and written at a time.
+
+    Args:
+        recording: The file, or an open recording.
+        out: `.npz`: arrays `maps`, `epoch`, `batch`, `channel`, `damaged`, and `loss` and `input`
+            where they were recorded; of a probe, `input` is the one image. `.npy`: the maps.
+            `.zarr`: a group of the same arrays as an archive has, for which the package zarr must
+            be installed. A name that ends in `/`, or has no suffix: a folder with a file
+            `epoch0003_batch0012.npy` for each frame.
+        layer: The layer's name; the first recorded one by default.
+        epochs: The epochs; all by default.
+        batches: The batches of each; all by default.
+        channels: As in `selection.choose_channels`.
+        probe: The number of a fixed image, whose maps are written.
+        overwrite: Whether a file may be replaced. A folder must be new or empty.
+        progress: Called with (frames done, frames in all).
+
+    Raises:
+        RecordingError: What was asked for is not there, the file is unusable, or `out` exists or
+            cannot be written; nothing is left half-written.
+    """
+    if not isinstance(recording, Recording):
+        with open_recording(recording) as run:
+            return export(
+                run,
+                out,
+                layer=layer,
+                epochs=epochs,
+                batches=batches,
+                channels=channels,
+                probe=probe,
+                overwrite=overwrite,
+                progress=progress,
+            )
+    path, kind = _choose_target(out, overwrite)
+    run = recording if probe is None else recording.probe(probe)
+    name, *others = choose_layers(run, layer)
+    if others:
+        raise OptionError(f"layer {layer!r} is {1 + len(others)} layers; an export is of one")
+    cells = choose_frames(run, epochs, batches, [name])
+    chosen = choose_channels(_Channels(run[name]), channels, cells)
+    reader = _Reader(run, run[name], cells, chosen, progress)
+    if path.exists() and path.samefile(run.path):
+        raise OutputError(f"{path} is the recording itself; name another file with -o")
+    if kind in (".npz", ".npy"):
+        with replacing(path) as beside:
+            (_write_archive if kind == ".npz" else _write_array)(beside, reader)
+    else:
+        with replacing(path, folder=True) as folder:
+            (_write_zarr if kind == ".zarr" else _write_folder)(folder, reader)
+    size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    frames = len(cells) - (len(reader.damaged) if kind == "folder" else 0)
+    return Exported(
+        path,
+        frames,
+        reader.shape,
+        tuple(reader.damaged),
+        size or path.stat().st_size,
+        tuple(reader.remarks),
+    )
+
+
+def _choose_target(out: str | os.PathLike[str], overwrite: bool) -> tuple[Path, str]:
+    """The path, and its suffix or `folder`."""
+    text, path = os.fspath(out), Path(out)
+    suffix = path.suffix.lower()
+    folder = text.endswith(("/", os.sep)) or not suffix or (path.is_dir() and suffix != ".zarr")
+    if folder and suffix not in SUFFIXES:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise OutputError(f"{path} exists; expected a folder that is new or empty")
+        return path, "folder"
+    if suffix not in SUFFIXES:
+        raise OutputError(
+            f"cannot tell a format from {path}: expected a name that ends in "
+            f"{', '.join(SUFFIXES)}, or in / for a folder of .npy"
+        )
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder that exists; name another one with -o")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; name another file or allow --overwrite")
+    return path, suffix
+
+
+class _Channels:
+    """A layer's frames as (C, ...), as they are and not as they are shown."""
+
+    def __init__(self, series: Series) -> None:
+        self.series = series
+        self.channels = series.layer.channels
+
+    def __getitem__(self, cell: tuple[int, int]) -> Float16Array:
+        frame = self.series.layer.channels_first(self.series[cell])
+        return frame if self.series.layer.channel_axis is not None else frame[None]
+
+
+class _Reader:
+    """Frame by frame, what is to be written."""
+
+    def __init__(
+        self,
+        run: Recording,
+        series: Series,
+        cells: Sequence[tuple[int, int]],
+        channels: Sequence[int],
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.run, self.cells, self.channels = run, list(cells), list(channels)
+        self.damaged: list[tuple[int, int]] = []
+        self.remarks: list[str] = []
+        self._source, self._progress = _Channels(series), progress
+        axis, shape = series.layer.channel_axis, series.layer.shape
+        rest = shape if axis is None else shape[:axis] + shape[axis + 1 :]
+        self.shape = (len(self.channels), *rest)
+
+    def frames(self) -> Iterator[tuple[tuple[int, int], Float16Array | None]]:
+        """Each (epoch, batch) and its maps, float16 (C, ...); None where they are damaged."""
+        for place, cell in enumerate(self.cells):
+            try:
+                maps = np.ascontiguousarray(self._source[cell][self.channels], FRAME_DTYPE)
+                yield cell, maps
+            except DamagedError:
+                self.damaged.append(cell)
+                yield cell, None
+            if self._progress is not None:
+                self._progress(place + 1, len(self.cells))
+
+    def maps(self) -> Iterator[Float16Array]:
+        """Each frame's maps; NaN where they are damaged."""
+        for _, maps in self.frames():
+            yield np.full(self.shape, np.nan, FRAME_DTYPE) if maps is None else maps
+
+    def image_shape(self) -> tuple[int, ...] | None:
+        """Shape of the input pictures, if there are some and all have one."""
+        inputs = self.run.inputs
+        if len(inputs.shapes) > 1:
+            self.remarks.append("the input pictures have several sizes and were left out")
+            return None
+        return inputs.shape
+
+    def images(self, shape: tuple[int, ...]) -> Iterator[Float16Array]:
+        """The input picture of each frame; NaN where it is damaged or missing."""
+        missing = 0
+        for cell in self.cells:
+            try:
+                image = np.ascontiguousarray(self.run.inputs[cell], FRAME_DTYPE)
+            except DamagedError as error:
+                self.remarks.append(str(error))
+                image = np.full(shape, np.nan, FRAME_DTYPE)
+            else:
+                missing += is_blank(image)
+            yield image
+        if missing:
+            self.remarks.append(f"without an input picture, NaN: {format_count(missing, 'frame')}")
+
+    def numbers(self) -> dict[str, npt.NDArray[Any]]:
+        """The small arrays; after the maps, since damage is known only then."""
+        epoch, batch = np.array(self.cells, "<i8").T
+        damaged = set(self.damaged)
+        found = {
+            "epoch": np.ascontiguousarray(epoch),
+            "batch": np.ascontiguousarray(batch),
+            "channel": np.array(self.channels, "<i8"),
+            "damaged": np.array([cell in damaged for cell in self.cells]),
+        }
+        if "loss" in self.run.batches:
+            found["loss"] = self.run.batches["loss"][epoch, batch]
+        return found
+
+
+def _write_array(path: Path, reader: _Reader) -> None:
+    shape = (len(reader.cells), *reader.shape)
+    array = np.lib.format.open_memmap(path, "w+", FRAME_DTYPE, shape)
+    try:
+        for place, maps in enumerate(reader.maps()):
+            array[place] = maps
+            if place % 256 == 255:
+                array.flush()
+    finally:
+        array.flush()
+        del array
+
+
+def _write_archive(path: Path, reader: _Reader) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+
+        def stream(name: str, shape: tuple[int, ...], arrays: Iterator[npt.NDArray[Any]]) -> None:
+            header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+            with archive.open(_member(name), "w", force_zip64=True) as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                for array in arrays:
+                    file.write(array.tobytes())
+
+        count = len(reader.cells)
+        stream("maps", (count, *reader.shape), reader.maps())
+        shape = reader.image_shape()
+        if shape is not None and reader.run.probe_number is not None:
+            stream("input", shape, iter([reader.run.inputs[reader.cells[0]]]))
+        elif shape is not None:
+            stream("input", (count, *shape), reader.images(shape))
+        for name, values in reader.numbers().items():
+            with archive.open(_member(name), "w") as file:
+                np.lib.format.write_array(file, values, allow_pickle=False)
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    return zipfile.ZipInfo(f"{name}.npy", _DATE)
+
+
+def _write_folder(folder: Path, reader: _Reader) -> None:
+    for (epoch, batch), maps in reader.frames():
+        if maps is not None:
+            np.save(folder / f"epoch{epoch:04}_batch{batch:04}.npy", maps, allow_pickle=False)
+
+
+def _write_zarr(folder: Path, reader: _Reader) -> None:
+    try:
+        import zarr
+    except ImportError:
+        raise OptionError("a .zarr needs the package zarr: pip install 'mapreel[zarr]'") from None
+    group = zarr.open_group(str(folder), mode="w")
+    create = getattr(group, "create_array", None) or group.create_dataset  # zarr 2 has the latter
+
+    def stream(name: str, shape: tuple[int, ...], arrays: Iterator[npt.NDArray[Any]]) -> None:
+        array = create(name, shape=(len(reader.cells), *shape), chunks=(1, *shape), dtype="<f2")
+        for place, values in enumerate(arrays):
+            array[place] = values
+
+    stream("maps", reader.shape, reader.maps())
+    numbers = reader.numbers()
+    shape = reader.image_shape()
+    if shape is not None and reader.run.probe_number is not None:
+        numbers["input"] = reader.run.inputs[reader.cells[0]]
+    elif shape is not None:
+        stream("input", shape, reader.images(shape))
+    for name, values in numbers.items():
+        create(name, shape=values.shape, chunks=values.shape, dtype=values.dtype)[...] = values

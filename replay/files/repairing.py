@@ -1,0 +1,225 @@
+"""Copies all that is whole in a recording into a new one that is cleanly closed."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay import schema
+from replay.files.hdf5_writer import Copy
+from replay.files.verification import Problem
+from replay.output import replacing
+from replay.recording import Recording, open_recording
+from replay.recording.series import Series
+from replay.schema import OutputError, RecordingError
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What `repair` wrote.
+
+    Attributes:
+        path: The new recording.
+        frames: (epoch, batch) cells in it.
+        left_out: What was damaged and is not in it.
+        bytes: Its size.
+    """
+
+    path: Path
+    frames: int
+    left_out: tuple[Problem, ...]
+    bytes: int
+
+
+def repair(
+    recording: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Repaired:
+    """Copies all that is whole; the recording itself is never written to.
+
+    A damaged frame of a layer is left out, those of other layers in the same batch stay. Ranges,
+    counts and numbers are made anew from what is there, so that the new file verifies.
+
+    Args:
+        recording: The file, also one whose writer was killed.
+        out: The new file.
+        overwrite: Whether it may replace another one.
+        progress: Called with (cells done, cells in all).
+
+    Raises:
+        FileError: The file cannot be read as a recording at all.
+        OutputError: The new file exists, is the old one, or cannot be written.
+    """
+    path, target = Path(recording), Path(out)
+    with open_recording(path) as run:
+        if target.exists():
+            if target.samefile(path):
+                raise OutputError(f"{target} is the recording itself; name another file with -o")
+            if not overwrite:
+                raise OutputError(f"{target} exists; name another file or allow --overwrite")
+        left_out: list[Problem] = []
+        with replacing(target) as beside:
+            beside.unlink()
+            _copy(run, beside, left_out, progress)
+        return Repaired(target, len(run.frames), tuple(left_out), target.stat().st_size)
+
+
+def _copy(
+    run: Recording,
+    path: Path,
+    left_out: list[Problem],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    views: list[Recording] = [run, *(run.probe(number) for number in range(run.probes))]
+    meta = {
+        **run.meta,
+        "repaired": {
+            "from": run.path.name,
+            "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        },
+    }
+    attributes = {
+        "format": schema.FORMAT,
+        "version": run.version,
+        "run_id": run.run_id,
+        "created": run.created,
+        "meta": schema.encode_meta(meta),
+    }
+    with Copy(path, run.shape, attributes) as copy:
+        layers = [_Layer(view[name], copy, left_out) for view in views for name in view.layers]
+        for place, layer in enumerate(layers):
+            copy.add_layer(layer.layer, place)
+        images = _Images(run, copy, left_out)
+        counts = {name: np.zeros(run.shape, "<i8") for name in ("nan", "inf")}
+        missing = run.batches["missing"].copy() if "missing" in run.batches else None
+        for place, (epoch, batch) in enumerate(run.frames):
+            for layer in layers:
+                found = layer.copy(epoch, batch)
+                if found is None and missing is not None and layer.layer.probe is None:
+                    missing[epoch, batch] += 1
+                elif found is not None and layer.layer.probe is None:
+                    counts["nan"][epoch, batch] += found[0]
+                    counts["inf"][epoch, batch] += found[1]
+            images.copy(epoch, batch)
+            if progress is not None:
+                progress(place + 1, len(run.frames))
+        for layer in layers:
+            layer.finish()
+        fields: dict[str, npt.NDArray[Any]] = {**counts, "input_checksum": images.sums}
+        if missing is not None:
+            fields["missing"] = missing
+        fields["recorded"] = _numbered(run.order)
+        for name in run.batches:
+            if name not in fields:
+                fields[name] = run.batches[name]
+        known = {entry.name: entry for entry in schema.FIELDS}
+        for name, values in fields.items():
+            entry = known.get(name, schema.custom_field(name))
+            values = np.where(run.order > 0, values, entry.fill).astype(entry.dtype)
+            copy.put(f"{schema.BATCHES}/{schema.encode_name(name)}", values, entry.fill)
+        for number, view in enumerate(views[1:]):
+            if view.inputs:
+                about = images.about
+                at = f"{schema.PROBE}/{number}/{schema.PROBE_INPUT}"
+                copy.put_image(at, view.inputs[run.frames[0]], about) if run.frames else None
+        copy.close([len(run.frames), run.dropped, run.lost + len(left_out), 1])
+
+
+class _Layer:
+    """One layer on its way into the new file."""
+
+    def __init__(self, series: Series, copy: Copy, left_out: list[Problem]) -> None:
+        self._series, self._copy, self._left_out = series, copy, left_out
+        self.layer = series.layer
+        self._shape = (series.shape[0], series.shape[1])
+        self._present = series.present
+        known = series.checksums(schema.KERNEL_CHECKSUMS)
+        self._kept = self._present if known is None else known > 0  # of the kernels
+        self._fresh: dict[str, npt.NDArray[Any]] = {}
+        for sums in (schema.CHECKSUMS, schema.KERNEL_CHECKSUMS):
+            if sums == schema.CHECKSUMS or self.layer.kernel is not None:
+                self._fresh[sums] = np.zeros(self._shape, schema.CHECKSUM_DTYPE)
+        cell = (*self._shape, self.layer.channels, 2)
+        self._fresh[schema.RANGES] = np.full(cell, np.nan, schema.RANGE_DTYPE)
+
+    def copy(self, epoch: int, batch: int) -> tuple[int, int] | None:
+        """Copies what is whole; the maps' counts of NaN and infinity, None without maps."""
+        if not self._present[epoch, batch]:
+            return 0, 0
+        at, series = (epoch, batch), self._series
+        if self.layer.kernel is not None and self._kept[at]:
+            self._take(schema.KERNELS, at, lambda: series.kernels(*at))
+        frame = self._take(schema.MAPS, at, lambda: series[at])
+        if frame is None:
+            return None
+        summary = schema.summarize(self.layer.channels_first(frame))
+        self._fresh[schema.RANGES][at] = summary.ranges
+        return summary.nan, summary.inf
+
+    def _take(
+        self, group: str, at: tuple[int, int], read: Callable[[], schema.Float16Array]
+    ) -> schema.Float16Array | None:
+        try:
+            array = np.ascontiguousarray(read())
+        except RecordingError as error:
+            probe = self.layer.probe
+            name = self.layer.name if probe is None else f"probe {probe}: {self.layer.name}"
+            self._left_out.append(Problem(group, str(error), name, *at))
+            return None
+        self._copy.write(self.layer, group, at, array)
+        kind = schema.CHECKSUMS if group == schema.MAPS else schema.KERNEL_CHECKSUMS
+        self._fresh[kind][at] = schema.checksum(array)
+        return array
+
+    def finish(self) -> None:
+        """Writes the small datasets."""
+        for group, values in self._fresh.items():
+            fill = np.nan if group == schema.RANGES else 0
+            self._copy.put_of(self.layer, group, values, fill)
+
+
+class _Images:
+    """The input images on their way into the new file."""
+
+    def __init__(self, run: Recording, copy: Copy, left_out: list[Problem]) -> None:
+        self._inputs, self._copy, self._left_out = run.inputs, copy, left_out
+        self._kept = run.batches.get("input_checksum")
+        self.sums = np.zeros(run.shape, schema.CHECKSUM_DTYPE)
+        about = {"mean": self._inputs.mean, "std": self._inputs.std}
+        self.about = {name: value for name, value in about.items() if value is not None}
+        self._paths: dict[tuple[int, ...], str] = {}
+        for place, shape in enumerate(self._inputs.shapes):
+            self._paths[shape] = schema.inputs_path(shape if place else None)
+            copy.add_images(self._paths[shape], shape, self.about)
+
+    def copy(self, epoch: int, batch: int) -> None:
+        """Copies the image of one batch, if it is whole."""
+        expected = None if self._kept is None else int(self._kept[epoch, batch])
+        if not self._inputs or expected == 0:
+            return
+        at = (epoch, batch)
+        try:
+            image = np.ascontiguousarray(self._inputs[at])
+        except RecordingError as error:
+            self._left_out.append(Problem("input", str(error), "", *at))
+            return
+        self._copy.write_image(self._paths[image.shape], at, image)
+        self.sums[at] = schema.checksum(image)
+
+
+def _numbered(order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The frames' numbers without gaps, in the same order."""
+    numbers = np.zeros_like(order)
+    places = np.nonzero(order > 0)
+    ranks = np.argsort(np.argsort(order[places], kind="stable"), kind="stable")
+    numbers[places] = ranks + 1
+    return numbers

@@ -1,0 +1,253 @@
+"""Holds everything in a recording against what the file says about it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay import schema
+from replay.formatting import format_count
+from replay.raster.images import is_blank
+from replay.recording import Recording, open_recording
+from replay.recording.series import Series
+from replay.schema import FileError, Float16Array, RecordingError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as it was recorded.
+
+    Attributes:
+        what: `maps`, `kernels`, `ranges`, `input`, `counts`, `order` or `file`.
+        text: What was expected and what was found.
+        layer: The layer's name, `probe 0: conv1` for a fixed image; empty where it is none's.
+        epoch: Where, or None for the whole file.
+        batch: Where, or None for the whole file.
+    """
+
+    what: str
+    text: str
+    layer: str = ""
+    epoch: int | None = None
+    batch: int | None = None
+
+    def __str__(self) -> str:
+        where = [self.layer] if self.layer else []
+        if self.epoch is not None:
+            where.append(f"epoch {self.epoch} batch {self.batch}")
+        return f"{' '.join(where) or 'file'}: {self.what}: {self.text}"
+
+
+@dataclass
+class Report:
+    """What `verify` found.
+
+    Attributes:
+        path: The recording.
+        frames: Whole frames, (epoch, batch) cells.
+        arrays: Maps, kernels and images whose checksums were compared.
+        bytes: Their bytes.
+        unchecked: Arrays without a checksum in the file.
+        closed: Whether the recording was closed; one that was not is no damage.
+        problems: What is not as it was recorded.
+    """
+
+    path: Path
+    frames: int = 0
+    arrays: int = 0
+    bytes: int = 0
+    unchecked: int = 0
+    closed: bool = False
+    problems: list[Problem] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return not self.problems
+
+    def to_json(self) -> str:
+        """One JSON document."""
+        document: dict[str, Any] = {**asdict(self), "path": str(self.path), "whole": bool(self)}
+        return json.dumps(document, indent=2)
+
+
+def verify(
+    recording: str | os.PathLike[str] | Recording,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Checks a recording: checksums, ranges against maps, counts, and the commit counter.
+
+    Args:
+        recording: The file, or an open recording. Nothing is written to it.
+        progress: Called with (cells done, cells in all).
+
+    Returns:
+        What was found; true where nothing is wrong. A file that cannot be read as a recording
+        is a problem of the report, too.
+
+    Raises:
+        FileError: There is no such file.
+    """
+    if isinstance(recording, Recording):
+        return _verify(recording, progress)
+    path = Path(recording)
+    if not path.is_file():
+        open_recording(path)  # which says what is wrong
+    try:
+        with open_recording(path) as run:
+            return _verify(run, progress)
+    except FileError as error:
+        return Report(path, problems=[Problem("file", str(error))])
+
+
+def _verify(run: Recording, progress: Callable[[int, int], None] | None) -> Report:
+    report = Report(run.path, frames=len(run.frames), closed=run.closed)
+    report.problems += _check_order(run)
+    views: list[Recording] = [run, *(run.probe(number) for number in range(run.probes))]
+    checks = [_Check(view[name], report) for view in views for name in view.layers]
+    inputs = _Images(run, report)
+    counts = _Counts(run, report)
+    for place, (epoch, batch) in enumerate(run.frames):
+        nan = inf = 0
+        sound = True
+        for check in checks:
+            found = check.at(epoch, batch)
+            if found is None:
+                sound = False
+            elif check.series.layer.probe is None:
+                nan, inf = nan + found[0], inf + found[1]
+        inputs.at(epoch, batch)
+        if sound:
+            counts.at(epoch, batch, nan, inf)
+        if progress is not None:
+            progress(place + 1, len(run.frames))
+    return report
+
+
+class _Check:
+    """One layer's maps, ranges and kernels."""
+
+    def __init__(self, series: Series, report: Report) -> None:
+        self.series, self.report = series, report
+        layer = series.layer
+        self.name = layer.name if layer.probe is None else f"probe {layer.probe}: {layer.name}"
+        self.present = series.present
+        self.sums = self._numbers(schema.CHECKSUMS)
+        self.kernel_sums = self._numbers(schema.KERNEL_CHECKSUMS)
+        self.ranges: npt.NDArray[np.float32] | None = None
+        try:
+            if series.has_ranges:
+                self.ranges = series.ranges()
+        except FileError as error:
+            report.problems.append(Problem("ranges", str(error), self.name))
+
+    def _numbers(self, group: str) -> npt.NDArray[Any] | None:
+        try:
+            return self.series.checksums(group)
+        except FileError as error:
+            self.report.problems.append(Problem("maps", str(error), self.name))
+            return None
+
+    def at(self, epoch: int, batch: int) -> tuple[int, int] | None:
+        """Counts of NaN and infinity in the maps; None where something is wrong with them."""
+        if not self.present[epoch, batch]:
+            return 0, 0
+        frame = self._compare("maps", self.sums, epoch, batch, lambda: self.series[epoch, batch])
+        if self.series.layer.kernel is not None:
+            self._compare(
+                "kernels",
+                self.kernel_sums,
+                epoch,
+                batch,
+                lambda: self.series.kernels(epoch, batch),
+            )
+        if frame is None:
+            return None
+        found = schema.summarize(self.series.layer.channels_first(frame))
+        if self.ranges is not None:
+            kept = self.ranges[epoch, batch]
+            wrong = ~((found.ranges == kept) | (np.isnan(found.ranges) & np.isnan(kept)))
+            if wrong.any():
+                channel = int(np.argwhere(wrong)[0, 0])
+                text = (
+                    f"channel {channel} has {found.ranges[channel]}, the file says {kept[channel]}"
+                )
+                self.report.problems.append(Problem("ranges", text, self.name, epoch, batch))
+        return found.nan, found.inf
+
+    def _compare(
+        self,
+        what: str,
+        sums: npt.NDArray[Any] | None,
+        epoch: int,
+        batch: int,
+        read: Callable[[], Float16Array],
+    ) -> Float16Array | None:
+        report = self.report
+        try:
+            array = read()
+        except RecordingError as error:
+            report.problems.append(Problem(what, str(error), self.name, epoch, batch))
+            return None
+        if sums is None or not sums[epoch, batch]:  # which NaN, not recorded, needs not
+            report.unchecked += not is_blank(array)
+            return array
+        report.arrays += 1
+        report.bytes += array.nbytes
+        return array
+
+
+class _Images:
+    """The input images."""
+
+    def __init__(self, run: Recording, report: Report) -> None:
+        self.run, self.report = run, report
+        self.inputs = run.inputs
+        self.sums = run.batches.get("input_checksum")
+
+    def at(self, epoch: int, batch: int) -> None:
+        """Compares one."""
+        if not self.inputs or self.sums is None or not self.sums[epoch, batch]:
+            return
+        report = self.report
+        try:
+            image = self.inputs[epoch, batch]
+        except RecordingError as error:
+            report.problems.append(Problem("input", str(error), "", epoch, batch))
+            return
+        report.arrays += 1
+        report.bytes += image.nbytes
+
+
+class _Counts:
+    """How many values the file says are NaN and infinite."""
+
+    def __init__(self, run: Recording, report: Report) -> None:
+        self.report = report
+        self.kept = {name: run.batches.get(name) for name in ("nan", "inf")}
+
+    def at(self, epoch: int, batch: int, nan: int, inf: int) -> None:
+        """Compares those of one batch."""
+        for name, found in (("nan", nan), ("inf", inf)):
+            kept = self.kept[name]
+            if kept is not None and int(kept[epoch, batch]) != found:
+                many = f"{format_count(found, 'value')} {'is' if found == 1 else 'are'} {name}"
+                text = f"{many}, the file says {int(kept[epoch, batch])}"
+                self.report.problems.append(Problem("counts", text, "", epoch, batch))
+
+
+def _check_order(run: Recording) -> Iterator[Problem]:
+    """The frames that the counter vouches for are numbered from 1, each number once."""
+    numbers = np.sort(run.order[run.order > 0])
+    if run.committed != len(numbers) or (numbers != np.arange(1, len(numbers) + 1)).any():
+        text = (
+            f"the file vouches for {format_count(run.committed, 'frame')}, "
+            f"and {len(numbers)} are there "
+            f"with {format_count(len(np.unique(numbers)), 'different number')} up to it"
+        )
+        yield Problem("order", text)

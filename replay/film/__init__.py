@@ -1,0 +1,1 @@
+"""Composition: recordings to frames."""

@@ -1,0 +1,105 @@
+"""Numbers and names in words, for terminals and pictures."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from replay.schema import in_words
+
+ELLIPSIS = "…"
+_REPLACED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Unicode categories without a glyph
+
+
+def clean(text: str, limit: int | None = 400, mark: str = "·") -> str:
+    """Returns a text from a file as one printable line, fit for a picture.
+
+    Control and format characters, line ends and lone surrogates become `mark`; what is longer
+    than `limit` characters ends in an ellipsis.
+    """
+    if limit is not None and len(text) > limit:
+        text = text[: limit - 1] + ELLIPSIS
+    return "".join(mark if unicodedata.category(c) in _REPLACED else c for c in text)
+
+
+def clean_line(text: str) -> str:
+    """Returns a text from a file as one line of a terminal, whole and with plain letters."""
+    return clean(text, limit=None, mark="?")
+
+
+def format_bytes(size: float) -> str:
+    """A number of bytes, in powers of 1,000: `1.2 MB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:,.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+
+
+def format_count(number: int, what: str) -> str:
+    """`1 frame`, `1,200 frames`, `0 batches`."""
+    return f"{number:,} {pluralize(what, number)}"
+
+
+def pluralize(what: str, number: int) -> str:
+    """The word for so many: `batch`, `batches`."""
+    if number == 1:
+        return what
+    return what + ("es" if what.endswith(("s", "x", "tch", "sh")) else "s")
+
+
+def format_numbers(what: str, numbers: Sequence[int]) -> str:
+    """`epoch 3`, `epochs 0-4, 8`: ascending numbers with their word."""
+    return f"{pluralize(what, len(numbers))} {in_words(numbers)}"
+
+
+def format_shape(sizes: Sequence[int]) -> str:
+    """`12x128x128`."""
+    return "x".join(map(str, sizes))
+
+
+def format_number(value: float) -> str:
+    """A measured value with three digits that count, `-0.412`; a true minus sign."""
+    if value == 0 or not abs(value) < float("inf"):
+        return {True: "0"}.get(value == 0, str(value))
+    return f"{value:.3g}".replace("-", "−")
+
+
+def format_loss(value: float) -> str:
+    """A loss with three decimals, or three significant digits where it is very large or small."""
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf"
+    size = abs(value)
+    text = f"{value:.3f}" if size < 1000 and (size >= 0.001 or size == 0) else f"{value:.2e}"
+    return text.replace("-", "−")
+
+
+def format_module(module: str) -> str:
+    """A module's repr in a few words: `Conv2d(3, 12, kernel_size=(3, 3))` as `Conv2d 3 → 12, 3×3`.
+
+    What it does not understand, it leaves out.
+    """
+    match = re.match(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*$", clean(module, 2000), re.DOTALL)
+    if match is None:
+        return ""
+    kind, inside = match.group(1), match.group(2) or ""
+    sizes = re.match(r"\s*(\d+)(?:\s*,\s*(\d+))?\s*(?:,|$)", inside)
+    words = " → ".join(size for size in (sizes.groups() if sizes else ()) if size)
+    details = []
+    if kernel := _option(inside, "kernel_size"):
+        one = len(kernel) == 1
+        details.append(
+            f"kernel {kernel[0]}" if one and "1d" in kind else "×".join(kernel * (1 + one))
+        )
+    for name in ("stride", "dilation", "groups"):
+        value = _option(inside, name)
+        if value and set(value) != {"1"}:
+            details.append(f"{name} {'×'.join(value if len(set(value)) > 1 else value[:1])}")
+    return ", ".join([" ".join(filter(None, (kind, words))), *details])
+
+
+def _option(inside: str, name: str) -> list[str]:
+    match = re.search(rf"\b{name}=(\(?[\d, ]+\)?)", inside)
+    return re.findall(r"\d+", match.group(1)) if match else []

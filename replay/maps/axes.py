@@ -1,0 +1,286 @@
+"""Frames to maps: what the axes of a layer mean, what of them is shown, and that it is said.
+
+    CHW, HWC     as it is, the channels first
+    CL           a strip for each channel
+    CDHW, DHWC   one slice of the depth, or several side by side
+    TC           tokens: each channel as a map of their places in the image, or as a strip
+    C            one map, as square as its length allows
+
+Arrays in, arrays out: `AxesLayout` holds the rule for one shape, `Maps` applies it to a recording.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.formatting import clean, format_count, format_numbers
+from replay.recording.series import Series
+from replay.schema import AXES, DamagedError, Layer, OptionError
+
+TOKENS = ("auto", "square", "strip")
+_SPATIAL = "DHWL"
+
+
+@dataclass(frozen=True)
+class AxesLayout:
+    """How a frame of one shape becomes maps.
+
+    Attributes:
+        frame: Shape of a frame.
+        axes: A letter for each of its axes, as in `schema.AXES`.
+        slices: Which of the depth are shown, in that order; empty without a depth.
+        places: Rows and columns in which tokens stand; None without tokens.
+        left_out: Tokens at the beginning that have no place in the image.
+    """
+
+    frame: tuple[int, ...]
+    axes: str
+    slices: tuple[int, ...] = ()
+    places: tuple[int, int] | None = None
+    left_out: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(C, S, H, W): maps, slices of each, and the size of one; S is 1 but for volumes."""
+        if self.axes in ("", "C"):
+            size = math.prod(self.frame)
+            rows = max((d for d in range(1, math.isqrt(size) + 1) if size % d == 0), default=1)
+            return 1, 1, rows, size // rows
+        sizes = dict(zip(self.axes, self.frame, strict=True))
+        if "L" in sizes:
+            return sizes["C"], 1, 1, sizes["L"]
+        if "T" in sizes:
+            return (sizes["C"], 1, *(self.places or (1, sizes["T"])))
+        return sizes["C"], len(self.slices) or 1, sizes["H"], sizes["W"]
+
+    def apply(self, frame: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
+        """The maps of a frame, float16 (C, S, H, W)."""
+        if self.axes in ("", "C"):
+            return frame.reshape(self.shape)
+        maps = np.moveaxis(frame, self.axes.index("C"), 0)  # (C, ...)
+        if "D" in self.axes:
+            return maps[:, list(self.slices)]  # (C, S, H, W)
+        return maps[:, self.left_out :].reshape(self.shape)
+
+
+def layout_of(
+    layer: Layer,
+    slices: Sequence[int] | None = None,
+    tokens: str = "strip",
+    image: tuple[int, ...] | None = None,
+) -> AxesLayout:
+    """The rule for a layer.
+
+    Args:
+        layer: Shape and axes of its frames.
+        slices: Numbers of the slices of a volume; the middle one if None.
+        tokens: `square`, `strip`, or `auto`: the rows and columns that have the image's
+            proportions, if the tokens fill such a rectangle (without the first token if
+            need be), else a strip.
+        image: Shape of the network's input, (C, H, W) if it was a picture.
+
+    Raises:
+        OptionError: Tokens that form no square were to be shown as one, or an unknown word.
+    """
+    if tokens not in TOKENS:
+        raise OptionError(f"unknown tokens {tokens!r}; expected one of {', '.join(TOKENS)}")
+    if "D" in layer.axes:
+        depth = layer.shape[layer.axes.index("D")]
+        return AxesLayout(
+            layer.shape, layer.axes, tuple([depth // 2] if slices is None else list(slices))
+        )
+    if "T" not in layer.axes:
+        return AxesLayout(layer.shape, layer.axes)
+    count = layer.shape[layer.axes.index("T")]
+    sides = {"strip": None, "square": (1, 1), "auto": None}[tokens]
+    if tokens == "auto" and image is not None and len(image) == 3:
+        sides = image[1], image[2]
+    for left_out in (0, 1):
+        places = _rectangle(count - left_out, *sides) if sides else None
+        if places is not None:
+            return AxesLayout(layer.shape, layer.axes, (), places, left_out)
+    if tokens == "square":
+        raise OptionError(
+            f"layer {layer.name!r} has {count:,} tokens, which form no square, with or without "
+            "the first one; choose tokens 'strip' or 'auto'"
+        )
+    return AxesLayout(layer.shape, layer.axes, (), (1, count))
+
+
+def _rectangle(count: int, height: int, width: int) -> tuple[int, int] | None:
+    """Rows and columns, 2 or more, in the proportions of a picture; None where none fit."""
+    rows = math.isqrt(max(count, 0) * height // width)
+    if rows < 2 or count % rows or rows * width != count // rows * height:
+        return None
+    return (rows, count // rows) if count // rows >= 2 else None
+
+
+def maps_shape(shape: tuple[int, ...], axes: str = "") -> tuple[int, int, int]:
+    """The (C, H, W) as which a frame is shown where nothing else is asked for; see `as_maps`."""
+    channels, _, height, width = _usual(shape, axes).shape
+    return channels, height, width
+
+
+def as_maps(frame: npt.NDArray[np.float16], axes: str = "") -> npt.NDArray[np.float16]:
+    """A frame as maps, float16 (C, H, W): volumes as their middle slice, tokens as strips.
+
+    Args:
+        frame: float16, of a shape that `axes` describes.
+        axes: The layer's axes; by the frame's rank if empty.
+    """
+    return _usual(frame.shape, axes).apply(frame)[:, 0]
+
+
+def _usual(shape: tuple[int, ...], axes: str) -> AxesLayout:
+    axes = axes or AXES.get(len(shape), ("",))[0]
+    return layout_of(Layer("", "", shape, axes=axes))
+
+
+class Source(Protocol):
+    """Where values come from, channel by channel."""
+
+    @property
+    def channels(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, cell: tuple[int, int]) -> npt.NDArray[np.float16]:
+        """The values at an epoch and batch, float16 (C, ...)."""
+
+
+class Maps:
+    """What a layer put out, as it is shown: `maps[epoch, batch]` -> float16 (C, S, H, W).
+
+    Args:
+        series: The layer's frames.
+        slices: As in `layout_of`.
+        tokens: As in `layout_of`.
+
+    Attributes:
+        series: The layer's frames.
+        layer: The layer.
+        layout: The rule.
+        damaged: By (epoch, batch), what is wrong with a frame that was asked for and is damaged;
+            it comes as NaN.
+    """
+
+    def __init__(
+        self, series: Series, slices: Sequence[int] | None = None, tokens: str = "auto"
+    ) -> None:
+        self.series = series
+        self.layer = series.layer
+        self.damaged: dict[tuple[int, int], str] = {}
+        image = _image_of(series) if "T" in self.layer.axes else None
+        self.layout = layout_of(self.layer, slices, tokens, image)
+
+    def __getitem__(self, cell: tuple[int, int]) -> npt.NDArray[np.float16]:
+        try:
+            return self.layout.apply(self.series[cell])
+        except DamagedError as error:
+            self.damaged[cell] = str(error)
+            return np.full(self.layout.shape, np.nan, np.float16)
+
+    @property
+    def channels(self) -> int:
+        """Number of maps."""
+        return self.layout.shape[0]
+
+    @property
+    def slices(self) -> int:
+        """Slices of each map that are shown; 1 unless several of a volume are."""
+        return self.layout.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a map, or of one slice of it."""
+        return self.layout.shape[2], self.layout.shape[3]
+
+    def labels(self, channels: Sequence[int]) -> list[str]:
+        """What to call each picture of the chosen maps: `7`, or `7·3` for a slice of several."""
+        if self.slices == 1:
+            return [str(channel) for channel in channels]
+        return [f"{channel}·{number}" for channel in channels for number in self.layout.slices]
+
+    def in_words(self, chosen: int) -> str:
+        """So many maps, their size, and what they are of: `12 maps of 8×8, middle slice 4 of 9`."""
+        height, width = self.size
+        number = format_count(chosen, "map")
+        of = f" of {height}×{width}"
+        if chosen < self.channels:
+            number, of = f"{chosen} of {self.channels} maps", f", {height}×{width}"
+        return ", ".join([number + ("" if self._placed else of), *self._remarks()])
+
+    @property
+    def _placed(self) -> bool:
+        return self.layout.places is not None and self.layout.places[0] > 1
+
+    def _remarks(self) -> list[str]:
+        layout, words = self.layout, []
+        if "D" in layout.axes:
+            depth = layout.frame[layout.axes.index("D")]
+            if layout.slices == (depth // 2,):
+                words.append(f"middle slice {depth // 2} of {depth}")
+            elif layout.slices == tuple(range(depth)):
+                words.append(f"all {depth} slices (map·slice)")
+            else:
+                marked = " (map·slice)" if len(layout.slices) > 1 else ""
+                words.append(f"{format_numbers('slice', layout.slices)} of {depth}{marked}")
+        if self._placed:
+            words.append("tokens as {}×{}".format(*self.size))
+            words += ["class token left out"] if layout.left_out else []
+        elif "T" in layout.axes:
+            words.append("tokens in a row")
+        if self.layer.pooled > 1:
+            spatial = [letter for letter in layout.axes if letter in _SPATIAL]
+            words.append(f"means of {'×'.join([str(self.layer.pooled)] * len(spatial))}")
+        if self.layer.note:
+            words.append(clean(self.layer.note))
+        return words
+
+
+class JointMaps:
+    """Layers of several recordings as one source, so that one range holds for all of them.
+
+    Args:
+        maps: The layers, with the same number of channels each.
+    """
+
+    def __init__(self, maps: Sequence[Maps]) -> None:
+        self._maps = list(maps)
+
+    @property
+    def channels(self) -> int:
+        """Number of maps."""
+        return self._maps[0].channels
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one layer."""
+        return len(self._maps) > 1
+
+    def present(self, cell: tuple[int, int]) -> bool:
+        """Whether one of the layers has a frame there."""
+        return any(maps.series.present[cell] for maps in self._maps)
+
+    def __getitem__(self, cell: tuple[int, int]) -> npt.NDArray[np.float16]:
+        if not self.several:
+            return self._maps[0][cell]
+        frames = [maps[cell] for maps in self._maps if maps.series.present[cell]]
+        frames = frames or [self._maps[0][cell]]
+        return np.concatenate([frame.reshape(self.channels, -1) for frame in frames], axis=1)
+
+
+def as_source(series: Series | Source) -> Source:
+    """A layer's frames as the maps that are shown where nothing else is asked for."""
+    return Maps(series) if isinstance(series, Series) else series
+
+
+def _image_of(series: Series) -> tuple[int, ...] | None:
+    """Shape of the picture that the layer's frames belong to."""
+    inputs, frames = series.recording.inputs, series.frames
+    return inputs[frames[0]].shape if len(inputs.shapes) > 1 and frames else inputs.shape

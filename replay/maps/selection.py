@@ -1,0 +1,257 @@
+"""Which frames and which channels: words of a command line, or Python values, to numbers.
+
+Epochs, batches and channels bear the zero-based numbers of the file. `A:B:C` is Python's slice
+over those numbers (the end excluded), `3` one of them, `0,2,8-11` a list with inclusive spans,
+and a negative number counts from the last one recorded.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.maps.axes import Maps, Source, as_source
+from replay.maps.axes import as_maps as as_maps
+from replay.maps.axes import maps_shape as maps_shape
+from replay.recording import Recording
+from replay.recording.series import Series
+from replay.schema import OptionError, SelectionError, in_words
+
+_Value = TypeVar("_Value", bound=np.generic)
+
+Numbers: TypeAlias = str | int | slice | Iterable[int] | None
+"""How a caller names epochs, batches or channels; None means all of them."""
+
+_SLICE = re.compile(r"^\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(-?\d*)\s*)?$")
+_SPAN = re.compile(r"^\s*(-?\d+)\s*(?:-\s*(\d+)\s*)?$")
+
+
+def choose(wanted: Numbers, there: Sequence[int], what: str) -> list[int]:
+    """The numbers that were asked for, as far as they are there.
+
+    Args:
+        wanted: A number, a slice, a list, their spelling as text, or None for all.
+        there: The numbers that exist, ascending.
+        what: What they number (`epoch`, `batch`, `channel`), for messages.
+
+    Returns:
+        The chosen numbers: a slice in its own order, a list as it was written.
+
+    Raises:
+        OptionError: The text is not a number, slice or list.
+        SelectionError: A number that is not there, or nothing is left; the message says what is.
+    """
+    if wanted is None:
+        return list(there)
+    if isinstance(wanted, str):
+        wanted = _parse(wanted, what)
+    if isinstance(wanted, slice):
+        if wanted.step == 0:
+            raise OptionError(f"{what} slice {_spell(wanted)}: a step of 0 leads nowhere")
+        present = set(there)
+        length = there[-1] + 1 if there else 0
+        ends = (_from_end(wanted.start, there), _from_end(wanted.stop, there))
+        numbered = range(*slice(*ends, wanted.step).indices(length))
+        chosen = [number for number in numbered if number in present]
+        if not chosen:
+            raise SelectionError(f"no {what} in {_spell(wanted)}; there: {in_words(there)}")
+        return chosen
+    numbers = list(wanted) if isinstance(wanted, Iterable) else [wanted]
+    if not numbers:
+        raise SelectionError(f"no {what} was chosen; there: {in_words(there)}")
+    present = set(there)
+    return [_find(number, there, present, what) for number in numbers]
+
+
+def choose_layers(recording: Recording, wanted: str | Iterable[str] | None = None) -> list[str]:
+    """Names of layers, in the order in which they were asked for, each once.
+
+    Args:
+        recording: The recording.
+        wanted: Names or globs (`layer1.*`), or `all`; None means the first recorded layer.
+
+    Raises:
+        SelectionError: Nothing matches one of them; the message says what is there.
+        FileError: The recording is empty.
+    """
+    recording.require_frames()
+    if wanted is None:
+        return [recording.layers[0]]
+    chosen: list[str] = []
+    for pattern in [wanted] if isinstance(wanted, str) else wanted:
+        if pattern in recording:
+            chosen.append(pattern)
+        elif pattern == "all":
+            chosen += recording.layers
+        else:
+            found = [name for name in recording.layers if fnmatch.fnmatchcase(name, pattern)]
+            chosen += found or [recording[pattern].name]  # which raises, and says what is there
+    if not chosen:
+        raise SelectionError(f"no layer was chosen; recorded: {', '.join(recording.layers)}")
+    return list(dict.fromkeys(chosen))
+
+
+def choose_maps(series: Series, slices: Numbers = "middle", tokens: str = "auto") -> Maps:
+    """A layer's frames as the maps that are to be shown.
+
+    Args:
+        series: The layer.
+        slices: Of a volume: `middle`, `all`, or numbers as in `choose`. Others have none.
+        tokens: Of tokens: `auto`, `square` or `strip`, see `shapes.layout_of`. Others have none.
+
+    Raises:
+        OptionError: Slices that cannot be read, an unknown word, tokens that form no square.
+        SelectionError: A slice that the layer does not have.
+    """
+    axes = series.layer.axes
+    if isinstance(slices, str) and slices.strip() == "all":
+        slices = None
+    if "D" not in axes or (isinstance(slices, str) and slices.strip() == "middle"):
+        return Maps(series, None, tokens)
+    depth = series.layer.shape[axes.index("D")]
+    return Maps(series, choose(slices, range(depth), "slice"), tokens)
+
+
+def choose_frames(
+    recording: Recording,
+    epochs: Numbers = None,
+    batches: Numbers = None,
+    layers: Sequence[str] | None = None,
+) -> list[tuple[int, int]]:
+    """(epoch, batch) of the whole frames that were asked for, epoch by epoch.
+
+    A batch that is named must exist in at least one of the chosen epochs; epochs without it (a
+    shorter last one, say) are passed over. With `layers`, so is a batch in which none of them has
+    a frame: they put out nothing, or something of another shape.
+
+    Raises:
+        OptionError: The text is not a number, slice or list.
+        SelectionError: Nothing of it was recorded; the message says what was.
+        FileError: The recording is empty.
+    """
+    recording.require_frames()
+    present = recording.order > 0
+    if layers is not None:
+        present = np.logical_or.reduce([recording[name].present for name in layers])
+        if not present.any():
+            raise SelectionError(f"no frame of {', '.join(layers)} in {recording.path}")
+    return choose_cells(present, epochs, batches)
+
+
+def choose_cells(
+    present: npt.NDArray[np.bool_], epochs: Numbers = None, batches: Numbers = None
+) -> list[tuple[int, int]]:
+    """(epoch, batch) of what is there, bool (epoch, batch), and was asked for; see above."""
+    epoch_numbers = [int(epoch) for epoch in np.flatnonzero(present.any(axis=1))]
+    chosen_epochs = choose(epochs, epoch_numbers, "epoch")
+    anywhere = [int(b) for b in np.flatnonzero(present[chosen_epochs].any(axis=0))]
+    chosen_batches = choose(batches, anywhere, "batch")
+    return [(e, b) for e in chosen_epochs for b in chosen_batches if present[e, b]]
+
+
+def choose_channels(
+    series: Series | Source, wanted: Numbers, frames: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Channel numbers, in the one order that the whole picture keeps.
+
+    Args:
+        series: The layer.
+        wanted: As in `choose`, or `top:16` for the 16 channels that vary most over the run.
+        frames: The frames over which variation is measured.
+
+    Raises:
+        OptionError: The text is not a list of channels nor `top:N`.
+        SelectionError: A channel that the layer does not have.
+    """
+    count = as_source(series).channels
+    if isinstance(wanted, str) and (match := re.fullmatch(r"\s*top\s*:\s*(\d+)\s*", wanted)):
+        top = int(match.group(1))
+        if top == 0:
+            raise OptionError("channels 'top:0' chooses none; expected top:N with N of 1 or more")
+        variation = measure_variation(series, frames)
+        strongest = np.argsort(-variation, kind="stable")[:top]
+        return sorted(int(channel) for channel in strongest)
+    return choose(wanted, range(count), "channel")
+
+
+def measure_variation(
+    series: Series | Source, frames: Sequence[tuple[int, int]], sample: int = 32
+) -> npt.NDArray[np.float64]:
+    """Variance of each channel's values over pixels and time, shape (C,).
+
+    Measured on at most `sample` frames, spread evenly over those given; NaN and infinite values
+    are left out.
+    """
+    source = as_source(series)
+    count = source.channels
+    totals = np.zeros((3, count))  # values, their sum, the sum of their squares
+    for epoch, batch in spread(frames, sample):
+        maps = source[epoch, batch].reshape(count, -1).astype(np.float64)
+        finite = np.isfinite(maps)
+        maps = np.where(finite, maps, 0.0)
+        totals += finite.sum(axis=1), maps.sum(axis=1), np.square(maps).sum(axis=1)
+    number = np.maximum(totals[0], 1.0)
+    variance: npt.NDArray[np.float64] = totals[2] / number - np.square(totals[1] / number)
+    return np.maximum(variance, 0.0)
+
+
+def pick(values: npt.NDArray[_Value], channels: Sequence[int]) -> npt.NDArray[_Value]:
+    """Those of the chosen channels, in their order; where that is all of them, no copy is made."""
+    return values if channels == list(range(len(values))) else values[channels]
+
+
+def spread(frames: Sequence[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
+    """At most `limit` of the frames, evenly spaced, the first and the last among them."""
+    if len(frames) <= limit:
+        return list(frames)
+    if limit < 2:
+        return list(frames[-1:])
+    return [frames[round(i * (len(frames) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def _parse(text: str, what: str) -> slice | list[int]:
+    if match := _SLICE.match(text):
+        return slice(*(int(part) if part else None for part in match.groups()))
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = _SPAN.match(part)
+        if match is None:
+            raise OptionError(
+                f"cannot read {what} {text!r}; expected a number, a list such as 0,3,8-11 "
+                "or a slice such as 0:10:2"
+            )
+        first = int(match.group(1))
+        last = int(match.group(2)) if match.group(2) else first
+        if last < first or (match.group(2) and last - first > 1_000_000):
+            raise OptionError(
+                f"{what} {part.strip()!r}: expected a span that ascends, such as 8-11"
+            )
+        numbers += range(first, last + 1)
+    return numbers
+
+
+def _find(number: Any, there: Sequence[int], present: set[int], what: str) -> int:
+    if not isinstance(number, (int, np.integer)):
+        raise OptionError(f"{what} {number!r}: expected a whole number")
+    if number < 0 and -number <= len(there):
+        return there[int(number)]
+    if number not in present:
+        raise SelectionError(f"no {what} {number}; there: {in_words(there)}")
+    return int(number)
+
+
+def _from_end(bound: int | None, there: Sequence[int]) -> int | None:
+    """A slice's negative bound as the number that it counts to; others as they are."""
+    if bound is None or bound >= 0 or not there:
+        return bound
+    return there[max(bound, -len(there))]
+
+
+def _spell(wanted: slice) -> str:
+    parts = ["" if part is None else str(part) for part in (wanted.start, wanted.stop)]
+    return ":".join(parts) + (f":{wanted.step}" if wanted.step is not None else "")

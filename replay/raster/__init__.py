@@ -1,0 +1,1 @@
+"""Pure pixels: mosaics, palettes, text, widgets. Arrays in, arrays out."""

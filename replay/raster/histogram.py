@@ -1,0 +1,108 @@
+"""A histogram of the maps of a frame, over the range of their colour bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.raster.palette import Range
+from replay.raster.pen import Pen
+from replay.raster.text import fit, height_of, width_of
+from replay.raster.widgets import SMALL
+
+BINS = 64
+
+Shares = npt.NDArray[np.float64]
+
+
+class Histogram:
+    """Bars of equal width over one range, as high as the share of the values in them.
+
+    Args:
+        pen: Draws it.
+        top: First row.
+        left: First column.
+        width: Columns.
+        words: What the values are of.
+        peak: The share of the highest bar that has room; higher ones are cut off.
+    """
+
+    PLOT = 64
+    HEIGHT = 2 * height_of(SMALL) + 6 + PLOT + 4
+
+    def __init__(self, pen: Pen, top: int, left: int, width: int, words: str, peak: float) -> None:
+        up_to = f"up to {_percent(peak)}"
+        fitted = fit(words, SMALL, width - width_of(up_to, SMALL) - 12)
+        pen.write(fitted, top, left, SMALL, "muted")
+        pen.write(up_to, top, left + width - width_of(up_to, SMALL), SMALL, "muted")
+        self._pen, self._peak = pen, peak
+        self._top, self._left, self._width = top + height_of(SMALL) + 6, left, width
+        self._outside = pen.reserve(self._top + self.PLOT + 4, left, width, SMALL)
+        pen.fill(self._top + self.PLOT, left, 1, width, "faint")
+        self._edges = np.rint(np.linspace(1, width - 1, BINS + 1)).astype(int)
+
+    def update(self, shares: Shares | None) -> None:
+        """Shows the shares of a frame; nothing where it has none."""
+        box = self._pen.plane[self._top : self._top + self.PLOT, self._left :][:, : self._width]
+        box[...] = self._pen.palette.paper
+        bottom, right = self._top + self.PLOT, self._left + self._width
+        self._pen.touched.append((self._top, self._left, bottom, right))
+        if shares is None:
+            self._pen.refill(self._outside)
+            return
+        accent = self._pen.palette.solid("accent")
+        heights = np.ceil(np.minimum(shares[1:-1] / self._peak, 1.0) * self.PLOT).astype(int)
+        for height, start, stop in zip(heights, self._edges[:-1], self._edges[1:], strict=True):
+            box[self.PLOT - height :, start : max(start + 1, stop - 1)] = accent
+        below, above = float(shares[0]), float(shares[-1])
+        words = [
+            f"{_percent(share)} {side}"
+            for share, side in ((below, "below"), (above, "above"))
+            if share > 0
+        ]
+        self._pen.refill(self._outside, (", ".join(words), "muted"))
+
+
+class Counter:
+    """Counts float16 values by their bits.
+
+    Attributes:
+        shares: Of all finite values, float64 (1 + BINS + 1,): below the range, in each of its equal
+            parts, above.
+    """
+
+    def __init__(self) -> None:
+        self._tables: dict[Range, npt.NDArray[np.uint8]] = {}
+
+    def shares(self, maps: npt.NDArray[np.float16], shown: Range) -> Shares:
+        """What part of the finite values lies where."""
+        if len(self._tables) > 8:  # each frame has its own range
+            self._tables.clear()
+        if shown not in self._tables:
+            self._tables[shown] = _places(shown)
+        places = self._tables[shown].take(np.ascontiguousarray(maps).view(np.uint16))
+        counts = np.bincount(places.ravel(), minlength=BINS + 3)[: BINS + 2]
+        return counts / max(1, int(counts.sum()))
+
+
+def peak_of(sampled: Iterable[Shares]) -> float:
+    """A height that three quarters of some frames stay below; 1 where they have no values."""
+    highest = [float(shares[1:-1].max()) for shares in sampled]
+    return (float(np.quantile(highest, 0.75)) if highest else 0.0) or 1.0
+
+
+def _places(shown: Range) -> npt.NDArray[np.uint8]:
+    """The part of the range in which each float16 lies, by its bits: uint8 (65536,)."""
+    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        place = np.floor((values - shown.low) / (shown.high - shown.low) * BINS)
+        place[values == shown.high] = BINS - 1
+        inside = np.clip(place, -1, BINS) + 1
+    return np.where(np.isfinite(values), inside, BINS + 2).astype(np.uint8)
+
+
+def _percent(share: float) -> str:
+    value = 100 * share
+    return f"{value:.0f} %" if value >= 9.95 else f"{value:.1f} %" if value >= 0.05 else "<0.1 %"

@@ -1,0 +1,243 @@
+"""A recording as a moving picture: the public face of frames.py and encode.py."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from replay.encoding.target import choose_target, size_of
+from replay.film.film import Film
+from replay.film.options import FilmOptions
+from replay.formatting import format_bytes, format_count
+from replay.maps.runs import Recordings, choose_layers_of, open_runs
+from replay.maps.selection import Numbers
+from replay.rendering.html import player_html
+from replay.rendering.parallel import Workers
+from replay.rendering.presets import choose_out, choose_preset
+from replay.rendering.sidecars import describe, sidecar_path, write_poster, write_words
+from replay.rendering.size_limit import RenderRequest, bytes_of, render
+from replay.schema import OutputError
+
+
+@dataclass(frozen=True)
+class Animation:
+    """What `animate` wrote.
+
+    Attributes:
+        path: The file, or the folder of numbered frames.
+        frames: Number of frames.
+        width: Pixels of a frame.
+        height: Pixels of a frame.
+        fps: Frames a second.
+        bytes: Size of the file, or of all files in the folder.
+        seconds: How long it took.
+        remarks: What a reader should know: batches left out, recordings of different runs,
+            what was given up for its size, flashes.
+        alt: What it shows, in two to four sentences, for those who cannot see it.
+        chosen: The one of the remarks that says what was given up for its size; empty if nothing.
+    """
+
+    path: Path
+    frames: int
+    width: int
+    height: int
+    fps: float
+    bytes: int
+    seconds: float
+    remarks: tuple[str, ...] = ()
+    alt: str = field(default="", repr=False)
+    chosen: str = field(default="", repr=False)
+
+    def _repr_html_(self) -> str:
+        """Plays in a notebook."""
+        frames, size = format_count(self.frames, "frame"), format_bytes(self.bytes)
+        return player_html(self.path, self.alt, f"{self.path.name}: {frames}, {size}")
+
+
+def animate(
+    recording: Recordings,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    layers: str | Sequence[str] | None = None,
+    channels: Numbers = None,
+    epochs: Numbers = None,
+    batches: Numbers = None,
+    scale: str = "run",
+    clip: tuple[float, float] | None = None,
+    symmetric: bool = False,
+    cmap: str = "gray",
+    fps: float | None = None,
+    zoom: int | None = None,
+    columns: int | None = None,
+    title: str | None = None,
+    input: bool = True,
+    captions: bool = True,
+    theme: str = "light",
+    codec: str = "h264",
+    crf: int | None = None,
+    slices: Numbers = "middle",
+    tokens: str = "auto",
+    probe: int | None = None,
+    show: str | Sequence[str] = (),
+    order: str = "number",
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    max_mb: float | None = None,
+    preset: str | None = None,
+    alt: bool = False,
+    poster: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Animation:
+    """Renders feature maps as they develop while a network trains, one frame a recorded batch.
+
+        animate("run.h5", "conv1.mp4")
+        animate("run.h5", "conv2.gif", layers="conv2", channels="top:16", epochs="0:5", zoom=1)
+
+    A pixel of a map becomes a whole block of equal pixels; maps too large for the frame are
+    averaged over whole blocks instead, and the frame says so. One value range holds for the
+    whole animation unless another scale is asked for. NaN and infinite values have colours of
+    their own and are counted in the frame.
+
+    Args:
+        recording: An open recording, or the path of one. One whose writer is still at work, or
+            was killed, is played as far as it is committed. Of several, as of the ranks of one
+            run, each layer of each has a row, on one scale for all of them; what is shown are
+            the epochs and batches that all of them have.
+        out: Where to. The suffix chooses the format: `.mp4`, `.gif`, `.webp` (lossless), `.png`
+            or `.apng` (animated PNG); a path ending in `/` is a new or empty folder for numbered
+            PNG frames. An existing file is replaced, once the new one is whole. Default: the
+            recording's path with the suffix `.mp4`.
+        layers: A name, a list of names, globs such as `layer1.*`, or `all`. Default: the first
+            recorded layer. Several layers stand under one another in the same frame, each with
+            its own scale and colour bar, and are made smaller (or averaged over blocks) so that
+            the frame stays about as high as it is wide; beyond some ten layers it grows.
+        channels: Numbers of channels: `"0,3,8-11"`, `"0:12"`, `"top:16"` for those that vary
+            most over the run, an int, a list or a slice; default all. Holds for every layer.
+        epochs: Which epochs, in the same ways; numbers are zero-based, as everywhere.
+        batches: Which batches of each epoch.
+        scale: `run` (one range for all frames: the middle 99 % of the values), `epoch`, `frame`
+            or `channel` (each channel its own, for all frames).
+        clip: An explicit (low, high) instead.
+        symmetric: Widens the range to be symmetric around zero, as diverging colormaps need.
+        cmap: Any registered matplotlib colormap. A GIF holds 168 of its colours, the other
+            formats 240.
+        fps: Frames a second. Default: so that it lasts about 25 seconds, between 4 and 30. In a
+            GIF rounded to whole hundredths of a second, 50 at most.
+        zoom: Pixels, in each direction, for a pixel of a map; default: such that the frame is
+            about 1,000 to 1,400 pixels wide.
+        columns: Maps in a row.
+        title: A heading; the layer's name follows it.
+        input: Whether the input picture is shown.
+        captions: Without them, only maps and input picture are shown.
+        theme: `light` or `dark`.
+        codec: `h264` or `av1`, for MP4.
+        crf: Quality of an MP4: 0 best, 51 (h264) or 63 (av1) worst; default 18 or 30.
+        slices: Of a volume (C, D, H, W): the `middle` one, `all` of each map side by side, or
+            numbers in the same ways as channels.
+        tokens: How tokens (T, C) are shown: `square` (the first one left out if need be),
+            `strip`, or `auto`, in the proportions of the input picture where they fill them.
+        probe: The number of a fixed image, whose maps are shown instead of those of each batch's
+            first image.
+        show: What is shown beside the maps: `kernels` (of each map, with a range for the whole
+            run), `difference` (what changed since the same batch of the first epoch, or since the
+            first frame of a fixed image; in float32, symmetric around zero), `difference:previous`
+            (since the frame before), `histogram` (the share of the values in 64 parts of the range)
+            and `loss`, which is there anyway where one was logged; one, several, or a text with
+            commas.
+        order: Of the channels: `number`, or `similar`, with similar maps side by side in an order
+            that holds for the whole run.
+        jobs: Processes that render ranges of the frames, whose encoded parts are then joined.
+            Default: as many as pay, which is one for MP4, GIF and numbered PNG, whose encoders use
+            all cores by themselves.
+        executor: Renders the parts instead: any `concurrent.futures.Executor`, such as that of an
+            engine (`dask.distributed.Client.get_executor()`), whose workers have this package and
+            see the recordings and the target's folder under the same paths.
+        max_mb: Largest size in MB (10^6 bytes). Where it is needed, quality (not beyond what still
+            shows the maps), frames (evenly; the first and the last stay) and zoom are given up,
+            but for what was asked for: `zoom`, `crf`, `fps`, and with `batches` all frames. What
+            was given up is a remark. The file is never larger, and nothing is replaced by one
+            that is.
+        preset: `github` (GIF or WebP, up to 10 MB and 1,000 pixels wide), `slack` (H.264, 8 MB,
+            1,280×1,080), `slides` (H.264 of high quality, 50 MB, 1,920×1,080) or `paper` (a folder
+            of at most 60 numbered PNG frames, 20 MB in all, 1,000×1,000). Sets the format, `out`
+            if that is None, and what was not asked for otherwise.
+        alt: Whether a text of what it shows is written beside it, `run.alt.txt` of `run.mp4`.
+        poster: Whether a picture of the last frame is written beside it, `run.poster.png`.
+        progress: Called with (frames done, frames in all) after each frame or part, and
+            from the beginning if it has to be written once more to become smaller.
+
+    Returns:
+        What was written.
+
+    Raises:
+        FileError: The recording cannot be read.
+        SelectionError: A layer, channel, epoch or batch that it does not hold.
+        OptionError: An option that cannot be used, or a size that cannot be reached.
+        OutputError: The target cannot be written; found before anything is rendered.
+        EncodeError: The encoder failed; the target is as it was before.
+    """
+    started = time.monotonic()
+    with open_runs(recording, probe) as runs:
+        target = choose_target(choose_out(preset, out, runs[0].path, codec))
+        if target.path.exists() and any(target.path.samefile(run.path) for run in runs):
+            raise OutputError(f"{target.path} is the recording itself")
+        look = FilmOptions(
+            scale,
+            clip,
+            symmetric,
+            cmap,
+            zoom,
+            columns,
+            title,
+            input,
+            captions,
+            theme,
+            slices,
+            tokens,
+            tuple(show.split(",")) if isinstance(show, str) and show else tuple(show),
+            order,
+        )
+        chosen = choose_layers_of(runs, layers)
+        place = None if preset is None else choose_preset(preset)
+        limit = bytes_of(place.max_mb if place is not None and max_mb is None else max_mb)
+        folder = target.kind == "folder"
+        alt_path = sidecar_path(target.path, ".alt.txt", folder) if alt else None
+        poster_path = sidecar_path(target.path, ".poster.png", folder) if poster else None
+
+        def make(look: FilmOptions, levels: int) -> Film:
+            return Film(runs, chosen, channels, epochs, batches, look, levels)
+
+        wish = RenderRequest(limit, place, fps, codec, crf, thin=batches is None)
+        made = render(make, look, target, wish, Workers(jobs, executor), progress)
+        film = made.film
+        words = describe(film, made.cells, made.fps, look)
+        if alt_path is not None:
+            write_words(alt_path, words)
+        if poster_path is not None:
+            write_poster(poster_path, film, made.cells[-1])
+    height, width = film.size
+    more = (made.chosen, made.flashes.remark())
+    return Animation(
+        target.path,
+        made.frames,
+        width,
+        height,
+        made.fps,
+        size_of(target.path),
+        time.monotonic() - started,
+        (*film.remarks, *damage_in_words(film.damaged), *filter(None, more)),
+        words,
+        made.chosen,
+    )
+
+
+def damage_in_words(found: list[str]) -> list[str]:
+    """A remark on the damaged frames, if there are any."""
+    if not found:
+        return []
+    more = f" and {len(found) - 1} more: see 'python -m replay verify'" if len(found) > 1 else ""
+    return [f"{found[0]}{more}; marked in the animation"]

@@ -1,0 +1,156 @@
+"""Two recordings side by side as a moving picture: the public face of `paired` and `encode`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+
+from replay.encoding.target import choose_fps, choose_target, size_of
+from replay.film.comparison_film import ComparisonFilm
+from replay.film.options import FilmOptions
+from replay.maps.runs import choose_common_layers, open_runs
+from replay.maps.selection import Numbers
+from replay.recording import Recording
+from replay.rendering.animation import Animation, damage_in_words
+from replay.rendering.jobs import EncodeOptions
+from replay.rendering.parallel import Workers, render_to
+from replay.schema import OutputError
+
+
+def compare(
+    a: Recording | str | os.PathLike[str],
+    b: Recording | str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    difference: bool = False,
+    difference_cmap: str = "RdBu_r",
+    layers: str | Sequence[str] | None = None,
+    channels: Numbers = None,
+    epochs: Numbers = None,
+    batches: Numbers = None,
+    scale: str = "run",
+    clip: tuple[float, float] | None = None,
+    symmetric: bool = False,
+    cmap: str = "gray",
+    fps: float | None = None,
+    zoom: int | None = None,
+    columns: int | None = None,
+    title: str | None = None,
+    input: bool = True,
+    theme: str = "light",
+    codec: str = "h264",
+    crf: int | None = None,
+    slices: Numbers = "middle",
+    tokens: str = "auto",
+    probe: int | None = None,
+    jobs: int | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Animation:
+    """Renders two runs side by side, aligned by epoch and batch, on one scale.
+
+        compare("sgd.h5", "adam.h5", "compare.mp4")
+        compare("sgd.h5", "adam.h5", "compare.gif", layers="conv2", difference=True)
+
+    At the left stands run a, at the right run b: the same layers, channels and tiles. What is
+    shown are the epochs and batches that both have; what was left out is a remark. Where both saw
+    the same image in every frame that is looked at (16 of them), it is shown once.
+
+    Args:
+        a: An open recording, or the path of one.
+        b: The other one.
+        out: Where to, as in `replay.animate`. Default: `a-b.mp4` beside `a.h5`.
+        difference: Adds a third panel, b - a, computed in float32, on a scale of its own that is
+            symmetric around zero.
+        difference_cmap: Its colormap: any of matplotlib's; diverging ones are meant for it.
+        layers: As in `replay.animate`, of those that both runs have. Default: the first one.
+        channels: As in `replay.animate`; `top:16` are those that vary most in both.
+        epochs: Which epochs, of those that both have.
+        batches: Which batches of each epoch.
+        scale: `run`, `epoch`, `frame` or `channel`, over the values of both runs. The difference
+            has a scale of the same kind.
+        clip: An explicit (low, high) for both runs; the difference keeps a measured one.
+        symmetric: Widens the range of the runs to be symmetric around zero.
+        cmap: Any registered matplotlib colormap. It has 237 of its colours, a GIF 165; with a
+            difference 120 and 84, and the difference 117 and 81.
+        fps: Frames a second, as in `replay.animate`.
+        zoom: Pixels, in each direction, for a pixel of a map.
+        columns: Maps in a row of each panel.
+        title: A heading; the runs and the layer are named below it.
+        input: Whether the input pictures are shown.
+        theme: `light` or `dark`.
+        codec: `h264` or `av1`, for MP4.
+        crf: Quality of an MP4, as in `replay.animate`.
+        slices: Of a volume, as in `replay.animate`.
+        tokens: As in `replay.animate`.
+        probe: The number of a fixed image, whose maps are shown.
+        jobs: Processes that render, as in `replay.animate`.
+        executor: Renders instead, as in `replay.animate`.
+        progress: Called with (frames done, frames in all) after each frame or part.
+
+    Returns:
+        What was written.
+
+    Raises:
+        FileError: A recording cannot be read.
+        SelectionError: The runs have no such layer or no batch in common, or the layer's maps are
+            not of the same shape in both.
+        OptionError: An option that cannot be used.
+        OutputError: The target cannot be written; found before anything is rendered.
+        EncodeError: The encoder failed; the target is as it was before.
+    """
+    started = time.monotonic()
+    with open_runs([a, b], probe) as runs:
+        first, second = (run.path for run in runs)
+        target = choose_target(
+            first.with_name(f"{first.stem}-{second.stem}.mp4") if out is None else out
+        )
+        if target.path.exists() and any(target.path.samefile(run.path) for run in runs):
+            raise OutputError(f"{target.path} is one of the recordings itself")
+        look = FilmOptions(
+            scale=scale,
+            clip=clip,
+            symmetric=symmetric,
+            cmap=cmap,
+            zoom=zoom,
+            columns=columns,
+            title=title,
+            input=input,
+            theme=theme,
+            slices=slices,
+            tokens=tokens,
+        )
+        chosen, left_out = choose_common_layers(runs, layers)
+        film = ComparisonFilm(
+            runs,
+            chosen,
+            channels,
+            epochs,
+            batches,
+            look,
+            difference_cmap if difference else None,
+            target.levels,
+        )
+        rate = choose_fps(fps, len(film.cells), target.kind)
+        quality = EncodeOptions(rate, codec, crf)
+        written, flashes = render_to(
+            film, film.cells, target, quality, Workers(jobs, executor), progress
+        )
+    height, width = film.size
+    return Animation(
+        target.path,
+        written,
+        width,
+        height,
+        rate,
+        size_of(target.path),
+        time.monotonic() - started,
+        (
+            *left_out,
+            *film.remarks,
+            *damage_in_words(film.damaged),
+            *filter(None, [flashes.remark()]),
+        ),
+    )

@@ -1,0 +1,206 @@
+"""Flashes that may harm viewers: WCAG 2.2, success criterion 2.3.1, measured while frames pass.
+
+A flash is a pair of opposing changes in relative luminance of 10 % of the maximum or more, the
+darker image below 0.80; more than three in a second, over more than a quarter of any 10 degree
+field of view, are too many. The approximations made here, all but the last on the strict side:
+
+- the frame is taken to be as wide as a screen of 1024 pixels, a third of which is 10 degrees;
+- it is looked at in squares of a 48th of its width, each as the mean of some of its pixels;
+- more than six changes within a second count, and the changes of different squares need not be
+  at one moment of it;
+- saturated red is not looked at for itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.raster.frame import Frame, Overlay
+from replay.raster.palette import Palette
+
+_SQUARES = 48  # across the frame
+_FIELD = (_SQUARES // 4, _SQUARES // 3)  # 256 x 341 of 1024 pixels
+_AREA = 0.25
+_CHANGE, _DARK = 0.10, 0.80
+_MOST = 6  # changes in a second: three flashes
+_SAMPLES = 4  # pixels of a square that are looked at, in each direction
+
+Grid = npt.NDArray[np.float32]
+_Part: TypeAlias = tuple[slice, slice]
+_EVEN = np.full(_SAMPLES, 1 / _SAMPLES**2, np.float32)  # what each sample weighs in its square
+
+
+class Flashes:
+    """Counts flashes in the frames of an animation.
+
+    Args:
+        palette: The colours of the frames.
+        fps: Frames a second.
+
+    Attributes:
+        worst: Seconds from the beginning to the first harmful flash; None if there is none.
+    """
+
+    def __init__(self, palette: Palette, fps: float) -> None:
+        self.worst: float | None = None
+        self._table = luminance(palette.table)
+        self._fps = fps
+        self._window: deque[npt.NDArray[np.bool_]] = deque(maxlen=max(1, round(fps)))
+        self._extreme: Grid | None = None  # the last light or dark of each square
+        self._rising: Grid | None = None  # 1, -1 or, before its first change, 0
+        self._count: npt.NDArray[np.int16] | None = None
+        self._seen = 0
+        self._in_picture = False
+        self._samples: _Samples | None = None
+
+    def watch(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The same frames, looked at as they pass."""
+        for frame in frames:
+            if self._fps > _MOST and self.worst is None:
+                self._look(frame)
+            self._seen += 1
+            yield frame
+
+    def take(self, other: Flashes, start: float) -> None:
+        """Takes in what was found in a part that begins at `start` seconds."""
+        if other.worst is not None and (self.worst is None or start + other.worst < self.worst):
+            self.worst, self._in_picture = start + other.worst, other._in_picture
+
+    def remark(self) -> str | None:
+        """A warning, where there is reason for one."""
+        if self.worst is None:
+            return None
+        minutes, seconds = divmod(int(self.worst), 60)
+        where, less = (", in the input picture", "--no-input") if self._in_picture else ("", "")
+        ways = ", ".join(filter(None, ["--fps 6 or lower", "a fixed image (--probe)", less]))
+        return (
+            f"more than three flashes a second at {minutes}:{seconds:02}{where}: this can cause "
+            f"seizures (WCAG 2.3.1); choose {ways.replace(', ', ' or ')}"
+        )
+
+    def _look(self, frame: Frame) -> None:
+        light = self._grid(frame)
+        if self._extreme is None or self._rising is None or self._count is None:
+            self._extreme = light
+            self._rising = np.zeros(light.shape, np.float32)
+            self._count = np.zeros(light.shape, np.int16)
+            return
+        extreme, rising = self._extreme, self._rising
+        step = light - extreme
+        large = (np.abs(step) >= _CHANGE) & (np.minimum(light, extreme) < _DARK)
+        onwards = step * rising  # positive where a square goes on in its direction
+        changed = large & (onwards <= 0)
+        np.copyto(rising, np.sign(step), where=large)
+        # A square that goes on in its direction moves its extreme along.
+        np.copyto(extreme, light, where=changed | (onwards > 0))
+        if len(self._window) == self._window.maxlen:
+            self._count -= self._window[0]
+        self._window.append(changed)
+        self._count += changed
+        flashing = self._count > _MOST
+        if _covers(flashing):
+            self._in_picture = not _covers(flashing & ~self._pictures(frame, flashing.shape))
+            self.worst = self._seen / self._fps
+
+    @staticmethod
+    def _pictures(frame: Frame, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """The squares in which input pictures are."""
+        inside = np.zeros(shape, bool)
+        down, across = (n / size for n, size in zip(shape, frame.plane.shape, strict=True))
+        for picture in frame.pictures:
+            height, width = (side * picture.zoom for side in picture.pixels.shape[:2])
+            rows = slice(int(picture.top * down), math.ceil((picture.top + height) * down))
+            columns = slice(int(picture.left * across), math.ceil((picture.left + width) * across))
+            inside[rows, columns] = True
+        return inside
+
+    def _grid(self, frame: Frame) -> Grid:
+        """Mean relative luminance of each square, float32 (rows, columns)."""
+        if self._samples is None or self._samples.shape != frame.plane.shape:
+            self._samples = _Samples(frame.plane.shape)
+        samples = self._samples
+        light = self._table.take(frame.plane.ravel().take(samples.places, mode="wrap"))
+        for picture in frame.pictures:
+            under, places = samples.under(picture)
+            pixels = picture.pixels.reshape(-1, 3)
+            light[under] = luminance(pixels.take(places, axis=0, mode="wrap"))
+        lines = light.reshape(samples.rows, _SAMPLES, -1).sum(axis=1)
+        mean: Grid = (lines.reshape(-1, _SAMPLES) @ _EVEN).reshape(samples.rows, -1)
+        return mean
+
+
+class _Samples:
+    """Which pixels of a frame are looked at.
+
+    Args:
+        shape: Height and width of the frame.
+
+    Attributes:
+        shape: The same.
+        rows: Rows of squares.
+        places: Of each pixel the place in the frame, row by row, intp (rows, columns).
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        height, width = shape
+        self.rows = max(1, round(height / (width / _SQUARES)))
+        down, across = _places(height, self.rows), _places(width, _SQUARES)
+        self.places = down[:, None] * width + across
+
+    def under(self, picture: Overlay) -> tuple[_Part, npt.NDArray[np.intp]]:
+        """Which rows and columns a picture lies on, and of each the place in its own pixels."""
+        height, width = picture.pixels.shape[:2]
+        rows, y = _along(self.shape[0], self.rows, picture.top, picture.zoom, height)
+        columns, x = _along(self.shape[1], _SQUARES, picture.left, picture.zoom, width)
+        return (rows, columns), y[:, None] * width + x
+
+
+def luminance(colours: npt.NDArray[np.uint8]) -> Grid:
+    """Relative luminance, 0 to 1, of sRGB colours (..., 3), as WCAG 2.2 defines it."""
+    return _LINEAR.take(colours) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+
+
+def _linear() -> Grid:
+    value = np.arange(256) / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    return linear.astype(np.float32)
+
+
+_LINEAR = _linear()
+
+
+def _places(length: int, squares: int) -> npt.NDArray[np.intp]:
+    """Of every square the rows (or columns) that are looked at, all of them in a line."""
+    number = squares * _SAMPLES
+    places: npt.NDArray[np.intp] = ((np.arange(number) + 0.5) * length / number).astype(np.intp)
+    return places
+
+
+@functools.lru_cache(maxsize=16)  # for the few pictures of a frame, which stay where they are
+def _along(
+    length: int, squares: int, start: int, zoom: int, pixels: int
+) -> tuple[slice, npt.NDArray[np.intp]]:
+    """Which of the places are a picture's that begins at `start`, and of which of its pixels."""
+    places = _places(length, squares)
+    first, last = np.searchsorted(places, (start, start + pixels * zoom))
+    return slice(first, last), (places[first:last] - start) // zoom
+
+
+def _covers(flashing: npt.NDArray[np.bool_]) -> bool:
+    """Whether any field of view has too many squares that flash."""
+    least = _AREA * _FIELD[0] * _FIELD[1]
+    if np.count_nonzero(flashing) < least:
+        return False
+    sums = np.pad(flashing, ((1, 0), (1, 0))).cumsum(0).cumsum(1, dtype=np.int32)
+    height, width = (min(size, most) for size, most in zip(flashing.shape, _FIELD, strict=True))
+    fields = sums[height:, width:] - sums[:-height, width:]
+    fields = fields - (sums[height:, :-width] - sums[:-height, :-width])
+    return bool(fields.max() >= least)

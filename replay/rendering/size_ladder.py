@@ -1,0 +1,216 @@
+"""What to give up so that an animation fits a number of bytes: choices only, nothing is drawn.
+
+The order in which things go: first the quality, as far as the maps do not visibly suffer; then
+frames, as long as a hundred remain; then the maps' zoom, in whole numbers; then frames, quality
+and zoom in turns, and last the maps are averaged over blocks. The captions keep their size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from replay.formatting import format_count
+from replay.schema import OptionError
+
+# Sane values, from the usual one down; the last two are for when much is lost anyway. Of a GIF
+# these are the colours that the colormap has.
+_QUALITIES = {
+    "h264": (18, 22, 26, 30, 33),
+    "av1": (30, 36, 42, 48, 54),
+    "gif": (168, 96, 48, 32, 24),
+}
+_EVERY = (
+    *(2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128),
+    *(160, 192, 224, 256, 320, 384, 448, 512, 768, 1024, 1536, 2048, 3072, 4096),
+)
+_SHARES = (0.75, 0.5), (0.35, 0.25, 0.15)  # of the usual zoom, rounded: before and after frames go
+_BLOCKS = (2,), (3,), (4, 6, 8)  # sides of the blocks over which maps are averaged, by urgency
+_SAFETY = 0.95  # of the limit is what an estimate may take
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to write an animation.
+
+    Attributes:
+        frames: Number of frames, evenly spread over those there are.
+        share: Width and height of the maps, relative to the usual ones.
+        quality: The crf of an MP4, the colours of a GIF's colormap; None for other formats.
+    """
+
+    frames: int
+    share: float = 1.0
+    quality: int | None = None
+
+
+def thinned(frames: int, every: int) -> int:
+    """How many frames remain if every 2nd, 3rd ... is shown, the first and the last included."""
+    return 1 + -(-(frames - 1) // every) if frames > 1 else frames
+
+
+def quality_ladder(
+    frames: int,
+    form: str,
+    *,
+    quality: int | None = None,
+    best: int | None = None,
+    thin: bool = True,
+    zoom: int | None = 1,
+) -> list[Setting]:
+    """Choices from the best down, each a little smaller than the one before.
+
+    Args:
+        frames: Number of frames at most.
+        form: `h264`, `av1` or `gif`; others have no quality.
+        quality: The one that was asked for, to be kept.
+        best: The quality to begin with, if it is not the usual one.
+        thin: Whether frames may be left out.
+        zoom: The maps' usual zoom, the least of several layers; None where they must keep it.
+    """
+    qualities = list(_QUALITIES.get(form, (None,))) if quality is None else [quality]
+    if quality is None and best is not None:
+        qualities.insert(0, best)
+    now, usual = Setting(frames, 1.0, qualities[0]), zoom or 0
+    rungs = [now]
+
+    def step(**changed: object) -> None:
+        nonlocal now
+        now = replace(now, **changed)  # type: ignore[arg-type]
+        rungs.append(now)
+
+    def lower(left: int) -> None:
+        while len(qualities) > left:
+            qualities.pop(0)
+            step(quality=qualities[0])
+
+    def fewer(least: int) -> None:
+        for every in _EVERY if thin else ():
+            if least <= thinned(frames, every) < now.frames:
+                step(frames=thinned(frames, every))
+
+    def smaller(shares: tuple[float, ...]) -> None:
+        for share in shares if usual else ():
+            whole = max(1, round(share * usual)) / usual
+            if whole < now.share:
+                step(share=whole)
+
+    def average(sides: tuple[int, ...]) -> None:
+        for side in sides if usual else ():
+            step(share=1 / (side * usual))
+
+    lower(3)
+    fewer(100)
+    smaller(_SHARES[0])
+    fewer(50)
+    lower(2)
+    smaller(_SHARES[1])
+    fewer(12)
+    average(_BLOCKS[0])
+    lower(1)
+    average(_BLOCKS[1])
+    fewer(8)
+    average(_BLOCKS[2])
+    fewer(4)
+    return rungs
+
+
+class SizeSearch:
+    """Steps down a ladder until something fits.
+
+    Args:
+        rungs: From `quality_ladder`.
+        limit: Bytes.
+        estimate: Measures what a choice would take, roughly. Each is asked for once at most.
+    """
+
+    def __init__(
+        self, rungs: list[Setting], limit: int, estimate: Callable[[Setting], float]
+    ) -> None:
+        self._rungs, self._limit, self._measure = rungs, limit, estimate
+        self._estimates: dict[int, float] = {}
+        self._truth = 1.0  # real size by estimate, as far as is known
+        self._at = -1
+
+    def first(self) -> Setting:
+        """The best choice that seems to fit.
+
+        Raises:
+            OptionError: None seems to, by far; the message says how small it can become.
+        """
+        return self._search(0)
+
+    def next(self, size: float) -> Setting | None:
+        """A smaller choice, once that of before turned out to take `size` bytes; None at the end.
+
+        The last rung is tried even where it does not seem to fit.
+        """
+        estimate = self._estimates.get(self._at, size)
+        self._truth = max(1.0, size / max(estimate, 1.0))
+        if self._at + 1 >= len(self._rungs):
+            return None
+        return self._search(self._at + 1)
+
+    def _search(self, low: int) -> Setting:
+        high = len(self._rungs) - 1
+        if self._fits(low):
+            high = low
+        elif high > low and not self._fits(high):
+            low = high
+        while high - low > 1:  # low does not fit, high does
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._fits(middle) else (middle, high)
+        self._at = high
+        smallest = self._estimate(high)
+        if high == len(self._rungs) - 1 and smallest > 1.25 * self._limit:
+            raise too_small(self._limit, smallest, self._rungs[high])
+        return self._rungs[high]
+
+    def _estimate(self, place: int) -> float:
+        if place not in self._estimates:
+            self._estimates[place] = self._measure(self._rungs[place])
+        return self._estimates[place] * self._truth
+
+    def _fits(self, place: int) -> bool:
+        return self._estimate(place) <= _SAFETY * self._limit
+
+
+def too_small(limit: int, smallest: float, choice: Setting) -> OptionError:
+    """What is said where nothing fits: about how small it can become, and what would help."""
+    enough = 1.1 * smallest / 1e6
+    return OptionError(
+        f"max_mb {limit / 1e6:g}: the smallest that can be made takes about {smallest / 1e6:.2g} MB"
+        f" ({format_count(choice.frames, 'frame')}); allow {enough:.2g} MB, or choose fewer layers"
+        " or channels, --no-input, or no --zoom, --crf or --batches"
+    )
+
+
+def in_words(chosen: Setting, best: Setting, frames: int, form: str, size: str) -> str:
+    """What was given up: `about every 3rd frame (120 of 358), zoom 2, crf 26`; empty if nothing.
+
+    Args:
+        chosen: The choice that was made.
+        best: The one that gives up nothing.
+        frames: Number of frames that there are.
+        form: As in `quality_ladder`.
+        size: The size of the maps, in words.
+    """
+    words = []
+    if chosen.frames < frames:
+        words.append(_every(chosen.frames, frames))
+    if chosen.share < 1:
+        words.append(size)
+    if chosen.quality != best.quality:
+        words.append(f"{chosen.quality} colours" if form == "gif" else f"crf {chosen.quality}")
+    return ", ".join(words)
+
+
+def _every(shown: int, frames: int) -> str:
+    if shown < 2:
+        return f"{shown} of {format_count(frames, 'frame')}"
+    step = (frames - 1) / (shown - 1)
+    nth = round(step)
+    if nth < 2:
+        return f"{shown:,} of {format_count(frames, 'frame')}"
+    ending = "th" if nth % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(nth % 10, "th")
+    return f"{'' if step == nth else 'about '}every {nth}{ending} frame ({shown:,} of {frames:,})"

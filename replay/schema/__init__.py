@@ -1,0 +1,108 @@
+"""The file format and the errors: names, dtypes and versions, encode beside decode.
+
+This is the one room that both packages share, and the only part of `replay` that `record`
+imports. It opens no file and imports neither h5py nor torch. `docs/format.md` describes the same
+file for people who will never run this code.
+
+- `format`: the names, dtypes and versions in a file, and the names of layers;
+- `summary`: checksums, and the range and the unfinite values of a frame;
+- `errors`: the one tree of errors.
+
+All of it may be imported from here.
+"""
+
+from replay.schema.errors import (
+    DamagedError,
+    EncodeError,
+    FileError,
+    OptionError,
+    OutputError,
+    RecordingError,
+    SelectionError,
+)
+from replay.schema.format import (
+    AXES,
+    BATCHES,
+    CHECKSUM_DTYPE,
+    CHECKSUMS,
+    FIELDS,
+    FORMAT,
+    FRAME_DTYPE,
+    INPUTS,
+    KERNEL_CHECKSUMS,
+    KERNELS,
+    LOGGED,
+    MAPS,
+    PROBE,
+    PROBE_INPUT,
+    RANGE_DTYPE,
+    RANGES,
+    RESERVED,
+    STATE,
+    STATE_FIELDS,
+    VERSION,
+    Cell,
+    Field,
+    Float16Array,
+    Float32Array,
+    Layer,
+    custom_field,
+    decode_meta,
+    decode_name,
+    encode_meta,
+    encode_name,
+    in_words,
+    inputs_path,
+    program_version,
+)
+from replay.schema.summary import (
+    FrameSummary,
+    checksum,
+    summarize,
+)
+
+__all__ = [
+    "AXES",
+    "BATCHES",
+    "CHECKSUMS",
+    "CHECKSUM_DTYPE",
+    "FIELDS",
+    "FORMAT",
+    "FRAME_DTYPE",
+    "INPUTS",
+    "KERNELS",
+    "KERNEL_CHECKSUMS",
+    "LOGGED",
+    "MAPS",
+    "PROBE",
+    "PROBE_INPUT",
+    "RANGES",
+    "RANGE_DTYPE",
+    "RESERVED",
+    "STATE",
+    "STATE_FIELDS",
+    "VERSION",
+    "Cell",
+    "DamagedError",
+    "EncodeError",
+    "Field",
+    "FileError",
+    "Float16Array",
+    "Float32Array",
+    "FrameSummary",
+    "Layer",
+    "OptionError",
+    "OutputError",
+    "RecordingError",
+    "SelectionError",
+    "checksum",
+    "custom_field",
+    "decode_meta",
+    "decode_name",
+    "encode_meta",
+    "encode_name",
+    "in_words",
+    "inputs_path",
+    "program_version",
+    "summarize",
+]

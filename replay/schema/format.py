@@ -1,0 +1,252 @@
+"""The file format: paths, attributes, versions and dtypes, encode beside decode."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FORMAT = "mapreel"
+VERSION = 1  # raised only when an old reader would misread a new file
+
+MAPS = "maps"  # maps/<layer>              float16 (epoch, batch, *frame)
+RANGES = "ranges"  # ranges/<layer>            float32 (epoch, batch, C, 2)
+KERNELS = "kernels"  # kernels/<layer>           float16 (epoch, batch, C_out, C_in/groups, kH, kW)
+CHECKSUMS = "checksums"  # checksums/<layer>         uint32 (epoch, batch)
+KERNEL_CHECKSUMS = "kernel_checksums"  # kernel_checksums/<layer>  uint32 (epoch, batch)
+INPUTS = "inputs"  # inputs                    float16 (epoch, batch, *image)
+BATCHES = "batches"  # batches/<field>           (epoch, batch)
+PROBE = "probe"  # probe/<n>/maps ...        the same again for a fixed image
+PROBE_INPUT = "input"  # probe/<n>/input           float16 (C, H, W)
+STATE = "state"  # state                     int64 (4,), see STATE_FIELDS
+
+FRAME_DTYPE = np.dtype("<f2")
+RANGE_DTYPE = np.dtype("<f4")
+CHECKSUM_DTYPE = np.dtype("<u4")
+
+# What /state counts, in this order. `committed` is written last, with a flush on each side of
+# it: a frame whose number in batches/recorded is at most `committed` is whole.
+STATE_FIELDS = ("committed", "dropped", "lost", "closed")
+
+
+def program_version() -> str:
+    """Returns the installed version of mapreel, which `pyproject.toml` states."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("mapreel")
+    except PackageNotFoundError:  # a checkout that nobody has installed
+        return "0+unknown"
+
+
+Float16Array = npt.NDArray[np.float16]
+Float32Array = npt.NDArray[np.float32]
+Cell = tuple[int, int]
+"""The (epoch, batch) of a frame, both zero-based."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One number per batch: `batches/<name>`, shape (epoch, batch).
+
+    Attributes:
+        name: The dataset's name.
+        dtype: Its numpy dtype.
+        fill: The value where nothing was recorded.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    fill: float
+
+
+# Every recording has these; `Recorder.log(name=...)` adds float64 fields of its own.
+FIELDS: tuple[Field, ...] = (
+    Field("recorded", np.dtype("<i8"), 0),  # 0, or the frame's number in the order of recording
+    Field("step", np.dtype("<i8"), -1),  # batches trained before this one, recorded or not
+    Field("time", np.dtype("<f8"), np.nan),  # Unix time in seconds
+    Field("loss", np.dtype("<f8"), np.nan),
+    Field("lr", np.dtype("<f8"), np.nan),  # learning rate
+    Field("label", np.dtype("<i8"), -1),
+    Field("prediction", np.dtype("<i8"), -1),
+    Field("nan", np.dtype("<i8"), 0),  # NaN values in all maps of the batch
+    Field("inf", np.dtype("<i8"), 0),  # infinite values, those beyond +-65,504 included
+    Field("missing", np.dtype("<i8"), 0),  # layers that put out nothing in this batch
+    Field("input_checksum", np.dtype("<u4"), 0),  # CRC-32 of the frame in /inputs
+)
+LOGGED = ("loss", "lr", "label", "prediction")  # what a training loop may set by name
+RESERVED = frozenset(f.name for f in FIELDS) - set(LOGGED)  # what only the recorder sets
+
+
+def custom_field(name: str) -> Field:
+    """A field that a training loop logs under a name of its own: float64, NaN where unset."""
+    return Field(name, np.dtype("<f8"), np.nan)
+
+
+# By a frame's rank, what its axes may mean; the first is what is meant where a file says nothing.
+# C channel, H and W height and width, D depth, L length of a signal, T token.
+AXES = {
+    0: ("",),
+    1: ("C",),
+    2: ("CL", "TC"),
+    3: ("CHW", "HWC"),
+    4: ("CDHW", "DHWC"),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One recorded layer call.
+
+    Attributes:
+        name: The module's name in the model, `#1`, `#2` ... appended for its second and third
+            call in one batch, `@12x16x16` for frames of another shape than its first.
+        module: The module in words, as `repr` gives it, e.g. `Conv2d(3, 12, kernel_size=(3, 3))`.
+        shape: Shape of one frame: (C, H, W) for a convolution's output for one image.
+        kernel: Shape of the kernels, (C_out, C_in/groups, kH, kW), or None where none are kept.
+        axes: A letter for each axis of a frame, see AXES; empty where the rank says it all.
+        pooled: Values of the layer's output, in each direction, of which one value of the frame
+            is the mean.
+        probe: The number of the fixed image that the frames belong to; None for those of the
+            batches.
+        note: What whoever looks at the frames has to know of them, such as "magnitude of complex
+            values"; empty where there is nothing.
+    """
+
+    name: str
+    module: str
+    shape: tuple[int, ...]
+    kernel: tuple[int, ...] | None = None
+    axes: str = ""
+    pooled: int = 1
+    probe: int | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        known = AXES.get(len(self.shape), ("",))
+        if self.axes not in known:
+            object.__setattr__(self, "axes", known[0])
+
+    @property
+    def channel_axis(self) -> int | None:
+        """The axis of the channels in a frame; None where it has none."""
+        return self.axes.index("C") if "C" in self.axes else None
+
+    @property
+    def channels(self) -> int:
+        """Number of maps in a frame: 1 where it has no axis of channels."""
+        axis = self.channel_axis
+        return 1 if axis is None else self.shape[axis]
+
+    @property
+    def group(self) -> str:
+        """Where in the file the layer's groups lie: empty, or `probe/<n>/`."""
+        return "" if self.probe is None else f"{PROBE}/{self.probe}/"
+
+    def channels_first(self, frame: Float16Array) -> Float16Array:
+        """A frame as float16 (C, ...), C-contiguous: what `summarize` takes."""
+        axis = self.channel_axis
+        return np.ascontiguousarray(np.moveaxis(frame, axis, 0)) if axis else frame
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one frame and its kernels."""
+        size = int(np.prod(self.shape, dtype=np.int64))
+        if self.kernel is not None:
+            size += int(np.prod(self.kernel, dtype=np.int64))
+        return size * FRAME_DTYPE.itemsize
+
+    def encode(self) -> dict[str, Any]:
+        """As JSON-ready values; `decode` reads them back."""
+        return {
+            "name": self.name,
+            "module": self.module,
+            "shape": list(self.shape),
+            "kernel": None if self.kernel is None else list(self.kernel),
+            "axes": self.axes,
+            "pooled": self.pooled,
+            "probe": self.probe,
+            "note": self.note,
+        }
+
+    @classmethod
+    def decode(cls, data: dict[str, Any]) -> Layer:
+        """The layer that `encode` described."""
+        kernel = data["kernel"]
+        return cls(
+            name=data["name"],
+            module=data["module"],
+            shape=tuple(data["shape"]),
+            kernel=None if kernel is None else tuple(kernel),
+            axes=data["axes"],
+            pooled=data["pooled"],
+            probe=data["probe"],
+            note=data.get("note", ""),
+        )
+
+
+# HDF5 splits names at "/" and gives "." a meaning of its own; "%" keeps the encoding reversible.
+_UNSAFE = re.compile(r"[%/\x00-\x1f\x7f]")
+
+
+def encode_name(name: str) -> str:
+    """A layer's or field's name as the name of one HDF5 link.
+
+    `%`, `/` and control characters become `%XX` (as in a URL); a name made of dots alone and
+    the empty name are encoded too, since HDF5 gives them a meaning of their own.
+
+    >>> encode_name("layer1.0.conv1"), encode_name("a/b")
+    ('layer1.0.conv1', 'a%2Fb')
+    """
+    if not name.strip("."):
+        return "%" + "".join(f"{ord(c):02X}" for c in name)
+    return _UNSAFE.sub(lambda m: f"%{ord(m.group()):02X}", name)
+
+
+def decode_name(link: str) -> str:
+    """The name that `encode_name` encoded."""
+    if re.fullmatch(r"%(2E)*", link):
+        return "." * ((len(link) - 1) // 2)
+    return re.sub(r"%([0-9A-F]{2})", lambda m: chr(int(m.group(1), 16)), link)
+
+
+def inputs_path(shape: tuple[int, ...] | None = None) -> str:
+    """The dataset of the input images: of the first shape (None), or of another one."""
+    return INPUTS if shape is None else f"{INPUTS}@{'x'.join(str(n) for n in shape)}"
+
+
+def encode_meta(meta: dict[str, Any]) -> str:
+    """The run's description as the JSON text of the attribute `meta`.
+
+    Values that JSON does not know are written as their `str`.
+    """
+    return json.dumps(meta, default=str, ensure_ascii=False)
+
+
+def decode_meta(text: str) -> dict[str, Any]:
+    """The run's description; an empty one where the text is not a JSON object."""
+    try:
+        meta = json.loads(text)
+    except (ValueError, RecursionError):  # nested without end
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def in_words(numbers: Sequence[int]) -> str:
+    """Ascending numbers in words: `0-4, 8, 10-59`."""
+    words: list[str] = []
+    start = previous = None
+    for number in [*numbers, None]:
+        if previous is not None and number != previous + 1:
+            words.append(f"{start}" if start == previous else f"{start}-{previous}")
+            start = number
+        elif start is None:
+            start = number
+        previous = number
+    shown = ", ".join(words[:6]) + (f" ... {words[-1]}" if len(words) > 6 else "")
+    return shown or "none"

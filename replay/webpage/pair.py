@@ -1,0 +1,95 @@
+"""What a page of two runs holds beside each other: layers on one scale, pictures, losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from replay.formatting import clean, format_shape
+from replay.maps.axes import JointMaps, Maps
+from replay.maps.input_image import InputPicture
+from replay.maps.selection import Numbers
+from replay.raster.widgets import plain_range
+from replay.recording import Recording
+from replay.schema import Cell, OptionError, SelectionError
+from replay.webpage.data import INPUT_SIDE, InputData, LayerData, describe_frames
+from replay.webpage.size_budget import Source
+
+
+def check_runs(runs: Sequence[Recording]) -> None:
+    """Makes sure that there are no more than two.
+
+    Raises:
+        OptionError: There are.
+    """
+    if len(runs) > 2:
+        raise OptionError(f"page: expected one recording or two, found {len(runs)}")
+
+
+def layers_of(
+    runs: Sequence[Recording], name: str, channels: Numbers, cells: Sequence[Cell]
+) -> list[LayerData]:
+    """A layer of each run, on the scales of the values of all of them.
+
+    Raises:
+        SelectionError: Its maps are not of one shape.
+    """
+    if len(runs) == 1:
+        return [LayerData(runs[0][name], channels, cells)]
+    maps = [Maps(run[name]) for run in runs]
+    if len({each.layout.shape for each in maps}) > 1:
+        found = " and ".join(
+            f"{format_shape(each.layer.shape)} in {run.path}"
+            for each, run in zip(maps, runs, strict=True)
+        )
+        raise SelectionError(
+            f"layer {name!r} has frames of {found}; a page of two runs needs equal ones, so name "
+            "other layers"
+        )
+    return [LayerData(run[name], channels, cells, JointMaps(maps)) for run in runs]
+
+
+def pictures_of(runs: Sequence[Recording], cells: Sequence[Cell]) -> list[InputData | None]:
+    """The input pictures of each run; one only where all runs saw the same in each frame."""
+    found = [InputData(run, cells) if InputPicture.possible(run) else None for run in runs]
+    if len(runs) == 1 or not all(InputPicture.possible(run) for run in runs):
+        return found
+    a, b = (InputPicture(run, cells, INPUT_SIDE) for run in runs)
+    if all(np.array_equal(a.show(*cell), b.show(*cell)) for cell in cells):
+        return [found[0], None]
+    return found
+
+
+def joined(sources: Sequence[Source]) -> Source:
+    """Several that are averaged over the same blocks, as one."""
+    return Source(
+        max(source.side for source in sources),
+        lambda pool: sum(source.cost(pool) for source in sources),
+    )
+
+
+def describe_runs(
+    runs: Sequence[Recording],
+    labels: Sequence[str],
+    asked: Sequence[Cell],
+    kept: Sequence[Cell],
+    pictures: Sequence[InputData | None],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The frames' part of the manifest, and that of each run: its name, fields and picture."""
+    at = tuple(np.array(asked).T)
+    losses = [run.batches["loss"][at].astype(np.float64) for run in runs if "loss" in run.batches]
+    ends = plain_range(np.concatenate(losses)) if losses else None
+    each = [describe_frames(run, asked, kept, ends) for run in runs]
+    one = pictures[0] is not None and pictures[1:] == [None] and InputPicture.possible(runs[1])
+    told = []
+    for run, label, frames, picture in zip(runs, labels, each, pictures, strict=True):
+        about = picture.describe() if picture else None
+        if about is not None and one:
+            about["words"] = about["words"].replace("input:", "input of both:")
+        fields = {name: frames[name] for name in ("loss", "label", "prediction", "curve", "unseen")}
+        told.append({"name": clean(label), "file": clean(run.path.name), "input": about, **fields})
+    own = ("loss", "label", "prediction", "curve", "unseen")
+    shared = {**each[0], **dict.fromkeys(own)}
+    return shared, told

@@ -1,0 +1,129 @@
+"""The page, live: a small server on this computer, while training still writes the recording.
+
+    GET /                   the page, without maps
+    GET /state              how many frames there are, and whether the recording has ended
+    GET /frames?since=N     numbers and fields of the frames from the N-th on
+    GET /block/<name>       one block of maps, as a page of its own holds them
+
+Only this computer can connect, and only by the names `localhost` and `127.0.0.1`: a page elsewhere
+that had its own name point here would be turned away.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from replay.schema import OptionError, RecordingError
+from replay.webpage.live import Live
+
+
+class Server:
+    """Serves a recording to this computer's browsers.
+
+        with Server(Live("run.h5"), port=0) as server:
+            print(server.url)
+            server.serve()
+
+    Args:
+        live: The recording.
+        port: Where to listen; 0 for any that is free.
+
+    Raises:
+        OptionError: The port is taken or not allowed.
+    """
+
+    def __init__(self, live: Live, port: int = 0) -> None:
+        self._live = live
+        try:
+            self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(live))
+        except (OSError, OverflowError) as error:
+            words = getattr(error, "strerror", None) or error
+            raise OptionError(
+                f"cannot listen on port {port} ({words}); choose another, or 0 for any"
+            ) from error
+        self._server.daemon_threads = True
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.server_close()
+        self._live.close()
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/"
+
+    def serve(self) -> None:
+        """Answers until `stop` or Ctrl-C."""
+        self._server.serve_forever(poll_interval=0.2)
+
+    def stop(self) -> None:
+        """Makes `serve` return."""
+        self._server.shutdown()
+
+
+def _handler(live: Live) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        server_version = "mapreel"
+        sys_version = ""
+        protocol_version = "HTTP/1.1"
+        timeout = 60
+
+        def do_GET(self) -> None:
+            port = self.connection.getsockname()[1]
+            if self.headers.get("Host", "") not in (f"127.0.0.1:{port}", f"localhost:{port}"):
+                self._answer(HTTPStatus.FORBIDDEN, b"not this host", "text/plain")
+                return
+            address = urlsplit(self.path)
+            try:
+                self._find(address.path, parse_qs(address.query))
+            except RecordingError as error:
+                self._json({"error": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
+
+        def _find(self, path: str, query: dict[str, list[str]]) -> None:
+            if path == "/":
+                self._answer(HTTPStatus.OK, live.page(), "text/html; charset=utf-8")
+            elif path == "/state":
+                self._json(live.state())
+            elif path == "/frames" and re.fullmatch(r"\d{1,9}", query.get("since", ["0"])[0]):
+                self._json(live.frames(int(query.get("since", ["0"])[0])))
+            elif path.startswith("/block/") and (found := live.block(path[len("/block/") :])):
+                facts = {"Mapreel-Frame": json.dumps(found[1])} if found[1] else {}
+                self._answer(HTTPStatus.OK, found[0], "application/octet-stream", facts)
+            else:
+                self._answer(HTTPStatus.NOT_FOUND, b"not here", "text/plain")
+
+        def _json(self, data: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
+            text = json.dumps(data, allow_nan=False)
+            self._answer(status, text.encode("ascii"), "application/json")
+
+        def _answer(
+            self, status: HTTPStatus, body: bytes, kind: str, more: dict[str, str] | None = None
+        ) -> None:
+            self.send_response(status)
+            headers = {
+                "Content-Type": kind,
+                "Content-Length": str(len(body)),
+                "Cache-Control": "no-store",
+                "Cross-Origin-Resource-Policy": "same-origin",
+                "Referrer-Policy": "no-referrer",
+                "X-Content-Type-Options": "nosniff",
+                "X-Frame-Options": "DENY",
+                **(more or {}),
+            }
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Says nothing: a request a second is not worth a line."""
+
+    return Handler

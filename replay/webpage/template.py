@@ -1,0 +1,84 @@
+"""A page's HTML: the template, filled, under a policy that lets nothing in from outside.
+
+Nothing that comes from a file can end the script block in which it stands, and the page's own
+script makes text nodes of it, never markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from replay.raster.palette import THEMES, Theme
+
+
+def render(
+    title: str,
+    manifest: dict[str, Any],
+    blocks: Sequence[tuple[str, bytes]],
+    live: bool = False,
+) -> bytes:
+    r"""The HTML document.
+
+    Nothing that comes from a file can end the script block that it stands in: in the JSON every
+    `<` is written as `\u003c`, and base64 has none. The policy lets nothing run but the page's own
+    script, and nothing be fetched.
+
+    Args:
+        title: The document's title.
+        manifest: JSON's types.
+        blocks: An id and the bytes of each block.
+        live: Whether the page may ask the server that it comes from for blocks.
+    """
+    text = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    text = text.replace("/*LIGHT*/", _properties(THEMES["light"]))
+    text = text.replace("/*DARK*/", _properties(THEMES["dark"]))
+    style, script = (
+        _digest(re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)) for tag in ("style", "script")
+    )
+    policy = (
+        f"default-src 'none'; script-src '{script}'; style-src '{style}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
+    )
+    if live:
+        policy += "; connect-src 'self'"
+    data = json.dumps(manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    data = data.replace("<", "\\u003c")
+    pieces = [f'<script type="application/json" id="manifest">{data}</script>']
+    pieces += [
+        f'<script type="application/octet-stream" id="{name}">'
+        f"{base64.b64encode(block).decode('ascii')}</script>"
+        for name, block in blocks
+    ]
+    head, tail = text.split("<!--DATA-->")
+    head = head.replace("POLICY", policy, 1).replace("TITLE", html.escape(title), 1)
+    return "\n".join([head.rstrip("\n"), *pieces, tail.lstrip("\n")]).encode("utf-8")
+
+
+def _digest(found: re.Match[str] | None) -> str:
+    assert found is not None
+    return "sha256-" + base64.b64encode(hashlib.sha256(found.group(1).encode()).digest()).decode()
+
+
+def _properties(theme: Theme) -> str:
+    """A theme as CSS properties, with the steps between paper and ink that pictures use."""
+
+    def mixed(steps: int) -> str:
+        pairs = zip(theme.paper, theme.ink, strict=True)
+        return _rgb(*(round(a + (b - a) * steps / 8) for a, b in pairs))
+
+    return (
+        f"--paper: {_rgb(*theme.paper)}; --ink: {_rgb(*theme.ink)}; --muted: {mixed(5)}; "
+        f"--faint: {mixed(1)}; --line: {mixed(2)}; --accent: {_rgb(*theme.accent)}; "
+        f"--second: {_rgb(*theme.second)}; --warning: {_rgb(*theme.warning)};"
+    )
+
+
+def _rgb(red: int, green: int, blue: int) -> str:
+    return f"rgb({red}, {green}, {blue})"

@@ -1,0 +1,253 @@
+"""Kernels and pictures that some frames do not have: crossed out or blank, and said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from pages import read
+from samples import drifting_maps, write_recording
+
+import replay
+from replay.__main__ import main
+from replay.figures.batch import _input
+from replay.film.film import Film
+from replay.film.options import FilmOptions
+from replay.maps.input_image import InputPicture
+from replay.raster.frame import Frame
+from replay.raster.images import no_picture
+from replay.recording import info
+from replay.webpage.document import page
+from replay.webpage.live import Live
+
+GONE = (1, 2)
+Cell = tuple[int, int]
+
+
+def kernels_of(inputs: int) -> Any:
+    def kernels(epoch: int, batch: int) -> np.ndarray | None:
+        random = np.random.default_rng((epoch, batch))
+        return None if (epoch, batch) == GONE else random.standard_normal((2, inputs, 3, 3))
+
+    return kernels
+
+
+def picture(epoch: int, batch: int) -> np.ndarray | None:
+    random = np.random.default_rng((epoch, batch))
+    return None if (epoch, batch) == GONE else random.random((3, 16, 16))
+
+
+def write(path: Path, inputs: int = 1, **options: Any) -> Path:
+    options = {"images": picture, "kernels": {"a": kernels_of(inputs)}, **options}
+    return write_recording(path, {"a": drifting_maps(2, 8, 8)}, **options)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write(tmp_path / "run.h5")
+
+
+def frames(run: replay.Recording, **look: Any) -> tuple[Film, dict[Cell, Frame], dict[Cell, list]]:
+    """The film, copies of its frames, and the words that were written for each."""
+    film = Film(run, ["a"], look=FilmOptions(**look))
+    said: dict[Cell, list] = {}
+    pen = film.stage._pen
+    refill = pen.refill
+
+    def heard(slot: Any, *parts: Any, **options: Any) -> None:
+        said[now[0]] += [text for text, _ in parts]
+        refill(slot, *parts, **options)
+
+    pen.refill = heard  # type: ignore[method-assign]
+    found, now = {}, [film.cells[0]]
+    for cell in film.cells:
+        now[0], said[cell] = cell, []
+        (frame,) = film.frames([cell])
+        found[cell] = Frame(frame.plane.copy(), frame.pictures, frame.changed, frame.plain)
+    return film, found, said
+
+
+@pytest.mark.parametrize("inputs", [1, 3, 5])
+def test_a_film_leaves_kernels_blank_and_says_so(tmp_path: Path, inputs: int) -> None:
+    with replay.open(write(tmp_path / "run.h5", inputs)) as run:
+        film, found, said = frames(run, show=("kernels",), input=False)
+        section = film._drawn[1]
+        (top, left), mosaic = film.stage.mosaics_at[1], section.part.mosaic
+        for cell, frame in found.items():
+            y, x = mosaic.corner(0)
+            height, width = mosaic.tile
+            tile = frame.plane[top + y :, left + x :][:height, :width]
+            assert (len(frame.pictures) > 0) == (inputs == 3 and cell != GONE)
+            if inputs != 3:
+                assert (len(np.unique(tile)) > 4) == (cell != GONE)
+            assert ("NaN, or not recorded" in said[cell]) == (cell == GONE)
+
+
+def test_a_film_crosses_out_a_picture_and_says_so(path: Path) -> None:
+    with replay.open(path) as run:
+        film, found, said = frames(run)
+        source = film._inputs[0]
+        assert source is not None
+        for cell, frame in found.items():
+            (overlay,) = frame.pictures
+            crossed = np.array_equal(overlay.pixels, no_picture(*source.shape))
+            assert crossed == (cell == GONE)
+            assert ("no picture in this batch" in said[cell]) == (cell == GONE)
+
+
+def test_a_damaged_picture_is_told_from_one_that_is_missing(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file["inputs"][0, 1] = 0.25
+    with replay.open(path) as run:
+        shown = InputPicture(run, run.frames, 64)
+        assert shown.trouble(0, 1) == "damaged picture"
+        assert shown.trouble(*GONE) == "no picture in this batch"
+        assert shown.trouble(0, 0) == ""
+
+
+def test_pictures_that_are_all_missing_or_black_are_no_trouble(tmp_path: Path) -> None:
+    black = write(tmp_path / "black.h5", images=lambda e, b: np.zeros((3, 16, 16)))
+    with replay.open(black) as run:
+        shown = InputPicture(run, run.frames, 64)
+        assert shown.trouble(0, 0) == ""
+        assert not shown.show(0, 0).any()
+    with h5py.File(black, "r+") as file:
+        file["inputs"][:] = np.nan
+    with replay.open(black) as run:
+        assert InputPicture(run, run.frames, 64).trouble(0, 0)
+        assert len(frames(run)[1]) == 8
+
+
+def test_a_page_says_which_frames_lack_what(path: Path) -> None:
+    manifest, _ = read(page(path).path)
+    at = GONE[0] * 4 + GONE[1]
+    assert [place for place, bare in enumerate(manifest["layers"][0]["bare"]) if bare] == [at]
+    assert [place for place, word in enumerate(manifest["frames"]["unseen"]) if word] == [at]
+    assert manifest["frames"]["unseen"][at] == "no picture in this batch"
+    whole = write(path.with_name("whole.h5"), kernels={}, images=lambda e, b: np.ones((3, 8, 8)))
+    manifest, _ = read(page(whole).path)
+    assert (manifest["layers"][0]["bare"], manifest["frames"]["unseen"]) == (None, None)
+
+
+def test_a_page_of_two_runs_says_it_of_each(path: Path) -> None:
+    whole = path.with_name("whole.h5")
+    write(whole, images=lambda e, b: np.full((3, 16, 16), 0.5), run_id="f" * 32)
+    manifest, _ = read(page([path, whole]).path)
+    assert [bool(run["unseen"]) for run in manifest["runs"]] == [True, False]
+
+
+def test_a_live_page_says_it_too(path: Path) -> None:
+    live = Live(path)
+    for place in range(8):
+        block = live.block(f"layer-0-{place}")
+        assert block is not None
+        assert block[1] is not None
+        assert block[1]["bare"] == (place == 6)
+    assert [bool(word) for word in live.frames(4)["unseen"]] == [False, False, True, False]
+    assert live.block("input-6") is not None
+    live.close()
+
+
+@pytest.mark.parametrize("kernels", [[], ["--kernels"]])
+def test_figures_cross_out_and_say_so(path: Path, kernels: list[str]) -> None:
+    out = path.with_name("grid.svg")
+    batch = ["--epoch", "0,1", "--batch", "2"]
+    assert main(["grid", str(path), *batch, *kernels, "-o", str(out)]) == 0
+    text = out.read_text(encoding="utf-8")
+    assert "no picture in this batch" in text
+    words = "crossed out: NaN, or not recorded (epoch 1 batch 2)"
+    assert (words in text) == bool(kernels)
+    out = path.with_name("sheet.svg")
+    assert main(["sheet", str(path), "--batch", "2", "-o", str(out)]) == 0
+    assert "crossed out: no picture in this batch (epoch 1)" in out.read_text(encoding="utf-8")
+
+
+def test_two_films_beside_each_other(path: Path) -> None:
+    other = write(path.with_name("other.h5"), run_id="f" * 32)
+    out = path.with_name("both.gif")
+    assert main(["compare", str(path), str(other), "-o", str(out)]) == 0
+    assert out.stat().st_size > 1000
+
+
+def test_repairing_and_verifying_take_nothing_for_something(path: Path) -> None:
+    assert main(["verify", str(path)]) == 0
+    replay.repair(path, path.with_name("new.h5"))
+    with h5py.File(path) as old, h5py.File(path.with_name("new.h5")) as new:
+        for name in ("kernel_checksums/a", "batches/input_checksum"):
+            np.testing.assert_array_equal(old[name][:], new[name][:])
+            assert new[name][GONE] == 0
+    assert main(["verify", str(path.with_name("new.h5"))]) == 0
+
+
+def test_health_and_export_pass_over_it(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    last = (1, 3)  # what the change is measured to
+
+    def kernels(epoch: int, batch: int) -> np.ndarray | None:
+        return None if (epoch, batch) == last else np.full((2, 1, 3, 3), 1.0 + epoch)
+
+    other = write(path.with_name("other.h5"), kernels={"a": kernels})
+    with replay.open(other) as run:
+        (found,) = replay.health(run).layers
+        assert found.measure == "kernels"
+        assert all(np.isfinite(change.value) for change in found.changes)
+        assert json.loads(info.to_json(info.describe(run)))["layers"][0]["kernel"] == [2, 1, 3, 3]
+    assert main(["export", str(path), "-o", str(path.with_name("a.npz"))]) == 0
+    archive = np.load(path.with_name("a.npz"))
+    blank = np.isnan(archive["input"]).all(axis=(1, 2, 3))
+    assert np.flatnonzero(blank).tolist() == [6]
+    assert "without an input picture, NaN: 1 frame" in capfd.readouterr().err
+
+
+# Pictures of whole numbers.
+
+
+@pytest.mark.parametrize(
+    ("values", "white"),
+    [
+        ((0, 255), 255.0),  # bytes
+        ((3, 250), 255.0),
+        ((0, 40), 255.0),  # a dark one stays dark
+        ((0.0, 1.0), 1.0),
+        ((0.2, 0.7), 1.0),
+    ],
+)
+def test_a_picture_that_was_never_normalised_is_as_it_was(
+    tmp_path: Path, values: tuple[float, float], white: float
+) -> None:
+    low, high = values
+    whole = isinstance(low, int)
+
+    def image(epoch: int, batch: int) -> np.ndarray:
+        ramp = np.linspace(low, high, 3 * 64)
+        return (ramp.round() if whole else ramp).reshape(3, 8, 8)
+
+    path = write(tmp_path / "run.h5", images=image)
+    expected = np.rint(image(0, 0).astype("f2").astype("f4") / white * 255)
+    with replay.open(path) as run:
+        shown = InputPicture(run, run.frames, 8)
+        np.testing.assert_array_equal(shown.show(0, 0), expected.transpose(1, 2, 0))
+        _, found, _ = frames(run)
+        (overlay,) = found[0, 0].pictures
+        np.testing.assert_array_equal(overlay.pixels, expected.transpose(1, 2, 0))
+    if whole:
+        with replay.open(path) as run:
+            np.testing.assert_array_equal(_input(run, (0, 0)), expected.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "whole"), [(-2.1, 2.6, False), (0, 7, True), (0.0, 90.5, False), (-4, 9, True)]
+)
+def test_other_pictures_keep_one_measured_range(
+    tmp_path: Path, low: float, high: float, whole: bool
+) -> None:
+    def image(epoch: int, batch: int) -> np.ndarray:
+        ramp = np.linspace(low, high, 3 * 64)
+        return (ramp.round() if whole else ramp).reshape(3, 8, 8)
+
+    with replay.open(write(tmp_path / "run.h5", images=image)) as run:
+        shown = InputPicture(run, run.frames, 8).show(0, 0)
+    assert (shown.min(), shown.max()) == (0, 255)

@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+from samples import drifting_maps, write_recording
+
+import replay
+from replay.formatting import clean, clean_line, format_bytes, format_module
+from replay.recording import info
+
+
+def spoilt(epoch: int, batch: int) -> np.ndarray:
+    maps = drifting_maps(2, 4, 4)(epoch, batch)
+    if (epoch, batch) >= (1, 1):
+        maps[0, 0, :2] = np.nan, np.inf
+    return maps
+
+
+def make(path: Path) -> Path:
+    return write_recording(
+        path / "run.h5",
+        {"conv1": spoilt, "evil%1B[2J": drifting_maps(1, 2, 2)},
+        recorded=lambda e, b: b != 2,
+        fields={
+            "loss": lambda e, b: np.nan if (e, b) == (1, 3) else 2.0 - e - b / 10,
+            "label": lambda e, b: b,
+            "prediction": lambda e, b: b if e else 0,
+        },
+        kernels={"conv1": drifting_maps(2, 3, 3)},
+        meta={"command": ["train", "a b"], "lr": float("nan"), "model": "tiny\x07"},
+    )
+
+
+def test_the_document(tmp_path: Path) -> None:
+    with replay.open(make(tmp_path)) as run:
+        found = json.loads(info.to_json(info.describe(run)), parse_constant=lambda token: 1 / 0)
+    assert found["meta"]["lr"] is None
+    assert (found["frames"], found["epochs"], found["batches"]) == (6, [0, 1], [0, 1, 3])
+    assert found["loss"]["first"] == 2.0
+    assert found["loss"]["last"] == 0.9
+    assert [epoch for epoch, _ in found["loss"]["epoch_means"]] == [0, 1]
+    assert found["accuracy"] == {"of": 6, "right": 4, "epoch_means": [[0, 1 / 3], [1, 1.0]]}
+    assert found["not_finite"]["nan"] == {"count": 2, "frames": 2, "first": [1, 1]}
+    assert found["missing"] is None
+    assert found["layers"][0]["shape"] == [2, 4, 4]
+    assert found["layers"][0]["total_bytes"] == 6 * found["layers"][0]["frame_bytes"]
+    assert found["closed"] is True
+
+
+def test_the_text_is_fit_for_a_terminal(tmp_path: Path) -> None:
+    with replay.open(make(tmp_path)) as run:
+        text = info.as_text(info.describe(run))
+        assert info.trouble(run) is None
+    assert all(c.isprintable() or c == "\n" for c in text)
+    for words in (
+        "train 'a b'",
+        "6 frames: epochs 0-1, batches 0-1, 3",
+        "2 first, 0.9 last",
+        "67% of 6 recorded images",
+        "2 values in 2 frames, first in epoch 1, batch 1",
+        "evil?[2J",
+        "2x4x4",
+    ):
+        assert words in text
+
+
+def test_trouble_is_one_line(tmp_path: Path) -> None:
+    with h5py.File(make(tmp_path), "r+") as file:
+        file["state"][:] = [4, 5, 1, 0]
+    with replay.open(tmp_path / "run.h5") as run:
+        line = info.trouble(run)
+        text = info.as_text(info.describe(run))
+    assert line is not None
+    assert "not closed" in line
+    assert line.endswith("lost 1 frame and left out 5 frames that came too fast; 4 frames whole")
+    assert "not closed" in text
+    assert "lost" in text
+
+
+def test_words() -> None:
+    assert [format_bytes(n) for n in (0, 999, 1000, 1_250_000, 123_456_789, 5e12)] == [
+        *("0 bytes", "999 bytes", "1.0 kB", "1.2 MB", "123 MB", "5,000 GB")
+    ]
+    assert clean("a\x00\ud800\u202eb") == "a···b"
+    assert clean_line("a\x00\ud800\u202eb") == "a???b"
+    assert format_module("Conv2d(3, 64, kernel_size=(7, 7), stride=(2, 2), bias=False)") == (
+        "Conv2d 3 → 64, 7×7, stride 2"
+    )
+    assert format_module("Conv2d(3, 64, kernel_size=(3, 3), stride=(2, 1), groups=4)") == (
+        "Conv2d 3 → 64, 3×3, stride 2×1, groups 4"  # one way to say it, in films and in figures
+    )
+    assert format_module("ReLU()") == "ReLU"

@@ -1,0 +1,196 @@
+"""`animate --max-mb`, `--preset`, `--alt` and `--poster`: real files, weighed and decoded."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+from samples import drifting_maps, write_recording
+
+import replay.rendering.size_limit
+from replay.__main__ import main
+from replay.rendering.size_ladder import Setting, SizeSearch, quality_ladder
+from replay.schema import OptionError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noisy maps in 36 frames: as hard to compress as those of a real network."""
+
+    def noisy(epoch: int, batch: int) -> np.ndarray:
+        noise = np.random.default_rng((epoch, batch)).standard_normal((8, 32, 32))
+        return (drifting_maps(8, 32, 32)(epoch, batch) + 0.5 * noise).astype("f2")
+
+    layers = {"conv1": noisy, "conv2": drifting_maps(6, 8, 8)}
+    return write_recording(tmp_path_factory.mktemp("run") / "run.h5", layers, epochs=3, batches=12)
+
+
+def decoded(made: replay.animation.Animation) -> np.ndarray:
+    """The frames of a file, uint8 (frames, H, W, 3)."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", made.path, "-f", "rawvideo"]
+    raw = subprocess.check_output([*command, "-pix_fmt", "rgb24", "-"])
+    return np.frombuffer(raw, np.uint8).reshape(-1, made.height, made.width, 3)
+
+
+@pytest.mark.parametrize(("name", "max_mb"), [("a.mp4", 0.2), ("a.gif", 0.6)])
+def test_a_file_stays_below_its_size_and_shows_the_first_and_the_last_frame(
+    run: Path, tmp_path: Path, name: str, max_mb: float
+) -> None:
+    made = replay.animate(run, tmp_path / name, max_mb=max_mb)
+    size = made.path.stat().st_size
+    assert max_mb * 0.25e6 < size == made.bytes <= max_mb * 1e6
+    assert made.chosen in made.remarks
+    assert made.chosen.endswith(f"to stay under {max_mb:g} MB")
+    frames = decoded(made)
+    assert len(frames) == made.frames
+    # The progress line at the bottom: hardly begun in the first frame, through in the last.
+    line = frames[:, -23, 24:-24].astype(int)
+    blue = (line[..., 2] - line[..., 0] > 60).mean(axis=1)
+    assert blue[0] < 0.05
+    assert blue[-1] > 0.9
+    assert (np.diff(blue) >= -0.01).all()
+
+
+def test_frames_are_left_out_before_maps_are_averaged_and_few_at_a_time() -> None:
+    rungs = quality_ladder(300, "gif", zoom=2)
+    whole = [
+        rung.frames for rung in rungs if rung.share >= 0.5
+    ]  # a pixel of a map is one, at least
+    assert min(whole) <= 16
+    for more, fewer in itertools.pairwise(whole):
+        assert fewer >= 0.65 * more or more > 150
+
+
+def test_what_was_asked_for_is_kept(run: Path, tmp_path: Path) -> None:
+    made = replay.animate(run, tmp_path / "a.gif", max_mb=0.5, zoom=2, fps=10)
+    free = replay.animate(run, tmp_path / "b.gif", zoom=2)
+    assert (made.width, made.height) == (free.width, free.height)
+    assert made.fps == 10
+    assert made.frames < 36
+    assert "zoom" not in made.chosen
+    made = replay.animate(run, tmp_path / "c.mp4", max_mb=0.5, batches="::2", crf=20)
+    assert made.frames == 18
+    assert "crf" not in made.chosen
+    assert "frame" not in made.chosen
+
+
+def test_nothing_is_given_up_where_nothing_has_to_be(run: Path, tmp_path: Path) -> None:
+    plain = replay.animate(run, tmp_path / "a.mp4", epochs=0, layers="conv2")
+    made = replay.animate(run, tmp_path / "b.mp4", epochs=0, layers="conv2", max_mb=50)
+    assert made.path.read_bytes() == plain.path.read_bytes()
+    assert made.remarks == plain.remarks == ()
+
+
+def test_what_cannot_fit_is_refused_and_replaces_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.gif"
+    out.write_bytes(b"before")
+    with pytest.raises(OptionError, match=r"max_mb 0.01: the smallest .* about 0\.\d+ MB .*allow"):
+        replay.animate(run, out, max_mb=0.01)
+    assert main(["animate", str(run), "-o", str(out), "--max-mb", "0.01"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(OptionError, match="max_mb -1: expected a number above 0"):
+        replay.animate(run, out, max_mb=-1)
+    assert out.read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gif"]
+
+
+def test_a_wrong_estimate_is_made_good_without_ever_replacing_the_target(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.gif"
+    out.write_bytes(b"before")
+    honest = replay.rendering.size_limit.estimate_bytes
+    monkeypatch.setattr(
+        "replay.rendering.size_limit.estimate_bytes", lambda *given: 0.4 * honest(*given)
+    )
+    seen: list[tuple[int, bytes]] = []
+    made = replay.animate(
+        run, out, max_mb=0.6, progress=lambda done, _: seen.append((done, out.read_bytes()[:6]))
+    )
+    assert made.bytes <= 600_000
+    starts = [done for done, _ in seen].count(1)
+    assert 2 <= starts <= 4
+    assert {before for _, before in seen} == {b"before"}
+
+
+def test_presets(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, suffix, limit, width, height in (
+        ("github", ".gif", 10e6, 1000, 1000),
+        ("slack", ".mp4", 8e6, 1280, 1080),
+        ("slides", ".mp4", 50e6, 1920, 1080),
+    ):
+        for layers in ("conv1", "all")[name == "slack" :]:
+            made = replay.animate(run, preset=name, layers=layers, epochs=0, batches="::6")
+            assert made.path == run.with_suffix(suffix)
+            assert made.bytes <= limit
+            assert made.frames == 2
+            assert (made.width <= width, made.height <= height) == (True, True), (name, layers)
+    made = replay.animate(run, f"{tmp_path}/paper/", preset="paper", max_mb=1.2)
+    assert len(list(made.path.glob("*.png"))) == made.frames <= 60
+    assert made.bytes <= 1_200_000
+    with pytest.raises(OptionError, match=r"preset github makes .gif or .webp; found .*a.mp4"):
+        replay.animate(run, tmp_path / "a.mp4", preset="github")
+    with pytest.raises(OptionError, match=r"preset slack makes H.264"):
+        replay.animate(run, preset="slack", codec="av1")
+    with pytest.raises(OptionError, match=r"unknown preset 'mail'; expected one of github"):
+        replay.animate(run, preset="mail")
+    assert main(["animate", str(run), "-o", f"{tmp_path}/a.gif", "--max-mb", "1"]) == 0
+    assert capsys.readouterr().err.startswith("note: ")
+
+
+def test_words_and_a_picture_beside_it(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.webp"
+    made = replay.animate(
+        run, out, epochs=1, batches="0:4", cmap="viridis", clip=(-1, 1), alt=True, poster=True
+    )
+    assert (tmp_path / "a.alt.txt").read_text(encoding="utf-8") == made.alt + "\n"
+    for words in ("conv1", "8 maps of 32×32", "4 recorded batches", "epoch 1", "batches 0 to 3"):
+        assert words in made.alt
+    for words in ("viridis", "from −1 to 1", "falls from 0.650 to 0.474", "1.0 seconds"):
+        assert words in made.alt
+    assert 2 <= made.alt.count(". ") + 1 <= 4
+    with Image.open(tmp_path / "a.poster.png") as poster, Image.open(out) as image:
+        image.seek(made.frames - 1)
+        last = np.array(image.convert("RGB"))
+        np.testing.assert_array_equal(np.array(poster.convert("RGB")), last)
+    (tmp_path / "b.alt.txt").mkdir()
+    with pytest.raises(replay.RecordingError, match=r"b.alt.txt: it is a folder"):
+        replay.animate(run, tmp_path / "b.gif", alt=True)
+    assert not (tmp_path / "b.gif").exists()
+
+
+@pytest.mark.parametrize("zoom", [1, 2, 7, None])
+@pytest.mark.parametrize("form", ["h264", "av1", "gif", ""])
+def test_every_rung_of_a_ladder_gives_up_something_more(form: str, zoom: int | None) -> None:
+    for frames in (1, 2, 11, 360, 20_000):
+        rungs = quality_ladder(frames, form, zoom=zoom)
+        assert rungs[0].frames == frames
+        for above, below in itertools.pairwise(rungs):
+            worse = (above.quality or 0) < (below.quality or 0)
+            worse = worse if form != "gif" else (above.quality or 0) > (below.quality or 0)
+            assert worse + (below.frames < above.frames) + (below.share < above.share) == 1
+        assert frames < 100 or rungs[-1].frames < 12
+
+
+def test_a_descent_measures_few_choices_and_corrects_itself() -> None:
+    rungs = [Setting(number) for number in range(1000, 0, -1)]
+    asked: list[int] = []
+
+    def estimate(choice: Setting) -> float:
+        asked.append(choice.frames)
+        return choice.frames * 10.0
+
+    descent = SizeSearch(rungs, 5000, estimate)
+    first = descent.first()
+    assert first.frames * 10 <= 5000 * 0.95 < (first.frames + 1) * 10
+    second = descent.next(2 * first.frames * 10.0)  # it is really twice as much
+    assert second is not None
+    assert 4000 < second.frames * 20 <= 5000
+    assert len(asked) == len(set(asked)) < 25

@@ -1,0 +1,43 @@
+import re
+from pathlib import Path
+
+import h5py
+import pytest
+from samples import drifting_maps, write_recording
+
+from replay import schema
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "format.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_the_documents_code_runs(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_recording(tmp_path / "run.h5", {"conv1": drifting_maps(12, 8, 8)})
+    with h5py.File(path, "r") as file:
+        frame = file["maps/conv1"][0, 3]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(block, "docs/format.md", "exec"), names)
+    if "frame" in names:
+        assert (names["frame"] == frame).all()
+    assert len(BLOCKS) == 3
+
+
+@pytest.mark.parametrize("field", schema.FIELDS, ids=lambda field: field.name)
+def test_every_field_is_documented_as_it_is(field: schema.Field) -> None:
+    if field.name == "recorded":
+        assert "| `/batches/recorded` | int64 |" in DOCUMENT
+        return
+    row = re.search(rf"\| `/batches/{field.name}` \| (\w+) \| \(epoch, batch\) \| (\S+) ", DOCUMENT)
+    assert row is not None
+    assert row.group(1) == field.dtype.name
+    assert float(row.group(2)) == field.fill or field.fill != field.fill
+
+
+def test_every_group_is_documented() -> None:
+    for group in (schema.MAPS, schema.RANGES, schema.KERNELS, schema.CHECKSUMS, schema.INPUTS):
+        assert f"`/{group}" in DOCUMENT
+    assert f"version {schema.VERSION}" in DOCUMENT

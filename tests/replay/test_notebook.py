@@ -1,0 +1,231 @@
+"""What recordings and animations show of themselves, and maps in one's own figure."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+from samples import drifting_maps, write_recording
+
+import replay
+from replay.schema import OptionError, SelectionError, encode_name
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+ROOT = Path(__file__).parents[2]
+
+
+class Strict(HTMLParser):
+    """Collects tags and text; `open` holds what was not closed."""
+
+    VOID = ("br", "img", "meta")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data + "\n"
+
+    def picture(self) -> Image.Image:
+        source = next(attributes["src"] for tag, attributes in self.tags if tag == "img")
+        assert source is not None
+        return Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_recording(
+        tmp_path / "run.h5",
+        {"conv1": drifting_maps(12, 32, 32), "conv2": drifting_maps(4, 8, 8)},
+        epochs=2,
+        batches=3,
+        fields={"loss": lambda e, b: 2.0 - e - 0.1 * b},
+    )
+
+
+def test_a_recording_shows_a_table_and_a_poster(path: Path) -> None:
+    with replay.open(path) as run:
+        assert repr(run) == f"<Recording '{path}': 2 layers, 6 frames>"
+        page = Strict(run._repr_html_())
+        assert page.open == []
+        for word in ("run.h5", "6 frames · 2 epochs · loss 2 to 0.8", "conv1", "12x32x32"):
+            assert word in page.words
+        assert "conv1, epoch 1, batch 2" in page.words
+        picture = page.picture()
+        assert 300 < picture.width <= 640
+        assert len(np.unique(np.array(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 50
+        probe = Strict(run._repr_html_())
+        assert [tag for tag, _ in probe.tags].count("tr") == 3
+
+
+def test_names_are_escaped_and_the_size_is_bounded(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>\x1b[31m"
+    layers = {encode_name(evil): drifting_maps(2, 6, 6)}
+    layers.update({f"layer{number}": drifting_maps(1, 2, 2) for number in range(200)})
+    path = write_recording(tmp_path / "run.h5", layers, epochs=1, batches=1, image=None)
+    with replay.open(path) as run:
+        text = run._repr_html_()
+    assert "<script" not in text
+    assert "\x1b" not in text
+    page = Strict(text)
+    assert page.open == []
+    assert "and 189 more" in page.words
+    assert len(text) < 300_000
+
+
+def test_a_large_poster_is_made_smaller(tmp_path: Path) -> None:
+    def noise(epoch: int, batch: int) -> np.ndarray:
+        return np.random.default_rng(batch).standard_normal((64, 200, 200)).astype("f2")
+
+    path = write_recording(tmp_path / "run.h5", {"conv": noise}, epochs=1, batches=1, image=None)
+    with replay.open(path) as run:
+        assert len(run._repr_html_()) < 300_000
+
+
+def test_what_is_damaged_empty_or_closed_raises_nothing(tmp_path: Path, path: Path) -> None:
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        file["checksums/conv1"][1, 2] += 1
+    run = replay.open(path)
+    assert "conv1" in Strict(run._repr_html_()).words
+    run.close()
+    assert Strict(run._repr_html_()).open == []
+    empty = write_recording(
+        tmp_path / "empty.h5", {"conv": drifting_maps(1, 2, 2)}, recorded=lambda e, b: False
+    )
+    with replay.open(empty) as run:
+        assert "no frame yet" in run._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "kind"),
+    [
+        ("run.mp4", "video", "video/mp4"),
+        ("run.gif", "img", "image/gif"),
+        ("run/", "img", "image/png"),
+    ],
+)
+def test_an_animation_plays(path: Path, tmp_path: Path, name: str, tag: str, kind: str) -> None:
+    made = replay.animate(path, f"{tmp_path}/{name}", zoom=1)
+    page = Strict(made._repr_html_())
+    assert page.open == []
+    shown = next(attributes for found, attributes in page.tags if found == tag)
+    head, _, data = str(shown["src"]).partition(",")
+    assert head == f"data:{kind};base64"
+    file = made.path if made.path.is_file() else sorted(made.path.iterdir())[-1]
+    assert base64.b64decode(data) == file.read_bytes()
+    assert str(shown.get("alt") or shown["aria-label"]).startswith("Animation")
+    if tag == "video":
+        assert {"controls", "loop", "muted", "playsinline"} <= shown.keys()
+        made.path.unlink()
+        assert "no longer there" in made._repr_html_()
+
+
+def test_a_large_animation_is_named_instead(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = replay.animate(path, tmp_path / "run.gif", zoom=1)
+    monkeypatch.setattr("replay.rendering.html._EMBEDDED_BYTES", 100)
+    assert "too large to be shown here" in made._repr_html_()
+
+
+def test_draw_shows_the_values_of_the_file(path: Path) -> None:
+    figure, ax = plt.subplots()
+    with replay.open(path) as run:
+        image = replay.draw(run, ax, layer="conv2", epoch=0, batch=1, columns=2)
+        maps = run["conv2"][0, 1].astype("f4")
+        everything = np.concatenate([run["conv2"][at].ravel() for at in run.frames]).astype("f4")
+    values: Any = image.get_array()
+    assert image.axes is ax
+    assert ax.get_title() == "conv2, epoch 0, batch 1"
+    found = values.compressed()
+    assert sorted(found.tolist()) == sorted(maps.ravel().tolist())
+    np.testing.assert_array_equal(values[:8, :8], maps[0])
+    np.testing.assert_array_equal(values[-8:, -8:], maps[3])
+    assert values.mask[:, 8].all()  # between the maps
+    np.testing.assert_allclose(image.get_clim(), np.percentile(everything, (0.5, 99.5)), rtol=1e-3)
+    bar = figure.colorbar(image)
+    assert bar.vmin == image.norm.vmin
+    figure.canvas.draw()
+    plt.close(figure)
+
+
+def test_draw_marks_what_is_not_finite(tmp_path: Path) -> None:
+    def maps(epoch: int, batch: int) -> np.ndarray:
+        found = np.ones((1, 4, 4), "f2")
+        found[0, 0, 0], found[0, 1, 1] = np.nan, np.inf
+        return found
+
+    path = write_recording(tmp_path / "run.h5", {"conv": maps})
+    _, ax = plt.subplots(figsize=(4, 4), dpi=100)
+    ax.set_title("mine")
+    replay.draw(path, ax, channels=0, clip=(0, 2))
+    marks = ax.images[1].get_array()
+    assert marks is not None
+    assert (np.asarray(marks)[..., 3] > 0).sum() == 2
+    assert np.asarray(marks)[0, 0].tolist() != np.asarray(marks)[1, 1].tolist()
+    assert ax.get_title() == "mine"
+    assert replay.draw(path, channels=0).axes is plt.gca()
+    plt.close("all")
+
+
+def test_what_cannot_be_drawn(path: Path) -> None:
+    for options, error, words in (
+        ({"scale": "channel"}, OptionError, "one colour bar"),
+        ({"layer": "nothing"}, SelectionError, "no layer"),
+        ({"epoch": 7}, SelectionError, "no epoch 7"),
+        ({"columns": 0}, OptionError, "columns 0"),
+        ({"cmap": "grey-ish"}, OptionError, "unknown colormap"),
+    ):
+        with pytest.raises(error, match=words):
+            replay.draw(path, **options)  # type: ignore[arg-type]
+
+
+def test_the_tour_runs(tmp_path: Path) -> None:
+    """docs/tour.ipynb, in an empty folder, with this Python."""
+    nbformat = pytest.importorskip("nbformat")
+    sys.path.insert(0, str(ROOT / "scripts" / "gallery_tools"))
+    from tour import TOUR, execute
+
+    notebook = nbformat.read(TOUR, as_version=4)
+    committed = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    execute(notebook, str(tmp_path))
+    outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    assert [len(found) for found in outputs] == [len(found) for found in committed]
+    pages = [
+        o.data["text/html"] for found in outputs for o in found if "text/html" in o.get("data", {})
+    ]
+    assert "<table>" in pages[0]
+    assert "data:image/png" in pages[0]
+    assert "<video controls" in pages[1]
+    assert {"run.h5", "run.mp4", "sheet.png", "report.html"} <= {p.name for p in tmp_path.iterdir()}
+    text = TOUR.read_text()
+    assert len(text) < 1_500_000
+    assert not re.search(r"/(home|root|tmp|work|opt|Users)/", text)

@@ -1,0 +1,312 @@
+"""The page as a file: what it holds, that nothing in it is taken for markup, and its size."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import Reader, read
+from samples import drifting_maps, write_recording
+
+import replay
+from replay.__main__ import main
+from replay.maps.scaling import Scaler
+from replay.maps.selection import spread
+from replay.raster.images import kernel_levels, kernel_reach
+from replay.raster.mosaic import shrink_maps
+from replay.raster.palette import Range
+from replay.schema import OptionError, OutputError, RecordingError, SelectionError
+from replay.webpage.document import canvas_pixels, page
+from replay.webpage.eight_bit import quantise, stored_range, unpack
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+NOISE = "<!--<script>&quot;'\"`${1}"
+
+
+def levels_of(reader: Reader, manifest: dict, layer: int, frame: int) -> tuple[np.ndarray, bytes]:
+    about = manifest["layers"][layer]
+    shape = (len(about["channels"]), *about["shape"])
+    return unpack(base64.b64decode(reader.blocks[f"layer-{layer}-{frame}"]), shape)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_recording(
+        tmp_path / "run.h5",
+        {"conv1": drifting_maps(4, 24, 20), "conv2": drifting_maps(6, 9, 9, seed=3)},
+        epochs=3,
+        batches=5,
+        kernels={"conv1": lambda e, b: np.full((4, 3, 3, 3), 0.1 * (e + 1) - 0.05 * b)},
+        fields={"label": lambda e, b: b % 3, "prediction": lambda e, b: 1},
+        meta={"classes": ["cat", "dog", NOISE]},
+    )
+
+
+def test_what_a_page_holds(run: Path) -> None:
+    result = page(run, run.with_name("a.html"), cmap="plasma", title="A title", scale="epoch")
+    assert (result.frames, result.asked, result.layers) == (15, 15, ("conv1", "conv2"))
+    assert result.bytes == result.path.stat().st_size
+    assert result.notes == ()
+    manifest, reader = read(result.path)
+    assert manifest["title"] == "A title"
+    assert (manifest["cmap"], manifest["scale"]) == ("plasma", "epoch")
+    assert set(manifest["colours"]) == {"plasma", "gray", "viridis", "magma", "cividis", "RdBu_r"}
+    assert all(len(base64.b64decode(t)) == 768 for t in manifest["colours"].values())
+    frames = manifest["frames"]
+    assert list(zip(frames["epoch"], frames["batch"], strict=True))[4:7] == [(0, 4), (1, 0), (1, 1)]
+    assert frames["label"][:4] == ["cat", "dog", NOISE, "cat"]
+    assert frames["loss"][0] == "2.300"
+    assert frames["curve"]["y"][0] == 1.0
+    assert "8 bits" in manifest["notes"][-1]
+
+    with replay.open(run) as recording:
+        cells = recording.frames
+        for layer, name in enumerate(result.layers):
+            series, about = recording[name], manifest["layers"][layer]
+            channels = range(series.layer.channels)
+            scalers = {s: Scaler(series, cells, channels, s, count=254) for s in replay_scales()}
+            extremes = np.frombuffer(
+                zlib.decompress(base64.b64decode(reader.blocks[f"layer-{layer}-extremes"])), "<f4"
+            ).reshape(len(cells), -1, 2)
+            for place, (epoch, batch) in enumerate(cells):
+                maps = series[epoch, batch]
+                ranges = [s.range_of(epoch, batch, maps) for s in scalers.values()]
+                assert about["run"] == [ranges[0].low, ranges[0].high]
+                assert about["epochs"][str(epoch)] == [ranges[1].low, ranges[1].high]
+                assert about["frame"][place] == [ranges[2].low, ranges[2].high]
+                stored = stored_range(maps, ranges)
+                assert about["stored"][place] == [stored.low, stored.high]
+                levels, _ = levels_of(reader, manifest, layer, place)
+                assert (levels == quantise(maps, stored)).all()
+                assert (extremes[place, :, 0] == maps.min(axis=(1, 2))).all()
+                assert (extremes[place, :, 1] == maps.max(axis=(1, 2))).all()
+        kernels = [recording["conv1"].kernels(*cell) for cell in cells]
+        assert manifest["layers"][0]["kernel"]["reach"] == max(map(kernel_reach, kernels))
+        shown, _ = kernel_levels(kernels[7], manifest["layers"][0]["kernel"]["reach"])
+        _, behind = levels_of(reader, manifest, 0, 7)
+        assert behind == np.rint(shown * 255).astype(np.uint8).tobytes()
+        assert manifest["layers"][1]["kernel"] is None
+
+
+def replay_scales() -> tuple[str, ...]:
+    return ("run", "epoch", "frame")
+
+
+def test_the_reference_is_the_colormap_under_the_range() -> None:
+    from matplotlib import colormaps
+
+    maps = np.array([[[-3.0, -1.0, 0.0, 0.5, 1.0, 3.0]]], np.float16)
+    pixels = canvas_pixels(maps, Range(-1.0, 1.0), Range(-1.0, 1.0), "viridis")
+    table = colormaps["viridis"](np.linspace(0, 1, 254), bytes=True)[:, :3]
+    assert (pixels[0, 0] == table[[0, 0, 126, 190, 253, 253]]).all()
+    wide = canvas_pixels(maps, Range(-1.0, 1.0), Range(0.0, 1.0), "viridis", symmetric=True)
+    assert (wide == pixels).all()
+    own = canvas_pixels(maps, Range(-1.0, 1.0), Range(0.0, 1.0), "viridis")
+    assert (own[0, 0, :2] == table[0]).all()
+
+
+def test_names_from_a_file_are_never_markup(tmp_path: Path) -> None:
+    path = write_recording(
+        tmp_path / "run.h5",
+        {f"a{HOSTILE.replace('/', '%2F')}": drifting_maps(2, 8, 8), NOISE: drifting_maps(2, 8, 8)},
+        modules={NOISE: HOSTILE},
+        fields={"label": lambda e, b: 0},
+        meta={"classes": [HOSTILE]},
+    )
+    out = page(path, title=f"</title>{HOSTILE}").path
+    plain = page(write_recording(tmp_path / "plain.h5", {"a": drifting_maps(2, 8, 8)})).path
+    manifest, reader = read(out)
+    assert manifest["layers"][0]["name"] == f"a{HOSTILE}"
+    assert manifest["layers"][1]["name"] == NOISE
+    assert manifest["frames"]["label"][0] == HOSTILE
+    tags, others = reader.tags, read(plain)[1].tags
+    assert [tag for tag in tags if tag != "script"] == [tag for tag in others if tag != "script"]
+    text = out.read_text(encoding="utf-8")
+    assert "<img" not in text
+    assert html.escape(f"</title>{HOSTILE}: feature maps") in text
+    assert text.count("<!--") == 0
+
+
+def test_the_policy_lets_in_nothing_but_the_pages_own_code(run: Path) -> None:
+    text = page(run).path.read_text(encoding="utf-8")
+    reader = Reader(text)
+    policy = next(
+        attributes["content"]
+        for tag, attributes in reader.attributes
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    for kind, tag in (("script-src", "script"), ("style-src", "style")):
+        code = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert code is not None
+        digest = base64.b64encode(hashlib.sha256(code.group(1).encode()).digest()).decode()
+        assert rules[kind] == f"'sha256-{digest}'"
+    assert not {"src", "srcset", "style", "onclick", "onload"} & {
+        name for _, attributes in reader.attributes for name in attributes
+    }
+    assert [a["href"] for _, a in reader.attributes if "href" in a] == ["data:,"]
+    assert not re.search(r"innerHTML|outerHTML|document\.write|\beval\b|insertAdjacent", text)
+    addresses = set(re.findall(r"https?://[^\"'\s)]+", text))
+    assert addresses == {"http://www.w3.org/2000/svg"}  # a name, which is not fetched
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recording(
+        tmp_path_factory.mktemp("large") / "run.h5",
+        {"conv1": drifting_maps(6, 64, 64), "conv2": drifting_maps(8, 16, 16)},
+        epochs=4,
+        batches=20,
+    )
+
+
+@pytest.mark.parametrize("max_mb", [3.0, 1.0, 0.4, 0.2, 0.1])
+def test_a_page_is_no_larger_than_asked_and_says_what_that_took(
+    larger: Path, max_mb: float
+) -> None:
+    result = page(larger, max_mb=max_mb)
+    assert result.path.stat().st_size <= max_mb * 1e6
+    manifest, reader = read(result.path)
+    assert manifest["notes"][:-1] == list(result.notes)
+    thinned = [note for note in result.notes if "frames, evenly spread" in note]
+    pooled = [note for note in result.notes if "averaged over blocks" in note]
+    assert bool(thinned) == (result.frames < 80)
+    assert thinned or pooled or max_mb == 3.0
+    if thinned:
+        assert thinned[0].startswith(f"{result.frames} of 80 frames")
+    kept = list(zip(manifest["frames"]["epoch"], manifest["frames"]["batch"], strict=True))
+    with replay.open(larger) as recording:
+        assert kept == spread(recording.frames, result.frames)
+        for layer, about in enumerate(manifest["layers"]):
+            maps = recording[about["name"]][kept[0]]
+            pool = -(-maps.shape[1] // about["shape"][0])
+            small = shrink_maps(maps, pool)
+            assert small.shape[1:] == tuple(about["shape"])
+            assert (pool > 1) == any(note.startswith(about["name"]) for note in result.notes)
+            levels, _ = levels_of(reader, manifest, layer, 0)
+            assert (levels == quantise(small, Range(*about["stored"][0]))).all()
+    assert len(manifest["frames"]["curve"]["x"]) == 80  # the time axis is that of all frames
+
+
+def test_most_of_the_room_is_used(larger: Path) -> None:
+    assert page(larger, max_mb=1.0).bytes > 0.8e6
+
+
+def test_a_size_that_cannot_be_met_is_refused(larger: Path) -> None:
+    out = larger.with_name("none.html")
+    with pytest.raises(OptionError, match="not even one frame fits; the page without maps takes"):
+        page(larger, out, max_mb=0.03)
+    assert not out.exists()
+    assert [p.name for p in out.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_part_of_a_recording(run: Path) -> None:
+    result = page(
+        run, layers="conv2", channels="1,4", epochs="-1", batches="1:", input=False, max_mb=1
+    )
+    manifest, reader = read(result.path)
+    assert [layer["name"] for layer in manifest["layers"]] == ["conv2"]
+    assert manifest["layers"][0]["channels"] == [1, 4]
+    assert manifest["layers"][0]["words"][-1] == "2 of 6 maps, 9×9"
+    assert set(manifest["frames"]["epoch"]) == {2}
+    assert manifest["frames"]["batches"] == "1–4"
+    assert manifest["input"] is None
+    assert not [name for name in reader.blocks if name.startswith("input")]
+
+
+def test_values_that_are_not_finite(tmp_path: Path) -> None:
+    def broken(epoch: int, batch: int) -> np.ndarray:
+        maps = drifting_maps(2, 8, 8)(epoch, batch)
+        maps[0, 0, : epoch + 1] = np.nan
+        if epoch == 1 and batch == 3:
+            maps[:] = np.nan
+        maps[1, 0, 0] = np.inf
+        return maps
+
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"a": broken, "flat": lambda e, b: np.zeros((3,), np.float16)},
+        fields={"loss": lambda e, b: [1.0, float("nan"), float("inf"), 2.0][b]},
+    )
+    manifest, reader = read(page(path).path)
+    assert manifest["layers"][0]["unfinite"][0] == [1, 1]
+    assert manifest["layers"][1]["unfinite"] is None
+    assert manifest["frames"]["loss"][:4] == ["1.000", "nan", "inf", "2.000"]
+    assert manifest["frames"]["curve"]["y"][1] is None
+    levels, _ = levels_of(reader, manifest, 0, 0)
+    assert levels[0, 0, 0] == 254
+    assert levels[1, 0, 0] == 255
+
+
+def test_the_time_axis_of_a_long_run_keeps_its_spikes() -> None:
+    from replay.webpage.data import _curve
+
+    loss = np.linspace(2, 1, 50_000)
+    loss[31_234] = 2.5
+    curve = _curve(loss)
+    assert len(curve["x"]) <= 4000
+    assert max(y for y in curve["y"] if y is not None) == 1.0
+    assert curve["x"] == sorted(curve["x"])
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"out": "a.pdf"}, OutputError),
+        ({"out": "none/a.html"}, OutputError),
+        ({"layers": "conv9"}, SelectionError),
+        ({"channels": "9"}, SelectionError),
+        ({"cmap": "virdis"}, OptionError),
+        ({"scale": "channel"}, OptionError),
+        ({"max_mb": 0}, OptionError),
+        ({"max_mb": float("nan")}, OptionError),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    run: Path, monkeypatch: pytest.MonkeyPatch, options: dict, error: type[RecordingError]
+) -> None:
+    monkeypatch.chdir(run.parent)
+    with pytest.raises(error):
+        page(run, **options)
+    assert [p.name for p in run.parent.iterdir()] == ["run.h5"]
+
+
+def test_the_command(
+    larger: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(larger.parent)
+    assert (
+        main(["page", "run.h5", "-o", "b.html", "--layer", "conv1", "conv2", "--max-mb", "0.3"])
+        == 0
+    )
+    out, err = capsys.readouterr()
+    assert out.startswith("b.html  ")
+    assert err.startswith("note: ")
+    assert "so that the file stays below 0.3 MB" in err
+    assert main(["page", "run.h5", "--layer", "conv2", "--quiet"]) == 0
+    assert capsys.readouterr().out.startswith("run.html  ")
+    assert main(["page", "run.h5", "--max-mb", "0.01"]) == 2
+    assert capsys.readouterr().err.startswith("error: max-mb 0.01: not even one frame fits")
+
+
+def test_the_same_recording_gives_the_same_page(run: Path) -> None:
+    assert replay.page(run).path.read_bytes() == page(run).path.read_bytes()
+
+
+def test_a_page_of_an_open_recording_replaces_what_stood_there(run: Path) -> None:
+    out = run.with_name("a.html")
+    out.write_text("old")
+    with replay.open(run) as recording:
+        page(recording, out)
+        assert recording["conv1"][0, 0].shape == (4, 24, 20)
+    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")

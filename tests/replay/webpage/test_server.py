@@ -1,0 +1,220 @@
+"""The live page's server: what it answers, to whom, and that it keeps up with a growing file."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from samples import drifting_maps, write_recording
+
+from replay.__main__ import main
+from replay.raster.palette import Range
+from replay.schema import FileError, OptionError, SelectionError
+from replay.webpage.eight_bit import quantise, unpack
+from replay.webpage.live import Live
+from replay.webpage.server import Server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_recording(
+        tmp_path / "run.h5",
+        {"conv1": drifting_maps(4, 12, 10), "conv2": drifting_maps(2, 5, 5)},
+        kernels={"conv1": lambda e, b: np.full((4, 3, 3, 3), 0.5)},
+        fields={"label": lambda e, b: b},
+    )
+
+
+WRITER = """
+import sys, h5py
+with h5py.File(sys.argv[1], "r+", libver=("v110", "v110")) as file:
+    file.swmr_mode = True
+    state = file["state"]
+    for line in sys.stdin:
+        state[0] = int(line)
+        state[3] = 0
+        state.flush()
+        print("done", flush=True)
+"""
+
+
+class Writer:
+    """Another process that has the recording open for writing, and commits frames when told."""
+
+    def __init__(self, path: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def commit(self, count: int) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+
+    def close(self) -> None:
+        self.process.communicate(timeout=20)
+
+
+@pytest.fixture
+def writer(path: Path) -> Iterator[Writer]:
+    writer = Writer(path)
+    writer.commit(3)
+    yield writer
+    writer.close()
+
+
+@pytest.fixture
+def server(path: Path, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr("replay.webpage.live._FRESH", 0.0)
+    with Server(Live(path)) as server:
+        thread = threading.Thread(target=server.serve)
+        thread.start()
+        yield server
+        server.stop()
+        thread.join()
+
+
+def get(
+    server: Server, target: str, method: str = "GET", **headers: str
+) -> tuple[int, http.client.HTTPMessage, bytes]:
+    host = server.url.split("/")[2]
+    connection = http.client.HTTPConnection(host, timeout=20)
+    connection.request(method, target, headers={"Host": host, **headers})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, answer.headers, body
+
+
+def test_state_frames_and_blocks(server: Server, path: Path) -> None:
+    state = json.loads(get(server, "/state")[2])
+    assert (state["count"], state["closed"]) == (3, False)
+    assert state["layers"] == ["conv1", "conv2"]
+    frames = json.loads(get(server, "/frames?since=1")[2])
+    assert (frames["epoch"], frames["batch"], frames["label"]) == ([0, 0], [1, 2], ["1", "2"])
+    assert len(frames["curve"]["x"]) == 3
+
+    status, headers, body = get(server, "/block/layer-0-2")
+    facts = json.loads(headers["Mapreel-Frame"])
+    maps = drifting_maps(4, 12, 10)(0, 2)
+    assert status == 200
+    assert facts["stored"] == [float(maps.min()), float(maps.max())]
+    levels, more = unpack(body, (4, 12, 10))
+    assert (levels == quantise(maps, Range(*facts["stored"]))).all()
+    assert (facts["reach"], set(more)) == (0.5, {255})
+    extremes = np.frombuffer(zlib.decompress(get(server, "/block/layer-1-extremes")[2]), "<f4")
+    assert extremes.reshape(3, 2, 2)[2, 1, 1] == drifting_maps(2, 5, 5)(0, 2)[1].max()
+    assert unpack(get(server, "/block/input-0")[2], (3, 32, 32))[0].any()
+
+
+def test_it_keeps_up(server: Server, writer: Writer) -> None:
+    assert get(server, "/block/layer-0-5")[0] == 404
+    writer.commit(8)
+    assert json.loads(get(server, "/state")[2])["count"] == 8
+    frames = json.loads(get(server, "/frames?since=3")[2])
+    assert frames["epoch"] == [0, 1, 1, 1, 1]
+    assert frames["breaks"] == [round(4 / 7, 6)]
+    assert get(server, "/block/layer-0-5")[0] == 200
+
+
+def test_the_page_may_ask_its_own_server_only(server: Server) -> None:
+    status, headers, body = get(server, "/")
+    text = body.decode()
+    assert status == 200
+    assert "connect-src 'self'" in text
+    assert "default-src 'none'" in text
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["Cache-Control"] == "no-store"
+    assert server.url.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("target", ["/", "/state", "/frames?since=0", "/block/layer-0-0"])
+def test_another_name_for_this_computer_is_turned_away(server: Server, target: str) -> None:
+    port = server.url.rstrip("/").rpartition(":")[2]
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", "127.0.0.1:1", ""):
+        assert get(server, target, Host=host)[0] == 403
+    assert get(server, target, Host=f"localhost:{port}")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/run.h5",
+        "/../run.h5",
+        "/block/",
+        "/block/layer-9-0",
+        "/block/layer-0-999999",
+        "/block/layer-0--1",
+        "/block/../state",
+        "/frames?since=-1",
+        "/frames?since=x",
+        "/state/",
+    ],
+)
+def test_nothing_else_is_there(server: Server, target: str) -> None:
+    assert get(server, target)[0] == 404
+
+
+def test_nothing_can_be_changed(server: Server) -> None:
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        assert get(server, "/state", method)[0] == 501
+
+
+def test_a_file_that_goes_away_is_an_answer_and_coming_back_is_noticed(
+    server: Server, path: Path
+) -> None:
+    moved = path.rename(path.with_name("moved.h5"))
+    path.write_text("something else")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("replay.webpage.live.Recording.refresh", _gone)
+        status, _, body = get(server, "/state")
+        assert status == 503
+        assert "not an HDF5 file" in json.loads(body)["error"]
+    moved.rename(path)
+    assert get(server, "/state")[0] == 200
+
+
+def _gone(_: object) -> None:
+    raise FileError("gone")
+
+
+def test_what_cannot_be_served(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileError):
+        Live(tmp_path / "none.h5")
+    with pytest.raises(OptionError, match="unknown colormap"):
+        Live(path, cmap="virdis")
+    with pytest.raises(SelectionError, match="conv9"):
+        Live(path, layers="conv9").page()
+    with Server(Live(path)) as first:
+        port = int(first.url.rstrip("/").rpartition(":")[2])
+        with pytest.raises(OptionError, match=f"cannot listen on port {port}"):
+            Server(Live(path), port)
+
+
+def test_the_command_on_bad_input(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(path.parent)
+    for words, message in (
+        ("watch none.h5", "no such file"),
+        ("watch run.h5 --port 99999", "expected a port"),
+        ("watch run.h5 --port 0 --layer conv9", "recorded: conv1, conv2"),
+        ("watch run.h5 --port 0 --channels 9", "no channel 9"),
+    ):
+        assert main(words.split()) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert message in err
