@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from documents import PAGES, ROOT, ROOT_PAGES, anchors, code_blocks, commands, name_of
 
-from record import launchwords
 from record.__main__ import _parser as record_parser
-from replay import commandline
+from record.launch import arguments as run_arguments
+from replay.cli import parser as replay_parser
 
 README = ROOT / "README.md"
 # Pages on which every option is one of ours; elsewhere those of torchrun and of scripts/ are named.
@@ -19,8 +19,8 @@ OPTION_PAGES = [README, *(ROOT / "docs" / f"{name}.md" for name in ("replay", "r
 
 def options_of_the_parsers() -> set[str]:
     words = "\n".join(
-        [launchwords.USAGE]
-        + [parser.format_help() for parser in parsers(commandline._parser())]
+        [run_arguments.USAGE]
+        + [parser.format_help() for parser in parsers(replay_parser._parser())]
         + [parser.format_help() for parser in parsers(record_parser())]
     )
     return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", words))
@@ -66,9 +66,10 @@ def test_every_option_on_a_page_exists(page: Path) -> None:
 def test_every_command_on_a_page_is_understood(page: Path) -> None:
     for program, *words in commands(page):
         if program == "replay":
-            commandline.parse(commandline.spell_out(words)) if words[0] != "--help" else None
+            if words[0] != "--help":
+                replay_parser.parse(replay_parser.spell_out(words))
         elif words[0] == "run" and words[1:]:
-            launchwords.parse(words[1:])
+            run_arguments.parse(words[1:])
         elif words[0] not in ("run", "--help"):
             record_parser().parse_args(words)
 
