@@ -73,3 +73,8 @@ def test_the_changelog_keeps_its_form() -> None:
     assert set(kinds) <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     unreleased = CHANGELOG.split("## [Unreleased]")[1].split("\n## ")[0]
     assert len(unreleased.splitlines()) <= 40, "say it shorter, for users"
+
+
+def test_the_changelog_says_nothing_of_files_that_users_never_see() -> None:
+    assert not re.findall(r"\btests/", CHANGELOG)
+    assert len(CHANGELOG.splitlines()) < 150
