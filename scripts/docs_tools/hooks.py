@@ -27,6 +27,7 @@ ROOT_PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "ARCHITECTURE.md": "architecture.md",
 }
 EVERYWHERE = ("--help", "--debug")  # options of every command, which no table repeats
 

@@ -9,19 +9,31 @@ import pytest
 import yaml
 from documents import ROOT
 
-GUIDES = [ROOT / name for name in ("CONTRIBUTING.md",)]
+GUIDES = [ROOT / name for name in ("CONTRIBUTING.md", "ARCHITECTURE.md")]
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
 def test_every_file_that_a_guide_names_exists(guide: Path) -> None:
-    text = guide.read_text()
+    text = guide.read_text().replace("\\_", "_")
     folders = r"(?:record|replay|tests|scripts|docs|\.ci|\.github)"
     named = re.findall(rf"(?<![\w./-]){folders}/[\w./-]*\w", text)
     named += re.findall(r"`([\w.-]+\.(?:md|toml|yml|yaml|txt))`", text)
     assert len(named) > 3
     for path in named:
         assert (ROOT / path).exists(), path
+
+
+def test_the_drawing_has_every_room_and_no_other() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text().replace("\\_", "_")
+    drawing = text.split("```")[1]
+    drawn = set(re.findall(r"(?:^ |  |> )([a-z]+)/ ", drawing, re.MULTILINE)) - {"record", "replay"}
+    rooms = {
+        path.parent.name
+        for name in ("record", "replay")
+        for path in ROOT.glob(f"{name}/*/__init__.py")
+    }
+    assert drawn == rooms
 
 
 def test_pre_commit_runs_what_ci_runs() -> None:
