@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import re
 from collections.abc import Iterator
 
@@ -94,6 +95,31 @@ def test_what_the_reference_describes_says_what_it_is(name: str) -> None:
     described = resolve(name)
     assert described.__doc__, name
     assert described.__doc__.strip().endswith((".", ":", ")")), name
+
+
+FUNCTIONS = [
+    getattr(package, name)
+    for package in (record, replay)
+    for name in package.__all__
+    if inspect.isfunction(getattr(package, name))
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_a_function_says_what_it_takes_gives_and_raises(function) -> None:
+    text = inspect.getdoc(function)
+    assert text is not None
+    for parameter in inspect.signature(function).parameters:
+        assert re.search(rf"^    {parameter}: ", text, re.MULTILINE), parameter
+    for section in ("Args", "Returns", "Raises"):
+        assert f"\n{section}:\n" in text, section
+
+
+def test_what_a_docstring_refers_to_can_be_seen_by_its_reader() -> None:
+    """A user of `replay.grid` does not know in which module the rules for channels lie."""
+    for function in FUNCTIONS:
+        referred = re.findall(r"(?:[Aa]s in|see) `([\w.]+)`", inspect.getdoc(function) or "")
+        assert [name for name in referred if not hasattr(replay, name.split(".")[-1])] == []
 
 
 def test_pages_of_the_root_folder_fit_into_the_site() -> None:
