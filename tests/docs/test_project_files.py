@@ -55,6 +55,7 @@ def test_what_a_change_has_to_pass(check: str) -> None:
     for command in (
         "ruff check .",
         "ruff format --check .",
+        "lint-imports",
         "mypy",
         "scripts/docs",
         "scripts/test",
