@@ -213,7 +213,7 @@ def test_the_writer_touches_each_chunk_once_a_commit(
     layout = Layout(((3, 8, 8),), layers)
     file.set_layout(layout, 50)
     calls: collections.Counter[str] = collections.Counter()
-    for home in (recording_file._Chunk, recording_file._Small):
+    for home in (recording_file.ChunkWriter, recording_file.RowWriter):
         function = home.write
 
         def counted(*args: Any, function: Any = function, name: str = home.__name__) -> Any:
@@ -225,10 +225,10 @@ def test_the_writer_touches_each_chunk_once_a_commit(
     for first in range(0, 20, 4):
         headers = [messages.FrameHeader(0, n, n, 0.0, image=0) for n in range(first, first + 4)]
         file.write(headers, frames)
-    assert calls == {"_Chunk": 20 * 7}
+    assert calls == {"ChunkWriter": 20 * 7}
     file.commit()
     fields = len(file._fields)
-    assert calls["_Small"] == fields + 2 * 6  # ranges and checksums, once for all 20 frames
+    assert calls["RowWriter"] == fields + 2 * 6  # ranges and checksums, once for all 20 frames
     file.close()
 
 
