@@ -13,6 +13,11 @@ from hazard_trainings.training import SIGNAL
 from record.transport.buffer_pool import Pool
 
 
+@pytest.fixture(autouse=True)
+def _writers(quick_writers: None) -> None:
+    """No test of this folder is one of how a writer starts."""
+
+
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> str:
     if request.param == "cuda" and not torch.cuda.is_available():
