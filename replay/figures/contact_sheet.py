@@ -19,7 +19,8 @@ from replay.maps.axes import Maps
 from replay.maps.input_image import NO_PICTURE
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.maps.selection import Numbers, choose_channels, spread
+from replay.maps.selection import choose_channels, spread
+from replay.options import Numbers
 from replay.output import check_suffix, replacing
 from replay.raster.images import Pixels, enlarge, reduce
 from replay.raster.palette import colormap, foreign
