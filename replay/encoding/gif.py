@@ -1,7 +1,4 @@
-"""Frames to the bytes of an animated GIF: the frames of this room, the compression Pillow's.
-
-Pillow compresses outside of Python's lock, so frames are compressed side by side, one a core, and
-of each frame only the box in which it differs from the one before.
+"""Animated GIF, whose frames are compressed side by side and joined here.
 
 Source: GIF89a Specification (CompuServe, 1990).
 """
@@ -9,165 +6,104 @@ Source: GIF89a Specification (CompuServe, 1990).
 from __future__ import annotations
 
 import contextlib
-import struct
-import tempfile
-from collections import deque
-from collections.abc import Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import IO, cast
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
 
-from PIL import Image
+from replay.encoding.gif_stream import TRAILER, GifStream
+from replay.encoding.pixel_formats import Indexed
+from replay.encoding.sink import EncodeOptions, Output
+from replay.raster.palette import Palette
+from replay.schema import EncodeError
 
-from replay.encoding.cores import cores
-from replay.encoding.pixel_formats import Bytes, Indexed
-
-TRAILER = b"\x3b"
-_TABLE = 0x87  # flags of 256 colours
-_STAYS = 1 << 2  # what is done with a frame when the next comes: it is left where it is
-_MOST = 8  # frames compressed at a time
-_AHEAD = 3  # frames that a helper has, the one that it compresses and those that wait
-_CODE_BITS, _END_OF_BLOCKS = b"\x08", b"\0"  # around the compressed pixels of 256 colours
+_HEADER = 13  # bytes before the global colours
+_CONTROL = 0xF9  # the label of the extension that belongs to a frame
 
 
-def blocks(
-    frames: Iterable[Indexed], size: tuple[int, int], fps: float, threads: int | None = None
-) -> Generator[tuple[bytes, bytes]]:
-    """What each frame adds to the file, in two pieces; `TRAILER` ends it.
+class GifSink:
+    """Takes indices of up to 256 colours, as `as_indices` gives them."""
 
-    Args:
-        frames: Their indices and colours, from `as_indices`.
-        size: Height and width of all of them.
-        fps: Frames a second, one for which 100 / fps is whole.
-        threads: Frames compressed at a time; as many as there are cores, up to 8, by default.
-    """
-    threads = min(cores(), _MOST) if threads is None else threads
-    pending: deque[_Image] = deque()
-    free: list[_Spool] = []
-    shared: bytes | None = None
-
-    def finished() -> tuple[bytes, bytes]:
-        image = pending.popleft()
-        image.wait()
-        free.append(image.spool)
-        return image.head, image.spool.pixels()
-
-    with contextlib.ExitStack() as spools, _helpers(threads - 1) as pool:
-        for frame in frames:
-            colours = frame.colours.tobytes()
-            head = b"" if shared is not None else _header(size, colours)
-            shared = colours if shared is None else shared
-            head += _control(fps) + _descriptor(frame, colours if colours != shared else b"")
-            spool = free.pop() if free else spools.enter_context(contextlib.closing(_Spool()))
-            pending.append(_Image(head, frame.plane, spool, pool))
-            # This thread makes the frames; where the others have enough to do, it compresses too.
-            # With one more than there are cores, some that could go on would wait for a core.
-            if sum(not image.done() for image in pending) > _AHEAD * (threads - 1):
-                pending[-1].compress_here()
-            while pending and (pending[0].done() or len(pending) > 2 * _AHEAD * threads):
-                yield finished()
-        for image in reversed(pending):
-            image.compress_here()
-        while pending:
-            yield finished()
-
-
-def _helpers(number: int) -> contextlib.AbstractContextManager[ThreadPoolExecutor | None]:
-    """So many threads beside the one that asks; None for none."""
-    return ThreadPoolExecutor(number) if number > 0 else contextlib.nullcontext()
-
-
-class _Image:
-    """A frame whose pixels are compressed by one of the helpers, or here.
-
-    Args:
-        head: What is before the pixels.
-        plane: The pixels.
-        spool: Where they go.
-        pool: The helpers; without them it is compressed at once.
-    """
-
-    def __init__(
-        self, head: bytes, plane: Bytes, spool: _Spool, pool: ThreadPoolExecutor | None
+    def begin(
+        self, output: Output, palette: Palette, size: tuple[int, int], options: EncodeOptions
     ) -> None:
-        self.head, self.spool = head, spool
-        self._plane = plane
-        self._future = None if pool is None else pool.submit(_compress, plane, spool)
-        if pool is None:
-            _compress(plane, spool)
+        """Opens the file and starts the threads that compress."""
+        self._output = output
+        self._file = output.resources.enter_context(_open(output.path))
+        self._stream = GifStream(size, options.fps, output.resources)
 
-    def compress_here(self) -> None:
-        """Compresses it, unless that was done already or a helper has begun to."""
-        if self._future is not None and self._future.cancel():
-            self._future = None
-            _compress(self._plane, self.spool)
+    def write(self, pixels: Indexed) -> None:
+        """Has a frame compressed, and writes those that are."""
+        self._write(self._stream.add(pixels))
 
-    def done(self) -> bool:
-        """Whether it is compressed."""
-        return self._future is None or self._future.done()
+    def finish(self) -> None:
+        """Writes the frames that are left, and the end of the file."""
+        self._write(self._stream.rest())
+        self._file.write(TRAILER)
 
-    def wait(self) -> None:
-        """Waits until it is."""
-        if self._future is not None:
-            self._future.result()
+    def _write(self, frames: Iterable[tuple[bytes, bytes]]) -> None:
+        for head, pixels in frames:
+            self._output.count_frame(len(head) + len(pixels))
+            self._file.writelines((head, pixels))
 
 
-class _Spool:
-    """A file in which Pillow finds nothing to do but to compress.
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    """Opens the file; what the disk refuses from now on is said in a line."""
+    try:
+        # It is there and empty. Opened with "wb" a file system may take it for one whose contents
+        # are replaced (ext4 does), and has all of it written to the disk when it is closed.
+        with path.open("r+b") as file:
+            yield file
+    except OSError as error:
+        raise EncodeError(f"cannot write the GIF: {error.strerror}") from error
 
-    For a file with a descriptor it compresses outside of Python's lock. What else it writes would
-    each time ask the system, and then for that lock again: here it is left out, and the descriptor
-    has the compressed pixels alone.
+
+def whole_hundredths(fps: float) -> float:
+    """Returns the next frame rate at which a frame lasts whole hundredths of a second, two or more.
+
+    Many players show a frame that lasts one hundredth ten times as long.
     """
-
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=0)
-
-    def fileno(self) -> int:
-        """Where the compressed pixels go."""
-        return self._file.fileno()
-
-    def write(self, data: bytes) -> int:
-        """Leaves out what is around the pixels."""
-        return len(data)
-
-    def flush(self) -> None:
-        """Nothing is kept back."""
-
-    def pixels(self) -> bytes:
-        """What was compressed, as section 22 has it; the file can then be used again."""
-        size = self._file.tell()
-        assert size, "Pillow compresses into the descriptor"
-        self._file.seek(0)
-        data = self._file.read(size)
-        self._file.seek(0)
-        return _CODE_BITS + data + _END_OF_BLOCKS
-
-    def close(self) -> None:
-        """Gives the file up."""
-        self._file.close()
+    return 100 / max(2, round(100 / fps))
 
 
-def _compress(plane: Bytes, spool: _Spool) -> None:
-    """Compresses an image's pixels into a spool."""
-    file = cast("IO[bytes]", spool)  # as much of one as Pillow asks for
-    Image.fromarray(plane).save(file, "GIF", interlace=False, optimize=False)
+def join_gif(parts: Sequence[Path], path: Path) -> None:
+    """Writes the blocks of all parts; a part's own global colours become those of its frames."""
+    with path.open("wb") as file:
+        shared = b""
+        for number, part in enumerate(parts):
+            data = part.read_bytes()
+            flags = data[10]
+            at = _HEADER + (_table_bytes(flags) if flags & 0x80 else 0)
+            colours = data[_HEADER:at]
+            if number == 0:
+                shared = colours
+                file.write(data[:at])
+            while data[at] != TRAILER[0]:
+                if data[at] == 0x21:  # an extension; of those of the file, one set is enough
+                    end = _after_blocks(data, at + 2)
+                    if number == 0 or data[at + 1] == _CONTROL:
+                        file.write(data[at:end])
+                else:  # an image: place and size, flags, colours, pixels
+                    own = data[at + 9]
+                    pixels = at + 10 + (_table_bytes(own) if own & 0x80 else 0)
+                    end = _after_blocks(data, pixels + 1)
+                    if own & 0x80 or colours == shared:
+                        file.write(data[at:end])
+                    else:
+                        file.write(data[at : at + 9])
+                        file.write(bytes([own & 0x40 | 0x80 | flags & 7]) + colours)
+                        file.write(data[pixels:end])
+                at = end
+        file.write(TRAILER)
 
 
-def _header(size: tuple[int, int], colours: bytes) -> bytes:
-    """Sections 17 to 19, and the extension that has it played again and again."""
-    height, width = size
-    screen = struct.pack("<6sHHBBB", b"GIF89a", width, height, 0x70 | _TABLE, 0, 0)
-    again = struct.pack("<BBB11sBBHB", 0x21, 0xFF, 11, b"NETSCAPE2.0", 3, 1, 0, 0)
-    return screen + colours + again
+def _table_bytes(flags: int) -> int:
+    """Returns the bytes of a table of colours."""
+    return int(3 << (flags & 7) + 1)
 
 
-def _control(fps: float) -> bytes:
-    """Section 23: how long a frame stays, in hundredths of a second."""
-    return struct.pack("<BBBBHBB", 0x21, 0xF9, 4, _STAYS, round(100 / fps), 0, 0)
-
-
-def _descriptor(frame: Indexed, colours: bytes) -> bytes:
-    """Sections 20 and 21: where it lies, and its colours where they are its own."""
-    top, left, bottom, right = frame.box
-    flags = _TABLE if colours else 0
-    return struct.pack("<BHHHHB", 0x2C, left, top, right - left, bottom - top, flags) + colours
+def _after_blocks(data: bytes, at: int) -> int:
+    """Returns the place behind a chain of blocks, each with its length before it."""
+    while data[at]:
+        at += 1 + data[at]
+    return at + 1

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from replay.encoding.target import Target, choose_fps, choose_target, size_of
+from replay.encoding.formats import choose_fps, choose_target
+from replay.encoding.sink import EncodeOptions, Target, size_of
 from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import Recordings, open_runs
 from replay.options import Numbers, RenderRequest
 from replay.recording import Recording
 from replay.rendering.html import player_html
-from replay.rendering.jobs import EncodeOptions
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import choose_out
 from replay.rendering.rendered import Rendered
@@ -196,7 +196,7 @@ def animate(
         target = open_target(
             path if preset is None else choose_out(request, runs[0].path), runs, "the recording"
         )
-        folder = target.kind == "folder"
+        folder = target.format.is_folder
         alt_path = sidecar_path(target.path, ".alt.txt", folder) if alt else None
         poster_path = sidecar_path(target.path, ".poster.png", folder) if poster else None
         request = replace(request, film=replace(request.film, levels=target.levels))
@@ -236,7 +236,7 @@ def render(film: FilmT, request: RenderRequest, target: Target) -> Rendered[Film
         OptionError: A frame rate, codec, crf or number of jobs that cannot be used.
         EncodeError: The encoder failed; the target is as it was before.
     """
-    fps = choose_fps(request.fps, len(film.cells), target.kind)
+    fps = choose_fps(request.fps, len(film.cells), target.format)
     encode_options = EncodeOptions(fps, request.codec, request.crf)
     workers = Workers(request.jobs, request.executor)
     frames, flashes = render_to(film, film.cells, target, encode_options, workers, request.progress)

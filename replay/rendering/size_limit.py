@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from replay.encoding.ffmpeg import encode
-from replay.encoding.target import LimitError, Target, choose_fps, size_of
+from replay.encoding.formats import choose_fps
+from replay.encoding.sink import EncodeOptions, LimitError, Target, encode, size_of
 from replay.film.film import Film
 from replay.film.layout import surroundings
 from replay.maps.selection import spread
 from replay.options import RenderRequest
 from replay.recording import Recording
-from replay.rendering.jobs import EncodeOptions
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import choose_preset
 from replay.rendering.rendered import Rendered
@@ -121,7 +120,7 @@ class _Candidates:
 
     def _encode_options(self, setting: Setting, cells: Sequence[Cell]) -> EncodeOptions:
         request, kind = self._request, self._target.kind
-        fps = choose_fps(request.fps, len(cells), kind)
+        fps = choose_fps(request.fps, len(cells), self._target.format)
         crf = setting.quality if kind == "mp4" else request.crf
         return EncodeOptions(fps, request.codec, crf, self.limit)
 
@@ -223,9 +222,8 @@ def estimate_bytes(
     def weigh(some: Sequence[Cell]) -> int:
         with tempfile.TemporaryDirectory(prefix="mapreel-") as folder:
             name = "sample" if target.kind == "folder" else f"sample.{target.kind}"
-            sample = Target(Path(folder) / name, target.kind, target.levels)
-            how = (options.fps, options.codec, options.crf)
-            encode(film.frames(some), sample, film.palette, film.size, *how)
+            sample = replace(target, path=Path(folder) / name)
+            encode(film.frames(some), sample, film.palette, film.size, options)
             return size_of(sample.path)
 
     length = min(_LONGEST, max(_SHORTEST, total // _SHARE))

@@ -12,7 +12,7 @@ import pytest
 
 import replay
 from replay.cli.parser import build_parser
-from replay.encoding.ffmpeg import CODECS
+from replay.encoding.sink import HIGHEST_CRF
 from replay.maps.scaling import MODES
 from replay.options import CODECS as DECLARED_CODECS
 from replay.options import (
@@ -107,5 +107,5 @@ def test_a_command_takes_what_its_function_takes_with_the_same_defaults(name: st
 
 
 def test_the_choices_are_those_that_are_known() -> None:
-    assert (SCALES, DECLARED_CODECS) == (MODES, CODECS)
+    assert (SCALES, DECLARED_CODECS) == (MODES, tuple(HIGHEST_CRF))
     assert (tuple(PALETTE_THEMES), tuple(KNOWN_PRESETS)) == (THEMES, PRESETS)
