@@ -18,7 +18,7 @@ import replay
 from replay.encoding.pixel_formats import as_colours, as_indices, as_yuv
 from replay.encoding.quantize import quantize
 from replay.film.comparison_film import ComparisonFilm
-from replay.film.film import Film, Overlay
+from replay.film.film import Film
 from replay.options import ComparisonOptions, FilmOptions
 from replay.raster.frame import Frame
 from replay.raster.palette import Palette
