@@ -26,7 +26,7 @@ from replay.encoding.formats import choose_target
 from replay.encoding.pixel_formats import Indexed, as_colours
 from replay.encoding.sink import EncodeOptions, encode
 from replay.film.film import Film
-from replay.film.options import FilmOptions
+from replay.options import FilmOptions
 
 sys.path.insert(0, str(ROOT / "tests"))
 matplotlib.use("Agg")
@@ -50,7 +50,9 @@ def timed(call: Callable[[], Any]) -> float:
 def film_of(recording: Any, kind: str, zoom: int, frames: int) -> Film:
     """What animate would make of it."""
     levels = choose_target(recording.path.with_name(f"ready.{kind}")).levels
-    return Film(recording, ["conv"], None, None, slice(0, frames), FilmOptions(zoom=zoom), levels)
+    return Film(
+        recording, FilmOptions(layers=["conv"], batches=slice(0, frames), levels=levels, zoom=zoom)
+    )
 
 
 def encoder(film: Film, out: Path) -> Callable[[], int]:
@@ -85,7 +87,7 @@ def func_animation(film: Film, path: Path, frames: int, preset: str) -> None:
     from matplotlib.animation import FFMpegWriter, FuncAnimation
 
     matplotlib.rcParams["animation.ffmpeg_path"] = find_ffmpeg()
-    series, shown_values = film._sections[0].row.maps, film._sections[0].scaler
+    series, shown_values = film.map_sections[0].row.maps, film.map_sections[0].scaler
     extremes = shown_values.range_of(*film.cells[0], series[film.cells[0]])
     assert extremes is not None
     count = series.channels
