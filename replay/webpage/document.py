@@ -25,15 +25,15 @@ from replay.output import check_suffix, replacing
 from replay.raster.palette import Range
 from replay.recording import Recording
 from replay.schema import OptionError, OutputError
-from replay.webpage.data import (
+from replay.webpage.eight_bit import quantize, rescale, widen
+from replay.webpage.manifest import (
     CMAPS,
     SCALES,
-    colour_table,
-    colour_tables,
+    color_table,
+    color_tables,
     describe_frames,
     scale_words,
 )
-from replay.webpage.eight_bit import quantise, rescale, widen
 from replay.webpage.pair import check_runs, describe_runs, joined, layers_of, pictures_of
 from replay.webpage.size_budget import PagePlan, plan_page
 from replay.webpage.template import render
@@ -92,7 +92,7 @@ def page(
         page("run.h5", "conv1.html", layers="conv1", channels="top:16", max_mb=5)
 
     It is one file that any browser of 2023 or later opens from disk. The maps in it have 8 bits
-    under a stated range (see `quantise.py`); frames are left out evenly, and maps averaged over
+    under a stated range (see `quantize.py`); frames are left out evenly, and maps averaged over
     whole blocks, as far as `max_mb` demands, and the page says so.
 
     Args:
@@ -127,7 +127,7 @@ def page(
         raise OptionError(f"unknown scale {scale!r}; expected one of {', '.join(SCALES)}")
     if not (math.isfinite(max_mb) and max_mb > 0):
         raise OptionError(f"max_mb {max_mb:g}: expected a number of megabytes above 0")
-    tables = colour_tables([cmap, *CMAPS])
+    tables = color_tables([cmap, *CMAPS])
     with open_runs(recording) as runs:
         check_runs(runs)
         run, labels = runs[0], [""]
@@ -172,7 +172,7 @@ def canvas_pixels(
         uint8 (C, H, W, 3), red, green and blue.
     """
     levels = rescale(stored, widen(shown) if symmetric else shown)
-    pixels: npt.NDArray[np.uint8] = colour_table(cmap)[levels[quantise(maps, stored)]]
+    pixels: npt.NDArray[np.uint8] = color_table(cmap)[levels[quantize(maps, stored)]]
     return pixels
 
 

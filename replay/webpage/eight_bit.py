@@ -48,7 +48,7 @@ def stored_range(maps: npt.NDArray[np.float16], offered: Iterable[Range]) -> Ran
     return Range(low, high) if low < high else Range(low, low + 1.0)
 
 
-def quantise(maps: npt.NDArray[np.float16], stored: Range) -> Levels:
+def quantize(maps: npt.NDArray[np.float16], stored: Range) -> Levels:
     """Maps as stored levels.
 
     Args:

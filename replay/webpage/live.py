@@ -19,15 +19,9 @@ from replay.maps.input_image import InputPicture
 from replay.maps.selection import Numbers, choose_layers
 from replay.recording import Recording
 from replay.schema import RecordingError
-from replay.webpage.data import (
-    CMAPS,
-    SCALES,
-    InputData,
-    LayerData,
-    colour_tables,
-    describe_frames,
-    scale_words,
-)
+from replay.webpage.input_data import InputData
+from replay.webpage.layer_data import LayerData
+from replay.webpage.manifest import CMAPS, SCALES, color_tables, describe_frames, scale_words
 from replay.webpage.template import render
 
 _FRESH = 0.25  # seconds for which what was read of the file's state is good enough
@@ -61,7 +55,7 @@ class Live:
         title: str | None = None,
     ) -> None:
         self._asked, self._channels = layers, channels
-        tables = colour_tables([cmap, *CMAPS])
+        tables = color_tables([cmap, *CMAPS])
         self._look = {"scale": "run", "cmap": cmap, "symmetric": False, "colours": tables}
         self._title = "" if title is None else clean(title)
         self._path = Path(path)

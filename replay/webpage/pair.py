@@ -15,7 +15,9 @@ from replay.raster.widgets import plain_range
 from replay.recording import Recording
 from replay.recording.fields import read_losses
 from replay.schema import Cell, OptionError, SelectionError
-from replay.webpage.data import INPUT_SIDE, InputData, LayerData, describe_frames
+from replay.webpage.input_data import INPUT_SIDE, InputData
+from replay.webpage.layer_data import LayerData
+from replay.webpage.manifest import describe_frames
 from replay.webpage.size_budget import Source
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+SAMPLED_FRAMES = 5  # that are compressed to estimate what all of them take
+MARKUP_BYTES = 150  # around a block, its ranges in the manifest included
+
 # (frames, side): first maps are averaged down to that side as long as fewer than that many frames
 # would fit; if that is not enough, the next pair holds. Only then are frames left out.
 _STEPS = ((60, 56), (30, 28), (12, 14), (2, 4))

@@ -1,12 +1,11 @@
-"""What a page holds: the manifest, in JSON's types, and compressed blocks of planes.
+"""The maps of a layer as compressed blocks of a page, and what the manifest says of them.
 
-A block of a layer's frame is the maps as `quantise` stores them, packed, followed by the kernels'
-pictures; one of the input picture is its three colours as planes.
+A block of a frame is the maps as `quantize` stores them, packed, followed by the kernels'
+pictures.
 """
 
 from __future__ import annotations
 
-import base64
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,28 +14,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.formatting import clean, format_count, format_loss, format_module
+from replay.formatting import clean, format_count, format_module
 from replay.maps.axes import JointMaps, Maps
-from replay.maps.input_image import NO_PICTURE, InputPicture
-from replay.maps.scaling import PERCENTILES, Scaler
+from replay.maps.scaling import Scaler
 from replay.maps.selection import choose_channels, spread
 from replay.raster.images import is_blank, kernel_levels, kernel_reach
 from replay.raster.mosaic import shrink_maps
-from replay.raster.palette import Range, colormap, foreign
-from replay.raster.widgets import plain_range
-from replay.recording import Recording
-from replay.recording.fields import read_losses
-from replay.recording.series import Series
+from replay.raster.palette import Range
+from replay.recording import Series
 from replay.schema import Cell, SelectionError, summarize
-from replay.webpage.eight_bit import COUNT, pack, quantise, stored_range
-from replay.webpage.size_budget import Source
-
-SCALES = ("run", "epoch", "frame")
-CMAPS = ("gray", "viridis", "magma", "cividis", "RdBu_r")
-INPUT_SIDE = 256
-_SAMPLED = 5  # frames that are compressed to estimate what all of them take
-_CURVE = 4000  # points of the loss curve at most
-_MARKUP = 150  # bytes around a block, its ranges in the manifest included
+from replay.webpage.eight_bit import COUNT, pack, quantize, stored_range
+from replay.webpage.manifest import SCALES
+from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, Source
 
 
 class LayerData:
@@ -100,7 +89,7 @@ class LayerData:
             self._unfinite.append([summary.nan, summary.inf])
             self._extremes.append(summary.ranges)
             self._bare.append(self._is_bare(cell))
-            yield pack(quantise(small, stored), self._kernel_bytes(cell))
+            yield pack(quantize(small, stored), self._kernel_bytes(cell))
         yield zlib.compress(np.stack(self._extremes).astype("<f4").tobytes(), 6)
 
     def block(self, cell: Cell) -> tuple[bytes, dict[str, Any]]:
@@ -122,7 +111,7 @@ class LayerData:
             "reach": reach,
             "bare": self._is_bare(cell),
         }
-        return pack(quantise(maps, stored), self._kernel_bytes(cell, reach)), facts
+        return pack(quantize(maps, stored), self._kernel_bytes(cell, reach)), facts
 
     def extremes(self, cells: Sequence[Cell]) -> bytes:
         """Smallest and largest value of each map of these frames, as `blocks` has them last."""
@@ -199,11 +188,11 @@ class LayerData:
     def _cost(self, pool: int) -> float:
         if pool not in self._costs:
             sizes = []
-            for cell in spread(self._cells, _SAMPLED):
+            for cell in spread(self._cells, SAMPLED_FRAMES):
                 small, stored, _ = self._stores(cell, self._maps(cell), pool)
-                sizes.append(len(pack(quantise(small, stored), self._kernel_bytes(cell))))
+                sizes.append(len(pack(quantize(small, stored), self._kernel_bytes(cell))))
             extremes = 3 * len(self.channels)  # of 8 bytes, compressed
-            self._costs[pool] = (float(np.mean(sizes)) + extremes) * 4 / 3 + _MARKUP
+            self._costs[pool] = (float(np.mean(sizes)) + extremes) * 4 / 3 + MARKUP_BYTES
         return self._costs[pool]
 
     def _is_bare(self, cell: Cell) -> bool:
@@ -230,169 +219,6 @@ class LayerData:
             "words": words.replace("kernels", "kernel", 1),
             "reach": self._reach,
         }
-
-
-class InputData:
-    """The input pictures of a page.
-
-    Attributes:
-        source: What one costs a frame.
-    """
-
-    def __init__(self, recording: Recording, cells: Sequence[Cell]) -> None:
-        self._recording, self._asked = recording, list(cells)
-        self._cells = self._asked
-        shape = recording.inputs.shape
-        assert shape is not None
-        self._full = shape
-        self._pictures: dict[int, InputPicture] = {}
-        self._pool = 1
-        self._costs: dict[int, float] = {}
-        self.source = Source(max(self._picture(1).shape), self._cost)
-
-    def prepare(self, cells: Sequence[Cell], pool: int) -> None:
-        """Sets the frames and the size that `blocks` and `describe` speak of."""
-        self._cells, self._pool = list(cells), pool
-
-    def blocks(self) -> Iterator[bytes]:
-        """The block of each frame in turn."""
-        for cell in self._cells:
-            yield self.block(cell, self._pool)
-
-    def describe(self) -> dict[str, Any]:
-        """The picture's part of the manifest."""
-        channels = self._full[0]
-        words = "input: first image of the batch"
-        if channels not in (1, 3):
-            words += ", channel 0 of 2" if channels == 2 else f", channels 0–2 of {channels}"
-        shape = self._picture(self._pool).shape
-        if shape != self._full[1:]:
-            words += f", {self._full[1]}×{self._full[2]} shown as {shape[0]}×{shape[1]}"
-        return {"shape": shape, "words": words}
-
-    def _picture(self, pool: int) -> InputPicture:
-        if pool not in self._pictures:
-            side = max(1, min(self._full[2], INPUT_SIDE) // pool)
-            self._pictures[pool] = InputPicture(self._recording, self._asked, side)
-        return self._pictures[pool]
-
-    def block(self, cell: Cell, pool: int = 1) -> bytes:
-        """The block of one frame."""
-        return pack(np.ascontiguousarray(self._picture(pool).show(*cell).transpose(2, 0, 1)))
-
-    def _cost(self, pool: int) -> float:
-        if pool not in self._costs:
-            sizes = [len(self.block(cell, pool)) for cell in spread(self._asked, _SAMPLED)]
-            self._costs[pool] = float(np.mean(sizes)) * 4 / 3 + _MARKUP
-        return self._costs[pool]
-
-
-def colour_tables(names: Sequence[str]) -> dict[str, str]:
-    """Each colormap's 254 colours and those of NaN and infinity: 256 x 3 bytes in base64."""
-    tables = {}
-    for name in dict.fromkeys(names):
-        tables[name] = base64.b64encode(colour_table(name).tobytes()).decode("ascii")
-    return tables
-
-
-def colour_table(name: str) -> npt.NDArray[np.uint8]:
-    """A colormap's 254 colours and those of NaN and infinity, uint8 (256, 3)."""
-    colours = colormap(name, COUNT)
-    return np.concatenate([colours, foreign(colours)])
-
-
-def scale_words(scale: str, runs: int = 1) -> str:
-    """What a scale is, in the words of a caption."""
-    words = {"run": "one scale for the whole run", "epoch": "one scale for each epoch"}
-    shown = words.get(scale, "each frame on its own scale")
-    shown += ", the same for both runs" if runs > 1 else ""
-    return f"activation, {shown}, {PERCENTILES[0]:g}–{PERCENTILES[1]:g} % of values"
-
-
-def describe_frames(
-    recording: Recording,
-    asked: Sequence[Cell],
-    kept: Sequence[Cell],
-    ends: tuple[float, float] | None = None,
-) -> dict[str, Any]:
-    """The frames' part of the manifest: numbers, fields in words, and the loss curve.
-
-    Args:
-        recording: Where the fields are.
-        asked: The frames that were asked for: the time axis.
-        kept: Those that the page holds.
-        ends: Of the loss curve's axis; by default those of the loss.
-    """
-    places = {cell: place for place, cell in enumerate(asked)}
-    span = max(len(asked) - 1, 1)
-    names = recording.meta.get("classes")
-    classes = [clean(str(name)) for name in names] if isinstance(names, list) else []
-
-    def answers(field: str) -> list[str] | None:
-        if field not in recording.batches:
-            return None
-        numbers = [int(recording.batches[field][cell]) for cell in kept]
-        if max(numbers, default=-1) < 0:
-            return None
-        return ["–" if n < 0 else classes[n] if n < len(classes) else str(n) for n in numbers]
-
-    frames: dict[str, Any] = {
-        "epoch": [epoch for epoch, _ in kept],
-        "batch": [batch for _, batch in kept],
-        "epochs": _span([epoch for epoch, _ in asked]),
-        "batches": _span([batch for _, batch in asked]),
-        "at": [round(places[cell] / span, 6) for cell in kept],
-        "breaks": [
-            round(place / span, 6)
-            for place in range(1, len(asked))
-            if asked[place][0] != asked[place - 1][0]
-        ],
-        "label": answers("label"),
-        "prediction": answers("prediction"),
-        "loss": None,
-        "curve": None,
-        "unseen": _unseen(recording, kept),
-    }
-    losses = read_losses(recording.batches, asked)
-    if losses is not None:
-        frames["loss"] = [format_loss(float(losses[places[cell]])) for cell in kept]
-        frames["curve"] = _curve(losses, ends)
-    return frames
-
-
-def _unseen(recording: Recording, kept: Sequence[Cell]) -> list[str] | None:
-    """Why a frame has no input picture, in words; None where all have one."""
-    inputs = recording.inputs
-    there = inputs.present
-    words = ["" if there[cell] else NO_PICTURE for cell in kept]
-    return words if inputs and any(words) else None
-
-
-def _curve(
-    loss: npt.NDArray[np.float64], ends: tuple[float, float] | None = None
-) -> dict[str, Any]:
-    """The loss as points of the unit square (None breaks the line), and its ends in words."""
-    low, high = plain_range(loss) if ends is None else ends
-    places = np.arange(len(loss))
-    if len(loss) > _CURVE:  # of each stretch, the lowest and the highest
-        chosen = set()
-        for part in np.array_split(places, _CURVE // 2):
-            usable = np.nan_to_num(loss[part], nan=low)
-            chosen |= {int(part[usable.argmin()]), int(part[usable.argmax()])}
-        places = np.array(sorted(chosen))
-    with np.errstate(invalid="ignore"):
-        heights = (np.clip(loss[places], low, high) - low) / (high - low)
-    return {
-        "x": [round(float(x), 5) for x in places / max(len(loss) - 1, 1)],
-        "y": [round(float(y), 4) if np.isfinite(y) else None for y in heights],
-        "low": format_loss(low),
-        "high": format_loss(high),
-    }
-
-
-def _span(numbers: Sequence[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return f"{low}–{high}" if high > low else f"{high}"
 
 
 def _pair(shown: Range) -> list[float]:
