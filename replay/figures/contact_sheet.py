@@ -55,14 +55,14 @@ def sheet(
         out: A .png, .pdf or .svg; by default `run-sheet.png` beside `run.h5`. Replaced if it
             exists.
         layer: The layer's name; the first recorded one by default.
-        channels: As in `selection.choose_channels`; by default all of up to 16, and of more the 12
+        channels: As in `replay.animate`; by default all of up to 16, and of more the 12
             that vary most.
         epochs: The epochs to show; all by default.
         batch: The batch of each epoch; -1 is its last one.
         probe: The number of a fixed image. By default the first one, if there is one, and else the
             first image of each batch; False for the latter in any case.
         rows: Epochs at most: evenly spaced, the first and the last among them.
-        scale: `run`, `epoch`, `frame` or `channel`, see `scaling.Scaler`.
+        scale: `run`, `epoch`, `frame` or `channel`, as in `replay.animate`.
         clip: An explicit (low, high).
         symmetric: A range symmetric around zero.
         cmap: Name of a registered matplotlib colormap.
@@ -70,8 +70,11 @@ def sheet(
         title: Instead of the layer's name.
         input: Whether to draw the input picture.
         theme: `light` or `dark`.
-        slices: Of a volume: `middle`, `all`, or numbers as in `selection.choose`.
-        tokens: `auto`, `square` or `strip`, see `shapes.layout_of`.
+        slices: Of a volume: `middle`, `all`, or numbers, as in `replay.animate`.
+        tokens: `auto`, `square` or `strip`, as in `replay.animate`.
+
+    Returns:
+        The figure: its file, and its size in pixels or points.
 
     Raises:
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be

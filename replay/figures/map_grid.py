@@ -68,8 +68,8 @@ def grid(
         epochs: The epochs to compare, by number; -1 is the last.
         batch: The batch, by number; -1 is the last of each epoch. Epochs and batches are those
             in which the layer has a frame.
-        channels: As in `selection.choose_channels`.
-        scale: `run`, `epoch`, `frame` or `channel`, see `scaling.Scaler`.
+        channels: As in `replay.animate`; all by default.
+        scale: `run`, `epoch`, `frame` or `channel`, as in `replay.animate`.
         clip: An explicit (low, high).
         symmetric: A range symmetric around zero.
         cmap: Name of a registered matplotlib colormap.
@@ -79,9 +79,12 @@ def grid(
         title: Instead of the layer's name.
         input: Whether to draw the input picture.
         theme: `light` or `dark`.
-        slices: Of a volume: `middle`, `all`, or numbers as in `selection.choose`.
-        tokens: `auto`, `square` or `strip`, see `shapes.layout_of`.
+        slices: Of a volume: `middle`, `all`, or numbers, as in `replay.animate`.
+        tokens: `auto`, `square` or `strip`, as in `replay.animate`.
         probe: The number of a fixed image, whose maps are shown.
+
+    Returns:
+        The figure: its file, and its size in pixels or points.
 
     Raises:
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be

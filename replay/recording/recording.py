@@ -33,6 +33,9 @@ def open_recording(path: str | os.PathLike[str]) -> Recording:
     Args:
         path: The file, as `record` wrote it.
 
+    Returns:
+        The recording, to be used as a context manager or closed.
+
     Raises:
         FileError: It is missing, not a regular file, not HDF5, not a mapreel recording or of a
             newer version of the format.
