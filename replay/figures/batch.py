@@ -39,7 +39,7 @@ class BatchPanel:
 
 
 def choose_batches(shown: RunSet, epochs: Numbers, batch: int) -> list[tuple[int, int]]:
-    """The batch in each of the epochs; -1 is the last one that there is in an epoch."""
+    """Returns the batch in each of the epochs; -1 is the last one that there is in an epoch."""
     cells = []
     for epoch in choose(epochs, np.flatnonzero(shown.present.any(axis=1)).tolist(), "epoch"):
         there = np.flatnonzero(shown.present[epoch]).tolist()
@@ -53,7 +53,7 @@ def choose_batches(shown: RunSet, epochs: Numbers, batch: int) -> list[tuple[int
 
 
 def one_group(shown: RunSet) -> tuple[JointMaps, list[Row]]:
-    """The rows of a figure, which has one arrangement for all of them."""
+    """Returns the rows of a figure, which has one arrangement for all of them."""
     first = shown.rows[0].maps
     for row in shown.rows:
         if row.maps.layout.shape != first.layout.shape:

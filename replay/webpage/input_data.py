@@ -40,12 +40,12 @@ class InputData:
         self._cells, self._pool = list(cells), pool
 
     def blocks(self) -> Iterator[bytes]:
-        """The block of each frame in turn."""
+        """Yields the block of each frame in turn."""
         for cell in self._cells:
             yield self.block(cell, self._pool)
 
     def describe(self) -> dict[str, Any]:
-        """The picture's part of the manifest."""
+        """Returns the picture's part of the manifest."""
         channels = self._full[0]
         words = "input: first image of the batch"
         if channels not in (1, 3):
@@ -62,7 +62,7 @@ class InputData:
         return self._pictures[pool]
 
     def block(self, cell: Cell, pool: int = 1) -> bytes:
-        """The block of one frame."""
+        """Returns the block of one frame."""
         return pack(np.ascontiguousarray(self._picture(pool).show(*cell).transpose(2, 0, 1)))
 
     def _cost(self, pool: int) -> float:

@@ -47,15 +47,15 @@ class LayerData:
     ) -> None:
         self._series = series
         self._shown = Maps(series)  # volumes as their middle slice, tokens as they lie
-        self._all, (self._height, self._width) = self._shown.channels, self._shown.size
-        if not self._all * self._height * self._width:
+        self._channel_count, (self._height, self._width) = self._shown.channels, self._shown.size
+        if not self._channel_count * self._height * self._width:
             raise SelectionError(f"layer {series.name!r} has empty maps: {series.layer.shape}")
         self._measured = self._shown if joint is None else joint
         self.channels = choose_channels(self._measured, channels, cells)
         self._cells = list(cells)
         self.measure(cells)
         kernel = series.layer.kernel
-        self._kernels = kernel is not None and len(kernel) > 2 and kernel[0] == self._all
+        self._kernels = kernel is not None and len(kernel) > 2 and kernel[0] == self._channel_count
         self._reach, self._pool = 1.0, 1
         self._costs: dict[int, float] = {}
         self.source = Source(max(self._height, self._width), self._cost)
@@ -72,28 +72,28 @@ class LayerData:
         self._cells, self._pool = list(cells), pool
         if self._kernels:
             self._reach = max(kernel_reach(self._kernel(cell)) for cell in cells)
-        self._bare: list[bool] = []
+        self._without_kernels: list[bool] = []
         self._stored: list[list[float]] = []
         self._frame: list[list[float]] = []
         self._unfinite: list[list[int]] = []
         self._extremes: list[npt.NDArray[np.float32]] = []
 
     def blocks(self) -> Iterator[bytes]:
-        """The block of each frame in turn, and last that of the maps' extremes."""
+        """Yields the block of each frame in turn, and last that of the maps' extremes."""
         for cell in self._cells:
             maps = self._maps(cell)
             summary = summarize(maps)
-            small, stored, own = self._stores(cell, maps, self._pool)
+            small, stored, own = self._at_page_size(cell, maps, self._pool)
             self._stored.append([stored.low, stored.high])
             self._frame.append([own.low, own.high])
             self._unfinite.append([summary.nan, summary.inf])
             self._extremes.append(summary.ranges)
-            self._bare.append(self._is_bare(cell))
+            self._without_kernels.append(self._lacks_kernels(cell))
             yield pack(quantize(small, stored), self._kernel_bytes(cell))
         yield zlib.compress(np.stack(self._extremes).astype("<f4").tobytes(), 6)
 
     def block(self, cell: Cell) -> tuple[bytes, dict[str, Any]]:
-        """One frame on its own, while the run grows, and what `describe` says of it elsewhere.
+        """Returns a frame's block while the run grows, and what `describe` says of it elsewhere.
 
         It is stored between its extremes, uncut, and its kernels are on a scale of their own:
         what is known of the run so far may change, the block may not.
@@ -109,21 +109,21 @@ class LayerData:
             "epoch": _pair(self._range("epoch", cell)),
             "unfinite": [summary.nan, summary.inf],
             "reach": reach,
-            "bare": self._is_bare(cell),
+            "bare": self._lacks_kernels(cell),
         }
         return pack(quantize(maps, stored), self._kernel_bytes(cell, reach)), facts
 
     def extremes(self, cells: Sequence[Cell]) -> bytes:
-        """Smallest and largest value of each map of these frames, as `blocks` has them last."""
+        """Returns the extremes of each map of some frames, as `blocks` has them last."""
         ranges = self._series.ranges()[tuple(np.array(cells).T)][:, self.channels]
         return zlib.compress(ranges.astype("<f4").tobytes(), 1)
 
     def outline(self) -> dict[str, Any]:
-        """What the manifest says of the layer whatever its frames are."""
+        """Returns what the manifest says of the layer whatever its frames are."""
         name, of = self._series.name, len(self.channels)
         maps = f"{format_count(of, 'map')} of {self._height}×{self._width}"
-        if of < self._all:
-            maps = f"{of} of {self._all} maps, {self._height}×{self._width}"
+        if of < self._channel_count:
+            maps = f"{of} of {self._channel_count} maps, {self._height}×{self._width}"
         words = [
             format_module(self._series.layer.module),
             maps + self._pooled_words(),
@@ -138,7 +138,7 @@ class LayerData:
         }
 
     def describe(self) -> dict[str, Any]:
-        """The layer's part of the manifest, after `blocks`."""
+        """Returns the layer's part of the manifest, after `blocks`."""
         epochs = sorted({epoch for epoch, _ in self._cells})
         return {
             **self.outline(),
@@ -147,11 +147,11 @@ class LayerData:
             "stored": self._stored,
             "frame": self._frame,
             "unfinite": self._unfinite if any(map(any, self._unfinite)) else None,
-            "bare": self._bare if any(self._bare) else None,
+            "bare": self._without_kernels if any(self._without_kernels) else None,
         }
 
     def note(self) -> str | None:
-        """What was done to the maps, in words; None where nothing was."""
+        """Returns what was done to the maps, in words; None where nothing was."""
         if self._pool == 1:
             return None
         return (
@@ -170,10 +170,10 @@ class LayerData:
     def _maps(self, cell: Cell) -> npt.NDArray[np.float16]:
         return np.ascontiguousarray(self._shown[cell][self.channels][:, 0])  # (C, H, W)
 
-    def _stores(
+    def _at_page_size(
         self, cell: Cell, maps: npt.NDArray[np.float16], pool: int
     ) -> tuple[npt.NDArray[np.float16], Range, Range]:
-        """The maps at their size in the page, their stored range, and that of scale `frame`."""
+        """Returns the maps at their size in the page, their stored range, and the frame's range."""
         small = shrink_maps(maps, pool)
         own = self._range("frame", cell, small)
         offered = [self._range("run", cell), self._range("epoch", cell), own]
@@ -189,14 +189,14 @@ class LayerData:
         if pool not in self._costs:
             sizes = []
             for cell in spread(self._cells, SAMPLED_FRAMES):
-                small, stored, _ = self._stores(cell, self._maps(cell), pool)
+                small, stored, _ = self._at_page_size(cell, self._maps(cell), pool)
                 sizes.append(len(pack(quantize(small, stored), self._kernel_bytes(cell))))
             extremes = 3 * len(self.channels)  # of 8 bytes, compressed
             self._costs[pool] = (float(np.mean(sizes)) + extremes) * 4 / 3 + MARKUP_BYTES
         return self._costs[pool]
 
-    def _is_bare(self, cell: Cell) -> bool:
-        """Whether there are kernels, but none of this frame."""
+    def _lacks_kernels(self, cell: Cell) -> bool:
+        """Returns whether the layer has kernels, but none were recorded with this frame."""
         return self._kernels and is_blank(self._kernel(cell))
 
     def _kernel(self, cell: Cell) -> npt.NDArray[np.float16]:

@@ -24,7 +24,7 @@ _CURVE = 4000  # points of the loss curve at most
 
 
 def color_tables(names: Sequence[str]) -> dict[str, str]:
-    """Each colormap's 254 colours and those of NaN and infinity: 256 x 3 bytes in base64."""
+    """Returns each colormap's 254 colors and those of NaN and infinity: 256 x 3 bytes in base64."""
     tables = {}
     for name in dict.fromkeys(names):
         tables[name] = base64.b64encode(color_table(name).tobytes()).decode("ascii")
@@ -32,13 +32,13 @@ def color_tables(names: Sequence[str]) -> dict[str, str]:
 
 
 def color_table(name: str) -> npt.NDArray[np.uint8]:
-    """A colormap's 254 colours and those of NaN and infinity, uint8 (256, 3)."""
-    colours = colormap(name, COUNT)
-    return np.concatenate([colours, foreign(colours)])
+    """Returns a colormap's 254 colors and those of NaN and infinity, uint8 (256, 3)."""
+    colors = colormap(name, COUNT)
+    return np.concatenate([colors, foreign(colors)])
 
 
 def scale_words(scale: str, runs: int = 1) -> str:
-    """What a scale is, in the words of a caption."""
+    """Returns what a scale is, in the words of a caption."""
     words = {"run": "one scale for the whole run", "epoch": "one scale for each epoch"}
     shown = words.get(scale, "each frame on its own scale")
     shown += ", the same for both runs" if runs > 1 else ""
@@ -51,7 +51,7 @@ def describe_frames(
     kept: Sequence[Cell],
     ends: tuple[float, float] | None = None,
 ) -> dict[str, Any]:
-    """The frames' part of the manifest: numbers, fields in words, and the loss curve.
+    """Returns the frames' part of the manifest: numbers, fields in words, and the loss curve.
 
     Args:
         recording: Where the fields are.
@@ -97,7 +97,7 @@ def describe_frames(
 
 
 def _unseen(recording: Recording, kept: Sequence[Cell]) -> list[str] | None:
-    """Why a frame has no input picture, in words; None where all have one."""
+    """Returns why a frame has no input picture, in words; None where all have one."""
     inputs = recording.inputs
     there = inputs.present
     words = ["" if there[cell] else NO_PICTURE for cell in kept]
@@ -107,7 +107,15 @@ def _unseen(recording: Recording, kept: Sequence[Cell]) -> list[str] | None:
 def loss_curve(
     loss: npt.NDArray[np.float64], ends: tuple[float, float] | None = None
 ) -> dict[str, Any]:
-    """The loss as points of the unit square (None breaks the line), and its ends in words."""
+    """Returns the loss as points of the unit square, and its ends in words.
+
+    Args:
+        loss: float64 (frames,).
+        ends: Lowest and highest value of the axis; by default those of the loss.
+
+    Returns:
+        `x` and `y` from 0 to 1, where None breaks the line, and `low` and `high` as text.
+    """
     low, high = plain_range(loss) if ends is None else ends
     places = np.arange(len(loss))
     if len(loss) > _CURVE:  # of each stretch, the lowest and the highest
