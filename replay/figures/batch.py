@@ -17,7 +17,7 @@ from replay.maps.selection import Numbers, choose, spread
 from replay.raster.images import Pixels, is_blank, no_picture, to_rgb, whitest
 from replay.raster.palette import Range
 from replay.recording import Recording
-from replay.schema import DamagedError, SelectionError, in_words
+from replay.schema import DamagedError, SelectionError, format_intervals
 
 LEVELS = 254  # of the colormap; NaN and infinity take the two that are left of 256
 
@@ -46,7 +46,7 @@ def choose_batches(shown: RunSet, epochs: Numbers, batch: int) -> list[tuple[int
         if batch not in there and not -len(there) <= batch < 0:
             where = " and ".join(str(recording.path) for recording in shown.recordings)
             raise SelectionError(
-                f"no batch {batch} in epoch {epoch} of {where}; recorded: {in_words(there)}"
+                f"no batch {batch} in epoch {epoch} of {where}; recorded: {format_intervals(there)}"
             )
         cells.append((epoch, batch if batch >= 0 else there[batch]))
     return cells
