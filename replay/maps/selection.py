@@ -21,7 +21,7 @@ from replay.maps.axes import maps_shape as maps_shape
 from replay.options import Numbers
 from replay.recording import Recording
 from replay.recording.series import Series
-from replay.schema import OptionError, SelectionError, in_words
+from replay.schema import OptionError, SelectionError, format_intervals
 
 _Value = TypeVar("_Value", bound=np.generic)
 
@@ -58,11 +58,11 @@ def choose(wanted: Numbers, there: Sequence[int], what: str) -> list[int]:
         numbered = range(*slice(*ends, wanted.step).indices(length))
         chosen = [number for number in numbered if number in present]
         if not chosen:
-            raise SelectionError(f"no {what} in {_spell(wanted)}; there: {in_words(there)}")
+            raise SelectionError(f"no {what} in {_spell(wanted)}; there: {format_intervals(there)}")
         return chosen
     numbers = list(wanted) if isinstance(wanted, Iterable) else [wanted]
     if not numbers:
-        raise SelectionError(f"no {what} was chosen; there: {in_words(there)}")
+        raise SelectionError(f"no {what} was chosen; there: {format_intervals(there)}")
     present = set(there)
     return [_find(number, there, present, what) for number in numbers]
 
@@ -240,7 +240,7 @@ def _find(number: Any, there: Sequence[int], present: set[int], what: str) -> in
     if number < 0 and -number <= len(there):
         return there[int(number)]
     if number not in present:
-        raise SelectionError(f"no {what} {number}; there: {in_words(there)}")
+        raise SelectionError(f"no {what} {number}; there: {format_intervals(there)}")
     return int(number)
 
 
