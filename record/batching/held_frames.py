@@ -10,10 +10,8 @@ from record.batching.state_machine import Batches, CapturedForward
 from record.capture.capture import Capture
 from record.capture.phase import BROKEN, DONE, IDLE, INSIDE, OPEN, WAITING
 from record.reporting import Problems
-from record.schedule.budget import Budget
-from record.schedule.schedule import Schedule
-from record.session.frame_sender import FrameSender, Sealed
-from record.session.progress import Progress
+from record.session.frame_sender import FrameSender, SealedFrames
+from record.session.model_checks import ModelChecks
 
 
 @dataclass
@@ -27,7 +25,7 @@ class Held:
     """
 
     kept: bool
-    sealed: Sealed | None = None
+    sealed: SealedFrames | None = None
     values: dict[str, Any] = field(default_factory=dict)
 
 
@@ -37,9 +35,7 @@ class Frames:
     Args:
         taps: The hooks.
         shipping: Where frames go.
-        progress: Looks after layers that are silent or were replaced.
-        schedule: Which batches are recorded.
-        budget: Which of these fit.
+        checks: Looks after layers that are silent or were replaced.
         trouble: What goes wrong is said there.
 
     Attributes:
@@ -54,24 +50,18 @@ class Frames:
         self,
         taps: Capture,
         shipping: FrameSender,
-        progress: Progress,
-        schedule: Schedule,
-        budget: Budget | None,
+        checks: ModelChecks,
         trouble: Problems,
     ) -> None:
         self.counted = 0
         self.lost = 0
         self.lr: Any = None
-        self._taps = taps
+        self._taps = taps.state
         self._shipping = shipping
-        self._progress = progress
-        self._schedule = schedule
-        self._budget = budget
+        self._checks = checks
         self._trouble = trouble
-        self._keeps_all = budget is None and schedule == Schedule()
         self._held: dict[CapturedForward, Held] = {}
         self._within: CapturedForward | None = None  # whose frames the taps have, or take
-        self._decided: dict[Place, bool] = {}
 
     def begin(self, capture: CapturedForward, loaded: Any, length: int | None) -> None:
         """The first forward of a capture begins.
@@ -83,8 +73,8 @@ class Frames:
         """
         taps = self._taps
         self.put_aside()
-        self._progress._follow_model()
-        taps.state = IDLE
+        self._checks.follow_changes()
+        taps.phase = IDLE
         taps.reset()
         taps.loaded = loaded
         while not self._shipping.spare and len(self.batches.waiting) > 1:
@@ -93,7 +83,7 @@ class Frames:
         self._held[capture] = Held(kept)
         self._shipping.batches = length
         if kept and self._shipping.prepare():
-            taps.state, taps.several = WAITING, True
+            taps.phase, taps.several = WAITING, True
             self._within = capture
 
     def join(self, capture: CapturedForward) -> None:
@@ -104,17 +94,17 @@ class Frames:
         """A forward begins that is not recorded."""
         taps = self._taps
         taps.several = False
-        if taps.state == OPEN:
-            taps.state = DONE
-        elif taps.state in (WAITING, BROKEN):
-            taps.state = IDLE
+        if taps.phase == OPEN:
+            taps.phase = DONE
+        elif taps.phase in (WAITING, BROKEN):
+            taps.phase = IDLE
 
     def adopt(self, capture: CapturedForward) -> None:
         """A forward has run that nobody saw begin: a compiled one's frames are in the taps."""
         kept = self._may_keep(capture)
         self._held[capture] = Held(kept)
         if kept and self._shipping.prepare():
-            self._taps.state = DONE
+            self._taps.phase = DONE
             self._within = capture
 
     def log(self, capture: CapturedForward, **values: Any) -> None:
@@ -130,9 +120,9 @@ class Frames:
         taps = self._taps
         if held is None or not taps.fired:
             return
-        if taps.state not in (IDLE, INSIDE, BROKEN) or taps.traced:
+        if taps.phase not in (IDLE, INSIDE, BROKEN) or taps.traced:
             held.sealed = self._shipping.seal()
-        taps.state = IDLE
+        taps.phase = IDLE
         taps.loaded = None
 
     def settle(self, capture: CapturedForward, place: Place | None) -> None:
@@ -149,7 +139,7 @@ class Frames:
                 del self._held[capture]
             else:
                 self._within = None
-                self._taps.state = IDLE
+                self._taps.phase = IDLE
         if place is not None and (capture.mixed or (keeps and not held.kept)):
             self._lose(capture.mixed)
         if held.sealed is None:
@@ -159,7 +149,7 @@ class Frames:
         else:
             self._shipping.discard(held.sealed)
 
-    def _send(self, sealed: Sealed, place: Place, values: dict[str, Any]) -> None:
+    def _send(self, sealed: SealedFrames, place: Place, values: dict[str, Any]) -> None:
         if self._shipping.has_failed(1):
             return
         if self.lr is not None:
@@ -168,12 +158,11 @@ class Frames:
             self._shipping.send(sealed, place, values)
         except Exception as error:  # never into the training
             self._taps.fail("frame", error)
-        if not self._progress.checked_silence:
-            self._progress._check_silence()
+        self._checks.name_silent_layers()
 
     def _lose(self, mixed: bool) -> None:
         self.lost += 1
-        self._progress._lose(1)
+        self._shipping.count_lost(1)
         self._trouble.warn(
             "a batch is lost, and counted: its first forward was not the one that was trained on"
             if mixed
@@ -183,21 +172,10 @@ class Frames:
 
     def _may_keep(self, capture: CapturedForward) -> bool:
         """Whether one of the numbers that it may get is recorded."""
-        return self._keeps_all or any(self._keeps(place) for place in self.batches.foresee(capture))
+        return self._shipping.choice.keeps_all or any(
+            self._keeps(place) for place in self.batches.foresee(capture)
+        )
 
     def _keeps(self, place: Place) -> bool:
         """Whether a batch is recorded; a budget is asked once for each."""
-        if self._keeps_all:
-            return True
-        if place in self._decided:
-            return self._decided[place]
-        keeps = self._schedule.keeps(*place)
-        if keeps and self._budget is not None:
-            keeps = self._budget.keeps()
-            thinning = self._budget.take_thinning()
-            if thinning > 1:
-                self._shipping.thin(thinning)
-        self._decided[place] = keeps
-        if len(self._decided) > 512:
-            del self._decided[next(iter(self._decided))]
-        return keeps
+        return self._shipping.choice.keeps_all or self._shipping.keeps(place)

@@ -8,6 +8,7 @@ from _thread import get_ident
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -19,15 +20,16 @@ from record.batching.deliveries import Item
 from record.batching.held_frames import Frames
 from record.batching.loaders import Loaders
 from record.batching.state_machine import Batches, CapturedForward, Verdict
-from record.capture.phase import BROKEN
+from record.capture.phase import BROKEN, CaptureListener
 from record.capture.tensors import storages_of
 from record.launch.closing_lines import Recorded
 from record.modules.selection import Patterns, default_layers, find_layers
-from record.recorder import Recorder, _number
+from record.recorder import Recorder, as_number
 from record.reporting import say
 from record.schedule.budget import Budget, parse_bytes
+from record.schedule.choice import BatchChoice
 from record.schedule.schedule import Schedule
-from record.session.progress import STEPS
+from record.session.progress import STEPS, Progress
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,6 @@ class ScriptRecorder(Recorder):
 
     def __init__(self, root: nn.Module, path: Path, watched: TrainedModel, **options: Any) -> None:
         self._watched = watched
-        self._process = os.getpid()
         super().__init__(root, path, **options)
         self._model = None  # the script drops its model when it likes
         self._progress.mode = STEPS
@@ -62,31 +63,65 @@ class ScriptRecorder(Recorder):
         schedule = Schedule.parse(options.schedule, options.every)
         size = options.budget
         limit = None if size is None else Budget(parse_bytes(size), schedule)
-        self._shipping._budget = limit
-        taps, trouble = self._taps, self._trouble
-        taps.evaluation, taps.counts_on = options.include_eval, True
-        return Frames(taps, self._shipping, self._progress, schedule, limit, trouble)
+        self._sender.choice = BatchChoice(schedule, limit)
+        state = self._capture.state
+        state.evaluation, state.counts_on = options.include_eval, True
+        return Frames(self._capture, self._sender, self._checks, self._problems)
 
-    def _why_nothing(self, opened: bool) -> str:
-        if self._failed or self._broken or any(self._taps.silent.values()):
-            return super()._why_nothing(opened)
+    def begin_forward(self, args: Any, kwargs: dict[str, Any], frame: FrameType | None) -> None:
+        """Records a forward of the model whose own hook has come too late for it.
+
+        Args:
+            args: The positional arguments of the forward.
+            kwargs: The keyword arguments of the forward.
+            frame: The frame of the forward's call.
+        """
+        self._capture.begin_forward(args, kwargs, frame)
+
+    def _why_nothing(self, broken: bool) -> str:
+        silent = self._capture.frames.silent_layers
+        if self._progress.copy_failed or broken or any(silent.values()):
+            return super()._why_nothing(broken)
         return self._watched.why_nothing()
+
+    def _listener(self) -> CaptureListener:
+        return _ScriptListener(self._progress, self._watched)
 
     def _find_layers(self, root: nn.Module, patterns: Patterns) -> dict[str, nn.Module]:
         return default_layers(root) if patterns is None else find_layers(root, patterns)
 
-    def _on_forward(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
-        if os.getpid() == self._process:  # else it is a forked child's, and the lock may be held
+    def _say(self, text: str) -> None:
+        say(text)
+
+
+class _ScriptListener:
+    """Tells a script's model of its forwards, and the recorder of all else.
+
+    Args:
+        progress: The recorder's.
+        watched: The model.
+    """
+
+    def __init__(self, progress: Progress, watched: TrainedModel) -> None:
+        self._watched = watched
+        self._process = os.getpid()  # a forked child is told nothing: the lock may be held
+        self.collided, self.hook_failed, self.say = (
+            progress.collided,
+            progress.hook_failed,
+            progress.say,
+        )
+
+    def forward_begins(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
+        """Tells the model that a forward begins."""
+        if os.getpid() == self._process:
             with self._watched.lock:
                 self._watched.forward(training, inputs)
 
-    def _on_forward_end(self, output: Any) -> None:
+    def forward_ended(self, output: Any) -> None:
+        """Tells the model that a forward has ended."""
         if os.getpid() == self._process:
             with self._watched.lock:
                 self._watched.ended(output)
-
-    def _say(self, text: str) -> None:
-        say(text)
 
 
 class TrainedModel:
@@ -157,7 +192,7 @@ class TrainedModel:
         self.path = self.recorder.path
         if self.recorder._closed:  # of another rank
             return
-        self._taps = self.recorder._taps
+        self._taps = self.recorder._capture.state
         self.frames = self.recorder.frames(options)
         self.batches = Batches(loaders.deliveries, self._settle)
         self.frames.batches = self.batches
@@ -242,7 +277,7 @@ class TrainedModel:
         if self._taps.traced:
             self._adopt_traced()
         self._marks.begin()
-        self._loss = None if loss is None or not self.batches.waiting else _number(loss)
+        self._loss = None if loss is None or not self.batches.waiting else as_number(loss)
         if self._taps.traced:  # the next forward writes into the same place, reported or not
             self.frames.put_aside()
             self._taps.reset()
@@ -287,7 +322,7 @@ class TrainedModel:
 
     def close(self) -> None:
         """Ends the recording."""
-        self._ended_badly = self._taps.state == BROKEN
+        self._ended_badly = self._taps.phase == BROKEN
         self._settle_evaluation()
         self.batches.close()
         self.recorder.close()

@@ -278,7 +278,7 @@ class Watcher:
         self._finder.stop_if_done()
         if watched is not None and root is module and root._compiled_call_impl is None:
             # Its own hook comes too late for this call.
-            watched.recorder._taps.input.before(root, args, kwargs, frame)
+            watched.recorder.begin_forward(args, kwargs, frame)
 
     @_guarded
     def _watch_compiled_modules(self) -> None:
