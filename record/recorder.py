@@ -208,7 +208,7 @@ class Recorder:
         if fixed is not None:
             courier.set_probes(fixed.stored)
         try:
-            capture.install(self._listener())
+            capture.install(self._forward_listener())
         except BaseException:
             capture.remove()
             courier.close()
@@ -347,7 +347,7 @@ class Recorder:
 
     # What `record run` does in another way
 
-    def _listener(self) -> CaptureListener:
+    def _forward_listener(self) -> CaptureListener:
         """Returns what the hooks tell of forwards."""
         return self._progress
 

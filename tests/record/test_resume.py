@@ -19,6 +19,8 @@ from record import Recorder, RecordingWarning
 from record.__main__ import main
 from replay.schema import OptionError, OutputError
 
+pytestmark = pytest.mark.usefixtures("quick_writers")
+
 ROOT = Path(__file__).parents[2]
 SMALL = ["--samples", "40", "--epochs", "4", "--image-size", "24", "--device", "cpu", "--quiet"]
 

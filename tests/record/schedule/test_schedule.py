@@ -19,6 +19,8 @@ from record.schedule.plan import make_plan
 from record.schedule.schedule import Schedule
 from replay.schema import Layer, OptionError
 
+pytestmark = pytest.mark.usefixtures("quick_writers")
+
 LAYOUT = BatchLayout(((3, 8, 8),), (Layer("conv1", "Conv2d", (12, 64, 64), (12, 3, 3, 3)),))
 
 
