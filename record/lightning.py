@@ -30,6 +30,8 @@ from record.session.metadata import rank_and_world
 from record.torchvision_import import import_torchvision
 from replay.schema import OptionError, RecordingError
 
+__all__ = ["RecordFeatureMaps"]
+
 
 def _find_callback() -> Any:
     """The class `Callback` of `lightning.pytorch` or, failing that, of `pytorch_lightning`."""

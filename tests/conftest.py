@@ -1,7 +1,12 @@
-"""Makes `samples` importable from every folder of tests, and torch say the same on any Python."""
+"""The same examples each time, writers that start quickly, torch that says the same on any Python."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 # What torch.compile says of Python 3.13.0: of each model, so twice where one is compiled anew.
@@ -14,3 +19,24 @@ always = settings(deadline=None, database=None, suppress_health_check=slow, phas
 settings.register_profile("quick", always, max_examples=60, derandomize=True)
 settings.register_profile("long", always, max_examples=3000, print_blob=True)
 settings.load_profile("quick")
+
+
+@pytest.fixture(scope="session")
+def fork_of_a_writer() -> Iterator[Callable[..., Any]]:
+    from generated.writers import forking
+
+    with forking() as fork:
+        yield fork
+
+
+@pytest.fixture
+def quick_writers(fork_of_a_writer: Callable[..., Any]) -> Iterator[None]:
+    """Writer processes are forked from one that has imported all they need.
+
+    For tests of what is recorded; those of the start itself, of locks and of commands start them as
+    users do.
+    """
+    from generated.writers import started_by
+
+    with started_by(fork_of_a_writer):
+        yield

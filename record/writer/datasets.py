@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from record.protocol import messages
-from record.protocol.layout import Layout, Slot
+from record.protocol.layout import BatchLayout, Slot
 from record.writer.pending import PendingFrame
 from replay import schema
 from replay.schema import Field
@@ -122,7 +122,9 @@ class OpenDatasets:
         spans: As `FrameSummarizer.spans`.
     """
 
-    def __init__(self, file: h5py.File, layout: Layout, spans: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, file: h5py.File, layout: BatchLayout, spans: Sequence[tuple[int, int]]
+    ) -> None:
         self._file = file
         self._layout = layout
         self._spans = spans

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from record.protocol import messages
-from record.protocol.layout import Layout, Slot
+from record.protocol.layout import BatchLayout, Slot
 from replay import schema
 
 
@@ -66,7 +66,7 @@ class Checksums(NamedTuple):
 
 
 def compute_checksums(
-    header: messages.FrameHeader, values: memoryview, layout: Layout
+    header: messages.FrameHeader, values: memoryview, layout: BatchLayout
 ) -> Checksums:
     """Computes the checksums of a frame's parts.
 

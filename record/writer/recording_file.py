@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from record.locking.lock import Lock
 from record.protocol import messages
-from record.protocol.layout import GROWTH, Layout
+from record.protocol.layout import GROWTH, BatchLayout
 from record.writer.copies import (
     copy_path,
     copy_whole_file,
@@ -69,7 +69,7 @@ class RecordingFile:
         self._path = os.path.realpath(path)
         self._state = np.zeros(4, np.int64)
         self._structure = FileStructure()
-        self._layout = Layout((), ())
+        self._layout = BatchLayout((), ())
         self._summarizer = FrameSummarizer(self._layout)
         self._last_batches: dict[int, int] = {}  # the latest batch written of each epoch
         self._pending: list[PendingFrame] = []
@@ -164,7 +164,7 @@ class RecordingFile:
         return tuple(self._structure.fields)
 
     def set_layout(
-        self, layout: Layout, batches: int | None, facts: dict[str, Any] | None = None
+        self, layout: BatchLayout, batches: int | None, facts: dict[str, Any] | None = None
     ) -> None:
         """Sets what the frames consist of from now on; earlier layers stay.
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.protocol.shared_memory import SharedFramesReader
 from record.writer.inbox import Inbox, Received
 from record.writer.recording_file import RecordingFile
@@ -48,7 +48,7 @@ class Service:
         # Kept to the end: letting go of a file whose disk is full would make HDF5 close it,
         # which writes half of a closed file over a readable one.
         self._file: RecordingFile | None = None
-        self._layout = Layout((), ())
+        self._layout = BatchLayout((), ())
         self._next_commit = time.monotonic()
 
     def run(self) -> None:
@@ -122,7 +122,7 @@ class Service:
             raise ValueError(f"expected OPEN first, found {message.kind!r}")
         elif message.kind == messages.LAYOUT:
             data = message.data
-            self._layout = Layout.decode(data["layout"])
+            self._layout = BatchLayout.decode(data["layout"])
             if self._shared is not None and data["region"] is not None:
                 self._shared.expect(data["region"])
             file.set_layout(self._layout, data["batches"], data.get("meta"))

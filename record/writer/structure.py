@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from record.protocol.layout import GROWTH, Layout, small_chunk
+from record.protocol.layout import GROWTH, BatchLayout, small_chunk
 from replay import schema
 from replay.schema import Field, Layer
 
@@ -69,7 +69,7 @@ class FileStructure:
 
     def add_layout(
         self,
-        layout: Layout,
+        layout: BatchLayout,
         known: Collection[tuple[str, str]],
         probes: Sequence[npt.NDArray[np.float16]],
     ) -> None:

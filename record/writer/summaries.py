@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from replay import schema
 
 GROUP = 1 << 17  # values that are treated together: they stay in the processor's cache
@@ -47,7 +47,7 @@ class FrameSummarizer:
         spans: For each layer, the first of its rows in the ranges and the one after its last.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: BatchLayout) -> None:
         self._layout = layout
         self.spans: list[tuple[int, int]] = []
         self._groups: list[_LayerGroup] = []

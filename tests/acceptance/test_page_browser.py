@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import EXECUTABLE, Browser, Tab
+from page_tabs import READY, choose, complaints, frame, manifest_of, pixels_of
 from samples import drifting_maps, write_recording
 
 import replay
@@ -22,7 +20,6 @@ pytestmark = pytest.mark.skipif(
     EXECUTABLE is None, reason="no Chromium here: the page was not opened in a browser"
 )
 
-READY = "document.querySelector('#maps').getAttribute('aria-busy') === 'false'"
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
@@ -63,29 +60,6 @@ def tab(browser: Browser, path: Path) -> Iterator[Tab]:
     assert [url for url in requests if not url.startswith("data:")] == [out.as_uri()]
 
 
-def complaints(tab: Tab) -> list[object]:
-    said = tab.events("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
-    # That canvases are read back slowly is advice on the tests' own doing.
-    return [event for event in said if "willReadFrequently" not in str(event)]
-
-
-def manifest_of(out: Path) -> dict:
-    found = re.search(r'id="manifest">(.*?)</script>', out.read_text(encoding="utf-8"))
-    assert found is not None
-    return json.loads(found.group(1))
-
-
-def pixels_of(tab: Tab, selector: str) -> np.ndarray:
-    """What a canvas holds, uint8 (H, W, 4)."""
-    height, width, data = tab.run(
-        f"(() => {{ const c = document.querySelector({json.dumps(selector)});"
-        "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
-        "let s = ''; for (const v of d) s += String.fromCharCode(v);"
-        "return [c.height, c.width, btoa(s)]; })()"
-    )
-    return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
-
-
 def maps_of(tab: Tab, channels: int) -> np.ndarray:
     """What the maps' canvases hold, uint8 (C, H, W, 3); all of it opaque."""
     shown = [pixels_of(tab, f'.map[data-channel="{c}"] canvas') for c in range(channels)]
@@ -116,22 +90,6 @@ def expected(
     return canvas_pixels(
         maps, Range(*part["stored"][place]), Range(*ranges[scale]), cmap, symmetric
     )
-
-
-def choose(tab: Tab, name: str, value: str | bool) -> None:
-    """Sets a control, as a hand would."""
-    field = "checked" if isinstance(value, bool) else "value"
-    tab.run(
-        f"(() => {{ const e = document.querySelector('#{name}'); e.{field} = {json.dumps(value)};"
-        "for (const kind of ['input', 'change']) e.dispatchEvent(new Event(kind, {bubbles: true}));"
-        "})()"
-    )
-    tab.wait(READY)
-
-
-def frame(tab: Tab) -> int:
-    tab.wait(READY)
-    return int(tab.run("document.querySelector('#maps').dataset.frame"))
 
 
 def test_the_first_frame_and_every_other_one_to_the_pixel(tab: Tab, path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import EXECUTABLE, Browser, Tab
+from page_tabs import READY, choose, complaints, frame, manifest_of, pixels_of
 from samples import drifting_maps, write_recording
-from test_page_browser import READY, choose, complaints, frame, manifest_of, pixels_of
 
 import replay
 from replay.maps.input_image import InputPicture

@@ -18,7 +18,7 @@ from torch import nn
 import replay
 from record import Recorder
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.transport.courier import Courier
 from record.writer import datasets
 from record.writer.recording_file import RecordingFile
@@ -210,7 +210,7 @@ def test_the_writer_touches_each_chunk_once_a_commit(
     layers = tuple(Layer(f"conv{n}", "Conv2d()", (8, 4, 4)) for n in range(6))
     attributes = {"format": FORMAT, "version": VERSION, "run_id": "0", "created": "", "meta": "{}"}
     file = RecordingFile(str(tmp_path / "run.h5"), False, attributes, durability="flush")
-    layout = Layout(((3, 8, 8),), layers)
+    layout = BatchLayout(((3, 8, 8),), layers)
     file.set_layout(layout, 50)
     calls: collections.Counter[str] = collections.Counter()
     for home in (datasets.ChunkWriter, datasets.RowWriter):

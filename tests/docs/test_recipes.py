@@ -22,6 +22,7 @@ from replay.schema import OptionError
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 
 pytestmark = [
+    pytest.mark.usefixtures("quick_writers"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     # What the frameworks say about small loaders and about the machine's devices.

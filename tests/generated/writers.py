@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,8 +65,8 @@ class Forked:
 
 
 @contextlib.contextmanager
-def quick_writers() -> Iterator[None]:
-    """Within this, recorders start their writer processes by a fork."""
+def forking() -> Iterator[Callable[..., Forked]]:
+    """A process that forks writers, and what starts one as `subprocess.Popen` would."""
     ours, theirs = socket.socketpair()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(Path(__file__).with_name("zygote.py")), str(theirs.fileno())]
@@ -76,11 +76,24 @@ def quick_writers() -> Iterator[None]:
     def fork(command: list[str], *, pass_fds: Any = (), stderr: Any, **_: Any) -> Forked:
         return Forked(ours, command, pass_fds, stderr)
 
-    names = {name: getattr(subprocess, name) for name in dir(subprocess) if name[0].isupper()}
-    replaced = SimpleNamespace(**{**names, "Popen": fork})
     try:
-        with mock.patch.object(writer_process, "subprocess", replaced):
-            yield
+        yield fork
     finally:
         ours.close()
         process.wait()
+
+
+@contextlib.contextmanager
+def started_by(fork: Callable[..., Forked]) -> Iterator[None]:
+    """Within this, recorders start their writer processes by that."""
+    names = {name: getattr(subprocess, name) for name in dir(subprocess) if name[0].isupper()}
+    replaced = SimpleNamespace(**{**names, "Popen": fork})
+    with mock.patch.object(writer_process, "subprocess", replaced):
+        yield
+
+
+@contextlib.contextmanager
+def quick_writers() -> Iterator[None]:
+    """Within this, recorders start their writer processes by a fork."""
+    with forking() as fork, started_by(fork):
+        yield

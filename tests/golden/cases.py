@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -586,28 +585,6 @@ def _help() -> list[Case]:
     ]
 
 
-def _faces() -> list[Case]:
-    return [
-        Case("replay", lambda seen: _face(replay)),
-        Case("record", lambda seen: _face(record), "torch"),
-    ]
-
-
-def _face(package: Any) -> Document:
-    """Names that may be imported from a package, and the parameters of what can be called."""
-    found: Document = {}
-    for name in package.__all__:
-        thing = getattr(package, name)
-        error = inspect.isclass(thing) and issubclass(thing, Exception)
-        found[name] = _parameters(thing) if callable(thing) and not error else None
-    return found
-
-
-def _parameters(thing: Any) -> list[str]:
-    parameters = inspect.signature(thing).parameters.values()
-    return [str(each.replace(annotation=inspect.Parameter.empty)) for each in parameters]
-
-
 SCRIPT = """
 import sys
 
@@ -716,5 +693,4 @@ GROUPS: dict[str, Callable[[], list[Case]]] = {
     "commands": _commands,
     "recordings": _recordings,
     "help": _help,
-    "face": _faces,
 }

@@ -30,8 +30,6 @@ def versions(group: str) -> dict[str, str]:
     """The installed versions of what the results of that group depend on."""
     if group == "help":  # argparse words its help otherwise in each Python
         return {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
-    if group == "face":
-        return {}
     found = {"machine": platform.machine()}
     if group == "pages":  # what fits into a size
         found["zlib"] = zlib.ZLIB_RUNTIME_VERSION

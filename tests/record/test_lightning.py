@@ -22,6 +22,7 @@ from record.torchvision_import import import_torchvision
 from replay.schema import OptionError, OutputError
 
 pytestmark = [
+    pytest.mark.usefixtures("quick_writers"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     # What Lightning has to say about small loaders, worker processes and the machine's devices.

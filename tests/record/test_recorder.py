@@ -22,6 +22,8 @@ import replay
 from record import Recorder, RecordingWarning
 from replay.schema import OptionError, OutputError, RecordingError
 
+pytestmark = pytest.mark.usefixtures("quick_writers")
+
 
 class Net(nn.Module):
     """conv1, an in-place ReLU called twice, conv2, and a layer that is not always used."""

@@ -19,6 +19,8 @@ from record import Recorder, RecordingWarning
 from record.__main__ import main
 from replay.schema import OptionError, OutputError
 
+pytestmark = pytest.mark.usefixtures("quick_writers")
+
 ROOT = Path(__file__).parents[2]
 SMALL = ["--samples", "40", "--epochs", "4", "--image-size", "24", "--device", "cpu", "--quiet"]
 
@@ -214,7 +216,7 @@ def test_the_disk_is_asked_at_each_epoch_and_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from record.protocol import messages
-    from record.protocol.layout import Layout
+    from record.protocol.layout import BatchLayout
     from record.writer import fsync, recording_file
     from replay.schema import Layer
 
@@ -223,7 +225,7 @@ def test_the_disk_is_asked_at_each_epoch_and_now_and_then(
         fsync.BackgroundFsync, "request", lambda self, descriptor: asked.append(descriptor)
     )
     attributes = {"format": "mapreel", "version": 1, "meta": "{}"}
-    layout = Layout((), (Layer("conv", "Conv2d", (1, 2, 2)),))
+    layout = BatchLayout((), (Layer("conv", "Conv2d", (1, 2, 2)),))
     for durability, expected in (("fsync", 2), ("flush", 0)):
         path = str(tmp_path / durability)
         file = recording_file.RecordingFile(path, False, attributes, None, durability)

@@ -1,4 +1,4 @@
-"""Trains under DistributedDataParallel, plain, watched and recorded: see test_hazards.py.
+"""Trains under DistributedDataParallel, plain, watched and recorded: see test_distributed.py.
 
 python -m torch.distributed.run --standalone --nproc-per-node 2 tests/record/capture/ddp_script.py FOLDER
 """

@@ -25,7 +25,7 @@ import replay
 from record import Recorder
 from record.locking import lock
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.transport.writer_process import WriterProcess
 from record.writer import __main__ as writer
 from record.writer import recording_file
@@ -152,7 +152,7 @@ for answer in sys.argv[2:]:
 
 def record_frames(path: Path, frames: int = 3, **options: Any) -> RecordingFile | None:
     file = RecordingFile(str(path), options.pop("overwrite", False), ABOUT, **options)
-    layout = Layout((), (Layer("conv", "Conv2d()", (2, 4, 4)),))
+    layout = BatchLayout((), (Layer("conv", "Conv2d()", (2, 4, 4)),))
     file.set_layout(layout, None)
     for number in range(frames):
         header = messages.FrameHeader(0, number, number, 0.0)

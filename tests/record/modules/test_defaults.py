@@ -21,6 +21,8 @@ from record.modules.selection import find_layers, named_modules, unwrap
 from record.torchvision_import import import_torchvision
 from replay.schema import OptionError
 
+pytestmark = pytest.mark.usefixtures("quick_writers")
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -1,0 +1,1 @@
+"""Trainings of small networks in which something happens that has been seen to break recorders."""
