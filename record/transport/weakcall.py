@@ -1,4 +1,4 @@
-"""Calls for later that keep nobody alive."""
+"""Calls a method later without keeping its owner alive until then."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import Callable
 
 
 def weakly(owner: object, method: str) -> Callable[[], None]:
-    """Calls the method if the owner is still there: no registry keeps it alive."""
+    """Returns a function that calls a method of the owner, if that is still alive.
+
+    Args:
+        owner: The object, which is not kept alive.
+        method: The method's name.
+    """
     reference = weakref.ref(owner)
 
     def call() -> None:

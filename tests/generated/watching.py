@@ -12,8 +12,8 @@ import numpy as np
 
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
-from record.transport.buffer_pool import Pool
 from record.transport.courier import Courier
+from record.transport.frame_channel import BufferPool
 
 SIGNAL = 0x7D5A  # a NaN in float16 that no conversion and no arithmetic makes
 
@@ -39,26 +39,26 @@ class Watched:
 def watched() -> Iterator[Watched]:
     """Keeps what every courier is given, and fills every buffer with a signal before its use."""
     seen = Watched()
-    take, send, set_layout = Pool.take, Courier.send, Courier.set_layout
+    take, send, set_layout = BufferPool.take, Courier.send, Courier.set_layout
 
-    def taking(pool: Pool) -> Any:
+    def taking(pool: BufferPool) -> Any:
         buffer = take(pool)
         if buffer is not None:
             np.frombuffer(buffer.data, np.uint16)[:] = SIGNAL
         return buffer
 
-    def sending(courier: Courier, parcel: Any) -> None:
-        data = bytes(parcel.buffer.data)
-        frame = Sent(parcel.header, seen.layouts[id(courier)], data)
+    def sending(courier: Courier, queued: Any) -> None:
+        data = bytes(queued.buffer.data)
+        frame = Sent(queued.header, seen.layouts[id(courier)], data)
         seen.sent.setdefault(id(courier), []).append(frame)
-        send(courier, parcel)
+        send(courier, queued)
 
     def setting(courier: Courier, layout: BatchLayout, *args: Any, **options: Any) -> None:
         seen.layouts[id(courier)] = layout
         set_layout(courier, layout, *args, **options)
 
     with (
-        mock.patch.object(Pool, "take", taking),
+        mock.patch.object(BufferPool, "take", taking),
         mock.patch.object(Courier, "send", sending),
         mock.patch.object(Courier, "set_layout", setting),
     ):

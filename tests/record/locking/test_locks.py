@@ -531,9 +531,9 @@ def test_a_cell_that_is_interrupted_while_the_writer_starts_holds_nothing(
                 self._real.wait(10)
             raise KeyboardInterrupt
 
-    def interrupted(self: WriterProcess, *heard: Any) -> None:
+    def interrupted(self: WriterProcess) -> None:
         monkeypatch.setattr(self, "_ready", Interrupted(self._ready))
-        listen(self, *heard)
+        listen(self)
 
     model = Net()
     with Recorder(model, path) as recorder:
