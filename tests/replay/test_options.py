@@ -107,5 +107,5 @@ def test_a_command_takes_what_its_function_takes_with_the_same_defaults(name: st
 
 
 def test_the_choices_are_those_that_are_known() -> None:
-    assert (SCALES, DECLARED_CODECS) == (MODES, tuple(HIGHEST_CRF))
+    assert (MODES, tuple(HIGHEST_CRF)) == (SCALES, DECLARED_CODECS)
     assert (tuple(PALETTE_THEMES), tuple(KNOWN_PRESETS)) == (THEMES, PRESETS)
