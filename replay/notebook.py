@@ -6,6 +6,7 @@ Whatever a file holds, this never raises and stays small; what comes from the fi
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,13 +90,14 @@ def _draw_poster(recording: Recording, name: str, epoch: int, batch: int) -> byt
     from PIL import Image
 
     from replay.film.film import Film
-    from replay.film.options import FilmOptions
+    from replay.options import FilmOptions
 
-    options = FilmOptions(input=False, captions=False, bounds=(640, 480))
+    options = FilmOptions(layers=[name], epochs=[epoch], batches=[batch], input=False)
+    options = replace(options, captions=False, bounds=(640, 480))
     channels = recording[name].layer.channels
     data = b""
     for maps in _POSTER_MAPS:
-        film = Film(recording, [name], range(min(maps, channels)), [epoch], [batch], options)
+        film = Film(recording, replace(options, channels=range(min(maps, channels))))
         frame = next(film.frames())
         image = Image.fromarray(frame.plane, "L").convert("P")
         image.putdata(frame.plane.ravel().tolist())

@@ -11,7 +11,8 @@ import numpy as np
 from replay.figures.batch import choose_batches
 from replay.maps.runs import RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.maps.selection import Numbers, choose_channels
+from replay.maps.selection import choose_channels
+from replay.options import Numbers
 from replay.raster.palette import colormap, foreign
 from replay.recording import Recording
 from replay.schema import DamagedError, OptionError

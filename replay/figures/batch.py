@@ -13,7 +13,8 @@ from replay.maps.axes import JointMaps
 from replay.maps.input_image import NO_PICTURE, InputPicture
 from replay.maps.runs import Row, RunSet
 from replay.maps.scaling import Scaler
-from replay.maps.selection import Numbers, choose, spread
+from replay.maps.selection import choose, spread
+from replay.options import Numbers
 from replay.raster.images import Pixels, is_blank, no_picture, to_rgb, whitest
 from replay.raster.palette import Range
 from replay.recording import Recording

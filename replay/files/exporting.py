@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import format_count
-from replay.maps.selection import Numbers, choose_channels, choose_frames, choose_layers
+from replay.maps.selection import choose_channels, choose_frames, choose_layers
+from replay.options import Numbers
 from replay.output import replacing
 from replay.raster.images import is_blank
 from replay.recording import Recording, open_recording

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,13 @@ import numpy.typing as npt
 from replay.maps.axes import Maps, Source, as_source
 from replay.maps.axes import as_maps as as_maps
 from replay.maps.axes import maps_shape as maps_shape
+from replay.options import Numbers
 from replay.recording import Recording
 from replay.recording.series import Series
 from replay.schema import OptionError, SelectionError, format_intervals
 
 _Value = TypeVar("_Value", bound=np.generic)
 
-Numbers: TypeAlias = str | int | slice | Iterable[int] | None
-"""How a caller names epochs, batches or channels; None means all of them."""
 
 _SLICE = re.compile(r"^\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(-?\d*)\s*)?$")
 _SPAN = re.compile(r"^\s*(-?\d+)\s*(?:-\s*(\d+)\s*)?$")

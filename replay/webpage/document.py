@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_count
 from replay.maps.runs import Recordings, RunSet, choose_common_layers, open_runs
-from replay.maps.selection import Numbers, choose_frames, choose_layers, spread
+from replay.maps.selection import choose_frames, choose_layers, spread
+from replay.options import Numbers
 from replay.output import check_suffix, replacing
 from replay.raster.palette import Range
 from replay.recording import Recording

@@ -16,7 +16,8 @@ import numpy as np
 
 from replay.formatting import clean
 from replay.maps.input_image import InputPicture
-from replay.maps.selection import Numbers, choose_layers
+from replay.maps.selection import choose_layers
+from replay.options import Numbers
 from replay.recording import Closing, Recording
 from replay.schema import RecordingError
 from replay.webpage.input_data import InputData
