@@ -41,7 +41,7 @@ examples:
 
 
 def spell_out(words: Sequence[str]) -> list[str]:
-    """Words as argparse cannot mistake them.
+    """Returns words as argparse cannot mistake them.
 
     `--clip -1,1` becomes `--clip=-1,1`, since the value looks like an option, `--probe` without a
     number `--probe=0`, and `--layer a b run.h5` becomes `--layer=a --layer=b run.h5`, since an
@@ -70,7 +70,7 @@ def spell_out(words: Sequence[str]) -> list[str]:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The options; recordings may stand before, between and after them.
+    """Parses the words; recordings may stand before, between and after them.
 
     Args:
         words: Spelled out.
@@ -133,7 +133,7 @@ _FILES = ("FILE", "run.h5")
 
 
 def script(parser: argparse.ArgumentParser, program: str, shell: str) -> str:
-    """What a shell has to run to complete the words of a program.
+    """Returns what a shell has to run to complete the words of a program.
 
     Args:
         parser: The program's parser.

@@ -17,7 +17,7 @@ _SAMPLED = 32  # frames from which the range of the kernels is measured
 
 
 def kernel_series(row: Row) -> Series:
-    """The layer that holds the kernels: of a fixed image that of the run, before the update."""
+    """Returns the layer with the kernels: of a fixed image that of the run, before the update."""
     return row.maps.series.run_series
 
 
@@ -58,7 +58,11 @@ class Kernels:
         self.size = shown.shape[1], shown.shape[2]
 
     def show(self, cell: Cell) -> npt.NDArray[np.float32] | str:
-        """In 0..1, where 0.5 is zero, (C, kH, kW) or (C, kH, kW, 3); or why there are none."""
+        """Returns the kernels of a frame, or why there are none.
+
+        Returns:
+            float32 in 0..1, where 0.5 is zero: (C, kH, kW), or (C, kH, kW, 3) in colour.
+        """
         stack = self._read(cell)
         return stack if isinstance(stack, str) else kernel_levels(stack, self.reach)[0]
 
@@ -71,7 +75,7 @@ class Kernels:
 
 
 def coloured(shape: tuple[int, ...]) -> bool:
-    """Whether kernels (C_out, C_in/groups, ...) are shown in red, green and blue."""
+    """Returns whether kernels (C_out, C_in/groups, ...) are shown in red, green and blue."""
     return kernel_levels(np.zeros((1, *shape[1:]), np.float16), 1.0)[0].ndim == 4
 
 

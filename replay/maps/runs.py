@@ -40,17 +40,17 @@ def open_runs(recordings: Recordings, probe: int | None = None) -> Iterator[list
         SelectionError: One of them has no such fixed image.
         OptionError: There is none.
     """
-    wanted: list[Recording | Path]
+    given: list[Recording | Path]
     if isinstance(recordings, (Recording, str, os.PathLike)):
-        wanted = [recordings]
+        given = [recordings]
     else:
-        wanted = list(recordings)
-    if not wanted:
+        given = list(recordings)
+    if not given:
         raise OptionError("no recording was given")
     with ExitStack() as stack:
         found = [
             which if isinstance(which, Recording) else stack.enter_context(open_recording(which))
-            for which in wanted
+            for which in given
         ]
         yield found if probe is None else [recording.probe(probe) for recording in found]
 
@@ -126,11 +126,11 @@ class RunSet:
         return len(self.recordings) > 1
 
     def cells(self, epochs: Numbers = None, batches: Numbers = None) -> list[tuple[int, int]]:
-        """The (epoch, batch) that were asked for, of those that all recordings have."""
+        """Returns the (epoch, batch) that were asked for, of those that all recordings have."""
         return choose_cells(self.present, epochs, batches)
 
     def groups(self) -> list[tuple[JointMaps, list[Row]]]:
-        """The rows that share channels and a range of values: those of one layer."""
+        """Returns the rows that share channels and a range of values: those of one layer."""
         groups: dict[tuple[str, int], list[Row]] = {}
         for row in self.rows:
             groups.setdefault((row.maps.layer.name, row.maps.channels), []).append(row)
@@ -186,7 +186,7 @@ class RunSet:
             )
             raise SelectionError(f"no epoch and batch is in every recording: {found}")
         if left_out := int((fitted.any(axis=0) & ~common).sum()):
-            batches = format_count(left_out, "batch").replace("batchs", "batches")
+            batches = format_count(left_out, "batch")
             self.remarks.append(f"left out {batches} that not every recording has")
         return common
 
@@ -209,18 +209,18 @@ def logged_loss(recording: Recording, cells: Sequence[Cell]) -> npt.NDArray[np.f
 
 
 def choose_layers_of(
-    recordings: Sequence[Recording], wanted: str | Sequence[str] | None
+    recordings: Sequence[Recording], patterns: str | Sequence[str] | None
 ) -> list[str]:
-    """Names of the layers that were asked for, as in `choose_layers`, of several recordings.
+    """Returns the names of layers, as in `choose_layers`, of one or several recordings.
 
     Raises:
         SelectionError: Nothing matches one of the patterns in any of the recordings.
         FileError: A recording is empty.
     """
-    if wanted is None or len(recordings) == 1:
-        return choose_layers(recordings[0], wanted)
+    if patterns is None or len(recordings) == 1:
+        return choose_layers(recordings[0], patterns)
     chosen: list[str] = []
-    for pattern in [wanted] if isinstance(wanted, str) else wanted:
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
         found: list[str] = []
         errors: list[SelectionError] = []
         for recording in recordings:
@@ -240,9 +240,9 @@ def _span(there: npt.NDArray[np.bool_]) -> str:
 
 
 def choose_common_layers(
-    recordings: Sequence[Recording], wanted: str | Sequence[str] | None
+    recordings: Sequence[Recording], patterns: str | Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
-    """Names of the layers to compare, and remarks on those that only one of the runs has.
+    """Returns the names of the layers to compare, and remarks on those that only one run has.
 
     Raises:
         SelectionError: A layer that was asked for is not in both, or none is.
@@ -256,10 +256,10 @@ def choose_common_layers(
             f"no layer is in both recordings: {a.path} has {', '.join(a.layers)}; "
             f"{b.path} has {', '.join(b.layers)}"
         )
-    if wanted is None:
+    if patterns is None:
         return common[:1], []
     found: list[str] = []
-    for pattern in [wanted] if isinstance(wanted, str) else wanted:
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
         if (pattern in a) != (pattern in b):
             has, lacks = (a, b) if pattern in a else (b, a)
             raise SelectionError(
@@ -279,7 +279,7 @@ def choose_common_layers(
 
 
 def pair_rows(shown: RunSet) -> list[tuple[JointMaps, tuple[Row, Row]]]:
-    """The rows of each layer, that of run a first.
+    """Returns the rows of each layer, that of run a first.
 
     Raises:
         SelectionError: A layer's maps are not of the same shape in both.

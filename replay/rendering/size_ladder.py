@@ -45,7 +45,7 @@ class Setting:
 
 
 def thinned(frames: int, every: int) -> int:
-    """How many frames remain if every 2nd, 3rd ... is shown, the first and the last included."""
+    """Returns the number of frames if every 2nd, 3rd ... is shown, with the first and the last."""
     return 1 + -(-(frames - 1) // every) if frames > 1 else frames
 
 
@@ -58,7 +58,7 @@ def quality_ladder(
     thin: bool = True,
     zoom: int | None = 1,
 ) -> list[Setting]:
-    """Choices from the best down, each a little smaller than the one before.
+    """Returns settings from the best down, each a little smaller than the one before.
 
     Args:
         frames: Number of frames at most.
@@ -133,7 +133,7 @@ class SizeSearch:
         self._at = -1
 
     def first(self) -> Setting:
-        """The best choice that seems to fit.
+        """Returns the best setting that seems to fit.
 
         Raises:
             OptionError: None seems to, by far; the message says how small it can become.
@@ -141,7 +141,7 @@ class SizeSearch:
         return self._search(0)
 
     def next(self, size: float) -> Setting | None:
-        """A smaller choice, once that of before turned out to take `size` bytes; None at the end.
+        """Returns a smaller setting, once the last one took `size` bytes; None at the end.
 
         The last rung is tried even where it does not seem to fit.
         """
@@ -176,7 +176,7 @@ class SizeSearch:
 
 
 def too_small(limit: int, smallest: float, choice: Setting) -> OptionError:
-    """What is said where nothing fits: about how small it can become, and what would help."""
+    """Returns the error where nothing fits: how small it can become, and what would help."""
     enough = 1.1 * smallest / 1e6
     return OptionError(
         f"max_mb {limit / 1e6:g}: the smallest that can be made takes about {smallest / 1e6:.2g} MB"
@@ -186,7 +186,7 @@ def too_small(limit: int, smallest: float, choice: Setting) -> OptionError:
 
 
 def in_words(chosen: Setting, best: Setting, frames: int, form: str, size: str) -> str:
-    """What was given up: `about every 3rd frame (120 of 358), zoom 2, crf 26`; empty if nothing.
+    """Returns what was given up: `every 3rd frame (120 of 358), crf 26`; empty if nothing.
 
     Args:
         chosen: The choice that was made.

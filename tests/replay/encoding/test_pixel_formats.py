@@ -20,7 +20,7 @@ from replay.encoding.quantize import quantize
 from replay.film.comparison_film import ComparisonFilm
 from replay.film.film import Film
 from replay.options import ComparisonOptions, FilmOptions
-from replay.raster.frame import Frame
+from replay.raster.frame import Frame, Overlay
 from replay.raster.palette import Palette
 from replay.recording import Recording
 
