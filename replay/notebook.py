@@ -29,7 +29,7 @@ _POSTER_MAPS = (16, 9, 4, 1)  # tried until the picture is small enough
 
 
 def recording_html(recording: Recording) -> str:
-    """A table of what a recording holds, and a picture of its last frame."""
+    """Returns a table of what a recording holds, and a picture of its last frame, as HTML."""
     try:
         facts = " · ".join(text_html(fact) for fact in _facts(recording))
         rows = "".join(_row(recording, name) for name in recording.layers[:_LAYERS])
@@ -72,7 +72,7 @@ def _row(recording: Recording, name: str) -> str:
 
 
 def _poster(recording: Recording) -> str:
-    """The first layer in the last frame, as an inline PNG; a word where that cannot be drawn."""
+    """Returns the first layer in the last frame as an inline PNG; else why there is none."""
     try:
         if not recording.frames:
             return "<small>no frame yet</small>"

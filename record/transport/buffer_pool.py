@@ -41,37 +41,34 @@ class Pool:
         room: How many there may be.
         slots: Parts of the shared memory for them; none where frames go through the pipe.
         nbytes: Bytes of each.
+
+    Attributes:
+        free: The buffers that are free, in the order in which they came back.
+        take_free: Takes one of them, of which there must be one; no other thread may take any.
+        shared: Whether the buffers lie in memory that the writer sees.
+        slot_numbers: By a buffer's id, in which slot of that memory it lies.
     """
 
     def __init__(self, make: Make, room: int, slots: list[memoryview], nbytes: int) -> None:
         self._make, self._room, self._slots = make, room, slots
-        self._large = nbytes >= _LARGE
         self._made: list[Buffer] = []
-        self._places: dict[int, int] = {}  # by a buffer's id
         self.free: collections.deque[Buffer] = collections.deque()
+        self.take_free = self.free.pop if nbytes >= _LARGE else self.free.popleft
+        self.shared = bool(slots)
+        self.slot_numbers: dict[int, int] = {}
 
-    def take(self) -> Buffer | None:
-        """A buffer, if there is one that is free or may still be made."""
-        if self.free:  # which no other thread takes from
-            return self.free.pop() if self._large else self.free.popleft()
+    def make_another(self) -> Buffer | None:
+        """Returns a buffer that is made anew; None where there are as many as there may be."""
         number = len(self._made)
         if number == self._room:
             return None
         buffer = self._make(self._slots[number] if self._slots else None)
         self._made.append(buffer)
-        self._places[id(buffer)] = number
+        if self._slots:
+            self.slot_numbers[id(buffer)] = number
         return buffer
 
     @property
     def spare(self) -> int:
-        """How many buffers `take` would give."""
+        """How many buffers are free or may still be made."""
         return len(self.free) + self._room - len(self._made)
-
-    @property
-    def shared(self) -> bool:
-        """Whether the buffers lie in memory that the writer sees."""
-        return bool(self._slots)
-
-    def slot_of(self, buffer: Buffer) -> int | None:
-        """In which slot it lies; None where it has memory of its own."""
-        return self._places[id(buffer)] if self._slots else None

@@ -138,10 +138,10 @@ class Courier:
             self._await_ready()
         _begun.add(self)
         # A thread that sits in a system call when the interpreter ends must have been joined.
-        self._at_exit = weakly(self, "close")
+        self._at_exit = weakly(self.close)
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=weakly(self, "_forget"))
+            os.register_at_fork(after_in_child=weakly(self._forget))
 
     @property
     def path(self) -> Path:
@@ -247,7 +247,8 @@ class Courier:
             return None
         assert self._pool is not None
         self._take_back()
-        buffer = self._pool.take()
+        pool = self._pool
+        buffer = pool.take_free() if pool.free else pool.make_another()
         if buffer is not None:
             return buffer
         self._ring()
@@ -255,8 +256,8 @@ class Courier:
             while self.failure is None:
                 time.sleep(_LOOK_SECONDS)
                 self._take_back()
-                if self._pool.free:
-                    return self._pool.take()
+                if pool.free:
+                    return pool.take_free()
                 patience = self._patience
                 if time.monotonic() - self._progress >= patience:
                     if not self._stalled:
@@ -369,7 +370,7 @@ class Courier:
         memory = self._memory
         if memory is None or not self._with_writer:
             return
-        done = memory.done
+        done = memory.counter[0]
         if done == self._returned:
             return
         self._progress = time.monotonic()
@@ -440,7 +441,7 @@ class Courier:
                 parcel.arrived()
             if self.failure is None:
                 values = {name: float(value) for name, value in parcel.values.items()}
-                slot = pool.slot_of(parcel.buffer)
+                slot = pool.slot_numbers.get(id(parcel.buffer))
                 text = parcel.header.encode(values, self.dropped, self.lost, slot)
                 if slot is not None:
                     return messages.pack(messages.SLOT, text)

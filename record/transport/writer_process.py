@@ -37,6 +37,7 @@ class WriterProcess:
         committed: Frames that it has made readable.
         flushed: The number of the last request to flush that it has done.
         opening: What the file held at the start: frames, the last one's step and epoch.
+        is_ready: Whether it has opened the file.
         finished: Set once it has given its last answer.
     """
 
@@ -45,6 +46,7 @@ class WriterProcess:
         self.flushed = 0
         self.opening: dict[str, int] = {}
         self.finished = threading.Event()
+        self.is_ready = False
         self._ready = threading.Event()
         self.memory = _lender()
         self._process = self._start()
@@ -66,11 +68,6 @@ class WriterProcess:
             target=self._listen, args=(heard, failed), name="mapreel-answers", daemon=True
         )
         self._listener.start()
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it has opened the file."""
-        return self._ready.is_set()
 
     def await_ready(self) -> bool:
         """Waits until the writer has opened the file; False where that failed.
@@ -166,6 +163,7 @@ class WriterProcess:
                 self.opening = answer.get("opening", self.opening)
                 self.flushed = answer.get("flushed", self.flushed)
                 if answer.get("ready"):
+                    self.is_ready = True
                     self._ready.set()
         if not closed:
             failed(self._last_words())

@@ -48,17 +48,17 @@ def add_info(commands: Commands) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from replay.recording import info, open_recording
+    from replay.recording import info, info_text, open_recording
 
     documents = []
     for path in options.recordings:
         with open_recording(path) as recording:
             documents.append(info.describe(recording))
-            warn(info.trouble(recording))
+            warn(info.describe_problems(recording))
     if options.json:
         print(info.to_json(documents if len(documents) > 1 else documents[0]))
     else:
-        print("\n\n".join(info.as_text(document) for document in documents))
+        print("\n\n".join(info_text.format_info(document) for document in documents))
 
 
 def add_verify(commands: Commands) -> None:

@@ -20,7 +20,7 @@ from replay.maps.axes import JointMaps, Maps
 from replay.maps.selection import choose_cells, choose_layers, choose_maps
 from replay.options import Numbers
 from replay.recording import Recording, open_recording
-from replay.schema import Cell, OptionError, SelectionError
+from replay.schema import OptionError, SelectionError
 
 Path: TypeAlias = "str | os.PathLike[str]"
 Recordings: TypeAlias = "Recording | Path | Sequence[Recording | Path]"
@@ -189,23 +189,6 @@ class RunSet:
             batches = format_count(left_out, "batch")
             self.remarks.append(f"left out {batches} that not every recording has")
         return common
-
-
-def logged_loss(recording: Recording, cells: Sequence[Cell]) -> npt.NDArray[np.float64] | None:
-    """Returns the loss of each frame, float64, NaN where none was logged in a batch.
-
-    Args:
-        recording: The recording.
-        cells: The (epoch, batch) of the frames.
-
-    Returns:
-        None where none was logged at all. One that became NaN is news, and is returned.
-    """
-    if "loss" not in recording.batches:
-        return None
-    loss: npt.NDArray[np.float64] = recording.batches["loss"][tuple(np.array(cells).T)]
-    loss = loss.astype(np.float64)
-    return None if np.isnan(loss).all() else loss
 
 
 def choose_layers_of(

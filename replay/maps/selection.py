@@ -19,7 +19,7 @@ from replay.maps.axes import Maps, Source, as_source
 from replay.options import Numbers
 from replay.recording import Recording
 from replay.recording.series import Series
-from replay.schema import OptionError, SelectionError, in_words
+from replay.schema import OptionError, SelectionError, format_intervals
 
 _Value = TypeVar("_Value", bound=np.generic)
 
@@ -56,11 +56,13 @@ def choose(numbers: Numbers, existing: Sequence[int], what: str) -> list[int]:
         numbered = range(*slice(*ends, numbers.step).indices(length))
         chosen = [number for number in numbered if number in present]
         if not chosen:
-            raise SelectionError(f"no {what} in {_spell(numbers)}; there: {in_words(existing)}")
+            raise SelectionError(
+                f"no {what} in {_spell(numbers)}; there: {format_intervals(existing)}"
+            )
         return chosen
     each = list(numbers) if isinstance(numbers, Iterable) else [numbers]
     if not each:
-        raise SelectionError(f"no {what} was chosen; there: {in_words(existing)}")
+        raise SelectionError(f"no {what} was chosen; there: {format_intervals(existing)}")
     present = set(existing)
     return [_find(number, existing, present, what) for number in each]
 
@@ -244,7 +246,7 @@ def _find(number: Any, there: Sequence[int], present: set[int], what: str) -> in
     if number < 0 and -number <= len(there):
         return there[int(number)]
     if number not in present:
-        raise SelectionError(f"no {what} {number}; there: {in_words(there)}")
+        raise SelectionError(f"no {what} {number}; there: {format_intervals(there)}")
     return int(number)
 
 

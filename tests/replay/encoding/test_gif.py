@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from sink_contract import SIZE, SinkContract, format_named, frames, read_images, read_video, rgb_of
 
-from replay.encoding import gif_stream
+from replay.encoding import gif
 from replay.encoding.formats import choose_target
-from replay.encoding.gif_stream import TRAILER, GifStream
+from replay.encoding.gif import TRAILER, GifStream
 from replay.encoding.pixel_formats import Indexed, as_indices
-from replay.encoding.sink import EncodeOptions, encode
+from replay.encoding.sink import EncodeOptions, LimitError, encode
 from replay.raster.frame import Frame, Overlay
 from replay.raster.palette import Palette
 from replay.schema import EncodeError
@@ -40,6 +40,11 @@ def write(path: Path, fps: float = 12.5, count: int = 9) -> Path:
     options = EncodeOptions(fps)
     assert encode(frames(count), choose_target(path), PALETTE, SIZE, options) == count
     return path
+
+
+def pixels_of(count: int) -> Iterator[Indexed]:
+    """Yields what the sink takes."""
+    return as_indices(frames(count), PALETTE, SIZE)
 
 
 def compressed(source: Iterator[Indexed], threads: int) -> Iterator[tuple[bytes, bytes]]:
@@ -90,9 +95,20 @@ def test_how_long_a_frame_stays(tmp_path: Path, fps: float, milliseconds: int) -
 
 
 def test_the_bytes_do_not_depend_on_how_many_are_compressed_at_a_time() -> None:
-    made = [list(compressed(as_indices(frames(9), PALETTE, SIZE), n)) for n in (1, 2, 5)]
+    made = [list(compressed(pixels_of(9), n)) for n in (1, 2, 5)]
     assert made[0] == made[1] == made[2]
     assert len(made[0]) == 9
+
+
+def test_it_ends_at_the_first_frame_that_is_too_much(tmp_path: Path) -> None:
+    """So the size that is given up does not depend on how fast the threads are."""
+    each = [len(head) + len(pixels) for head, pixels in compressed(pixels_of(40), 1)]
+    for number in (1, 9, 30):
+        target = choose_target(tmp_path / "run.gif")
+        options = EncodeOptions(20.0, limit=sum(each[:number]) - 1)
+        with pytest.raises(LimitError) as error:
+            encode(frames(40), target, PALETTE, SIZE, options)
+        assert (error.value.bytes, error.value.frames) == (sum(each[:number]), number)
 
 
 @pytest.mark.parametrize("count", [9, 40])
@@ -100,13 +116,13 @@ def test_a_helper_that_falls_behind_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """Whoever makes the frames compresses others meanwhile, each once, and does not run away."""
-    right = list(compressed(as_indices(frames(count), PALETTE, SIZE), 1))
-    compress, maker = gif_stream._compress, threading.get_ident()
+    right = list(compressed(pixels_of(count), 1))
+    compress, maker = gif._compress, threading.get_ident()
     by: collections.Counter[str] = collections.Counter()
     made: list[tuple[bytes, bytes]] = []
     ahead = []
 
-    def slow(plane: np.ndarray, spool: gif_stream._Spool) -> None:
+    def slow(plane: np.ndarray, spool: gif._Spool) -> None:
         who = "maker" if threading.get_ident() == maker else "helper"
         by[who] += 1
         if who == "helper" and by[who] == 1:
@@ -114,11 +130,11 @@ def test_a_helper_that_falls_behind_is_waited_for(
         compress(plane, spool)
 
     def watched() -> Iterator[Indexed]:
-        for number, frame in enumerate(as_indices(frames(count), PALETTE, SIZE)):
+        for number, frame in enumerate(pixels_of(count)):
             ahead.append(number - len(made))
             yield frame
 
-    monkeypatch.setattr(gif_stream, "_compress", slow)
+    monkeypatch.setattr(gif, "_compress", slow)
     for block in compressed(watched(), 2):
         made.append(block)
     assert made == right
@@ -130,11 +146,9 @@ def test_a_helper_that_falls_behind_is_waited_for(
 
 def test_only_what_changed_is_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[tuple[int, ...]] = []
-    compress = gif_stream._compress
-    monkeypatch.setattr(
-        gif_stream, "_compress", lambda p, to: (sizes.append(p.shape), compress(p, to))[1]
-    )
-    list(compressed(as_indices(frames(5), PALETTE, SIZE), 1))
+    compress = gif._compress
+    monkeypatch.setattr(gif, "_compress", lambda p, to: (sizes.append(p.shape), compress(p, to))[1])
+    list(compressed(pixels_of(5), 1))
     # The second with a picture below its box, the third where that picture was.
     assert sizes == [SIZE, (32, 96), (34, 46), (1, 1), (39, 55)]
 
@@ -143,8 +157,8 @@ def test_the_compressed_pixels_are_those_of_a_whole_file(tmp_path: Path) -> None
     path = tmp_path / "one.gif"
     image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
     image.save(path, "GIF", comment=b"x" * 300, interlace=False, optimize=False, loop=3)
-    with contextlib.closing(gif_stream._Spool()) as spool:
-        gif_stream._compress(np.array(image), spool)
+    with contextlib.closing(gif._Spool()) as spool:
+        gif._compress(np.array(image), spool)
         pixels = spool.pixels()
     assert len(pixels) > 200
     assert path.read_bytes().endswith(pixels + TRAILER)
@@ -154,7 +168,7 @@ def test_a_full_disk_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.Monke
     def full(plane: np.ndarray, spool: object) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(gif_stream, "_compress", full)
+    monkeypatch.setattr(gif, "_compress", full)
     with pytest.raises(EncodeError, match=r"^cannot write the GIF: No space left on device$"):
         write(tmp_path / "run.gif")
     assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ from sink_contract import SIZE, SinkContract, format_named, frames, read_video, 
 
 from replay.encoding.formats import choose_target
 from replay.encoding.pixel_formats import as_yuv
-from replay.encoding.sink import EncodeOptions, encode
+from replay.encoding.sink import EncodeOptions, encode, join
 from replay.raster.frame import Frame
 from replay.raster.palette import Palette
 from replay.schema import EncodeError
@@ -44,6 +44,16 @@ class TestMp4(SinkContract):
         height, width = first.plane.shape
         planes = as_yuv(itertools.chain([first], source), self.palette(), (height, width))
         return [np.concatenate([part.ravel() for part in parts]) for parts in planes]
+
+    @pytest.mark.parametrize("joined", [False, True])
+    def test_a_browser_can_begin_before_it_has_all(self, tmp_path: Path, joined: bool) -> None:
+        target = self.target(tmp_path)
+        self.write(target, frames(5))
+        path = target.path
+        if joined:
+            join([path, path], path := tmp_path / "joined.mp4", self.format)
+        data = path.read_bytes()
+        assert 0 < data.index(b"moov") < data.index(b"mdat")
 
 
 def size_in_file(path: Path) -> tuple[int, int]:
@@ -104,5 +114,17 @@ def test_an_encoder_that_stops_reading_is_no_success(
     fake.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
     with pytest.raises(EncodeError, match=r"^ffmpeg failed: it said nothing$"):
+        encode(frames(50), choose_target(tmp_path / "run.mp4"), PALETTE, SIZE, EncodeOptions(10.0))
+    assert os.listdir(tmp_path) == ["ffmpeg"]
+
+
+def test_an_encoder_that_fails_at_the_end_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "ffmpeg"
+    fake.write_text("#!/bin/sh\ncat >/dev/null\necho disk full >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
+    with pytest.raises(EncodeError, match=r"^ffmpeg failed: disk full$"):
         encode(frames(50), choose_target(tmp_path / "run.mp4"), PALETTE, SIZE, EncodeOptions(10.0))
     assert os.listdir(tmp_path) == ["ffmpeg"]

@@ -20,7 +20,7 @@ from replay.maps.selection import choose_maps
 from replay.options import FilmOptions
 from replay.raster.mosaic import Space, arrange
 from replay.raster.palette import colormap
-from replay.recording import info
+from replay.recording import info, info_text
 from replay.schema import Layer, OptionError, SelectionError
 
 
@@ -191,7 +191,7 @@ def test_pooled_values_are_said_to_be_means(tmp_path: Path) -> None:
                 .panels[0]
                 .details.endswith(f", means of {words}")
             )
-            text = info.as_text(info.describe(run))
+            text = info_text.format_info(info.describe(run))
             assert f"{axes}, means of {words.replace('×', 'x')}  8 " in text
             document = json.loads(info.to_json(info.describe(run)))["layers"][0]
             assert (document["axes"], document["pooled"], document["frames"]) == (axes, 4, 8)

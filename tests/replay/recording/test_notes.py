@@ -21,7 +21,7 @@ from record.protocol.layout import BatchLayout
 from record.writer.recording_file import RecordingFile
 from replay.film.film import Film
 from replay.options import FilmOptions
-from replay.recording import info
+from replay.recording import info, info_text
 from replay.schema import FORMAT, VERSION, Layer
 
 NOTE = "magnitude of complex values"
@@ -123,7 +123,7 @@ def test_info_shows_notes(tmp_path: Path) -> None:
     )
     with replay.open(path) as run:
         document = json.loads(info.to_json(info.describe(run)))
-        text = info.as_text(info.describe(run))
+        text = info_text.format_info(info.describe(run))
     assert [entry["note"] for entry in document["layers"]] == [
         *(NOTE, "axis\x1b[2J uncertain", None, NOTE)
     ]
