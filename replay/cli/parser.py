@@ -16,6 +16,7 @@ from replay.cli.pages import add_page, add_watch
 from replay.schema import OptionError
 
 _SHELLS = ("bash", "zsh", "fish", "tcsh")
+_FILES = ("FILE", "run.h5")  # what stands for a file in the help
 
 _DESCRIPTION = """\
 Turns a recording of feature maps into animations, figures and pages.
@@ -125,11 +126,7 @@ def _add_completion(commands: Commands) -> None:
 
 
 def _completion(options: argparse.Namespace) -> None:
-
     print(script(build_parser(), "mapreel-replay", options.shell))
-
-
-_FILES = ("FILE", "run.h5")
 
 
 def script(parser: argparse.ArgumentParser, program: str, shell: str) -> str:

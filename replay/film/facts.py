@@ -110,7 +110,7 @@ class LayerPanel:
         name: What it is.
         details: Its module, its maps, and how they are shown.
         entries: The palette's entries in its colour bar; those of the colormap by default.
-        colour_bar: Whether it has a colour bar.
+        color_bar: Whether it has a colour bar.
     """
 
     mosaic: Mosaic
@@ -118,7 +118,7 @@ class LayerPanel:
     name: str
     details: str
     entries: range | None = None
-    colour_bar: bool = True
+    color_bar: bool = True
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,7 @@ class KernelSection:
         if isinstance(found, str):
             blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
             return shown, found
-        if not self._kernels.coloured:
+        if not self._kernels.colored:
             half = len(self._entries) // 2
             levels = self._entries.start + half + np.rint((found - 0.5) * 2 * half)
             paint(plane, *corner, levels.astype(np.uint8), self.panel.mosaic)
@@ -221,7 +221,7 @@ class KernelSection:
 
     def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
         """Yields the kernels of three inputs, in their colours."""
-        if not self._kernels.coloured or not self._row.maps.series.present[cell]:
+        if not self._kernels.colored or not self._row.maps.series.present[cell]:
             return
         found = self._kernels.show(cell)
         if not isinstance(found, str):

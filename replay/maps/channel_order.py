@@ -44,16 +44,16 @@ def order_channels(
     values = _sample(source, channels, frames)
     spreads = values.std(axis=1)
     alive = np.flatnonzero(spreads > 1e-6 * max(1.0, float(np.abs(values).max(initial=0.0))))
-    still = [place for place in range(len(channels)) if place not in set(alive.tolist())]
+    constant = [place for place in range(len(channels)) if place not in set(alive.tolist())]
     if len(alive) < 3:
-        return [channels[place] for place in [*alive.tolist(), *still]]
-    parts = values[alive]
-    parts = (parts - parts.mean(axis=1, keepdims=True)) / spreads[alive][:, None]
-    distances = 1.0 - parts @ parts.T / parts.shape[1]
+        return [channels[place] for place in [*alive.tolist(), *constant]]
+    normalised = values[alive]
+    normalised = (normalised - normalised.mean(axis=1, keepdims=True)) / spreads[alive][:, None]
+    distances = 1.0 - normalised @ normalised.T / normalised.shape[1]
     path = _shorten(_walk(distances), distances)
     if path[0] > path[-1]:
         path = path[::-1]
-    return [channels[place] for place in [*alive[path].tolist(), *still]]
+    return [channels[place] for place in [*alive[path].tolist(), *constant]]
 
 
 def _sample(

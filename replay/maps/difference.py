@@ -130,9 +130,9 @@ class Change:
             self._earlier = dict.fromkeys(frames, frames[0])
             self.words = f"since epoch {frames[0][0]}, batch {frames[0][1]}"
         else:
-            there = {batch for epoch, batch in frames if epoch == first}
+            in_first = {batch for epoch, batch in frames if epoch == first}
             self._earlier = {
-                cell: (first, cell[1]) if cell[1] in there else frames[0] for cell in frames
+                cell: (first, cell[1]) if cell[1] in in_first else frames[0] for cell in frames
             }
             self.words = f"since epoch {first}, same batch"
 

@@ -117,8 +117,8 @@ class RunSet:
     def all_cells(self) -> list[tuple[int, int]]:
         """Every (epoch, batch) that all recordings have, with or without these layers."""
         rows, columns = np.min([r.shape for r in self.recordings], axis=0)
-        there = np.all([r.order[:rows, :columns] > 0 for r in self.recordings], axis=0)
-        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(there)]
+        recorded = np.all([r.order[:rows, :columns] > 0 for r in self.recordings], axis=0)
+        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(recorded)]
 
     @property
     def several(self) -> bool:
@@ -171,18 +171,18 @@ class RunSet:
             np.logical_or.reduce([r.maps.series.present for r in self.rows if r.place == place])
             for place in range(len(self.recordings))
         ]
-        shape = np.max([there.shape for there in each], axis=0)
+        shape = np.max([recorded.shape for recorded in each], axis=0)
         fitted = np.zeros((len(each), *shape), bool)
-        for whole, there in zip(fitted, each, strict=True):
-            whole[: there.shape[0], : there.shape[1]] = there
+        for whole, recorded in zip(fitted, each, strict=True):
+            whole[: recorded.shape[0], : recorded.shape[1]] = recorded
         common: npt.NDArray[np.bool_] = np.logical_and.reduce(fitted, axis=0)
         if not common.any():
             if not self.several:
                 names = ", ".join(row.maps.layer.name for row in self.rows)
                 raise SelectionError(f"no frame of {names} in {self.recordings[0].path}")
             found = "; ".join(
-                f"{recording.path} has {_span(there)}"
-                for recording, there in zip(self.recordings, each, strict=True)
+                f"{recording.path} has {_span(recorded)}"
+                for recording, recorded in zip(self.recordings, each, strict=True)
             )
             raise SelectionError(f"no epoch and batch is in every recording: {found}")
         if left_out := int((fitted.any(axis=0) & ~common).sum()):
@@ -217,8 +217,8 @@ def choose_layers_of(
     return list(dict.fromkeys(chosen)) or choose_layers(recordings[0], [])
 
 
-def _span(there: npt.NDArray[np.bool_]) -> str:
-    epochs, batches = (np.flatnonzero(there.any(axis=axis)).tolist() for axis in (1, 0))
+def _span(recorded: npt.NDArray[np.bool_]) -> str:
+    epochs, batches = (np.flatnonzero(recorded.any(axis=axis)).tolist() for axis in (1, 0))
     return f"{format_numbers('epoch', epochs)}, {format_numbers('batch', batches)}"
 
 

@@ -75,7 +75,7 @@ def choose_layers(recording: Recording, patterns: str | Iterable[str] | None = N
         patterns: Names or globs (`layer1.*`), or `all`; None means the first recorded layer.
 
     Raises:
-        SelectionError: Nothing matches one of them; the message says what is there.
+        SelectionError: Nothing matches one of them; the message says what was recorded.
         FileError: The recording is empty.
     """
     recording.require_frames()
@@ -240,21 +240,21 @@ def _parse(text: str, what: str) -> slice | list[int]:
     return numbers
 
 
-def _find(number: Any, there: Sequence[int], present: set[int], what: str) -> int:
+def _find(number: Any, existing: Sequence[int], present: set[int], what: str) -> int:
     if not isinstance(number, (int, np.integer)):
         raise OptionError(f"{what} {number!r}: expected a whole number")
-    if number < 0 and -number <= len(there):
-        return there[int(number)]
+    if number < 0 and -number <= len(existing):
+        return existing[int(number)]
     if number not in present:
-        raise SelectionError(f"no {what} {number}; there: {format_intervals(there)}")
+        raise SelectionError(f"no {what} {number}; there: {format_intervals(existing)}")
     return int(number)
 
 
-def _from_end(bound: int | None, there: Sequence[int]) -> int | None:
+def _from_end(bound: int | None, existing: Sequence[int]) -> int | None:
     """Returns a slice's negative bound as the number that it counts to; others as they are."""
-    if bound is None or bound >= 0 or not there:
+    if bound is None or bound >= 0 or not existing:
         return bound
-    return there[max(bound, -len(there))]
+    return existing[max(bound, -len(existing))]
 
 
 def _spell(numbers: slice) -> str:
