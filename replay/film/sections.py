@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.film.facts import Count, LayerPanel
+from replay.maps.axes import select_channels
 from replay.maps.difference import Change, DifferenceScaler, Values
 from replay.maps.kernels import Kernels
 from replay.maps.runs import Row
 from replay.maps.scaling import Levels, Scaler
-from replay.maps.selection import pick
 from replay.raster.frame import Overlay
 from replay.raster.mosaic import blank, paint, shrink_maps
 from replay.raster.palette import Palette, Range
@@ -117,7 +117,7 @@ class MapSection:
 
     def select(self, cell: Cell) -> npt.NDArray[np.float16]:
         """Returns the chosen maps of one frame, float16 (C, S, H, W)."""
-        return pick(self.row.maps[cell], self.channels)
+        return select_channels(self.row.maps[cell], self.channels)
 
     def _scale(self, cell: Cell, maps: npt.NDArray[np.float16]) -> tuple[Levels, Range | None]:
         """Returns their levels at the size at which they are shown, and the range behind them."""
@@ -187,7 +187,7 @@ class ChangeSection:
         values = self._change[cell]
         if cell in maps.damaged or earlier in maps.damaged:
             return "damaged: no difference"
-        return pick(values, self._channels)
+        return select_channels(values, self._channels)
 
 
 class KernelSection:

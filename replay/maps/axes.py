@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ from replay.recording.series import Series
 from replay.schema import DamagedError, Layer, OptionError
 
 _SPATIAL = "DHWL"
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -263,3 +265,8 @@ def _image_of(series: Series) -> tuple[int, ...] | None:
     """Returns the shape of the picture that the layer's frames belong to."""
     inputs, frames = series.inputs, series.frames
     return inputs[frames[0]].shape if len(inputs.shapes) > 1 and frames else inputs.shape
+
+
+def select_channels(values: npt.NDArray[_Value], channels: Sequence[int]) -> npt.NDArray[_Value]:
+    """Returns the chosen channels of (C, ...), in their order; not a copy where that is all."""
+    return values if channels == list(range(len(values))) else values[channels]

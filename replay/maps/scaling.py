@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from replay.maps.axes import JointMaps, Source, as_source
-from replay.maps.selection import pick, spread
+from replay.maps.axes import JointMaps, Source, as_source, select_channels
+from replay.maps.selection import spread
 from replay.options import SCALES
 from replay.raster.palette import Range
 from replay.recording.series import Series
@@ -124,7 +124,7 @@ class Scaler:
             return None
         if self.mode == "frame":
             if isinstance(self._source, JointMaps) and self._source.several:
-                maps = pick(self._source[epoch, batch], self._channels)
+                maps = select_channels(self._source[epoch, batch], self._channels)
             return self._finish(_robust(maps))
         return self._range_of_all(epoch)
 
@@ -168,7 +168,7 @@ class Scaler:
         chosen = spread(frames, _SAMPLED_FRAMES)
         parts: list[Values] = [np.empty((len(self._channels), 0), np.float16)]
         for epoch, batch in chosen:
-            maps = pick(self._source[epoch, batch], self._channels)
+            maps = select_channels(self._source[epoch, batch], self._channels)
             values = maps.reshape(len(maps), -1)
             step = -(-values.size * len(chosen) // _SAMPLED_VALUES)
             while math.gcd(step, maps.shape[-1]) > 1:  # so that no column of pixels is favoured

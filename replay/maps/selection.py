@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,6 @@ from replay.options import Numbers
 from replay.recording import Recording
 from replay.recording.series import Series
 from replay.schema import OptionError, SelectionError, format_intervals
-
-_Value = TypeVar("_Value", bound=np.generic)
-
 
 _SLICE = re.compile(r"^\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(-?\d*)\s*)?$")
 _SPAN = re.compile(r"^\s*(-?\d+)\s*(?:-\s*(\d+)\s*)?$")
@@ -203,11 +200,6 @@ def measure_variation(
     number = np.maximum(totals[0], 1.0)
     variance: npt.NDArray[np.float64] = totals[2] / number - np.square(totals[1] / number)
     return np.maximum(variance, 0.0)
-
-
-def pick(values: npt.NDArray[_Value], channels: Sequence[int]) -> npt.NDArray[_Value]:
-    """Returns the chosen channels of (C, ...), in their order; not a copy where that is all."""
-    return values if channels == list(range(len(values))) else values[channels]
 
 
 def spread(frames: Sequence[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
