@@ -27,7 +27,8 @@ from record.session.frame_sender import FrameSender
 from record.session.metadata import describe, rank_and_world
 from record.session.model_checks import ModelChecks
 from record.session.progress import FORWARDS, STEPS, Progress
-from record.transport.courier import Courier, await_own
+from record.transport.courier import Courier
+from record.transport.startup import await_own_writer
 from record.transport.weakcall import weakly
 from replay import schema
 from replay.schema import OptionError
@@ -180,7 +181,7 @@ class Recorder:
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
-        await_own(self.path)
+        await_own_writer(self.path)
         start: int | None = None  # the epoch to go on with
         if resume is not False:
             start = _EVERY_EPOCH if resume is True else int(resume)

@@ -20,7 +20,7 @@ from record import Recorder
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
 from record.transport.courier import Courier
-from record.writer import recording_file
+from record.writer import datasets
 from record.writer.recording_file import RecordingFile
 from replay.encoding import pixel_formats
 from replay.film.film import Film
@@ -213,7 +213,7 @@ def test_the_writer_touches_each_chunk_once_a_commit(
     layout = BatchLayout(((3, 8, 8),), layers)
     file.set_layout(layout, 50)
     calls: collections.Counter[str] = collections.Counter()
-    for home in (recording_file.ChunkWriter, recording_file.RowWriter):
+    for home in (datasets.ChunkWriter, datasets.RowWriter):
         function = home.write
 
         def counted(*args: Any, function: Any = function, name: str = home.__name__) -> Any:
@@ -227,7 +227,7 @@ def test_the_writer_touches_each_chunk_once_a_commit(
         file.write(headers, frames)
     assert calls == {"ChunkWriter": 20 * 7}
     file.commit()
-    fields = len(file._fields)
+    fields = len(file.fields)
     assert calls["RowWriter"] == fields + 2 * 6  # ranges and checksums, once for all 20 frames
     file.close()
 
