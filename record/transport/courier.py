@@ -202,7 +202,7 @@ class Courier:
         region, slots = None, list[memoryview]()
         if shared and self._memory is not None:
             with contextlib.suppress(OSError, ValueError):  # a limit; the pipe has none
-                region, slots = self._memory.lend(layout.nbytes, room)
+                region, slots = self._memory.make_slots(layout.nbytes, room)
         self._pool = Pool(make, room, slots, layout.nbytes)
         self._many = max(1, room // 4)
         # The training never waits for the pipe: half of it holds the headers of all slots.

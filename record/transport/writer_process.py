@@ -48,7 +48,7 @@ class WriterProcess:
         self.finished = threading.Event()
         self.is_ready = False
         self._ready = threading.Event()
-        self.memory = _lender()
+        self.memory = _shared_frames()
         self._process = self._start()
         self.pid = self._process.pid
         own_recordings.add_writer(self.pid)
@@ -201,7 +201,7 @@ def refusal(path: Path, reason: str) -> OutputError:
     return OutputError(f"cannot create {path}: {reason}")
 
 
-def _lender() -> SharedFrames | None:
+def _shared_frames() -> SharedFrames | None:
     with contextlib.suppress(OSError):
         return SharedFrames()
     return None
