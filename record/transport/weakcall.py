@@ -1,4 +1,4 @@
-"""Calls a method later without keeping its owner alive until then."""
+"""Calls a method later without keeping its object alive until then."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ import weakref
 from collections.abc import Callable
 
 
-def weakly(owner: object, method: str) -> Callable[[], None]:
-    """Returns a function that calls a method of the owner, if that is still alive.
-
-    Args:
-        owner: The object, which is not kept alive.
-        method: The method's name.
-    """
-    reference = weakref.ref(owner)
+def weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Returns a function that calls a bound method while its object lives, which it lets go."""
+    reference = weakref.WeakMethod(method)
 
     def call() -> None:
         alive = reference()
         if alive is not None:
-            getattr(alive, method)()
+            alive()
 
     return call

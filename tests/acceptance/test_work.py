@@ -19,12 +19,12 @@ import replay
 from record import Recorder
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
-from record.transport.courier import Courier
+from record.transport.frame_channel import FrameChannel
 from record.writer import datasets
 from record.writer.recording_file import RecordingFile
 from replay.encoding import pixel_formats
 from replay.film.film import Film
-from replay.film.options import FilmOptions
+from replay.options import FilmOptions
 from replay.raster import pen
 from replay.recording import safe_file
 from replay.schema import FORMAT, VERSION, Layer
@@ -94,8 +94,8 @@ def test_of_a_frame_only_what_changed_is_converted(tmp_path: Path) -> None:
         fields={"loss": lambda e, b: 1 / (1 + 4 * e + b)},
     )
     with replay.open(path) as run:
-        film = Film(run, ["conv"], look=FilmOptions(zoom=4))
-        mosaic = film.parts[0].mosaic
+        film = Film(run, FilmOptions(layers=["conv"], zoom=4))
+        mosaic = film.panels[0].mosaic
         tiles = mosaic.width * mosaic.rows * mosaic.tile[0]
         first, *rest = (frame.changed for frame in film.frames())
     assert first is None
@@ -125,7 +125,7 @@ def test_what_a_frame_costs_does_not_grow_with_its_tiles(
     count(np, "percentile")
     path = write_recording(tmp_path / "run.h5", {"conv": drifting_maps(64, 9, 9)}, epochs=1)
     with replay.open(path) as run:
-        film = Film(run, ["conv"], look=FilmOptions(columns=16))
+        film = Film(run, FilmOptions(layers=["conv"], columns=16))
         frames = film.frames()
         next(frames)
         calls.clear()
@@ -178,20 +178,20 @@ def test_a_recorded_batch_is_copied_part_by_part_once(
     copies: list[int] = []
     buffers: list[int] = []
     copy = torch.Tensor.copy_
-    take = Courier.buffer
+    take = FrameChannel.buffer
 
     def counted(self: torch.Tensor, source: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
         if self.dtype == torch.float16:
             copies.append(self.numel())
         return copy(self, source, *args, **more)
 
-    def taken(self: Courier) -> Any:
+    def taken(self: FrameChannel) -> Any:
         found = take(self)
         buffers.append(id(found))
         return found
 
     monkeypatch.setattr(torch.Tensor, "copy_", counted)
-    monkeypatch.setattr(Courier, "buffer", taken)
+    monkeypatch.setattr(FrameChannel, "buffer", taken)
     model = Small()
     with Recorder(model, tmp_path / "run.h5") as recorder:
         for number, images in enumerate(recorder.track([torch.rand(4, 3, 10, 10)] * 12)):

@@ -149,7 +149,7 @@ def test_a_training_that_was_changed_is_found(
 
     def closing(recorder: Recorder) -> None:
         close(recorder)
-        model = recorder._taps.root
+        model = recorder._capture.root
         model.train_ = lambda: next(model.parameters()).data.neg_()
         harm(model)
         del model.train_

@@ -526,7 +526,7 @@ def test_existing_files_are_refused_or_replaced(tmp_path: Path) -> None:
         Recorder(make(), path)
     assert path.read_bytes() == b"precious"
     with Recorder(make(), path, layers="conv1", overwrite=True) as recorder:
-        fit(recorder._taps.root, recorder, epochs=1)
+        fit(recorder._capture.root, recorder, epochs=1)
     with replay.open(path) as run:
         assert len(run.frames) == 4
     with pytest.raises(OutputError, match="no such folder"):
@@ -612,7 +612,7 @@ def test_an_odd_layer_does_not_stop_the_training(tmp_path: Path) -> None:
 
     strict = Recorder(Around(), tmp_path / "strict.h5", layers=["odd"], on_error="raise")
     with pytest.raises(RecordingError, match="cannot record odd"):
-        strict._taps.root(batches()[0])
+        strict._capture.root(batches()[0])
     with pytest.warns(RecordingWarning):
         strict.close()
 
