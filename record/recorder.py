@@ -18,7 +18,7 @@ from record.capture.probe import Probe
 from record.formatting import format_count
 from record.modules.selection import Patterns, find_layers, unwrap
 from record.paths import check_source, check_target
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.reporting import Problems, listed, warn
 from record.schedule.budget import Budget, parse_bytes
 from record.schedule.schedule import Schedule
@@ -196,7 +196,7 @@ class Recorder:
         self.close()
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> BatchLayout:
         """The layers with their shapes, as far as they have fired."""
         return self._taps.layout
 

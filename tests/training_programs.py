@@ -2,7 +2,7 @@
 
 A program is written down as somebody would write a training: epochs over a loader, batches, in
 them forwards, backward passes and steps, and all that comes in between. While it is written, the
-truth is written beside it: nothing here looks at what `record.batching.state_machine` makes of the events.
+truth is written beside it: nothing here looks at what `record.batch_detection.detector` makes of the events.
 
     python tests/training_programs.py --count 100000
 """
@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from record.batching.deliveries import Deliveries, Item, Pass
-from record.batching.state_machine import Batches, CapturedForward, Verdict
+from record.batch_detection.deliveries import Deliveries, LoaderItem, LoaderPass
+from record.batch_detection.detector import BatchCandidate, BatchDetector, ForwardRole
 
 LOST = -1
 Truth = list[tuple[int, int, int, int]]  # first forward, its backward, epoch, batch
@@ -537,27 +537,27 @@ def write(seed: int) -> Program:
 
 
 def run(program: Program) -> Truth:
-    """The batches that `record.batching.state_machine` finds."""
+    """The batches that `record.batch_detection.detector` finds."""
     deliveries = Deliveries()
     found: Truth = []
-    first: dict[CapturedForward, int] = {}
-    of: dict[int, CapturedForward] = {}
-    passes: dict[int, tuple[Pass, str]] = {}
+    first: dict[BatchCandidate, int] = {}
+    of: dict[int, BatchCandidate] = {}
+    passes: dict[int, tuple[LoaderPass, str]] = {}
     living: set[int] = set()
-    items: dict[int, Item] = {}
+    items: dict[int, LoaderItem] = {}
 
-    def settle(capture: CapturedForward, place: Any) -> None:
+    def settle(capture: BatchCandidate, place: Any) -> None:
         if place is not None and capture.mixed:
             found.append((LOST, LOST, place.epoch, place.batch))
         elif place is not None:
             found.append((first[capture], capture.loss, place.epoch, place.batch))
 
-    batches = Batches(deliveries, settle)
+    batches = BatchDetector(deliveries, settle)
     for name, *rest in program.events:
         if name == "begin":
             number, loader, length, thread = rest
             living.add(number)
-            made = Pass(loader, length, lambda number=number: number in living)
+            made = LoaderPass(loader, length, lambda number=number: number in living)
             passes[number] = deliveries.begin(made), thread
         elif name == "fetch":
             source, thread = passes[rest[0]]
@@ -568,19 +568,19 @@ def run(program: Program) -> Truth:
         elif name == "die":
             living.discard(rest[0])
         elif name == "look":
-            batches.looked([items[item] for _, item in rest[0]], "main")
+            batches.evaluated([items[item] for _, item in rest[0]], "main")
         elif name == "forward":
             number, seen, again, made_of = rest
             places = deliveries.find([item for _, item in seen])
             made = None if made_of is None else [items[i[1]] for i in made_of if i is not None]
-            if batches.forward(places, "main", again, made) is Verdict.NEW:
-                assert batches.open is not None
-                first[batches.open] = number
-            of[number] = batches.open  # type: ignore[assignment]
+            if batches.forward(places, "main", again, made) is ForwardRole.NEW:
+                assert batches.latest is not None
+                first[batches.latest] = number
+            of[number] = batches.latest  # type: ignore[assignment]
         elif name == "gone":
-            batches.ended(of[rest[0]])
+            batches.graph_freed(of[rest[0]])
         elif name == "backward":
-            through: dict[CapturedForward, bool] = {}
+            through: dict[BatchCandidate, bool] = {}
             for number in rest[1]:
                 capture = of[number]
                 through[capture] = through.get(capture, False) or first[capture] == number

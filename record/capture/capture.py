@@ -26,7 +26,7 @@ from record.capture.output_slots import OutputSlots
 from record.capture.phase import IDLE, OPEN
 from record.capture.tensors import size_of_batch
 from record.modules.structure import Structure
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from replay.schema import Layer
 
 MAX_SHAPES = 8  # of one layer call, or of the input, in one run
@@ -131,7 +131,7 @@ class Capture:
         self.input = ModelHook(self)
         self.taps: list[LayerHook] = []
         self.keys: list[Key] = []  # the layout's layers, in its order
-        self.layout = Layout((), ())
+        self.layout = BatchLayout((), ())
         self._pointed: Slices | None = None
         self._paused: contextlib.ExitStack | None = None
         self._look_at_model(model)
@@ -421,7 +421,7 @@ class Capture:
                     )
         if not fresh and images == self.layout.images:
             return False
-        self.layout = Layout(images, self.layout.layers + tuple(fresh))
+        self.layout = BatchLayout(images, self.layout.layers + tuple(fresh))
         return True
 
     def fill(self, flat: torch.Tensor) -> set[int]:

@@ -1,4 +1,4 @@
-"""What `python -m record run` is asked for: its command line, taken apart before torch is there."""
+"""The command line of `python -m record run`, parsed before torch is imported."""
 
 from __future__ import annotations
 
@@ -42,19 +42,67 @@ examples:
   torchrun --nproc-per-node 2 -m record run --ranks all train.py
 """
 
-_VALUES = ("--output", "--every", "--schedule", "--budget", "--max-map", "--ranks", "--batch-axis")
+_WITH_VALUE = (
+    "--output",
+    "--every",
+    "--schedule",
+    "--budget",
+    "--max-map",
+    "--ranks",
+    "--batch-axis",
+)
 _FLAGS = ("--include-eval", "--overwrite", "--debug")
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of `record run`; `USAGE` says what they mean.
+
+    Attributes:
+        output: The recording's absolute path.
+        layers: Names, globs or classes of the layers to record; None means the default ones.
+        every: Records every Nth batch.
+        schedule: Which batches are recorded, in words.
+        budget: The file's largest size, in words.
+        max_map: The largest side of a map, in pixels, that is recorded without pooling.
+        batch_axis: Which axis counts the images of a batch, by layer.
+        include_eval: Whether forwards in evaluation mode are recorded too.
+        ranks: Which ranks of a distributed run record: `0` or `all`.
+        overwrite: Whether existing recordings are replaced.
+        command: The script and its arguments.
+    """
+
+    output: str = "run.h5"
+    layers: tuple[str, ...] | None = None
+    every: int = 1
+    schedule: str | None = None
+    budget: str | None = None
+    max_map: int | None = None
+    batch_axis: dict[str, int] | None = None
+    include_eval: bool = False
+    ranks: str = "0"
+    overwrite: bool = False
+    command: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RunOptions:
+        """Returns the options with these values; lists become tuples, which JSON does not have."""
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**fields)
+
+
 @dataclass
-class Launch:
-    """What `record run` was asked for.
+class RunCommand:
+    """A parsed command line of `record run`.
 
     Attributes:
         target: The script's path, or the module's name.
-        is_module: Whether it is a module.
-        arguments: The script's own.
-        options: As the fields of `watched.WatchOptions`.
+        is_module: Whether the target is a module.
+        arguments: The script's own arguments.
+        options: Values of the fields of `RunOptions`, by name; they can be written as JSON.
         debug: Whether mapreel's own errors show their traceback.
     """
 
@@ -69,11 +117,14 @@ class UsageError(Exception):
     """The command line cannot be used; the message says why in one line."""
 
 
-def parse(words: Sequence[str]) -> Launch:
-    """Takes the command line apart: our options end where the script or `-m` begins.
+def parse(words: Sequence[str]) -> RunCommand:
+    """Parses a command line: mapreel's options end where the script or `-m` begins.
+
+    Args:
+        words: The command line behind `run`.
 
     Raises:
-        UsageError: An unknown option, a missing value, no script.
+        UsageError: An option is unknown, a value is missing, or there is no script.
     """
     options: dict[str, Any] = {}
     layers: list[str] = []
@@ -86,7 +137,7 @@ def parse(words: Sequence[str]) -> Launch:
         if name == "-m":
             if not rest:
                 raise UsageError("-m: expected package.module")
-            return _launch(rest[0], True, rest[1:], options, layers, debug)
+            return _command(rest[0], True, rest[1:], options, layers, debug)
         if name == "--layers":
             patterns = [value] if equals else []
             while not equals and rest and not rest[0].startswith("-") and not _is_script(rest[0]):
@@ -94,7 +145,7 @@ def parse(words: Sequence[str]) -> Launch:
             if not patterns:
                 raise UsageError("--layers: expected names, globs or classes")
             layers += patterns
-        elif name in _VALUES:
+        elif name in _WITH_VALUE:
             if not equals:
                 if not rest:
                     raise UsageError(f"{name}: expected a value")
@@ -110,22 +161,23 @@ def parse(words: Sequence[str]) -> Launch:
         elif word.startswith("-"):
             raise UsageError(f"unknown option {word}; see python -m record run --help")
         else:
-            return _launch(word, False, rest, options, layers, debug)
+            return _command(word, False, rest, options, layers, debug)
     raise UsageError("expected a script: python -m record run [options] script.py [its arguments]")
 
 
-def check(asked: Launch) -> None:
-    """Refuses, before the script starts, what cannot be recorded into.
+def check(command: RunCommand) -> None:
+    """Checks the options before the script starts, and converts their values in place.
 
     Raises:
-        RecordingError: A value of no use, or a target that exists or cannot be written.
+        UsageError: A value is out of range.
+        RecordingError: A value is out of range, or the file exists or cannot be written.
     """
     from record.options import parse_axes
     from record.paths import check_target
     from record.schedule.budget import parse_bytes
     from record.schedule.schedule import Schedule
 
-    options = asked.options
+    options = command.options
     for name in ("every", "max_map"):
         value = str(options.get(name, 1))
         if not value.isdigit() or int(value) < 1:
@@ -149,18 +201,20 @@ def check(asked: Launch) -> None:
     check_target(output, options.get("overwrite", False))
 
 
-def _launch(
+def _command(
     target: str,
     is_module: bool,
     arguments: Sequence[str],
     options: dict[str, Any],
     layers: Sequence[str],
     debug: bool,
-) -> Launch:
+) -> RunCommand:
+    """Returns the parsed command line, with the layers among its options."""
     if layers:
         options["layers"] = tuple(layers)
-    return Launch(target, is_module, list(arguments), options, debug)
+    return RunCommand(target, is_module, list(arguments), options, debug)
 
 
 def _is_script(word: str) -> bool:
+    """Returns whether a word names the script, so that a list of layers ends before it."""
     return word.endswith(".py") or os.path.isfile(word)

@@ -1,4 +1,4 @@
-"""What is said at the end of `record run`: what was recorded and where, or why nothing was."""
+"""The lines at the end of `record run`: what was recorded and where."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-_MOST = 12  # recordings that are named one by one
-_TALLY = "MAPREEL_RUN_TALLY"  # a file in which every process of a run notes what it recorded
+from record.formatting import format_count
+
+_MAX_LINES = 12  # recordings that are named one by one
+_COUNT_FILE = "MAPREEL_RUN_TALLY"  # names the file of `RecordingCount` to all processes of a run
 
 
-class Recorded(NamedTuple):
+class ClosedRecording(NamedTuple):
     """A recording that is closed.
 
     Attributes:
+        number: Which recording of its process it is, in the order in which they began, from 0.
         name: The model's class.
         path: The file.
-        batches: That a reader can see.
-        layers: In it.
-        doubts: Why its epochs may be others than the script's.
+        batches: The number of batches that a reader can see.
+        layers: The number of layers in it.
+        doubts: Why its epochs may differ from the script's, in words.
     """
 
+    number: int
     name: str
     path: Path
     batches: int
@@ -30,31 +34,33 @@ class Recorded(NamedTuple):
     doubts: Sequence[str] = ()
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 batch`, `1,234 batches`."""
-    plural = f"{noun}es" if noun.endswith("ch") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
+def closing_lines(recordings: Sequence[ClosedRecording]) -> list[str]:
+    """Returns the lines that say what was recorded, in the order in which recordings began.
 
-
-def summary(recorded: Sequence[Recorded]) -> list[str]:
-    """What was recorded, in lines."""
-    there = [one for one in recorded if one.batches]
+    Args:
+        recordings: All recordings of this process; those without a batch are left out.
+    """
+    found = sorted(
+        (recording for recording in recordings if recording.batches),
+        key=lambda recording: recording.number,
+    )
     lines = [
-        f"recorded {counted(one.batches, 'batch')} of {one.name}, "
-        f"{counted(one.layers, 'layer')}: {one.path}; python -m replay animate {one.path}"
-        for one in there[:_MOST]
+        f"recorded {format_count(recording.batches, 'batch')} of {recording.name}, "
+        f"{format_count(recording.layers, 'layer')}: {recording.path}; "
+        f"python -m replay animate {recording.path}"
+        for recording in found[:_MAX_LINES]
     ]
-    rest = there[_MOST:]
+    rest = found[_MAX_LINES:]
     if rest:
-        names = ", ".join(dict.fromkeys(one.name for one in rest))
+        names = ", ".join(dict.fromkeys(recording.name for recording in rest))
         lines.append(
             f"recorded {len(rest):,} more trainings of {names}, in their order: "
             f"{rest[0].path} to {rest[-1].path}"
         )
     doubts: dict[str, list[str]] = {}
-    for one in there:
-        for doubt in one.doubts:
-            doubts.setdefault(doubt, []).append(one.name)
+    for recording in found:
+        for doubt in recording.doubts:
+            doubts.setdefault(doubt, []).append(recording.name)
     lines += [
         f"{', '.join(dict.fromkeys(names))}: nothing says where an epoch of these batches ends, "
         f"since {doubt}: they are counted on in one epoch"
@@ -63,22 +69,28 @@ def summary(recorded: Sequence[Recorded]) -> list[str]:
     return lines
 
 
-class Tally:
-    """How many recordings the processes of a run have made, its spawned children among them."""
+class RecordingCount:
+    """Counts the recordings of all processes of a run, its spawned children among them.
+
+    The count is kept in a file that an environment variable names to the children.
+
+    Args:
+        path: The file, in the process that begins the run; None in a child.
+    """
 
     def __init__(self, path: str | None = None) -> None:
-        self.path = os.environ.get(_TALLY) if path is None else path
+        self.path = os.environ.get(_COUNT_FILE) if path is None else path
         if path is not None:
-            os.environ[_TALLY] = path
+            os.environ[_COUNT_FILE] = path
 
     def add(self, recordings: int) -> None:
-        """This process has made so many."""
+        """Adds the recordings of this process."""
         if self.path and recordings:
             with contextlib.suppress(OSError), open(self.path, "a") as file:
                 file.write(f"{recordings}\n")
 
     def total(self) -> int:
-        """All of them, of processes that have ended."""
+        """Returns the number of recordings of all processes that have ended."""
         try:
             with open(self.path or "") as file:
                 return sum(int(line) for line in file if line.strip().isdigit())
@@ -86,7 +98,7 @@ class Tally:
             return 0
 
     def remove(self) -> None:
-        """The run is over."""
+        """Removes the file: the run is over."""
         if self.path:
             with contextlib.suppress(OSError):
                 os.remove(self.path)

@@ -1,4 +1,4 @@
-"""Finds the model that an optimizer trains: what is called, and owns its parameters."""
+"""Finds the model that an optimizer trains: the module that is called and owns its parameters."""
 
 from __future__ import annotations
 
@@ -14,55 +14,66 @@ import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
 
-from record.launch.ownership import best_owner, outermost, owned, trained
+from record.launch.ownership import (
+    best_owner,
+    optimized_parameters,
+    outermost_owner,
+    parameter_ids,
+)
 from record.modules.selection import unwrap
 
-_PATIENCE = 3  # steps of an optimizer after which nobody looks for its model any longer
+_MAX_STEPS = 3  # of an optimizer, after which nobody looks for its model any longer
 
-Called = Callable[[nn.Module, Any, dict[str, Any], FrameType], None]
+OnCall = Callable[[nn.Module, Any, dict[str, Any], FrameType], None]
+"""Called with a module that is about to run, its arguments and the frame of the call."""
 
 
-class Covered:
-    """Parameters of models that are known, by id, for as long as they live."""
+class KnownParameters:
+    """The parameters of models that have been found, by id, for as long as they live."""
 
     def __init__(self) -> None:
-        self._known: dict[int, weakref.ref[nn.Parameter]] = {}
+        self._references: dict[int, weakref.ref[nn.Parameter]] = {}
 
     def add(self, parameters: Iterable[nn.Parameter]) -> None:
-        """These belong to a model that is known."""
+        """Adds the parameters of a model that has been found."""
         for parameter in parameters:
             key = id(parameter)
-            self._known[key] = weakref.ref(parameter, functools.partial(self._forget, key))
+            self._references[key] = weakref.ref(parameter, functools.partial(self._forget, key))
 
     def _forget(self, key: int, reference: Any) -> None:
-        if self._known.get(key) is reference:
-            del self._known[key]
+        """Forgets a parameter that is gone: its id may be another one's next."""
+        if self._references.get(key) is reference:
+            del self._references[key]
 
     @property
     def ids(self) -> set[int]:
-        """All of them."""
-        return set(self._known)
+        """The ids of all of them."""
+        return set(self._references)
 
 
-class Finder:
-    """Looks for models while there are optimizers whose parameters belong to none.
+class ModelFinder:
+    """Looks for models while there are optimizers whose parameters belong to none that is known.
 
     Args:
-        called: Told of each module that is about to run, of nested ones the outermost first.
-        always: Whether every model that is called is of interest.
+        on_call: Called with each module that is about to run, of nested ones the outermost first.
+        any_model: Whether every model that is called is looked for, not only trained ones.
+
+    Attributes:
+        known: The parameters of the models that have been found.
+        optimizers: The script's optimizers, for as long as they live.
     """
 
-    def __init__(self, called: Called, always: bool) -> None:
-        self.covered = Covered()
+    def __init__(self, on_call: OnCall, any_model: bool) -> None:
+        self.known = KnownParameters()
         self.optimizers: list[weakref.ref[Any]] = []
-        self._called = called
-        self._always = always
-        self._steps: dict[int, int] = {}  # of each optimizer whose model is not yet known, by id
+        self._on_call = on_call
+        self._any_model = any_model
+        self._steps: dict[int, int] = {}  # of optimizers whose model is not known, by their id
         self._ignored: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self._handle: Any = None  # of the hook on all modules
 
     @property
-    def searching(self) -> bool:
+    def is_searching(self) -> bool:
         """Whether a model is looked for."""
         return self._handle is not None
 
@@ -71,96 +82,103 @@ class Finder:
         """Whether an optimizer stepped whose model is not known."""
         return any(self._steps.values())
 
-    def optimizer_made(self, optimizer: Any) -> None:
-        """There is an optimizer whose model may not be known."""
-        self.optimizers = [one for one in self.optimizers if one() is not None]
+    def add_optimizer(self, optimizer: Any) -> None:
+        """Adds an optimizer, and begins to look for the model that it trains."""
+        self.optimizers = [reference for reference in self.optimizers if reference() is not None]
         self.optimizers.append(weakref.ref(optimizer))
-        self._steps = {id(one()): self._steps.get(id(one()), 0) for one in self.optimizers}
+        self._steps = {
+            id(reference()): self._steps.get(id(reference()), 0) for reference in self.optimizers
+        }
         self._steps[id(optimizer)] = 0
         self._ignored = weakref.WeakKeyDictionary()
         self.start()
 
     def start(self) -> None:
-        """Begins to look."""
+        """Begins to look for models."""
         if self._handle is None:
-            self._handle = module_hooks.register_module_forward_pre_hook(self._on_call)
+            self._handle = module_hooks.register_module_forward_pre_hook(self._before_forward)
 
     def stop(self) -> None:
-        """Looks no more."""
+        """Ends looking for models."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
 
     def stop_if_done(self) -> None:
-        """Looks no more where every optimizer's parameters are those of a known model."""
-        if self.optimizers and not self._always and not self.wanted():
+        """Ends looking where every optimizer's parameters are those of a known model."""
+        if self.optimizers and not self._any_model and not self.missing_parameters():
             self.stop()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Torch warns of hooks on all modules when it compiles one: there are none meanwhile."""
-        searching = self.searching
+        """Removes the hook on all modules meanwhile: torch warns of one when it compiles."""
+        was_searching = self.is_searching
         self.stop()
         try:
             yield
         finally:
-            if searching:
+            if was_searching:
                 self.start()
                 self.stop_if_done()
 
-    def wanted(self) -> set[int]:
-        """Parameters that are trained, of a model that is not yet known."""
-        wanted: set[int] = set().union(*self._trained())
-        return wanted - self.covered.ids
+    def missing_parameters(self) -> set[int]:
+        """Returns the ids of parameters that are trained and belong to no known model."""
+        trained: set[int] = set().union(*self._optimized())
+        return trained - self.known.ids
 
-    def root_of(self, module: nn.Module) -> nn.Module | None:
-        """The model to record that a module belongs to which is called; None for none."""
+    def model_of_call(self, module: nn.Module) -> nn.Module | None:
+        """Returns the model to record that a called module belongs to; None for none."""
         training = module.training
-        if not (training or self._always) or module in self._ignored:
+        if not (training or self._any_model) or module in self._ignored:
             return None
-        own = owned(module)
-        wanted = self.wanted()
-        if self._always and not self.optimizers:
-            wanted = own - self.covered.ids
-        if not own & wanted:
-            if own & self.covered.ids or training:
+        own = parameter_ids(module)
+        missing = self.missing_parameters()
+        if self._any_model and not self.optimizers:
+            missing = own - self.known.ids
+        if not own & missing:
+            if own & self.known.ids or training:
                 self._ignored[module] = 1
             self.stop_if_done()
             return None
         inner = unwrap(module)
-        return unwrap(outermost(inner, self._targets(owned(inner) & wanted)))
+        targets = self._parameters_of_optimizers(parameter_ids(inner) & missing)
+        return unwrap(outermost_owner(inner, targets))
 
-    def root_stepped(self, optimizer: Any) -> nn.Module | None:
-        """The model of an optimizer that stepped though none of its modules was seen to run."""
-        mine = trained(optimizer)
-        covered = self.covered.ids
-        if not self.searching or mine <= covered:
+    def model_of_step(self, optimizer: Any) -> nn.Module | None:
+        """Returns the model of an optimizer that stepped though no call of the model was seen.
+
+        It gives up looking after some steps of one optimizer.
+        """
+        own = optimized_parameters(optimizer)
+        known = self.known.ids
+        if not self.is_searching or own <= known:
             return None
         steps = self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
-        if steps == 1 and not mine & covered:
-            best = best_owner(mine)
+        if steps == 1 and not own & known:
+            best = best_owner(own)
             return None if best is None else unwrap(best)
-        if steps >= _PATIENCE:
+        if steps >= _MAX_STEPS:
             self.stop()
         return None
 
-    def _on_call(self, module: nn.Module, args: Any) -> None:
+    def _before_forward(self, module: nn.Module, args: Any) -> None:
+        """Tells of a call; torch's hook on all modules."""
         if torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:
             return
         frame = sys._getframe(1)  # torch gives this hook no keyword arguments
-        self._called(module, args, frame.f_locals.get("kwargs") or {}, frame)
+        self._on_call(module, args, frame.f_locals.get("kwargs") or {}, frame)
 
-    def _targets(self, own: set[int]) -> set[int]:
-        """The parameters of all optimizers that have some of these."""
-        target: set[int] = set()
-        for theirs in self._trained():
-            if theirs & own:
-                target |= theirs
-        return target
+    def _parameters_of_optimizers(self, own: set[int]) -> set[int]:
+        """Returns the ids of the parameters of all optimizers that have some of these."""
+        found: set[int] = set()
+        for parameters in self._optimized():
+            if parameters & own:
+                found |= parameters
+        return found
 
-    def _trained(self) -> Iterator[set[int]]:
-        """The parameters of each optimizer."""
+    def _optimized(self) -> Iterator[set[int]]:
+        """Yields the ids of the parameters of each optimizer."""
         for reference in self.optimizers:
             optimizer = reference()
             if optimizer is not None:
-                yield trained(optimizer)
+                yield optimized_parameters(optimizer)

@@ -1,4 +1,4 @@
-"""What happens when somebody else imports a module: a call behind it."""
+"""Calls a function once somebody else has imported a module."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class AfterImport(importlib.abc.MetaPathFinder):
 
     Args:
         name: The module.
-        then: The function.
+        callback: The function.
     """
 
-    def __init__(self, name: str, then: Callable[[], None]) -> None:
+    def __init__(self, name: str, callback: Callable[[], None]) -> None:
         self._name = name
-        self._then = then
+        self._callback = callback
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        """How the module is loaded, and then the call; None for any other."""
+        """Returns how the module is loaded, followed by the call; None for any other module."""
         if name != self._name:
             return None
         for finder in list(sys.meta_path):
@@ -36,22 +36,23 @@ class AfterImport(importlib.abc.MetaPathFinder):
                 spec = find(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, self._loaded)
+                    spec.loader = _NotifyingLoader(spec.loader, self._loaded)
                 return spec
         return None
 
     def _loaded(self) -> None:
+        """Takes the hook away and calls the function."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
-            self._then()
+            self._callback()
 
 
-class _Loader(importlib.abc.Loader):
-    """A loader that does something more than the one that it stands for."""
+class _NotifyingLoader(importlib.abc.Loader):
+    """A loader that loads as another one does, and then calls a function."""
 
-    def __init__(self, original: Any, then: Callable[[], None]) -> None:
+    def __init__(self, original: Any, callback: Callable[[], None]) -> None:
         self._original = original
-        self._then = then
+        self._callback = callback
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._original, name)
@@ -65,4 +66,4 @@ class _Loader(importlib.abc.Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._original
         self._original.exec_module(module)
-        self._then()
+        self._callback()

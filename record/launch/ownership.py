@@ -1,4 +1,7 @@
-"""Which modules own the parameters that an optimizer trains."""
+"""Finds the modules that own the parameters that an optimizer trains.
+
+Parameters are told apart by `id`, and sets of them are sets of these ids.
+"""
 
 from __future__ import annotations
 
@@ -9,49 +12,61 @@ from torch import nn
 from torch.optim.optimizer import Optimizer
 
 
-def trained(optimizer: Optimizer) -> set[int]:
-    """The parameters of an optimizer, by id."""
+def optimized_parameters(optimizer: Optimizer) -> set[int]:
+    """Returns the ids of an optimizer's parameters."""
     return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
-def owned(module: nn.Module) -> set[int]:
-    """The parameters of a module and of all in it, by id."""
+def parameter_ids(module: nn.Module) -> set[int]:
+    """Returns the ids of the parameters of a module and of all modules in it."""
     return {id(parameter) for parameter in module.parameters()}
 
 
-def outermost(module: nn.Module, target: set[int]) -> nn.Module:
-    """The module, or what contains it and owns more of the parameters that are looked for."""
-    own = owned(module)
+def outermost_owner(module: nn.Module, target: set[int]) -> nn.Module:
+    """Returns a module, or one that contains it and owns more of the parameters looked for.
+
+    Args:
+        module: The module to begin with.
+        target: The ids of the parameters that are looked for.
+    """
+    own = parameter_ids(module)
     if target <= own:
         return module
     best, most = module, len(target & own)
-    for around in _containers(module):
-        count = len(target & owned(around))
+    for container in _containers(module):
+        count = len(target & parameter_ids(container))
         if count > most:
-            best, most = around, count
+            best, most = container, count
     return best
 
 
 def best_owner(target: set[int]) -> nn.Module | None:
-    """Of all modules in training mode the smallest that owns most of the parameters."""
+    """Returns, of all modules in training mode, the smallest that owns most of the parameters.
+
+    Args:
+        target: The ids of the parameters that are looked for.
+
+    Returns:
+        The module; None where none owns any of them.
+    """
     best: nn.Module | None = None
-    score = (0, 0)
+    best_score = (0, 0)
     for module in _all_modules():
-        own = owned(module)
+        own = parameter_ids(module)
         if own & target and module.training:
-            rated = (len(own & target), -len(own))
-            if rated > score or (rated == score and best is None):
-                best, score = module, rated
+            score = (len(own & target), -len(own))
+            if score > best_score or (score == best_score and best is None):
+                best, best_score = module, score
     return best
 
 
 def _all_modules() -> Iterable[nn.Module]:
-    """Every module there is; type(), since isinstance() wakes lazy proxies up."""
+    """Returns every module there is; type(), since isinstance() wakes lazy proxies up."""
     return [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
 
 
 def _containers(module: nn.Module) -> Sequence[nn.Module]:
-    """The modules that contain a module, from the inside out."""
+    """Returns the modules that contain a module, from the inside out."""
     parents: dict[int, list[nn.Module]] = {}
     for candidate in _all_modules():
         for child in getattr(candidate, "_modules", {}).values():
@@ -61,9 +76,9 @@ def _containers(module: nn.Module) -> Sequence[nn.Module]:
     seen = {id(module)}
     queue = [module]
     while queue:
-        for around in parents.get(id(queue.pop(0)), []):
-            if id(around) not in seen:
-                seen.add(id(around))
-                found.append(around)
-                queue.append(around)
+        for parent in parents.get(id(queue.pop(0)), []):
+            if id(parent) not in seen:
+                seen.add(id(parent))
+                found.append(parent)
+                queue.append(parent)
     return found

@@ -1,4 +1,4 @@
-"""What happens in torch while somebody's script trains, told to a listener."""
+"""Tells a listener what happens in torch while a script trains."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from record.launch.import_hooks import AfterImport
 
-# Classes that step by themselves, with torch's `param_groups` and `step`, by their modules.
+# Optimizers that are not torch's but have its `param_groups` and `step`, by their modules.
 _OTHER_OPTIMIZERS = {"fastai.optimizer": "Optimizer"}
 
 
 class Listener(Protocol):
-    """Is told; nothing of it may raise."""
+    """What `TorchEvents` tells of what happens; none of these methods may raise."""
 
     def optimizer_made(self, optimizer: Optimizer) -> None:
         """An optimizer was created."""
@@ -33,22 +33,22 @@ class Listener(Protocol):
         """An iterator begins a pass over a loader; maybe in a thread of its own."""
 
     def fetched(self, iterator: Any, batch: Any) -> None:
-        """It gave out a batch."""
+        """An iterator handed out a batch."""
 
     def exhausted(self, iterator: Any) -> None:
-        """It was asked for a batch and had none."""
+        """An iterator was asked for a batch and had none."""
 
-    def backward(self, tensors: Any) -> None:
+    def backward_begins(self, tensors: Any) -> None:
         """A backward pass begins, from these tensors."""
 
-    def went_back(self) -> None:
-        """It has ended."""
+    def backward_ended(self) -> None:
+        """A backward pass has ended."""
 
-    def differentiating(self, outputs: Any, inputs: Any) -> None:
+    def grad_begins(self, outputs: Any, inputs: Any) -> None:
         """`torch.autograd.grad` begins."""
 
-    def differentiated(self, outputs: Any, inputs: Any, keeps: bool) -> None:
-        """It has ended; whether the graph is kept."""
+    def grad_ended(self, outputs: Any, inputs: Any, keeps_graph: bool) -> None:
+        """`torch.autograd.grad` has ended."""
 
     def step_begins(self, optimizer: Any) -> None:
         """An optimizer begins to step."""
@@ -57,17 +57,17 @@ class Listener(Protocol):
         """An optimizer has stepped."""
 
     def compiling(self) -> AbstractContextManager[None]:
-        """Around a call of `torch.compile`."""
+        """Returns a context that `torch.compile` is called in."""
 
-    def running(self, module: nn.Module, args: Any, kwargs: dict[str, Any], call: Any) -> Any:
-        """A module that was compiled is called; calls it."""
+    def run_compiled(self, module: nn.Module, args: Any, kwargs: dict[str, Any], call: Any) -> Any:
+        """Calls a compiled module by `call`, and returns its output."""
 
 
 class TorchEvents:
     """Wrappers around torch's functions, from `install` to `remove`.
 
     Args:
-        listener: Is told of what happens.
+        listener: Told of what happens.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -75,7 +75,7 @@ class TorchEvents:
         self._undo: list[Callable[[], None]] = []
 
     def install(self) -> None:
-        """Begins to listen."""
+        """Puts the wrappers in place."""
         self._replace(Optimizer, "__init__", self._around_init)
         # Some loaders make their iterators themselves (ultralytics, torchdata, fastai).
         self._replace(_BaseDataLoaderIter, "__init__", self._around_iterator)
@@ -86,43 +86,50 @@ class TorchEvents:
         self._replace(torch.amp.GradScaler, "scale", self._around_scale)
         self._replace(torch, "compile", self._around_compile)
         self._replace(nn.Module, "compile", self._around_compile_in_place)
-        self._listen_to_others()
+        self._wrap_other_optimizers()
         listener = self._listener
         for handle in (
-            register_optimizer_step_pre_hook(lambda one, *_: listener.step_begins(one)),
-            register_optimizer_step_post_hook(lambda one, *_: listener.stepped(one)),
+            register_optimizer_step_pre_hook(lambda optimizer, *_: listener.step_begins(optimizer)),
+            register_optimizer_step_post_hook(lambda optimizer, *_: listener.stepped(optimizer)),
         ):
             self._undo.append(handle.remove)
 
-    def _listen_to_others(self) -> None:
-        """Hears of optimizers that are none of torch's, from their import on."""
+    def _wrap_other_optimizers(self) -> None:
+        """Wraps optimizers that are not torch's, once they are imported."""
         for module in _OTHER_OPTIMIZERS:
             if module in sys.modules:
-                self._wrap_other(module)
+                self._wrap_optimizer_of(module)
             else:
-                after = AfterImport(module, functools.partial(self._wrap_other, module))
+                after = AfterImport(module, functools.partial(self._wrap_optimizer_of, module))
                 sys.meta_path.insert(0, after)
-                self._undo.append(functools.partial(_without, sys.meta_path, after))
+                self._undo.append(functools.partial(_remove_if_there, sys.meta_path, after))
 
-    def _wrap_other(self, module: str) -> None:
+    def _wrap_optimizer_of(self, module: str) -> None:
+        """Wraps the optimizer class of a module."""
         kind = getattr(sys.modules[module], _OTHER_OPTIMIZERS[module], None)
         if kind is not None:
             self._replace(kind, "__init__", self._around_init)
             self._replace(kind, "step", self._around_step)
 
     def remove(self) -> None:
-        """Ends that; somebody else's wrappers stay."""
+        """Takes the wrappers away; those that somebody else has put around them stay."""
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()
 
     @property
     def installed(self) -> bool:
-        """Whether it listens."""
+        """Whether the wrappers are in place."""
         return bool(self._undo)
 
     def _replace(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
-        """Puts a function in the place of a class's or module's, to be given the original."""
+        """Wraps a function of a class or module.
+
+        Args:
+            owner: The class or module.
+            name: The function's name.
+            around: Called in its place, with the original and then its arguments.
+        """
         original = owner.__dict__[name]
 
         @functools.wraps(original)
@@ -136,6 +143,35 @@ class TorchEvents:
                 setattr(owner, name, original)
 
         setattr(owner, name, wrapper)
+        self._undo.append(undo)
+
+    def watch_compiled_modules(self) -> None:
+        """Wraps the call of what `torch.compile` makes: hooks on all modules would not do.
+
+        To be called after a call of `torch.compile`: importing the class takes seconds.
+        """
+        kind: Any = torch._dynamo.OptimizedModule
+        if kind.__dict__.get("_mapreel"):
+            return
+        original = kind.__call__
+
+        @functools.wraps(original)
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if torch.compiler.is_compiling():
+                return original(module, *args, **kwargs)
+            run = functools.partial(original, module)
+            return self._listener.run_compiled(module, args, kwargs, run)
+
+        inherited = "__call__" not in kind.__dict__
+        kind.__call__, kind._mapreel = call, True
+
+        def undo() -> None:
+            if inherited:
+                del kind.__call__
+            else:
+                kind.__call__ = original
+            del kind._mapreel
+
         self._undo.append(undo)
 
     def _around_init(self, init: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
@@ -169,21 +205,21 @@ class TorchEvents:
         return batch
 
     def _around_backward(self, backward: Any, tensors: Any, *args: Any, **kwargs: Any) -> None:
-        self._listener.backward(tensors)
+        self._listener.backward_begins(tensors)
         backward(tensors, *args, **kwargs)
-        self._listener.went_back()
+        self._listener.backward_ended()
 
     def _around_grad(self, grad: Any, outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        self._listener.differentiating(outputs, inputs)
+        self._listener.grad_begins(outputs, inputs)
         found = grad(outputs, inputs, *args, **kwargs)
         named = dict(zip(("grad_outputs", "retain_graph", "create_graph"), args, strict=False))
         creates = {**named, **kwargs}.get("create_graph", False)
         keeps = {**named, **kwargs}.get("retain_graph")
-        self._listener.differentiated(outputs, inputs, creates if keeps is None else keeps)
+        self._listener.grad_ended(outputs, inputs, creates if keeps is None else keeps)
         return found
 
     def _around_scale(self, scale: Any, scaler: Any, outputs: Any) -> Any:
-        """Notes of a scaled loss what it was: that is what is worth recording."""
+        """Keeps the loss with its scaled value: the loss itself is recorded."""
         scaled = scale(scaler, outputs)
         if isinstance(outputs, torch.Tensor) and scaled is not outputs:
             scaled._mapreel_loss = outputs.detach()
@@ -202,13 +238,20 @@ class TorchEvents:
         def call(*args: Any, **kwargs: Any) -> Any:
             if torch.compiler.is_compiling():
                 return compiled(*args, **kwargs)  # type: ignore[misc]
-            return self._listener.running(module, args, kwargs, compiled)
+            return self._listener.run_compiled(module, args, kwargs, compiled)
 
         module._compiled_call_impl = call
 
 
 def scalar_loss(tensors: Any) -> torch.Tensor | None:
-    """The loss that a backward pass begins from, before it was scaled; None if it is not one."""
+    """Returns the loss that a backward pass begins from, before it was scaled.
+
+    Args:
+        tensors: What the backward pass begins from.
+
+    Returns:
+        The loss, detached; None if it is not a single number.
+    """
     loss = tensors[0] if isinstance(tensors, (tuple, list)) and len(tensors) == 1 else tensors
     loss = getattr(loss, "_mapreel_loss", loss)
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
@@ -216,7 +259,7 @@ def scalar_loss(tensors: Any) -> torch.Tensor | None:
     return loss.detach()
 
 
-def _without(items: list[Any], item: Any) -> None:
-    """Takes it out, if it is there."""
+def _remove_if_there(items: list[Any], item: Any) -> None:
+    """Removes an item from a list, if it is there."""
     if item in items:
         items.remove(item)

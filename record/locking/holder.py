@@ -1,25 +1,27 @@
-"""Who holds a recording: a process, and whether it is still there."""
+"""Who holds a recording: a process, and whether it still runs."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-_ENDED = ("Z", "X")  # a process that has ended and was not waited for yet
+_ENDED_STATES = ("Z", "X")  # of a process that has ended and was not waited for yet
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a recording.
+    """The process that holds a recording.
 
     Attributes:
         host: The machine's name.
         space: Where its process numbers hold: the machine since it was started, the container.
-        pid: Number of the process that writes.
-        began: When that process was started, in the system's own measure: numbers are used again.
+        pid: The process's number.
+        began: When the process was started, in the system's own measure: numbers are used again.
         locked: Whether it holds a lock of the operating system.
     """
 
@@ -30,19 +32,43 @@ class Holder:
     locked: bool
 
     @classmethod
-    def this(cls, locked: bool) -> Holder:
-        """This process."""
+    def this_process(cls, locked: bool) -> Holder:
+        """Returns this process as a holder.
+
+        Args:
+            locked: Whether it holds a lock of the operating system.
+        """
         pid = os.getpid()
-        return cls(socket.gethostname(), _space(), pid, _state_of(pid)[1], locked)
+        return cls(socket.gethostname(), _process_space(), pid, _state_of(pid)[1], locked)
+
+    def encode(self) -> bytes:
+        """Returns the holder as one line of JSON, as it is written into a lock file."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, data: bytes) -> Holder | None:
+        """Returns the holder that a lock file's bytes say; None where they cannot be understood."""
+        try:
+            found: Any = json.loads(data.split(b"\n")[0])
+            return cls(
+                host=str(found["host"]),
+                space=str(found["space"]),
+                pid=int(found["pid"]),
+                began=str(found["began"]),
+                locked=bool(found["locked"]),
+            )
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            return None
 
     @property
-    def here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether its number means the same process here."""
-        return bool(self.space) and (self.host, self.space) == (socket.gethostname(), _space())
+        here = socket.gethostname(), _process_space()
+        return bool(self.space) and (self.host, self.space) == here
 
     @property
-    def alive(self) -> bool:
-        """Whether the process, which is here, still runs."""
+    def is_alive(self) -> bool:
+        """Whether the process still runs; only a local one can be asked for."""
         if self.pid <= 0:
             return False
         try:
@@ -52,11 +78,11 @@ class Holder:
         except OSError:  # somebody else's
             pass
         state, began = _state_of(self.pid)
-        return state not in _ENDED and (not self.began or began in ("", self.began))
+        return state not in _ENDED_STATES and (not self.began or began in ("", self.began))
 
 
-def _space() -> str:
-    """What tells one set of process numbers from another; empty where that is not known."""
+def _process_space() -> str:
+    """Returns what tells one set of process numbers from another; empty where it is not known."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -64,7 +90,7 @@ def _space() -> str:
 
 
 def _state_of(pid: int) -> tuple[str, str]:
-    """A process's state, a letter, and when it was started, in ticks; empty where unknown."""
+    """Returns a process's state, a letter, and its start in ticks; empty where unknown."""
     with contextlib.suppress(OSError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         return fields[0], fields[19]

@@ -1,4 +1,4 @@
-"""One writer a recording: a lock file beside it.
+"""Locks a recording for one writer, by a lock file beside it.
 
 HDF5 gives its own lock up when a file enters the mode in which it can be read while it is written,
 and a second recorder that replaces the file would destroy the first one's. The lock is the
@@ -11,11 +11,8 @@ holds the recording, and its time moves on as long as that process lives.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
-from dataclasses import asdict
-from typing import Any
 
 from record.locking.holder import Holder
 
@@ -26,20 +23,25 @@ except ImportError:  # Windows, where nobody can replace a file that is open
 
 RENEW_SECONDS = 5.0  # how often a holder sets the lock file's time
 _ABSENT_SECONDS = 60.0  # a holder on another machine that has not done so since has ended
-_WATCH_SECONDS = 6.0  # clocks differ: for so long its time is watched before that is believed
+_WATCH_SECONDS = 6.0  # clocks differ: for so long the file is watched before that is believed
 _SETTLE_SECONDS = 0.2  # of several that take over a lock at once, the last one to write has it
-_MOST_BYTES = 4096
+_MAX_BYTES = 4096  # of a lock file
 
 
 class BusyError(OSError):
-    """Another process writes this recording."""
+    """Raised where another process writes the recording."""
 
 
 def holder_of(path: str | os.PathLike[str]) -> Holder | None:
-    """Who holds a recording, as far as its lock file says; whether that is still so is not asked.
+    """Returns who holds a recording, as far as its lock file says.
+
+    Whether the holder still runs is not asked.
 
     Args:
         path: The recording, also by a symbolic link.
+
+    Returns:
+        The holder; None where there is no lock file, or it cannot be understood.
     """
     with contextlib.suppress(OSError, ValueError):
         descriptor = os.open(_lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
@@ -51,7 +53,7 @@ def holder_of(path: str | os.PathLike[str]) -> Holder | None:
 
 
 class Lock:
-    """Holds a recording for this process.
+    """A lock on a recording, held by this process from its creation to `release`.
 
     Args:
         path: The recording, also by a symbolic link: all its names have one lock.
@@ -70,7 +72,7 @@ class Lock:
             self._descriptor = self._take()
 
     def renew(self) -> None:
-        """Shows others, now and then, that this process is still there."""
+        """Sets the lock file's time now and then: it shows others that this process runs."""
         now = time.monotonic()
         if self._descriptor is not None and now - self._renewed > RENEW_SECONDS:
             self._renewed = now
@@ -78,23 +80,33 @@ class Lock:
                 os.utime(self._descriptor)
 
     def release(self) -> None:
-        """Lets go of it, and removes the lock file, unless another has taken that over."""
+        """Releases the lock and removes its file, unless another process has taken that over."""
         if self._descriptor is not None:
-            if self._is_there(self._descriptor) and _read(self._descriptor) in (None, self._holder):
+            if self._is_in_place(self._descriptor) and _read(self._descriptor) in (
+                None,
+                self._holder,
+            ):
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)
             os.close(self._descriptor)
             self._descriptor = None
 
     def _take(self) -> int | None:
-        """The lock file's descriptor; None where its last holder has just removed the file."""
+        """Takes the lock.
+
+        Returns:
+            The lock file's descriptor; None where its last holder has just removed the file.
+
+        Raises:
+            BusyError: Another process holds the recording.
+        """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             locked = _flock(descriptor)
             before = _read(descriptor)
-            if before is not None and not (locked and before.locked) and self._lives(before):
+            if before is not None and not (locked and before.locked) and self._is_running(before):
                 raise BusyError(_busy(before))
-            self._holder = mine = Holder.this(locked)
+            self._holder = mine = Holder.this_process(locked)
             with contextlib.suppress(OSError):  # a full disk
                 _write(descriptor, mine)
             if not locked:
@@ -102,7 +114,7 @@ class Lock:
                 after = _read(descriptor)
                 if after is not None and after != mine:
                     raise BusyError(_busy(after))
-            if self._is_there(descriptor):
+            if self._is_in_place(descriptor):
                 return descriptor
         except BlockingIOError as error:
             before = _read(descriptor)
@@ -114,22 +126,25 @@ class Lock:
         os.close(descriptor)
         return None
 
-    def _lives(self, holder: Holder) -> bool:
-        """Whether a holder without a lock of the system's is still there."""
-        if holder.here:
-            return holder.alive
-        seen = self._time()
+    def _is_running(self, holder: Holder) -> bool:
+        """Returns whether a holder without a lock of the system's still runs."""
+        if holder.is_local:
+            return holder.is_alive
+        seen = self._modified()
         if seen is None or abs(time.time() - seen) < _ABSENT_SECONDS:
             return seen is not None
         deadline = time.monotonic() + _WATCH_SECONDS
         while time.monotonic() < deadline:
             time.sleep(0.1)
-            if self._time() != seen:
+            if self._modified() != seen:
                 return True
         return False
 
-    def _time(self) -> float | None:
-        """The lock file's time; opened anew, which has a network file system ask its server."""
+    def _modified(self) -> float | None:
+        """Returns when the lock file was last modified, in seconds; None where it is gone.
+
+        The file is opened anew, which has a network file system ask its server.
+        """
         try:
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -139,19 +154,23 @@ class Lock:
         finally:
             os.close(descriptor)
 
-    def _is_there(self, descriptor: int) -> bool:
-        """Whether the file that is open is still the one of that name."""
+    def _is_in_place(self, descriptor: int) -> bool:
+        """Returns whether the open file is still the one of that name."""
         with contextlib.suppress(OSError):
             return os.path.samestat(os.fstat(descriptor), os.stat(self._path))
         return False
 
 
 def _lock_path(path: str | os.PathLike[str]) -> str:
+    """Returns the lock file's path: all names of a recording have one."""
     return f"{os.path.realpath(path)}.lock"
 
 
 def _flock(descriptor: int) -> bool:
-    """Locks a file; False where the file system has no locks.
+    """Locks a file.
+
+    Returns:
+        Whether it is locked: not where the file system has no locks.
 
     Raises:
         BlockingIOError: Another process has locked it.
@@ -166,29 +185,23 @@ def _flock(descriptor: int) -> bool:
 
 
 def _read(descriptor: int) -> Holder | None:
-    """What a lock file says; None where it says nothing that could be understood."""
-    try:
-        found: Any = json.loads(os.pread(descriptor, _MOST_BYTES, 0).split(b"\n")[0])
-        return Holder(
-            host=str(found["host"]),
-            space=str(found["space"]),
-            pid=int(found["pid"]),
-            began=str(found["began"]),
-            locked=bool(found["locked"]),
-        )
-    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return None
+    """Returns the holder that a lock file names; None where it cannot be understood."""
+    with contextlib.suppress(OSError):
+        return Holder.decode(os.pread(descriptor, _MAX_BYTES, 0))
+    return None
 
 
 def _write(descriptor: int, holder: Holder) -> None:
-    data = json.dumps(asdict(holder)).encode() + b"\n"
+    """Writes a holder into a lock file, in the place of the one before."""
+    data = holder.encode()
     os.pwrite(descriptor, data, 0)
     os.ftruncate(descriptor, len(data))
 
 
 def _busy(holder: Holder | None) -> str:
+    """Returns the message that another process writes the recording."""
     words = "another process is recording into it"
     if holder is None:
         return words
-    since = "" if holder.here or holder.locked else ", there less than a minute ago"
+    since = "" if holder.is_local or holder.locked else ", there less than a minute ago"
     return f"{words} (process {holder.pid} on {holder.host}{since})"

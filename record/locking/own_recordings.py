@@ -1,4 +1,4 @@
-"""The recordings that this process writes at the moment.
+"""Knows which recordings the writers of this process hold.
 
 Two recorders on one file are mostly one notebook cell that was run twice. Then it is no other
 process that is in the way, and whoever reads so would look for it in vain.
@@ -12,36 +12,36 @@ from pathlib import Path
 from record.locking.lock import holder_of
 from replay.schema import OutputError
 
-_writers: set[tuple[int, int]] = set()  # this process and a writer of its; a fork has none
+_writers: set[tuple[int, int]] = set()  # this process and its writer: a fork has none of these
 
 
-def enter(writer: int) -> None:
-    """A writer process has been started.
+def add_writer(pid: int) -> None:
+    """Notes that a writer process has been started.
 
     Args:
-        writer: Its number.
+        pid: The writer's process number.
     """
-    _writers.add((os.getpid(), writer))
+    _writers.add((os.getpid(), pid))
 
 
-def leave(writer: int) -> None:
-    """A writer process has ended."""
-    _writers.discard((os.getpid(), writer))
+def remove_writer(pid: int) -> None:
+    """Notes that a writer process has ended."""
+    _writers.discard((os.getpid(), pid))
 
 
 def is_own(path: Path) -> bool:
-    """Whether a writer of this process holds a recording, by whatever name it is called."""
+    """Returns whether a writer of this process holds a recording, by whatever name it is called."""
     holder = holder_of(path)
-    if holder is None or not holder.here or (os.getpid(), holder.pid) not in _writers:
+    if holder is None or not holder.is_local or (os.getpid(), holder.pid) not in _writers:
         return False
-    return holder.alive  # else the number is that of a later writer, of another recording
+    return holder.is_alive  # else the number is that of a later writer, of another recording
 
 
 def check_own(path: Path) -> None:
     """Refuses a recording that this process writes already.
 
     Raises:
-        OutputError: It does.
+        OutputError: This process writes it.
     """
     if is_own(path):
         raise OutputError(

@@ -40,7 +40,7 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class BatchLayout:
     """What one batch consists of, and where each part lies in its flat float16 buffer.
 
     The images come first, then for each layer its maps and, where they are kept, its kernels.
@@ -100,7 +100,7 @@ class Layout:
         }
 
     @classmethod
-    def decode(cls, data: dict[str, Any]) -> Layout:
+    def decode(cls, data: dict[str, Any]) -> BatchLayout:
         """The layout that `encode` described."""
         return cls(
             images=tuple(tuple(shape) for shape in data["images"]),

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from record.protocol.layout import Layout, small_chunk
+from record.protocol.layout import BatchLayout, small_chunk
 from record.schedule.schedule import Schedule
 from replay import schema
 from replay.schema import OptionError
@@ -67,7 +67,7 @@ class Budget:
         """
         self._before = (frames, epoch, steps)
 
-    def plan(self, layout: Layout, batches: int | None) -> int:
+    def plan(self, layout: BatchLayout, batches: int | None) -> int:
         """Takes in what a batch consists of, and how many an epoch has.
 
         Returns:
@@ -147,14 +147,14 @@ def parse_bytes(size: str | int) -> int:
     return count
 
 
-def frame_bytes(layout: Layout) -> int:
+def frame_bytes(layout: BatchLayout) -> int:
     """Bytes that a recorded batch adds to the file, at most: its data and their indices."""
     values = sum(layer.nbytes for layer in layout.layers)
     images = sum(_nbytes(shape) for shape in layout.images[:1])
     return images + values + _datasets(layout) * _INDEX_BYTES
 
 
-def epoch_bytes(layout: Layout, batches: int | None) -> int:
+def epoch_bytes(layout: BatchLayout, batches: int | None) -> int:
     """Bytes that an epoch adds with its first recorded batch: chunks of the small numbers."""
     total = 0
     for field in schema.FIELDS:
@@ -166,14 +166,14 @@ def epoch_bytes(layout: Layout, batches: int | None) -> int:
     return total
 
 
-def fixed_bytes(layout: Layout) -> int:
+def fixed_bytes(layout: BatchLayout) -> int:
     """Bytes of a file without frames, the fixed images among them."""
     probes = len({layer.probe for layer in layout.layers} - {None})
     images = probes * sum(_nbytes(shape) for shape in layout.images[:1])
     return _FILE_BYTES + _datasets(layout) * _DATASET_BYTES + images
 
 
-def _datasets(layout: Layout) -> int:
+def _datasets(layout: BatchLayout) -> int:
     large = len(schema.FIELDS) + 1 + len(layout.images)
     return large + sum(3 if layer.kernel is None else 5 for layer in layout.layers)
 
@@ -182,7 +182,7 @@ def _nbytes(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape, dtype=np.int64)) * schema.FRAME_DTYPE.itemsize
 
 
-def file_bytes(layout: Layout, frames: Iterable[tuple[int, int]], batches: int | None) -> int:
+def file_bytes(layout: BatchLayout, frames: Iterable[tuple[int, int]], batches: int | None) -> int:
     """Bytes of a file with these frames, (epoch, batch)."""
     cells = list(frames)
     epochs = len({epoch for epoch, _ in cells})

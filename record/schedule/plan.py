@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from record.formatting import format_count, pluralize
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.schedule.budget import Budget, epoch_bytes, file_bytes, frame_bytes, parse_bytes
 from record.schedule.schedule import Schedule
 from replay.schema import Layer, in_words
@@ -25,7 +25,7 @@ class Plan:
         budget: Bytes that the file may take, or None.
     """
 
-    layout: Layout
+    layout: BatchLayout
     epochs: int
     batches: int
     cells: tuple[tuple[int, int], ...]
@@ -127,7 +127,11 @@ class Plan:
 
 
 def make_plan(
-    layout: Layout, schedule: Schedule, epochs: int, batches: int, budget: str | int | None = None
+    layout: BatchLayout,
+    schedule: Schedule,
+    epochs: int,
+    batches: int,
+    budget: str | int | None = None,
 ) -> Plan:
     """What a run of known length will record; the same choice that `Recorder` makes.
 

@@ -12,7 +12,7 @@ import torch
 from record.capture.buffers import DeviceBuffers, HostBuffer, can_register
 from record.capture.capture import MAX_SHAPES, Capture, view
 from record.capture.output_slots import MAX_CALLS
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.protocol.messages import FrameHeader
 from record.reporting import Problems, listed
 from record.schedule.budget import Budget
@@ -34,7 +34,7 @@ class Sealed(NamedTuple):
     """
 
     host: HostBuffer
-    layout: Layout
+    layout: BatchLayout
     missing: tuple[int, ...]
     absent: int
     image: int | None
@@ -230,7 +230,7 @@ class FrameSender:
                 )
         return tuple(places), absent, image
 
-    def _adopt_layout(self, before: Layout, device: torch.device) -> None:
+    def _adopt_layout(self, before: BatchLayout, device: torch.device) -> None:
         """Agrees on a new layout with the writer and moves the current batch into it."""
         layout, pinned = self._taps.layout, device.type == "cuda"
         root = self._taps.root
@@ -256,7 +256,7 @@ class FrameSender:
             for part, old in before.places.items():
                 view(target, layout.places[part]).copy_(view(filled, old))
 
-    def _plan_budget(self, budget: Budget, layout: Layout) -> None:
+    def _plan_budget(self, budget: Budget, layout: BatchLayout) -> None:
         """Says so where the budget has no room for more than a batch or two."""
         if budget.plan(layout, self.batches) < 2:
             self._trouble.warn(

@@ -16,7 +16,7 @@ from record.capture.capture import Capture
 from record.capture.phase import WAITING
 from record.formatting import format_count
 from record.modules.selection import Patterns, find_layers
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.schedule.budget import parse_bytes
 from record.schedule.plan import Plan, make_plan
 from record.schedule.schedule import Schedule
@@ -53,7 +53,7 @@ class Run:
     model: nn.Module
     device: torch.device
     size: int
-    layout: Layout
+    layout: BatchLayout
     batches: int
     schedule: Schedule
     state: dict[str, Any] | None = None
@@ -199,7 +199,7 @@ def find_layout(
     max_map: int | None = None,
     probes: int = 0,
     axes: dict[str, int] | None = None,
-) -> Layout:
+) -> BatchLayout:
     """What a batch of a recording of this model will consist of.
 
     Found by one training forward of a copy, with the random state put back: the model itself is
@@ -237,7 +237,7 @@ def find_layout(
         taps.remove()
     layers_there = taps.layout.layers
     fixed = [replace(la, probe=n, kernel=None) for n in range(probes) for la in layers_there]
-    return Layout(taps.layout.images, (*layers_there, *fixed))
+    return BatchLayout(taps.layout.images, (*layers_there, *fixed))
 
 
 class _Failures:

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from record.formatting import format_count
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.transport.buffer_pool import Buffer, Make, Pool, room_for
 from record.transport.weakcall import weakly
 from record.transport.writer_process import START_SECONDS, WriterProcess, refusal
@@ -183,7 +183,7 @@ class Courier:
 
     def set_layout(
         self,
-        layout: Layout,
+        layout: BatchLayout,
         batches: int | None,
         make: Make,
         shared: bool = True,

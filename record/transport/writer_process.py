@@ -49,7 +49,7 @@ class WriterProcess:
         self.memory = _lender()
         self._process = self._start()
         self.pid = self._process.pid
-        own_recordings.enter(self.pid)
+        own_recordings.add_writer(self.pid)
         assert self._process.stdin is not None
         self.descriptor = self._process.stdin.fileno()
         self.capacity = _widen(self.descriptor)
@@ -169,7 +169,7 @@ class WriterProcess:
                     self._ready.set()
         if not closed:
             failed(self._last_words())
-        own_recordings.leave(self.pid)
+        own_recordings.remove_writer(self.pid)
         self.finished.set()
 
     def _last_words(self) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 
 from record.locking.lock import BusyError
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.protocol.shared_memory import SharedFramesReader
 from record.writer.recording_file import RecordingFile
 from record.writer.summaries import GROUP
@@ -111,7 +111,7 @@ class Service:
         # Kept to the end: letting go of a file whose disk is full would make HDF5 close it,
         # which writes half of a closed file over a readable one.
         self._file: RecordingFile | None = None
-        self._layout = Layout((), ())
+        self._layout = BatchLayout((), ())
         self._due = time.monotonic()  # the next commit
 
     def run(self) -> None:
@@ -176,7 +176,7 @@ class Service:
             raise ValueError(f"expected OPEN first, found {message.kind!r}")
         elif message.kind == messages.LAYOUT:
             data = message.data
-            self._layout = Layout.decode(data["layout"])
+            self._layout = BatchLayout.decode(data["layout"])
             if self._shared is not None and data["region"] is not None:
                 self._shared.expect(data["region"])
             file.set_layout(self._layout, data["batches"], data.get("meta"))

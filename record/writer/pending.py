@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from record.protocol import messages
-from record.protocol.layout import Layout, Slot
+from record.protocol.layout import BatchLayout, Slot
 from replay import schema
 
 
@@ -59,7 +59,7 @@ class Checksums(NamedTuple):
     kernels: list[int | None]
 
 
-def check(header: messages.FrameHeader, values: memoryview, layout: Layout) -> Checksums:
+def check(header: messages.FrameHeader, values: memoryview, layout: BatchLayout) -> Checksums:
     """The checksums of a frame's parts."""
 
     def sum_of(slot: Slot | None, place: int) -> int | None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from record.locking.lock import Lock
 from record.protocol import messages
-from record.protocol.layout import GROWTH, Layout, small_chunk
+from record.protocol.layout import GROWTH, BatchLayout, small_chunk
 from record.writer.copies import beside, copy_beside, copy_file, keep_epochs, open_h5
 from record.writer.datasets import ChunkWriter, LayerDatasets, RowWriter, _numbers
 from record.writer.fsync import BackgroundFsync
@@ -52,7 +52,7 @@ class RecordingFile:
         self._state = np.zeros(4, np.int64)
         self._rows, self._columns = 0, 0  # the extent of every dataset
         self._expected: int | None = None  # batches in an epoch, where it is known
-        self._layout = Layout((), ())
+        self._layout = BatchLayout((), ())
         self._summaries = Summaries(self._layout)
         self._logged: dict[str, RowWriter] = {}  # where what was logged goes
         self._images: dict[int, ChunkWriter] = {}  # where each of the layout's images goes
@@ -163,7 +163,7 @@ class RecordingFile:
         return bool(self._pending)
 
     def set_layout(
-        self, layout: Layout, batches: int | None, facts: dict[str, Any] | None = None
+        self, layout: BatchLayout, batches: int | None, facts: dict[str, Any] | None = None
     ) -> None:
         """What the frames consist of from now on; earlier layers stay.
 

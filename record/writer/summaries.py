@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from replay import schema
 
 GROUP = 1 << 17  # values that are looked at together: they stay in the processor's cache
@@ -46,7 +46,7 @@ class Summaries:
         spans: Of each layer, the first and one past the last of its rows in the ranges.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: BatchLayout) -> None:
         self._layout = layout
         self.spans: list[tuple[int, int]] = []
         self._groups: list[_Group] = []

@@ -116,7 +116,7 @@ def not_finite_in_all(run: Recording) -> list[Finding]:
 
 def not_finite(intact: Intact) -> list[Finding]:
     """What a layer's maps have, in the first frames of those that the file says have some."""
-    fields = [intact.series.recording.batches.get(kind) for kind in ("nan", "inf")]
+    fields = [intact.run.batches.get(kind) for kind in ("nan", "inf")]
     known = [counts for counts in fields if counts is not None]
     suspects = [cell for cell in intact.frames if any(counts[cell] > 0 for counts in known)]
     if not known:

@@ -55,8 +55,8 @@ def health(
     found = Health(recording.path, recording.frames, findings=not_finite_in_all(recording))
     probe = recording.probe(0) if recording.probes and recording.probe_number is None else None
     for place, name in enumerate(recording.layers):
-        shown = Intact(probe[name], damaged) if probe is not None and name in probe else None
-        found.layers.append(_examine(Intact(recording[name], damaged), shown))
+        shown = Intact(probe, name, damaged) if probe is not None and name in probe else None
+        found.layers.append(_examine(Intact(recording, name, damaged), shown))
         if progress is not None:
             progress(place + 1, len(recording.layers))
     found.damaged = len(damaged)
@@ -103,7 +103,7 @@ def _look_into_maps(found: LayerHealth, intact: Intact) -> None:
     constant = {one.channel for one in found.findings if one.kind in _CONSTANT}
     healthy = np.array([channel not in constant for channel in range(found.channels)], bool)
     look_for_saturated(found, np.stack(shares), bounds, healthy)
-    found.findings += unchanging(found, suspects, intact.series.recording)
+    found.findings += unchanging(found, suspects, intact.run)
     if not correlations.possible and found.channels > 1:
         found.remarks.append("too many channels to look for duplicates")
     for channel, other, value in correlations.alike():

@@ -8,7 +8,7 @@ import numpy as np
 
 from replay import schema
 from replay.raster.images import is_blank
-from replay.recording.series import Series
+from replay.recording import Recording
 from replay.schema import Cell, DamagedError, FileError, Float16Array, Float32Array
 
 
@@ -16,16 +16,20 @@ class Intact:
     """The frames of a layer, or of its maps of a fixed image, as far as they can be read.
 
     Args:
-        series: What is read.
-        damaged: To which is added what cannot be: the name of the array, and (epoch, batch).
+        run: The recording, or the frames of a fixed image.
+        name: The layer's name.
+        damaged: To which the name of the array and the (epoch, batch) of what cannot be read are
+            added.
 
     Attributes:
-        series: As given.
-        layer: What the series is of.
+        run: As given.
+        series: The layer's frames.
+        layer: The layer.
     """
 
-    def __init__(self, series: Series, damaged: set[tuple[str, Cell]]) -> None:
-        self.series, self.layer = series, series.layer
+    def __init__(self, run: Recording, name: str, damaged: set[tuple[str, Cell]]) -> None:
+        self.run, self.series = run, run[name]
+        self.layer = self.series.layer
         self._damaged = damaged
 
     @cached_property

@@ -33,7 +33,7 @@ class BatchPanel:
     range: Range | None
     kernels: npt.NDArray[np.float16] | None
     image: Pixels | None
-    input_words: str
+    input_text: str
     facts: list[str]
     answers: list[str]
 
@@ -100,7 +100,7 @@ def load_panel(
         range=scaler.range_of(*cell, maps),
         kernels=row.maps.series.kernels(*cell)[list(channels)] if kernels else None,
         image=_input(recording, cell) if image else None,
-        input_words=_input_words(recording, cell) if image else "",
+        input_text=_input_text(recording, cell) if image else "",
         facts=facts,
         answers=answers,
     )
@@ -121,7 +121,7 @@ def _input(recording: Recording, cell: tuple[int, int]) -> Pixels:
     return to_rgb(image, inputs.mean, inputs.std, low, high)
 
 
-def _input_words(recording: Recording, cell: tuple[int, int]) -> str:
+def _input_text(recording: Recording, cell: tuple[int, int]) -> str:
     if recording.probe_number is not None:
         return f"probe image {recording.probe_number}"
     return NO_PICTURE if is_blank(recording.inputs[cell]) else "input"

@@ -1,4 +1,4 @@
-"""A page in whole pixels, drawn by matplotlib as PNG, PDF or SVG; the room that knows it.
+"""A page in whole pixels, drawn by matplotlib as PNG, PDF or SVG.
 
 Uses matplotlib's objects only, never pyplot, and leaves its settings as they were.
 """
@@ -45,7 +45,13 @@ _NO_DATE: dict[str, dict[str, None]] = {
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours around the maps, as matplotlib spells them."""
+    """The colors around the maps, as matplotlib spells them.
+
+    Attributes:
+        paper: The background.
+        ink: Text.
+        muted: Less important text, and lines.
+    """
 
     paper: str
     ink: str
@@ -59,10 +65,10 @@ THEMES = {
 
 
 def theme_of(name: str) -> Theme:
-    """The theme of that name.
+    """Returns the theme of a name.
 
     Raises:
-        OptionError: There is none.
+        OptionError: There is none of that name.
     """
     if name not in THEMES:
         raise OptionError(f"unknown theme {name!r}; expected {' or '.join(THEMES)}")
@@ -100,11 +106,11 @@ class Canvas:
             self._axes.set_axis_off()
 
     def line(self, points: float) -> int:
-        """Height of a line of type in pixels."""
+        """Returns the height of a line of type in pixels."""
         return round(1.4 * points * self._dpi / 72)
 
     def width(self, text: str, points: float, bold: bool = False) -> int:
-        """Width of a line of text in pixels."""
+        """Returns the width of a line of text in pixels."""
         with self._settings():
             wide, _, _ = self._measure.get_text_width_height_descent(
                 text, self._font(points, bold), False
@@ -121,15 +127,25 @@ class Canvas:
         *,
         bold: bool = False,
         align: str = "left",
-        room: int | None = None,
+        max_width: int | None = None,
     ) -> int:
-        """Writes a line whose upper edge is at `y`; what has no room ends in an ellipsis.
+        """Writes a line of text, which ends in an ellipsis where it is too long.
+
+        Args:
+            x: Where it is aligned, in pixels.
+            y: Its upper edge in pixels.
+            text: The text.
+            points: Size of the type.
+            muted: Whether it is in the theme's muted color.
+            bold: Whether it is in the bold face.
+            align: What lies at `x`: its `left` edge, its `center` or its `right` edge.
+            max_width: Pixels that it may take; by default as many as it needs.
 
         Returns:
             The text's width in pixels.
         """
-        if room is not None and text and self.width(text, points, bold) > room:
-            while len(text) > 1 and self.width(text + "…", points, bold) > room:
+        if max_width is not None and text and self.width(text, points, bold) > max_width:
+            while len(text) > 1 and self.width(text + "…", points, bold) > max_width:
                 text = text[:-1]
             text = text.rstrip() + "…"
         if not text:
@@ -172,7 +188,7 @@ class Canvas:
             )
 
     def ticks(self, x: int, y: int, width: int, low: float, high: float) -> None:
-        """Numbers under a colour bar: both ends, and zero where it lies well between."""
+        """Writes the numbers under a color bar: both ends, and zero where it lies well between."""
         at = [(0.0, format_number(low), "left"), (1.0, format_number(high), "right")]
         zero = -low / (high - low)
         if 0.25 < zero < 0.75:
@@ -181,35 +197,35 @@ class Canvas:
             self.text(x + round(place * width), y + 2, text, 7, align=align)
 
     def stroke(
-        self, xs: Sequence[float], ys: Sequence[float], colour: str, points: float = 1.0
+        self, xs: Sequence[float], ys: Sequence[float], color: str, points: float = 1.0
     ) -> None:
-        """A line through places on the page."""
-        self._axes.plot(xs, ys, color=colour, linewidth=points, solid_joinstyle="round")
+        """Draws a line through places on the page."""
+        self._axes.plot(xs, ys, color=color, linewidth=points, solid_joinstyle="round")
 
     def fill(
-        self, xs: Sequence[float], ys: Sequence[float], base: float, colour: str, alpha: float = 1.0
+        self, xs: Sequence[float], ys: Sequence[float], base: float, color: str, alpha: float = 1.0
     ) -> None:
-        """The area between a line and a height on the page."""
-        self._axes.fill_between(xs, ys, base, color=colour, alpha=alpha, linewidth=0)
+        """Fills the area between a line and a height on the page."""
+        self._axes.fill_between(xs, ys, base, color=color, alpha=alpha, linewidth=0)
 
-    def dot(self, x: float, y: float, colour: str, points: float = 3.0) -> None:
-        """A round mark."""
-        self._axes.plot([x], [y], "o", color=colour, markersize=points, markeredgewidth=0)
+    def dot(self, x: float, y: float, color: str, points: float = 3.0) -> None:
+        """Draws a round mark."""
+        self._axes.plot([x], [y], "o", color=color, markersize=points, markeredgewidth=0)
 
     @property
     def theme(self) -> Theme:
-        """The colours of paper and ink."""
+        """The colors of paper and ink."""
         return self._theme
 
     def diverging(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Values of 0..1 in colours on both sides of white, float32 (..., 3)."""
+        """Returns values of 0..1 in colors on both sides of white, float32 (..., 3)."""
         return np.asarray(matplotlib.colormaps["RdBu_r"](values)[..., :3], np.float32)
 
     def save(self, file: BinaryIO, title: str, text: str) -> None:
         """Writes the page; equal pages are equal to the byte."""
-        words = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}[self._suffix]
+        key = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}[self._suffix]
         maker = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}[self._suffix]
-        metadata = {"Title": title, words: text, maker: "mapreel", **_NO_DATE[self._suffix]}
+        metadata = {"Title": title, key: text, maker: "mapreel", **_NO_DATE[self._suffix]}
         with self._settings():
             self._figure.savefig(
                 file,

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Sequence
 from os import PathLike
-from pathlib import Path
-
-import numpy as np
 
 from replay.figures.batch import LEVELS, BatchPanel, choose_batches, load_panel, one_group
-from replay.figures.canvas import SUFFIXES, Canvas, theme_of
+from replay.figures.canvas import Canvas
 from replay.figures.grid_layout import WIDTH, too_large
-from replay.figures.map_grid import Figure, draw_scale
-from replay.formatting import clean, format_module, format_number
+from replay.figures.page import BAR_INCHES, Figure, FigurePage, level_colors, open_canvas
 from replay.maps.axes import Maps
 from replay.maps.input_image import NO_PICTURE
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
 from replay.maps.selection import Numbers, choose_channels, spread
-from replay.output import check_suffix, replacing
-from replay.raster.images import Pixels, enlarge, reduce
-from replay.raster.palette import colormap, foreign
+from replay.output import replacing
+from replay.raster.images import Pixels, enlarge
 from replay.schema import OptionError
 
 _MOST_BY_DEFAULT = 16  # channels; of more, those that vary most
@@ -30,7 +24,7 @@ _CHOSEN = "top:12"
 _IMAGE_INCHES = 0.9  # of the one image in the header
 _ROW_IMAGE_INCHES = 0.6  # of each row's image, at most
 _LARGEST_INCHES = 1.0  # of a map, at most
-_WORDS_INCHES = 1.2  # of a row's words, at most
+_TEXT_INCHES = 1.2  # of a row's text, at most
 
 
 def sheet(
@@ -61,14 +55,14 @@ def sheet(
         out: A .png, .pdf or .svg; by default `run-sheet.png` beside `run.h5`. Replaced if it
             exists.
         layer: The layer's name; the first recorded one by default.
-        channels: As in `selection.choose_channels`; by default all of up to 16, and of more the 12
+        channels: As in `replay.animate`; by default all of up to 16, and of more the 12
             that vary most.
         epochs: The epochs to show; all by default.
         batch: The batch of each epoch; -1 is its last one.
         probe: The number of a fixed image. By default the first one, if there is one, and else the
             first image of each batch; False for the latter in any case.
         rows: Epochs at most: evenly spaced, the first and the last among them.
-        scale: `run`, `epoch`, `frame` or `channel`, see `scaling.Scaler`.
+        scale: `run`, `epoch`, `frame` or `channel`, as in `replay.animate`.
         clip: An explicit (low, high).
         symmetric: A range symmetric around zero.
         cmap: Name of a registered matplotlib colormap.
@@ -76,8 +70,11 @@ def sheet(
         title: Instead of the layer's name.
         input: Whether to draw the input picture.
         theme: `light` or `dark`.
-        slices: Of a volume: `middle`, `all`, or numbers as in `selection.choose`.
-        tokens: `auto`, `square` or `strip`, see `shapes.layout_of`.
+        slices: Of a volume: `middle`, `all`, or numbers, as in `replay.animate`.
+        tokens: `auto`, `square` or `strip`, as in `replay.animate`.
+
+    Returns:
+        The figure: its file, and its size in pixels or points.
 
     Raises:
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be
@@ -88,12 +85,10 @@ def sheet(
         if len(runs) > 1:
             raise OptionError(f"sheet: expected one recording, found {len(runs)}")
         run = runs[0]
-        path = run.path.with_name(f"{run.path.stem}-sheet.png") if out is None else Path(out)
-        suffix = check_suffix(path, SUFFIXES)
-        if not 20 <= dpi <= 2400:
-            raise OptionError(f"dpi {dpi}: expected 20 to 2400")
+        path, canvas = open_canvas(run.path, out, "sheet", dpi, theme)
         if rows < 1:
             raise OptionError(f"rows {rows}: expected 1 or more")
+        colors = level_colors(cmap)
         run.require_frames()
         if probe is None and run.probe_number is None and run.probes:
             probe = 0
@@ -105,79 +100,86 @@ def sheet(
         if channels is None and row.maps.channels > _MOST_BY_DEFAULT:
             channels = _CHOSEN
         chosen = choose_channels(joint, channels, shown.cells())
-        top = isinstance(channels, str) and channels.strip().startswith("top")
-        how = ", those that vary most" if top else ""
-        with replacing(path) as beside:
+        with replacing(path) as unfinished:
             scaler = Scaler(joint, shown.cells(), chosen, scale, clip, symmetric, count=LEVELS)
-            blocks = [load_panel(shown, row, at, chosen, scaler, False, input) for at in cells]
-            page = _Sheet(row.maps, chosen, scaler, blocks, dpi, title, run.probe_number, how)
-            canvas = Canvas(dpi, theme_of(theme), suffix)
-            colours = colormap(cmap, LEVELS)
-            page.draw(np.concatenate([colours, foreign(colours)]), canvas)
-            drawn = io.BytesIO()
-            what = f"{page.title}, {page.subtitle}"
-            epochs_in_words = ", ".join(f"epoch {e} batch {b}" for e, b in cells)
-            canvas.save(drawn, title=what, text=f"{what}; {page.source}; {epochs_in_words}")
-            beside.write_bytes(drawn.getvalue())
+            panels = [load_panel(shown, row, at, chosen, scaler, False, input) for at in cells]
+            page = _SheetPage(row.maps, chosen, scaler, panels, dpi, title, run.probe_number)
+            if isinstance(channels, str) and channels.strip().startswith("top"):
+                page.subtitle += ", those that vary most"
+            page.write(unfinished, canvas, colors)
     seconds = time.perf_counter() - start
     return Figure(path, *canvas.size, path.stat().st_size, seconds, tuple(shown.remarks))
 
 
-class _Sheet:
-    """The page: a header with the image, numbers over the columns, a row for each epoch."""
+class _SheetPage(FigurePage):
+    """The page: a header with the image, numbers over the columns, a row for each epoch.
+
+    Args:
+        maps: As in `FigurePage`, like those that follow.
+        channels: The channels that are shown.
+        scaler: The scale of the maps.
+        panels: The batches, one of each epoch.
+        dpi: Pixels an inch.
+        title: Instead of the layer's name.
+        probe: The number of the fixed image that the maps are of; None for the batches' own.
+    """
 
     def __init__(
         self,
         maps: Maps,
         channels: Sequence[int],
         scaler: Scaler,
-        blocks: Sequence[BatchPanel],
+        panels: Sequence[BatchPanel],
         dpi: int,
         title: str | None,
         probe: int | None,
-        chosen_how: str,
     ) -> None:
-        self.scaler, self.blocks, self.dpi, self.probe = scaler, blocks, dpi, probe
-        self.labels = maps.labels(channels)
-        self.title = clean(maps.layer.name if title is None else title)
-        self.subtitle = maps.in_words(len(channels)) + chosen_how
-        if words := format_module(maps.layer.module):
-            self.subtitle = f"{words}   {self.subtitle}"
+        super().__init__(maps, channels, scaler, panels, dpi, title)
+        self.probe = probe
         self.source = "each row: the first image of its batch, so that the images differ"
-        gone = [f"epoch {b.epoch}" for b in blocks if b.input_words == NO_PICTURE]
-        if gone:
-            self.source += f"; crossed out: {NO_PICTURE} ({', '.join(gone)})"
+        without = [f"epoch {panel.epoch}" for panel in panels if panel.input_text == NO_PICTURE]
+        if without:
+            self.source += f"; crossed out: {NO_PICTURE} ({', '.join(without)})"
         if probe is not None:
             self.source = f"the same image in every row: probe image {probe}"
 
-    def draw(self, colours: Pixels, canvas: Canvas) -> None:
-        """Draws all of it, in the colours of the levels, uint8 (levels, 3)."""
-        dpi = self.dpi
-        margin, space, gap = round(0.15 * dpi), round(0.12 * dpi), max(2, round(0.03 * dpi))
+    def describe(self) -> tuple[str, str]:
+        """Returns the title and the description that the file itself carries."""
+        title = f"{self.title}, {self.subtitle}"
+        cells = ", ".join(f"epoch {panel.epoch} batch {panel.batch}" for panel in self.panels)
+        return title, f"{title}; {self.source}; {cells}"
+
+    def draw(self, colors: Pixels, canvas: Canvas) -> None:
+        """Draws the whole figure; see `FigurePage.draw`."""
+        margin, space, gap = self.inches(0.15), self.inches(0.12), max(2, self.inches(0.03))
         same = self.probe is not None
-        image = self._image(self.blocks[0], _IMAGE_INCHES) if same else None
-        images = [None if same else self._image(b, _ROW_IMAGE_INCHES) for b in self.blocks]
-        beside = max((each.shape[1] + space for each in images if each is not None), default=0)
-        left = margin + self._words_width(canvas) + beside
+        image = self.fit_image(self.panels[0], _IMAGE_INCHES) if same else None
+        images = [
+            None if same else self.fit_image(panel, _ROW_IMAGE_INCHES) for panel in self.panels
+        ]
+        images_width = max(
+            (each.shape[1] + space for each in images if each is not None), default=0
+        )
+        left = margin + self._text_width(canvas) + images_width
         count = len(self.labels)
-        high, wide = self.blocks[0].levels.shape[1:]
-        each = (round(WIDTH * dpi) - left - margin - (count - 1) * gap) // count
-        block = max(1, min(each, round(_LARGEST_INCHES * dpi)) // wide)
-        while block > 1 and block * high > 2 * _LARGEST_INCHES * dpi:
-            block -= 1
-        down = max(block, round(0.12 * dpi)) if high == 1 < wide else block
-        tall = down * high
-        width = max(left + count * (block * wide + gap) - gap, round(4.2 * dpi)) + margin
+        map_height, map_width = self.panels[0].levels.shape[1:]
+        each = (self.inches(WIDTH) - left - margin - (count - 1) * gap) // count
+        zoom = max(1, min(each, self.inches(_LARGEST_INCHES)) // map_width)
+        while zoom > 1 and zoom * map_height > 2 * _LARGEST_INCHES * self.dpi:
+            zoom -= 1
+        strip = map_height == 1 < map_width
+        down = max(zoom, self.inches(0.12)) if strip else zoom
+        row_height = down * map_height
+        width = max(left + count * (zoom * map_width + gap) - gap, self.inches(4.2)) + margin
         lines = canvas.line(12) + canvas.line(8) + canvas.line(8)
         header = max(lines, 0 if image is None else image.shape[0]) + space
-        heights = [
-            max(tall, canvas.line(8.5) + canvas.line(7) * len(self._lines(b)))
-            if pic is None
-            else max(tall, pic.shape[0], canvas.line(8.5) + canvas.line(7) * len(self._lines(b)))
-            for b, pic in zip(self.blocks, images, strict=True)
-        ]
+        heights = []
+        for panel, picture in zip(self.panels, images, strict=True):
+            text_height = canvas.line(8.5) + canvas.line(7) * len(self._lines(panel))
+            picture_height = 0 if picture is None else picture.shape[0]
+            heights.append(max(row_height, picture_height, text_height))
         height = margin + header + canvas.line(6.5) + sum(heights) + len(heights) * 2 * gap
-        height += space + 2 * canvas.line(7) + round(0.1 * dpi) + margin
+        height += space + 2 * canvas.line(7) + self.inches(BAR_INCHES) + margin
         if too_large(width, height):
             raise OptionError(
                 f"a sheet of {width:,} by {height:,} pixels is too large; choose fewer --channels "
@@ -193,53 +195,42 @@ class _Sheet:
             (self.subtitle, 8.0, False),
             (self.source, 8.0, False),
         ):
-            room = width - margin - x
-            canvas.text(x, y, text, points, muted=not bold, bold=bold, room=room)
+            free = width - margin - x
+            canvas.text(x, y, text, points, muted=not bold, bold=bold, max_width=free)
             y += canvas.line(points)
         y = margin + header
-        self._numbers(canvas, left, y, block * wide, gap)
+        self._draw_numbers(canvas, left, y, zoom * map_width, gap)
         y += canvas.line(6.5)
-        for shown, picture, room in zip(self.blocks, images, heights, strict=True):
-            self._words(canvas, margin, y, shown)
+        for panel, picture, height in zip(self.panels, images, heights, strict=True):
+            self._draw_text(canvas, margin, y, panel)
             if picture is not None:
-                canvas.picture(left - beside, y, picture)
-            for place, levels in enumerate(shown.levels):
-                at = left + place * (block * wide + gap)
-                canvas.picture(at, y, enlarge(colours[levels], block, down), map=True)
-            y += room + 2 * gap
+                canvas.picture(left - images_width, y, picture)
+            for place, levels in enumerate(panel.levels):
+                at = left + place * (zoom * map_width + gap)
+                canvas.picture(at, y, enlarge(colors[levels], zoom, down), map=True)
+            y += height + 2 * gap
         y += space
-        draw_scale(canvas, left, y, width - margin, colours, self.scaler, self.blocks, dpi)
+        self.draw_scale(canvas, left, y, width - margin, colors)
 
-    def _image(self, block: BatchPanel, inches: float) -> Pixels | None:
-        if block.image is None:
-            return None
-        room, longest = round(inches * self.dpi), max(block.image.shape[:2])
-        if longest <= 1.5 * room:
-            return enlarge(block.image, max(1, room // longest))
-        return reduce(block.image, -(-longest // room))
-
-    def _numbers(self, canvas: Canvas, x: int, y: int, wide: int, gap: int) -> None:
-        """Over each column its channel, or over as many of them as have room."""
+    def _draw_numbers(self, canvas: Canvas, x: int, y: int, map_width: int, gap: int) -> None:
+        """Writes over each column its channel, or over as many of them as there is space for."""
         free = x
         for place, label in enumerate(self.labels):
-            at = x + place * (wide + gap)
+            at = x + place * (map_width + gap)
             if at >= free:
                 free = at + canvas.text(at, y, label, 6.5, muted=True) + canvas.line(3)
 
-    def _lines(self, block: BatchPanel) -> list[str]:
-        lines = [f"batch {block.batch}", *block.facts]
-        if self.scaler.mode in ("epoch", "frame") and block.range is not None:
-            lines.append(f"{format_number(block.range.low)} … {format_number(block.range.high)}")
-        return lines
+    def _lines(self, panel: BatchPanel) -> list[str]:
+        return [f"batch {panel.batch}", *panel.facts, *self.range_lines(panel)]
 
-    def _words_width(self, canvas: Canvas) -> int:
-        widths = [canvas.width(f"epoch {block.epoch}", 8.5, bold=True) for block in self.blocks]
-        widths += [canvas.width(line, 7) for b in self.blocks for line in self._lines(b)]
-        return min(max(widths), round(_WORDS_INCHES * self.dpi)) + canvas.line(6)
+    def _text_width(self, canvas: Canvas) -> int:
+        widths = [canvas.width(f"epoch {panel.epoch}", 8.5, bold=True) for panel in self.panels]
+        widths += [canvas.width(line, 7) for p in self.panels for line in self._lines(p)]
+        return min(max(widths), self.inches(_TEXT_INCHES)) + canvas.line(6)
 
-    def _words(self, canvas: Canvas, x: int, y: int, block: BatchPanel) -> None:
-        canvas.text(x, y, f"epoch {block.epoch}", 8.5, bold=True)
+    def _draw_text(self, canvas: Canvas, x: int, y: int, panel: BatchPanel) -> None:
+        canvas.text(x, y, f"epoch {panel.epoch}", 8.5, bold=True)
         y += canvas.line(8.5)
-        for line in self._lines(block):
-            canvas.text(x, y, line, 7, muted=True, room=round(_WORDS_INCHES * self.dpi))
+        for line in self._lines(panel):
+            canvas.text(x, y, line, 7, muted=True, max_width=self.inches(_TEXT_INCHES))
             y += canvas.line(7)

@@ -18,7 +18,7 @@ _STRIP = 0.12  # inches, at least, to which a map of one row is drawn out downwa
 
 @dataclass(frozen=True)
 class GridCells:
-    """The maps of one batch as a block of cells.
+    """Where the maps of one batch lie: a grid of cells, one for each map.
 
     Attributes:
         count: Number of maps.
@@ -42,21 +42,21 @@ class GridCells:
 
     @property
     def rows(self) -> int:
-        """Rows of maps."""
+        """The number of rows."""
         return -(-self.count // self.columns)
 
     @property
     def width(self) -> int:
-        """Pixels of the whole block."""
+        """Width of the whole grid in pixels."""
         return self.columns * (self.cell_size[1] + self.gap) - self.gap
 
     @property
     def height(self) -> int:
-        """Pixels of the whole block."""
+        """Height of the whole grid in pixels."""
         return self.rows * (self.cell_size[0] + self.gap) - self.gap
 
     def place(self, index: int) -> tuple[int, int]:
-        """(x, y) of a cell's upper left corner in the block."""
+        """Returns (x, y) of a cell's upper left corner in the grid."""
         row, column = divmod(index, self.columns)
         return column * (self.cell_size[1] + self.gap), row * (self.cell_size[0] + self.gap)
 
@@ -74,46 +74,46 @@ class GridCells:
 def arrange(
     count: int,
     size: tuple[int, int],
-    room: int,
-    blocks: int,
+    max_width: int,
+    batches: int,
     dpi: int,
     line: int,
     kernel: tuple[int, int] | None = None,
     unit: int = 1,
 ) -> GridCells:
-    """The arrangement whose page comes closest to a pleasant shape.
+    """Returns the arrangement whose page comes closest to a pleasant shape.
 
     Args:
         count: Maps of one batch.
         size: (height, width) of a map, in its own pixels.
-        room: Page pixels across; exceeded only where maps would have to be shrunk.
-        blocks: Batches under one another.
+        max_width: Page pixels across; exceeded only where maps would have to be shrunk.
+        batches: Batches under one another.
         dpi: Pixels an inch.
         line: Height of a line for the maps' numbers, in pixels.
-        kernel: (height, width) of a kernel, to leave room for it.
+        kernel: (height, width) of a kernel, to leave space for it.
         unit: So many maps belong together: a row holds a multiple of them, or they fill rows.
     """
-    shape = 0.72 if blocks == 1 else 1.1  # height over width
+    shape = 0.72 if batches == 1 else 1.1  # height over width
     found: tuple[float, GridCells] | None = None
     for columns in _candidates(count, unit):
-        cells = _with_columns(columns, count, size, room, dpi, line, kernel)
-        ratio = blocks * cells.height / cells.width
-        growth = max(0.0, math.log(cells.width / room))
-        empty = (cells.rows * columns - count) / count
+        grid = _with_columns(columns, count, size, max_width, dpi, line, kernel)
+        ratio = batches * grid.height / grid.width
+        growth = max(0.0, math.log(grid.width / max_width))
+        empty = (grid.rows * columns - count) / count
         score = abs(math.log(ratio / shape)) + 2 * growth + 0.8 * empty
         if found is None or score < found[0]:
-            found = score, cells
+            found = score, grid
     assert found is not None, "at least one map"
     return found[1]
 
 
 def too_large(width: int, height: int) -> bool:
-    """Whether a page has more pixels along a side than drawing can bear."""
+    """Returns whether a page has more pixels along a side than drawing can bear."""
     return max(width, height) > _MOST_PIXELS
 
 
-def row_words(channels: Sequence[int]) -> str:
-    """What a row of maps too small for a number each is labelled with: `32-63`."""
+def row_label(channels: Sequence[int]) -> str:
+    """Returns the label of a row whose maps are too small for a number each: `32–63`."""
     first, last = channels[0], channels[-1]
     whole = list(channels) == list(range(first, last + 1)) and last > first
     return f"{first}–{last}" if whole else f"{first} …"
@@ -131,13 +131,13 @@ def _with_columns(
     columns: int,
     count: int,
     size: tuple[int, int],
-    room: int,
+    max_width: int,
     dpi: int,
     line: int,
     kernel: tuple[int, int] | None,
 ) -> GridCells:
     gap = max(2, round(0.03 * dpi))
-    each = (room - (columns - 1) * gap) / columns
+    each = (max_width - (columns - 1) * gap) / columns
     if kernel is not None:
         each = (each - gap / 2) / (1 + _KERNEL)
     strip = size[0] == 1 < size[1]

@@ -39,55 +39,55 @@ def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -
     path = Path(out)
     suffix = check_suffix(path, SUFFIXES)
     canvas = Canvas(_DPI, theme_of(theme), suffix)
-    with replacing(path) as beside:
+    with replacing(path) as unfinished:
         _Chart(found, canvas).draw()
         drawn = io.BytesIO()
-        several = format_count(len(found.all_findings), "finding")
-        canvas.save(drawn, title=f"health of {found.path.name}", text=f"{several}\n\n{found}")
-        beside.write_bytes(drawn.getvalue())
+        findings = format_count(len(found.all_findings), "finding")
+        canvas.save(drawn, title=f"health of {found.path.name}", text=f"{findings}\n\n{found}")
+        unfinished.write_bytes(drawn.getvalue())
     return path
 
 
 class _Chart:
-    """The page; positions are in pixels."""
+    """The figure; positions and sizes are in pixels."""
 
     def __init__(self, found: Health, canvas: Canvas) -> None:
         self.found, self.canvas = found, canvas
         self.margin = round(0.2 * _DPI)
         self.width = round(WIDTH * _DPI)
-        self.tall = round(_PLOT_INCHES * _DPI)
+        self.plot_height = round(_PLOT_INCHES * _DPI)
         self.space = round(0.2 * _DPI)
         self.scale_width = canvas.width("100 %", 7) + canvas.line(3)
         self.places = {cell: place for place, cell in enumerate(found.frames)}
         self.largest = max(len(found.frames) - 1, 1)
 
     def draw(self) -> None:
-        """Draws all of it."""
+        """Draws the whole figure."""
         canvas, margin = self.canvas, self.margin
         line = canvas.line(7)
-        block = canvas.line(9) + self.tall + line + self.space
+        row_height = canvas.line(9) + self.plot_height + line + self.space
         head = canvas.line(12) + canvas.line(8) + 2 * line + self.space
-        height = 2 * margin + head + block * len(self.found.layers)
+        height = 2 * margin + head + row_height * len(self.found.layers)
         if too_large(self.width, height):
             raise OptionError(
                 f"a figure of {len(self.found.layers):,} layers is too large; use --csv or --json"
             )
         canvas.open(self.width, height)
         y = margin
-        room = self.width - 2 * margin
-        canvas.text(margin, y, clean(self.found.path.name), 12, bold=True, room=room)
+        inner = self.width - 2 * margin
+        canvas.text(margin, y, clean(self.found.path.name), 12, bold=True, max_width=inner)
         y += canvas.line(12)
         frames = format_count(len(self.found.frames), "recorded batch")
-        said = f"{format_count(len(self.found.all_findings), 'finding')}   {frames}"
+        text = f"{format_count(len(self.found.all_findings), 'finding')}   {frames}"
         for finding in self.found.findings:
-            said += f"   {finding.kind}: {finding.text}"
-        canvas.text(margin, y, said, 8, muted=True, room=room)
+            text += f"   {finding.kind}: {finding.text}"
+        canvas.text(margin, y, text, 8, muted=True, max_width=inner)
         y += canvas.line(8) + line // 2
         self._legend(y)
         y += line + line // 2 + self.space
         for layer in self.found.layers:
             self._layer(layer, y)
-            y += block
+            y += row_height
 
     @property
     def left(self) -> tuple[int, int]:
@@ -97,40 +97,43 @@ class _Chart:
 
     @property
     def right(self) -> tuple[int, int]:
-        """Likewise on the right."""
+        """First and last pixel across of the plots on the right."""
         start = self.left[1] + self.space + self.scale_width
         return start, self.width - self.margin
 
     def _legend(self, y: int) -> None:
         canvas = self.canvas
         x, size = self.left[0], canvas.line(7) // 2
-        for colour, words in (
+        for color, text in (
             (_DEAD, "dead, flat or stuck to the end"),
             (_ZERO, "zero in the batch"),
             (_SATURATED, "saturated"),
         ):
             middle = y + canvas.line(7) / 2
-            canvas.stroke([x, x + 2 * size], [middle, middle], colour, 2.0)
+            canvas.stroke([x, x + 2 * size], [middle, middle], color, 2.0)
             x += 3 * size
-            x += canvas.text(x, y, words, 7, muted=True) + 2 * size
+            x += canvas.text(x, y, text, 7, muted=True) + 2 * size
         canvas.text(self.right[0], y, "relative change between epochs", 7, muted=True)
 
     def _layer(self, layer: LayerHealth, y: int) -> None:
         canvas = self.canvas
-        taken = canvas.text(self.left[0], y, clean(layer.name), 9, bold=True, room=self._room(0.5))
+        taken = canvas.text(
+            self.left[0], y, clean(layer.name), 9, bold=True, max_width=self._width_of(0.5)
+        )
         x = self.left[0] + taken + canvas.line(6)
         drop = round(1.1 * 1.5 * _DPI / 72)  # so that both stand on one line
-        room = self.left[1] - x
-        canvas.text(x, y + drop, _summary(layer), 7.5, muted=True, room=room)
-        said = f"of {layer.measure}"
+        free = self.left[1] - x
+        canvas.text(x, y + drop, _summary(layer), 7.5, muted=True, max_width=free)
+        text = f"of {layer.measure}"
         if layer.changes and layer.changes[0].start[0] == layer.changes[-1].end[0]:
-            said += ", between batches"
-        canvas.text(self.right[0], y + drop, said, 7.5, muted=True, room=self._room(1, 1))
+            text += ", between batches"
+        canvas.text(self.right[0], y + drop, text, 7.5, muted=True, max_width=self._width_of(1, 1))
         y += canvas.line(9)
         self._shares(layer, y)
         self._changes(layer, y)
 
-    def _room(self, share: float, side: int = 0) -> int:
+    def _width_of(self, share: float, side: int = 0) -> int:
+        """Returns a share of the plots' width, on the left (0) or the right (1), in pixels."""
         start, end = self.right if side else self.left
         return round(share * (end - start))
 
@@ -138,8 +141,8 @@ class _Chart:
         return span[0] + (span[1] - span[0]) * self.places[cell] / self.largest
 
     def _frame(self, span: tuple[int, int], y: int, top: str) -> None:
-        """The axes of a plot: its base, its top, and where epochs begin."""
-        canvas, base = self.canvas, y + self.tall
+        """Draws the axes of a plot: its base, its top, and where epochs begin."""
+        canvas, base = self.canvas, y + self.plot_height
         for height in (y, base):
             canvas.stroke([*span], [height, height], canvas.theme.muted, 0.4)
         size = canvas.line(7)
@@ -157,14 +160,14 @@ class _Chart:
                 free = x + canvas.width(word, 7) + size
 
     def _starts(self) -> list[Cell]:
-        """The first frame of each epoch."""
+        """Returns the first frame of each epoch."""
         first: dict[int, Cell] = {}
         for cell in self.found.frames:
             first.setdefault(cell[0], cell)
         return list(first.values())
 
     def _shares(self, layer: LayerHealth, y: int) -> None:
-        canvas, span, base = self.canvas, self.left, y + self.tall
+        canvas, span, base = self.canvas, self.left, y + self.plot_height
         self._frame(span, y, "100 %")
         constant = sorted(
             self.places[finding.epoch or 0, finding.batch or 0]
@@ -183,19 +186,19 @@ class _Chart:
             xs, ys = [*xs, span[1]], [*ys, ys[-1]]
             canvas.fill(xs, ys, base, _DEAD, 0.25)
             canvas.stroke(xs, ys, _DEAD, 1.4)
-        for shares, colour in ((layer.zero, _ZERO), (layer.saturated, _SATURATED)):
+        for shares, color in ((layer.zero, _ZERO), (layer.saturated, _SATURATED)):
             if any(shares.values()):
                 xs = [self._across(cell, span) for cell in shares]
-                canvas.stroke(xs, [self._up(share, y) for share in shares.values()], colour, 0.9)
+                canvas.stroke(xs, [self._up(share, y) for share in shares.values()], color, 0.9)
 
     def _up(self, share: float, y: int) -> float:
-        return y + self.tall * (1 - share)
+        return y + self.plot_height * (1 - share)
 
     def _changes(self, layer: LayerHealth, y: int) -> None:
         canvas, span = self.canvas, self.right
         known = [one for one in layer.changes if math.isfinite(one.value)]
         if not known:
-            canvas.text(span[0], y + self.tall // 2, "not known", 7, muted=True)
+            canvas.text(span[0], y + self.plot_height // 2, "not known", 7, muted=True)
             return
         top = max(one.value for one in known) or 1.0
         self._frame(span, y, format_number(top))
@@ -207,7 +210,7 @@ class _Chart:
 
 
 def _summary(layer: LayerHealth) -> str:
-    """How many channels have what: `2 dead, 1 duplicate of 64 channels`."""
+    """Returns how many channels have what: `2 dead, 1 duplicate   64 channels`."""
     each = {kind: sum(found.kind == kind for found in layer.findings) for kind in KINDS}
     words = [
         f"{many} {kind}" if kind not in ("nan", "inf") else kind

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 
-from replay.figures import grid_layout as cellular
 from replay.figures.batch import LEVELS, BatchPanel, choose_batches, load_panel, one_group
-from replay.figures.canvas import SUFFIXES, Canvas, theme_of
-from replay.formatting import clean, format_module, format_number
-from replay.maps.axes import Maps
+from replay.figures.canvas import Canvas
+from replay.figures.grid_layout import WIDTH, GridCells, arrange, row_label, too_large
+from replay.figures.page import BAR_INCHES, Figure, FigurePage, level_colors, open_canvas
+from replay.formatting import format_number
 from replay.maps.kernels import NO_KERNELS
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
@@ -23,7 +19,7 @@ from replay.maps.selection import (
     Numbers,
     choose_channels,
 )
-from replay.output import check_suffix, replacing
+from replay.output import replacing
 from replay.raster.images import (
     Pixels,
     enlarge,
@@ -31,36 +27,12 @@ from replay.raster.images import (
     kernel_levels,
     kernel_reach,
     no_picture,
-    reduce,
 )
-from replay.raster.palette import colormap, foreign
 from replay.schema import OptionError, SelectionError
 
-_INPUT_INCHES = 1.45
-_STACKED_INPUT_INCHES = 1.0
-_STACKED_WORDS_INCHES = 1.7  # at most
-_THICK_INCHES = 0.1  # of the colour bar
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure that was drawn.
-
-    Attributes:
-        path: The file.
-        width: Its width in pixels; a PDF's or SVG's in points.
-        height: Its height likewise.
-        bytes: Its size.
-        seconds: How long drawing took.
-        remarks: What a reader should know: batches left out, recordings of different runs.
-    """
-
-    path: Path
-    width: int
-    height: int
-    bytes: int
-    seconds: float
-    remarks: tuple[str, ...] = ()
+_IMAGE_INCHES = 1.45
+_STACKED_IMAGE_INCHES = 1.0  # of each image where several batches stand under one another
+_STACKED_TEXT_INCHES = 1.7  # at most
 
 
 def grid(
@@ -96,8 +68,8 @@ def grid(
         epochs: The epochs to compare, by number; -1 is the last.
         batch: The batch, by number; -1 is the last of each epoch. Epochs and batches are those
             in which the layer has a frame.
-        channels: As in `selection.choose_channels`.
-        scale: `run`, `epoch`, `frame` or `channel`, see `scaling.Scaler`.
+        channels: As in `replay.animate`; all by default.
+        scale: `run`, `epoch`, `frame` or `channel`, as in `replay.animate`.
         clip: An explicit (low, high).
         symmetric: A range symmetric around zero.
         cmap: Name of a registered matplotlib colormap.
@@ -107,9 +79,12 @@ def grid(
         title: Instead of the layer's name.
         input: Whether to draw the input picture.
         theme: `light` or `dark`.
-        slices: Of a volume: `middle`, `all`, or numbers as in `selection.choose`.
-        tokens: `auto`, `square` or `strip`, see `shapes.layout_of`.
+        slices: Of a volume: `middle`, `all`, or numbers, as in `replay.animate`.
+        tokens: `auto`, `square` or `strip`, as in `replay.animate`.
         probe: The number of a fixed image, whose maps are shown.
+
+    Returns:
+        The figure: its file, and its size in pixels or points.
 
     Raises:
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be
@@ -117,13 +92,8 @@ def grid(
     """
     start = time.perf_counter()
     with open_runs(recording, probe) as runs:
-        source = runs[0].path
-        path = source.with_name(f"{source.stem}-grid.png") if out is None else Path(out)
-        suffix = check_suffix(path, SUFFIXES)
-        if not 20 <= dpi <= 2400:
-            raise OptionError(f"dpi {dpi}: expected 20 to 2400")
-        look = theme_of(theme)
-        colours = colormap(cmap, LEVELS)
+        path, canvas = open_canvas(runs[0].path, out, "grid", dpi, theme)
+        colors = level_colors(cmap)
         shown = RunSet(runs, choose_layers_of(runs, layer)[:1], slices, tokens)
         cells = choose_batches(shown, epochs, batch)
         joint, rows = one_group(shown)
@@ -134,239 +104,175 @@ def grid(
                 raise SelectionError(
                     f"the kernels of {series.name!r} do not belong to one map each"
                 )
-        with replacing(path) as beside:
+        with replacing(path) as unfinished:
             scaler = Scaler(joint, shown.cells(), chosen, scale, clip, symmetric, count=LEVELS)
-            blocks = [
+            panels = [
                 load_panel(shown, row, cell, chosen, scaler, kernels, input)
                 for cell in cells
                 for row in rows
             ]
-            page = _Page(rows[0].maps, chosen, scaler, blocks, dpi, title)
-            table = np.concatenate([colours, foreign(colours)])
-            canvas = page.draw(table, Canvas(dpi, look, suffix))
-            drawn = io.BytesIO()
-            words = f"{page.maps.layer.name}, {page.subtitle}"
-            canvas.save(drawn, title=words, text=_alt_text(page))
-            beside.write_bytes(drawn.getvalue())
+            page = _GridPage(rows[0].maps, chosen, scaler, panels, dpi, title)
+            page.write(unfinished, canvas, colors)
     seconds = time.perf_counter() - start
     return Figure(path, *canvas.size, path.stat().st_size, seconds, tuple(shown.remarks))
 
 
-class _Page:
-    """The page: header, the blocks with their input pictures, and the scale below."""
+class _GridPage(FigurePage):
+    """The page: header, the panels with their input pictures, and the scale below."""
 
-    def __init__(
-        self,
-        maps: Maps,
-        channels: Sequence[int],
-        scaler: Scaler,
-        blocks: Sequence[BatchPanel],
-        dpi: int,
-        title: str | None,
-    ) -> None:
-        self.maps, self.channels, self.scaler, self.blocks = maps, channels, scaler, blocks
-        self.labels = maps.labels(channels)
-        self.dpi = dpi
-        self.title = clean(maps.layer.name if title is None else title)
-        self.subtitle = maps.in_words(len(channels))
-        if words := format_module(maps.layer.module):
-            self.subtitle = f"{words}   {self.subtitle}"
+    def describe(self) -> tuple[str, str]:
+        """Returns the title and the description that the file itself carries."""
+        cells = ", ".join(
+            f"{panel.label} epoch {panel.epoch} batch {panel.batch}".strip()
+            for panel in self.panels
+        )
+        name = self.maps.layer.name
+        text = f"Feature maps of {name} ({self.subtitle}) at {cells}; {self.scaler.words}"
+        return f"{name}, {self.subtitle}", text
 
-    def draw(self, colours: Pixels, canvas: Canvas) -> Canvas:
-        """Draws all of it, in the colours of the levels, uint8 (levels, 3)."""
-        dpi, blocks = self.dpi, self.blocks
-        stacked = len(blocks) > 1
-        margin, space = round(0.15 * dpi), round(0.12 * dpi)
-        images = [self._fit_input(block, stacked) for block in blocks]
+    def draw(self, colors: Pixels, canvas: Canvas) -> None:
+        """Draws the whole figure; see `FigurePage.draw`."""
+        panels = self.panels
+        stacked = len(panels) > 1
+        margin, space = self.inches(0.15), self.inches(0.12)
+        inches = _STACKED_IMAGE_INCHES if stacked else _IMAGE_INCHES
+        images = [self.fit_image(panel, inches) for panel in panels]
         image_width = max((image.shape[1] for image in images if image is not None), default=0)
-        words_width = self._words_width(canvas) if stacked else 0
-        left = words_width + (image_width + space if image_width else 0)
-        kernel = blocks[0].kernels
-        size = blocks[0].levels.shape[1:]
-        cells = cellular.arrange(
+        text_width = self._text_width(canvas) if stacked else 0
+        left = text_width + (image_width + space if image_width else 0)
+        kernel = panels[0].kernels
+        size = panels[0].levels.shape[1:]
+        grid = arrange(
             len(self.labels),
             (size[0], size[1]),
-            round(cellular.WIDTH * dpi) - 2 * margin - left,
-            len(blocks),
-            dpi,
+            self.inches(WIDTH) - 2 * margin - left,
+            len(panels),
+            self.dpi,
             canvas.line(6.5),
             None if kernel is None else ((*kernel.shape[2:-1], 1)[0], kernel.shape[-1]),
             self.maps.slices,
         )
-        width = max(left + cells.width, round(4.6 * dpi)) + 2 * margin
+        width = max(left + grid.width, self.inches(4.6)) + 2 * margin
         header = canvas.line(12) + canvas.line(8) + space
-        footer = canvas.line(7) * (2 if kernel is None else 3) + round(_THICK_INCHES * dpi)
-        beside = canvas.line(8.5) * (7 if stacked else 0)
-        heights = [cells.height] * len(blocks)
+        footer = canvas.line(7) * (2 if kernel is None else 3) + self.inches(BAR_INCHES)
+        text_height = canvas.line(8.5) * (7 if stacked else 0)
+        heights = [grid.height] * len(panels)
         for place, image in enumerate(images):
-            tall = 0 if image is None else image.shape[0]
+            image_height = 0 if image is None else image.shape[0]
             below = 0 if stacked or image is None else canvas.line(7.5) * 3
-            heights[place] = max(cells.height, tall + below, beside)
-        height = margin + header + sum(heights) + space * len(blocks) + footer + margin
-        if cellular.too_large(width, height):
+            heights[place] = max(grid.height, image_height + below, text_height)
+        height = margin + header + sum(heights) + space * len(panels) + footer + margin
+        if too_large(width, height):
             raise OptionError(
                 f"a figure of {width:,} by {height:,} pixels is too large; choose fewer --channels "
                 "or epochs, or a lower --dpi"
             )
         canvas.open(width, height)
-        self._header(canvas, margin, width)
+        self._draw_header(canvas, margin, width)
         y = margin + header
-        for block, image, tall in zip(blocks, images, heights, strict=True):
+        for panel, image, height in zip(panels, images, heights, strict=True):
             if stacked:
-                self._words(canvas, margin, y, block, words_width)
+                self._draw_text(canvas, margin, y, panel, text_width)
             if image is not None:
-                canvas.picture(margin + words_width, y, image)
+                canvas.picture(margin + text_width, y, image)
                 if not stacked:
-                    self._below_input(canvas, margin, y + image.shape[0], block, image_width)
-            self._maps(canvas, margin + left, y, block, cells, colours)
-            y += tall + space
-        self._footer(canvas, margin + left, y, width - margin, colours)
-        return canvas
+                    self._draw_below_image(canvas, margin, y + image.shape[0], panel, image_width)
+            self._draw_maps(canvas, margin + left, y, panel, grid, colors)
+            y += height + space
+        self._draw_footer(canvas, margin + left, y, width - margin, colors)
 
-    def _fit_input(self, block: BatchPanel, stacked: bool) -> Pixels | None:
-        if block.image is None:
-            return None
-        inches = _STACKED_INPUT_INCHES if stacked else _INPUT_INCHES
-        room, longest = round(inches * self.dpi), max(block.image.shape[:2])
-        if longest <= 1.5 * room:
-            return enlarge(block.image, max(1, room // longest))
-        return reduce(block.image, -(-longest // room))
-
-    def _header(self, canvas: Canvas, margin: int, width: int) -> None:
-        block = self.blocks[0]
+    def _draw_header(self, canvas: Canvas, margin: int, width: int) -> None:
+        panel = self.panels[0]
         right = ""
-        if len(self.blocks) == 1:
-            right = "   ".join([f"epoch {block.epoch}", f"batch {block.batch}", *block.facts])
+        if len(self.panels) == 1:
+            right = "   ".join([f"epoch {panel.epoch}", f"batch {panel.batch}", *panel.facts])
         drop = round(1.1 * 3 * self.dpi / 72)  # so that both stand on one line
         taken = canvas.text(width - margin, margin + drop, right, 9, align="right")
-        room = width - 2 * margin - taken - canvas.line(6)
-        canvas.text(margin, margin, self.title, 12, bold=True, room=room)
+        free = width - 2 * margin - taken - canvas.line(6)
+        canvas.text(margin, margin, self.title, 12, bold=True, max_width=free)
         y = margin + canvas.line(12)
-        canvas.text(margin, y, self.subtitle, 8, muted=True, room=width - 2 * margin)
+        canvas.text(margin, y, self.subtitle, 8, muted=True, max_width=width - 2 * margin)
 
-    def _lines(self, block: BatchPanel) -> list[str]:
-        lines = [f"batch {block.batch}", *block.facts, *block.answers]
-        if block.label:
-            lines.insert(0, f"epoch {block.epoch}")
-        if block.image is not None and block.input_words != "input":
-            lines.append(block.input_words)
-        if self.scaler.mode in ("epoch", "frame") and block.range is not None:
-            lines.append(f"{format_number(block.range.low)} … {format_number(block.range.high)}")
-        return lines
+    def _lines(self, panel: BatchPanel) -> list[str]:
+        lines = [f"batch {panel.batch}", *panel.facts, *panel.answers]
+        if panel.label:
+            lines.insert(0, f"epoch {panel.epoch}")
+        if panel.image is not None and panel.input_text != "input":
+            lines.append(panel.input_text)
+        return lines + self.range_lines(panel)
 
-    def _head(self, block: BatchPanel) -> str:
-        return block.label or f"epoch {block.epoch}"
+    def _head(self, panel: BatchPanel) -> str:
+        return panel.label or f"epoch {panel.epoch}"
 
-    def _words_width(self, canvas: Canvas) -> int:
-        widths = [canvas.width(self._head(block), 9, bold=True) for block in self.blocks]
-        widths += [canvas.width(line, 7.5) for b in self.blocks for line in self._lines(b)]
-        return min(max(widths), round(_STACKED_WORDS_INCHES * self.dpi)) + canvas.line(7)
+    def _text_width(self, canvas: Canvas) -> int:
+        widths = [canvas.width(self._head(panel), 9, bold=True) for panel in self.panels]
+        widths += [canvas.width(line, 7.5) for p in self.panels for line in self._lines(p)]
+        return min(max(widths), self.inches(_STACKED_TEXT_INCHES)) + canvas.line(7)
 
-    def _words(self, canvas: Canvas, x: int, y: int, block: BatchPanel, room: int) -> None:
-        canvas.text(x, y, self._head(block), 9, bold=True, room=room)
+    def _draw_text(self, canvas: Canvas, x: int, y: int, panel: BatchPanel, max_width: int) -> None:
+        canvas.text(x, y, self._head(panel), 9, bold=True, max_width=max_width)
         y += canvas.line(9)
-        for line in self._lines(block):
-            canvas.text(x, y, line, 7.5, muted=True, room=room - canvas.line(3))
+        for line in self._lines(panel):
+            canvas.text(x, y, line, 7.5, muted=True, max_width=max_width - canvas.line(3))
             y += canvas.line(7.5)
 
-    def _below_input(self, canvas: Canvas, x: int, y: int, block: BatchPanel, room: int) -> None:
-        canvas.text(x, y + 2, block.input_words, 7, muted=True, room=room)
-        for line in block.answers:
+    def _draw_below_image(
+        self, canvas: Canvas, x: int, y: int, panel: BatchPanel, max_width: int
+    ) -> None:
+        canvas.text(x, y + 2, panel.input_text, 7, muted=True, max_width=max_width)
+        for line in panel.answers:
             y += canvas.line(7.5)
-            canvas.text(x, y + 2, line, 7.5, room=room)
+            canvas.text(x, y + 2, line, 7.5, max_width=max_width)
 
-    def _maps(
+    def _draw_maps(
         self,
         canvas: Canvas,
         x: int,
         y: int,
-        block: BatchPanel,
-        cells: cellular.GridCells,
-        colours: Pixels,
+        panel: BatchPanel,
+        grid: GridCells,
+        colors: Pixels,
     ) -> None:
-        shown = None
-        missing = block.kernels is not None and is_blank(block.kernels)
-        if block.kernels is not None:
-            shown, _ = kernel_levels(block.kernels, self._kernel_reach())
-            shown = np.rint((shown if shown.ndim == 4 else canvas.diverging(shown)) * 255)
+        kernels = None
+        missing = panel.kernels is not None and is_blank(panel.kernels)
+        if panel.kernels is not None:
+            levels, _ = kernel_levels(panel.kernels, self._kernel_reach())
+            kernels = np.rint((levels if levels.ndim == 4 else canvas.diverging(levels)) * 255)
         slices = self.maps.slices
-        each = max(canvas.width(label, 6.5) for label in self.labels) < cells.map_size[1]
+        fits = max(canvas.width(label, 6.5) for label in self.labels) < grid.map_size[1]
         for place, label in enumerate(self.labels):
-            dx, dy = cells.place(place)
-            down = cells.map_size[0] // block.levels.shape[1]
-            tile = enlarge(colours[block.levels[place]], cells.block, down)
+            dx, dy = grid.place(place)
+            down = grid.map_size[0] // panel.levels.shape[1]
+            tile = enlarge(colors[panel.levels[place]], grid.block, down)
             canvas.picture(x + dx, y + dy, tile, map=True)
-            if shown is not None and place % slices == 0:
-                kernel = shown[place // slices].astype(np.uint8)
+            if kernels is not None and place % slices == 0:
+                kernel = kernels[place // slices].astype(np.uint8)
                 if missing:
                     kernel = no_picture(*kernel.shape[:2])
-                canvas.picture(
-                    x + dx + cells.kernel_at, y + dy, enlarge(kernel, cells.kernel_block)
-                )
+                canvas.picture(x + dx + grid.kernel_at, y + dy, enlarge(kernel, grid.kernel_block))
             if self.scaler.mode == "channel":
                 own = self.scaler.channel_range(place // slices)
                 longer = f"{label}   {format_number(own.low)} … {format_number(own.high)}"
-                label = longer if canvas.width(longer, 6.5) < cells.cell_size[1] else label
-            if not each:
-                row = self.channels[place : place + cells.columns]
-                words = cellular.row_words(row) if slices == 1 else f"{label} …"
-                label = words if place % cells.columns == 0 else ""
-            canvas.text(x + dx, y + dy + cells.number_at, label, 6.5, muted=True)
+                label = longer if canvas.width(longer, 6.5) < grid.cell_size[1] else label
+            if not fits:
+                row = self.channels[place : place + grid.columns]
+                first = row_label(row) if slices == 1 else f"{label} …"
+                label = first if place % grid.columns == 0 else ""
+            canvas.text(x + dx, y + dy + grid.number_at, label, 6.5, muted=True)
 
-    def _footer(self, canvas: Canvas, x: int, y: int, right: int, colours: Pixels) -> None:
-        draw_scale(canvas, x, y, right, colours, self.scaler, self.blocks, self.dpi)
-        if self.blocks[0].kernels is not None:
+    def _draw_footer(self, canvas: Canvas, x: int, y: int, right: int, colors: Pixels) -> None:
+        self.draw_scale(canvas, x, y, right, colors)
+        if self.panels[0].kernels is not None:
             reach = self._kernel_reach()
-            _, words = kernel_levels(self.blocks[0].kernels, reach)
-            middle = "gray" if "RGB" in words else "white"
-            said = f"{words}: {middle} is 0, ends ±{format_number(reach)}"
-            gone = [b for b in self.blocks if b.kernels is not None and is_blank(b.kernels)]
-            if gone:
-                where = ", ".join(f"epoch {block.epoch} batch {block.batch}" for block in gone)
-                said += f"; crossed out: {NO_KERNELS} ({where})"
-            y += 2 * canvas.line(7) + round(_THICK_INCHES * self.dpi)
-            canvas.text(x, y, said, 7, muted=True, room=right - x)
+            _, kind = kernel_levels(self.panels[0].kernels, reach)
+            middle = "gray" if "RGB" in kind else "white"
+            text = f"{kind}: {middle} is 0, ends ±{format_number(reach)}"
+            without = [p for p in self.panels if p.kernels is not None and is_blank(p.kernels)]
+            if without:
+                where = ", ".join(f"epoch {panel.epoch} batch {panel.batch}" for panel in without)
+                text += f"; crossed out: {NO_KERNELS} ({where})"
+            y += 2 * canvas.line(7) + self.inches(BAR_INCHES)
+            canvas.text(x, y, text, 7, muted=True, max_width=right - x)
 
     def _kernel_reach(self) -> float:
-        return max(kernel_reach(b.kernels) for b in self.blocks if b.kernels is not None)
-
-
-def draw_scale(
-    canvas: Canvas,
-    x: int,
-    y: int,
-    right: int,
-    colours: Pixels,
-    scaler: Scaler,
-    blocks: Sequence[BatchPanel],
-    dpi: int,
-) -> None:
-    """Draws what the colours stand for: a bar, its ends, and how much was not finite."""
-    width = min(round(2.4 * dpi), (right - x) * 2 // 5)
-    bar = colours[np.linspace(0, LEVELS - 1, width).astype(int)][None]
-    canvas.text(x, y, f"activation, {scaler.words}", 7, muted=True, room=right - x)
-    y += canvas.line(7)
-    thick = round(_THICK_INCHES * dpi)
-    canvas.picture(x, y, bar.repeat(thick, axis=0), framed=True)
-    ranges = {block.range for block in blocks}
-    one = ranges.pop() if len(ranges) == 1 else None
-    if one is not None:
-        canvas.ticks(x, y + thick, width, one.low, one.high)
-    at = x + width + round(0.2 * dpi)
-    for offset, word in enumerate(("NaN", "infinite")):
-        count = sum(int((block.levels == LEVELS + offset).sum()) for block in blocks)
-        if count:
-            swatch = np.broadcast_to(colours[LEVELS + offset], (thick, thick, 3))
-            canvas.picture(at, y, swatch)
-            at += thick + round(0.04 * dpi)
-            said = f"{count:,} {word}"
-            at += canvas.text(at, y, said, 7, room=right - at) + round(0.15 * dpi)
-
-
-def _alt_text(page: _Page) -> str:
-    cells = ", ".join(
-        f"{block.label} epoch {block.epoch} batch {block.batch}".strip() for block in page.blocks
-    )
-    return (
-        f"Feature maps of {page.maps.layer.name} ({page.subtitle}) at {cells}; {page.scaler.words}"
-    )
+        return max(kernel_reach(p.kernels) for p in self.panels if p.kernels is not None)

@@ -72,10 +72,13 @@ def export(
         layer: The layer's name; the first recorded one by default.
         epochs: The epochs; all by default.
         batches: The batches of each; all by default.
-        channels: As in `selection.choose_channels`.
+        channels: Their numbers, as in `replay.animate`; all by default.
         probe: The number of a fixed image, whose maps are written.
         overwrite: Whether a file may be replaced. A folder must be new or empty.
         progress: Called with (frames done, frames in all).
+
+    Returns:
+        What was written, and which of its frames are damaged.
 
     Raises:
         RecordingError: What was asked for is not there, the file is unusable, or `out` exists or

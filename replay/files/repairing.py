@@ -55,6 +55,9 @@ def repair(
         overwrite: Whether it may replace another one.
         progress: Called with (cells done, cells in all).
 
+    Returns:
+        What was written, and what was left out because it is damaged.
+
     Raises:
         FileError: The file cannot be read as a recording at all.
         OutputError: The new file exists, is the old one, or cannot be written.

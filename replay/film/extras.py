@@ -69,7 +69,7 @@ class Extras:
             SelectionError: There is no loss, or none of the layers has kernels.
         """
         if self.loss and facts.loss is None:
-            path = rows[0].maps.series.recording.path
+            path = rows[0].maps.series.path
             raise SelectionError(f"no loss was logged in {path}")
         if self.kernels and not _with_kernels(rows):
             series = kernel_series(rows[0])

@@ -282,5 +282,5 @@ def as_source(series: Series | Source) -> Source:
 
 def _image_of(series: Series) -> tuple[int, ...] | None:
     """Shape of the picture that the layer's frames belong to."""
-    inputs, frames = series.recording.inputs, series.frames
+    inputs, frames = series.inputs, series.frames
     return inputs[frames[0]].shape if len(inputs.shapes) > 1 and frames else inputs.shape

@@ -119,7 +119,7 @@ class Change:
 
     def __init__(self, maps: Maps, since: str) -> None:
         frames = maps.series.frames
-        probed = maps.series.recording.probe_number is not None
+        probed = maps.series.probe_number is not None
         first = frames[0][0]
         self._maps = maps
         self._earlier: dict[Cell, Cell] = {}

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from replay.maps.runs import Row
 from replay.maps.selection import spread
 from replay.raster.images import is_blank, kernel_levels, kernel_reach
-from replay.recording.probe import Probe
 from replay.recording.series import Series
 from replay.schema import Cell, DamagedError, OptionError, SelectionError
 
@@ -19,11 +18,7 @@ _SAMPLED = 32  # frames from which the range of the kernels is measured
 
 def kernel_series(row: Row) -> Series:
     """The layer that holds the kernels: of a fixed image that of the run, before the update."""
-    series = row.maps.series
-    recording = series.recording
-    if isinstance(recording, Probe) and series.name in recording.run:
-        return recording.run[series.name]
-    return series
+    return row.maps.series.run_series
 
 
 class Kernels:

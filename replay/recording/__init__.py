@@ -1,5 +1,27 @@
-"""Opens a recording safely and hands out lazy arrays by layer, epoch and batch."""
+"""Opens a recording safely and hands out lazy arrays by layer, epoch and batch.
 
-from replay.recording.recording import Recording, open_recording
+The one room that reads HDF5. To be imported from here:
 
-__all__ = ["Recording", "open_recording"]
+- `open_recording`, which gives a `Recording`, and its `Probe` for a fixed image;
+- `Series`, the frames of a layer, and `Inputs`, the images;
+- `read_losses`, the loss of some frames;
+- `Closing`, a base of everything that a `with` block closes.
+
+`replay.recording.info` describes a recording in words; it is imported by its path.
+"""
+
+from replay.recording.closing import Closing
+from replay.recording.fields import read_losses
+from replay.recording.inputs import Inputs
+from replay.recording.recording import Probe, Recording, open_recording
+from replay.recording.series import Series
+
+__all__ = [
+    "Closing",
+    "Inputs",
+    "Probe",
+    "Recording",
+    "Series",
+    "open_recording",
+    "read_losses",
+]

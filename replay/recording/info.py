@@ -23,8 +23,7 @@ from replay.formatting import (
     format_shape,
     pluralize,
 )
-from replay.recording import Recording
-from replay.recording.probe import Probe
+from replay.recording.recording import Probe, Recording
 
 _EPOCHS_SHOWN = 12
 _SHAPES_SHOWN = 4

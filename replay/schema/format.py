@@ -215,6 +215,11 @@ def decode_name(link: str) -> str:
     return re.sub(r"%([0-9A-F]{2})", lambda m: chr(int(m.group(1), 16)), link)
 
 
+def dataset_path(group: str, name: str) -> str:
+    """Returns the path in the file of a layer's or field's dataset in a group."""
+    return f"{group}/{encode_name(name)}"
+
+
 def inputs_path(shape: tuple[int, ...] | None = None) -> str:
     """The dataset of the input images: of the first shape (None), or of another one."""
     return INPUTS if shape is None else f"{INPUTS}@{'x'.join(str(n) for n in shape)}"

@@ -25,6 +25,7 @@ from replay.raster.mosaic import shrink_maps
 from replay.raster.palette import Range, colormap, foreign
 from replay.raster.widgets import plain_range
 from replay.recording import Recording
+from replay.recording.fields import read_losses
 from replay.recording.series import Series
 from replay.schema import Cell, SelectionError, summarize
 from replay.webpage.eight_bit import COUNT, pack, quantise, stored_range
@@ -352,11 +353,10 @@ def describe_frames(
         "curve": None,
         "unseen": _unseen(recording, kept),
     }
-    if "loss" in recording.batches:
-        loss = recording.batches["loss"][tuple(np.array(asked).T)].astype(np.float64)
-        if not np.isnan(loss).all():
-            frames["loss"] = [format_loss(float(loss[places[cell]])) for cell in kept]
-            frames["curve"] = _curve(loss, ends)
+    losses = read_losses(recording.batches, asked)
+    if losses is not None:
+        frames["loss"] = [format_loss(float(losses[places[cell]])) for cell in kept]
+        frames["curve"] = _curve(losses, ends)
     return frames
 
 

@@ -92,8 +92,8 @@ def page(
         page("run.h5", "conv1.html", layers="conv1", channels="top:16", max_mb=5)
 
     It is one file that any browser of 2023 or later opens from disk. The maps in it have 8 bits
-    under a stated range (see `quantise.py`); frames are left out evenly, and maps averaged over
-    whole blocks, as far as `max_mb` demands, and the page says so.
+    under a stated range; frames are left out evenly, and maps averaged over whole blocks, as far as
+    `max_mb` demands, and the page says so.
 
     Args:
         recording: An open recording, or the path of one; also one that is being written. Of two,
@@ -101,9 +101,9 @@ def page(
             that both have; they are named by their files.
         out: A name ending in `.html`; by default `run.html` beside `run.h5`. Replaced if it exists,
             once the new one is whole.
-        layers: As in `choose_layers`; default all.
-        channels: As in `choose_channels`, for every layer. The scales are those of these channels.
-        epochs: Which epochs, as in `choose_frames`.
+        layers: As in `replay.animate`; all by default.
+        channels: As in `replay.animate`, for every layer. The scales are those of these channels.
+        epochs: Which epochs, as in `replay.animate`.
         batches: Which batches of each epoch.
         scale: The scale at first: `run`, `epoch` or `frame`.
         symmetric: Whether the scale is at first symmetric around zero.

@@ -13,6 +13,7 @@ from replay.maps.input_image import InputPicture
 from replay.maps.selection import Numbers
 from replay.raster.widgets import plain_range
 from replay.recording import Recording
+from replay.recording.fields import read_losses
 from replay.schema import Cell, OptionError, SelectionError
 from replay.webpage.data import INPUT_SIDE, InputData, LayerData, describe_frames
 from replay.webpage.size_budget import Source
@@ -78,9 +79,9 @@ def describe_runs(
     pictures: Sequence[InputData | None],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The frames' part of the manifest, and that of each run: its name, fields and picture."""
-    at = tuple(np.array(asked).T)
-    losses = [run.batches["loss"][at].astype(np.float64) for run in runs if "loss" in run.batches]
-    ends = plain_range(np.concatenate(losses)) if losses else None
+    losses = [read_losses(run.batches, asked) for run in runs]
+    known = [each for each in losses if each is not None]
+    ends = plain_range(np.concatenate(known)) if known else None
     each = [describe_frames(run, asked, kept, ends) for run in runs]
     one = pictures[0] is not None and pictures[1:] == [None] and InputPicture.possible(runs[1])
     told = []

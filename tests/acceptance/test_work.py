@@ -18,7 +18,7 @@ from torch import nn
 import replay
 from record import Recorder
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.transport.courier import Courier
 from record.writer import recording_file
 from record.writer.recording_file import RecordingFile
@@ -137,9 +137,9 @@ def test_the_colours_of_a_fixed_image_are_chosen_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen: list[int] = []
-    choose = pixel_formats.few_colours
+    choose = pixel_formats.quantize
     monkeypatch.setattr(
-        pixel_formats, "few_colours", lambda *args: (chosen.append(1), choose(*args))[1]
+        pixel_formats, "quantize", lambda *args: (chosen.append(1), choose(*args))[1]
     )
     image = np.random.default_rng(0).uniform(0, 1, (3, 8, 8)).astype("f2")
     maps = {"conv": drifting_maps(2, 8, 8)}
@@ -210,10 +210,10 @@ def test_the_writer_touches_each_chunk_once_a_commit(
     layers = tuple(Layer(f"conv{n}", "Conv2d()", (8, 4, 4)) for n in range(6))
     attributes = {"format": FORMAT, "version": VERSION, "run_id": "0", "created": "", "meta": "{}"}
     file = RecordingFile(str(tmp_path / "run.h5"), False, attributes, durability="flush")
-    layout = Layout(((3, 8, 8),), layers)
+    layout = BatchLayout(((3, 8, 8),), layers)
     file.set_layout(layout, 50)
     calls: collections.Counter[str] = collections.Counter()
-    for home in (recording_file._Chunk, recording_file._Small):
+    for home in (recording_file.ChunkWriter, recording_file.RowWriter):
         function = home.write
 
         def counted(*args: Any, function: Any = function, name: str = home.__name__) -> Any:
@@ -225,10 +225,10 @@ def test_the_writer_touches_each_chunk_once_a_commit(
     for first in range(0, 20, 4):
         headers = [messages.FrameHeader(0, n, n, 0.0, image=0) for n in range(first, first + 4)]
         file.write(headers, frames)
-    assert calls == {"_Chunk": 20 * 7}
+    assert calls == {"ChunkWriter": 20 * 7}
     file.commit()
     fields = len(file._fields)
-    assert calls["_Small"] == fields + 2 * 6  # ranges and checksums, once for all 20 frames
+    assert calls["RowWriter"] == fields + 2 * 6  # ranges and checksums, once for all 20 frames
     file.close()
 
 

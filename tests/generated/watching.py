@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.transport.buffer_pool import Pool
 from record.transport.courier import Courier
 
@@ -23,7 +23,7 @@ class Sent:
     """A frame as the queue took it."""
 
     header: messages.FrameHeader
-    layout: Layout
+    layout: BatchLayout
     data: bytes
 
 
@@ -32,7 +32,7 @@ class Watched:
     """What went through the couriers while they were watched; by the id of each."""
 
     sent: dict[int, list[Sent]] = field(default_factory=dict)
-    layouts: dict[int, Layout] = field(default_factory=dict)
+    layouts: dict[int, BatchLayout] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def watched() -> Iterator[Watched]:
         seen.sent.setdefault(id(courier), []).append(frame)
         send(courier, parcel)
 
-    def setting(courier: Courier, layout: Layout, *args: Any, **options: Any) -> None:
+    def setting(courier: Courier, layout: BatchLayout, *args: Any, **options: Any) -> None:
         seen.layouts[id(courier)] = layout
         set_layout(courier, layout, *args, **options)
 

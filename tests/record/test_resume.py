@@ -216,7 +216,7 @@ def test_the_disk_is_asked_at_each_epoch_and_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from record.protocol import messages
-    from record.protocol.layout import Layout
+    from record.protocol.layout import BatchLayout
     from record.writer import fsync, recording_file
     from replay.schema import Layer
 
@@ -225,7 +225,7 @@ def test_the_disk_is_asked_at_each_epoch_and_now_and_then(
         fsync.BackgroundFsync, "request", lambda self, descriptor: asked.append(descriptor)
     )
     attributes = {"format": "mapreel", "version": 1, "meta": "{}"}
-    layout = Layout((), (Layer("conv", "Conv2d", (1, 2, 2)),))
+    layout = BatchLayout((), (Layer("conv", "Conv2d", (1, 2, 2)),))
     for durability, expected in (("fsync", 2), ("flush", 0)):
         path = str(tmp_path / durability)
         file = recording_file.RecordingFile(path, False, attributes, None, durability)

@@ -21,7 +21,7 @@ from table import ROOT, Line, ratio, run
 
 import replay
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.writer.recording_file import RecordingFile
 from replay.schema import FORMAT, VERSION, Layer
 
@@ -33,7 +33,7 @@ def make(path: Path, epochs: int) -> None:
     """A recording by the real writer, epoch by epoch."""
     attributes = {"format": FORMAT, "version": VERSION, "run_id": "0", "created": "", "meta": "{}"}
     file = RecordingFile(str(path), False, attributes, durability="flush")
-    layout = Layout(((3, 32, 32),), (LAYER,))
+    layout = BatchLayout(((3, 32, 32),), (LAYER,))
     file.set_layout(layout, BATCHES)
     rng = np.random.default_rng(0)
     values = rng.standard_normal(layout.size).astype(np.float16)

@@ -18,7 +18,7 @@ import numpy as np
 from table import Line, ratio, run
 
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.transport.courier import Courier, QueuedFrame
 from replay.schema import FORMAT, VERSION, Layer
 
@@ -53,7 +53,7 @@ def record(path: Path, layers: tuple[Layer, ...], frames: int) -> float:
     """Seconds from the first frame to the closed file."""
     attributes = {"format": FORMAT, "version": VERSION, "run_id": "0", "created": "", "meta": "{}"}
     courier = Courier(path, True, attributes, "wait", lambda text: print(text, file=sys.stderr))
-    layout = Layout((), layers)
+    layout = BatchLayout((), layers)
     rng = np.random.default_rng(0)
     values = rng.standard_normal(layout.size).astype(np.float16)
     courier.set_layout(layout, frames, lambda memory: Flat(values, memory))
@@ -102,7 +102,7 @@ def lines(quick: bool) -> Iterator[Line]:
         for size, target in ((64, 300), (224, 100)):
             layers = resnet(size)
             frames = 300 if quick else 1000
-            frames = min(frames, ROOM // Layout((), layers).nbytes)
+            frames = min(frames, ROOM // BatchLayout((), layers).nbytes)
             rates = [frames / record(folder / "run.h5", layers, frames) for _ in range(rounds)]
             what = f"20 convolutions of a ResNet-18 at {size}×{size}"
             yield Line(what, statistics.median(rates), " batches/s", target, "least")

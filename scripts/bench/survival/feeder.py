@@ -24,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.transport.courier import Courier, QueuedFrame
 from replay.schema import FORMAT, VERSION, Layer
 
@@ -59,7 +59,7 @@ def content(part: str, shape: tuple[int, ...], epoch: int, batch: int) -> np.nda
     return ((np.arange(size) * 7 + seed) % 2039 - 1000).astype(np.float16).reshape(shape)
 
 
-def pack(layout: Layout, epoch: int, batch: int) -> np.ndarray:
+def pack(layout: BatchLayout, epoch: int, batch: int) -> np.ndarray:
     """A whole batch."""
     flat = np.zeros(layout.size, np.float16)
     parts = [(layout.image_slots[0], "input")]
@@ -97,14 +97,14 @@ def main() -> None:
     )
     os.environ.pop("LD_PRELOAD", None)
     print(courier._process.pid, flush=True)
-    layout = Layout((IMAGE,), LAYERS)
+    layout = BatchLayout((IMAGE,), LAYERS)
     courier.set_layout(layout, BATCHES, lambda memory: Flat(layout.size, memory))
     if options.begun:
         courier.flush()
     acked = 0
     for number in range(options.frames):
         if options.late and number == options.frames // 2:
-            layout = Layout((IMAGE,), (*LAYERS, LATE))
+            layout = BatchLayout((IMAGE,), (*LAYERS, LATE))
             size = layout.size
             courier.set_layout(layout, BATCHES, lambda memory, size=size: Flat(size, memory))
         buffer = courier.buffer()

@@ -411,7 +411,7 @@ def damaged_files(kind: str, count: int) -> Row:
 
 
 def read_live(path: Path, until: Callable[[], bool], row: Row) -> None:
-    while not path.exists():
+    while not (path.exists() and path.stat().st_size):  # at first it is there, and empty
         time.sleep(0.01)
     run = None
     rng = random.Random(0)

@@ -13,7 +13,7 @@ from torch import nn
 import replay
 from record.__main__ import main
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.session.metadata import count_parameters, describe
 from record.training.loop import train
 from record.training.models import make_whole
@@ -137,7 +137,7 @@ def test_the_writer_fills_in_what_was_not_known(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
     meta = {"model": "Heads", "parameters": None, "seed": 3}
     about = {"format": "mapreel", "version": 1, "created": "now", "meta": schema.encode_meta(meta)}
-    layout = Layout((), (Layer("a", "Conv2d()", (1, 2, 2)),))
+    layout = BatchLayout((), (Layer("a", "Conv2d()", (1, 2, 2)),))
     for facts, resume in (({"parameters": 12, "seed": 4}, None), ({"parameters": 5}, 1), (None, 1)):
         file = RecordingFile(str(path), False, about, resume)
         file.set_layout(layout, None, facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
 import os
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import replay
 from record import Recorder
 from record.locking import lock
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.transport.writer_process import WriterProcess
 from record.writer import __main__ as writer
 from record.writer import recording_file
@@ -152,7 +152,7 @@ for answer in sys.argv[2:]:
 
 def record_frames(path: Path, frames: int = 3, **options: Any) -> RecordingFile | None:
     file = RecordingFile(str(path), options.pop("overwrite", False), ABOUT, **options)
-    layout = Layout((), (Layer("conv", "Conv2d()", (2, 4, 4)),))
+    layout = BatchLayout((), (Layer("conv", "Conv2d()", (2, 4, 4)),))
     file.set_layout(layout, None)
     for number in range(frames):
         header = messages.FrameHeader(0, number, number, 0.0)
@@ -298,9 +298,7 @@ def forge(path: Path, age: float = 0.0, **words: Any) -> Path:
     """Leaves a lock file of somebody else's."""
     file = path.with_name(f"{path.name}.lock")
     lock.Lock(str(path)).release()
-    descriptor = os.open(file, os.O_CREAT | os.O_RDWR)
-    lock._write(descriptor, lock.Holder(**{**asdict(lock.Holder.this(False)), **words}))
-    os.close(descriptor)
+    file.write_bytes(dataclasses.replace(lock.Holder.this_process(False), **words).encode())
     os.utime(file, (time.time() - age,) * 2)
     return file
 
@@ -380,7 +378,7 @@ def test_a_holder_shows_that_it_is_there(
 
 def test_of_several_that_take_over_at_once_one_gets_it(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from record import lock\n"
+        "import sys, time; from pathlib import Path; from record.locking import lock\n"
         "def refuse(*_): raise OSError(37, 'No locks available')\n"
         "lock.fcntl.flock = refuse\n"
         "while time.time() < float(sys.argv[2]): pass\n"

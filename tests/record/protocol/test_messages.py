@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from replay.schema import Layer
 
 ROOT = Path(__file__).parents[3]
@@ -22,11 +22,11 @@ def test_the_writer_needs_no_torch() -> None:
 
 
 def test_messages_come_back_as_they_went() -> None:
-    layout = Layout(
+    layout = BatchLayout(
         ((3, 4, 5), (3, 8, 8)),
         (Layer("a", "Conv2d", (2, 4, 5), (2, 3, 1, 1)), Layer("b#1", "ReLU", (2, 4, 5))),
     )
-    assert Layout.decode(layout.encode()) == layout
+    assert BatchLayout.decode(layout.encode()) == layout
     assert layout.size == 60 + 192 + 40 + 6 + 40
     assert [slot.start for slot in layout.places.values()] == [0, 60, 252, 292, 298]
     header = messages.FrameHeader(1, 2, 3, 4.5, {"loss": float("nan")}, (1, 70), 0, 1, 5, 6, 7)

@@ -13,7 +13,7 @@ from torch import nn
 import replay
 from record import Recorder, RecordingWarning
 from record.__main__ import main
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.schedule.budget import Budget, parse_bytes
 from record.schedule.plan import make_plan
 from record.schedule.schedule import Schedule
@@ -21,7 +21,7 @@ from replay.schema import Layer, OptionError
 
 pytestmark = pytest.mark.usefixtures("quick_writers")
 
-LAYOUT = Layout(((3, 8, 8),), (Layer("conv1", "Conv2d", (12, 64, 64), (12, 3, 3, 3)),))
+LAYOUT = BatchLayout(((3, 8, 8),), (Layer("conv1", "Conv2d", (12, 64, 64), (12, 3, 3, 3)),))
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ import pytest
 
 import replay
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.transport.courier import Courier, QueuedFrame
 from replay.schema import FORMAT, VERSION, Layer
 
-LAYOUT = Layout((), (Layer("conv", "Conv2d()", (2, 4, 4)),))
+LAYOUT = BatchLayout((), (Layer("conv", "Conv2d()", (2, 4, 4)),))
 
 
 class Flat:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.writer.summaries import Summaries
 from replay.schema import Layer, summarize
 
@@ -14,7 +14,7 @@ def layer(name: str, shape: tuple[int, ...], axes: str = "", **more: object) -> 
     return Layer(name, "Module()", shape, axes=axes, **more)  # type: ignore[arg-type]
 
 
-LAYOUT = Layout(
+LAYOUT = BatchLayout(
     ((3, 9, 7),),
     (
         layer("one", (1, 5, 5), kernel=(1, 3, 3, 3)),
@@ -62,14 +62,14 @@ def test_one_pass_says_what_a_pass_for_each_layer_says(seed: int) -> None:
 def test_all_values_of_float16_as_extremes() -> None:
     values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = values[np.isfinite(values)]
-    layout = Layout((), (layer("conv", (finite.size, 1, 1)),))
+    layout = BatchLayout((), (layer("conv", (finite.size, 1, 1)),))
     found = Summaries(layout).of(np.ascontiguousarray(finite)[None], [set()])[0]
     np.testing.assert_array_equal(found.ranges, np.stack([finite, finite], 1).astype(np.float32))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_maps_of_one_sign_beside_maps_of_both(sign: int) -> None:
-    layout = Layout((), (layer("wide", (6, 12, 12)), layer("narrow", (6, 4, 4))))
+    layout = BatchLayout((), (layer("wide", (6, 12, 12)), layer("narrow", (6, 4, 4))))
     values = np.random.default_rng(0).standard_normal((3, layout.size)).astype(np.float16)
     for slot in layout.map_slots:
         maps = values[:, slot.start : slot.stop].reshape(3, 6, -1)

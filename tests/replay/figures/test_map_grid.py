@@ -8,7 +8,7 @@ from PIL import Image
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.figures import grid_layout as cellular
+from replay.figures import grid_layout
 from replay.figures.map_grid import grid
 from replay.maps.scaling import Scaler
 from replay.raster.images import enlarge, kernel_levels, reduce, to_rgb
@@ -159,7 +159,7 @@ def test_what_cannot_be_drawn_leaves_nothing(
 @pytest.mark.parametrize("count", [1, 2, 7, 12, 64, 65, 512, 2048])
 @pytest.mark.parametrize("size", [1, 2, 7, 56, 128, 224])
 def test_cells_never_overlap_and_fit_where_they_can(count: int, size: int) -> None:
-    cells = cellular.arrange(count, (size, size), 1100, 1, 200, 25, (3, 3) if size > 2 else None)
+    cells = grid_layout.arrange(count, (size, size), 1100, 1, 200, 25, (3, 3) if size > 2 else None)
     assert cells.columns * cells.rows >= count
     assert cells.map_size == (size * cells.block, size * cells.block)
     assert cells.width <= 1100 or cells.block == 1

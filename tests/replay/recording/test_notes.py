@@ -17,7 +17,7 @@ from samples import drifting_maps, write_recording
 
 import replay
 from record.protocol import messages
-from record.protocol.layout import Layout
+from record.protocol.layout import BatchLayout
 from record.writer.recording_file import RecordingFile
 from replay.film.film import Film
 from replay.recording import info
@@ -32,7 +32,7 @@ def record(path: Path, *layouts: tuple[Layer, ...], resume: int | None = None) -
     file = RecordingFile(str(path), False, ABOUT, resume)
     first = file.committed
     for number, layers in enumerate(layouts, first):
-        layout = Layout((), layers)
+        layout = BatchLayout((), layers)
         file.set_layout(layout, None)
         file.write(
             [messages.FrameHeader(0, number, number, 0.0)], np.zeros((1, layout.size), np.float16)

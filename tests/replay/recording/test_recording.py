@@ -11,7 +11,7 @@ import pytest
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.recording import safe_file
+from replay.recording import live_file
 from replay.schema import FileError, SelectionError
 
 
@@ -148,11 +148,11 @@ def test_a_file_that_takes_its_place_while_it_is_opened(
     growing = path.with_name("growing.h5")
     shutil.copyfile(path, path.with_name("writing.h5"))
     with h5py.File(path.with_name("writing.h5"), "r+", libver=("v110", "v110")) as file:
-        file.attrs["run_id"] = "of the other"
+        file["state"][3] = 0  # not closed
         file.swmr_mode = True
         file.flush()
         shutil.copyfile(path.with_name("writing.h5"), growing)
-    look = safe_file._look_at
+    look = live_file.read_superblock
 
     def exchanging(path: Path) -> tuple[bytes, int]:
         head = look(path)
@@ -162,15 +162,15 @@ def test_a_file_that_takes_its_place_while_it_is_opened(
 
     if opened:
         run = replay.open(path)
-        monkeypatch.setattr(safe_file, "_look_at", exchanging)
+        monkeypatch.setattr(live_file, "read_superblock", exchanging)
         os.utime(path)
         run.refresh()
     else:
-        monkeypatch.setattr(safe_file, "_look_at", exchanging)
+        monkeypatch.setattr(live_file, "read_superblock", exchanging)
         run = replay.open(path)
     assert not growing.exists()
     with run:
-        assert run._file.unfinished
+        assert not run.closed
         np.testing.assert_array_equal(run["conv1"][0, 2], drifting_maps(3, 6, 5)(0, 2))
 
 

@@ -1,4 +1,4 @@
-"""Which forwards are batches of which epoch: the state machine against trainings made at random.
+"""Which forwards are batches of which epoch: the detector against trainings made at random.
 
 What a training truly has is written down by `training_programs` while it makes the events; the
 same with 100,000 of them: `python tests/training_programs.py --count 100000`.
@@ -11,9 +11,9 @@ import functools
 import pytest
 import training_programs as programs
 
-from record.batching.deliveries import Deliveries, Pass
-from record.batching.epochs import Epochs, Place
-from record.batching.state_machine import Batches, CapturedForward
+from record.batch_detection.deliveries import Deliveries, LoaderPass
+from record.batch_detection.detector import BatchCandidate, BatchDetector
+from record.batch_detection.epochs import BatchPosition, EpochNumbering
 
 
 @pytest.mark.parametrize("first", range(0, 4000, 500))
@@ -32,7 +32,12 @@ def test_every_way_and_every_body_is_among_them() -> None:
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(Epochs, "_accompanies"), (Batches, "_continues"), (Batches, "looked"), (Batches, "_drop")],
+    [
+        (EpochNumbering, "_accompanies"),
+        (BatchDetector, "_continues"),
+        (BatchDetector, "evaluated"),
+        (BatchDetector, "_drop"),
+    ],
 )
 def test_a_machine_with_a_part_taken_out_is_found_out(
     monkeypatch: pytest.MonkeyPatch, owner: type, name: str
@@ -53,8 +58,8 @@ class Told:
 
     def __init__(self) -> None:
         self.deliveries = Deliveries()
-        self.settled: list[tuple[CapturedForward, Place | None]] = []
-        self.batches = Batches(self.deliveries, lambda *told: self.settled.append(told))
+        self.settled: list[tuple[BatchCandidate, BatchPosition | None]] = []
+        self.batches = BatchDetector(self.deliveries, lambda *told: self.settled.append(told))
 
     def train(self, *items: object, loss: object = None, step: bool = True) -> None:
         self.batches.forward(list(items), "main")  # type: ignore[arg-type]
@@ -62,41 +67,41 @@ class Told:
         if step:
             self.batches.stepped("optimizer")
 
-    def fetch(self, source: Pass) -> object:
+    def fetch(self, source: LoaderPass) -> object:
         item = self.deliveries.hand_out(source, [], "main")
         self.batches.fetched(item)
         return item
 
     @property
-    def places(self) -> list[Place | None]:
+    def places(self) -> list[BatchPosition | None]:
         return [place for _, place in self.settled]
 
 
 def test_a_number_is_foreseen_for_each_capture_that_waits() -> None:
     told = Told()
-    source = told.deliveries.begin(Pass("loader", 3))
+    source = told.deliveries.begin(LoaderPass("loader", 3))
     told.train(told.fetch(source), step=False)
     told.batches.forward([told.fetch(source)], "main")  # type: ignore[list-item]
     second = told.batches.waiting[1]
-    assert told.batches.foresee(second) == [(0, 1, 1)]
+    assert told.batches.possible_positions(second) == [(0, 1, 1)]
     told.batches.backward(1.0, None)
     told.batches.stepped("optimizer")
     assert told.places == [(0, 0, 0), (0, 1, 1)]
     told.batches.forward([told.fetch(source)], "main")  # type: ignore[list-item]
     told.batches.forward([told.fetch(source)], "main")  # type: ignore[list-item]
     # The first may be a dry run: the second is batch 2, or the first of the next epoch.
-    assert told.batches.foresee(told.batches.waiting[1]) == [(1, 0, 2), (1, 0, 3)]
+    assert told.batches.possible_positions(told.batches.waiting[1]) == [(1, 0, 2), (1, 0, 3)]
 
 
 def test_without_room_what_was_trained_on_counts_and_what_was_not_is_given_up() -> None:
     told = Told()
-    source = told.deliveries.begin(Pass("loader", None))
+    source = told.deliveries.begin(LoaderPass("loader", None))
     told.train(told.fetch(source), loss="first", step=False)
-    told.batches.make_room()
+    told.batches.decide_oldest()
     assert told.places == [(0, 0, 0)]
     told.batches.forward([told.fetch(source)], "main")  # type: ignore[list-item]
     waiting = told.batches.waiting[0]
-    told.batches.make_room()
+    told.batches.decide_oldest()
     assert told.places == [(0, 0, 0), None]
     told.batches.backward("late", {waiting: True})
     assert told.batches.lost == 1
@@ -106,7 +111,7 @@ def test_a_backward_is_enough_where_nobody_says_when_an_optimizer_steps() -> Non
     told = Told()
     told.batches.steps_unseen = True
     for number in range(2):
-        source = told.deliveries.begin(Pass("loader", 2))
+        source = told.deliveries.begin(LoaderPass("loader", 2))
         for _ in range(2):
             told.train(told.fetch(source), loss=number, step=False)
         told.deliveries.end(source)
@@ -124,7 +129,7 @@ def test_what_cannot_be_known_is_told() -> None:
     for number in range(2):
         living.add(number)
         alive = functools.partial(living.__contains__, number)
-        source = one_by_one.deliveries.begin(Pass("loader", 5, alive))
+        source = one_by_one.deliveries.begin(LoaderPass("loader", 5, alive))
         item = one_by_one.fetch(source)
         living.remove(number)
         one_by_one.train(item)

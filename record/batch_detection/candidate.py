@@ -1,0 +1,69 @@
+"""A group of forwards that may turn out to be a batch of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from record.batch_detection.deliveries import LoaderItem, LoaderPass
+
+
+@dataclass(eq=False)
+class BatchCandidate:
+    """The forwards of one loader item up to the first backward pass through them.
+
+    Attributes:
+        items: The index of the item that was consumed, by loader pass; the first pass leads.
+        begun: When its first forward began, in `Deliveries.clock`.
+        since: When the candidate before it began, in `Deliveries.clock`.
+        extra: Whether the optimizer had already stepped on the item: such a candidate is a batch
+            only if the same optimizer steps again.
+        derived: Whether its input is the output of another model.
+        call: The number of the optimizer step within which it began; 0 outside of any step.
+        alive: Whether a backward pass can still go through it.
+        trained: Whether a backward pass went through it.
+        stepped: Whether an optimizer has stepped since that backward pass.
+        loss: The loss that the backward pass began from.
+        mixed: Whether the backward pass went through a later forward but not through the first.
+        given_up: Whether it was decided early, because there was no room to wait any longer.
+    """
+
+    items: dict[LoaderPass, int] = field(default_factory=dict)
+    begun: int = 0
+    since: int = 0
+    extra: bool = False
+    derived: bool = False
+    call: int = 0
+    alive: bool = True
+    trained: bool = False
+    stepped: bool = False
+    loss: Any = None
+    mixed: bool = False
+    given_up: bool = False
+
+    @property
+    def is_futile(self) -> bool:
+        """Whether no backward pass went through it, and none can any longer."""
+        return not (self.alive or self.trained)
+
+    @property
+    def loaders_have_ended(self) -> bool:
+        """Whether its loaders were asked for more items since it began, and had none."""
+        return all(source.ended > self.begun for source in self.items)
+
+    def fits(self, other: BatchCandidate) -> bool:
+        """Returns whether both can belong to one batch.
+
+        They cannot where they consumed different items of the same pass.
+        """
+        return all(other.items.get(source, index) == index for source, index in self.items.items())
+
+    def is_older_than(self, items: Sequence[LoaderItem]) -> bool:
+        """Returns whether one of these items was handed out after the candidate's own items."""
+        return any(
+            item.index > self.items[item.source]
+            if item.source in self.items
+            else item.time > self.begun
+            for item in items
+        )

@@ -1,0 +1,217 @@
+"""Frames of one model that wait until it is known which batch they belong to, if any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from record.batch_detection.candidate import BatchCandidate
+from record.batch_detection.detector import BatchDetector
+from record.batch_detection.epochs import BatchPosition
+from record.capture.capture import Capture
+from record.capture.phase import BROKEN, DONE, IDLE, INSIDE, OPEN, WAITING
+from record.reporting import Problems
+from record.schedule.budget import Budget
+from record.schedule.schedule import Schedule
+from record.session.frame_sender import FrameSender, Sealed
+from record.session.progress import Progress
+
+_MAX_DECISIONS = 512  # of the schedule and the budget, that are remembered
+
+
+@dataclass
+class HeldFrame:
+    """What is kept of a candidate.
+
+    Attributes:
+        is_recorded: Whether its frame is recorded.
+        sealed: The frame, once it is out of the capture.
+        values: The numbers that are logged with it.
+    """
+
+    is_recorded: bool
+    sealed: Sealed | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+class HeldFrames:
+    """Has the capture take the forwards of candidates, and sends the frames of batches.
+
+    Args:
+        capture: The hooks on the model.
+        sender: Sends frames to the writer.
+        progress: Looks after layers that are silent or were replaced.
+        schedule: Which batches are recorded.
+        budget: Which of these fit into the file; None without a limit.
+        problems: Warns of what goes wrong.
+
+    Attributes:
+        detector: Decides what candidates are; to be set before anything begins.
+        lost: The number of frames that could not be told apart.
+        learning_rate: The learning rate of the last step.
+    """
+
+    detector: BatchDetector
+
+    def __init__(
+        self,
+        capture: Capture,
+        sender: FrameSender,
+        progress: Progress,
+        schedule: Schedule,
+        budget: Budget | None,
+        problems: Problems,
+    ) -> None:
+        self.lost = 0
+        self.learning_rate: Any = None
+        self._capture = capture
+        self._sender = sender
+        self._progress = progress
+        self._schedule = schedule
+        self._budget = budget
+        self._problems = problems
+        self._keeps_all = budget is None and schedule == Schedule()
+        self._held: dict[BatchCandidate, HeldFrame] = {}
+        self._captured: BatchCandidate | None = None  # whose frame the capture holds, or takes
+        self._decisions: dict[BatchPosition, bool] = {}
+
+    def begin(self, candidate: BatchCandidate, loaded: Any, length: int | None) -> None:
+        """Prepares the capture for the first forward of a candidate.
+
+        Args:
+            candidate: The candidate.
+            loaded: What its loader handed out, if that is known.
+            length: The number of batches in its epoch, if that is known.
+        """
+        capture = self._capture
+        self.put_aside()
+        self._progress._follow_model()
+        capture.state = IDLE
+        capture.reset()
+        capture.loaded = loaded
+        while not self._sender.spare and len(self.detector.waiting) > 1:
+            self.detector.decide_oldest()
+        is_recorded = self._may_be_recorded(candidate)
+        self._held[candidate] = HeldFrame(is_recorded)
+        self._sender.batches = length
+        if is_recorded and self._sender.prepare():
+            capture.state, capture.several = WAITING, True
+            self._captured = candidate
+
+    def join(self, candidate: BatchCandidate) -> None:
+        """Prepares the capture for a further forward of a candidate."""
+        self._capture.several = candidate is self._captured
+
+    def skip(self) -> None:
+        """Prepares the capture for a forward that is not recorded."""
+        capture = self._capture
+        capture.several = False
+        if capture.state == OPEN:
+            capture.state = DONE
+        elif capture.state in (WAITING, BROKEN):
+            capture.state = IDLE
+
+    def adopt(self, candidate: BatchCandidate) -> None:
+        """Takes over what a compiled forward has left in the capture: nobody saw it begin."""
+        is_recorded = self._may_be_recorded(candidate)
+        self._held[candidate] = HeldFrame(is_recorded)
+        if is_recorded and self._sender.prepare():
+            self._capture.state = DONE
+            self._captured = candidate
+
+    def log(self, candidate: BatchCandidate, **values: Any) -> None:
+        """Keeps numbers with a candidate."""
+        held = self._held.get(candidate)
+        if held is not None:
+            held.values.update(values)
+
+    def put_aside(self) -> None:
+        """Takes the frame out of the capture that it has gathered, if there is one."""
+        candidate, self._captured = self._captured, None
+        held = None if candidate is None else self._held.get(candidate)
+        capture = self._capture
+        if held is None or not capture.fired:
+            return
+        if capture.state not in (IDLE, INSIDE, BROKEN) or capture.traced:
+            held.sealed = self._sender.seal()
+        capture.state = IDLE
+        capture.loaded = None
+
+    def decide(self, candidate: BatchCandidate, position: BatchPosition | None) -> None:
+        """Sends or discards the frame of a candidate.
+
+        Args:
+            candidate: The candidate.
+            position: The batch that it is; None where it is none.
+        """
+        held = self._held.pop(candidate, None)
+        if held is None:
+            return
+        keeps = position is not None and not candidate.mixed and self._keeps(position)
+        if candidate is self._captured:
+            if keeps:
+                self._held[candidate] = held
+                self.put_aside()
+                del self._held[candidate]
+            else:
+                self._captured = None
+                self._capture.state = IDLE
+        if position is not None and (candidate.mixed or (keeps and not held.is_recorded)):
+            self._lose(candidate.mixed)
+        if held.sealed is None:
+            return
+        if keeps and position is not None:
+            self._send(held.sealed, position, held.values)
+        else:
+            self._sender.discard(held.sealed)
+
+    def _send(self, sealed: Sealed, position: BatchPosition, values: dict[str, Any]) -> None:
+        """Sends a frame to the writer."""
+        if self._sender.has_failed(1):
+            return
+        if self.learning_rate is not None:
+            values.setdefault("lr", float(self.learning_rate))
+        try:
+            self._sender.send(sealed, position, values)
+        except Exception as error:  # never into the training
+            self._capture.fail("frame", error)
+        if not self._progress.checked_silence:
+            self._progress._check_silence()
+
+    def _lose(self, mixed: bool) -> None:
+        """Counts a lost frame and says why it is lost.
+
+        Args:
+            mixed: Whether it was not the candidate's first forward that was trained on.
+        """
+        self.lost += 1
+        self._progress._lose(1)
+        self._problems.warn(
+            "a batch is lost, and counted: its first forward was not the one that was trained on"
+            if mixed
+            else "a batch is lost, and counted: which number it has was known too late",
+            "mixed" if mixed else "late",
+        )
+
+    def _may_be_recorded(self, candidate: BatchCandidate) -> bool:
+        """Returns whether one of the positions that a candidate may get is recorded."""
+        return self._keeps_all or any(
+            self._keeps(position) for position in self.detector.possible_positions(candidate)
+        )
+
+    def _keeps(self, position: BatchPosition) -> bool:
+        """Returns whether a batch is recorded; the budget is asked once for each."""
+        if self._keeps_all:
+            return True
+        if position in self._decisions:
+            return self._decisions[position]
+        keeps = self._schedule.keeps(*position)
+        if keeps and self._budget is not None:
+            keeps = self._budget.keeps()
+            thinning = self._budget.take_thinning()
+            if thinning > 1:
+                self._sender.thin(thinning)
+        self._decisions[position] = keeps
+        if len(self._decisions) > _MAX_DECISIONS:
+            del self._decisions[next(iter(self._decisions))]
+        return keeps

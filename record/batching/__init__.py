@@ -1,1 +1,0 @@
-"""Which forwards of a script make a batch that it trains on."""

@@ -1,0 +1,303 @@
+"""A model that a script trains, and the recording of it."""
+
+from __future__ import annotations
+
+import weakref
+from _thread import get_ident
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.optimizer import Optimizer
+
+from record.batch_detection.backward_marks import BackwardMarks
+from record.batch_detection.candidate import BatchCandidate
+from record.batch_detection.deliveries import LoaderItem
+from record.batch_detection.detector import BatchDetector, ForwardRole
+from record.batch_detection.epochs import BatchPosition
+from record.batch_detection.loaders import LoaderTracker
+from record.capture.phase import BROKEN
+from record.capture.tensors import storages_of
+from record.launch.arguments import RunOptions
+from record.launch.closing_lines import ClosedRecording
+from record.launch.ownership import parameter_ids
+from record.launch.script_recorder import ScriptRecorder
+from record.recorder import _number
+
+
+class TrainedModel:
+    """One model that is trained: tells a `BatchDetector` what happens to it, and holds its frames.
+
+    Args:
+        root: The model, which is not kept alive.
+        path: The recording.
+        number: Which recording of this process it is, from 0.
+        options: What was asked for on the command line.
+        overwrite: Whether an existing file is replaced.
+        loaders: The script's loaders.
+        on_dropped: Called once the script has dropped the model.
+        is_only_model: Returns whether no other model is trained, which could be given this one's
+            output.
+
+    Attributes:
+        name: The model's class.
+        number: As the argument.
+        parameters: The ids of its parameters.
+        lock: Held while the model is told of something.
+        recorder: Records it.
+        path: The recording, with the rank in its name where each rank has a file.
+        frames: Holds its frames until it is known which batch they are of.
+        detector: Decides which of its forwards are batches.
+    """
+
+    def __init__(
+        self,
+        root: nn.Module,
+        path: Path,
+        number: int,
+        options: RunOptions,
+        overwrite: bool,
+        loaders: LoaderTracker,
+        on_dropped: Callable[[Any], None],
+        is_only_model: Callable[[], bool],
+    ) -> None:
+        self.name = type(root).__name__
+        self.number = number
+        self.parameters = parameter_ids(root)
+        self.lock = loaders.lock
+        self._root = weakref.ref(root, on_dropped)
+        self._loaders = loaders
+        self._is_only_model = is_only_model
+        self._include_eval = options.include_eval
+        # A parameter that is trained, by a weak reference.
+        self._trained_parameter: Callable[[], nn.Parameter | None] = lambda: None
+        self._learns = False  # whether a forward with gradients was seen
+        self._forwards = 0  # in training mode
+        self._backwards = 0
+        self._ended_badly = False
+        self._loss: Any = None  # of the backward pass that runs
+        self._marks = BackwardMarks()
+        self._current: BatchCandidate | None = None  # that the running forward is recorded in
+        self._without_gradients: BatchCandidate | None = None  # of forwards without gradients
+        self._evaluation: BatchCandidate | None = None  # the last one in evaluation mode
+        self._consumed: Mapping[Any, int] = {}
+        self._inputs: Mapping[int, Any] = {}  # of the latest candidate, by address
+        self.recorder = ScriptRecorder(root, path, self, options, overwrite)
+        self.path = self.recorder.path
+        if not self.recorder.is_recording:  # another rank does
+            return
+        self._capture = self.recorder.capture
+        self.frames = self.recorder.hold_frames(options)
+        self.detector = BatchDetector(loaders.deliveries, self._on_decided)
+        self.frames.detector = self.detector
+        self._capture.pending = True
+
+    @property
+    def root(self) -> nn.Module | None:
+        """The model; None once the script has dropped it."""
+        return self._root()
+
+    # What happens
+
+    def fetched(self, item: LoaderItem) -> None:
+        """Notes that a loader handed out an item."""
+        self.detector.fetched(item)
+        self._capture.pending = True
+
+    def forward_begins(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
+        """Notes that a forward begins, of the model or of a part that is called directly."""
+        self._current = None
+        memory = storages_of(inputs)
+        items = self._loaders.items_in(memory)
+        if not training:
+            self._capture.pending = True
+            if self._include_eval:
+                self._begin_evaluation(items)
+            else:
+                self.detector.evaluated(items, get_ident())
+            return
+        self._forwards += 1
+        # A look at samples in between, without gradients though in training mode, is no batch.
+        with_gradients, frozen = torch.is_grad_enabled(), not self._has_trained_parameters()
+        self._learns = self._learns or (with_gradients and not frozen)
+        if (frozen or (not with_gradients and self._learns)) and not self._include_eval:
+            self._consumed = {}
+            self.frames.skip()
+            return
+        self._end_evaluation()
+        last = self.detector.latest
+        if last is not None and (
+            self._marks.are_freed(last) or (with_gradients and last is self._without_gradients)
+        ):
+            self.detector.graph_freed(last)
+        again = not self._inputs.keys().isdisjoint(memory)
+        origin = self._loaders.origin_of(memory)
+        role = self.detector.forward(items, get_ident(), again, origin)
+        candidate = self.detector.latest
+        assert candidate is not None
+        self._consumed = candidate.items
+        self._capture.pending = False
+        if role is ForwardRole.SKIP:
+            self.frames.skip()
+            return
+        self._current = candidate
+        self._without_gradients = None if with_gradients else candidate
+        if role is ForwardRole.NEW:
+            self._inputs = memory
+            self._begin_candidate(candidate)
+        else:
+            self._inputs = {**self._inputs, **memory}
+            self.frames.join(candidate)
+
+    def forward_ended(self, output: Any) -> None:
+        """Notes that the model's own forward has ended."""
+        self._capture.pending = True
+        if self._evaluation is not None:
+            self._end_evaluation()
+            return
+        if self.root is None or not self._forwards:
+            return
+        if not self._is_only_model():
+            self._loaders.note_output(output, self._consumed, self._loaders.deliveries.clock)
+        if self._current is not None:
+            self._marks.mark(output, self._current)
+
+    def backward_begins(self, loss: Any) -> None:
+        """Notes that a backward pass begins.
+
+        Args:
+            loss: The loss, if it is a single number, else None.
+        """
+        if self._capture.traced:
+            self._adopt_traced()
+        self._marks.begin_backward()
+        self._loss = None if loss is None or not self.detector.waiting else _number(loss)
+        if self._capture.traced:  # the next forward writes into the same place, reported or not
+            self.frames.put_aside()
+            self._capture.reset()
+
+    def backward_ended(self) -> None:
+        """Notes that the backward pass has ended, or that an optimizer steps within it."""
+        waiting = self.detector.waiting
+        if not waiting:
+            return
+        through = self._marks.passed_through(waiting)
+        loss = self._loss
+        self.detector.backward(loss, through)
+        self._backwards += 1
+        for candidate in waiting:
+            if candidate.trained and candidate.loss is loss and loss is not None:
+                self.frames.log(candidate, loss=loss)
+        self._capture.pending = True
+
+    def gradient_taken(self, keeps_graph: bool) -> None:
+        """Notes that a gradient by something else than the parameters was asked for.
+
+        Args:
+            keeps_graph: Whether a backward pass can still go through the same graph.
+        """
+        if not keeps_graph:
+            for candidate in self._marks.passed_through(self.detector.waiting) or ():
+                self.detector.graph_freed(candidate)
+        self._capture.pending = True
+
+    def step_begins(self, optimizer: Optimizer) -> None:
+        """Notes that an optimizer that owns parameters of the model begins to step."""
+        self.detector.step_begins(id(optimizer))
+
+    def stepped(self, optimizer: Optimizer) -> None:
+        """Notes that an optimizer that owns parameters of the model has stepped."""
+        self.frames.learning_rate = optimizer.param_groups[0].get("lr")
+        if torch._C._current_graph_task_id() != -1:
+            self.backward_ended()
+        self.detector.stepped(id(optimizer))
+        self._capture.pending = True
+
+    def close(self) -> None:
+        """Ends the recording."""
+        self._ended_badly = self._capture.state == BROKEN
+        self._end_evaluation()
+        self.detector.close()
+        self.recorder.close()
+
+    def closed_recording(self) -> ClosedRecording:
+        """Returns what was recorded; to be called after `close`."""
+        layers = sum(layer.probe is None for layer in self.recorder.layout.layers)
+        doubts = list(self.detector.epochs.doubts)
+        return ClosedRecording(
+            self.number, self.name, self.path, self.recorder.committed, layers, doubts
+        )
+
+    def why_nothing(self) -> str:
+        """Returns why no batch was recorded, in words."""
+        if self._ended_badly and not self._backwards:
+            return "its forward ended in an exception"
+        if not self._forwards:
+            return "the model itself was never called in training mode (model.train())"
+        if not self._backwards:
+            return "no backward pass went through its forwards"
+        if self.frames.lost:
+            return "no forward that was trained on could be told from the others"
+        return "no optimizer stepped behind its backward passes"
+
+    # Candidates
+
+    def _begin_candidate(self, candidate: BatchCandidate) -> None:
+        """Has the frame of a new candidate captured."""
+        leader = next(iter(candidate.items), None)
+        length = None if leader is None or self._include_eval else leader.length
+        self.frames.begin(candidate, self._loaders.loaded(candidate.items), length)
+        if self._include_eval:
+            self.frames.log(candidate, training=1.0)
+
+    def _on_decided(self, candidate: BatchCandidate, position: BatchPosition | None) -> None:
+        """Sends or discards the frame of a candidate that the detector has decided."""
+        self._marks.forget(candidate)
+        self.frames.decide(candidate, position)
+
+    def _has_trained_parameters(self) -> bool:
+        """Returns whether any parameter of the model requires a gradient."""
+        known = self._trained_parameter()
+        if known is not None and known.requires_grad:
+            return True
+        root = self.root
+        found = [] if root is None else [p for p in root.parameters() if p.requires_grad]
+        if found:
+            self._trained_parameter = weakref.ref(found[0])
+        return bool(found)
+
+    def _begin_evaluation(self, items: Sequence[LoaderItem]) -> None:
+        """Begins a forward in evaluation mode, which is recorded as a batch like any other."""
+        self._end_evaluation()
+        self.detector.close()
+        self.detector.forward(items, get_ident())
+        candidate = self.detector.latest
+        assert candidate is not None
+        if candidate in self.detector.waiting:
+            candidate.trained = True
+            self.frames.begin(candidate, None, None)
+            self.frames.log(candidate, training=0.0)
+            self._evaluation = candidate
+
+    def _end_evaluation(self) -> None:
+        """Ends the forward in evaluation mode, if one runs."""
+        if self._evaluation is not None:
+            self._evaluation = None
+            self.detector.close()
+            self.detector.latest = None
+
+    def _adopt_traced(self) -> None:
+        """Begins a candidate for a compiled forward that nobody saw begin."""
+        pending = [candidate for candidate in self.detector.waiting if not candidate.trained]
+        if not pending and self._capture.fired:
+            self.detector.forward((), get_ident())
+            candidate = self.detector.latest
+            if (
+                candidate is not None
+                and candidate in self.detector.waiting
+                and not candidate.trained
+            ):
+                self.frames.adopt(candidate)
+                self._inputs = {}
