@@ -31,6 +31,15 @@ def fork_of_a_writer() -> Iterator[Callable[..., Any]]:
         yield fork
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Any]:
+    """Runs Python commands in forks of a process that has imported torch: see warm.py."""
+    from warm import warm_python
+
+    with warm_python() as python:
+        yield python
+
+
 @pytest.fixture
 def quick_writers(fork_of_a_writer: Callable[..., Any]) -> Iterator[None]:
     """Writer processes are forked from one that has imported all they need.
