@@ -1,14 +1,67 @@
-"""`--batch-axis "encoder.*=1"`: which axis counts the images of a batch, as it is said in words."""
+"""What a recording is asked for: read from words, and checked before any work."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from replay.schema import OptionError
 
+_CHOICES = {
+    "on_error": ("warn", "raise"),
+    "when_full": ("wait", "drop"),
+    "ranks": ("0", "all"),
+    "durability": ("flush", "fsync"),
+}
+
+
+def check_options(
+    every: Any, max_map: Any, resume: Any, batch_axis: Any, **choices: Any
+) -> dict[str, int]:
+    """Checks the arguments of `Recorder` that need no model.
+
+    Args:
+        every: A whole number from 1.
+        max_map: A whole number from 1, or None.
+        resume: True, False or an epoch.
+        batch_axis: Axes from 0 by layers' names or globs, or None.
+        **choices: `on_error`, `when_full`, `ranks` and `durability`, which are one of some words.
+
+    Returns:
+        The axes by layers' names or globs.
+
+    Raises:
+        OptionError: One of them is something else.
+    """
+    if not isinstance(every, int) or every < 1:
+        raise OptionError(f"every: expected a whole number from 1, found {every!r}")
+    if not isinstance(resume, (bool, int)) or resume < 0:
+        raise OptionError(f"resume: expected True, False or an epoch, found {resume!r}")
+    if max_map is not None and (not isinstance(max_map, int) or max_map < 1):
+        raise OptionError(f"max_map: expected a whole number from 1, found {max_map!r}")
+    for name, value in choices.items():
+        if value not in _CHOICES[name]:
+            known = ", ".join(_CHOICES[name])
+            raise OptionError(f"{name}: expected one of {known}, found {value!r}")
+    axes = {} if batch_axis is None else batch_axis
+    if not isinstance(axes, Mapping) or not all(
+        isinstance(name, str) and type(axis) is int and axis >= 0 for name, axis in axes.items()
+    ):
+        raise OptionError(
+            'batch_axis: expected axes from 0 by layer, such as {"encoder.*": 1}, '
+            f"found {batch_axis!r}"
+        )
+    return dict(axes)
+
 
 def parse_axes(words: Iterable[str]) -> dict[str, int]:
-    """Axes by layers' names or globs, from words such as `encoder.*=1`.
+    """Reads which axis counts the images of a batch from words such as `encoder.*=1`.
+
+    Args:
+        words: The values of `--batch-axis`.
+
+    Returns:
+        Axes by layers' names or globs.
 
     Raises:
         OptionError: A word says no layer or no axis.

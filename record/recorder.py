@@ -1,38 +1,71 @@
-"""The context manager that a training loop holds; wires the taps to the courier."""
+"""The context manager that a training loop holds, and what its `track` returns."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
 from record.capture.capture import Capture
-from record.capture.phase import BROKEN, IDLE, OPEN
+from record.capture.phase import BROKEN, IDLE, OPEN, CaptureListener
 from record.capture.probe import Probe
 from record.formatting import format_count
 from record.modules.selection import Patterns, find_layers, unwrap
+from record.options import check_options
 from record.paths import check_source, check_target
 from record.protocol.layout import BatchLayout
-from record.reporting import Problems, listed, warn
+from record.reporting import Problems, warn
 from record.schedule.budget import Budget, parse_bytes
+from record.schedule.choice import BatchChoice
 from record.schedule.schedule import Schedule
 from record.session.frame_sender import FrameSender
 from record.session.metadata import describe, rank_and_world
+from record.session.model_checks import ModelChecks
 from record.session.progress import FORWARDS, STEPS, Progress
-from record.session.tracked import Tracked
-from record.transport.courier import Courier, await_own
+from record.transport.courier import Courier
+from record.transport.startup import await_own_writer
 from record.transport.weakcall import weakly
 from replay import schema
 from replay.schema import OptionError
 
 T = TypeVar("T")
 _EVERY_EPOCH = 1 << 40  # beyond all epochs: a recording to go on with keeps them
+
+
+class Tracked(Generic[T]):
+    """What `Recorder.track` returns: the same batches, each pass an epoch.
+
+    Args:
+        progress: Is told of each pass and of its batches.
+        batches: A DataLoader, or any iterable of batches.
+    """
+
+    def __init__(self, progress: Progress, batches: Iterable[T]) -> None:
+        self._progress = progress
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[T]:
+        progress, source = self._progress, object()
+        try:
+            length: int | None = len(self._batches)  # type: ignore[arg-type]
+        except TypeError:
+            length = None
+        size = getattr(self._batches, "batch_size", None)
+        epoch = progress.begin_epoch(length, size if isinstance(size, int) else None)
+        for number, batch in enumerate(self._batches):
+            progress.begin_loaded(source, epoch, number, batch)
+            try:
+                yield batch
+            finally:  # also when the loop is left by break or by an exception
+                progress.end_loaded(source)
 
 
 class Recorder:
@@ -115,11 +148,18 @@ class Recorder:
         durability: str = "fsync",
         batch_axis: Mapping[str, int] | None = None,
     ) -> None:
-        _check_options(model, every, max_map, resume)
-        _one_of("on_error", on_error, ("warn", "raise"))
-        _one_of("when_full", when_full, ("wait", "drop"))
-        _one_of("ranks", ranks, ("0", "all"))
-        _one_of("durability", durability, ("flush", "fsync"))
+        if not isinstance(model, nn.Module):
+            raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
+        axes = check_options(
+            every,
+            max_map,
+            resume,
+            batch_axis,
+            on_error=on_error,
+            when_full=when_full,
+            ranks=ranks,
+            durability=durability,
+        )
         root = unwrap(model)
         found = self._find_layers(root, layers)
         rank, world = rank_and_world()
@@ -130,19 +170,18 @@ class Recorder:
         limit = None if budget is None else Budget(parse_bytes(budget), chosen, epochs)
         fixed = None if probe is None else Probe(probe)
         self._patterns = layers
-        self._counting = threading.Lock()  # several threads may train
-        self._failed = False  # whether a hook could not do its work
-        self._trouble = Problems(on_error == "raise", self._say)
-        self._progress = Progress(chosen, limit, fixed, self._trouble, self._lose, self._layers_now)
+        self._problems = problems = Problems(on_error == "raise", self._say)
         self._model: nn.Module | None = root  # which the hooks do not keep alive
-        self._taps = Capture(root, found, _Ears(self), max_map, _axes(batch_axis))
-        self._progress.taps = self._taps
-        self._taps.asks_autocast = fixed is not None
+        self._capture = capture = Capture(root, found, max_map, axes)
+        capture.state.asks_autocast = fixed is not None
+        checks = ModelChecks(capture, self._layers_now, fixed, problems)
+        self._progress = Progress(capture, checks, problems)
+        self._checks = checks
         self._courier: Courier | None = None
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
-        await_own(self.path)
+        await_own_writer(self.path)
         start: int | None = None  # the epoch to go on with
         if resume is not False:
             start = _EVERY_EPOCH if resume is True else int(resume)
@@ -160,29 +199,24 @@ class Recorder:
             meta["probe"] = [{} for _ in range(len(fixed))]
         attributes = describe(root, world, {**meta, **(metadata or {})})
         self._courier = courier = Courier(
-            self.path.absolute(),
-            overwrite,
-            attributes,
-            when_full,
-            self._trouble.warn,
-            start,
-            durability,
+            self.path.absolute(), overwrite, attributes, when_full, problems.warn, start, durability
         )
-        self._shipping = FrameSender(self.path, self._taps, courier, limit, self._trouble)
-        self._progress.shipping = self._shipping
+        choice = BatchChoice(chosen, limit)
+        self._sender = FrameSender(self.path, capture, courier, choice, problems)
+        self._progress.sender = self._sender
         if start is not None:
             self._go_on(courier.opening, None if resume is True else start, limit)
         if fixed is not None:
             courier.set_probes(fixed.stored)
         try:
-            self._taps.install()
+            capture.install(self._forward_listener())
         except BaseException:
-            self._taps.remove()
+            capture.remove()
             courier.close()
             raise
-        self._progress.arm()
+        self._progress.await_forward()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=weakly(self, "_let_parent_record"))
+            os.register_at_fork(after_in_child=weakly(self._let_parent_record))
 
     def __enter__(self) -> Recorder:
         return self
@@ -198,7 +232,7 @@ class Recorder:
     @property
     def layout(self) -> BatchLayout:
         """The layers with their shapes, as far as they have fired."""
-        return self._taps.layout
+        return self._capture.frames.layout
 
     @property
     def sent(self) -> int:
@@ -253,14 +287,14 @@ class Recorder:
         """
         for name, value in values.items():
             if name in schema.RESERVED:
-                self._trouble.meet(f"log({name}=...): the recorder sets {name!r} itself")
+                self._problems.meet(f"log({name}=...): the recorder sets {name!r} itself")
                 continue
             try:
-                self._progress.log(name, _number(value))
+                self._progress.log(name, as_number(value))
             except (TypeError, ValueError, RuntimeError):
                 shape = tuple(getattr(value, "shape", ()))
                 found = f"{type(value).__name__}{f' of shape {shape}' if shape else ''}"
-                self._trouble.meet(f"log({name}=...): expected one number, found {found}")
+                self._problems.meet(f"log({name}=...): expected one number, found {found}")
 
     def flush(self) -> bool:
         """Waits until all recorded batches are readable in the file: before a checkpoint, say.
@@ -276,58 +310,58 @@ class Recorder:
         if self._closed:
             return
         self._closed = True
-        taps, courier, trouble = self._taps, self._courier, self._trouble
+        capture, courier, problems = self._capture, self._courier, self._problems
+        state, progress = capture.state, self._progress
         assert courier is not None
-        if self._progress.mode == FORWARDS:
-            if taps.state == OPEN:
-                taps.reset()
-            elif taps.traced:
-                trouble.warn(
+        if progress.mode == FORWARDS:
+            if state.phase == OPEN:
+                state.reset()
+            elif state.traced:
+                problems.warn(
                     "a compiled model does not tell its forwards apart: use track(), or step() "
                     "after each batch; only the last batch was recorded"
                 )
-            self._progress.finish()
-        self._progress.close()
-        self._progress.shipping = None
-        opened, self._broken = taps.opened, taps.state == BROKEN
-        taps.remove()
+            progress.finish()
+        progress.close()
+        broken = state.phase == BROKEN
+        capture.remove()
         courier.close()
-        self._shipping.end()
-        silent = taps.silent
-        if self._progress.checked_silence:
-            quiet = [name for name, what in silent.items() if not what]
-            if quiet:
-                trouble.warn(f"never fired in a recorded forward, so not recorded: {listed(quiet)}")
+        self._sender.end()
+        if self._checks.named_silent:
+            self._checks.name_never_fired()
         else:
-            trouble.warn(f"nothing was recorded in {self.path}: {self._why_nothing(opened)}")
+            problems.warn(f"nothing was recorded in {self.path}: {self._why_nothing(broken)}")
         if self.dropped or self.lost:
-            trouble.warn(
+            problems.warn(
                 f"{self.path}: {format_count(self.dropped, 'batch')} dropped (queue full), "
                 f"{format_count(self.lost, 'frame')} lost",
             )
 
-    def _why_nothing(self, opened: bool) -> str:
-        if self._failed:
-            return "what its layers put out could not be copied, as was said"
-        odd = {name: what for name, what in self._taps.silent.items() if what}
-        if odd:
-            return f"its layers put out nothing that can be recorded: {listed(_in_words(odd))}"
-        if self._broken:
-            return "its forward ended in an exception"
-        if self._progress.mode == STEPS and self._taps.fired:
-            return "call step() at the end of each batch"
-        if opened:
-            return (
-                "its parts are called directly, so that nobody can tell where a batch ends: use "
-                "track(), or call step() after each batch"
-            )
-        return "the model itself was never called in training mode (model.train())"
+    def _why_nothing(self, broken: bool) -> str:
+        """Says why nothing was recorded.
+
+        Args:
+            broken: Whether the last forward ended in an exception.
+        """
+        progress = self._progress
+        return self._checks.why_nothing(broken, progress.copy_failed, progress.mode == STEPS)
+
+    # What `record run` does in another way
+
+    def _forward_listener(self) -> CaptureListener:
+        """Returns what the hooks tell of forwards."""
+        return self._progress
 
     def _find_layers(self, root: nn.Module, patterns: Patterns) -> dict[str, nn.Module]:
+        """Returns the layers to record, by name."""
         return find_layers(root, patterns)
 
+    def _say(self, text: str) -> None:
+        """Warns the user."""
+        warn(text)
+
     def _go_on(self, there: dict[str, int], epoch: int | None, budget: Budget | None) -> None:
-        """Counts on from what the file holds: with an epoch, or behind its last one."""
+        """Counts on from what the file holds: with an epoch, or with the one after its last."""
         progress = self._progress
         progress.epoch = progress.next_epoch = there["epoch"] + 1 if epoch is None else epoch
         progress.step = max(there["step"] + 1, progress.epoch * there["batches"])
@@ -338,75 +372,23 @@ class Recorder:
         """The layers to record of a model that has changed."""
         return self._find_layers(root, self._patterns)
 
-    def _on_forward(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
-        """A forward of the model begins."""
-        self._progress.forward_begins(training, inputs)
-
-    def _on_forward_end(self, output: Any) -> None:
-        """It has put this out."""
-
-    def _on_hook_error(self, name: str, error: Exception) -> None:
-        """Something could not be copied."""
-        self._failed = True
-        self._lose(1)
-        self._trouble.fail(name, error)
-
-    def _lose(self, frames: int) -> None:
-        if self._courier is not None:
-            with self._counting:
-                self._courier.lost += frames
-
-    def _say(self, text: str) -> None:
-        """Tells the user of trouble."""
-        warn(text)
-
     def _let_parent_record(self) -> None:
-        """In a forked child, whose frames are the parent's."""
+        """Records nothing more in a forked child: its frames are the parent's."""
         self._progress.renew_lock()
-        self._taps.state = IDLE
-        self._shipping.leave_to_parent()
+        self._capture.state.phase = IDLE
+        self._sender.leave_to_parent()
 
 
-class _Ears:
-    """Hears for a recorder what the hooks tell."""
+def as_number(value: Any) -> Any:
+    """Returns a logged value as a float; from a GPU as a tensor that will be filled in a moment.
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+    Args:
+        value: A number, or a tensor of one element.
 
-    def forward_begins(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
-        """A forward of the model begins."""
-        self._recorder._on_forward(training, inputs)
-
-    def forward_ended(self, output: Any) -> None:
-        """It has put this out."""
-        self._recorder._on_forward_end(output)
-
-    def collided(self) -> None:
-        """Two threads train the model at once."""
-        self._recorder._progress.collided()
-
-    def hook_failed(self, name: str, error: Exception) -> None:
-        """Something could not be copied."""
-        self._recorder._on_hook_error(name, error)
-
-    def say(self, text: str, key: str | None = None) -> None:
-        """Something is to be known of the recording."""
-        self._recorder._trouble.warn(text, key)
-
-
-def _check_options(model: Any, every: Any, max_map: Any, resume: Any) -> None:
-    if not isinstance(model, nn.Module):
-        raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
-    if not isinstance(every, int) or every < 1:
-        raise OptionError(f"every: expected a whole number from 1, found {every!r}")
-    if not isinstance(resume, (bool, int)) or resume < 0:
-        raise OptionError(f"resume: expected True, False or an epoch, found {resume!r}")
-    if max_map is not None and (not isinstance(max_map, int) or max_map < 1):
-        raise OptionError(f"max_map: expected a whole number from 1, found {max_map!r}")
-
-
-def _number(value: Any) -> Any:
-    """A float, or a tensor in main memory that a GPU will have filled in a moment."""
+    Raises:
+        ValueError: The tensor has more or less than one element, or the value is no number.
+        TypeError: The value is no number.
+    """
     if isinstance(value, torch.Tensor):
         if value.numel() != 1:
             raise ValueError
@@ -416,26 +398,3 @@ def _number(value: Any) -> Any:
             return target.copy_(value, non_blocking=True)
         return float(value)
     return float(value)
-
-
-def _axes(batch_axis: Any) -> dict[str, int]:
-    """The axes that the user has said, by globs of names."""
-    given = {} if batch_axis is None else batch_axis
-    if not isinstance(given, Mapping) or not all(
-        isinstance(name, str) and type(axis) is int and axis >= 0 for name, axis in given.items()
-    ):
-        raise OptionError(
-            'batch_axis: expected axes from 0 by layer, such as {"encoder.*": 1}, '
-            f"found {batch_axis!r}"
-        )
-    return dict(given)
-
-
-def _in_words(silent: Mapping[str, str]) -> list[str]:
-    """Layers without a frame, and what they put out instead."""
-    return [f"{name} ({what})" if what else name for name, what in silent.items()]
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise OptionError(f"{name}: expected one of {', '.join(known)}, found {value!r}")

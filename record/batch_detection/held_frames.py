@@ -8,15 +8,10 @@ from typing import Any
 from record.batch_detection.candidate import BatchCandidate
 from record.batch_detection.detector import BatchDetector
 from record.batch_detection.epochs import BatchPosition
-from record.capture.capture import Capture
-from record.capture.phase import BROKEN, DONE, IDLE, INSIDE, OPEN, WAITING
+from record.capture.phase import BROKEN, DONE, IDLE, INSIDE, OPEN, WAITING, CaptureState
 from record.reporting import Problems
-from record.schedule.budget import Budget
-from record.schedule.schedule import Schedule
-from record.session.frame_sender import FrameSender, Sealed
-from record.session.progress import Progress
-
-_MAX_DECISIONS = 512  # of the schedule and the budget, that are remembered
+from record.session.frame_sender import FrameSender, SealedFrames
+from record.session.model_checks import ModelChecks
 
 
 @dataclass
@@ -30,7 +25,7 @@ class HeldFrame:
     """
 
     is_recorded: bool
-    sealed: Sealed | None = None
+    sealed: SealedFrames | None = None
     values: dict[str, Any] = field(default_factory=dict)
 
 
@@ -38,11 +33,9 @@ class HeldFrames:
     """Has the capture take the forwards of candidates, and sends the frames of batches.
 
     Args:
-        capture: The hooks on the model.
+        capture: The state of the hooks on the model.
         sender: Sends frames to the writer.
-        progress: Looks after layers that are silent or were replaced.
-        schedule: Which batches are recorded.
-        budget: Which of these fit into the file; None without a limit.
+        checks: Looks after layers that are silent or were replaced.
         problems: Warns of what goes wrong.
 
     Attributes:
@@ -55,25 +48,19 @@ class HeldFrames:
 
     def __init__(
         self,
-        capture: Capture,
+        capture: CaptureState,
         sender: FrameSender,
-        progress: Progress,
-        schedule: Schedule,
-        budget: Budget | None,
+        checks: ModelChecks,
         problems: Problems,
     ) -> None:
         self.lost = 0
         self.learning_rate: Any = None
         self._capture = capture
         self._sender = sender
-        self._progress = progress
-        self._schedule = schedule
-        self._budget = budget
+        self._checks = checks
         self._problems = problems
-        self._keeps_all = budget is None and schedule == Schedule()
         self._held: dict[BatchCandidate, HeldFrame] = {}
         self._captured: BatchCandidate | None = None  # whose frame the capture holds, or takes
-        self._decisions: dict[BatchPosition, bool] = {}
 
     def begin(self, candidate: BatchCandidate, loaded: Any, length: int | None) -> None:
         """Prepares the capture for the first forward of a candidate.
@@ -85,8 +72,8 @@ class HeldFrames:
         """
         capture = self._capture
         self.put_aside()
-        self._progress._follow_model()
-        capture.state = IDLE
+        self._checks.follow_changes()
+        capture.phase = IDLE
         capture.reset()
         capture.loaded = loaded
         while not self._sender.spare and len(self.detector.waiting) > 1:
@@ -95,7 +82,7 @@ class HeldFrames:
         self._held[candidate] = HeldFrame(is_recorded)
         self._sender.batches = length
         if is_recorded and self._sender.prepare():
-            capture.state, capture.several = WAITING, True
+            capture.phase, capture.several = WAITING, True
             self._captured = candidate
 
     def join(self, candidate: BatchCandidate) -> None:
@@ -106,17 +93,17 @@ class HeldFrames:
         """Prepares the capture for a forward that is not recorded."""
         capture = self._capture
         capture.several = False
-        if capture.state == OPEN:
-            capture.state = DONE
-        elif capture.state in (WAITING, BROKEN):
-            capture.state = IDLE
+        if capture.phase == OPEN:
+            capture.phase = DONE
+        elif capture.phase in (WAITING, BROKEN):
+            capture.phase = IDLE
 
     def adopt(self, candidate: BatchCandidate) -> None:
         """Takes over what a compiled forward has left in the capture: nobody saw it begin."""
         is_recorded = self._may_be_recorded(candidate)
         self._held[candidate] = HeldFrame(is_recorded)
         if is_recorded and self._sender.prepare():
-            self._capture.state = DONE
+            self._capture.phase = DONE
             self._captured = candidate
 
     def log(self, candidate: BatchCandidate, **values: Any) -> None:
@@ -132,9 +119,9 @@ class HeldFrames:
         capture = self._capture
         if held is None or not capture.fired:
             return
-        if capture.state not in (IDLE, INSIDE, BROKEN) or capture.traced:
+        if capture.phase not in (IDLE, INSIDE, BROKEN) or capture.traced:
             held.sealed = self._sender.seal()
-        capture.state = IDLE
+        capture.phase = IDLE
         capture.loaded = None
 
     def decide(self, candidate: BatchCandidate, position: BatchPosition | None) -> None:
@@ -155,7 +142,7 @@ class HeldFrames:
                 del self._held[candidate]
             else:
                 self._captured = None
-                self._capture.state = IDLE
+                self._capture.phase = IDLE
         if position is not None and (candidate.mixed or (keeps and not held.is_recorded)):
             self._lose(candidate.mixed)
         if held.sealed is None:
@@ -165,7 +152,7 @@ class HeldFrames:
         else:
             self._sender.discard(held.sealed)
 
-    def _send(self, sealed: Sealed, position: BatchPosition, values: dict[str, Any]) -> None:
+    def _send(self, sealed: SealedFrames, position: BatchPosition, values: dict[str, Any]) -> None:
         """Sends a frame to the writer."""
         if self._sender.has_failed(1):
             return
@@ -175,8 +162,7 @@ class HeldFrames:
             self._sender.send(sealed, position, values)
         except Exception as error:  # never into the training
             self._capture.fail("frame", error)
-        if not self._progress.checked_silence:
-            self._progress._check_silence()
+        self._checks.name_silent_layers()
 
     def _lose(self, mixed: bool) -> None:
         """Counts a lost frame and says why it is lost.
@@ -185,7 +171,7 @@ class HeldFrames:
             mixed: Whether it was not the candidate's first forward that was trained on.
         """
         self.lost += 1
-        self._progress._lose(1)
+        self._sender.count_lost(1)
         self._problems.warn(
             "a batch is lost, and counted: its first forward was not the one that was trained on"
             if mixed
@@ -195,23 +181,10 @@ class HeldFrames:
 
     def _may_be_recorded(self, candidate: BatchCandidate) -> bool:
         """Returns whether one of the positions that a candidate may get is recorded."""
-        return self._keeps_all or any(
+        return self._sender.choice.keeps_all or any(
             self._keeps(position) for position in self.detector.possible_positions(candidate)
         )
 
     def _keeps(self, position: BatchPosition) -> bool:
-        """Returns whether a batch is recorded; the budget is asked once for each."""
-        if self._keeps_all:
-            return True
-        if position in self._decisions:
-            return self._decisions[position]
-        keeps = self._schedule.keeps(*position)
-        if keeps and self._budget is not None:
-            keeps = self._budget.keeps()
-            thinning = self._budget.take_thinning()
-            if thinning > 1:
-                self._sender.thin(thinning)
-        self._decisions[position] = keeps
-        if len(self._decisions) > _MAX_DECISIONS:
-            del self._decisions[next(iter(self._decisions))]
-        return keeps
+        """Returns whether a batch is recorded."""
+        return self._sender.choice.keeps_all or self._sender.keeps(position)

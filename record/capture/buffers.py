@@ -1,7 +1,7 @@
-"""Where the maps of a batch are gathered that cannot be copied into main memory one by one.
+"""The flat buffers in which the maps of a batch are gathered, in main memory and on a device.
 
 A GPU's maps leave it together, in one copy that nobody waits for; those of a compiled model are
-copied at every forward, also when none is awaited, into a buffer that is never sent.
+copied at every forward, also when no batch is awaited, into a buffer that is never sent.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from record.capture.capture import Capture, Slices
+from record.capture.captured_frames import CapturedFrames
+from record.capture.phase import CaptureState, Slices
 
-_BRIEF = 1 << 20  # bytes that leave a GPU in less time than a second stream takes to set up
+_SMALL = 1 << 20  # bytes that leave a GPU in less time than a second stream takes to set up
 
 
 class DeviceBuffers:
@@ -27,69 +28,74 @@ class DeviceBuffers:
     What is gathered for a batch then need not wait until the batch before it has left the GPU.
 
     Args:
-        taps: The hooks, whose slices it has.
+        frames: Have the layout of the buffers.
+        state: What the hooks of the recording share.
         device: Where the model is.
     """
 
-    def __init__(self, taps: Capture, device: torch.device) -> None:
-        self._taps = taps
+    def __init__(self, frames: CapturedFrames, state: CaptureState, device: torch.device) -> None:
+        self._state = state
         self._on_gpu = device.type == "cuda"
-        size = taps.layout.size
+        size = frames.layout.size
         self._buffers = [
             torch.zeros(size, dtype=torch.float16, device=device) for _ in range(1 + self._on_gpu)
         ]
-        self._slices: list[Slices] = [taps.slices(buffer) for buffer in self._buffers]
-        self._left: list[Any] = [None] * len(self._buffers)  # the event of the last copy out of it
-        self._at = 0
+        self._slices: list[Slices] = [frames.slices(buffer) for buffer in self._buffers]
+        self._events: list[Any] = [None] * len(self._buffers)  # of the last copies out of them
+        self._number = 0  # of the buffer in use
         self._stream: Any = None  # beside the training's
 
     @property
     def buffer(self) -> torch.Tensor:
-        """What the current batch is gathered in."""
-        return self._buffers[self._at]
+        """The buffer in which the current batch is gathered."""
+        return self._buffers[self._number]
 
     @property
     def slices(self) -> Slices:
-        """Its parts."""
-        return self._slices[self._at]
+        """The parts of that buffer."""
+        return self._slices[self._number]
 
     def turn(self) -> None:
         """Takes the other buffer for the next batch, which waits on the GPU for the copy out of it.
 
-        Compiled code stays with one: it would be compiled anew for the other.
+        Compiled code stays with one buffer: it would be compiled anew for the other.
         """
         if not self._on_gpu:
             return
-        self._at = 0 if self._taps.traced else 1 - self._at
-        left = self._left[self._at]
-        if left is not None:
-            torch.cuda.current_stream(self.buffer.device).wait_event(left)
-            self._left[self._at] = None
+        self._number = 0 if self._state.traced else 1 - self._number
+        event = self._events[self._number]
+        if event is not None:
+            torch.cuda.current_stream(self.buffer.device).wait_event(event)
+            self._events[self._number] = None
 
-    def carry_off(self, host: HostBuffer) -> Callable[[], Any] | None:
+    def copy_to(self, host: HostBuffer) -> Callable[[], Any] | None:
         """Copies the current batch into main memory; the training waits for nothing.
 
+        Args:
+            host: The buffer in main memory.
+
         Returns:
-            Waits until it has arrived, for the courier's thread; None where it is there.
+            A function that waits until the batch has arrived, for another thread to call; None
+            where it has arrived already.
         """
-        staged = self.buffer
+        gathered = self.buffer
         if not self._on_gpu:
-            host.tensor.copy_(staged)
+            host.tensor.copy_(gathered)
             return None
-        training = torch.cuda.current_stream(staged.device)
-        if staged.nbytes <= _BRIEF:
-            host.tensor.copy_(staged, non_blocking=True)
+        training = torch.cuda.current_stream(gathered.device)
+        if gathered.nbytes <= _SMALL:
+            host.tensor.copy_(gathered, non_blocking=True)
             host.event.record(training)
             return host.event.synchronize  # type: ignore[no-any-return]
         if self._stream is None:
-            self._stream = torch.cuda.Stream(staged.device)  # type: ignore[no-untyped-call]
+            self._stream = torch.cuda.Stream(gathered.device)  # type: ignore[no-untyped-call]
             for buffer in self._buffers:  # whose memory is not to be used again before it is done
                 buffer.record_stream(self._stream)
         self._stream.wait_stream(training)
         with torch.cuda.stream(self._stream):
-            host.tensor.copy_(staged, non_blocking=True)
+            host.tensor.copy_(gathered, non_blocking=True)
             host.event.record(self._stream)
-            self._left[self._at] = self._stream.record_event()
+            self._events[self._number] = self._stream.record_event()
         return host.event.synchronize  # type: ignore[no-any-return]
 
 
@@ -98,15 +104,19 @@ class HostBuffer:
 
     Args:
         size: Number of values.
-        pinned: Page-locked, for a GPU's asynchronous copy.
-        memory: Where they lie, else in memory of their own.
+        pinned: Whether the memory is page-locked, for a GPU's asynchronous copy.
+        memory: Where the values lie; None for memory of their own.
+
+    Attributes:
+        tensor: The values, float16 (size,).
+        slices: The parts of the buffer, once they were made: a buffer belongs to one layout.
 
     Raises:
         RuntimeError: The memory cannot be page-locked.
     """
 
     def __init__(self, size: int, pinned: bool, memory: memoryview | None = None) -> None:
-        self.slices: Slices | None = None  # made once: a buffer belongs to one layout
+        self.slices: Slices | None = None
         if memory is None or not size:
             self.tensor = torch.zeros(size, dtype=torch.float16, pin_memory=pinned)
             return
@@ -118,18 +128,18 @@ class HostBuffer:
 
     @functools.cached_property
     def event(self) -> Any:
-        """Says when what a GPU has last copied to it has arrived. Who waits for it sleeps."""
+        """The event of a GPU's last copy into the buffer. A thread that waits for it sleeps."""
         return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
 
     @property
     def data(self) -> memoryview:
-        """The bytes."""
+        """The bytes of the values."""
         return self.tensor.numpy().view(np.uint8).data
 
 
 @functools.cache
 def can_register() -> bool:
-    """Whether CUDA locks the pages of memory that is shared with another process."""
+    """Whether CUDA can lock the pages of memory that is shared with another process."""
     try:
         page = torch.frombuffer(mmap.mmap(-1, mmap.PAGESIZE), dtype=torch.uint8)
         _register(page)

@@ -25,7 +25,7 @@ _MARKS = (  # what else is kept by a hook's number
 
 
 class Hook:
-    """A hook of ours."""
+    """The base of all hooks of the recorder."""
 
     def __reduce__(self) -> Any:
         return getattr, (contextlib.nullcontext(), "__exit__")
@@ -36,20 +36,20 @@ class Hook:
             for name in _TABLES:
                 copied = memo.get(id(module.__dict__.get(name)))
                 if copied is not None:  # the table that this is copied into
-                    purge = _Purge(copied, stub)
-                    memo[id(purge)] = purge
+                    removal = _StubRemoval(copied, stub)
+                    memo[id(removal)] = removal
         return stub
 
     def modules(self) -> list[nn.Module]:
-        """The modules in whose tables it is."""
+        """Returns the modules in whose tables the hook is."""
         return []
 
 
-class _Purge:
-    """Takes a stub out of a copied table once the copy is complete, and its memo goes.
+class _StubRemoval:
+    """Takes a stub out of a copied table once the copy is complete, when deepcopy drops its memo.
 
-    For classes that copy their tables themselves and that the shield does not know: those that
-    torch makes of a module's when its weight is parametrised, say.
+    That is needed for classes that copy their tables themselves and that `CopyGuard` does not
+    know: those that torch makes of a module's when its weight is parametrised, say.
     """
 
     def __init__(self, table: dict[int, Any], stub: Any) -> None:
@@ -60,23 +60,23 @@ class _Purge:
             del self._table[number]
 
 
-def strip(module: nn.Module) -> None:
+def remove_hooks(module: nn.Module) -> None:
     """Takes every hook of ours out of one module, also those that torch has copied there."""
-    for number in _numbers(module.__dict__):
+    for number in _our_numbers(module.__dict__):
         for name in (*_TABLES, *_MARKS):
             (module.__dict__.get(name) or {}).pop(number, None)
 
 
 @contextlib.contextmanager
-def lifted(modules: list[nn.Module]) -> Iterator[None]:
-    """The modules without our hooks, for as long as they are looked at by what cannot read them."""
+def without_hooks(modules: list[nn.Module]) -> Iterator[None]:
+    """Takes our hooks out of some modules for a while, and puts them back in their old order."""
     kept = []
     for module in modules:
-        ours = _numbers(module.__dict__)
+        ours = _our_numbers(module.__dict__)
         if ours:
             tables = {name: dict(module.__dict__.get(name) or {}) for name in (*_TABLES, *_MARKS)}
             kept.append((module, ours, tables))
-            strip(module)
+            remove_hooks(module)
     try:
         yield
     finally:
@@ -91,8 +91,8 @@ def lifted(modules: list[nn.Module]) -> Iterator[None]:
                 table.update(now)
 
 
-def _numbers(state: dict[str, Any]) -> set[int]:
-    """The numbers under which hooks of ours are in a module's tables."""
+def _our_numbers(state: dict[str, Any]) -> set[int]:
+    """Returns the numbers under which hooks of ours are in a module's tables."""
     return {
         number
         for name in _TABLES
@@ -101,13 +101,13 @@ def _numbers(state: dict[str, Any]) -> set[int]:
     }
 
 
-def cleaned(state: Any) -> Any:
-    """A module's state as it is copied or pickled, without our hooks."""
+def state_without_hooks(state: Any) -> Any:
+    """Returns a module's state as it is copied or pickled, without our hooks."""
     if isinstance(state, tuple):
-        return tuple(cleaned(part) for part in state)
+        return tuple(state_without_hooks(part) for part in state)
     if not isinstance(state, dict):
         return state
-    numbers = _numbers(state)
+    numbers = _our_numbers(state)
     if not numbers:
         return state
     clean = dict(state)
@@ -118,27 +118,28 @@ def cleaned(state: Any) -> Any:
     return clean
 
 
-class Shield:
+class CopyGuard:
     """Keeps hooks out of copies, pickles and scripts, as long as anything is recorded.
 
-    Replaces `__getstate__` of torch's modules, and what classes of the user define in its place.
+    It replaces `__getstate__` of torch's modules, and what classes of the user define in its
+    place.
     """
 
     def __init__(self) -> None:
-        self._count = 0
+        self._count = 0  # recordings
         self._undo: list[Callable[[], None]] = []
         self._classes: set[type] = set()
 
-    def raise_over(self, model: nn.Module) -> None:
-        """Begins with a model; to be called once for each recording."""
+    def begin(self, model: nn.Module) -> None:
+        """Begins to guard the copies of a model; is called once for each recording."""
         self._count += 1
         if self._count == 1:
-            self._wrap(nn.Module, "__getstate__", _cleaning)
+            self._wrap(nn.Module, "__getstate__", _returning_clean_state)
             self._wrap_scripting()
         self.cover(model)
 
     def cover(self, model: nn.Module) -> None:
-        """Covers the classes of a model's modules, new ones among them."""
+        """Guards the classes of a model's modules, also those that are new since `begin`."""
         for module in model.modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue
@@ -147,12 +148,12 @@ class Shield:
                     continue
                 self._classes.add(kind)
                 for name in ("__getstate__", "__reduce__", "__reduce_ex__"):
-                    self._wrap(kind, name, _cleaning)
+                    self._wrap(kind, name, _returning_clean_state)
                 for name in ("__deepcopy__", "__copy__"):
-                    self._wrap(kind, name, _lifting)
+                    self._wrap(kind, name, _called_without_hooks)
 
-    def lower(self) -> None:
-        """Ends for one recording; with the last one, everything is as it was."""
+    def end(self) -> None:
+        """Ends for one recording; with the last one, all classes are as they were."""
         self._count -= 1
         if self._count == 0:
             for undo in reversed(self._undo):
@@ -178,44 +179,47 @@ class Shield:
         """Lets torch.jit.script, which takes every hook for code of the model, see none of ours."""
         home: Any = torch.jit._recursive
         if hasattr(home, "create_script_module"):
-            self._wrap(home, "create_script_module", _lifting)
+            self._wrap(home, "create_script_module", _called_without_hooks)
 
 
-def _cleaning(original: Any) -> Any:
+def _returning_clean_state(original: Any) -> Any:
     @functools.wraps(original)
     def call(module: nn.Module, *args: Any) -> Any:
-        return cleaned(original(module, *args))
+        return state_without_hooks(original(module, *args))
 
     return call
 
 
-def _lifting(original: Any) -> Any:
+def _called_without_hooks(original: Any) -> Any:
     @functools.wraps(original)
     def call(module: Any, *args: Any, **kwargs: Any) -> Any:
         modules = list(module.modules()) if isinstance(module, nn.Module) else []
-        with lifted([m for m in modules if not isinstance(m, torch.jit.ScriptModule)]):
+        with without_hooks([m for m in modules if not isinstance(m, torch.jit.ScriptModule)]):
             return original(module, *args, **kwargs)
 
     return call
 
 
-def attach(module: nn.Module, hook: Hook, before: bool = False) -> None:
-    """Adds a hook; `strip` takes it away.
+def add_forward_hook(module: nn.Module, hook: Hook, always: bool = False) -> None:
+    """Adds a hook that is called behind each forward; `remove_hooks` takes it away.
 
     Args:
-        module: The module; unbound calls, since a ScriptModule refuses by name what works.
-        hook: Called behind each forward, or before it with its keyword arguments.
-        before: Whether it is called before.
+        module: The module.
+        hook: The hook, called with the module, its positional arguments and its output.
+        always: Whether it is also called behind a forward that ended in an exception.
     """
-    if before:
-        nn.Module.register_forward_pre_hook(module, hook, with_kwargs=True)  # type: ignore[arg-type]
-    else:
-        nn.Module.register_forward_hook(module, hook)  # type: ignore[arg-type]
+    # An unbound call, since a ScriptModule refuses by name what works.
+    nn.Module.register_forward_hook(module, hook, always_call=always)  # type: ignore[arg-type]
 
 
-def attach_always(module: nn.Module, hook: Hook) -> None:
-    """Adds a hook that is called behind each forward, also where that ended in an exception."""
-    nn.Module.register_forward_hook(module, hook, always_call=True)  # type: ignore[arg-type]
+def add_pre_forward_hook(module: nn.Module, hook: Hook) -> None:
+    """Adds a hook that is called before each forward; `remove_hooks` takes it away.
+
+    Args:
+        module: The module.
+        hook: The hook, called with the module, its positional and its keyword arguments.
+    """
+    nn.Module.register_forward_pre_hook(module, hook, with_kwargs=True)  # type: ignore[arg-type]
 
 
-shield = Shield()
+copy_guard = CopyGuard()

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from _thread import allocate_lock, get_ident
 from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from record.capture.batch_axis import WHOLE, BatchSize, choose
-from record.capture.hidden_hooks import Hook
-from record.capture.phase import BROKEN, DONE, INSIDE, OPEN, PROBING, WAITING
+from record.capture.batch_axis import WHOLE, BatchSize
+from record.capture.hidden_hooks import Hook, without_hooks
+from record.capture.input_axis import InputAxis
+from record.capture.phase import (
+    BROKEN,
+    DONE,
+    INSIDE,
+    OPEN,
+    PROBING,
+    WAITING,
+    CaptureState,
+    is_capturing,
+    is_exporting,
+    is_transformed,
+)
 from record.capture.tensors import (
     first_tensor,
     images_of,
@@ -22,117 +35,100 @@ from record.capture.tensors import (
     plain,
     unwrapped,
 )
-from record.capture.tracing import is_capturing, is_exporting
 
-if TYPE_CHECKING:
-    from record.capture.capture import Capture
+_Tensor = torch.Tensor
 
 
 class ModelHook:
-    """When a forward of the model begins and ends, and the first image that it is given.
+    """Finds out when a forward of the model begins and ends, and copies its first input image.
 
     One forward at a time is recorded: the outermost one, of one thread.
 
     Args:
-        taps: All hooks of the recording.
-
-    Attributes:
-        slot: A slice of the buffer for the image.
-        in_slot: Whether it is in there.
-        found: A copy of an image without a fitting slot.
-        fired: Whether a forward was seen since the last batch.
-        dtype: Of the last input.
-        device: Where it was.
-        autocast: Under which it was seen.
+        state: What all hooks of the recording share.
     """
 
-    def __init__(self, taps: Capture) -> None:
-        self.taps = taps
-        self.slot: torch.Tensor | None = None
-        self.in_slot = False
-        self.found: torch.Tensor | None = None
-        self.fired = False
-        self.dtype: torch.dtype | None = None
-        self.device: torch.device | None = None
-        self.autocast: torch.dtype | None = None
-        self._transformed = False  # whether it was a pass of torch.func
-        self._usual: torch.Size | None = None  # of all inputs so far; None where they vary
-        self._varies = False
-        self._shape: torch.Size | None = None  # of the last input
-        self._possible: frozenset[int] | None = None
+    def __init__(self, state: CaptureState) -> None:
+        self.state = state
+        self._input_axis = InputAxis(state)
+        self._transformed = False  # whether the forward was a pass of torch.func
         self._others: set[int] = set()  # threads in a forward that is not recorded
         self._claim = allocate_lock()  # held while a forward of the model runs
-        self._running: FrameType | None = None  # of the outermost one
-        self._depth = 0
+        self._running: FrameType | None = None  # of the outermost forward
+        self._depth = 0  # forwards within one another
         self._outer: list[tuple[BatchSize, torch.Size | None]] = []  # of forwards around it
         self._thread = 0
-        self._raising: BaseException | None = None  # when it began
+        self._raising: BaseException | None = None  # when the forward began
+        self._hidden: contextlib.ExitStack | None = None  # while the layers have no hooks
 
     def before(
         self, module: nn.Module, args: Any, kwargs: dict[str, Any], frame: FrameType | None = None
     ) -> None:
-        """Forward pre-hook: begins a recording if this is a training pass that is waited for.
+        """Begins a recording if this is a training pass that is waited for.
 
         Args:
             module: The model.
-            args: What it is called with.
-            kwargs: Likewise.
-            frame: The call's, where it is not two above; see `_is_below`.
+            args: The positional arguments that it is called with.
+            kwargs: The keyword arguments that it is called with.
+            frame: The frame of the call, where it is not the caller's caller; see `_is_below`.
         """
-        taps = self.taps
+        state = self.state
         if torch.compiler.is_compiling():
-            if not is_exporting() and (module.training or taps.evaluation):
+            if not is_exporting() and (module.training or state.evaluation):
                 self._begin_traced(args, kwargs)
             return
-        if taps.state == PROBING and module is taps.root:
+        if state.phase == PROBING and module is state.root_reference():
             self._depth += 1
             if self._depth > 1:  # the model calls itself with a fixed image, too
                 self._enter(args, kwargs)
             return
-        if self._passes_by(module, args):
+        if self._is_foreign(module, args):
             return
-        training = module.training
+        training, thread = module.training, get_ident()
         if not self._claim.acquire(blocking=False):
-            if self._thread != get_ident():
-                self._others.add(get_ident())
-                if training or taps.evaluation:
-                    taps.collide()  # another thread's forward is being recorded
+            if self._thread != thread:
+                self._others.add(thread)
+                if training or state.evaluation:
+                    state.collided()  # another thread's forward is being recorded
                 return
             if self._is_below(self._running):  # the model calls itself
                 self._depth += 1
                 self._enter(args, kwargs)
                 return
             # Else it was left by an interrupt, of which torch tells no hook.
-        self._others.discard(get_ident())
+        self._others.discard(thread)
         frame = frame or sys._getframe(2)
         self._running = frame.f_back if frame.f_code.co_name == "inner" else frame
         self._outer.clear()
-        self._depth, self._thread, self._raising = 1, get_ident(), sys.exc_info()[1]
-        taps.inside = True
+        self._depth, self._thread, self._raising = 1, thread, sys.exc_info()[1]
+        state.inside = True
         try:
-            taps.on_forward(training, (args, kwargs))
-            if not (training or taps.evaluation):
-                taps.pause()
-            elif taps.state == DONE and self._transformed and not _is_transformed():
+            state.forward_begins(training, (args, kwargs))
+            if not (training or state.evaluation):
+                self._hide_hooks()
+            elif state.phase == DONE and self._transformed and not is_transformed():
                 # What was recorded was a pass of torch.func; this is the training's own.
-                taps.state, taps.thread = INSIDE, self._thread
-                taps.reset()
-                self.copy(args, kwargs)
-            elif taps.state == DONE and taps.several:
-                taps.state, taps.thread = INSIDE, self._thread
+                self._begin(args, kwargs)
+            elif state.phase == DONE and state.several:
+                state.phase, state.thread = INSIDE, thread
             # OPEN: parts of the model were called before it; the model itself is what counts.
-            elif taps.state in (WAITING, BROKEN) or (taps.state == OPEN and not taps.several):
-                taps.state, taps.thread = INSIDE, self._thread
-                taps.reset()
-                self.copy(args, kwargs)
+            elif state.phase in (WAITING, BROKEN) or (state.phase == OPEN and not state.several):
+                self._begin(args, kwargs)
         except Exception as error:
-            taps.fail("input", error)
+            state.fail("input", error)
 
     def after(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Forward hook: ends it, also where it ended in an exception."""
+        """Ends a forward, also where it ended in an exception.
+
+        Args:
+            module: The model.
+            args: The positional arguments that it was called with.
+            output: What it put out.
+        """
         if torch.compiler.is_compiling():
             return
-        if self.taps.state == PROBING and module is self.taps.root and self._depth:
+        state = self.state
+        if state.phase == PROBING and module is state.root_reference() and self._depth:
             self._depth -= 1
             if self._depth:
                 self._leave()
@@ -140,7 +136,7 @@ class ModelHook:
         if self._running is None or self._thread != get_ident():
             self._others.discard(get_ident())
             return
-        if self._passes_by(module, args) or not self._is_below(self._running):
+        if self._is_foreign(module, args) or not self._is_below(self._running):
             return
         self._depth -= 1
         if self._depth:
@@ -148,260 +144,242 @@ class ModelHook:
             return
         failed = sys.exc_info()[1] is not self._raising
         self._running = self._raising = None
-        taps = self.taps
-        taps.inside = False
+        state.inside = False
         try:
-            taps.resume()
-            if taps.state == INSIDE:
-                taps.state = BROKEN if failed else DONE
+            if self._hidden is not None:
+                self.show_hooks()
+            if state.phase == INSIDE:
+                state.phase = BROKEN if failed else DONE
             if not failed:
-                taps.on_end(output)
+                state.forward_ended(output)
         except Exception as error:
-            taps.fail("frame", error)
+            state.fail("frame", error)
         finally:
             self._claim.release()
 
-    def copy(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Copies the first image of the input, as the network sees it."""
-        self.fired = True
-        self._transformed = _is_transformed()
-        with outside_transforms():
-            tensor, listed = images_of(args, kwargs)
-            first = first_tensor(args, kwargs) if tensor is None else tensor
-            if first is None:
-                self._look_at_size(None, 0)
-                return
-            first = plain(unwrapped(first).detach())
-            axis = self._look_at_size(first, listed)
-            if tensor is None and not (axis == WHOLE and first.is_floating_point()):
-                return
-            tensor = first
-            self.dtype, self.device = tensor.dtype, tensor.device
-            if axis != WHOLE and tensor.size(axis) == 0:
-                return
-            image = one_of(tensor, axis, 0)
-            if self.taps.asks_autocast:
-                kind = image.device.type
-                enabled = torch.is_autocast_enabled(kind)
-                self.autocast = torch.get_autocast_dtype(kind) if enabled else None
-            if self.slot is not None and self.slot.shape == image.shape:
-                self.slot.copy_(image)
-                self.in_slot = True
-            else:
-                self.found = image.to(torch.float16, copy=True)
+    def begin_with_part(self, args: Sequence[Any]) -> bool:
+        """Begins a recording with a layer: not the model itself is called, but its parts are.
 
-    def copy_traced(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """The same as torch.compile traces it: without a look at sizes."""
-        self.fired = True
-        tensor, listed = images_of(args, kwargs)
-        if tensor is None:
-            return
-        image = one_of(tensor.detach(), WHOLE if listed else 0, 0)
-        self.dtype, self.device = tensor.dtype, tensor.device
-        if self.slot is not None and self.slot.shape == image.shape:
-            self.slot.copy_(image)
-            self.in_slot = True
-            self.found = None
-        else:
-            self.found = image.to(torch.float16, copy=True)
+        Args:
+            args: The positional arguments that the layer is called with.
 
-    @property
-    def rank(self) -> int | None:
-        """Number of axes of the last input; None where it was no image."""
-        return None if self._shape is None else len(self._shape)
-
-    def divide(self) -> None:
-        """What was taken for an image is a batch of them: keeps the first."""
-        if self.found is not None and self.found.ndim > 1:
-            self.found = self.found[0].clone()
-        self.in_slot = False
-
-    def reset(self) -> None:
-        """Forgets what was found."""
-        self.fired = self.in_slot = False
-        self.found = None
-
-    def _begin_traced(self, args: Any, kwargs: dict[str, Any]) -> None:
-        taps = self.taps
-        taps.traced = True
-        if not taps.counts_on:
-            for port in taps.ports:
-                port.calls = port.in_slots = 0
-        if not (taps.counts_on and self.fired):
-            self.copy_traced(args, kwargs)
-
-    # How many images there are
-
-    def _look_at_size(self, tensor: torch.Tensor | None, listed: int) -> int:
-        """Finds out how many images the forward sees; returns the axis that counts them."""
-        taps = self.taps
-        shape = None if tensor is None or tensor.is_nested else tensor.shape
-        if shape is not None and shape == self._shape and not listed and not self._outer:
-            return WHOLE if taps.batch.whole else taps.batch.axis  # as in the last forward
-        self._shape = shape
-        for tap in taps.taps:
-            tap.unsettle()
-        if listed:
-            taps.batch = BatchSize((listed,))
-            return WHOLE
-        if shape is None:
-            taps.batch = BatchSize(taps.sizes_without_image())
-            return 0
-        taps.batch, axis = self._sizes(shape)
-        return axis
-
-    def _enter(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """The model calls itself, maybe with another number of images."""
-        outer = self.taps.batch, self._shape
-        self._outer.append(outer)
-        try:
-            tensor, listed = images_of(args, kwargs)
-            first = first_tensor(args, kwargs) if tensor is None else tensor
-            with outside_transforms():
-                inner = None if first is None else unwrapped(first)
-                rank = -1 if inner is None or listed or inner.is_nested else inner.ndim
-                if inner is not None and outer[1] is not None and rank == len(outer[1]):
-                    self._shape = None  # of the outer one's axes, with a size of its own
-                    batch = self.taps.batch
-                    if not batch.whole and batch.axis < rank:
-                        size = int(inner.shape[batch.axis])
-                        self.taps.batch = BatchSize((size,), axis=batch.axis, note=batch.note)
-                    for tap in self.taps.taps:
-                        tap.unsettle()
-                else:
-                    self._look_at_size(inner, listed)
-        except Exception as error:
-            self.taps.fail("input", error)
-        self._shape = outer[1]  # the input that is recorded is the outer one's
-
-    def _leave(self) -> None:
-        """It has returned."""
-        if self._outer:
-            self.taps.batch, self._shape = self._outer.pop()
-            for tap in self.taps.taps:
-                tap.unsettle()
-
-    def _sizes(self, shape: torch.Size) -> tuple[BatchSize, int]:
-        taps = self.taps
-        said = taps.said_axis("input")
-        if said is not None and said < len(shape):
-            return BatchSize((shape[said],), axis=said), said
-        is_images = len(shape) >= 4 or taps.batch_first is not False
-        if taps.suits_convolution(shape) and is_images:
-            return BatchSize((shape[0],)), 0
-        size = None if self._outer else taps.batch_size()  # an inner call has a size of its own
-        if size is not None and size not in shape[:2]:
-            size = None  # of what was loaded, but not of what the model is given
-        if size is None and taps.is_one_image(shape):
-            return BatchSize(whole=True), WHOLE
-        axis = self._smaller_at_the_end(shape) if size is None else None
-        if axis is not None:
-            self._possible = frozenset((axis,))
-        if size is None and self._possible is not None and len(self._possible) == 1:
-            axis = min(self._possible)
-            if 0 <= axis < len(shape):
-                return BatchSize((shape[axis],), axis=axis), axis
-        if size is not None:
-            if len(shape) == 2:  # of numbers, (T, N) as likely as (N, T)
-                axis = 0 if shape[0] == size else 1
-                if shape[0] != shape[1]:
-                    self._possible = frozenset((axis,))
-                return BatchSize((size,), axis=axis), axis
-            choice = choose(shape, BatchSize((size,)), taps.batch_first, self._possible)
-            self._possible = choice.possible
-            if choice.note:
-                taps.say(f"input: {choice.note}; say which with batch_axis", "axis of the input")
-            if choice.axis != WHOLE:
-                return BatchSize((size,), axis=choice.axis), choice.axis
-        if taps.batch_first is False and not taps.suits_convolution(shape):
-            note = ""
-            if shape[0] != shape[1] and not taps.knows_its_axes:
-                note = (
-                    "batch axis uncertain: axis 1 of the input was taken, since batch_first is "
-                    "False in the model"
-                )
-                taps.say(f"input: {note}; say which with batch_axis", "axis of the input")
-            return BatchSize((shape[1], shape[0]), axis=1, note=note), 1
-        if taps.has_second:
-            return BatchSize((shape[0], shape[1])), 0
-        return BatchSize((shape[0],)), 0
-
-    def _smaller_at_the_end(self, shape: torch.Size) -> int | None:
-        """The axis along which an epoch's last input is smaller than all others: the batch's."""
-        usual, taps = self._usual, self.taps
-        if usual is None and not self._varies:
-            self._usual = shape
-        if usual is None or shape == usual:
-            return None
-        if not taps.ends_epoch or len(shape) != len(usual):
-            self._usual, self._varies = None, True
-            return None
-        smaller = [axis for axis, (a, b) in enumerate(zip(shape, usual, strict=True)) if a != b]
-        if smaller not in ([0], [1]) or shape[smaller[0]] > usual[smaller[0]]:
-            return None
-        axis = smaller[0]
-        if axis == 1 and not taps.suits_convolution(shape):
-            taps.say(
-                "input: the last batch shows that axis 1 counts the images, not axis 0, as was "
-                "taken before: the frames recorded so far are not those of the first image",
-                "axis of the input",
-            )
-        return axis if axis == 0 or not taps.suits_convolution(shape) else None
-
-    # Which forward it is
+        Returns:
+            Whether the layer is recorded: in evaluation mode it is not.
+        """
+        state = self.state
+        if not (state.training or state.evaluation):
+            return False
+        state.phase, state.thread = OPEN, get_ident()
+        state.opened = True
+        if not state.input.fired:  # else a compiled graph has begun, and left the rest to Python
+            self.copy(args, {})
+        return True
 
     def collides(self) -> bool:
         """Whether this thread is in a forward of the model that is not recorded, for another's."""
         return get_ident() in self._others
 
-    def _passes_by(self, module: nn.Module, args: Any) -> bool:
+    # The input image
+
+    def copy(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Copies the first image of the input, as the network sees it.
+
+        Args:
+            args: The positional arguments of the forward.
+            kwargs: The keyword arguments of the forward.
+        """
+        state = self.state
+        seen = state.input
+        seen.fired = True
+        self._transformed = is_transformed()
+        if not self._transformed and self._copy_like_the_last(args):
+            return
+        with outside_transforms():
+            image, listed = images_of(args, kwargs)
+            tensor = first_tensor(args, kwargs) if image is None else image
+            if tensor is None:
+                self._input_axis.find(None, 0, bool(self._outer))
+                return
+            tensor = plain(unwrapped(tensor).detach())
+            axis = self._input_axis.find(tensor, listed, bool(self._outer))
+            if image is None and not (axis == WHOLE and tensor.is_floating_point()):
+                return
+            seen.dtype, seen.device = tensor.dtype, tensor.device
+            if axis != WHOLE and tensor.size(axis) == 0:
+                return
+            if state.asks_autocast:
+                seen.note_autocast(tensor.device)
+            seen.keep(one_of(tensor, axis, 0))
+
+    def copy_traced(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Copies the first image of the input as torch.compile traces it: whatever the sizes."""
+        seen = self.state.input
+        seen.fired = True
+        tensor, listed = images_of(args, kwargs)
+        if tensor is None:
+            return
+        image = one_of(tensor.detach(), WHOLE if listed else 0, 0)
+        seen.dtype, seen.device = tensor.dtype, tensor.device
+        seen.keep(image)
+
+    def learn(self, rank: int, count: int | None) -> None:
+        """Takes in what a layer has put out that knows its own number of axes.
+
+        Args:
+            rank: Number of axes.
+            count: How many images it was of; None of one, without an axis for a batch.
+        """
+        state, seen = self.state, self.state.input
+        if count is None and not state.batch.whole and seen.rank in (None, rank):
+            state.batch = BatchSize(whole=True)
+        elif count is not None and state.batch.whole and seen.rank is not None:
+            # What looked like an image was a batch of them, each without its channel.
+            state.batch = BatchSize((count,))
+            state.axes.takes_batches = True
+            seen.divide()
+
+    def _begin(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        state = self.state
+        state.phase, state.thread = INSIDE, self._thread
+        state.reset()
+        self.copy(args, kwargs)
+
+    def _begin_traced(self, args: Any, kwargs: dict[str, Any]) -> None:
+        state = self.state
+        state.traced = True
+        if not state.counts_on:
+            for slots in state.slots:
+                slots.calls = slots.in_slots = 0
+        if not (state.counts_on and state.input.fired):
+            self.copy_traced(args, kwargs)
+
+    def _copy_like_the_last(self, args: Sequence[Any]) -> bool:
+        """Copies the first image where the input is just like that of the last forward.
+
+        That is the usual case of `copy`, in few steps.
+
+        Returns:
+            Whether it was: where not, nothing was done.
+        """
+        state = self.state
+        seen, batch = state.input, state.batch
+        tensor, slot = args[0] if args else None, seen.slot
+        if slot is None or type(tensor) is not _Tensor or self._outer:
+            return False
+        try:
+            if (
+                tensor.shape != seen.shape
+                or tensor.ndim < 3
+                or tensor.dtype != seen.dtype
+                or tensor.device != seen.device
+                or not tensor.is_floating_point()
+                or tensor.layout is not torch.strided
+            ):
+                return False
+            image = tensor.detach() if batch.whole else tensor.detach().select(batch.axis, 0)
+            if image.shape != slot.shape:
+                return False
+            slot.copy_(image)
+        except Exception:  # of another kind than it seemed: to be looked at in full
+            return False
+        seen.in_slot = True
+        if state.asks_autocast:
+            seen.note_autocast(tensor.device)
+        return True
+
+    def _enter(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Begins a forward within a forward, maybe with another number of images."""
+        state, seen = self.state, self.state.input
+        outer = state.batch, seen.shape
+        self._outer.append(outer)
+        try:
+            image, listed = images_of(args, kwargs)
+            tensor = first_tensor(args, kwargs) if image is None else image
+            with outside_transforms():
+                inner = None if tensor is None else unwrapped(tensor)
+                rank = -1 if inner is None or listed or inner.is_nested else inner.ndim
+                if inner is not None and outer[1] is not None and rank == len(outer[1]):
+                    batch = state.batch  # of the outer one's axes, with a size of its own
+                    if not batch.whole and batch.axis < rank:
+                        size = int(inner.shape[batch.axis])
+                        state.batch = BatchSize((size,), axis=batch.axis, note=batch.note)
+                    state.unsettle()
+                else:
+                    self._input_axis.find(inner, listed, True)
+        except Exception as error:
+            state.fail("input", error)
+        seen.shape = outer[1]  # the input that is recorded is the outer one's
+
+    def _leave(self) -> None:
+        """Ends a forward within a forward."""
+        if self._outer:
+            state = self.state
+            state.batch, state.input.shape = self._outer.pop()
+            state.unsettle()
+
+    # Which forward it is
+
+    def _is_foreign(self, module: nn.Module, args: Any) -> bool:
         """Whether a forward is none of the model's own: a copy's, a probe's, a captured one."""
-        if self.taps.state == PROBING or torch._C._current_graph_task_id() != -1:
+        state = self.state
+        if state.phase == PROBING or torch._C._current_graph_task_id() != -1:
             return True
-        other = module is not self.taps.root and not self._is_first_replica(module, args)
-        return other or is_capturing()
+        if module is not state.root_reference() and not self._is_first_replica(module, args):
+            return True
+        return is_capturing()
 
     @staticmethod
     def _is_below(running: FrameType | None) -> bool:
+        """Whether the hook that asks was called, at any depth, from within a frame."""
         frame: FrameType | None = sys._getframe(2)
         while frame is not None and frame is not running:
             frame = frame.f_back
         return frame is not None
 
     def _is_first_replica(self, module: nn.Module, args: Any) -> bool:
-        """Whether it is the replica of DataParallel that sees the first image."""
+        """Whether a module is the replica of DataParallel that sees the first image."""
         if not getattr(module, "_is_replica", False):
             return False
-        root = self.taps.root
+        root = self.state.root
         home = None if root is None else next((p.device for p in root.parameters()), None)
         tensor = images_of(args, {})[0]
         return tensor is not None and tensor.device == home
 
+    # Forwards in evaluation mode
 
-def _is_transformed() -> bool:
-    """Whether torch.func acts on what runs now."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    def _hide_hooks(self) -> None:
+        """Takes the hooks away for a forward whose numbers they would change."""
+        state, root = self.state, self.state.root
+        if state.axes.has_fast_path and not state.traced and root is not None and not root.training:
+            self._hidden = contextlib.ExitStack()
+            self._hidden.enter_context(without_hooks([m for m in root.modules() if m is not root]))
+
+    def show_hooks(self) -> None:
+        """Puts the hooks back once such a forward has ended."""
+        if self._hidden is not None:
+            hidden, self._hidden = self._hidden, None
+            hidden.close()
 
 
 class PreForwardHook(Hook):
-    """`ModelHook.before` as a hook."""
+    """Calls `ModelHook.before` at the beginning of each forward of the model."""
 
-    def __init__(self, root: ModelHook) -> None:
-        self.root = root
+    def __init__(self, model_hook: ModelHook) -> None:
+        self._model_hook = model_hook
 
     def modules(self) -> list[nn.Module]:
-        """The model."""
-        root = self.root.taps.root
+        """Returns the model, in whose tables the hook is."""
+        root = self._model_hook.state.root
         return [] if root is None else [root]
 
     def __call__(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        """The hook."""
-        self.root.before(module, args, kwargs)
+        """Passes the call on."""
+        self._model_hook.before(module, args, kwargs)
 
 
 class PostForwardHook(PreForwardHook):
-    """`ModelHook.after` as a hook."""
+    """Calls `ModelHook.after` at the end of each forward of the model."""
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        """The hook."""
-        self.root.after(module, args, output)
+        """Passes the call on."""
+        self._model_hook.after(module, args, output)

@@ -14,22 +14,21 @@ import torch
 from torch import nn
 
 from record.capture.batch_axis import BatchSize
-from record.capture.capture import Capture
-from record.capture.phase import PROBING
+from record.capture.phase import PROBING, CaptureState
 from replay.schema import OptionError
 
-MOST = 64  # images
+_MAX_IMAGES = 64
 
 
 class Probe:
-    """Fixed images and how they are shown.
+    """Fixed images, and how they are shown to the network.
 
     Args:
         images: (N, C, H, W), or (C, H, W) for one; floating point, normalised as the network
             expects its input.
 
     Raises:
-        OptionError: It is no such tensor.
+        OptionError: The images are no such tensor.
     """
 
     def __init__(self, images: torch.Tensor) -> None:
@@ -40,12 +39,13 @@ class Probe:
             raise OptionError(f"probe: expected a floating-point tensor of images, found {found}")
         if images.ndim == 3:
             images = images[None]
-        if images.ndim != 4 or not 1 <= images.shape[0] <= MOST:
+        if images.ndim != 4 or not 1 <= images.shape[0] <= _MAX_IMAGES:
             raise OptionError(
-                f"probe: expected (N, C, H, W) with N of 1 to {MOST}, found {tuple(images.shape)}"
+                f"probe: expected (N, C, H, W) with N of 1 to {_MAX_IMAGES}, "
+                f"found {tuple(images.shape)}"
             )
         self._images = images.detach().clone()
-        self._there: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
+        self._copies: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
 
     def __len__(self) -> int:
         return int(self._images.shape[0])
@@ -56,23 +56,26 @@ class Probe:
         stored: npt.NDArray[np.float16] = self._images.cpu().to(torch.float16).numpy()
         return np.ascontiguousarray(stored)
 
-    def run(self, taps: Capture) -> None:
-        """One forward in evaluation mode, recorded by the taps; then all is as it was.
+    def run(self, state: CaptureState) -> None:
+        """Runs one forward in evaluation mode, which the hooks record; then all is as it was.
 
         The images come in the dtype and on the device of the last training input, under the same
         autocast. What is restored: the training flag of each module, buffers, the random states
-        of Python, numpy, torch and the GPU in use, and the state of the taps.
+        of Python, numpy, torch and the GPU in use, and the state of the hooks.
+
+        Args:
+            state: What the hooks of the recording share.
         """
-        root, seen = taps.root, taps.input
+        root, seen = state.root, state.input
         if root is None:
             return
         device = seen.device or torch.device("cpu")
         where = (device, seen.dtype or self._images.dtype)
-        images = self._there.get(where)
+        images = self._copies.get(where)
         if images is None:
-            images = self._there[where] = self._images.to(*where)
-        before, batch = taps.state, taps.batch
-        taps.state, taps.probes, taps.batch = PROBING, len(self), BatchSize((len(self),))
+            images = self._copies[where] = self._images.to(*where)
+        before, batch = state.phase, state.batch
+        state.phase, state.probes, state.batch = PROBING, len(self), BatchSize((len(self),))
         try:
             with (
                 torch.no_grad(),
@@ -87,11 +90,12 @@ class Probe:
                 call = root if root._compiled_call_impl is None else root._call_impl
                 call(images)  # type: ignore[no-untyped-call]
         finally:
-            taps.state, taps.batch = before, batch
+            state.phase, state.batch = before, batch
 
 
 @contextlib.contextmanager
 def _evaluating(root: nn.Module) -> Iterator[None]:
+    """Puts all modules into evaluation mode."""
     flags = [module for module in root.modules() if module.training]
     try:
         for module in flags:  # not root.eval(), which models override, to freeze parts say
@@ -104,7 +108,7 @@ def _evaluating(root: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_buffers(root: nn.Module) -> Iterator[None]:
-    """What the forward does to buffers happens to copies."""
+    """Has what the forward does to buffers happen to copies of them."""
     kept = [
         (module._buffers, name, buffer)
         for module in root.modules()
@@ -123,6 +127,7 @@ def _own_buffers(root: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _random_states(device: torch.device) -> Iterator[None]:
+    """Restores the random states of Python, numpy, torch and a GPU."""
     python, numbers = random.getstate(), np.random.get_state()
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -135,7 +140,7 @@ def _random_states(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_fast_path() -> Iterator[None]:
-    """The fused attention of evaluation mode would pass the hooks of the layers by."""
+    """Switches the fused attention of evaluation mode off, which would skip the layers' hooks."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -145,7 +150,7 @@ def _without_fast_path() -> Iterator[None]:
 
 
 def _eager() -> Any:
-    """Compiled parts of the model run as they are written; nothing is compiled for the probe."""
+    """Has compiled parts of the model run as they are written: nothing is compiled for a probe."""
     if "torch._dynamo" in sys.modules:
         return torch.compiler.set_stance("force_eager")
     return contextlib.nullcontext()

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 from torch import nn
 
 from record.batch_detection.held_frames import HeldFrames
-from record.capture.capture import Capture
+from record.capture.phase import CaptureListener, CaptureState
 from record.launch.arguments import RunOptions
 from record.modules.selection import Patterns, default_layers, find_layers
 from record.recorder import Recorder
 from record.reporting import say
 from record.schedule.budget import Budget, parse_bytes
+from record.schedule.choice import BatchChoice
 from record.schedule.schedule import Schedule
-from record.session.progress import STEPS
+from record.session.progress import STEPS, Progress
 
 
 class ForwardListener(Protocol):
@@ -57,7 +59,6 @@ class ScriptRecorder(Recorder):
         overwrite: bool,
     ) -> None:
         self._listener = listener
-        self._process = os.getpid()
         super().__init__(
             root,
             path,
@@ -80,38 +81,68 @@ class ScriptRecorder(Recorder):
         return not self._closed
 
     @property
-    def capture(self) -> Capture:
-        """The hooks on the model."""
-        return self._taps
+    def state(self) -> CaptureState:
+        """The state of the hooks on the model."""
+        return self._capture.state
+
+    def begin_forward(self, args: Any, kwargs: dict[str, Any], frame: FrameType | None) -> None:
+        """Records a forward of the model whose own hook has come too late for it.
+
+        Args:
+            args: The positional arguments of the forward.
+            kwargs: The keyword arguments of the forward.
+            frame: The frame of the forward's call, if it is not that of the caller's caller.
+        """
+        self._capture.begin_forward(args, kwargs, frame)
 
     def hold_frames(self, options: RunOptions) -> HeldFrames:
         """Has frames held until it is known which batch they are of, and returns their holder."""
         schedule = Schedule.parse(options.schedule, options.every)
         size = options.budget
         budget = None if size is None else Budget(parse_bytes(size), schedule)
-        self._shipping._budget = budget
-        self.capture.evaluation, self.capture.counts_on = options.include_eval, True
-        return HeldFrames(
-            self.capture, self._shipping, self._progress, schedule, budget, self._trouble
-        )
+        self._sender.choice = BatchChoice(schedule, budget)
+        self.state.evaluation, self.state.counts_on = options.include_eval, True
+        return HeldFrames(self.state, self._sender, self._checks, self._problems)
 
-    def _why_nothing(self, opened: bool) -> str:
-        if self._failed or self._broken or any(self.capture.silent.values()):
-            return super()._why_nothing(opened)
+    def _why_nothing(self, broken: bool) -> str:
+        silent = self._capture.frames.silent_layers
+        if self._progress.copy_failed or broken or any(silent.values()):
+            return super()._why_nothing(broken)
         return self._listener.why_nothing()
 
     def _find_layers(self, root: nn.Module, patterns: Patterns) -> dict[str, nn.Module]:
         return default_layers(root) if patterns is None else find_layers(root, patterns)
 
-    def _on_forward(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
-        if os.getpid() == self._process:  # else it is a forked child's, and the lock may be held
-            with self._listener.lock:
-                self._listener.forward_begins(training, inputs)
-
-    def _on_forward_end(self, output: Any) -> None:
-        if os.getpid() == self._process:
-            with self._listener.lock:
-                self._listener.forward_ended(output)
+    def _forward_listener(self) -> CaptureListener:
+        return _Forwards(self._progress, self._listener)
 
     def _say(self, text: str) -> None:
         say(text)
+
+
+class _Forwards:
+    """Tells a listener of forwards, and the recorder of what goes wrong.
+
+    Args:
+        progress: The recorder's progress.
+        listener: Told of the model's forwards.
+    """
+
+    def __init__(self, progress: Progress, listener: ForwardListener) -> None:
+        self.collided = progress.collided
+        self.hook_failed = progress.hook_failed
+        self.say = progress.say
+        self._listener = listener
+        self._process = os.getpid()  # a forked child tells nothing: the lock may be held there
+
+    def forward_begins(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
+        """Tells the listener that a forward begins."""
+        if os.getpid() == self._process:
+            with self._listener.lock:
+                self._listener.forward_begins(training, inputs)
+
+    def forward_ended(self, output: Any) -> None:
+        """Tells the listener that a forward has ended."""
+        if os.getpid() == self._process:
+            with self._listener.lock:
+                self._listener.forward_ended(output)

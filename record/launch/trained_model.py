@@ -24,7 +24,7 @@ from record.launch.arguments import RunOptions
 from record.launch.closing_lines import ClosedRecording
 from record.launch.ownership import parameter_ids
 from record.launch.script_recorder import ScriptRecorder
-from record.recorder import _number
+from record.recorder import as_number
 
 
 class TrainedModel:
@@ -88,7 +88,7 @@ class TrainedModel:
         self.path = self.recorder.path
         if not self.recorder.is_recording:  # another rank does
             return
-        self._capture = self.recorder.capture
+        self._capture = self.recorder.state
         self.frames = self.recorder.hold_frames(options)
         self.detector = BatchDetector(loaders.deliveries, self._on_decided)
         self.frames.detector = self.detector
@@ -173,7 +173,7 @@ class TrainedModel:
         if self._capture.traced:
             self._adopt_traced()
         self._marks.begin_backward()
-        self._loss = None if loss is None or not self.detector.waiting else _number(loss)
+        self._loss = None if loss is None or not self.detector.waiting else as_number(loss)
         if self._capture.traced:  # the next forward writes into the same place, reported or not
             self.frames.put_aside()
             self._capture.reset()
@@ -217,7 +217,7 @@ class TrainedModel:
 
     def close(self) -> None:
         """Ends the recording."""
-        self._ended_badly = self._capture.state == BROKEN
+        self._ended_badly = self._capture.phase == BROKEN
         self._end_evaluation()
         self.detector.close()
         self.recorder.close()

@@ -266,7 +266,7 @@ class Watcher:
         self._finder.stop_if_done()
         if model is not None and root is module and root._compiled_call_impl is None:
             # Its own hook comes too late for this call.
-            model.recorder.capture.input.before(root, args, kwargs, frame)
+            model.recorder.begin_forward(args, kwargs, frame)
 
     def _start_recording(self, root: nn.Module) -> TrainedModel | None:
         """Begins to record a model; returns None where it is not recorded."""

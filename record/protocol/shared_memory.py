@@ -60,6 +60,7 @@ class SharedFrames:
     Attributes:
         descriptors: For the writer, which inherits them: the memory, and the end of a pipe from
             which it hears the bell.
+        counter: One number: how many frames the writer is done with, of all that lay in slots.
     """
 
     def __init__(self) -> None:
@@ -68,7 +69,7 @@ class SharedFrames:
         self._memory = os.memfd_create("mapreel")
         try:
             os.ftruncate(self._memory, _PAGE)
-            self._counter = _counter(self._memory)
+            self.counter = _counter(self._memory)
             heard, self._bell = os.pipe()
         except BaseException:
             os.close(self._memory)
@@ -76,11 +77,6 @@ class SharedFrames:
         os.set_blocking(self._bell, False)
         self.descriptors = self._memory, heard
         self._end = _PAGE
-
-    @property
-    def done(self) -> int:
-        """Frames that the writer is done with, of all that lay in slots."""
-        return self._counter[0]
 
     def lend(self, nbytes: int, slots: int) -> tuple[Region, list[memoryview]]:
         """Makes slots; a page that nobody writes to takes no memory.

@@ -1,7 +1,8 @@
-"""From the taps to the courier: the buffers in which a batch is gathered, and their layout."""
+"""From the hooks to the courier: the buffers in which a batch is gathered, and their layout."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,18 +11,21 @@ from typing import Any, NamedTuple
 import torch
 
 from record.capture.buffers import DeviceBuffers, HostBuffer, can_register
-from record.capture.capture import MAX_SHAPES, Capture, view
-from record.capture.output_slots import MAX_CALLS
+from record.capture.capture import Capture
+from record.capture.captured_frames import MAX_SHAPES, view
+from record.capture.slots import MAX_CALLS
 from record.protocol.layout import BatchLayout
 from record.protocol.messages import FrameHeader
 from record.reporting import Problems, listed
 from record.schedule.budget import Budget
+from record.schedule.choice import BatchChoice
 from record.session.metadata import count_parameters
-from record.transport.courier import Courier, QueuedFrame
+from record.transport.courier import Courier
+from record.transport.frame_channel import QueuedFrame
 from replay.schema import RecordingError
 
 
-class Sealed(NamedTuple):
+class SealedFrames(NamedTuple):
     """A batch's frames in their buffer, waiting for its number and for what is logged with it.
 
     Attributes:
@@ -30,7 +34,7 @@ class Sealed(NamedTuple):
         missing: Places in the layout without a frame.
         absent: Layers that put out nothing, though they did in earlier batches.
         image: Which of the layout's images the buffer holds; None where it holds none.
-        arrived: Waits until the frames have come from a GPU; None where they are here.
+        arrived: A function that waits until the frames have come from a GPU; None where they have.
     """
 
     host: HostBuffer
@@ -42,42 +46,58 @@ class Sealed(NamedTuple):
 
 
 class FrameSender:
-    """Gives the taps the buffers of one batch after the other, and sends them off.
+    """Gives the hooks the buffers of one batch after the other, and sends them off.
 
     Args:
         path: The recording, named in messages.
-        taps: The hooks.
+        capture: The hooks.
         courier: Takes the buffers.
-        budget: Learns how large a batch is.
-        trouble: What goes wrong is said there.
+        choice: Decides which batches are recorded; its budget learns how large a batch is.
+        problems: Warns of what goes wrong, or raises.
 
     Attributes:
-        batches: Batches in an epoch, if it is known.
+        batches: The number of batches in an epoch, if it is known.
+        choice: As given.
     """
 
     def __init__(
-        self, path: Path, taps: Capture, courier: Courier, budget: Budget | None, trouble: Problems
+        self,
+        path: Path,
+        capture: Capture,
+        courier: Courier,
+        choice: BatchChoice,
+        problems: Problems,
     ) -> None:
         self.batches: int | None = None
+        self.choice = choice
         self._path = path
-        self._taps = taps
+        self._state = capture.state
+        self._frames = capture.frames
         self._courier = courier
-        self._budget = budget
-        self._trouble = trouble
+        self._problems = problems
+        self._counting = threading.Lock()  # several threads may train
         self._host: HostBuffer | None = None  # of the current batch
-        self._staging: DeviceBuffers | None = None  # of a GPU's or a compiled model's maps
+        self._device_buffers: DeviceBuffers | None = None  # of a GPU's or a compiled model's maps
+
+    def keeps(self, at: tuple[int, int, int]) -> bool:
+        """Whether the batch with this epoch, number and step is recorded."""
+        keep, thinning = self.choice.decide(at)
+        if thinning > 1:
+            self._courier.thin(thinning)
+        return keep
 
     def prepare(self) -> bool:
-        """Points the taps at a buffer for the next batch; False where there is none."""
-        if self._host is None and self._taps.layout.size:
-            self._host = self._take_buffer()
-            if self._host is None:
+        """Points the hooks at a buffer for the next batch; False where there is none."""
+        host = self._host
+        if host is None and self._frames.layout.size:
+            host = self._host = self._take_buffer()
+            if host is None:
                 self._point_at(None)
                 return False
-            self._stage(self._taps.input.device or self._device())
-            if self._staging is not None:
-                self._staging.turn()
-        self._point_at(self._host)
+            device = self._state.input.device or self._device()
+            if self._device_buffers is not None or device.type != "cpu" or self._state.traced:
+                self._gather_on(device).turn()
+        self._point_at(host)
         return True
 
     @property
@@ -85,39 +105,41 @@ class FrameSender:
         """How many batches may be held back without making the training wait."""
         return max(0, self._courier.spare - 1)
 
-    def seal(self) -> Sealed | None:
-        """Ends what was gathered for a batch: its buffer is whoever's asks for it.
+    def seal(self) -> SealedFrames | None:
+        """Ends what was gathered for a batch, and hands out its buffer.
 
         Returns:
-            None where there is no buffer; the frame has then been counted.
+            The frames; None where there is no buffer, and the frame has been counted.
         """
-        taps = self._taps
-        places: tuple[int, ...] = ()
-        absent, image = 0, 0 if taps.input.in_slot else None
-        if not taps.regular:
-            places, absent, image = self._settle_odd()
+        missing: tuple[int, ...] = ()
+        absent, image = 0, 0 if self._state.input.in_slot else None
+        if not self._state.holds_just(len(self._frames.layout.layers)):
+            missing, absent, image = self._settle_odd()
         host, self._host = self._host, None
         if host is None:  # the queue was full, and the frame has been counted
             return None
-        arrived = None if self._staging is None else self._staging.carry_off(host)
-        return Sealed(host, taps.layout, places, absent, image, arrived)
+        gathered = self._device_buffers
+        arrived = None if gathered is None else gathered.copy_to(host)
+        return SealedFrames(host, self._frames.layout, missing, absent, image, arrived)
 
-    def send(self, sealed: Sealed, at: tuple[int, int, int], values: dict[str, Any]) -> None:
+    def send(self, sealed: SealedFrames, at: tuple[int, int, int], values: dict[str, Any]) -> None:
         """Hands a batch to the courier.
 
         Args:
-            sealed: Its frames.
-            at: Its epoch, batch and step.
-            values: What was logged with it; they are the courier's from now on.
+            sealed: The batch's frames.
+            at: The batch's epoch, number and step.
+            values: What was logged with the batch; they are the courier's from now on.
         """
-        if sealed.layout is not self._taps.layout:
+        if sealed.layout is not self._frames.layout:
             moved = self._moved(sealed)
             if moved is None:
                 return
             sealed = moved
         arrived = sealed.arrived
-        if arrived is None and any(isinstance(v, torch.Tensor) for v in values.values()):
-            arrived = torch.cuda.synchronize  # logged from a GPU, of a model that is not on it
+        if arrived is None:
+            for value in values.values():
+                if isinstance(value, torch.Tensor):  # from a GPU, of a model that is not on it
+                    arrived = torch.cuda.synchronize
         epoch, batch, step = at
         header = FrameHeader(
             epoch=epoch,
@@ -130,73 +152,71 @@ class FrameSender:
         )
         self._courier.send(QueuedFrame(sealed.host, header, values, arrived))
 
-    def discard(self, sealed: Sealed) -> None:
+    def discard(self, sealed: SealedFrames) -> None:
         """Gives the buffer of a batch back that is not sent."""
-        if sealed.layout is self._taps.layout:
+        if sealed.layout is self._frames.layout:
             if sealed.arrived is not None:
                 sealed.arrived()  # nothing comes into it any more
             self._courier.give_back(sealed.host)
 
-    def ship(self, at: tuple[int, int, int], values: dict[str, Any]) -> None:
-        """Hands the current batch to the courier: `seal` and `send` in one."""
-        sealed = self.seal()
-        if sealed is not None:
-            self.send(sealed, at, values)
-
-    def _moved(self, sealed: Sealed) -> Sealed | None:
+    def _moved(self, sealed: SealedFrames) -> SealedFrames | None:
         """The frames in a buffer of the current layout, which has more parts than theirs."""
         host = self._take_buffer()
         if host is None:
             return None
         if sealed.arrived is not None:
             sealed.arrived()
-        layout = self._taps.layout
+        layout = self._frames.layout
         for part, old in sealed.layout.places.items():
             view(host.tensor, layout.places[part]).copy_(view(sealed.host.tensor, old))
         added = range(len(sealed.layout.layers), len(layout.layers))
         missing = (*sealed.missing, *added)
-        return Sealed(host, layout, missing, sealed.absent, sealed.image, None)
+        return SealedFrames(host, layout, missing, sealed.absent, sealed.image, None)
+
+    def count_lost(self, frames: int) -> None:
+        """Counts so many frames as lost; may be called in any thread."""
+        with self._counting:
+            self._courier.lost += frames
 
     def has_failed(self, lost: int = 0) -> bool:
-        """Whether the writer takes no more frames; says so once, and counts what it costs.
+        """Whether the writer takes no more frames; warns of that once.
+
+        Args:
+            lost: Frames that are lost by it, and are counted.
 
         Raises:
-            RecordingError: It does not, and trouble is to be raised.
+            RecordingError: The writer has failed, and the user has asked for errors.
         """
         courier = self._courier
         if courier.failure is None:
             return False
-        courier.lost += lost
-        if self._trouble.raises:
+        self.count_lost(lost)
+        if self._problems.raises:
             raise RecordingError(f"recording to {self._path} ended: {courier.failure}")
         courier.check()
         return True
 
-    def thin(self, keep: int) -> None:
-        """Of every `keep` frames sent so far, only the first stays in the file."""
-        self._courier.thin(keep)
-
     def end(self) -> None:
         """Gives the memory of the frames back."""
-        self._host = self._staging = None
-        self._taps.point_at(None)
+        self._host = self._device_buffers = None
+        self._state.point_at(None)
 
     def leave_to_parent(self) -> None:
-        """In a forked child: hands off the memory that the parent shares with the writer."""
+        """Leaves the memory alone, in a forked child, that the parent shares with the writer."""
         self._host = None
-        if self._staging is None:
-            self._taps.point_at(None)
+        if self._device_buffers is None:
+            self._state.point_at(None)
 
     def _point_at(self, host: HostBuffer | None) -> None:
-        """Gives the taps their slices: of the host buffer where nothing speaks against it."""
-        if self._staging is not None:
-            self._taps.point_at(self._staging.slices)
+        """Gives the hooks their slices: of the host buffer where nothing speaks against it."""
+        if self._device_buffers is not None:
+            self._state.point_at(self._device_buffers.slices)
         elif host is None:
-            self._taps.point_at(None)
+            self._state.point_at(None)
         else:
             if host.slices is None:
-                host.slices = self._taps.slices(host.tensor)
-            self._taps.point_at(host.slices)
+                host.slices = self._frames.slices(host.tensor)
+            self._state.point_at(host.slices)
 
     def _settle_odd(self) -> tuple[tuple[int, ...], int, int | None]:
         """Brings the layout up to date with a batch that is not just as it says.
@@ -205,36 +225,38 @@ class FrameSender:
             Places in the layout without a frame, the number of layers that were silent, and which
             of the layout's images is there.
         """
-        taps = self._taps
-        before = taps.layout
-        if taps.extend():
+        frames = self._frames
+        before = frames.layout
+        if frames.extend():
             self._adopt_layout(before, self._device())
         if self._host is None:
             return (), 0, None
-        flat = self._host.tensor if self._staging is None else self._staging.buffer
-        image = taps.fill_image(flat)
-        places, absent, misfits = taps.missing(taps.fill(flat))
+        gathered = self._device_buffers
+        flat = self._host.tensor if gathered is None else gathered.buffer
+        image = frames.fill_image(flat)
+        places, absent, misfits = frames.missing(frames.fill(flat))
         if misfits:
-            self._courier.lost += len(misfits)
-            self._trouble.meet(
+            self.count_lost(len(misfits))
+            self._problems.meet(
                 f"more than {MAX_SHAPES} different shapes, so not recorded: "
                 f"{listed(list(dict.fromkeys(misfits)))}",
                 key="misfits",
             )
-        for port in taps.ports:
-            if port.calls > MAX_CALLS:
-                self._trouble.warn(
-                    f"{port.layer} is called more than {MAX_CALLS} times in a batch: "
+        for slots in self._state.slots:
+            if slots.calls > MAX_CALLS:
+                self._problems.warn(
+                    f"{slots.layer} is called more than {MAX_CALLS} times in a batch: "
                     f"its first {MAX_CALLS} calls are recorded",
-                    key=f"calls {port.layer}",
+                    key=f"calls {slots.layer}",
                 )
         return tuple(places), absent, image
 
     def _adopt_layout(self, before: BatchLayout, device: torch.device) -> None:
         """Agrees on a new layout with the writer and moves the current batch into it."""
-        layout, pinned = self._taps.layout, device.type == "cuda"
-        root = self._taps.root
-        filled = None if self._staging is None else self._staging.buffer
+        layout, pinned = self._frames.layout, device.type == "cuda"
+        root = self._state.root
+        gathered = self._device_buffers
+        filled = None if gathered is None else gathered.buffer
         if filled is None and self._host is not None:
             filled = self._host.tensor
         self._courier.set_layout(
@@ -244,32 +266,35 @@ class FrameSender:
             shared=not pinned or can_register(),
             meta=None if root is None else {"parameters": count_parameters(root)},
         )
-        if self._budget is not None:
-            self._plan_budget(self._budget, layout)
-        self._staging = None
+        if self.choice.budget is not None:
+            self._plan_budget(self.choice.budget, layout)
+        self._device_buffers = None
         self._host = self._take_buffer()
         if self._host is None:
             return
-        self._stage(device)
+        target = self._host.tensor
+        if device.type != "cpu" or self._state.traced:
+            target = self._gather_on(device).buffer
         if filled is not None:
-            target = self._host.tensor if self._staging is None else self._staging.buffer
             for part, old in before.places.items():
                 view(target, layout.places[part]).copy_(view(filled, old))
 
     def _plan_budget(self, budget: Budget, layout: BatchLayout) -> None:
         """Says so where the budget has no room for more than a batch or two."""
         if budget.plan(layout, self.batches) < 2:
-            self._trouble.warn(
+            self._problems.warn(
                 f"a budget of {budget.limit:,} bytes has room for one or two batches of "
                 f"{layout.nbytes:,} bytes: record fewer layers, or smaller maps with max_map"
             )
 
-    def _stage(self, device: torch.device) -> None:
-        """Makes the buffer in which a GPU's or a compiled model's maps are gathered."""
-        if self._staging is None and (device.type != "cpu" or self._taps.traced):
-            self._staging = DeviceBuffers(self._taps, device)
+    def _gather_on(self, device: torch.device) -> DeviceBuffers:
+        """Returns the buffers in which a GPU's or a compiled model's maps are gathered."""
+        if self._device_buffers is None:
+            self._device_buffers = DeviceBuffers(self._frames, self._state, device)
+        return self._device_buffers
 
     def _take_buffer(self) -> HostBuffer | None:
+        """Takes a free buffer; None where the frame is given up, which has then been counted."""
         buffer = self._courier.buffer()
         if buffer is None:
             self.has_failed()
@@ -278,7 +303,8 @@ class FrameSender:
         return buffer
 
     def _device(self) -> torch.device:
-        root = self._taps.root
+        """The device of the model's parameters."""
+        root = self._state.root
         for tensor in [] if root is None else root.parameters():
             return tensor.device
         return torch.device("cpu")

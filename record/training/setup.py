@@ -219,25 +219,26 @@ def find_layout(
     models.make_whole(model, images)  # without which there is no copy
     twin = copy.deepcopy(model).train()
     failures: list[str] = []
-    taps = Capture(twin, find_layers(twin, layers), _Failures(failures), max_map, axes)
-    taps.install()
-    taps.state = WAITING
+    capture = Capture(twin, find_layers(twin, layers), max_map, axes)
+    capture.install(_Failures(failures))
+    capture.state.phase = WAITING
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             output = twin(images)
         models.logits_and_auxiliary(output)
         if failures:
             raise RecordingError(f"cannot record {failures[0]}")
-        taps.extend()
+        capture.frames.extend()
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         shape = "x".join(str(n) for n in images.shape[1:])
         reason = " ".join(str(error).split())[:200]
         raise OptionError(f"the model does not take {shape} images: {reason}") from error
     finally:
-        taps.remove()
-    layers_there = taps.layout.layers
+        capture.remove()
+    layout = capture.frames.layout
+    layers_there = layout.layers
     fixed = [replace(la, probe=n, kernel=None) for n in range(probes) for la in layers_there]
-    return BatchLayout(taps.layout.images, (*layers_there, *fixed))
+    return BatchLayout(layout.images, (*layers_there, *fixed))
 
 
 class _Failures:

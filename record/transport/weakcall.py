@@ -6,13 +6,13 @@ import weakref
 from collections.abc import Callable
 
 
-def weakly(owner: object, method: str) -> Callable[[], None]:
-    """Calls the method if the owner is still there: no registry keeps it alive."""
-    reference = weakref.ref(owner)
+def weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Returns a function that calls a bound method while its object lives, which it lets go."""
+    reference = weakref.WeakMethod(method)
 
     def call() -> None:
         alive = reference()
         if alive is not None:
-            getattr(alive, method)()
+            alive()
 
     return call

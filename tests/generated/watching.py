@@ -12,7 +12,6 @@ import numpy as np
 
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
-from record.transport.buffer_pool import Pool
 from record.transport.courier import Courier
 
 SIGNAL = 0x7D5A  # a NaN in float16 that no conversion and no arithmetic makes
@@ -39,10 +38,10 @@ class Watched:
 def watched() -> Iterator[Watched]:
     """Keeps what every courier is given, and fills every buffer with a signal before its use."""
     seen = Watched()
-    take, send, set_layout = Pool.take, Courier.send, Courier.set_layout
+    take, send, set_layout = Courier.buffer, Courier.send, Courier.set_layout
 
-    def taking(pool: Pool) -> Any:
-        buffer = take(pool)
+    def taking(courier: Courier) -> Any:
+        buffer = take(courier)
         if buffer is not None:
             np.frombuffer(buffer.data, np.uint16)[:] = SIGNAL
         return buffer
@@ -58,7 +57,7 @@ def watched() -> Iterator[Watched]:
         set_layout(courier, layout, *args, **options)
 
     with (
-        mock.patch.object(Pool, "take", taking),
+        mock.patch.object(Courier, "buffer", taking),
         mock.patch.object(Courier, "send", sending),
         mock.patch.object(Courier, "set_layout", setting),
     ):

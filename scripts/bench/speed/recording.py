@@ -107,13 +107,13 @@ class Recorded(Watch):
     def __init__(self, model: nn.Module, folder: Path) -> None:
         super().__init__(model, folder)
         self.recorder = Recorder(model, folder / "run.h5")
-        self.recorder._taps.remove()
+        self.recorder._capture.remove()
 
     def on(self) -> None:
-        self.recorder._taps.install()
+        self.recorder._capture.install(self.recorder._progress)
 
     def off(self) -> None:
-        self.recorder._taps.remove()
+        self.recorder._capture.remove()
         self.recorder.flush()
 
     def step(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hazard_trainings.training import SIGNAL
 
-from record.transport.buffer_pool import Pool
+from record.transport.courier import Courier
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +31,15 @@ def device(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def poisoned_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fills every buffer with a signal before it is used: what was copied covers all of it."""
-    take = Pool.take
+    take = Courier.buffer
 
-    def poisoned(pool: Pool) -> Any:
-        buffer = take(pool)
+    def poisoned(courier: Courier) -> Any:
+        buffer = take(courier)
         if buffer is not None:
             np.frombuffer(buffer.data, np.uint16)[:] = SIGNAL
         return buffer
 
-    monkeypatch.setattr(Pool, "take", poisoned)
+    monkeypatch.setattr(Courier, "buffer", poisoned)
 
 
 @pytest.fixture

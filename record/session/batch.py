@@ -1,0 +1,102 @@
+"""A batch of the training, and which batch a forward consumes."""
+
+from __future__ import annotations
+
+from _thread import get_ident
+from dataclasses import dataclass, field
+from typing import Any
+
+from record.capture.tensors import storages_of
+from record.reporting import Problems
+from record.session.frame_sender import SealedFrames
+
+_MAX_LATE = 16  # batches that are remembered, at most
+
+
+@dataclass(eq=False)
+class Batch:
+    """One batch of the training.
+
+    Attributes:
+        at: The epoch, the batch's number in it, and the number of batches trained before it.
+        keep: Whether the batch is recorded.
+        loaded: What the loader handed out.
+        ends_epoch: Whether the batch is known to be the last one of its epoch.
+        thread: The thread in which the batch began.
+        values: What was logged with the batch.
+        seen: Whether its forward was seen to begin, recorded or not.
+        sealed: The batch's frames, where they were put aside.
+        storages: The storages of what the loader handed out, once somebody asked for them.
+    """
+
+    at: tuple[int, int, int]
+    keep: bool
+    loaded: Any = None
+    ends_epoch: bool = False
+    thread: int = field(default_factory=get_ident)
+    values: dict[str, Any] = field(default_factory=dict)
+    seen: bool = False
+    sealed: SealedFrames | None = None
+    storages: dict[int, Any] | None = None
+
+    def note_storages(self) -> dict[int, Any]:
+        """Returns the storages of what the loader handed out, and keeps them."""
+        if self.storages is None:
+            self.storages = storages_of(self.loaded)
+        return self.storages
+
+
+class LateBatches:
+    """Batches that ended before a forward began that consumes them.
+
+    Something around `track` reads ahead, or a batch was skipped.
+
+    Args:
+        problems: Warns of what looks like either.
+
+    Attributes:
+        batches: The batches, the oldest first.
+    """
+
+    def __init__(self, problems: Problems) -> None:
+        self.batches: list[Batch] = []
+        self._problems = problems
+
+    def add(self, batch: Batch) -> None:
+        """Adds a batch that has ended, of which no forward was seen to begin."""
+        batch.note_storages()
+        self.batches = [*self.batches, batch][-_MAX_LATE:]
+
+    def find(
+        self, inputs: tuple[Any, dict[str, Any]], current: list[Batch], usual: Batch | None
+    ) -> Batch | None:
+        """Finds the batch that a forward consumes: its inputs are what the loader handed out.
+
+        Args:
+            inputs: The positional and the keyword arguments of the forward.
+            current: Batches that have not ended.
+            usual: The one of them that goes on in this thread.
+
+        Returns:
+            The batch, late or not; else the usual one.
+        """
+        known = storages_of(inputs)
+        for batch in [*self.batches, *current]:
+            if batch.seen or batch.note_storages().keys().isdisjoint(known):
+                continue
+            if batch in self.batches:  # those before it were skipped
+                del self.batches[: self.batches.index(batch) + 1]
+            else:
+                self.batches.clear()
+            return batch
+        if self.batches:
+            epoch, number, _ = self.batches[0].at
+            self._problems.warn(
+                f"batch {number} of epoch {epoch} ended before a forward began: was it skipped, or "
+                "does something around track() read ahead? Batches are numbered as they are "
+                "handed out; put track() around what reads ahead",
+                "late",
+            )
+            if usual is not None:
+                self.batches.clear()
+        return usual

@@ -1,0 +1,127 @@
+"""What is looked at beside a model's own forwards: replaced layers, silent ones, fixed images."""
+
+from __future__ import annotations
+
+from _thread import get_ident
+from collections.abc import Callable
+
+from torch import nn
+
+from record.capture.capture import Capture
+from record.capture.probe import Probe
+from record.reporting import Problems, listed
+
+
+class ModelChecks:
+    """Looks after a model while it is recorded.
+
+    Args:
+        capture: The hooks of the recording.
+        find_layers: Returns the layers to record of the model as it is now, by name.
+        probe: Fixed images that are shown to the model with each recorded batch, or None.
+        problems: Warns of what is found.
+
+    Attributes:
+        has_probe: Whether there are fixed images to show.
+        named_silent: Whether the layers were named that are silent in the first batch.
+    """
+
+    def __init__(
+        self,
+        capture: Capture,
+        find_layers: Callable[[nn.Module], dict[str, nn.Module]],
+        probe: Probe | None,
+        problems: Problems,
+    ) -> None:
+        self.has_probe = probe is not None
+        self.named_silent = False
+        self._capture = capture
+        self._find_layers = find_layers
+        self._probe = probe
+        self._problems = problems
+
+    def follow_changes(self) -> None:
+        """Records layers that were replaced or added, under their names, and says so."""
+        try:
+            for change in self._capture.follow(self._find_layers):
+                self._problems.warn(f"the model has changed while it is recorded; layers {change}")
+        except Exception as error:
+            self._problems.warn(f"the model has changed, and cannot be looked at: {error}")
+
+    def show_probe(self) -> bool:
+        """Shows the fixed images to the model; where that fails the batch is still recorded.
+
+        Returns:
+            False where they were left out because another thread goes on with the training.
+
+        Raises:
+            RecordingError: The model cannot take the images, and the user asked for errors.
+        """
+        state = self._capture.state
+        if self._probe is None:
+            return True
+        if state.thread not in (0, get_ident()):
+            self._problems.warn(
+                "the probe was left out where another thread goes on with the training", "probe"
+            )
+            return False
+        self.follow_changes()
+        try:
+            self._probe.run(state)
+        except Exception as error:
+            self._probe, self.has_probe = None, False
+            reason = " ".join(str(error).split())[:200]
+            self._problems.meet(f"the probe was given up: {type(error).__name__}: {reason}")
+        return True
+
+    def name_silent_layers(self) -> None:
+        """Names the layers that are silent in the first batch, once."""
+        if self.named_silent:
+            return
+        self.named_silent = True
+        quiet, odd = self._silent_layers()
+        if quiet:
+            self._problems.warn(f"did not fire in the first batch: {listed(quiet)}")
+        if odd:
+            self._problems.warn(f"not recorded, since it put out no maps: {listed(odd)}")
+
+    def name_never_fired(self) -> None:
+        """Names the layers that have not fired at the end of a recording."""
+        quiet, _ = self._silent_layers()
+        if quiet:
+            self._problems.warn(
+                f"never fired in a recorded forward, so not recorded: {listed(quiet)}"
+            )
+
+    def why_nothing(self, broken: bool, copy_failed: bool, awaits_step: bool) -> str:
+        """Says why nothing was recorded, at the end of a recording.
+
+        Args:
+            broken: Whether the last forward ended in an exception.
+            copy_failed: Whether a hook could not copy something.
+            awaits_step: Whether `step` says where batches end.
+
+        Returns:
+            The reason, in words.
+        """
+        if copy_failed:
+            return "what its layers put out could not be copied, as was said"
+        _, odd = self._silent_layers()
+        if odd:
+            return f"its layers put out nothing that can be recorded: {listed(odd)}"
+        if broken:
+            return "its forward ended in an exception"
+        if awaits_step and self._capture.state.fired:
+            return "call step() at the end of each batch"
+        if self._capture.state.opened:
+            return (
+                "its parts are called directly, so that nobody can tell where a batch ends: use "
+                "track(), or call step() after each batch"
+            )
+        return "the model itself was never called in training mode (model.train())"
+
+    def _silent_layers(self) -> tuple[list[str], list[str]]:
+        """Returns the layers that put out nothing, and those that put out no maps, with what."""
+        silent = self._capture.frames.silent_layers
+        quiet = [name for name, what in silent.items() if not what]
+        return quiet, [f"{name} ({what})" for name, what in silent.items() if what]
