@@ -39,8 +39,7 @@ class FilmFacts:
     def read(cls, runs: RunSet) -> FilmFacts:
         """Reads the frames of the run and its loss; of several recordings, that of the first."""
         cells = runs.all_cells
-        losses = read_losses(runs.recordings[0].batches, cells)
-        return cls(cells, losses, clean(runs.labels[0]))
+        return cls(cells, read_losses(runs.recordings[0].batches, cells), clean(runs.labels[0]))
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class LayerPanel:
         name: What it is.
         details: Its module, its maps, and how they are shown.
         entries: The palette's entries in its colour bar; those of the colormap by default.
-        colour_bar: Whether it has a colour bar.
+        color_bar: Whether it has a colour bar.
     """
 
     mosaic: Mosaic
@@ -119,7 +118,7 @@ class LayerPanel:
     name: str
     details: str
     entries: range | None = None
-    colour_bar: bool = True
+    color_bar: bool = True
 
 
 @dataclass(frozen=True)
