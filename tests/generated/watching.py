@@ -28,7 +28,7 @@ class Sent:
 
 @dataclass
 class Watched:
-    """What went through the couriers while they were watched; by the id of each."""
+    """What went through the couriers while they were watched; by the id of each one's channel."""
 
     sent: dict[int, list[Sent]] = field(default_factory=dict)
     layouts: dict[int, BatchLayout] = field(default_factory=dict)
@@ -53,7 +53,7 @@ def watched() -> Iterator[Watched]:
         send(courier, parcel)
 
     def setting(courier: Courier, layout: BatchLayout, *args: Any, **options: Any) -> None:
-        seen.layouts[id(courier)] = layout
+        seen.layouts[id(courier.channel)] = layout
         set_layout(courier, layout, *args, **options)
 
     with (
