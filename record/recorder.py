@@ -28,7 +28,8 @@ from record.session.frame_sender import FrameSender
 from record.session.metadata import rank_and_world, root_attributes
 from record.session.model_checks import ModelChecks
 from record.session.progress import FORWARDS, STEPS, Progress
-from record.transport.courier import Courier, await_own
+from record.transport.courier import Courier
+from record.transport.startup import await_own_writer
 from record.transport.weakcall import weakly
 from replay import schema
 from replay.schema import OptionError
@@ -174,14 +175,13 @@ class Recorder:
         self._model: nn.Module | None = root  # which the hooks do not keep alive
         self._capture = capture = Capture(root, found, max_map, axes)
         capture.state.asks_autocast = fixed is not None
-        checks = ModelChecks(capture, self._layers_now, fixed, problems)
-        self._progress = Progress(capture, checks, problems)
-        self._checks = checks
+        self._checks = ModelChecks(capture, self._layers_now, fixed, problems)
+        self._progress = Progress(capture.state, self._checks, problems)
         self._courier: Courier | None = None
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
-        await_own(self.path)
+        await_own_writer(self.path)
         start: int | None = None  # the epoch to go on with
         if resume is not False:
             start = _EVERY_EPOCH if resume is True else int(resume)

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from replay.schema import in_words
+from replay.schema import format_intervals
 
 ELLIPSIS = "…"
 _REPLACED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Unicode categories without a glyph
@@ -30,7 +30,7 @@ def clean_line(text: str) -> str:
 
 
 def format_bytes(size: float) -> str:
-    """A number of bytes, in powers of 1,000: `1.2 MB`."""
+    """Returns a number of bytes, in powers of 1,000: `1.2 MB`."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":
             break
@@ -39,36 +39,36 @@ def format_bytes(size: float) -> str:
 
 
 def format_count(number: int, what: str) -> str:
-    """`1 frame`, `1,200 frames`, `0 batches`."""
+    """Returns a number with its word: `1 frame`, `1,200 frames`, `0 batches`."""
     return f"{number:,} {pluralize(what, number)}"
 
 
 def pluralize(what: str, number: int) -> str:
-    """The word for so many: `batch`, `batches`."""
+    """Returns the word for a number of things: `batch`, `batches`."""
     if number == 1:
         return what
     return what + ("es" if what.endswith(("s", "x", "tch", "sh")) else "s")
 
 
 def format_numbers(what: str, numbers: Sequence[int]) -> str:
-    """`epoch 3`, `epochs 0-4, 8`: ascending numbers with their word."""
-    return f"{pluralize(what, len(numbers))} {in_words(numbers)}"
+    """Returns ascending numbers with their word: `epoch 3`, `epochs 0-4, 8`."""
+    return f"{pluralize(what, len(numbers))} {format_intervals(numbers)}"
 
 
 def format_shape(sizes: Sequence[int]) -> str:
-    """`12x128x128`."""
+    """Returns a shape as text: `12x128x128`."""
     return "x".join(map(str, sizes))
 
 
 def format_number(value: float) -> str:
-    """A measured value with three digits that count, `-0.412`; a true minus sign."""
+    """Returns a measured value with three digits that count, `-0.412`; a true minus sign."""
     if value == 0 or not abs(value) < float("inf"):
         return {True: "0"}.get(value == 0, str(value))
     return f"{value:.3g}".replace("-", "−")
 
 
 def format_loss(value: float) -> str:
-    """A loss with three decimals, or three significant digits where it is very large or small."""
+    """Returns a loss with three decimals; with three digits where it is very large or small."""
     if not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf"
     size = abs(value)
@@ -77,7 +77,7 @@ def format_loss(value: float) -> str:
 
 
 def format_module(module: str) -> str:
-    """A module's repr in a few words: `Conv2d(3, 12, kernel_size=(3, 3))` as `Conv2d 3 → 12, 3×3`.
+    """Returns a module's repr in short: `Conv2d 3 → 12, 3×3`.
 
     What it does not understand, it leaves out.
     """

@@ -6,6 +6,7 @@ Whatever a file holds, this never raises and stays small; what comes from the fi
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,7 @@ _POSTER_MAPS = (16, 9, 4, 1)  # tried until the picture is small enough
 
 
 def recording_html(recording: Recording) -> str:
-    """A table of what a recording holds, and a picture of its last frame."""
+    """Returns a table of what a recording holds, and a picture of its last frame, as HTML."""
     try:
         facts = " · ".join(text_html(fact) for fact in _facts(recording))
         rows = "".join(_row(recording, name) for name in recording.layers[:_LAYERS])
@@ -71,7 +72,7 @@ def _row(recording: Recording, name: str) -> str:
 
 
 def _poster(recording: Recording) -> str:
-    """The first layer in the last frame, as an inline PNG; a word where that cannot be drawn."""
+    """Returns the first layer in the last frame as an inline PNG; else why there is none."""
     try:
         if not recording.frames:
             return "<small>no frame yet</small>"
@@ -88,13 +89,14 @@ def _draw_poster(recording: Recording, name: str, epoch: int, batch: int) -> byt
     from PIL import Image
 
     from replay.film.film import Film
-    from replay.film.options import FilmOptions
+    from replay.options import FilmOptions
 
-    look = FilmOptions(input=False, captions=False, bounds=(640, 480))
+    options = FilmOptions(layers=[name], epochs=[epoch], batches=[batch], input=False)
+    options = replace(options, captions=False, bounds=(640, 480))
     there = recording[name].layer.channels
     data = b""
     for maps in _POSTER_MAPS:
-        film = Film(recording, [name], range(min(maps, there)), [epoch], [batch], look)
+        film = Film(recording, replace(options, channels=range(min(maps, there))))
         frame = next(film.frames())
         image = Image.fromarray(frame.plane, "L").convert("P")
         image.putdata(frame.plane.ravel().tolist())

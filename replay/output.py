@@ -1,4 +1,4 @@
-"""Where a picture goes: checked before the work, written beside its name, renamed when whole."""
+"""Output paths: checked before the work, written beside their name, renamed when whole."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_suffix(path: Path, suffixes: Sequence[str]) -> str:
 
 
 def check_writable(path: Path) -> None:
-    """Makes sure, before anything is rendered, that files can be made in the folder of a path.
+    """Checks, before anything is rendered, that files can be made in the folder of a path.
 
     Raises:
         OutputError: There is no such folder, or nobody may write to it.
@@ -44,7 +44,7 @@ def check_writable(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
-    """Gives a hidden path beside `path` to write to, which takes its place if all goes well.
+    """Yields a hidden path beside `path` to write to, which takes its place if all goes well.
 
     Whatever stood there before is untouched until then, and nothing half-written is left behind.
 

@@ -10,7 +10,7 @@ from record.formatting import format_bytes, format_count, pluralize
 from record.protocol.layout import BatchLayout
 from record.schedule.budget import Budget, epoch_bytes, file_bytes, frame_bytes, parse_bytes
 from record.schedule.schedule import Schedule
-from replay.schema import Layer, in_words
+from replay.schema import Layer, format_intervals
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Plan:
         many = format_count(len(self.cells), "batch")
         if len(self.cells) < total:
             epochs = sorted({epoch for epoch, _ in self.cells})
-            which = f"{pluralize('epoch', len(epochs))} {in_words(epochs)}"
+            which = f"{pluralize('epoch', len(epochs))} {format_intervals(epochs)}"
             many = f"{len(self.cells):,} of {format_count(total, 'batch')} ({which})"
         batch, run = format_bytes(self.bytes_batch), format_bytes(self.bytes_run)
         return f"{batch} a batch, {many}, at most {run}"

@@ -20,7 +20,8 @@ from record.reporting import Problems, listed
 from record.schedule.budget import Budget
 from record.schedule.choice import BatchChoice
 from record.session.metadata import count_parameters
-from record.transport.courier import Courier, QueuedFrame
+from record.transport.courier import Courier
+from record.transport.frame_channel import QueuedFrame
 from replay.schema import RecordingError
 
 

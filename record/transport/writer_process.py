@@ -1,4 +1,4 @@
-"""The writer as the training sees it: a child process, what it is told by, and its answers."""
+"""The writer process as the training sees it: its start, its answers and its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from record.locking import own_recordings
@@ -23,22 +22,25 @@ _PIPE_BYTES = 1 << 20
 
 
 class WriterProcess:
-    """Starts the writer, hears its answers in a thread, and lets go of it in the end.
+    """A writer that has been started, and what it answers.
 
     Raises:
-        RecordingError: It could not be started.
+        RecordingError: The writer could not be started.
 
     Attributes:
-        pid: Its number.
-        memory: What it shares with the training; None where the system has no such memory, and
-            once it is given back.
+        pid: Its process number.
+        memory: The memory that it shares with the training; None where the system has no such
+            memory, and once it is given back.
         descriptor: The end of the pipe into which messages are written.
         capacity: Bytes that the pipe holds; 0 where that is not known.
-        committed: Frames that it has made readable.
+        committed: The number of frames that it has made readable.
         flushed: The number of the last request to flush that it has done.
         opening: What the file held at the start: frames, the last one's step and epoch.
-        is_ready: Whether it has opened the file.
         finished: Set once it has given its last answer.
+        is_ready: Whether it has opened the file.
+        failure: Why it no longer takes frames, or None.
+        last_progress: When it last moved, in seconds of `time.monotonic`.
+        is_stalled: Whether it was said that it stands still, and it has not moved since.
     """
 
     def __init__(self) -> None:
@@ -47,6 +49,9 @@ class WriterProcess:
         self.opening: dict[str, int] = {}
         self.finished = threading.Event()
         self.is_ready = False
+        self.failure: str | None = None
+        self.last_progress = time.monotonic()
+        self.is_stalled = False
         self._ready = threading.Event()
         self.memory = _shared_frames()
         self._process = self._start()
@@ -56,24 +61,24 @@ class WriterProcess:
         self.descriptor = self._process.stdin.fileno()
         self.capacity = _widen(self.descriptor)
 
-    def listen(self, heard: Callable[[], None], failed: Callable[[str], None]) -> None:
-        """Begins to take in its answers.
-
-        Args:
-            heard: Called in the thread at each answer.
-            failed: Called in the thread with the reason, when the writer says that it has failed
-                or ends without having closed the file.
-        """
-        self._listener = threading.Thread(  # which forgets these two when it ends: no cycle stays
-            target=self._listen, args=(heard, failed), name="mapreel-answers", daemon=True
-        )
+    def listen(self) -> None:
+        """Begins to take in its answers, in a thread."""
+        self._listener = threading.Thread(target=self._listen, name="mapreel-answers", daemon=True)
         self._listener.start()
 
+    def fail(self, reason: str) -> None:
+        """Notes why it no longer takes frames; only the first reason counts."""
+        if self.failure is None:
+            self.failure = reason
+
     def await_ready(self) -> bool:
-        """Waits until the writer has opened the file; False where that failed.
+        """Waits until the writer has opened the file.
 
         Where the waiting is interrupted the writer is ended: nobody will ever send it anything,
         and it would keep others from the file.
+
+        Returns:
+            Whether it has.
         """
         deadline = time.monotonic() + START_SECONDS
         try:
@@ -86,17 +91,17 @@ class WriterProcess:
         return self._ready.is_set()
 
     def end_input(self) -> None:
-        """Closes the pipe, which tells it to close the file."""
+        """Closes the pipe, which tells the writer to close the file."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def wait(self, seconds: float) -> None:
-        """Waits until it has ended, but not for longer than that."""
+        """Waits until the writer has ended, for so many seconds at most."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=seconds)
 
     def _end(self) -> None:
-        """Has it close the file and end."""
+        """Has the writer close the file and end."""
         with contextlib.suppress(OSError):
             self._process.terminate()
         self.wait(_END_SECONDS)
@@ -105,13 +110,13 @@ class WriterProcess:
         self.finished.wait(timeout=1.0)
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Kills the writer."""
         with contextlib.suppress(OSError):
             self._process.kill()
         self._process.wait()
 
     def let_go(self) -> None:
-        """Closes what is left of it, once nobody else has to do with it."""
+        """Closes what is left of the writer, once nobody else uses it."""
         self._listener.join(timeout=1.0)
         self._errors.close()
         if self.memory is not None:
@@ -121,12 +126,17 @@ class WriterProcess:
             self._process.stdout.close()
 
     def disown(self) -> None:
-        """In a forked child: the process and the pipe are the parent's."""
+        """Lets go of the writer in a forked child: the process and the pipe are the parent's."""
         with contextlib.suppress(OSError, ValueError):
             self.end_input()
         self._process.returncode = 0  # not this process's child: nothing to wait for
 
     def _start(self) -> subprocess.Popen[bytes]:
+        """Starts the process.
+
+        Raises:
+            RecordingError: It could not be started.
+        """
         root = Path(__file__).resolve().parents[2]
         self._errors = tempfile.TemporaryFile()
         memory = () if self.memory is None else self.memory.descriptors
@@ -148,29 +158,31 @@ class WriterProcess:
                 self.memory.close()
             raise RecordingError(f"cannot start the writer process: {error}") from error
 
-    def _listen(self, heard: Callable[[], None], failed: Callable[[str], None]) -> None:
-        """Takes in the writer's answers until it ends."""
+    def _listen(self) -> None:
+        """Takes in the writer's answers until it ends; runs in the thread."""
         assert self._process.stdout is not None
         closed = False
         with contextlib.suppress(OSError, ValueError):
             for line in self._process.stdout:
                 answer = json.loads(line)
-                heard()
+                self.last_progress = time.monotonic()
+                self.is_stalled = False
                 self.committed = answer.get("committed", self.committed)
                 closed = closed or answer.get("closed", False)
                 if "error" in answer:
-                    failed(answer["error"])
+                    self.fail(answer["error"])
                 self.opening = answer.get("opening", self.opening)
                 self.flushed = answer.get("flushed", self.flushed)
                 if answer.get("ready"):
                     self.is_ready = True
                     self._ready.set()
         if not closed:
-            failed(self._last_words())
+            self.fail(self._why_ended())
         own_recordings.remove_writer(self.pid)
         self.finished.set()
 
-    def _last_words(self) -> str:
+    def _why_ended(self) -> str:
+        """Returns why the writer ended: its last line on stderr, or its exit code."""
         with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
             code = self._process.wait(timeout=1.0)
             self._errors.seek(0)
@@ -182,7 +194,7 @@ class WriterProcess:
 
 
 def refusal(path: Path, reason: str) -> OutputError:
-    """What to raise where the writer could not open the file.
+    """Returns what to raise where the writer could not open the file.
 
     Args:
         path: The recording.
@@ -202,13 +214,18 @@ def refusal(path: Path, reason: str) -> OutputError:
 
 
 def _shared_frames() -> SharedFrames | None:
+    """Returns memory to share with the writer; None where the system has none."""
     with contextlib.suppress(OSError):
         return SharedFrames()
     return None
 
 
 def _widen(descriptor: int) -> int:
-    """Makes a pipe hold more, where that is possible; returns how many bytes it holds, or 0."""
+    """Makes a pipe hold more, where that is possible.
+
+    Returns:
+        How many bytes it holds; 0 where that is not known.
+    """
     capacity = 0
     with contextlib.suppress(ImportError, OSError, AttributeError):
         import fcntl

@@ -1,4 +1,8 @@
-"""Copies of a recording: of some of its frames, or of the whole file."""
+"""Copies a recording, with some of its frames or whole, to be put in its place.
+
+What changes a recording is done to a copy beside it, whose name `copy_path` gives; `os.replace`
+then puts it in the recording's place. A kill at any moment leaves one or the other.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +21,22 @@ from replay import schema
 # The writer's guard is its lock file. HDF5's own locks are not to be had everywhere, and where the
 # library is too old to be told so by argument, the writer's environment tells it.
 _HDF5 = h5py.version.hdf5_version_tuple[:3]
-_TOLD = _HDF5 >= (1, 12, 1) or (1, 10, 7) <= _HDF5 < (1, 11)
-_UNLOCKED: dict[str, Any] = {"locking": False} if _TOLD else {}
-_CLONE = 0x40049409  # Linux' FICLONE: a copy that shares its blocks with the original
+_TAKES_LOCKING = _HDF5 >= (1, 12, 1) or (1, 10, 7) <= _HDF5 < (1, 11)
+_UNLOCKED: dict[str, Any] = {"locking": False} if _TAKES_LOCKING else {}
+_FICLONE = 0x40049409  # Linux' request for a copy that shares its blocks with the original
 
 
 def keep_epochs(path: str, resume: int) -> None:
-    """Makes it a cleanly closed file with the whole frames of the epochs before `resume`.
+    """Makes a recording a cleanly closed file with the whole frames of its first epochs.
+
+    Args:
+        path: The recording, which is replaced.
+        resume: The first epoch whose frames are left out.
 
     Raises:
-        OSError: It is no recording that could be gone on with.
+        OSError: The file is not a recording that could be gone on with.
     """
-    _check_ours(path)
+    _check_resumable(path)
     with open_reading(path) as file:
         state, recorded = file[schema.STATE][:], file[f"{schema.BATCHES}/recorded"][:]
         whole = (recorded > 0) & (recorded <= state[0])
@@ -36,41 +44,39 @@ def keep_epochs(path: str, resume: int) -> None:
         stays[resume:] = False
         if state[3] and (stays == (recorded > 0)).all():
             return
-        copy_beside(file, path, stays, lambda: None)
-    os.replace(beside(path), path)
+        write_copy(file, path, stays, lambda: None)
+    os.replace(copy_path(path), path)
 
 
-def beside(path: str) -> str:
-    """Where a copy lies until it takes the place of the recording."""
+def copy_path(path: str) -> str:
+    """Returns where a copy lies until it takes the place of the recording."""
     return f"{path}.copying"
 
 
-def copy_beside(
-    source: h5py.File, path: str, stays: npt.NDArray[np.bool_], tell: Callable[[], None]
+def write_copy(
+    source: h5py.File, path: str, stays: npt.NDArray[np.bool_], on_progress: Callable[[], None]
 ) -> int:
-    """Copies some frames into a file beside the recording, and has it put on the disk.
+    """Writes a copy of some frames beside the recording, and has it put on the disk.
 
     Args:
         source: The recording.
-        path: Its name.
+        path: The recording's path.
         stays: As for `copy_frames`.
-        tell: As for `copy_frames`.
+        on_progress: As for `copy_frames`.
 
     Returns:
         The number of frames in the new file.
     """
-    copy = beside(path)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(copy)
+    copy = copy_path(path)
+    remove_if_there(copy)
     try:
         with open_h5(copy, "x") as target:
-            count = copy_frames(source, target, stays, tell)
+            count = copy_frames(source, target, stays, on_progress)
             target.flush()
             with contextlib.suppress(OSError):
                 os.fsync(target.id.get_vfd_handle())
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(copy)
+        try_to_remove(copy)
         raise
     return count
 
@@ -79,7 +85,7 @@ def copy_frames(
     source: h5py.File,
     target: h5py.File,
     stays: npt.NDArray[np.bool_],
-    tell: Callable[[], None],
+    on_progress: Callable[[], None],
 ) -> int:
     """Copies a recording with some of its frames, which are numbered anew in their order.
 
@@ -87,7 +93,7 @@ def copy_frames(
         source: The recording.
         target: An empty file.
         stays: bool (epoch, batch), which frames to copy.
-        tell: Called now and then.
+        on_progress: Called now and then.
 
     Returns:
         The number of frames in the new file.
@@ -96,14 +102,14 @@ def copy_frames(
     numbers = np.zeros_like(recorded)
     order = np.argsort(recorded[stays])
     numbers[tuple(part[order] for part in np.nonzero(stays))] = np.arange(1, len(order) + 1)
-    cells = [(int(epoch), int(batch)) for epoch, batch in np.argwhere(stays)]
+    frames = [(int(epoch), int(batch)) for epoch, batch in np.argwhere(stays)]
     for name, value in source.attrs.items():
         target.attrs[name] = value
 
     def copy(path: str, node: h5py.Group | h5py.Dataset) -> None:
         if not isinstance(node, h5py.Dataset):
             return
-        tell()
+        on_progress()
         if node.maxshape[:2] != (None, None):
             source.copy(node, target, name=path)
             return
@@ -118,13 +124,13 @@ def copy_frames(
         for name, value in node.attrs.items():
             made.attrs[name] = value
         if node.chunks[1] == 1 and node.ndim > 2:  # a frame is a chunk
-            rest = (0,) * (node.ndim - 2)
-            for place, cell in enumerate(cells):
+            origin = (0,) * (node.ndim - 2)
+            for place, frame in enumerate(frames):
                 if place % 256 == 0:
-                    tell()
+                    on_progress()
                 with contextlib.suppress(KeyError):
-                    chunk = _read_chunk(node, (*cell, *rest))
-                    made.id.write_direct_chunk((*cell, *rest), chunk)
+                    chunk = _read_chunk(node, (*frame, *origin))
+                    made.id.write_direct_chunk((*frame, *origin), chunk)
             return
         for epoch in np.flatnonzero(stays.any(axis=1)):
             row = node[epoch]
@@ -133,37 +139,73 @@ def copy_frames(
 
     source.visititems(copy)
     state = source[schema.STATE][:]
-    state[0] = len(cells)
+    state[0] = len(frames)
     target[schema.STATE][:] = state
-    return len(cells)
+    return len(frames)
 
 
-def copy_file(source: str, target: str) -> None:
-    """Copies a file, in no time where the file system can share blocks."""
+def copy_whole_file(source: str, target: str) -> bool:
+    """Copies a file as it is, in no time where the file system can share blocks.
+
+    Args:
+        source: The file.
+        target: The copy, which replaces a file of that name.
+
+    Returns:
+        Whether there was room for it; if not, no copy is left.
+    """
+    remove_if_there(target)
+    try:
+        if not _clone(source, target):
+            shutil.copyfile(source, target)
+    except OSError:
+        try_to_remove(target)
+        return False
+    return True
+
+
+def _clone(source: str, target: str) -> bool:
+    """Copies a file by sharing its blocks; returns whether the file system can do that."""
     with contextlib.suppress(ImportError, OSError), open(source, "rb") as old:
         import fcntl
 
         with open(target, "xb") as new:
-            fcntl.ioctl(new, _CLONE, old.fileno())
-            return
-    shutil.copyfile(source, target)
+            fcntl.ioctl(new, _FICLONE, old.fileno())
+            return True
+    return False
+
+
+def remove_if_there(path: str) -> None:
+    """Removes a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def try_to_remove(path: str) -> None:
+    """Removes a file, if that can be done: to clean up after an error."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def open_h5(path: str, mode: str) -> h5py.File:
-    """A file of this format for writing, without a lock of HDF5's."""
+    """Opens a file of this format for writing, without a lock of HDF5's."""
     return h5py.File(path, mode, libver=("v110", "v110"), **_UNLOCKED)
 
 
 def open_reading(path: str) -> h5py.File:
-    """A file for reading, also one whose writer was killed."""
+    """Opens a file for reading, also one whose writer was killed."""
     try:
         return h5py.File(path, "r", **_UNLOCKED)
     except OSError:
         return h5py.File(path, "r", libver="latest", swmr=True, **_UNLOCKED)
 
 
-def _check_ours(path: str) -> None:
-    """Looks at it as a reader: its writer may have been killed, which leaves it so marked."""
+def _check_resumable(path: str) -> None:
+    """Opens a file as a reader: its writer may have been killed, which leaves it so marked.
+
+    Raises:
+        OSError: It is not a recording of this version of the format.
+    """
     try:
         with open_reading(path) as file:
             ours = file.attrs.get("format") == schema.FORMAT
@@ -176,7 +218,11 @@ def _check_ours(path: str) -> None:
 
 
 def _read_chunk(dataset: h5py.Dataset, at: tuple[int, ...]) -> bytes:
-    """A chunk's bytes; KeyError where none was written."""
+    """Returns a chunk's bytes.
+
+    Raises:
+        KeyError: None was written.
+    """
     if dataset.id.get_chunk_info_by_coord(at).byte_offset is None:
         raise KeyError(at)
     data: bytes = dataset.id.read_direct_chunk(at)[1]

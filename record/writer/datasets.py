@@ -1,8 +1,9 @@
-"""The datasets of a recording as they grow: maps in direct chunks, small values in rows."""
+"""The datasets of an open recording: arrays go in as direct chunks, small values in rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,47 +11,71 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from record.protocol.layout import Slot
+from record.protocol import messages
+from record.protocol.layout import BatchLayout, Slot
+from record.writer.pending import PendingFrame
+from replay import schema
+from replay.schema import Field
 
 
 class ChunkWriter:
-    """Where a part of the flat buffer goes: each cell is one chunk of the dataset."""
+    """Writes a part of the flat buffer: one chunk of a dataset for each batch.
+
+    Args:
+        dataset: The dataset (epoch, batch, ...).
+        slot: Where the part lies in the buffer.
+    """
 
     def __init__(self, dataset: h5py.Dataset, slot: Slot) -> None:
         self._write = dataset.id.write_direct_chunk  # past HDF5's conversion and its cache
         self._slot = slot
-        self._rest = (0,) * len(slot.shape)
+        self._origin = (0,) * len(slot.shape)
 
     def write(self, epoch: int, batch: int, values: memoryview) -> None:
-        """Writes a cell."""
+        """Writes the part of one batch.
+
+        Args:
+            epoch: The epoch.
+            batch: The batch within the epoch.
+            values: The bytes of the whole flat buffer.
+        """
         part = self._slot.of(values)
         if part:
-            self._write((epoch, batch, *self._rest), part)
+            self._write((epoch, batch, *self._origin), part)
 
 
 class RowWriter:
-    """Where a small value of each batch goes, past h5py's slicing and what it asks each time.
+    """Writes a small value of each batch, past h5py's slicing and what that asks each time.
+
+    Args:
+        dataset: The dataset (epoch, batch, ...).
 
     Attributes:
-        dtype: Of the values.
+        dtype: The dtype of the values.
     """
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self.dtype: np.dtype[Any] = dataset.dtype
-        self._cell = dataset.shape[2:]
-        self._origin = (0,) * len(self._cell)
+        self._shape = dataset.shape[2:]  # of the value of one batch
+        self._origin = (0,) * len(self._shape)
         self._id = dataset.id
         self._type = h5py.h5t.py_create(self.dtype)
-        self.notice_size()
+        self.refresh_extent()
         self._blocks: dict[int, h5py.h5s.SpaceID] = {}  # by number of batches
 
-    def notice_size(self) -> None:
-        """The dataset has grown, or shrunk."""
+    def refresh_extent(self) -> None:
+        """Reads the extent again: the dataset has grown, or shrunk."""
         self._space = self._id.get_space()
 
     def write(self, epoch: int, first: int, block: npt.NDArray[Any]) -> None:
-        """Writes those of the batches of an epoch from `first` on, (batches, *cell)."""
-        shape = (1, len(block), *self._cell)
+        """Writes the values of some batches that follow each other.
+
+        Args:
+            epoch: The epoch.
+            first: The first batch.
+            block: The values, (batches, ...).
+        """
+        shape = (1, len(block), *self._shape)
         values = self._blocks.get(len(block))
         if values is None:
             values = self._blocks[len(block)] = h5py.h5s.create_simple(shape)
@@ -60,7 +85,17 @@ class RowWriter:
 
 @dataclass
 class LayerDatasets:
-    """Where the values of a layer go, and which of the ranges are its."""
+    """What writes the values of one layer.
+
+    Attributes:
+        place: The layer's place in the layout.
+        span: The first of its rows in the ranges of a frame, and the one after its last.
+        maps: Writes its maps.
+        ranges: Writes the smallest and the largest value of each map.
+        checksums: Writes the checksum of its maps.
+        kernel: Writes its kernels; None without any.
+        kernel_checksums: Writes the checksum of its kernels; None without any.
+    """
 
     place: int
     span: tuple[int, int]
@@ -70,13 +105,137 @@ class LayerDatasets:
     kernel: ChunkWriter | None = None
     kernel_checksums: RowWriter | None = None
 
-    def small(self) -> Iterator[RowWriter]:
-        """Where its small values go."""
+    def row_writers(self) -> Iterator[RowWriter]:
+        """Yields what writes its small values."""
         yield self.ranges
         yield self.checksums
         if self.kernel_checksums is not None:
             yield self.kernel_checksums
 
 
-def _numbers(checksums: list[int | None]) -> npt.NDArray[np.uint32]:
+class OpenDatasets:
+    """The datasets that frames of one layout are written into, each opened when first used.
+
+    Args:
+        file: The open file.
+        layout: What a frame consists of.
+        spans: As `FrameSummarizer.spans`.
+    """
+
+    def __init__(
+        self, file: h5py.File, layout: BatchLayout, spans: Sequence[tuple[int, int]]
+    ) -> None:
+        self._file = file
+        self._layout = layout
+        self._spans = spans
+        self._fields: dict[str, RowWriter] = {}
+        self._images: dict[int, ChunkWriter] = {}  # by place in the layout
+        self._layers: list[LayerDatasets] | None = None
+
+    def close(self) -> None:
+        """Lets go of all datasets, so that the file can be closed."""
+        self._fields, self._images, self._layers = {}, {}, None
+
+    def refresh_extents(self) -> None:
+        """Reads the extents again: all datasets of the file have grown, or shrunk."""
+        of_layers = itertools.chain.from_iterable(
+            layer.row_writers() for layer in self._layers or ()
+        )
+        for writer in (*self._fields.values(), *of_layers):
+            writer.refresh_extent()
+
+    def write_arrays(self, header: messages.FrameHeader, values: memoryview) -> None:
+        """Writes the image, the maps and the kernels of one frame.
+
+        Args:
+            header: Says where the frame belongs and what it has.
+            values: The bytes of its flat buffer.
+        """
+        epoch, batch = header.epoch, header.batch
+        if header.image is not None:
+            self._image(header.image).write(epoch, batch, values)
+        for layer in self._layers or self._open_layers():
+            if layer.place not in header.missing:
+                layer.maps.write(epoch, batch, values)
+                if layer.kernel is not None:
+                    layer.kernel.write(epoch, batch, values)
+
+    def write_rows(self, group: Sequence[PendingFrame], fields: Mapping[str, Field]) -> None:
+        """Writes the small values of frames of one epoch, batches ascending.
+
+        Args:
+            group: The frames; nothing is written yet for the batches between theirs.
+            fields: The fields of `/batches`.
+        """
+        epoch, first = group[0].epoch, group[0].batch
+        count = group[-1].batch - first + 1
+        has_gaps = count != len(group)
+        rows = [frame.batch - first for frame in group]
+
+        def write(writer: RowWriter, values: npt.NDArray[Any], fill: float) -> None:
+            if has_gaps:
+                block = np.full((count, *values.shape[1:]), fill, writer.dtype)
+                block[rows] = values
+                values = block
+            writer.write(epoch, first, values)
+
+        for name, field in fields.items():
+            values = np.array([frame.fields.get(name, field.fill) for frame in group], np.float64)
+            if field.dtype.kind in "iu":  # what is not a number becomes the fill
+                values[~np.isfinite(values)] = field.fill
+            write(self._field(name), values.astype(field.dtype), field.fill)
+        ranges = np.stack([frame.ranges for frame in group])
+        for layer in self._layers or self._open_layers():
+            found = [frame.checksums.maps[layer.place] for frame in group]
+            if all(checksum is None for checksum in found):
+                continue
+            write(layer.ranges, ranges[:, slice(*layer.span)], np.nan)
+            write(layer.checksums, _as_array(found), 0)
+            if layer.kernel_checksums is not None:
+                found = [frame.checksums.kernels[layer.place] for frame in group]
+                write(layer.kernel_checksums, _as_array(found), 0)
+
+    def _field(self, name: str) -> RowWriter:
+        """Returns what writes a field of `/batches`."""
+        writer = self._fields.get(name)
+        if writer is None:
+            path = f"{schema.BATCHES}/{schema.encode_name(name)}"
+            writer = self._fields[name] = RowWriter(self._file[path])
+        return writer
+
+    def _image(self, place: int) -> ChunkWriter:
+        """Returns what writes an image of the layout."""
+        writer = self._images.get(place)
+        if writer is None:
+            layout = self._layout
+            path = schema.inputs_path(layout.images[place] if place else None)
+            writer = ChunkWriter(self._file[path], layout.image_slots[place])
+            self._images[place] = writer
+        return writer
+
+    def _open_layers(self) -> list[LayerDatasets]:
+        """Opens the datasets of all layers of the layout."""
+        layout = self._layout
+        self._layers = []
+        for place, layer in enumerate(layout.layers):
+            group, link = layer.group, schema.encode_name(layer.name)
+            slot = layout.kernel_slots[place]
+            datasets = LayerDatasets(
+                place,
+                self._spans[place],
+                ChunkWriter(self._file[f"{group}{schema.MAPS}/{link}"], layout.map_slots[place]),
+                RowWriter(self._file[f"{group}{schema.RANGES}/{link}"]),
+                RowWriter(self._file[f"{group}{schema.CHECKSUMS}/{link}"]),
+            )
+            if slot is not None:
+                kernels = self._file[f"{group}{schema.KERNELS}/{link}"]
+                datasets.kernel = ChunkWriter(kernels, slot)
+                checksums = self._file[f"{group}{schema.KERNEL_CHECKSUMS}/{link}"]
+                datasets.kernel_checksums = RowWriter(checksums)
+            self._layers.append(datasets)
+        return self._layers
+
+
+def _as_array(checksums: Sequence[int | None]) -> npt.NDArray[np.uint32]:
+    """Returns checksums as an array, 0 for those that are missing."""
     return np.array([checksum or 0 for checksum in checksums], np.uint32)

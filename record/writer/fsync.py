@@ -1,4 +1,4 @@
-"""Has a file's data put on the disk, beside the writing."""
+"""Puts a file's data on the disk while the writing goes on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 
-SYNC_SECONDS = 30.0
+SYNC_SECONDS = 30.0  # between two requests, at most
 
 
 class BackgroundFsync:
@@ -22,17 +22,18 @@ class BackgroundFsync:
 
     @property
     def due(self) -> bool:
-        """Whether the last request is SYNC_SECONDS old."""
+        """Whether the last request is more than `SYNC_SECONDS` ago."""
         return time.monotonic() - self._last > SYNC_SECONDS
 
     def request(self, descriptor: int) -> None:
-        """Asks for it; while one is under way nothing is asked for twice."""
+        """Asks for the data of an open file; ignored while an earlier request is under way."""
         self._last = time.monotonic()
         if not self._busy.is_set():
             self._busy.set()
             self._requests.put(os.dup(descriptor))
 
     def _work(self) -> None:
+        """Serves the requests; runs in the thread."""
         while True:
             descriptor = self._requests.get()
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Frames whose maps are written and whose small values wait for the commit."""
+"""Frames whose arrays are written and whose values of one batch each wait for the commit."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from replay import schema
 
 
 @dataclass
-class Pending:
-    """A frame whose maps are written and whose small values wait for the commit.
+class PendingFrame:
+    """A frame whose arrays are written, and what is to be written beside it at the commit.
 
     Attributes:
         epoch: Its epoch.
-        batch: Its number in the epoch.
-        fields: What is kept in `/batches`.
-        ranges: The least and the greatest value of each map.
-        checksums: Of its parts.
+        batch: Its batch within the epoch.
+        fields: The values of `/batches`, by name.
+        ranges: The smallest and the largest value of each map, float32 (channels of all layers, 2).
+        checksums: The checksums of its parts.
         is_last: Whether no later batch of its epoch was written before it.
     """
 
@@ -35,34 +35,48 @@ class Pending:
     is_last: bool = True
 
 
-def in_rows(frames: Sequence[Pending]) -> list[list[Pending]]:
-    """The frames in groups of one epoch each, batches ascending within a group.
+def group_in_rows(frames: Sequence[PendingFrame]) -> list[list[PendingFrame]]:
+    """Groups frames by epoch, with batches ascending within a group.
 
-    A group is written as one block, the cells between its batches too: there is nothing in them,
-    since a frame that comes behind a later one of its epoch is a group of its own.
+    A group is written as one block, with the batches between its own: nothing is written for these
+    yet, since a frame that comes behind a later one of its epoch is a group of its own.
     """
-    runs: list[list[Pending]] = []
+    groups: list[list[PendingFrame]] = []
     for frame in frames:
-        before = runs[-1][-1] if runs else None
+        before = groups[-1][-1] if groups else None
         if before and before.epoch == frame.epoch and before.is_last and frame.is_last:
-            runs[-1].append(frame)
+            groups[-1].append(frame)
         else:
-            runs.append([frame])
-    return runs
+            groups.append([frame])
+    return groups
 
 
 class Checksums(NamedTuple):
-    """Those of the parts of a frame, by place in the layout; None for what it does not have."""
+    """The CRC-32 checksums of the parts of a frame; None for a part that it does not have.
+
+    Attributes:
+        image: The checksum of the first image of the batch.
+        maps: The checksums of the maps of each layer, in the order of the layout.
+        kernels: The checksums of the kernels of each layer, in the order of the layout.
+    """
 
     image: int | None
     maps: list[int | None]
     kernels: list[int | None]
 
 
-def check(header: messages.FrameHeader, values: memoryview, layout: BatchLayout) -> Checksums:
-    """The checksums of a frame's parts."""
+def compute_checksums(
+    header: messages.FrameHeader, values: memoryview, layout: BatchLayout
+) -> Checksums:
+    """Computes the checksums of a frame's parts.
 
-    def sum_of(slot: Slot | None, place: int) -> int | None:
+    Args:
+        header: Says which image and which layers the frame has.
+        values: The bytes of the whole frame.
+        layout: What the frame consists of.
+    """
+
+    def checksum_of(slot: Slot | None, place: int) -> int | None:
         if slot is None or place in header.missing:
             return None
         return schema.checksum(slot.of(values))
@@ -70,6 +84,6 @@ def check(header: messages.FrameHeader, values: memoryview, layout: BatchLayout)
     image = None if header.image is None else layout.image_slots[header.image]
     return Checksums(
         None if image is None else schema.checksum(image.of(values)),
-        [sum_of(slot, place) for place, slot in enumerate(layout.map_slots)],
-        [sum_of(slot, place) for place, slot in enumerate(layout.kernel_slots)],
+        [checksum_of(slot, place) for place, slot in enumerate(layout.map_slots)],
+        [checksum_of(slot, place) for place, slot in enumerate(layout.kernel_slots)],
     )

@@ -1,8 +1,9 @@
-"""The ranges of all maps of a batch at once: one pass over the flat buffer instead of one a layer.
+"""Computes the ranges of all maps of a batch at once, in one pass over the flat buffer.
 
-A network's later layers have hundreds of small maps, for which the calls cost more than the values;
-so do small frames, of which several are summarized together. What is not finite, and layers whose
-channels are not their first axis, `schema.summarize` looks at.
+A network's later layers have hundreds of small maps, for which a call each would cost more than the
+values; the same is true of small frames, of which several are summarized together.
+`schema.summarize` treats values that are not finite, and layers whose channels are not their first
+axis.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ import numpy.typing as npt
 from record.protocol.layout import BatchLayout
 from replay import schema
 
-GROUP = 1 << 17  # values that are looked at together: they stay in the processor's cache
+GROUP = 1 << 17  # values that are treated together: they stay in the processor's cache
 _NARROW = 32  # values of a map up to which it is quicker to go through all maps value by value
 _INF, _NEGATIVE_INF = 0x7C00, 0xFC00  # their bits; those of NaN of the same sign are larger
 
 
-class Summary(NamedTuple):
-    """What is kept beside a frame.
+class FrameSummary(NamedTuple):
+    """What is written beside a frame.
 
     Attributes:
         ranges: float32 (all channels of all layers, 2), the smallest and the largest finite value;
-            NaN where there is none. `Summaries.spans` says where a layer's lie.
-        nan: Values that are NaN.
-        inf: Values that are infinite.
+            NaN where there is none. `FrameSummarizer.spans` says which rows are a layer's.
+        nan: The number of values that are NaN.
+        inf: The number of values that are infinite.
     """
 
     ranges: npt.NDArray[np.float32]
@@ -36,20 +37,20 @@ class Summary(NamedTuple):
     inf: int
 
 
-class Summaries:
+class FrameSummarizer:
     """Summarizes frames of one layout.
 
     Args:
         layout: What a frame consists of.
 
     Attributes:
-        spans: Of each layer, the first and one past the last of its rows in the ranges.
+        spans: For each layer, the first of its rows in the ranges and the one after its last.
     """
 
     def __init__(self, layout: BatchLayout) -> None:
         self._layout = layout
         self.spans: list[tuple[int, int]] = []
-        self._groups: list[_Group] = []
+        self._groups: list[_LayerGroup] = []
         self._others: list[int] = []  # layers that are in no group
         end = 0
         for place, (layer, slot) in enumerate(zip(layout.layers, layout.map_slots, strict=True)):
@@ -61,21 +62,24 @@ class Summaries:
                 continue
             group = self._groups[-1] if self._groups else None
             if group is None or slot.stop - group.start > GROUP:
-                group = _Group(slot.start)
+                group = _LayerGroup(slot.start)
                 self._groups.append(group)
             group.add(place, slot.start, slot.stop, span)
         for group in self._groups:
             group.finish()
         self._channels = end
 
-    def of(
+    def summarize(
         self, frames: npt.NDArray[np.float16], missing: Sequence[Collection[int]]
-    ) -> list[Summary]:
-        """The summaries of some frames.
+    ) -> list[FrameSummary]:
+        """Summarizes some frames.
 
         Args:
-            frames: float16 (N, size), each a whole flat buffer.
-            missing: Of each frame, the places of its layers without maps.
+            frames: The flat buffers, float16 (N, size).
+            missing: For each frame, the places of its layers without maps.
+
+        Returns:
+            One summary for each frame.
         """
         ranges = np.empty((len(frames), self._channels, 2), np.float32)
         unfinite: list[tuple[int, int]] = []  # frame, layer
@@ -96,10 +100,10 @@ class Summaries:
         for number, places in enumerate(missing):
             for place in places:
                 ranges[number, slice(*self.spans[place])] = np.nan
-        return [Summary(ranges[number], *count) for number, count in enumerate(counts)]
+        return [FrameSummary(ranges[number], *count) for number, count in enumerate(counts)]
 
 
-class _Group:
+class _LayerGroup:
     """Some layers that lie behind each other in the buffer."""
 
     def __init__(self, start: int) -> None:
@@ -114,7 +118,7 @@ class _Group:
         self._wide: list[int] = []  # which maps those are
 
     def add(self, place: int, start: int, stop: int, span: tuple[int, int]) -> None:
-        """Takes a layer in; what lies before it is skipped."""
+        """Adds a layer; what lies between it and the one before is skipped."""
         maps = span[1] - span[0]
         first = len(self._rows)
         start, stop = start - self.start, stop - self.start
@@ -133,7 +137,7 @@ class _Group:
         self._end = stop + self.start
 
     def finish(self) -> None:
-        """Is called once all layers are in."""
+        """Prepares the group, once all its layers are added."""
         if self._end > self._stop and self._edges:
             self._edges.append(self._stop - self.start)
         self._at = np.array(self._edges)
@@ -146,7 +150,13 @@ class _Group:
         ranges: npt.NDArray[np.float32],
         unfinite: list[tuple[int, int]],
     ) -> None:
-        """Writes the ranges of those layers whose values are all finite, and names the others."""
+        """Writes the ranges of the layers whose values are all finite.
+
+        Args:
+            frames: As for `FrameSummarizer.summarize`.
+            ranges: Where to write them, float32 (N, channels of all layers, 2).
+            unfinite: Takes the frame and the layer of all others.
+        """
         bits = frames[:, self.start : self._end].view(np.int16)
         # IEEE 754 orders the bits of one sign like integers: as signed ones the largest value has
         # the largest, as unsigned ones the smallest has, if there are values of both signs.
@@ -167,7 +177,7 @@ class _Group:
                 unfinite.append((int(number), place))
 
     def _extremes(self, ufunc: np.ufunc, bits: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The largest or smallest of each map as integers, (frames, maps), in their dtype."""
+        """Returns the largest or smallest of each map, integers (frames, maps) of their dtype."""
         found = np.empty((len(bits), len(self._rows)), bits.dtype)
         if self._edges:
             found[:, self._wide_at] = ufunc.reduceat(bits, self._at, axis=1)[:, self._pieces]
@@ -178,7 +188,7 @@ class _Group:
 
 
 def _as_slice(numbers: list[int]) -> slice | npt.NDArray[np.intp]:
-    """A slice where the numbers follow each other, else an index array."""
+    """Returns a slice where the numbers follow each other, else an index array."""
     first = numbers[0] if numbers else 0
     if numbers == list(range(first, first + len(numbers))):
         return slice(first, first + len(numbers))

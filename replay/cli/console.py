@@ -30,11 +30,11 @@ def check_frames(*recordings: Recording) -> None:
     Raises:
         FileError: No frame of one of them was committed.
     """
-    from replay.recording.info import trouble
+    from replay.recording.info import describe_problems
 
     for recording in recordings:
         recording.require_frames()
-        warn(trouble(recording))
+        warn(describe_problems(recording))
 
 
 def tell_made(path: Path, size: int, seconds: float, frames: int | None = None) -> None:

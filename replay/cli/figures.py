@@ -5,7 +5,19 @@ from __future__ import annotations
 import argparse
 
 from replay.cli.console import check_frames, tell_made, warn
-from replay.cli.options import NUMBERS, Commands, add_look, look, natural, only, probed
+from replay.cli.options import (
+    NUMBERS,
+    PICTURE_OPTIONS,
+    Commands,
+    add_options,
+    arguments,
+    only,
+    reader,
+    select_probe,
+)
+from replay.options import FilmOptions, whole_number
+
+_DRAWING = f"channels {PICTURE_OPTIONS}"
 
 _GRID_EXAMPLES = """
 examples:
@@ -35,9 +47,14 @@ def add_grid(commands: Commands) -> None:
     add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
     add("--epoch", metavar="LIST", default="-1", help="epochs to compare (default: the last)")
     add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
-    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
-    add_look(parser)
-    add("--dpi", metavar="N", type=natural, default=200, help="pixels an inch (default: 200)")
+    add_options(parser, FilmOptions, _DRAWING)
+    add(
+        "--dpi",
+        metavar="N",
+        type=reader(whole_number),
+        default=200,
+        help="pixels an inch (default: 200)",
+    )
     add("--kernels", action="store_true", help="each map's kernel beside it")
 
 
@@ -46,8 +63,10 @@ def _grid(options: argparse.Namespace) -> None:
     from replay.maps.runs import open_runs
 
     with open_runs(options.recordings) as recordings:
-        shown = probed(recordings, options.probe)
+        shown = select_probe(recordings, options.probe)
         check_frames(*recordings)
+        drawing = arguments(options, _DRAWING)
+        del drawing["probe"]  # it has been selected
         result = grid(
             shown,
             options.out,
@@ -56,7 +75,7 @@ def _grid(options: argparse.Namespace) -> None:
             batch=options.batch,
             dpi=options.dpi,
             kernels=options.kernels,
-            **look(options),
+            **drawing,
         )
     for remark in result.remarks:
         warn(remark)
@@ -74,8 +93,14 @@ def add_sheet(commands: Commands) -> None:
     add("--epochs", metavar="A:B:C", help="epochs (default: all)")
     add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
     add("--channels", metavar="LIST", help="such as 0,3,8-11 (default: all, or top:12 of many)")
-    add("--rows", metavar="N", type=natural, default=8, help="epochs at most (default: 8)")
-    add_look(parser)
+    add(
+        "--rows",
+        metavar="N",
+        type=reader(whole_number),
+        default=8,
+        help="epochs at most (default: 8)",
+    )
+    add_options(parser, FilmOptions, PICTURE_OPTIONS)
     add(
         "--no-probe",
         dest="probe",
@@ -83,7 +108,13 @@ def add_sheet(commands: Commands) -> None:
         const=False,
         help="each batch's first image, also where there is a fixed one",
     )
-    add("--dpi", metavar="N", type=natural, default=200, help="pixels an inch (default: 200)")
+    add(
+        "--dpi",
+        metavar="N",
+        type=reader(whole_number),
+        default=200,
+        help="pixels an inch (default: 200)",
+    )
 
 
 def _sheet(options: argparse.Namespace) -> None:
@@ -98,9 +129,12 @@ def _sheet(options: argparse.Namespace) -> None:
             layer=options.layer,
             epochs=options.epochs,
             batch=options.batch,
-            probe=options.probe,
             rows=options.rows,
             dpi=options.dpi,
-            **look(options),
+            **arguments(options, _DRAWING),
         )
     tell_made(result.path, result.bytes, result.seconds)
+
+
+def _add_number(parser: argparse.ArgumentParser, flag: str, default: int, help: str) -> None:
+    parser.add_argument(flag, metavar="N", type=reader(whole_number), default=default, help=help)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from replay.cli.console import Progress, check_frames, say, warn
-from replay.cli.options import NUMBERS, THEMES, Commands, only
+from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, only
 from replay.formatting import clean_line, format_bytes, format_count
+from replay.options import THEMES, FilmOptions
 
 _INFO_EXAMPLES = """\
 examples:
@@ -47,17 +48,17 @@ def add_info(commands: Commands) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from replay.recording import info, open_recording
+    from replay.recording import info, info_text, open_recording
 
     documents = []
     for path in options.recordings:
         with open_recording(path) as recording:
             documents.append(info.describe(recording))
-            warn(info.trouble(recording))
+            warn(info.describe_problems(recording))
     if options.json:
         print(info.to_json(documents if len(documents) > 1 else documents[0]))
     else:
-        print("\n\n".join(info.as_text(document) for document in documents))
+        print("\n\n".join(info_text.format_info(document) for document in documents))
 
 
 def add_verify(commands: Commands) -> None:
@@ -69,7 +70,7 @@ def add_verify(commands: Commands) -> None:
         _VERIFY_EXAMPLES,
     )
     parser.add_argument("--json", action="store_true", help="one JSON document")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_quiet(parser)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -109,7 +110,7 @@ def add_health(commands: Commands) -> None:
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help="a figure, too: .png, .pdf or .svg")
     add("--theme", choices=THEMES, default="light", help="of the figure (default: light)")
-    add("--quiet", action="store_true", help="no progress bar")
+    add_quiet(parser)
 
 
 def _health(options: argparse.Namespace) -> None:
@@ -163,7 +164,7 @@ def add_repair(commands: Commands) -> None:
     )
     parser.add_argument("-o", "--out", metavar="FILE", required=True, help="the new file")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_quiet(parser)
 
 
 def _repair(options: argparse.Namespace) -> None:
@@ -186,12 +187,10 @@ def add_export(commands: Commands) -> None:
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", required=True, help=".npz, .npy, .zarr or a folder/")
     add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
-    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
-    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
-    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
+    add_options(parser, FilmOptions, "epochs batches channels")
     add("--probe", metavar="N", type=int, help="the maps of a fixed image; N from 0")
     add("--overwrite", action="store_true", help="replace an existing file")
-    add("--quiet", action="store_true", help="no progress bar")
+    add_quiet(parser)
 
 
 def _export(options: argparse.Namespace) -> None:

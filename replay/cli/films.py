@@ -7,20 +7,26 @@ import argparse
 from replay.cli.console import Progress, check_frames, say, tell_made, warn
 from replay.cli.options import (
     NUMBERS,
+    PICTURE_OPTIONS,
     Commands,
-    add_crew,
-    add_look,
-    add_selection,
-    executor,
-    look,
-    natural,
-    positive,
-    probed,
+    add_options,
+    add_quiet,
+    arguments,
+    open_executor,
+    select_probe,
 )
+from replay.options import ComparisonRequest, RenderRequest
 from replay.schema import OptionError
 
-_ORDERS = ("number", "similar")
-_PRESETS = ("github", "slack", "slides", "paper")
+_SELECTION = "layers channels epochs batches"
+_ENCODING = "codec crf jobs|executor"
+_ANIMATE_OPTIONS = (
+    f"out {_SELECTION} {PICTURE_OPTIONS} show order fps zoom columns captions {_ENCODING} "
+    "max_mb preset alt poster"
+)
+_COMPARE_OPTIONS = (
+    f"out difference difference_cmap {_SELECTION} {PICTURE_OPTIONS} fps zoom columns {_ENCODING}"
+)
 
 _ANIMATE_EXAMPLES = """
 A preset sets the format, also that of the default -o, the largest size
@@ -61,46 +67,8 @@ def add_animate(commands: Commands) -> None:
     parser = commands.add(
         "animate", _animate, "show the maps of every batch as a film", NUMBERS + _ANIMATE_EXAMPLES
     )
-    add = parser.add_argument
-    add(
-        *("-o", "--out"),
-        metavar="FILE",
-        help=".mp4, .gif, .webp, .png or .apng, or a folder/ for numbered PNG (default: run.mp4)",
-    )
-    add(
-        "--layer",
-        metavar="NAME",
-        action="append",
-        help="one or more layers, globs, or all (default: the first recorded layer)",
-    )
-    add_selection(parser)
-    add_look(parser)
-    add(
-        "--with",
-        dest="show",
-        metavar="LIST",
-        action="append",
-        help="beside the maps: kernels, difference (since the first epoch), difference:previous, "
-        "histogram, loss (there anyway if logged)",
-    )
-    add("--order", choices=_ORDERS, default="number", help="similar: such channels side by side")
-    add("--fps", metavar="N", type=positive, help="frames a second")
-    add("--zoom", metavar="N", type=natural, help="picture pixels a map pixel")
-    add("--columns", metavar="N", type=natural, help="maps side by side")
-    add("--no-captions", dest="captions", action="store_false", help="only the maps")
-    _add_encoding(parser)
-    add(
-        "--max-mb",
-        metavar="N",
-        type=positive,
-        help="largest size in MB: gives up quality, frames and zoom as far as needed, and says so",
-    )
-    add(
-        "--preset", choices=_PRESETS, help="the format, size and proportions for a place, see below"
-    )
-    add("--alt", action="store_true", help="also what it shows in words, to run.alt.txt")
-    add("--poster", action="store_true", help="also its last frame, to run.poster.png")
-    add("--quiet", action="store_true", help="no progress bar")
+    add_options(parser, RenderRequest, _ANIMATE_OPTIONS)
+    add_quiet(parser)
 
 
 def _animate(options: argparse.Namespace) -> None:
@@ -109,46 +77,22 @@ def _animate(options: argparse.Namespace) -> None:
 
     with (
         open_runs(options.recordings) as recordings,
-        executor(options.executor) as workers,
+        open_executor(options.executor) as executor,
         Progress(options.quiet) as progress,
     ):
-        shown = probed(recordings, options.probe)
-        layers = choose_layers_of(shown, options.layer)
-        check_frames(*recordings)
-        result = animate(
-            shown,
-            options.out,
-            layers=layers,
-            epochs=options.epochs,
-            batches=options.batches,
-            fps=options.fps,
-            zoom=options.zoom,
-            columns=options.columns,
-            captions=options.captions,
-            codec=options.codec,
-            crf=options.crf,
+        shown = select_probe(recordings, options.probe)
+        wanted = arguments(options, _ANIMATE_OPTIONS)
+        wanted.update(
+            layers=choose_layers_of(shown, options.layers),
+            probe=None,  # it has been selected
             show=",".join(options.show or []),
-            order=options.order,
-            jobs=options.jobs,
-            executor=workers,
-            max_mb=options.max_mb,
-            preset=options.preset,
-            alt=options.alt,
-            poster=options.poster,
-            progress=progress,
-            **look(options),
+            executor=executor,
         )
+        check_frames(*recordings)
+        result = animate(shown, progress=progress, **wanted)
     for remark in result.remarks:
         say("note" if remark == result.chosen else "warning", remark)
     tell_made(result.path, result.bytes, result.seconds, result.frames)
-
-
-def _add_encoding(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say how a film is encoded, and by whom."""
-    add = parser.add_argument
-    add("--codec", choices=("h264", "av1"), default="h264", help="of an MP4 (default: h264)")
-    add("--crf", metavar="N", type=int, help="the codec's quality; lower is better, and larger")
-    add_crew(parser)
 
 
 def add_compare(commands: Commands) -> None:
@@ -159,32 +103,8 @@ def add_compare(commands: Commands) -> None:
         "show two runs side by side as a film",
         NUMBERS + _COMPARE_EXAMPLES,
     )
-    add = parser.add_argument
-    add(
-        *("-o", "--out"),
-        metavar="FILE",
-        help=".mp4, .gif, .webp, .png or .apng, or a folder/ for numbered PNG (default: a-b.mp4)",
-    )
-    add("--difference", action="store_true", help="a third panel: what b is more than a")
-    add(
-        "--difference-cmap",
-        metavar="NAME",
-        default="RdBu_r",
-        help="a matplotlib colormap, as diverging as can be (default: RdBu_r)",
-    )
-    add(
-        "--layer",
-        metavar="NAME",
-        action="append",
-        help="one or more layers, globs, or all (default: the first that both have)",
-    )
-    add_selection(parser)
-    add_look(parser)
-    add("--fps", metavar="N", type=positive, help="frames a second")
-    add("--zoom", metavar="N", type=natural, help="picture pixels a map pixel")
-    add("--columns", metavar="N", type=natural, help="maps side by side in each panel")
-    _add_encoding(parser)
-    add("--quiet", action="store_true", help="no progress bar")
+    add_options(parser, ComparisonRequest, _COMPARE_OPTIONS)
+    add_quiet(parser)
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -195,30 +115,13 @@ def _compare(options: argparse.Namespace) -> None:
         raise OptionError(f"compare: expected two recordings, found {len(options.recordings)}")
     with (
         open_runs(options.recordings) as runs,
-        executor(options.executor) as workers,
+        open_executor(options.executor) as executor,
         Progress(options.quiet) as progress,
     ):
         check_frames(*runs)
-        result = compare(
-            runs[0],
-            runs[1],
-            options.out,
-            difference=options.difference,
-            difference_cmap=options.difference_cmap,
-            layers=options.layer,
-            epochs=options.epochs,
-            batches=options.batches,
-            fps=options.fps,
-            zoom=options.zoom,
-            columns=options.columns,
-            codec=options.codec,
-            crf=options.crf,
-            probe=options.probe,
-            jobs=options.jobs,
-            executor=workers,
-            progress=progress,
-            **look(options),
-        )
+        wanted = arguments(options, _COMPARE_OPTIONS)
+        wanted.update(executor=executor)
+        result = compare(runs[0], runs[1], progress=progress, **wanted)
     for remark in result.remarks:
         warn(remark)
     tell_made(result.path, result.bytes, result.seconds, result.frames)

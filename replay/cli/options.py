@@ -1,9 +1,8 @@
-"""What commands have in common: how one is added, and the options that several of them take."""
+"""What commands have in common: how one is added, and options made from their declarations."""
 
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,11 +10,12 @@ from importlib import import_module
 from typing import Any, NoReturn, cast
 
 from replay.cli.console import say
+from replay.options import declared
 from replay.schema import OptionError
 
-SCALES = ("run", "epoch", "frame", "channel")
-THEMES = ("light", "dark")
-_TOKENS = ("auto", "square", "strip")
+_TIMEOUT = 10  # seconds in which a scheduler has to answer
+PICTURE_OPTIONS = "scale clip symmetric cmap probe title input slices tokens theme"
+"""What films and figures have in common."""
 
 NUMBERS = """\
 Epochs, batches and channels bear the zero-based numbers of the file:
@@ -25,10 +25,10 @@ Epochs, batches and channels bear the zero-based numbers of the file:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and where to read on."""
+    """A parser that says in one line what is wrong, and where to read on."""
 
     def error(self, message: str) -> NoReturn:
-        """Says it, and ends with exit code 2."""
+        """Writes what is wrong to stderr, and ends the process with exit code 2."""
         say("error", f"{message} (see {self.prog} --help)")
         self.exit(2)
 
@@ -53,7 +53,7 @@ class Commands:
         epilog: str = "",
         recordings: bool = True,
     ) -> Parser:
-        """Adds one.
+        """Adds a command.
 
         Args:
             name: Its name.
@@ -63,7 +63,7 @@ class Commands:
             recordings: Whether it takes recordings.
 
         Returns:
-            Its parser, to which its own options are added.
+            The command's parser, to which its own options are added.
         """
         parser: Parser = self._parsers.add_parser(
             name,
@@ -85,7 +85,7 @@ class Commands:
 
 
 def only(options: argparse.Namespace) -> str:
-    """The one recording of a command that takes no more.
+    """Returns the one recording of a command that takes no more.
 
     Raises:
         OptionError: There are several.
@@ -97,115 +97,86 @@ def only(options: argparse.Namespace) -> str:
     return str(options.recordings[0])
 
 
-def add_selection(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say which channels, epochs and batches are shown."""
-    add = parser.add_argument
-    add("--channels", metavar="LIST", help="such as 0,3,8-11, or top:16 for what varies most")
-    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
-    add("--batches", metavar="A:B:C", help="batches of each epoch (default: all)")
+def add_options(parser: argparse.ArgumentParser, kind: type, names: str) -> None:
+    """Adds options of a film to a command, from their declarations.
+
+    Args:
+        parser: The command's parser.
+        kind: Where they are declared: a class of `replay.options`.
+        names: Their names in the order of the help, with spaces between them. `a|b` are two of
+            which only one may be given.
+    """
+    options = declared(kind)
+    for alternatives in names.split():
+        add = parser.add_argument
+        if "|" in alternatives:
+            add = parser.add_mutually_exclusive_group().add_argument
+        for name in alternatives.split("|"):
+            default, option = options[name]
+            flags = option.flags or (f"--{name.replace('_', '-')}",)
+            if isinstance(default, bool):
+                action = "store_false" if default else "store_true"
+                add(*flags, dest=name, action=action, help=option.help)
+            elif option.repeated:
+                add(*flags, dest=name, action="append", metavar=option.metavar, help=option.help)
+            else:
+                add(
+                    *flags,
+                    dest=name,
+                    default=default,
+                    metavar=option.metavar,
+                    choices=option.choices or None,
+                    type=reader(option.read or str),
+                    help=option.help,
+                )
 
 
-def add_look(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that pictures have in common."""
-    add = parser.add_argument
-    add(
-        "--scale",
-        choices=SCALES,
-        default="run",
-        help="values that share one range: those of the run (default), of an epoch, of a frame "
-        "or of a channel",
-    )
-    add("--clip", metavar="LO,HI", type=_clip, help="an explicit range of values")
-    add("--symmetric", action="store_true", help="a range symmetric around zero")
-    add("--cmap", metavar="NAME", default="gray", help="a matplotlib colormap (default: gray)")
-    add(
-        "--probe",
-        metavar="N",
-        type=int,
-        help="the maps of a fixed image (default: of each batch's first image); N from 0",
-    )
-    add("--title", metavar="TEXT", help="a heading; the layer is named after it")
-    add("--no-input", dest="input", action="store_false", help="without the input picture")
-    add(
-        "--slices",
-        metavar="middle|all|LIST",
-        default="middle",
-        help="of volumes: the middle slice of each map (default), all side by side, or 3,5",
-    )
-    add(
-        "--tokens",
-        choices=_TOKENS,
-        default="auto",
-        help="of tokens: as a square, as strips, or as the input picture suggests (default)",
-    )
-    add("--theme", choices=THEMES, default="light", help="light (default) or dark")
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that leaves the progress bar out."""
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def look(options: argparse.Namespace) -> dict[str, Any]:
-    """What `add_look` and `--channels` asked for, by the names of the functions' parameters."""
-    names = "channels scale clip symmetric cmap title input theme slices tokens"
-    return {name: getattr(options, name) for name in names.split()}
+def arguments(options: argparse.Namespace, names: str) -> dict[str, Any]:
+    """Returns those options by their names, as the public functions take them.
+
+    Args:
+        options: What was parsed.
+        names: As in `add_options`.
+    """
+    return {name: getattr(options, name) for name in names.replace("|", " ").split()}
 
 
-def probed(recordings: Sequence[Any], number: int | None) -> list[Any]:
-    """The recordings, or what each has of the fixed image that `--probe` names."""
+def reader(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Returns what argparse reads a value with, whose errors it tells in their own words.
+
+    Args:
+        read: Makes the value of a text, and raises `OptionError` where that cannot be done.
+    """
+    if isinstance(read, type):
+        return read  # of which argparse itself says what is wrong
+
+    def parse(text: str) -> Any:
+        try:
+            return read(text)
+        except OptionError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse
+
+
+def select_probe(recordings: Sequence[Any], number: int | None) -> list[Any]:
+    """Returns the recordings, or what each has of the fixed image that `--probe` names."""
     return [each if number is None else each.probe(number) for each in recordings]
 
 
-def add_crew(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say who renders."""
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--jobs",
-        metavar="N",
-        type=natural,
-        help="processes that render a part each (default: as many as pay)",
-    )
-    where.add_argument(
-        "--executor", metavar="dask=ADDRESS", help="a Dask scheduler whose workers render the parts"
-    )
-
-
-def executor(words: str | None) -> AbstractContextManager[Executor | None]:
-    """What `--executor` names, open as long as the context is; None where it was not given."""
-    if words is None:
-        return nullcontext()
-
-    return connect(words)
-
-
-def _clip(text: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected LO,HI such as -1,1, found {text!r}") from None
-    return low, high
-
-
-def natural(text: str) -> int:
-    """A whole number of 1 or more."""
-    if not re.fullmatch(r"\d+", text) or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
-    return int(text)
-
-
-def positive(text: str) -> float:
-    """A number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
-    return value
-
-
-_SECONDS = 10  # in which a scheduler has to answer
+def open_executor(words: str | None) -> AbstractContextManager[Executor | None]:
+    """Returns a context with what `--executor` names; with None where it was not given."""
+    return nullcontext() if words is None else connect(words)
 
 
 @contextmanager
 def connect(words: str) -> Iterator[Executor]:
-    """The executor of a running engine; let go of, not ended, in the end.
+    """Yields the executor of a running engine, which goes on running afterwards.
 
     Args:
         words: `dask=tcp://host:port`, the address of a Dask scheduler.
@@ -221,7 +192,7 @@ def connect(words: str) -> Iterator[Executor]:
     except ImportError as error:
         raise OptionError("executor dask: not installed; pip install 'mapreel[dask]'") from error
     try:
-        client = distributed.Client(address, timeout=_SECONDS, set_as_default=False)
+        client = distributed.Client(address, timeout=_TIMEOUT, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise OptionError(f"executor {words}: no scheduler answers at {address}") from error
     with client:

@@ -6,7 +6,10 @@ import argparse
 import re
 
 from replay.cli.console import Progress, check_frames, say, tell_made
-from replay.cli.options import NUMBERS, SCALES, Commands, add_selection, only, positive
+from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, arguments, only, reader
+from replay.options import SCALES, FilmOptions, positive_number
+
+_PAGE_OPTIONS = "channels epochs batches scale symmetric cmap title input max_mb"
 
 _PAGE_EXAMPLES = """
 The page is one file that any browser of 2023 or later opens from disk; it
@@ -39,20 +42,19 @@ def add_page(commands: Commands) -> None:
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help=".html (default: run.html)")
     add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
-    add_selection(parser)
+    add_options(parser, FilmOptions, "channels epochs batches")
     add("--scale", choices=SCALES[:3], default="run", help="the scale at first (default: run)")
     add("--symmetric", action="store_true", help="at first a scale symmetric around zero")
     add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
-    add("--title", metavar="TEXT", help="a heading; the layer is named after it")
-    add("--no-input", dest="input", action="store_false", help="without the input picture")
+    add_options(parser, FilmOptions, "title input")
     add(
         "--max-mb",
         metavar="N",
-        type=positive,
+        type=reader(positive_number),
         default=20.0,
         help="largest size of the file in MB (default: 20)",
     )
-    add("--quiet", action="store_true", help="no progress bar")
+    add_quiet(parser)
 
 
 def _page(options: argparse.Namespace) -> None:
@@ -65,16 +67,8 @@ def _page(options: argparse.Namespace) -> None:
             recordings,
             options.out,
             layers=options.layer or "all",
-            channels=options.channels,
-            epochs=options.epochs,
-            batches=options.batches,
-            scale=options.scale,
-            symmetric=options.symmetric,
-            cmap=options.cmap,
-            title=options.title,
-            input=options.input,
-            max_mb=options.max_mb,
             progress=progress,
+            **arguments(options, _PAGE_OPTIONS),
         )
     for note in result.notes:
         say("note", note)
@@ -90,7 +84,7 @@ def add_watch(commands: Commands) -> None:
     add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
     add("--channels", metavar="LIST", help="such as 0,3,8-11")
     add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
-    add("--title", metavar="TEXT", help="a heading; the layer is named after it")
+    add_options(parser, FilmOptions, "title")
     add("--port", metavar="N", type=_port, default=8642, help="0 for any (default: 8642)")
 
 

@@ -1,4 +1,4 @@
-"""The words of the command line, and what they mean: all commands, parsed into options."""
+"""The command line: the parser with all commands, what it makes of words, shell completion."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     Raises:
         SystemExit: Help was asked for, or the words are wrong; either has been said.
     """
-    parser = _parser()
+    parser = build_parser()
     options, rest = parser.parse_known_args(words)
     if rest and (not hasattr(options, "recordings") or any(word[:1] == "-" for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -90,7 +90,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> Parser:
+def build_parser() -> Parser:
+    """Returns the parser of the whole command line."""
     common = Parser(add_help=False)
     common.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show an error's traceback"
@@ -125,7 +126,7 @@ def _add_completion(commands: Commands) -> None:
 
 def _completion(options: argparse.Namespace) -> None:
 
-    print(script(_parser(), "mapreel-replay", options.shell))
+    print(script(build_parser(), "mapreel-replay", options.shell))
 
 
 _FILES = ("FILE", "run.h5")

@@ -1,4 +1,4 @@
-"""Looks for channels whose maps have one value each: dead, flat and stuck ones."""
+"""Looks for dead, flat, stuck and saturated channels, and for values that are not finite."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.diagnosis import symptoms
-from replay.diagnosis.intact_frames import Intact
-from replay.diagnosis.report import Finding, LayerHealth, batches, lasting, where
+from replay.diagnosis.intact_frames import IntactFrames
+from replay.diagnosis.report import (
+    Finding,
+    LayerHealth,
+    finding_to_the_end,
+    format_batches,
+    format_place,
+)
 from replay.formatting import format_count, format_number, format_numbers
 from replay.maps.selection import spread
 from replay.recording import Recording
 from replay.schema import Cell, Float32Array
 
 _HISTORY = 240  # frames of which the share of zero maps is kept
+_FEWEST_VALUES = 100  # of a map, so that it can be called saturated
+_FIRST_READ = 24  # frames that are read, from the first one with a value that is not finite
+_LATER_READ = 8  # frames that are read of those behind them
 
 
-def look_for_constants(found: LayerHealth, intact: Intact) -> None:
+def look_for_constants(found: LayerHealth, intact: IntactFrames) -> None:
     """Adds the findings, and the share of channels that are zero over time.
 
     Args:
@@ -37,24 +46,21 @@ def look_for_constants(found: LayerHealth, intact: Intact) -> None:
     for channel in range(found.channels):
         value = float(ranges[-1, channel, 0])
         if dead[channel] < len(frames):
-            kind, words, start, value = "dead", "zero", int(dead[channel]), 0.0
+            kind, sign, start, value = "dead", "zero", int(dead[channel]), 0.0
         elif stuck[channel] < len(frames):
             # The frame before the first that is like the one before it.
             start = max(0, int(stuck[channel]) - 1)
             start += int(not same[start, channel])
-            kind, words = "stuck", f"everywhere {format_number(value)}"
+            kind, sign = "stuck", f"everywhere {format_number(value)}"
         elif flat[channel] < len(frames):
-            kind, words, start = "flat", "each map of one value", int(flat[channel])
+            kind, sign, start = "flat", "each map of one value", int(flat[channel])
         else:
             continue
-        found.findings.append(lasting(found, kind, words, channel, start, frames, value))
-
-
-_FEWEST = 100  # values of a map that can be called saturated
+        found.findings.append(finding_to_the_end(found, kind, sign, channel, start, frames, value))
 
 
 def bounds_of(ranges: Float32Array) -> Float32Array:
-    """Smallest and largest value of each channel over all frames, float32 (C, 2)."""
+    """Returns smallest and largest value of each channel over all frames, float32 (C, 2)."""
     with np.errstate(all="ignore"):
         lowest, highest = ranges[..., 0], ranges[..., 1]
         return np.stack([np.fmin.reduce(lowest, axis=0), np.fmax.reduce(highest, axis=0)], axis=1)
@@ -77,7 +83,7 @@ def look_for_saturated(
     read = found.sampled
     beyond = shares > symptoms.SATURATED  # (frames, C, 2)
     # Of fewer values all would have to be at a bound, and a small map is zero by chance often.
-    large = math.prod(found.shape) // found.channels >= _FEWEST
+    large = math.prod(found.shape) // found.channels >= _FEWEST_VALUES
     several = (bounds[:, 0] < bounds[:, 1]) & large
     share = (beyond.any(axis=2) & several).mean(axis=1)
     found.saturated = dict(zip(read, share.tolist(), strict=True))
@@ -87,18 +93,14 @@ def look_for_saturated(
             start = int(since[channel])
             mean = 100 * float(shares[start:, channel, end].mean())
             value = float(bounds[channel, end])
-            words = f"{mean:.1f} % of the values at its {word} one, {format_number(value)},"
-            found.findings.append(lasting(found, "saturated", words, channel, start, read, value))
-
-
-_FIRST = 24  # frames that are read, from the first suspect on
-
-
-_LATER = 8  # of those behind them
+            sign = f"{mean:.1f} % of the values at its {word} one, {format_number(value)},"
+            found.findings.append(
+                finding_to_the_end(found, "saturated", sign, channel, start, read, value)
+            )
 
 
 def not_finite_in_all(run: Recording) -> list[Finding]:
-    """What the file's own counts say, for all layers together."""
+    """Returns what the file's own counts say, for all layers together."""
     found = []
     for kind in ("nan", "inf"):
         counts = run.batches.get(kind)
@@ -107,22 +109,22 @@ def not_finite_in_all(run: Recording) -> list[Finding]:
             continue
         values = int(sum(int(counts[cell]) for cell in cells))
         text = (
-            f"{format_count(values, 'value')} in {len(cells)} of {batches(len(run.frames))}, "
-            f"{where(cells[0], 'first in')}"
+            f"{format_count(values, 'value')} in {len(cells)} of "
+            f"{format_batches(len(run.frames))}, {format_place(cells[0], 'first in')}"
         )
         found.append(Finding(kind, text, "", None, *cells[0], len(cells), values))
     return found
 
 
-def not_finite(intact: Intact) -> list[Finding]:
-    """What a layer's maps have, in the first frames of those that the file says have some."""
+def not_finite(intact: IntactFrames) -> list[Finding]:
+    """Returns what is not finite in a layer's maps, of the frames in which the file counts some."""
     fields = [intact.run.batches.get(kind) for kind in ("nan", "inf")]
     known = [counts for counts in fields if counts is not None]
     suspects = [cell for cell in intact.frames if any(counts[cell] > 0 for counts in known)]
     if not known:
-        suspects = spread(intact.frames, _FIRST)
-    read = suspects[:_FIRST]
-    read += spread(suspects[_FIRST:], _LATER)
+        suspects = spread(intact.frames, _FIRST_READ)
+    read = suspects[:_FIRST_READ]
+    read += spread(suspects[_FIRST_READ:], _LATER_READ)
     counted: dict[str, list[tuple[Cell, npt.NDArray[np.int64]]]] = {"nan": [], "inf": []}
     for cell in read:
         maps = intact.maps(cell)
@@ -132,23 +134,25 @@ def not_finite(intact: Intact) -> list[Finding]:
             each = is_one(maps).sum(axis=1)
             if each.any():
                 counted[kind].append((cell, each))
-    of = "" if len(read) == len(suspects) and known else "at least "
+    at_least = "" if len(read) == len(suspects) and known else "at least "
     return [
-        _finding(intact.layer.name, kind, cells, of) for kind, cells in counted.items() if cells
+        _finding(intact.layer.name, kind, cells, at_least)
+        for kind, cells in counted.items()
+        if cells
     ]
 
 
 def _finding(
-    layer: str, kind: str, cells: list[tuple[Cell, npt.NDArray[np.int64]]], of: str
+    layer: str, kind: str, cells: list[tuple[Cell, npt.NDArray[np.int64]]], at_least: str
 ) -> Finding:
-    """From the number of values in each channel, int64 (C,), of the frames that have some."""
+    """Returns a finding from the number of values in each channel, int64 (C,), of some frames."""
     per_channel = np.sum([each for _, each in cells], axis=0)
     values = int(per_channel.sum())
     channels = np.flatnonzero(per_channel).tolist()
     first, _ = cells[0]
     text = (
-        f"{of}{format_count(values, 'value')} in {of}{batches(len(cells))} and "
+        f"{at_least}{format_count(values, 'value')} in {at_least}{format_batches(len(cells))} and "
         f"{format_numbers('channel', channels)}, "
-        f"{where(first, 'first in')}"
+        f"{format_place(first, 'first in')}"
     )
     return Finding(kind, text, layer, None, *first, len(cells), values)

@@ -19,7 +19,7 @@ from replay.diagnosis.detectors import (
     not_finite,
     not_finite_in_all,
 )
-from replay.diagnosis.intact_frames import Intact
+from replay.diagnosis.intact_frames import IntactFrames
 from replay.diagnosis.movement import measure_change
 from replay.diagnosis.report import KINDS, Finding, Health, LayerHealth
 from replay.diagnosis.unchanging import Suspects, unchanging, unchanging_in_probe
@@ -55,15 +55,15 @@ def health(
     found = Health(recording.path, recording.frames, findings=not_finite_in_all(recording))
     probe = recording.probe(0) if recording.probes and recording.probe_number is None else None
     for place, name in enumerate(recording.layers):
-        shown = Intact(probe, name, damaged) if probe is not None and name in probe else None
-        found.layers.append(_examine(Intact(recording, name, damaged), shown))
+        shown = IntactFrames(probe, name, damaged) if probe is not None and name in probe else None
+        found.layers.append(_examine(IntactFrames(recording, name, damaged), shown))
         if progress is not None:
             progress(place + 1, len(recording.layers))
     found.damaged = len(damaged)
     return found
 
 
-def _examine(intact: Intact, probe: Intact | None) -> LayerHealth:
+def _examine(intact: IntactFrames, probe: IntactFrames | None) -> LayerHealth:
     """Looks for everything in one layer, of which there may be maps of a fixed image."""
     layer, frames = intact.layer, len(intact.frames)
     found = LayerHealth(layer.name, layer.module, layer.shape, layer.channels, frames)
@@ -82,8 +82,8 @@ def _examine(intact: Intact, probe: Intact | None) -> LayerHealth:
     return found
 
 
-def _look_into_maps(found: LayerHealth, intact: Intact) -> None:
-    """Saturated, unchanging and duplicate channels, from some of the maps."""
+def _look_into_maps(found: LayerHealth, intact: IntactFrames) -> None:
+    """Adds saturated, unchanging and duplicate channels, from some of the maps."""
     suspects, bounds = Suspects(intact.frames, intact.ranges), bounds_of(intact.ranges)
     correlations = symptoms.Correlations(found.channels)
     shares: list[npt.NDArray[np.float64]] = []

@@ -1,4 +1,4 @@
-"""Reads of a layer what is whole; what is damaged is passed over, and noted."""
+"""Reads the frames of a layer that are whole; damaged ones are passed over and noted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from replay.recording import Recording
 from replay.schema import Cell, DamagedError, FileError, Float16Array, Float32Array
 
 
-class Intact:
+class IntactFrames:
     """The frames of a layer, or of its maps of a fixed image, as far as they can be read.
 
     Args:
@@ -55,7 +55,7 @@ class Intact:
         return measured
 
     def maps(self, cell: Cell) -> Float16Array | None:
-        """A frame as float16 (C, values); None where it is damaged."""
+        """Returns a frame as float16 (C, values); None where it is damaged."""
         try:
             frame = self.series[cell]
         except DamagedError:
@@ -66,7 +66,7 @@ class Intact:
         )
 
     def kernels(self, cell: Cell) -> Float16Array | None:
-        """The kernels of a batch, as in the file; None where they are damaged or not there."""
+        """Returns the kernels of a batch; None where they are damaged or were not recorded."""
         try:
             kernels = self.series.kernels(*cell)
             return None if is_blank(kernels) else kernels

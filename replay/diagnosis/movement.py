@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.diagnosis import symptoms
-from replay.diagnosis.intact_frames import Intact
-from replay.diagnosis.report import Change, Finding, LayerHealth, where
+from replay.diagnosis.intact_frames import IntactFrames
+from replay.diagnosis.report import Change, Finding, LayerHealth, format_place
 from replay.maps.selection import spread
 from replay.schema import Cell, Float32Array
 
@@ -15,8 +15,8 @@ _POINTS = 65  # between which change is measured
 _POINTS_OF_EPOCH = 17  # likewise where there is but one epoch
 
 
-def measure_change(found: LayerHealth, intact: Intact, probe: Intact | None) -> None:
-    """Adds how far the layer moved between the last batches of the epochs, and by what it is told.
+def measure_change(found: LayerHealth, intact: IntactFrames, probe: IntactFrames | None) -> None:
+    """Adds how far the layer moved between the last batches of the epochs, and what was measured.
 
     Args:
         found: What is known of the layer so far.
@@ -51,7 +51,7 @@ def measure_change(found: LayerHealth, intact: Intact, probe: Intact | None) -> 
 
 
 def _places(frames: list[Cell]) -> list[int]:
-    """Where among the frames the ends of the epochs are; evenly spaced ones of the only epoch."""
+    """Returns the places of the epochs' last frames; evenly spaced frames of an only epoch."""
     last = {epoch: place for place, (epoch, _) in enumerate(frames)}
     ends = [(place, 0) for place in last.values()]
     if len(ends) < 2:
@@ -60,7 +60,7 @@ def _places(frames: list[Cell]) -> list[int]:
 
 
 def _mean(ranges: Float32Array) -> npt.NDArray[np.float64]:
-    """The mean over frames of float32 (frames, C, 2), without those that are NaN."""
+    """Returns the mean over frames of float32 (frames, C, 2), without those that are NaN."""
     known = ~np.isnan(ranges)
     total = np.where(known, ranges, 0).sum(axis=0, dtype=np.float64)
     with np.errstate(invalid="ignore"):
@@ -69,9 +69,9 @@ def _mean(ranges: Float32Array) -> npt.NDArray[np.float64]:
 
 
 def _unmoved(found: LayerHealth) -> list[Finding]:
-    """Kernels that stayed where they were."""
+    """Returns a finding if the kernels stayed as they were."""
     if not found.changes or any(change.value for change in found.changes):
         return []
     first, end = found.changes[0].start, found.changes[-1].end
-    text = f"the kernels are the same {where(end, 'in')} as {where(first, 'in')}"
+    text = f"the kernels are the same {format_place(end, 'in')} as {format_place(first, 'in')}"
     return [Finding("unchanging", text, found.name, None, *first)]

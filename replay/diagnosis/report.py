@@ -1,4 +1,4 @@
-"""What an examination of a network found: findings, each layer's state, how far it moved."""
+"""What `health` found: findings, the state of each layer, how far it moved; also as text."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from replay.formatting import (
     format_shape,
 )
 from replay.schema import Cell
+
+_CHANGES_SHOWN = 8  # in a line
 
 KINDS = ("nan", "inf", "dead", "flat", "stuck", "saturated", "unchanging", "duplicate")
 
@@ -57,7 +59,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Change:
-    """How far a layer moved from one recorded batch to a later one, relative to what it was."""
+    """How far a layer moved from one recorded batch to a later one.
+
+    Attributes:
+        start: (epoch, batch) of the earlier one.
+        end: (epoch, batch) of the later one.
+        value: The distance, as a share of how large the earlier values were.
+    """
 
     start: Cell
     end: Cell
@@ -120,86 +128,92 @@ class Health:
 
     @property
     def all_findings(self) -> list[Finding]:
-        """Those of the run, then those of each layer."""
+        """The findings of the run, then those of each layer."""
         return self.findings + [found for layer in self.layers for found in layer.findings]
 
     def to_json(self) -> str:
-        """One JSON document."""
-        return to_json(self)
+        """Returns one JSON document, without NaN tokens."""
+        document = {
+            "file": str(self.path),
+            "frames": len(self.frames),
+            "damaged": self.damaged,
+            "findings": [asdict(each) for each in self.findings],
+            "layers": [_layer_document(layer) for layer in self.layers],
+        }
+        return json.dumps(_finite(document), indent=2, allow_nan=False)
 
     def to_csv(self) -> str:
-        """A table in CSV, a row for each finding."""
-        return to_csv(self)
+        """Returns a table in CSV, a row for each finding; what does not apply is empty."""
+        names = [entry.name for entry in fields(Finding)]
+        names = [name for name in names if name != "text"] + ["text"]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(names)
+        for finding in self.all_findings:
+            row = asdict(finding)
+            writer.writerow(["" if row[name] is None else row[name] for name in names])
+        return text.getvalue()
 
     def __str__(self) -> str:
+        findings = format_count(len(self.all_findings), "finding")
+        layers = format_count(len(self.layers), "layer")
+        frames = format_count(len(self.frames), "batch")
+        paragraphs = [clean_line(f"{self.path}: {findings} in {layers}, {frames}")]
+        if self.findings:
+            lines = [f"  {each.kind:<10}  {each.text}" for each in self.findings]
+            paragraphs.append("\n".join(["all layers", *lines]))
+        for layer in sorted(self.layers, key=lambda layer: not layer.findings):
+            paragraphs.append("\n".join(clean_line(line) for line in _layer_lines(layer)))
+        if self.damaged:
+            damaged = format_count(self.damaged, "damaged frame")
+            paragraphs.append(f"{damaged} passed over; 'python -m replay verify' names them")
+        return "\n\n".join(paragraphs)
 
-        return as_text(self)
 
-
-def where(cell: Cell, word: str) -> str:
-    """`since epoch 3 batch 0`."""
+def format_place(cell: Cell, word: str) -> str:
+    """Returns a place in the run as text: `since epoch 3 batch 0`."""
     return f"{word} epoch {cell[0]} batch {cell[1]}"
 
 
-def batches(number: int) -> str:
-    """`1 batch`, `1,200 batches`."""
+def format_batches(number: int) -> str:
+    """Returns a number of batches as text: `1 batch`, `1,200 batches`."""
     return format_count(number, "batch")
 
 
-def lasting(
+def finding_to_the_end(
     layer: LayerHealth,
     kind: str,
-    words: str,
+    sign: str,
     channel: int,
     start: int,
     frames: Sequence[Cell],
     value: float | None = None,
 ) -> Finding:
-    """What a channel shows from a frame on, to the end.
+    """Returns what a channel shows from a frame on, to the end.
 
     Args:
         layer: The layer.
         kind: One of `KINDS`.
-        words: What it shows.
+        sign: What it shows, in words.
         channel: The channel.
         start: Which of the frames is the first.
         frames: Those that were looked at, in the order of time.
         value: As in `Finding`.
     """
     (epoch, batch), lasts = frames[start], len(frames) - start
-    all_of_them = batches(len(frames))
+    all_of_them = format_batches(len(frames))
     if len(frames) < layer.frames:
         all_of_them += " that were read"
     if start == 0:
-        text = f"{words} in all {all_of_them}"
+        text = f"{sign} in all {all_of_them}"
     else:
-        text = f"{words} {where(frames[start], 'since')}, the last {lasts} of {all_of_them}"
+        text = f"{sign} {format_place(frames[start], 'since')}, the last {lasts} of {all_of_them}"
     return Finding(kind, text, layer.name, channel, epoch, batch, lasts, value)
 
 
-_CHANGES_SHOWN = 8
-
-
-def as_text(found: Health) -> str:
-    """A block for each layer, those with findings first."""
-    several = len(found.all_findings)
-    findings, layers = format_count(several, "finding"), format_count(len(found.layers), "layer")
-    frames = format_count(len(found.frames), "batch")
-    blocks = [clean_line(f"{found.path}: {findings} in {layers}, {frames}")]
-    if found.findings:
-        lines = [f"  {each.kind:<10}  {each.text}" for each in found.findings]
-        blocks.append("\n".join(["all layers", *lines]))
-    for layer in sorted(found.layers, key=lambda layer: not layer.findings):
-        blocks.append("\n".join(clean_line(line) for line in _block(layer)))
-    if found.damaged:
-        frames = format_count(found.damaged, "damaged frame")
-        blocks.append(f"{frames} passed over; 'python -m replay verify' names them")
-    return "\n\n".join(blocks)
-
-
-def _block(layer: LayerHealth) -> Iterable[str]:
-    words = [layer.name, format_module(layer.module), format_shape(layer.shape)]
-    yield "   ".join(word for word in words if word)
+def _layer_lines(layer: LayerHealth) -> Iterable[str]:
+    heading = [layer.name, format_module(layer.module), format_shape(layer.shape)]
+    yield "   ".join(part for part in heading if part)
     grouped: dict[tuple[str, str], list[Finding]] = {}
     for found in layer.findings:
         grouped.setdefault((found.kind, found.text), []).append(found)
@@ -222,19 +236,7 @@ def _block(layer: LayerHealth) -> Iterable[str]:
         yield f"  {'change':<10}  of {layer.measure}, {unit}: {', '.join(values)}"
 
 
-def to_json(found: Health) -> str:
-    """One document, without NaN tokens."""
-    document = {
-        "file": str(found.path),
-        "frames": len(found.frames),
-        "damaged": found.damaged,
-        "findings": [asdict(each) for each in found.findings],
-        "layers": [_document(layer) for layer in found.layers],
-    }
-    return json.dumps(_finite(document), indent=2, allow_nan=False)
-
-
-def _document(layer: LayerHealth) -> dict[str, Any]:
+def _layer_document(layer: LayerHealth) -> dict[str, Any]:
     def series(shares: dict[tuple[int, int], float]) -> list[dict[str, float]]:
         return [{"epoch": e, "batch": b, "share": share} for (e, b), share in shares.items()]
 
@@ -260,22 +262,9 @@ def _document(layer: LayerHealth) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """The same with null for what JSON has no number for."""
+    """Returns the value with None for what JSON has no number for."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def to_csv(found: Health) -> str:
-    """A header and a row for each finding; what does not apply is empty."""
-    names = [entry.name for entry in fields(Finding)]
-    names = [name for name in names if name != "text"] + ["text"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for each in found.all_findings:
-        row = asdict(each)
-        writer.writerow(["" if row[name] is None else row[name] for name in names])
-    return text.getvalue()

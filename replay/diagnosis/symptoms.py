@@ -20,7 +20,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 def since(signs: Flags) -> npt.NDArray[np.int64]:
-    """From which frame on a sign holds to the end, for each channel, int64 (C,).
+    """Returns from which frame on a sign holds to the end, for each channel, int64 (C,).
 
     A sign counts if it lasts: for `SHORTEST` frames, and for longer than a channel would show it
     by chance that shows it as often as this one did before. A channel that is silent in half of
@@ -42,17 +42,17 @@ def since(signs: Flags) -> npt.NDArray[np.int64]:
 
 
 def zero(ranges: npt.NDArray[np.float32]) -> Flags:
-    """Where a map is zero everywhere; ranges are (..., 2)."""
+    """Returns where a map is zero everywhere; ranges are (..., 2)."""
     return np.asarray((ranges[..., 0] == 0) & (ranges[..., 1] == 0))
 
 
 def flat(ranges: npt.NDArray[np.float32]) -> Flags:
-    """Where a map has one value; ranges are (..., 2)."""
+    """Returns where a map has one value; ranges are (..., 2)."""
     return np.asarray(ranges[..., 0] == ranges[..., 1])
 
 
 def repeated(ranges: npt.NDArray[np.float32]) -> Flags:
-    """Where a frame's ranges are those of the frame before, bool (frames, C).
+    """Returns where a frame's ranges are those of the frame before, bool (frames, C).
 
     The first frame has none before it, and gets what the second one has.
     """
@@ -63,7 +63,7 @@ def repeated(ranges: npt.NDArray[np.float32]) -> Flags:
 def at_bound(
     maps: npt.NDArray[np.float16], bounds: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float64]:
-    """The shares of a frame's values that are exactly at a channel's bounds, (C, 2).
+    """Returns the shares of a frame's values that are exactly at a channel's bounds, (C, 2).
 
     Args:
         maps: float16 (C, values).
@@ -106,7 +106,7 @@ class Correlations:
         self._products += values @ values.T
 
     def alike(self) -> list[tuple[int, int, float]]:
-        """(channel, the lower one that it is most like, their correlation) of near-duplicates."""
+        """Returns (channel, the lower one that it is like, their correlation) of duplicates."""
         if not self.possible or self._values < _FEWEST_VALUES:
             return []
         mean = self._sum / self._values
@@ -126,7 +126,7 @@ class Correlations:
 
 
 def relative_change(old: npt.NDArray[np.floating], new: npt.NDArray[np.floating]) -> float:
-    """How far values moved, as a share of how large they were: |new - old| / |old|, in L2.
+    """Returns how far values moved, as a share of how large they were: |new - old| / |old|, in L2.
 
     Values that are not finite in either are left out; NaN where nothing is left, or all was zero.
     """

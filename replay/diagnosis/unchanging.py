@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from replay.diagnosis import symptoms
-from replay.diagnosis.intact_frames import Intact
-from replay.diagnosis.report import Finding, LayerHealth, lasting, where
+from replay.diagnosis.intact_frames import IntactFrames
+from replay.diagnosis.report import Finding, LayerHealth, finding_to_the_end, format_place
 from replay.maps.selection import spread
 from replay.recording import Recording
 from replay.schema import Cell, DamagedError, Float16Array, Float32Array
@@ -25,7 +25,7 @@ class Suspects:
     Args:
         frames: (epoch, batch) in the order of time.
         ranges: Of these frames, float32 (frames, C, 2).
-        known: Channels that are none, whatever their ranges are.
+        known: Channels that are not suspected, whatever their ranges are.
 
     Attributes:
         frames: As given.
@@ -56,7 +56,7 @@ class Suspects:
         self._read.append((cell, {c: zlib.crc32(maps[c].tobytes()) for c in self._starts}))
 
     def confirmed(self) -> dict[int, int]:
-        """The channels whose maps stay the same, as far as they were read: since which frame."""
+        """Returns the channels whose maps stay the same, and the number of the frame since when."""
         return {c: start for c, start in self._starts.items() if self._is_one(c, start)}
 
     def _is_one(self, channel: int, start: int) -> bool:
@@ -65,7 +65,7 @@ class Suspects:
 
 
 def unchanging(found: LayerHealth, suspects: Suspects, run: Recording) -> list[Finding]:
-    """Of the channels that put out the same map, those to which other pictures were shown.
+    """Returns a finding for each channel that put out the same map for different pictures.
 
     Args:
         found: What is known of the layer so far.
@@ -81,8 +81,8 @@ def unchanging(found: LayerHealth, suspects: Suspects, run: Recording) -> list[F
     return _findings(found, "the same map though the input changes", channels, frames)
 
 
-def unchanging_in_probe(found: LayerHealth, probe: Intact) -> list[Finding]:
-    """Channels that put out the same for the fixed image however long training goes on.
+def unchanging_in_probe(found: LayerHealth, probe: IntactFrames) -> list[Finding]:
+    """Returns a finding for each channel whose map of the fixed image stays the same.
 
     Args:
         found: What is known of the layer so far; channels with findings are left out.
@@ -99,12 +99,12 @@ def unchanging_in_probe(found: LayerHealth, probe: Intact) -> list[Finding]:
         maps = probe.maps(cell)
         if maps is not None:
             suspects.add(cell, maps)
-    words = f"the same map of probe image {probe.layer.probe} while the network trains"
-    return _findings(found, words, suspects.confirmed(), frames)
+    sign = f"the same map of probe image {probe.layer.probe} while the network trains"
+    return _findings(found, sign, suspects.confirmed(), frames)
 
 
 def _input_changes(run: Recording, cells: Sequence[Cell]) -> bool:
-    """Whether the input pictures of these frames differ; taken to be so where unknown."""
+    """Returns whether the input pictures of some frames differ; True where that is unknown."""
     if run.probe_number is not None:
         return True
     sums = run.batches.get("input_checksum")
@@ -121,15 +121,15 @@ def _input_changes(run: Recording, cells: Sequence[Cell]) -> bool:
 
 
 def _findings(
-    found: LayerHealth, words: str, channels: dict[int, int], frames: Sequence[Cell]
+    found: LayerHealth, sign: str, channels: dict[int, int], frames: Sequence[Cell]
 ) -> list[Finding]:
-    """One for each channel, or one for the layer if all of its channels are such."""
+    """Returns a finding for each channel, or one for the layer if all of its channels are such."""
     if len(channels) < found.channels or found.channels == 1:
         return [
-            lasting(found, "unchanging", words, channel, start, frames)
+            finding_to_the_end(found, "unchanging", sign, channel, start, frames)
             for channel, start in channels.items()
         ]
     start = max(channels.values())
-    text = f"every channel: {words}, {where(frames[start], 'since')}"
+    text = f"every channel: {sign}, {format_place(frames[start], 'since')}"
     lasts = len(frames) - start
     return [Finding("unchanging", text, found.name, None, *frames[start], lasts)]

@@ -1,1 +1,35 @@
-"""Frames to bytes: the only room that knows a codec."""
+"""Frames to bytes: the only room that knows a codec.
+
+Each format is a sink, a class of three methods in a file of its own, and a line in `formats`;
+`encode` feeds them all. Pixels without a file come from `replay.encoding.pixel_formats`.
+"""
+
+from replay.encoding.formats import FORMATS, choose_fps, choose_target
+from replay.encoding.sink import (
+    EncodeOptions,
+    Format,
+    LimitError,
+    Output,
+    Sink,
+    Target,
+    available_cores,
+    encode,
+    join,
+    size_of,
+)
+
+__all__ = [
+    "FORMATS",
+    "EncodeOptions",
+    "Format",
+    "LimitError",
+    "Output",
+    "Sink",
+    "Target",
+    "available_cores",
+    "choose_fps",
+    "choose_target",
+    "encode",
+    "join",
+    "size_of",
+]

@@ -1,9 +1,8 @@
-"""Frames to bytes in the layout that costs an encoder least: YUV planes, indices, or colours.
+"""Frames to pixels in the form that costs an encoder least: YUV planes, indices, or colours.
 
 Each function is a generator over frames that fills the same buffers again and again: what it
-yields is valid until the next is asked for. Planes and colours are lists of arrays to be written
-one after the other.
-Of a frame that says where it differs from the one before, only that is converted.
+yields is valid until the next frame is asked for. Of a frame that says where it differs from the
+one before, only that is converted.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from replay.raster.palette import Palette
 
 Bytes = npt.NDArray[np.uint8]
 
-_GRAY = 128  # of both U and V
-_FEW = 32
+_GRAY = 128  # the value of U and V
+_MOST_COLOURS = 32  # palette entries with a colour, up to which it pays to look for them
 _LITTLE = sys.byteorder == "little"
 
 
 class _Stale:
-    """Which boxes of the buffers do not hold the frame yet, apart from the pictures on it.
+    """Keeps track of the boxes in which the buffers do not hold the frame yet, pictures aside.
 
     Args:
         size: Height and width of the frames.
@@ -36,10 +35,10 @@ class _Stale:
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._whole: Box = (0, 0, *size)
-        self._covered: list[Box] | None = None  # by the pictures of the frame before
+        self._covered: list[Box] | None = None  # boxes of the pictures of the frame before
 
     def boxes(self, frame: Frame) -> Iterator[Box]:
-        """What changed, and where a picture lay that does not come again."""
+        """Yields what changed, and where a picture was that is not there any more."""
         covered = [_box_of(picture) for picture in frame.pictures]
         if frame.changed is None or self._covered is None:
             yield self._whole
@@ -52,7 +51,16 @@ class _Stale:
 def as_yuv(
     frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
 ) -> Iterator[list[Bytes]]:
-    """8-bit 4:2:0 planes in BT.709, limited range, looked up without a detour over RGB."""
+    """Converts frames into 8-bit 4:2:0 planes in BT.709, limited range, without RGB in between.
+
+    Args:
+        frames: The frames, all of one size.
+        palette: The colours of their indices.
+        size: Height and width, both even.
+
+    Yields:
+        Y, uint8 (H, W), then U and V, uint8 (H / 2, W / 2).
+    """
     height, width = size
     table = _to_yuv(palette.table)  # (256, 3)
     luma, chroma = _of_pairs(table)
@@ -76,11 +84,11 @@ def as_yuv(
                 for half in halves:
                     half[top:bottom, left:right] = _GRAY
                 continue
-            # Of four pixels:
+            # The sums of four pixels each.
             sums = chroma.take(pairs[2 * top : 2 * bottom : 2, left:right], mode="wrap")
             sums += chroma.take(pairs[2 * top + 1 : 2 * bottom : 2, left:right], mode="wrap")
             sums += 0x00020002
-            sums >>= 2  # the mean of one colour is in the first byte now, of the other in the third
+            sums >>= 2  # now the mean of U is in the first byte and that of V in the third
             means = sums.view(np.uint8).reshape(*sums.shape, 4)
             for half, place in zip(halves, (0, 2) if _LITTLE else (3, 1), strict=True):
                 half[top:bottom, left:right] = means[..., place]
@@ -90,7 +98,7 @@ def as_yuv(
 
 
 class _Coloured:
-    """Whether pixels have colours, where the colormap is gray and few entries are anything else.
+    """Finds colours among pixels, where the colormap is gray and few entries are anything else.
 
     Args:
         table: Y, U and V of each index, uint8 (256, 3).
@@ -100,15 +108,15 @@ class _Coloured:
         odd = (table[:, 1:] != _GRAY).any(axis=1)
         edges = np.flatnonzero(np.diff(odd, prepend=False, append=False))
         self._spans = [(np.uint8(a), int(b - a)) for a, b in edges.reshape(-1, 2)]
-        self._many = int(np.count_nonzero(odd)) > _FEW  # then it costs no less to look them up
+        self._many = int(np.count_nonzero(odd)) > _MOST_COLOURS
 
     def any(self, plane: Bytes) -> bool:
-        """Whether one of them has; always so where the colormap is in colours."""
+        """Returns whether a pixel may have a colour; always True for a colormap in colours."""
         return self._many or any(int((plane - a).min()) < n for a, n in self._spans)
 
 
 def _put_yuv(picture: Overlay, plane: Bytes, table: Bytes, y: Bytes, halves: list[Bytes]) -> None:
-    """Puts a picture on the planes of a frame."""
+    """Puts a picture on the Y, U and V planes of a frame."""
     colours = _to_yuv(picture.pixels)
     top, left, bottom, right = box = _box_of(picture)
     if box == _to_even(box) and picture.zoom % 2 == 0:  # each block of four is of one colour
@@ -131,10 +139,10 @@ def _put_yuv(picture: Overlay, plane: Bytes, table: Bytes, y: Bytes, halves: lis
 
 
 def _of_pairs(table: Bytes) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint32]]:
-    """What two neighbouring pixels make, by both indices at once.
+    """Returns tables of what two neighbouring pixels make, by both indices at once.
 
-    Half as many look-ups as pixels, and for the colours, which have a quarter of the samples, a
-    quarter of those.
+    So there are half as many look-ups as pixels for Y, and a quarter of those for U and V, which
+    have a quarter of the samples.
 
     Args:
         table: Y, U and V of each index, uint8 (256, 3).
@@ -151,13 +159,13 @@ def _of_pairs(table: Bytes) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint
 
 @dataclass(frozen=True)
 class Indexed:
-    """What is new in a frame, in indices of colours that may be its own.
+    """The part of a frame that is new, in indices of colours that may be its own.
 
     Attributes:
-        plane: uint8 (bottom - top, right - left), what the frame shows in the box.
+        plane: The indices in the box, uint8 (bottom - top, right - left).
         colours: Red, green and blue of each index, uint8 (256, 3); valid until the next frame is
             asked for.
-        box: Where it differs from the frame before it, or all of it.
+        box: Where it differs from the frame before it, or the whole frame.
     """
 
     plane: Bytes
@@ -168,7 +176,16 @@ class Indexed:
 def as_indices(
     frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
 ) -> Iterator[Indexed]:
-    """The indices, and the palette of each frame: the pictures have what entries are free."""
+    """Converts frames into indices, with the pictures in the palette entries that are free.
+
+    Args:
+        frames: The frames, all of one size.
+        palette: The colours of their indices.
+        size: Height and width.
+
+    Yields:
+        The part of each frame that is new.
+    """
     colours = palette.table.copy()
     stale, before = _Stale(size), np.empty((0, 3), np.uint8)
     for frame in frames:
@@ -194,7 +211,16 @@ def as_indices(
 def as_colours(
     frames: Iterable[Frame], palette: Palette, size: tuple[int, int]
 ) -> Iterator[list[Bytes]]:
-    """Blue, green, red, alpha for every pixel: one look-up of 32 bits."""
+    """Converts frames into 32-bit colours.
+
+    Args:
+        frames: The frames, all of one size.
+        palette: The colours of their indices.
+        size: Height and width.
+
+    Yields:
+        One array, uint8 (H, W, 4): blue, green, red and an alpha of 255.
+    """
     colours = np.full((256, 4), 255, np.uint8)
     colours[:, :3] = palette.table[:, ::-1]
     table = colours.view(np.uint32)[:, 0]
@@ -212,7 +238,7 @@ def as_colours(
 
 
 def _around(boxes: list[Box]) -> Box:
-    """The smallest box with all of them in it; a pixel where there are none."""
+    """Returns the smallest box around all boxes; one pixel where there are none."""
     if not boxes:
         return 0, 0, 1, 1
     tops, lefts, bottoms, rights = zip(*boxes, strict=True)
@@ -220,19 +246,20 @@ def _around(boxes: list[Box]) -> Box:
 
 
 def _box_of(picture: Overlay) -> Box:
+    """Returns the box of a frame that a picture covers."""
     height, width = picture.pixels.shape[:2]
     bottom, right = picture.top + height * picture.zoom, picture.left + width * picture.zoom
     return picture.top, picture.left, bottom, right
 
 
 def _to_even(box: Box) -> Box:
-    """The box, widened to even rows and columns."""
+    """Returns the box, widened to even rows and columns."""
     top, left, bottom, right = box
     return top & ~1, left & ~1, (bottom + 1) & ~1, (right + 1) & ~1
 
 
 def _enlarge(plane: Bytes, zoom: int) -> Bytes:
-    """Each pixel as a block of zoom x zoom, uint8 (h, w) to (h * zoom, w * zoom)."""
+    """Returns each pixel as a block of zoom x zoom, uint8 (h, w) to (h * zoom, w * zoom)."""
     large: Bytes = widen(np.ascontiguousarray(plane), zoom).repeat(zoom, 0)
     return large
 
@@ -250,7 +277,7 @@ def _put(pixels: Bytes, at: Overlay, block: Bytes, top: int, left: int) -> None:
 
 
 def _to_yuv(rgb: Bytes) -> Bytes:
-    """8-bit R'G'B' (..., 3) to limited-range Y'CbCr of ITU-R BT.709, sections 3 and 4."""
+    """Converts 8-bit R'G'B' (..., 3) to limited-range Y'CbCr of ITU-R BT.709, sections 3 and 4."""
     red, green, blue = (rgb[..., i].astype(np.float32) for i in range(3))
     y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     parts = [16 + y * (219 / 255), 128 + (blue - y) * (224 / 255 / 1.8556)]

@@ -11,7 +11,8 @@ import numpy as np
 from replay.figures.batch import choose_batches
 from replay.maps.runs import RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.maps.selection import Numbers, choose_channels
+from replay.maps.selection import choose_channels
+from replay.options import Numbers
 from replay.raster.palette import colormap, foreign
 from replay.recording import Recording
 from replay.schema import DamagedError, OptionError
@@ -100,7 +101,7 @@ def draw(
 
 
 def _lay_out(tiles: Any, columns: int | None, numbered: bool) -> tuple[Any, list[tuple[int, int]]]:
-    """The tiles side by side, masked in between, and the corner of each."""
+    """Returns the tiles side by side, masked in between, and the corner of each."""
     count, height, width = tiles.shape
     if columns is not None and columns < 1:
         raise OptionError(f"columns {columns}: expected a whole number of 1 or more")
@@ -120,7 +121,7 @@ def _lay_out(tiles: Any, columns: int | None, numbered: bool) -> tuple[Any, list
 
 
 def _columns(count: int, height: int, width: int) -> int:
-    """Maps in a row: few empty places, and a shape that fits a page."""
+    """Returns how many maps stand in a row: few empty places, and a shape that fits a page."""
 
     def cost(columns: int) -> float:
         rows = -(-count // columns)

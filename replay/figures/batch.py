@@ -13,11 +13,12 @@ from replay.maps.axes import JointMaps
 from replay.maps.input_image import NO_PICTURE, InputPicture
 from replay.maps.runs import Row, RunSet
 from replay.maps.scaling import Scaler
-from replay.maps.selection import Numbers, choose, spread
+from replay.maps.selection import choose, spread
+from replay.options import Numbers
 from replay.raster.images import Pixels, is_blank, no_picture, to_rgb, whitest
 from replay.raster.palette import Range
 from replay.recording import Recording
-from replay.schema import DamagedError, SelectionError, in_words
+from replay.schema import DamagedError, SelectionError, format_intervals
 
 LEVELS = 254  # of the colormap; NaN and infinity take the two that are left of 256
 
@@ -39,21 +40,21 @@ class BatchPanel:
 
 
 def choose_batches(shown: RunSet, epochs: Numbers, batch: int) -> list[tuple[int, int]]:
-    """The batch in each of the epochs; -1 is the last one that there is in an epoch."""
+    """Returns the batch in each of the epochs; -1 is the last one that there is in an epoch."""
     cells = []
     for epoch in choose(epochs, np.flatnonzero(shown.present.any(axis=1)).tolist(), "epoch"):
         there = np.flatnonzero(shown.present[epoch]).tolist()
         if batch not in there and not -len(there) <= batch < 0:
             where = " and ".join(str(recording.path) for recording in shown.recordings)
             raise SelectionError(
-                f"no batch {batch} in epoch {epoch} of {where}; recorded: {in_words(there)}"
+                f"no batch {batch} in epoch {epoch} of {where}; recorded: {format_intervals(there)}"
             )
         cells.append((epoch, batch if batch >= 0 else there[batch]))
     return cells
 
 
 def one_group(shown: RunSet) -> tuple[JointMaps, list[Row]]:
-    """The rows of a figure, which has one arrangement for all of them."""
+    """Returns the rows of a figure, which has one arrangement for all of them."""
     first = shown.rows[0].maps
     for row in shown.rows:
         if row.maps.layout.shape != first.layout.shape:

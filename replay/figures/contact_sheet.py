@@ -14,7 +14,8 @@ from replay.maps.axes import Maps
 from replay.maps.input_image import NO_PICTURE
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.maps.selection import Numbers, choose_channels, spread
+from replay.maps.selection import choose_channels, spread
+from replay.options import Numbers
 from replay.output import replacing
 from replay.raster.images import Pixels, enlarge
 from replay.schema import OptionError

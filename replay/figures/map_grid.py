@@ -15,10 +15,8 @@ from replay.formatting import format_number
 from replay.maps.kernels import NO_KERNELS
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.maps.selection import (
-    Numbers,
-    choose_channels,
-)
+from replay.maps.selection import choose_channels
+from replay.options import Numbers
 from replay.output import replacing
 from replay.raster.images import (
     Pixels,

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import format_count
-from replay.maps.selection import Numbers, choose_channels, choose_frames, choose_layers
+from replay.maps.selection import choose_channels, choose_frames, choose_layers
+from replay.options import Numbers
 from replay.output import replacing
 from replay.raster.images import is_blank
 from replay.recording import Recording, open_recording
@@ -108,8 +109,8 @@ def export(
     if path.exists() and path.samefile(run.path):
         raise OutputError(f"{path} is the recording itself; name another file with -o")
     if kind in (".npz", ".npy"):
-        with replacing(path) as beside:
-            (_write_archive if kind == ".npz" else _write_array)(beside, reader)
+        with replacing(path) as unfinished:
+            (_write_archive if kind == ".npz" else _write_array)(unfinished, reader)
     else:
         with replacing(path, folder=True) as folder:
             (_write_zarr if kind == ".zarr" else _write_folder)(folder, reader)
@@ -126,7 +127,7 @@ def export(
 
 
 def _choose_target(out: str | os.PathLike[str], overwrite: bool) -> tuple[Path, str]:
-    """The path, and its suffix or `folder`."""
+    """Returns the path, and its suffix or `folder`."""
     text, path = os.fspath(out), Path(out)
     suffix = path.suffix.lower()
     folder = text.endswith(("/", os.sep)) or not suffix or (path.is_dir() and suffix != ".zarr")
@@ -178,7 +179,7 @@ class _Reader:
         self.shape = (len(self.channels), *rest)
 
     def frames(self) -> Iterator[tuple[tuple[int, int], Float16Array | None]]:
-        """Each (epoch, batch) and its maps, float16 (C, ...); None where they are damaged."""
+        """Yields (epoch, batch) and maps, float16 (C, ...), of each frame; None if damaged."""
         for place, cell in enumerate(self.cells):
             try:
                 maps = np.ascontiguousarray(self._source[cell][self.channels], FRAME_DTYPE)
@@ -190,12 +191,12 @@ class _Reader:
                 self._progress(place + 1, len(self.cells))
 
     def maps(self) -> Iterator[Float16Array]:
-        """Each frame's maps; NaN where they are damaged."""
+        """Yields each frame's maps, float16 (C, ...); NaN where they are damaged."""
         for _, maps in self.frames():
             yield np.full(self.shape, np.nan, FRAME_DTYPE) if maps is None else maps
 
     def image_shape(self) -> tuple[int, ...] | None:
-        """Shape of the input pictures, if there are some and all have one."""
+        """Returns the shape of the input pictures, if there are some and all have the same."""
         inputs = self.run.inputs
         if len(inputs.shapes) > 1:
             self.remarks.append("the input pictures have several sizes and were left out")
@@ -203,7 +204,7 @@ class _Reader:
         return inputs.shape
 
     def images(self, shape: tuple[int, ...]) -> Iterator[Float16Array]:
-        """The input picture of each frame; NaN where it is damaged or missing."""
+        """Yields the input picture of each frame; NaN where it is damaged or missing."""
         missing = 0
         for cell in self.cells:
             try:
@@ -218,7 +219,7 @@ class _Reader:
             self.remarks.append(f"without an input picture, NaN: {format_count(missing, 'frame')}")
 
     def numbers(self) -> dict[str, npt.NDArray[Any]]:
-        """The small arrays; after the maps, since damage is known only then."""
+        """Returns the small arrays; after the maps, since damage is known only then."""
         epoch, batch = np.array(self.cells, "<i8").T
         damaged = set(self.damaged)
         found = {

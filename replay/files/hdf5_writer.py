@@ -1,11 +1,10 @@
-"""Writes a recording: the other room that knows h5py, and the only one that writes with it."""
+"""Writes a recording with h5py."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -13,16 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.recording import Closing
 from replay.schema import Float16Array, Layer
 
 _HDF5 = h5py.version.hdf5_version_tuple[:3]
-_TOLD = _HDF5 >= (1, 12, 1) or (1, 10, 7) <= _HDF5 < (1, 11)  # older ones cannot be told
-_UNLOCKED: dict[str, Any] = {"locking": False} if _TOLD else {}
+_CAN_UNLOCK = _HDF5 >= (1, 12, 1) or (1, 10, 7) <= _HDF5 < (1, 11)  # older ones cannot
+_UNLOCKED: dict[str, Any] = {"locking": False} if _CAN_UNLOCK else {}
 _CHUNK_BYTES = 1 << 16  # of the small datasets, at most
 
 
-class Copy:
-    """A recording in the making, outside the training: cells in any order, then `close`.
+class RecordingWriter(Closing):
+    """A recording that is being written outside of a training: frames in any order, then `finish`.
 
     Args:
         path: An empty or missing file.
@@ -35,17 +35,6 @@ class Copy:
         self._shape = shape
         for name, value in attributes.items():
             self._file.attrs[name] = value
-
-    def __enter__(self) -> Copy:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._file.close()
 
     def add_layer(self, layer: Layer, place: int) -> None:
         """Makes a layer's datasets."""
@@ -69,14 +58,14 @@ class Copy:
         self.write_image(_path(layer, group), at, array)
 
     def write_image(self, path: str, at: tuple[int, int], array: Float16Array) -> None:
-        """Writes one cell of a dataset with a cell a chunk."""
+        """Writes one frame of a dataset whose chunks are frames."""
         offset = (*at, *(0,) * array.ndim)
         self._file[path].id.write_direct_chunk(offset, np.ascontiguousarray(array))
 
-    def put(self, path: str, values: npt.NDArray[Any], fill: float) -> None:
+    def write_field(self, path: str, values: npt.NDArray[Any], fill: float) -> None:
         """Writes a small dataset (epoch, batch, ...) as a whole."""
-        cell = values.dtype.itemsize * int(np.prod(values.shape[2:], dtype=np.int64))
-        batches = max(1, min(values.shape[1], _CHUNK_BYTES // max(1, cell)))
+        cell_bytes = values.dtype.itemsize * int(np.prod(values.shape[2:], dtype=np.int64))
+        batches = max(1, min(values.shape[1], _CHUNK_BYTES // max(1, cell_bytes)))
         self._file.create_dataset(
             path,
             data=values,
@@ -85,24 +74,33 @@ class Copy:
             fillvalue=fill,
         )
 
-    def put_of(self, layer: Layer, group: str, values: npt.NDArray[Any], fill: float) -> None:
+    def write_layer_field(
+        self, layer: Layer, group: str, values: npt.NDArray[Any], fill: float
+    ) -> None:
         """Writes one of a layer's small datasets."""
-        self.put(_path(layer, group), values, fill)
+        self.write_field(_path(layer, group), values, fill)
 
-    def put_image(self, path: str, image: Float16Array, about: Mapping[str, Any]) -> None:
+    def write_single_image(self, path: str, image: Float16Array, about: Mapping[str, Any]) -> None:
         """Writes a single image."""
         dataset = self._file.create_dataset(path, data=image)
         for name, value in about.items():
             dataset.attrs[name] = value
 
-    def close(self, state: list[int]) -> None:
-        """Says what is in the file, and puts it on the disk."""
+    def finish(self, state: list[int]) -> None:
+        """Writes the counters and puts the file on the disk.
+
+        Args:
+            state: As in `schema.STATE_FIELDS`.
+        """
         dataset = self._file.create_dataset(
             schema.STATE, data=np.array(state, "<i8"), maxshape=(4,), chunks=(4,)
         )
         dataset.attrs["fields"] = list(schema.STATE_FIELDS)
         self._file.flush()
         os.fsync(self._file.id.get_vfd_handle())
+
+    def close(self) -> None:
+        """Closes the file; a second call does nothing."""
         self._file.close()
 
     def _large(self, path: str, shape: tuple[int, ...]) -> h5py.Dataset:
@@ -117,15 +115,15 @@ class Copy:
 
 
 def _create(path: Path) -> h5py.File:
-    """A new file, without a lock: nobody else knows of it."""
+    """Makes a new file, without a lock: nobody else knows of it."""
     try:
         return h5py.File(path, "w", libver=("v110", "v110"), **_UNLOCKED)
     except OSError as error:
         if "lock file" not in str(error):
             raise
-        words = "HDF5 is told to lock files and cannot here; set HDF5_USE_FILE_LOCKING=FALSE"
-        raise OSError(error.errno, words) from error
+        text = "HDF5 is told to lock files and cannot here; set HDF5_USE_FILE_LOCKING=FALSE"
+        raise OSError(error.errno, text) from error
 
 
 def _path(layer: Layer, group: str) -> str:
-    return f"{layer.group}{group}/{schema.encode_name(layer.name)}"
+    return layer.group + schema.dataset_path(group, layer.name)

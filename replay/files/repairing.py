@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.files.hdf5_writer import Copy
+from replay.files.hdf5_writer import RecordingWriter
 from replay.files.verification import Problem
 from replay.output import replacing
 from replay.recording import Recording, open_recording
@@ -70,9 +70,9 @@ def repair(
             if not overwrite:
                 raise OutputError(f"{target} exists; name another file or allow --overwrite")
         left_out: list[Problem] = []
-        with replacing(target) as beside:
-            beside.unlink()
-            _copy(run, beside, left_out, progress)
+        with replacing(target) as unfinished:
+            unfinished.unlink()
+            _copy(run, unfinished, left_out, progress)
         return Repaired(target, len(run.frames), tuple(left_out), target.stat().st_size)
 
 
@@ -97,11 +97,13 @@ def _copy(
         "created": run.created,
         "meta": schema.encode_meta(meta),
     }
-    with Copy(path, run.shape, attributes) as copy:
-        layers = [_Layer(view[name], copy, left_out) for view in views for name in view.layers]
+    with RecordingWriter(path, run.shape, attributes) as writer:
+        layers = [
+            _LayerCopy(view[name], writer, left_out) for view in views for name in view.layers
+        ]
         for place, layer in enumerate(layers):
-            copy.add_layer(layer.layer, place)
-        images = _Images(run, copy, left_out)
+            writer.add_layer(layer.layer, place)
+        images = _ImageCopy(run, writer, left_out)
         counts = {name: np.zeros(run.shape, "<i8") for name in ("nan", "inf")}
         missing = run.batches["missing"].copy() if "missing" in run.batches else None
         for place, (epoch, batch) in enumerate(run.frames):
@@ -128,47 +130,53 @@ def _copy(
         for name, values in fields.items():
             entry = known.get(name, schema.custom_field(name))
             values = np.where(run.order > 0, values, entry.fill).astype(entry.dtype)
-            copy.put(f"{schema.BATCHES}/{schema.encode_name(name)}", values, entry.fill)
+            writer.write_field(schema.dataset_path(schema.BATCHES, name), values, entry.fill)
         for number, view in enumerate(views[1:]):
             if view.inputs:
                 about = images.about
                 at = f"{schema.PROBE}/{number}/{schema.PROBE_INPUT}"
-                copy.put_image(at, view.inputs[run.frames[0]], about) if run.frames else None
-        copy.close([len(run.frames), run.dropped, run.lost + len(left_out), 1])
+                writer.write_single_image(
+                    at, view.inputs[run.frames[0]], about
+                ) if run.frames else None
+        writer.finish([len(run.frames), run.dropped, run.lost + len(left_out), 1])
 
 
-class _Layer:
+class _LayerCopy:
     """One layer on its way into the new file."""
 
-    def __init__(self, series: Series, copy: Copy, left_out: list[Problem]) -> None:
-        self._series, self._copy, self._left_out = series, copy, left_out
+    def __init__(self, series: Series, writer: RecordingWriter, left_out: list[Problem]) -> None:
+        self._series, self._writer, self._left_out = series, writer, left_out
         self.layer = series.layer
         self._shape = (series.shape[0], series.shape[1])
         self._present = series.present
         known = series.checksums(schema.KERNEL_CHECKSUMS)
-        self._kept = self._present if known is None else known > 0  # of the kernels
-        self._fresh: dict[str, npt.NDArray[Any]] = {}
+        self._kernels_present = self._present if known is None else known > 0
+        self._small: dict[str, npt.NDArray[Any]] = {}
         for sums in (schema.CHECKSUMS, schema.KERNEL_CHECKSUMS):
             if sums == schema.CHECKSUMS or self.layer.kernel is not None:
-                self._fresh[sums] = np.zeros(self._shape, schema.CHECKSUM_DTYPE)
+                self._small[sums] = np.zeros(self._shape, schema.CHECKSUM_DTYPE)
         cell = (*self._shape, self.layer.channels, 2)
-        self._fresh[schema.RANGES] = np.full(cell, np.nan, schema.RANGE_DTYPE)
+        self._small[schema.RANGES] = np.full(cell, np.nan, schema.RANGE_DTYPE)
 
     def copy(self, epoch: int, batch: int) -> tuple[int, int] | None:
-        """Copies what is whole; the maps' counts of NaN and infinity, None without maps."""
+        """Copies what is whole of one batch.
+
+        Returns:
+            The maps' counts of NaN and infinite values; None where the maps are damaged.
+        """
         if not self._present[epoch, batch]:
             return 0, 0
         at, series = (epoch, batch), self._series
-        if self.layer.kernel is not None and self._kept[at]:
-            self._take(schema.KERNELS, at, lambda: series.kernels(*at))
-        frame = self._take(schema.MAPS, at, lambda: series[at])
+        if self.layer.kernel is not None and self._kernels_present[at]:
+            self._copy_array(schema.KERNELS, at, lambda: series.kernels(*at))
+        frame = self._copy_array(schema.MAPS, at, lambda: series[at])
         if frame is None:
             return None
         summary = schema.summarize(self.layer.channels_first(frame))
-        self._fresh[schema.RANGES][at] = summary.ranges
+        self._small[schema.RANGES][at] = summary.ranges
         return summary.nan, summary.inf
 
-    def _take(
+    def _copy_array(
         self, group: str, at: tuple[int, int], read: Callable[[], schema.Float16Array]
     ) -> schema.Float16Array | None:
         try:
@@ -178,23 +186,23 @@ class _Layer:
             name = self.layer.name if probe is None else f"probe {probe}: {self.layer.name}"
             self._left_out.append(Problem(group, str(error), name, *at))
             return None
-        self._copy.write(self.layer, group, at, array)
+        self._writer.write(self.layer, group, at, array)
         kind = schema.CHECKSUMS if group == schema.MAPS else schema.KERNEL_CHECKSUMS
-        self._fresh[kind][at] = schema.checksum(array)
+        self._small[kind][at] = schema.checksum(array)
         return array
 
     def finish(self) -> None:
         """Writes the small datasets."""
-        for group, values in self._fresh.items():
+        for group, values in self._small.items():
             fill = np.nan if group == schema.RANGES else 0
-            self._copy.put_of(self.layer, group, values, fill)
+            self._writer.write_layer_field(self.layer, group, values, fill)
 
 
-class _Images:
+class _ImageCopy:
     """The input images on their way into the new file."""
 
-    def __init__(self, run: Recording, copy: Copy, left_out: list[Problem]) -> None:
-        self._inputs, self._copy, self._left_out = run.inputs, copy, left_out
+    def __init__(self, run: Recording, writer: RecordingWriter, left_out: list[Problem]) -> None:
+        self._inputs, self._writer, self._left_out = run.inputs, writer, left_out
         self._kept = run.batches.get("input_checksum")
         self.sums = np.zeros(run.shape, schema.CHECKSUM_DTYPE)
         about = {"mean": self._inputs.mean, "std": self._inputs.std}
@@ -202,7 +210,7 @@ class _Images:
         self._paths: dict[tuple[int, ...], str] = {}
         for place, shape in enumerate(self._inputs.shapes):
             self._paths[shape] = schema.inputs_path(shape if place else None)
-            copy.add_images(self._paths[shape], shape, self.about)
+            writer.add_images(self._paths[shape], shape, self.about)
 
     def copy(self, epoch: int, batch: int) -> None:
         """Copies the image of one batch, if it is whole."""
@@ -215,12 +223,12 @@ class _Images:
         except RecordingError as error:
             self._left_out.append(Problem("input", str(error), "", *at))
             return
-        self._copy.write_image(self._paths[image.shape], at, image)
+        self._writer.write_image(self._paths[image.shape], at, image)
         self.sums[at] = schema.checksum(image)
 
 
 def _numbered(order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The frames' numbers without gaps, in the same order."""
+    """Returns the frames' numbers without gaps, in the same order."""
     numbers = np.zeros_like(order)
     places = np.nonzero(order > 0)
     ranks = np.argsort(np.argsort(order[places], kind="stable"), kind="stable")

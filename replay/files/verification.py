@@ -1,4 +1,4 @@
-"""Holds everything in a recording against what the file says about it."""
+"""Compares everything in a recording with what the file says about it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Report:
         return not self.problems
 
     def to_json(self) -> str:
-        """One JSON document."""
+        """Returns the report as one JSON document."""
         document: dict[str, Any] = {**asdict(self), "path": str(self.path), "whole": bool(self)}
         return json.dumps(document, indent=2)
 
@@ -109,27 +109,27 @@ def _verify(run: Recording, progress: Callable[[int, int], None] | None) -> Repo
     report = Report(run.path, frames=len(run.frames), closed=run.closed)
     report.problems += _check_order(run)
     views: list[Recording] = [run, *(run.probe(number) for number in range(run.probes))]
-    checks = [_Check(view[name], report) for view in views for name in view.layers]
-    inputs = _Images(run, report)
-    counts = _Counts(run, report)
+    checks = [_LayerCheck(view[name], report) for view in views for name in view.layers]
+    images = _ImageCheck(run, report)
+    counts = _CountCheck(run, report)
     for place, (epoch, batch) in enumerate(run.frames):
         nan = inf = 0
         sound = True
         for check in checks:
-            found = check.at(epoch, batch)
+            found = check.check(epoch, batch)
             if found is None:
                 sound = False
             elif check.series.layer.probe is None:
                 nan, inf = nan + found[0], inf + found[1]
-        inputs.at(epoch, batch)
+        images.check(epoch, batch)
         if sound:
-            counts.at(epoch, batch, nan, inf)
+            counts.check(epoch, batch, nan, inf)
         if progress is not None:
             progress(place + 1, len(run.frames))
     return report
 
 
-class _Check:
+class _LayerCheck:
     """One layer's maps, ranges and kernels."""
 
     def __init__(self, series: Series, report: Report) -> None:
@@ -153,8 +153,12 @@ class _Check:
             self.report.problems.append(Problem("maps", str(error), self.name))
             return None
 
-    def at(self, epoch: int, batch: int) -> tuple[int, int] | None:
-        """Counts of NaN and infinity in the maps; None where something is wrong with them."""
+    def check(self, epoch: int, batch: int) -> tuple[int, int] | None:
+        """Compares the arrays of one batch.
+
+        Returns:
+            The maps' counts of NaN and infinite values; None where the maps are damaged.
+        """
         if not self.present[epoch, batch]:
             return 0, 0
         frame = self._compare("maps", self.sums, epoch, batch, lambda: self.series[epoch, batch])
@@ -202,7 +206,7 @@ class _Check:
         return array
 
 
-class _Images:
+class _ImageCheck:
     """The input images."""
 
     def __init__(self, run: Recording, report: Report) -> None:
@@ -210,8 +214,8 @@ class _Images:
         self.inputs = run.inputs
         self.sums = run.batches.get("input_checksum")
 
-    def at(self, epoch: int, batch: int) -> None:
-        """Compares one."""
+    def check(self, epoch: int, batch: int) -> None:
+        """Compares the image of one batch."""
         if not self.inputs or self.sums is None or not self.sums[epoch, batch]:
             return
         report = self.report
@@ -224,25 +228,25 @@ class _Images:
         report.bytes += image.nbytes
 
 
-class _Counts:
+class _CountCheck:
     """How many values the file says are NaN and infinite."""
 
     def __init__(self, run: Recording, report: Report) -> None:
         self.report = report
         self.kept = {name: run.batches.get(name) for name in ("nan", "inf")}
 
-    def at(self, epoch: int, batch: int, nan: int, inf: int) -> None:
-        """Compares those of one batch."""
+    def check(self, epoch: int, batch: int, nan: int, inf: int) -> None:
+        """Compares the counts of one batch with those that were found."""
         for name, found in (("nan", nan), ("inf", inf)):
             kept = self.kept[name]
             if kept is not None and int(kept[epoch, batch]) != found:
-                many = f"{format_count(found, 'value')} {'is' if found == 1 else 'are'} {name}"
-                text = f"{many}, the file says {int(kept[epoch, batch])}"
+                values = f"{format_count(found, 'value')} {'is' if found == 1 else 'are'} {name}"
+                text = f"{values}, the file says {int(kept[epoch, batch])}"
                 self.report.problems.append(Problem("counts", text, "", epoch, batch))
 
 
 def _check_order(run: Recording) -> Iterator[Problem]:
-    """The frames that the counter vouches for are numbered from 1, each number once."""
+    """Checks that the frames up to the counter are numbered from 1, each number once."""
     numbers = np.sort(run.order[run.order > 0])
     if run.committed != len(numbers) or (numbers != np.arange(1, len(numbers) + 1)).any():
         text = (

@@ -7,12 +7,12 @@ What it paints depends on the frame alone, not on what was painted before it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from replay.film.facts import LayerPanel
+from replay.film.facts import Count, LayerPanel
 from replay.maps.difference import Change, DifferenceScaler, Values
 from replay.maps.kernels import Kernels
 from replay.maps.runs import Row
@@ -23,9 +23,6 @@ from replay.raster.mosaic import blank, paint, shrink_maps
 from replay.raster.palette import Palette, Range
 from replay.schema import Cell
 
-Count: TypeAlias = "tuple[int, int] | str"
-"""Values that are NaN and that are infinite; in words where there is no frame to show."""
-
 _INFINITE = 0x7C00  # a float16's bits without its sign; NaN lies above
 _WITHOUT_SIGN = 0x7FFF
 _NOTHING = np.empty(0, np.float16)
@@ -35,18 +32,33 @@ _NO_FRAME = "no frame in this batch"
 class Section(Protocol):
     """One mosaic of a film."""
 
-    part: LayerPanel
+    panel: LayerPanel
 
     def draw(
-        self, plane: npt.NDArray[np.uint8], at: Cell, cell: Cell, palette: Palette
+        self, plane: npt.NDArray[np.uint8], corner: Cell, cell: Cell, palette: Palette
     ) -> tuple[Range | None, Count]:
-        """Paints a frame with the mosaic's corner at a row and column."""
+        """Paints a frame into the mosaic.
 
-    def overlays(self, at: Cell, cell: Cell) -> Iterator[Overlay]:
-        """What lies on the frame in true colours."""
+        Args:
+            plane: uint8 (H, W), palette indices; painted on.
+            corner: Row and column of the mosaic.
+            cell: The (epoch, batch) of the frame.
+            palette: What the indices mean.
+
+        Returns:
+            The range under which it is shown, None where there is none or each channel has its
+            own; and what is not finite.
+        """
+
+    def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
+        """Yields what lies on the mosaic in true colours."""
 
     def recall(self, before: Sequence[Cell]) -> None:
-        """Takes the range that it shows in a batch without a frame from those before it."""
+        """Finds the range that is shown in a batch without a frame: that of the last one before.
+
+        Args:
+            before: The (epoch, batch) of the frames before the first one that will be drawn.
+        """
 
 
 class MapSection:
@@ -56,49 +68,45 @@ class MapSection:
         row: The layer, and the recording.
         channels: Which maps, in their order.
         scaler: Their scale.
-        part: Where they go.
+        panel: Where they go.
 
     Attributes:
         maps: Those of the last frame that was drawn, float16 (C, S, H, W); None if it had none.
         shown: The range of the last frame that there was.
     """
 
-    def __init__(self, row: Row, channels: list[int], scaler: Scaler, part: LayerPanel) -> None:
-        self.row, self.channels, self.scaler, self.part = row, channels, scaler, part
+    def __init__(self, row: Row, channels: list[int], scaler: Scaler, panel: LayerPanel) -> None:
+        self.row, self.channels, self.scaler, self.panel = row, channels, scaler, panel
         self.maps: npt.NDArray[np.float16] | None = None
         self.shown: Range | None = None
 
     def draw(
-        self, plane: npt.NDArray[np.uint8], at: Cell, cell: Cell, palette: Palette
+        self, plane: npt.NDArray[np.uint8], corner: Cell, cell: Cell, palette: Palette
     ) -> tuple[Range | None, Count]:
-        """Paints the maps of a frame, or leaves the tiles empty."""
+        """Paints the maps of a frame, or leaves the tiles empty; see `Section`."""
         maps = self.row.maps
         self.maps = self.select(cell) if maps.series.present[cell] else None
         if self.maps is None or cell in maps.damaged:
-            blank(plane, *at, self.part.mosaic, palette.paper, palette.solid("faint"))
-            words = _NO_FRAME if self.maps is None else "damaged"
+            blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
+            reason = _NO_FRAME if self.maps is None else "damaged"
             self.maps = None
-            return self.shown, words
+            return self.shown, reason
         levels, self.shown = self._scale(cell, self.maps)
-        paint(plane, *at, levels.reshape(-1, *levels.shape[2:]), self.part.mosaic)
+        paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
         finite = levels.max(initial=0) < self.scaler.count  # as is nearly always so
         return self.shown, (0, 0) if finite else count_unfinite(self.maps)
 
-    def overlays(self, at: Cell, cell: Cell) -> Iterator[Overlay]:
-        """None."""
+    def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
+        """Yields nothing: maps are painted in colours of the palette."""
         return iter(())
 
     def recall(self, before: Sequence[Cell]) -> None:
-        """Looks for the last frame that there was."""
-        self.shown = None
-        for cell in reversed(before):
-            shown = self.range_of(cell)
-            if shown is not None:
-                self.shown = shown
-                break
+        """Finds the range of the last frame that there was; see `Section`."""
+        ranges = (self.range_of(cell) for cell in reversed(before))
+        self.shown = next((shown for shown in ranges if shown is not None), None)
 
     def range_of(self, cell: Cell) -> Range | None:
-        """The values between which a frame is shown; None if there is none, or several ranges."""
+        """Returns the values between which a frame is shown; None without one, or with several."""
         maps = self.row.maps
         if not maps.series.present[cell] or self.scaler.mode == "channel":
             return None
@@ -108,12 +116,12 @@ class MapSection:
         return None if cell in maps.damaged else self._scale(cell, found)[1]
 
     def select(self, cell: Cell) -> npt.NDArray[np.float16]:
-        """The chosen maps of one frame, float16 (C, S, H, W)."""
+        """Returns the chosen maps of one frame, float16 (C, S, H, W)."""
         return pick(self.row.maps[cell], self.channels)
 
     def _scale(self, cell: Cell, maps: npt.NDArray[np.float16]) -> tuple[Levels, Range | None]:
-        """Their levels at the size at which they are shown, and the range behind them."""
-        small = shrink_maps(maps, self.part.mosaic.shrink)
+        """Returns their levels at the size at which they are shown, and the range behind them."""
+        small = shrink_maps(maps, self.panel.mosaic.shrink)
         return self.scaler.levels(*cell, small), self.scaler.range_of(*cell, small)
 
 
@@ -125,7 +133,7 @@ class ChangeSection:
         channels: Which maps, in their order.
         change: Where it comes from.
         scaler: Its scale.
-        part: Where it goes.
+        panel: Where it goes.
     """
 
     def __init__(
@@ -134,51 +142,52 @@ class ChangeSection:
         channels: list[int],
         change: Change,
         scaler: DifferenceScaler,
-        part: LayerPanel,
+        panel: LayerPanel,
     ) -> None:
-        self.part = part
+        self.panel = panel
         self._row, self._channels, self._change, self._scaler = row, channels, change, scaler
         self._shown: Range | None = None
 
     def draw(
-        self, plane: npt.NDArray[np.uint8], at: Cell, cell: Cell, palette: Palette
+        self, plane: npt.NDArray[np.uint8], corner: Cell, cell: Cell, palette: Palette
     ) -> tuple[Range | None, Count]:
-        """Paints the change up to a frame, or leaves the tiles empty."""
-        found = self._find(cell)
-        if isinstance(found, str):
-            blank(plane, *at, self.part.mosaic, palette.paper, palette.solid("faint"))
-            return self._shown, found
-        small: Values = shrink_maps(found, self.part.mosaic.shrink)
+        """Paints the change up to a frame, or leaves the tiles empty; see `Section`."""
+        values = self._find(cell)
+        if isinstance(values, str):
+            blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
+            return self._shown, values
+        small: Values = shrink_maps(values, self.panel.mosaic.shrink)
         levels = self._scaler.levels(*cell, small)
         self._shown = self._scaler.range_of(*cell, small)
-        paint(plane, *at, levels.reshape(-1, *levels.shape[2:]), self.part.mosaic)
-        return self._shown, (int(np.isnan(found).sum()), int(np.isinf(found).sum()))
+        paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
+        return self._shown, (int(np.isnan(values).sum()), int(np.isinf(values).sum()))
 
-    def overlays(self, at: Cell, cell: Cell) -> Iterator[Overlay]:
-        """None."""
+    def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
+        """Yields nothing: changes are painted in colours of the palette."""
         return iter(())
 
     def recall(self, before: Sequence[Cell]) -> None:
-        """Looks for the last change that there was."""
+        """Finds the range of the last change that there was; see `Section`."""
         self._shown = None
         for cell in reversed(before):
-            found = self._find(cell)
-            if not isinstance(found, str):
-                small: Values = shrink_maps(found, self.part.mosaic.shrink)
+            values = self._find(cell)
+            if not isinstance(values, str):
+                small: Values = shrink_maps(values, self.panel.mosaic.shrink)
                 self._shown = self._scaler.range_of(*cell, small)
                 break
 
     def _find(self, cell: Cell) -> Values | str:
+        """Returns the change up to a frame, float32 (C, S, H, W), or why there is none."""
         maps = self._row.maps
         earlier = self._change.earlier(cell)
         if not maps.series.present[cell]:
             return _NO_FRAME
         if earlier is None:
             return "no frame before it"
-        found = self._change[cell]
+        values = self._change[cell]
         if cell in maps.damaged or earlier in maps.damaged:
             return "damaged: no difference"
-        return pick(found, self._channels)
+        return pick(values, self._channels)
 
 
 class KernelSection:
@@ -188,45 +197,45 @@ class KernelSection:
         row: The layer, and the recording.
         kernels: Where they come from.
         entries: The palette's entries of a diverging colormap, an odd number.
-        part: Where they go.
+        panel: Where they go.
     """
 
-    def __init__(self, row: Row, kernels: Kernels, entries: range, part: LayerPanel) -> None:
-        self.part = part
+    def __init__(self, row: Row, kernels: Kernels, entries: range, panel: LayerPanel) -> None:
+        self.panel = panel
         self._row, self._kernels, self._entries = row, kernels, entries
 
     def draw(
-        self, plane: npt.NDArray[np.uint8], at: Cell, cell: Cell, palette: Palette
+        self, plane: npt.NDArray[np.uint8], corner: Cell, cell: Cell, palette: Palette
     ) -> tuple[Range | None, Count]:
-        """Paints the kernels of a frame where they are no colour pictures."""
+        """Paints the kernels of a frame where they are no colour pictures; see `Section`."""
         shown = Range(-self._kernels.reach, self._kernels.reach)
         found = self._kernels.show(cell) if self._row.maps.series.present[cell] else _NO_FRAME
         if isinstance(found, str):
-            blank(plane, *at, self.part.mosaic, palette.paper, palette.solid("faint"))
+            blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
             return shown, found
         if not self._kernels.coloured:
             half = len(self._entries) // 2
             levels = self._entries.start + half + np.rint((found - 0.5) * 2 * half)
-            paint(plane, *at, levels.astype(np.uint8), self.part.mosaic)
+            paint(plane, *corner, levels.astype(np.uint8), self.panel.mosaic)
         return shown, (0, 0)
 
-    def overlays(self, at: Cell, cell: Cell) -> Iterator[Overlay]:
-        """The kernels of three inputs, in their colours."""
+    def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
+        """Yields the kernels of three inputs, in their colours."""
         if not self._kernels.coloured or not self._row.maps.series.present[cell]:
             return
         found = self._kernels.show(cell)
         if not isinstance(found, str):
             pixels = np.rint(found * 255).astype(np.uint8)
             for place, kernel in enumerate(pixels):
-                y, x = self.part.mosaic.corner(place)
-                yield Overlay(kernel, at[0] + y, at[1] + x, self.part.mosaic.zoom)
+                y, x = self.panel.mosaic.corner(place)
+                yield Overlay(kernel, corner[0] + y, corner[1] + x, self.panel.mosaic.zoom)
 
     def recall(self, before: Sequence[Cell]) -> None:
-        """Nothing to recall: one range holds for the whole run."""
+        """Does nothing: one range holds for the whole run."""
 
 
 def count_unfinite(maps: npt.NDArray[np.float16]) -> tuple[int, int]:
-    """Numbers of NaN and of infinite values in float16 maps."""
+    """Returns the numbers of NaN and of infinite values in float16 maps."""
     bits = maps.view(np.uint16) & _WITHOUT_SIGN
     if bits.max(initial=0) < _INFINITE:
         return 0, 0

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_numbers
+from replay.options import TOKENS
 from replay.recording.series import Series
 from replay.schema import AXES, DamagedError, Layer, OptionError
 
-TOKENS = ("auto", "square", "strip")
 _SPATIAL = "DHWL"
 
 

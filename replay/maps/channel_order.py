@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from replay.maps.axes import Source
 from replay.maps.selection import spread
+from replay.options import ORDERS
 from replay.schema import OptionError
 
-ORDERS = ("number", "similar")
 _FRAMES = 12  # of the later half of the run
 _VALUES = 4096  # of a channel in each
 _ROUNDS = 30  # of improvements

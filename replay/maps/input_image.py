@@ -78,8 +78,8 @@ class InputPicture:
             picture = np.array(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
         return picture
 
-    def trouble(self, epoch: int, batch: int) -> str:
-        """Why there is no picture of a batch, in words; empty where there is one."""
+    def problem(self, epoch: int, batch: int) -> str:
+        """Returns why there is no picture of a batch, in words; empty where there is one."""
         colours = self._colours(epoch, batch)
         return colours if isinstance(colours, str) else ""
 

@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from replay.formatting import format_count, format_numbers, format_shape
 from replay.maps.axes import JointMaps, Maps
-from replay.maps.selection import Numbers, choose_cells, choose_layers, choose_maps
+from replay.maps.selection import choose_cells, choose_layers, choose_maps
+from replay.options import Numbers
 from replay.recording import Recording, open_recording
-from replay.schema import OptionError, SelectionError
+from replay.schema import Cell, OptionError, SelectionError
 
 Path: TypeAlias = "str | os.PathLike[str]"
 Recordings: TypeAlias = "Recording | Path | Sequence[Recording | Path]"
@@ -113,7 +114,7 @@ class RunSet:
         self.present = self._find_common()
 
     @property
-    def whole(self) -> list[tuple[int, int]]:
+    def all_cells(self) -> list[tuple[int, int]]:
         """Every (epoch, batch) that all recordings have, with or without these layers."""
         rows, columns = np.min([r.shape for r in self.recordings], axis=0)
         there = np.all([r.order[:rows, :columns] > 0 for r in self.recordings], axis=0)
@@ -135,8 +136,8 @@ class RunSet:
             groups.setdefault((row.maps.layer.name, row.maps.channels), []).append(row)
         return [(JointMaps([row.maps for row in rows]), rows) for rows in groups.values()]
 
-    def in_words(self) -> str:
-        """What they are: `2 of 8 ranks`, `2 recordings`; empty where there is but one."""
+    def describe(self) -> str:
+        """Returns what they are: `2 of 8 ranks`, `2 recordings`; empty where there is but one."""
         if not self.several:
             return ""
         number = len(self.recordings)
@@ -188,6 +189,23 @@ class RunSet:
             batches = format_count(left_out, "batch").replace("batchs", "batches")
             self.remarks.append(f"left out {batches} that not every recording has")
         return common
+
+
+def logged_loss(recording: Recording, cells: Sequence[Cell]) -> npt.NDArray[np.float64] | None:
+    """Returns the loss of each frame, float64, NaN where none was logged in a batch.
+
+    Args:
+        recording: The recording.
+        cells: The (epoch, batch) of the frames.
+
+    Returns:
+        None where none was logged at all. One that became NaN is news, and is returned.
+    """
+    if "loss" not in recording.batches:
+        return None
+    loss: npt.NDArray[np.float64] = recording.batches["loss"][tuple(np.array(cells).T)]
+    loss = loss.astype(np.float64)
+    return None if np.isnan(loss).all() else loss
 
 
 def choose_layers_of(

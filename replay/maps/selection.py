@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +18,13 @@ import numpy.typing as npt
 from replay.maps.axes import Maps, Source, as_source
 from replay.maps.axes import as_maps as as_maps
 from replay.maps.axes import maps_shape as maps_shape
+from replay.options import Numbers
 from replay.recording import Recording
 from replay.recording.series import Series
-from replay.schema import OptionError, SelectionError, in_words
+from replay.schema import OptionError, SelectionError, format_intervals
 
 _Value = TypeVar("_Value", bound=np.generic)
 
-Numbers: TypeAlias = str | int | slice | Iterable[int] | None
-"""How a caller names epochs, batches or channels; None means all of them."""
 
 _SLICE = re.compile(r"^\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(-?\d*)\s*)?$")
 _SPAN = re.compile(r"^\s*(-?\d+)\s*(?:-\s*(\d+)\s*)?$")
@@ -59,11 +58,11 @@ def choose(wanted: Numbers, there: Sequence[int], what: str) -> list[int]:
         numbered = range(*slice(*ends, wanted.step).indices(length))
         chosen = [number for number in numbered if number in present]
         if not chosen:
-            raise SelectionError(f"no {what} in {_spell(wanted)}; there: {in_words(there)}")
+            raise SelectionError(f"no {what} in {_spell(wanted)}; there: {format_intervals(there)}")
         return chosen
     numbers = list(wanted) if isinstance(wanted, Iterable) else [wanted]
     if not numbers:
-        raise SelectionError(f"no {what} was chosen; there: {in_words(there)}")
+        raise SelectionError(f"no {what} was chosen; there: {format_intervals(there)}")
     present = set(there)
     return [_find(number, there, present, what) for number in numbers]
 
@@ -241,7 +240,7 @@ def _find(number: Any, there: Sequence[int], present: set[int], what: str) -> in
     if number < 0 and -number <= len(there):
         return there[int(number)]
     if number not in present:
-        raise SelectionError(f"no {what} {number}; there: {in_words(there)}")
+        raise SelectionError(f"no {what} {number}; there: {format_intervals(there)}")
     return int(number)
 
 

@@ -1,4 +1,4 @@
-"""A picture in true colours that lies on a frame of palette indices."""
+"""What a film hands to an encoder: planes of palette indices with pictures in true colours."""
 
 from __future__ import annotations
 
@@ -50,21 +50,24 @@ class Frame:
 
 
 class FrameSource(Protocol):
-    """Anything whose frames can be encoded, here or in another process; see `Film`."""
+    """Anything whose frames can be encoded, here or in another process; `Film` is one."""
 
     @property
     def palette(self) -> Palette:
-        """The colours of the planes."""
+        """The colours of the frames' planes."""
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of every frame."""
 
     def frames(self, cells: Sequence[tuple[int, int]] | None = None) -> Iterator[Frame]:
-        """The frames in order, or some of them; each is valid until the next one is asked for."""
+        """Yields the frames of some (epoch, batch), or all; each is valid until the next one."""
 
     def damage(self) -> list[dict[tuple[int, int], str]]:
-        """What is wrong with the damaged frames that were met so far, by (epoch, batch)."""
+        """Returns what is wrong with the damaged frames met so far: for each layer, by cell.
+
+        A cell is an (epoch, batch).
+        """
 
     def note_damage(self, found: list[dict[tuple[int, int], str]]) -> None:
-        """Takes in what was met where others rendered."""
+        """Adds what `damage` returned in another process."""

@@ -77,7 +77,7 @@ class Counter:
         self._tables: dict[Range, npt.NDArray[np.uint8]] = {}
 
     def shares(self, maps: npt.NDArray[np.float16], shown: Range) -> Shares:
-        """What part of the finite values lies where."""
+        """Returns which share of the finite values lies where, float64 (1 + BINS + 1,)."""
         if len(self._tables) > 8:  # each frame has its own range
             self._tables.clear()
         if shown not in self._tables:
@@ -88,13 +88,13 @@ class Counter:
 
 
 def peak_of(sampled: Iterable[Shares]) -> float:
-    """A height that three quarters of some frames stay below; 1 where they have no values."""
+    """Returns a height that three quarters of some frames stay below; 1 without any values."""
     highest = [float(shares[1:-1].max()) for shares in sampled]
     return (float(np.quantile(highest, 0.75)) if highest else 0.0) or 1.0
 
 
 def _places(shown: Range) -> npt.NDArray[np.uint8]:
-    """The part of the range in which each float16 lies, by its bits: uint8 (65536,)."""
+    """Returns the part of the range in which each float16 lies, by its bits: uint8 (65536,)."""
     values = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
     with np.errstate(invalid="ignore"):
         place = np.floor((values - shown.low) / (shown.high - shown.low) * BINS)

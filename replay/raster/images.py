@@ -15,7 +15,7 @@ def to_rgb(
     low: float,
     high: float,
 ) -> Pixels:
-    """The input image in colour, with the network's normalisation undone.
+    """Returns the input image in colour, with the network's normalisation undone.
 
     Args:
         image: float16 (C, H, W), as the network saw it. Three channels are red, green and blue;
@@ -43,7 +43,7 @@ def to_rgb(
 def kernel_levels(
     kernels: npt.NDArray[np.float16], reach: float
 ) -> tuple[npt.NDArray[np.float32], str]:
-    """Kernels as pictures on a scale symmetric around zero.
+    """Returns kernels as pictures on a scale symmetric around zero.
 
     Args:
         kernels: float16 (C_out, C_in/groups, kH, kW); one axis less or more is made to fit.
@@ -66,7 +66,7 @@ def kernel_levels(
 
 
 def kernel_reach(kernels: npt.NDArray[np.float16]) -> float:
-    """The largest finite absolute value of the kernels as `kernel_levels` shows them."""
+    """Returns the largest finite absolute value of the kernels as `kernel_levels` shows them."""
     planes = _planes(kernels)
     shown = planes if planes.shape[1] in (1, 3) else planes.mean(axis=1)
     finite = np.abs(shown[np.isfinite(shown)])
@@ -74,7 +74,7 @@ def kernel_reach(kernels: npt.NDArray[np.float16]) -> float:
 
 
 def _planes(kernels: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
-    """float32 (C_out, C_in/groups, kH, kW): a 3-D kernel's middle plane, a 1-D one as a row."""
+    """Returns float32 (C_out, C_in/groups, kH, kW): of a 3-D kernel the middle plane."""
     planes = kernels.astype(np.float32)
     if planes.ndim == 3:
         return planes[:, :, None]
@@ -82,13 +82,13 @@ def _planes(kernels: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
 
 
 def is_blank(values: npt.NDArray[np.float16]) -> bool:
-    """Whether nothing is there: all is NaN, as the file has it where nothing was recorded."""
+    """Returns whether all is NaN, which stands in the file where nothing was recorded."""
     flat = values.reshape(-1)
     return bool(np.isnan(flat[:1]).all() and np.isnan(flat).all())
 
 
 def no_picture(height: int, width: int) -> Pixels:
-    """What is shown for a picture that is not there: a gray field, crossed out, (H, W, 3)."""
+    """Returns what is shown for a missing picture: a crossed out gray field, uint8 (H, W, 3)."""
     y, x = np.mgrid[0:height, 0:width]
     one, other = x * height // max(width, 1), (width - 1 - x) * height // max(width, 1)
     field = np.where((y == one) | (y == other), np.uint8(200), np.uint8(112))
@@ -96,7 +96,7 @@ def no_picture(height: int, width: int) -> Pixels:
 
 
 def whitest(values: npt.NDArray[np.floating]) -> float | None:
-    """What is white in a picture that was never normalised: 1, or 255 for whole numbers.
+    """Returns what is white in a picture that was never normalised: 1, or 255 for whole numbers.
 
     Args:
         values: Finite values of some pictures.
@@ -116,12 +116,12 @@ def whitest(values: npt.NDArray[np.floating]) -> float | None:
 
 
 def enlarge(picture: npt.NDArray[np.uint8], factor: int, down: int | None = None) -> Pixels:
-    """Every pixel as a block of factor x factor equal pixels, or of another height."""
+    """Returns every pixel as a block of factor x factor equal pixels, or of another height."""
     return picture.repeat(down or factor, axis=0).repeat(factor, axis=1)
 
 
 def reduce(picture: Pixels, factor: int) -> Pixels:
-    """Every block of factor x factor pixels as their mean; an incomplete block is left out."""
+    """Returns the mean of every block of factor x factor pixels; incomplete blocks are left out."""
     height, width = picture.shape[0] // factor, picture.shape[1] // factor
     blocks = picture[: height * factor, : width * factor]
     blocks = blocks.reshape(height, factor, width, factor, -1)  # (H, f, W, f, 3)

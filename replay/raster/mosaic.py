@@ -131,12 +131,12 @@ class Mosaic:
         return self.rows * self.columns - self.count
 
     def corner(self, place: int) -> tuple[int, int]:
-        """Row and column of a tile's first pixel, from the mosaic's corner."""
+        """Returns row and column of a tile's first pixel, from the mosaic's corner."""
         row, column = divmod(place, self.columns)
         return row * self.pitch[0], self.indent + column * self.pitch[1]
 
     def numbered(self) -> Iterator[int]:
-        """Places of the tiles that bear a number: all, or the first of rows far enough apart."""
+        """Yields the places of tiles with a number: all, or the first of rows far enough apart."""
         if self.numbers == "tile":
             yield from range(self.count)
         elif self.numbers == "row":
@@ -144,7 +144,7 @@ class Mosaic:
             yield from range(0, self.count, step * self.columns)
 
     def boxes(self, top: int, left: int) -> list[Box]:
-        """What the tiles cover of a canvas, where the mosaic's corner is at a row and column.
+        """Returns what the tiles cover of a canvas, if the mosaic's corner is at a row and column.
 
         Each row of tiles for itself where it has numbers below it; what lies between its tiles is
         in it.
@@ -156,7 +156,7 @@ class Mosaic:
         return [(row, left, row + self.tile[0], right) for row in tops]
 
     def in_words(self) -> str:
-        """What a reader has to know of the size: empty, or `shown at 1/4`."""
+        """Returns what a reader has to know of the size: empty, or `shown at 1/4`."""
         return f"shown at 1/{self.shrink}" if self.shrink > 1 else ""
 
 
@@ -308,7 +308,7 @@ def paint(
 
 
 def widen(pixels: npt.NDArray[np.uint8], by: int) -> npt.NDArray[np.uint8]:
-    """Each byte so many times, uint8 (..., W) to (..., W * by)."""
+    """Repeats each byte so many times, uint8 (..., W) to (..., W * by)."""
     if by == 1:
         return pixels
     if by not in _WIDER:
@@ -336,7 +336,7 @@ def _columns_of(mosaic: Mosaic) -> int:
 
 
 def _draw_out(mosaic: Mosaic, room: Space) -> Mosaic:
-    """Strips as high as the room allows, up to a height beyond which they gain nothing."""
+    """Makes strips as high as the space allows, up to a height beyond which they gain nothing."""
     if not mosaic.strip:
         return mosaic
     each = room.height // mosaic.rows - (mosaic.pitch[0] - mosaic.tile[0])
@@ -344,13 +344,13 @@ def _draw_out(mosaic: Mosaic, room: Space) -> Mosaic:
 
 
 def _sensible(count: int, unit: int = 1) -> list[int]:
-    """Numbers of columns, ascending, that do not leave more of the last row empty than needed."""
+    """Returns numbers of columns, ascending, that leave little of the last row empty."""
     numbers = sorted({-(-count // rows) for rows in range(1, count + 1)})
     return [n for n in numbers if n % unit == 0 or unit % n == 0]
 
 
 def _sizes(count: int, height: int, width: int, room: Space) -> Iterator[tuple[int, int]]:
-    """(zoom, shrink) from the largest down that could fit by their area."""
+    """Yields (zoom, shrink) from the largest down that could fit by their area."""
     space = room.width * room.stretch * room.height
     largest = min(room.width // width, math.isqrt(int(space / (count * height * width))))
     for zoom in range(min(largest, max(1, _HIGHEST_TILE // height)), 0, -1):

@@ -88,7 +88,7 @@ class Palette:
             self.table[first : first + steps] = np.rint(ramp[1:])
 
     def ink(self, coverage: npt.NDArray[np.uint8], tone: str = "ink") -> Indices:
-        """Indices of a plane of coverage (0 paper, 255 full) in a tone; same shape.
+        """Returns the indices of a plane of coverage (0 paper, 255 full) in a tone; same shape.
 
         The tones are `ink`, `muted`, `faint`, `accent`, `warning`, and `nan` and `inf` for the
         colours of those values, which have no steps.
@@ -101,13 +101,13 @@ class Palette:
         return indices.astype(np.uint8)
 
     def solid(self, tone: str) -> int:
-        """Index of a tone at full strength."""
+        """Returns index of a tone at full strength."""
         offset, steps = _TONES[tone]
         return self.levels + offset + steps - 1
 
 
 def colormap(name: str, levels: int) -> Table:
-    """A registered matplotlib colormap at equal distances, uint8 (levels, 3).
+    """Returns a registered matplotlib colormap at equal distances, uint8 (levels, 3).
 
     Raises:
         OptionError: There is none of that name; the message names close matches.
@@ -125,7 +125,7 @@ def colormap(name: str, levels: int) -> Table:
 
 
 def foreign(table: Table) -> Table:
-    """The two of `_FOREIGN` whose nearest colour in the table is the most distant, (2, 3)."""
+    """Returns the two of `_FOREIGN` that are most distant from all of a table, uint8 (2, 3)."""
     away = np.array(_FOREIGN)
     distances = np.linalg.norm(away[:, None] - table[None].astype(int), axis=2).min(axis=1)
     chosen = np.sort(np.argsort(-distances, kind="stable")[:2])
@@ -171,14 +171,14 @@ class TwoMapPalette(Palette):
             self.table[[self.nan, self.inf]] = foreign(both)
 
     def ink(self, coverage: npt.NDArray[np.uint8], tone: str = "ink") -> Indices:
-        """As of `Palette`, and in the tone `second`."""
+        """Returns indices of coverage, as `Palette.ink` does, also in the tone `second`."""
         if tone != "second":
             return super().ink(coverage, tone)
         step = (coverage.astype(np.uint16) * _SECOND + 127) // 255
         return np.where(step == 0, self.paper, self._second - 1 + step).astype(np.uint8)
 
     def solid(self, tone: str) -> int:
-        """As of `Palette`, and of the tone `second`."""
+        """Returns a tone's index, as `Palette.solid` does, also of the tone `second`."""
         return self._second + _SECOND - 1 if tone == "second" else super().solid(tone)
 
 

@@ -23,17 +23,17 @@ Coverage = npt.NDArray[np.uint8]
 
 @lru_cache(maxsize=4096)
 def width_of(text: str, size: int, bold: bool = False) -> int:
-    """Width of a text in pixels, as `cover` draws it."""
+    """Returns width of a text in pixels, as `cover` draws it."""
     return math.ceil(_font(size, bold).getlength(text)) if text else 0
 
 
 def ascent_of(size: int, bold: bool = False) -> int:
-    """Rows from the top of a line to the foot of its letters."""
+    """Returns the rows from the top of a line to the foot of its letters."""
     return int(_font(size, bold).getmetrics()[0])
 
 
 def height_of(size: int, bold: bool = False) -> int:
-    """Rows of one line of text."""
+    """Returns the height in rows of one line of text."""
     return int(sum(_font(size, bold).getmetrics()))
 
 
@@ -58,7 +58,7 @@ def cover(text: str, size: int, bold: bool = False) -> Coverage:
 
 
 def fit(text: str, size: int, width: int, bold: bool = False, middle: bool = False) -> str:
-    """The text, or as much of it as fits a width, with an ellipsis for the rest.
+    """Returns the text, or as much of it as fits a width, with an ellipsis for the rest.
 
     Args:
         text: What to write.
@@ -86,7 +86,7 @@ def fit(text: str, size: int, width: int, bold: bool = False, middle: bool = Fal
 
 
 def wrap(text: str, size: int, width: int) -> list[str]:
-    """The text in lines of at most that width, broken at spaces; a longer word is shortened."""
+    """Returns the text in lines of at most a width; a longer word is shortened."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word

@@ -171,7 +171,7 @@ class LossCurve:
                 box[y - 4 : y + 5, now - 4 : now + 5][self._dot] = self._pen.palette.solid(tone)
 
     def _curve(self, y: Numbers, thickness: float, finer: int = 4) -> npt.NDArray[np.uint8]:
-        """The whole curve as a plane of coverage."""
+        """Returns the whole curve as a plane of coverage."""
         image = Image.new("L", (self._width * finer, self.PLOT * finer), 0)
         draw = ImageDraw.Draw(image)
         finite = np.isfinite(y)
@@ -185,7 +185,7 @@ class LossCurve:
         return np.array(image.resize((self._width, self.PLOT), Image.Resampling.BOX))
 
     def _axis(self, cells: Sequence[tuple[int, int]]) -> None:
-        """A line with a tick where each epoch (or the run, if it is one) begins."""
+        """Draws a line with a tick where each epoch (or the run, if it is one) begins."""
         pen, top = self._pen, self._top + self.PLOT
         epochs = [epoch for epoch, _ in cells]
         starts = [i for i, epoch in enumerate(epochs) if i == 0 or epoch != epochs[i - 1]]
@@ -249,7 +249,7 @@ class ProgressLine:
 
 
 def thinned(points: Numbers) -> Numbers:
-    """The points of a line that make a difference when it is drawn: four a column at most.
+    """Returns the points of a line that make a difference when it is drawn: four a column at most.
 
     Of those in one column of pixels the first, the lowest, the highest and the last; what lies
     between them is covered by the line through these.
@@ -274,7 +274,7 @@ def thinned(points: Numbers) -> Numbers:
 
 
 def plain_range(loss: Numbers) -> tuple[float, float]:
-    """Lowest and highest loss to show; a few extreme ones at the top are cut off."""
+    """Returns lowest and highest loss to show; a few extreme ones at the top are cut off."""
     finite = loss[np.isfinite(loss)]
     if not finite.size:
         return 0.0, 1.0

@@ -251,7 +251,7 @@ class Probe(Recording):
         if not 0 <= number < count:
             raise SelectionError(
                 f"no probe image {number} in {recording.path}; "
-                f"there: {schema.in_words(range(count))}"
+                f"there: {schema.format_intervals(range(count))}"
             )
         self.probe_number = number
         self.run = recording

@@ -14,7 +14,7 @@ from replay.schema import (
     Float16Array,
     SelectionError,
     dataset_path,
-    in_words,
+    format_intervals,
 )
 
 
@@ -87,14 +87,14 @@ class Snapshot:
         found_epoch = _index(epochs, epoch)
         if found_epoch is None:
             raise SelectionError(
-                f"no epoch {epoch} in {self.path}; recorded: {in_words(epochs.tolist())}"
+                f"no epoch {epoch} in {self.path}; recorded: {format_intervals(epochs.tolist())}"
             )
         batches = np.flatnonzero(self.order[found_epoch] > 0)
         found_batch = _index(batches, batch)
         if found_batch is None:
             raise SelectionError(
                 f"no batch {batch} in epoch {found_epoch} of {self.path}; "
-                f"recorded: {in_words(batches.tolist())}"
+                f"recorded: {format_intervals(batches.tolist())}"
             )
         return found_epoch, found_batch
 

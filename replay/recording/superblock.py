@@ -29,20 +29,20 @@ _OPEN_FOR_WRITING = 0b101  # bit 0: for writing; bit 2: by one writer beside rea
 
 
 def being_written(head: bytes) -> bool:
-    """Whether a superblock says that the file is open for writing, or was when its writer died."""
+    """Returns whether a superblock says that the file is, or was at a crash, open for writing."""
     known = len(head) >= SUPERBLOCK_BYTES and head[_VERSION] == 3 and head[_OFFSET_BYTES] == 8
     return known and bool(head[_FLAGS] & _OPEN_FOR_WRITING)
 
 
 def end_of_file(head: bytes) -> int:
-    """The file's length as its superblock has it; 0 where that is of another version."""
+    """Returns the file's length as its superblock has it; 0 where that is of another version."""
     if len(head) < SUPERBLOCK_BYTES or head[_VERSION] not in (2, 3) or head[_OFFSET_BYTES] != 8:
         return 0
     return int.from_bytes(head[_END], "little")
 
 
 def is_sound(head: bytes) -> bool:
-    """Whether a superblock's checksum is right."""
+    """Returns whether a superblock's checksum is right."""
     return _lookup3(head[: _CHECKSUM.start]) == int.from_bytes(head[_CHECKSUM], "little")
 
 
@@ -73,15 +73,15 @@ class UnclosedFileView(io.RawIOBase):
             self._head = bytes(head)
 
     def readable(self) -> bool:
-        """Always."""
+        """Returns True."""
         return True
 
     def seekable(self) -> bool:
-        """Always."""
+        """Returns True."""
         return True
 
     def tell(self) -> int:
-        """The place of the next read."""
+        """Returns the place of the next read."""
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -115,7 +115,7 @@ class UnclosedFileView(io.RawIOBase):
 
 
 def _leads_on(heap: memoryview) -> bool:
-    """Whether each object of a global heap leads to the next, as far as the bytes go.
+    """Returns whether each object of a global heap leads to the next, as far as the bytes go.
 
     Nothing else vouches for them, and where one leads to itself HDF5 goes round for ever.
     """
@@ -133,7 +133,7 @@ def _leads_on(heap: memoryview) -> bool:
 
 
 def _lookup3(data: bytes) -> int:
-    """Bob Jenkins' hash `hashlittle` (lookup3.c, 2006, public domain): HDF5's metadata checksum."""
+    """Returns HDF5's metadata checksum: Bob Jenkins' `hashlittle` (lookup3.c, public domain)."""
     mask = 0xFFFFFFFF
 
     def turn(value: int, bits: int) -> int:

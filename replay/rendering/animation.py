@@ -1,4 +1,8 @@
-"""A recording as a moving picture: the public face of frames.py and encode.py."""
+"""A recording as a moving picture: `replay.animate`, from its arguments to its result.
+
+The arguments become one `RenderRequest`, its `FilmOptions` make a `Film`, `render_to` has the
+film's frames encoded, and what came of it is told as an `Animation`.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,26 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
-from replay.encoding.target import choose_target, size_of
-from replay.film.film import Film
-from replay.film.options import FilmOptions
+from replay.encoding.formats import choose_fps, choose_target
+from replay.encoding.sink import EncodeOptions, Target, size_of
+from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
-from replay.maps.runs import Recordings, choose_layers_of, open_runs
-from replay.maps.selection import Numbers
+from replay.maps.runs import Recordings, open_runs
+from replay.options import Numbers, RenderRequest
+from replay.recording import Recording
 from replay.rendering.html import player_html
-from replay.rendering.parallel import Workers
-from replay.rendering.presets import choose_out, choose_preset
-from replay.rendering.sidecars import describe, sidecar_path, write_poster, write_words
-from replay.rendering.size_limit import RenderRequest, bytes_of, render
+from replay.rendering.parallel import Workers, render_to
+from replay.rendering.presets import choose_out
+from replay.rendering.rendered import Rendered
+from replay.rendering.sidecars import sidecar_path, write_poster, write_text
+from replay.rendering.size_limit import render_within_limit
 from replay.schema import OutputError
+
+FilmT = TypeVar("FilmT", bound=BaseFilm)
 
 
 @dataclass(frozen=True)
@@ -180,47 +189,72 @@ def animate(
         OutputError: The target cannot be written; found before anything is rendered.
         EncodeError: The encoder failed; the target is as it was before.
     """
+    request = RenderRequest.gather(locals())
     started = time.monotonic()
     with open_runs(recording, probe) as runs:
-        target = choose_target(choose_out(preset, out, runs[0].path, codec))
-        if target.path.exists() and any(target.path.samefile(run.path) for run in runs):
-            raise OutputError(f"{target.path} is the recording itself")
-        look = FilmOptions(
-            scale,
-            clip,
-            symmetric,
-            cmap,
-            zoom,
-            columns,
-            title,
-            input,
-            captions,
-            theme,
-            slices,
-            tokens,
-            tuple(show.split(",")) if isinstance(show, str) and show else tuple(show),
-            order,
+        path = runs[0].path.with_suffix(".mp4") if out is None else out
+        target = open_target(
+            path if preset is None else choose_out(request, runs[0].path), runs, "the recording"
         )
-        chosen = choose_layers_of(runs, layers)
-        place = None if preset is None else choose_preset(preset)
-        limit = bytes_of(place.max_mb if place is not None and max_mb is None else max_mb)
-        folder = target.kind == "folder"
+        folder = target.format.is_folder
         alt_path = sidecar_path(target.path, ".alt.txt", folder) if alt else None
         poster_path = sidecar_path(target.path, ".poster.png", folder) if poster else None
-
-        def make(look: FilmOptions, levels: int) -> Film:
-            return Film(runs, chosen, channels, epochs, batches, look, levels)
-
-        wish = RenderRequest(limit, place, fps, codec, crf, thin=batches is None)
-        made = render(make, look, target, wish, Workers(jobs, executor), progress)
-        film = made.film
-        words = describe(film, made.cells, made.fps, look)
+        request = replace(request, film=replace(request.film, levels=target.levels))
+        if max_mb is None and preset is None:
+            made = render(Film(runs, request.film), request, target)
+        else:
+            made = render_within_limit(runs, request, target)
+        text = made.film.describe(made.cells, made.fps)
         if alt_path is not None:
-            write_words(alt_path, words)
+            write_text(alt_path, text)
         if poster_path is not None:
-            write_poster(poster_path, film, made.cells[-1])
+            write_poster(poster_path, made.film, made.cells[-1])
+    return tell(made, target, started, text)
+
+
+def open_target(out: str | os.PathLike[str], runs: Sequence[Recording], whose: str) -> Target:
+    """Returns where an animation goes, once it is sure that it can be written there.
+
+    Args:
+        out: The path.
+        runs: The recordings that it shows.
+        whose: What they are called.
+
+    Raises:
+        OutputError: It cannot be written, or is one of the recordings.
+    """
+    target = choose_target(out)
+    if target.path.exists() and any(target.path.samefile(run.path) for run in runs):
+        raise OutputError(f"{target.path} is {whose} itself")
+    return target
+
+
+def render(film: FilmT, request: RenderRequest, target: Target) -> Rendered[FilmT]:
+    """Writes all frames of a film to the target, or leaves nothing behind.
+
+    Raises:
+        OptionError: A frame rate, codec, crf or number of jobs that cannot be used.
+        EncodeError: The encoder failed; the target is as it was before.
+    """
+    fps = choose_fps(request.fps, len(film.cells), target.format)
+    encode_options = EncodeOptions(fps, request.codec, request.crf)
+    workers = Workers(request.jobs, request.executor)
+    frames, flashes = render_to(film, film.cells, target, encode_options, workers, request.progress)
+    return Rendered(film, film.cells, fps, frames, flashes)
+
+
+def tell(made: Rendered[FilmT], target: Target, started: float, text: str = "") -> Animation:
+    """Returns what a public function says of an animation that was written.
+
+    Args:
+        made: The animation.
+        target: Where it was written to.
+        started: When the function was called, of `time.monotonic`.
+        text: What it shows, for those who cannot see it.
+    """
+    film = made.film
     height, width = film.size
-    more = (made.chosen, made.flashes.remark())
+    more = (made.given_up, made.flashes.remark())
     return Animation(
         target.path,
         made.frames,
@@ -229,14 +263,14 @@ def animate(
         made.fps,
         size_of(target.path),
         time.monotonic() - started,
-        (*film.remarks, *damage_in_words(film.damaged), *filter(None, more)),
-        words,
-        made.chosen,
+        (*film.remarks, *_damage_in_words(film.damaged), *filter(None, more)),
+        text,
+        made.given_up,
     )
 
 
-def damage_in_words(found: list[str]) -> list[str]:
-    """A remark on the damaged frames, if there are any."""
+def _damage_in_words(found: list[str]) -> list[str]:
+    """Returns a remark on the damaged frames, if there are any."""
     if not found:
         return []
     more = f" and {len(found) - 1} more: see 'python -m replay verify'" if len(found) > 1 else ""

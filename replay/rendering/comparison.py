@@ -1,4 +1,4 @@
-"""Two recordings side by side as a moving picture: the public face of `paired` and `encode`."""
+"""Two recordings side by side as a moving picture: `replay.compare`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 
-from replay.encoding.target import choose_fps, choose_target, size_of
 from replay.film.comparison_film import ComparisonFilm
-from replay.film.options import FilmOptions
-from replay.maps.runs import choose_common_layers, open_runs
-from replay.maps.selection import Numbers
+from replay.maps.runs import open_runs
+from replay.options import ComparisonRequest, Numbers
 from replay.recording import Recording
-from replay.rendering.animation import Animation, damage_in_words
-from replay.rendering.jobs import EncodeOptions
-from replay.rendering.parallel import Workers, render_to
-from replay.schema import OutputError
+from replay.rendering.animation import Animation, open_target, render, tell
 
 
 def compare(
@@ -101,56 +97,12 @@ def compare(
         OutputError: The target cannot be written; found before anything is rendered.
         EncodeError: The encoder failed; the target is as it was before.
     """
+    request = ComparisonRequest.gather(locals())
     started = time.monotonic()
     with open_runs([a, b], probe) as runs:
         first, second = (run.path for run in runs)
-        target = choose_target(
-            first.with_name(f"{first.stem}-{second.stem}.mp4") if out is None else out
-        )
-        if target.path.exists() and any(target.path.samefile(run.path) for run in runs):
-            raise OutputError(f"{target.path} is one of the recordings itself")
-        look = FilmOptions(
-            scale=scale,
-            clip=clip,
-            symmetric=symmetric,
-            cmap=cmap,
-            zoom=zoom,
-            columns=columns,
-            title=title,
-            input=input,
-            theme=theme,
-            slices=slices,
-            tokens=tokens,
-        )
-        chosen, left_out = choose_common_layers(runs, layers)
-        film = ComparisonFilm(
-            runs,
-            chosen,
-            channels,
-            epochs,
-            batches,
-            look,
-            difference_cmap if difference else None,
-            target.levels,
-        )
-        rate = choose_fps(fps, len(film.cells), target.kind)
-        quality = EncodeOptions(rate, codec, crf)
-        written, flashes = render_to(
-            film, film.cells, target, quality, Workers(jobs, executor), progress
-        )
-    height, width = film.size
-    return Animation(
-        target.path,
-        written,
-        width,
-        height,
-        rate,
-        size_of(target.path),
-        time.monotonic() - started,
-        (
-            *left_out,
-            *film.remarks,
-            *damage_in_words(film.damaged),
-            *filter(None, [flashes.remark()]),
-        ),
-    )
+        path = first.with_name(f"{first.stem}-{second.stem}.mp4") if out is None else out
+        target = open_target(path, runs, "one of the recordings")
+        options = replace(request.film, levels=target.levels)
+        made = render(ComparisonFilm(runs, options), request, target)
+    return tell(made, target, started)

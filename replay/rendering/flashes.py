@@ -5,10 +5,10 @@ darker image below 0.80; more than three in a second, over more than a quarter o
 field of view, are too many. The approximations made here, all but the last on the strict side:
 
 - the frame is taken to be as wide as a screen of 1024 pixels, a third of which is 10 degrees;
-- it is looked at in squares of a 48th of its width, each as the mean of some of its pixels;
+- it is measured in squares of a 48th of its width, each as the mean of some of its pixels;
 - more than six changes within a second count, and the changes of different squares need not be
-  at one moment of it;
-- saturated red is not looked at for itself.
+  at the same moment of it;
+- saturated red has no measure of its own.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _SQUARES = 48  # across the frame
 _FIELD = (_SQUARES // 4, _SQUARES // 3)  # 256 x 341 of 1024 pixels
 _AREA = 0.25
 _CHANGE, _DARK = 0.10, 0.80
-_MOST = 6  # changes in a second: three flashes
-_SAMPLES = 4  # pixels of a square that are looked at, in each direction
+_MAX_CHANGES = 6  # in a second: three flashes
+_SAMPLES = 4  # pixels of a square that are measured, in each direction
 
 Grid = npt.NDArray[np.float32]
 _Part: TypeAlias = tuple[slice, slice]
@@ -61,20 +61,20 @@ class Flashes:
         self._samples: _Samples | None = None
 
     def watch(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """The same frames, looked at as they pass."""
+        """Yields the same frames, and measures them meanwhile."""
         for frame in frames:
-            if self._fps > _MOST and self.worst is None:
-                self._look(frame)
+            if self._fps > _MAX_CHANGES and self.worst is None:
+                self._measure(frame)
             self._seen += 1
             yield frame
 
-    def take(self, other: Flashes, start: float) -> None:
-        """Takes in what was found in a part that begins at `start` seconds."""
+    def merge(self, other: Flashes, start: float) -> None:
+        """Adds the flashes of a part that begins at `start` seconds."""
         if other.worst is not None and (self.worst is None or start + other.worst < self.worst):
             self.worst, self._in_picture = start + other.worst, other._in_picture
 
     def remark(self) -> str | None:
-        """A warning, where there is reason for one."""
+        """Returns a warning, or None if there is no harmful flash."""
         if self.worst is None:
             return None
         minutes, seconds = divmod(int(self.worst), 60)
@@ -85,7 +85,7 @@ class Flashes:
             f"seizures (WCAG 2.3.1); choose {ways.replace(', ', ' or ')}"
         )
 
-    def _look(self, frame: Frame) -> None:
+    def _measure(self, frame: Frame) -> None:
         light = self._grid(frame)
         if self._extreme is None or self._rising is None or self._count is None:
             self._extreme = light
@@ -104,14 +104,14 @@ class Flashes:
             self._count -= self._window[0]
         self._window.append(changed)
         self._count += changed
-        flashing = self._count > _MOST
+        flashing = self._count > _MAX_CHANGES
         if _covers(flashing):
             self._in_picture = not _covers(flashing & ~self._pictures(frame, flashing.shape))
             self.worst = self._seen / self._fps
 
     @staticmethod
     def _pictures(frame: Frame, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-        """The squares in which input pictures are."""
+        """Returns which squares lie on input pictures, bool (rows, columns)."""
         inside = np.zeros(shape, bool)
         down, across = (n / size for n, size in zip(shape, frame.plane.shape, strict=True))
         for picture in frame.pictures:
@@ -122,7 +122,7 @@ class Flashes:
         return inside
 
     def _grid(self, frame: Frame) -> Grid:
-        """Mean relative luminance of each square, float32 (rows, columns)."""
+        """Returns the mean relative luminance of each square, float32 (rows, columns)."""
         if self._samples is None or self._samples.shape != frame.plane.shape:
             self._samples = _Samples(frame.plane.shape)
         samples = self._samples
@@ -137,15 +137,15 @@ class Flashes:
 
 
 class _Samples:
-    """Which pixels of a frame are looked at.
+    """The pixels of a frame that are measured.
 
     Args:
         shape: Height and width of the frame.
 
     Attributes:
-        shape: The same.
+        shape: Height and width of the frame.
         rows: Rows of squares.
-        places: Of each pixel the place in the frame, row by row, intp (rows, columns).
+        places: The place of each pixel in the flattened frame, intp (rows, columns).
     """
 
     def __init__(self, shape: tuple[int, int]) -> None:
@@ -156,7 +156,7 @@ class _Samples:
         self.places = down[:, None] * width + across
 
     def under(self, picture: Overlay) -> tuple[_Part, npt.NDArray[np.intp]]:
-        """Which rows and columns a picture lies on, and of each the place in its own pixels."""
+        """Returns the samples that a picture covers, and the place of each in its own pixels."""
         height, width = picture.pixels.shape[:2]
         rows, y = _along(self.shape[0], self.rows, picture.top, picture.zoom, height)
         columns, x = _along(self.shape[1], _SQUARES, picture.left, picture.zoom, width)
@@ -164,11 +164,12 @@ class _Samples:
 
 
 def luminance(colours: npt.NDArray[np.uint8]) -> Grid:
-    """Relative luminance, 0 to 1, of sRGB colours (..., 3), as WCAG 2.2 defines it."""
+    """Returns the relative luminance, 0 to 1, of sRGB colours (..., 3), as WCAG 2.2 defines it."""
     return _LINEAR.take(colours) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 def _linear() -> Grid:
+    """Returns the linear value, 0 to 1, of each of the 256 values of a channel."""
     value = np.arange(256) / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     return linear.astype(np.float32)
@@ -178,7 +179,7 @@ _LINEAR = _linear()
 
 
 def _places(length: int, squares: int) -> npt.NDArray[np.intp]:
-    """Of every square the rows (or columns) that are looked at, all of them in a line."""
+    """Returns the rows (or columns) of the frame that are measured, those of all squares."""
     number = squares * _SAMPLES
     places: npt.NDArray[np.intp] = ((np.arange(number) + 0.5) * length / number).astype(np.intp)
     return places
@@ -188,19 +189,19 @@ def _places(length: int, squares: int) -> npt.NDArray[np.intp]:
 def _along(
     length: int, squares: int, start: int, zoom: int, pixels: int
 ) -> tuple[slice, npt.NDArray[np.intp]]:
-    """Which of the places are a picture's that begins at `start`, and of which of its pixels."""
+    """Returns which of the places a picture covers, and which of its pixels each one shows."""
     places = _places(length, squares)
     first, last = np.searchsorted(places, (start, start + pixels * zoom))
     return slice(first, last), (places[first:last] - start) // zoom
 
 
 def _covers(flashing: npt.NDArray[np.bool_]) -> bool:
-    """Whether any field of view has too many squares that flash."""
+    """Returns whether any field of view has too many squares that flash."""
     least = _AREA * _FIELD[0] * _FIELD[1]
     if np.count_nonzero(flashing) < least:
         return False
     sums = np.pad(flashing, ((1, 0), (1, 0))).cumsum(0).cumsum(1, dtype=np.int32)
-    height, width = (min(size, most) for size, most in zip(flashing.shape, _FIELD, strict=True))
+    height, width = (min(size, side) for size, side in zip(flashing.shape, _FIELD, strict=True))
     fields = sums[height:, width:] - sums[:-height, width:]
     fields = fields - (sums[height:, :-width] - sums[:-height, :-width])
     return bool(fields.max() >= least)

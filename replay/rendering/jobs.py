@@ -1,4 +1,4 @@
-"""A range of a film's frames as a job of its own, small enough to be sent anywhere."""
+"""A range of a film's frames as a job of its own, and the processes that render such jobs."""
 
 from __future__ import annotations
 
@@ -8,34 +8,23 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from replay.encoding.ffmpeg import encode
-from replay.encoding.target import Target
-from replay.raster.frame import FrameSource
+from replay.encoding.sink import Target, encode
 from replay.rendering.flashes import Flashes
-from replay.schema import Cell, EncodeError, RecordingError
-
-
-@dataclass(frozen=True)
-class EncodeOptions:
-    """How an animation is encoded; see `replay.encoding.ffmpeg.encode`."""
-
-    fps: float
-    codec: str = "h264"
-    crf: int | None = None
-    limit: int | None = None
+from replay.schema import EncodeError, RecordingError
 
 
 @dataclass(frozen=True)
 class Job:
-    """A range of a film's frames, rendered by itself: small, and good in any process.
+    """A range of a film's frames to render: small, and good in any process.
 
     Attributes:
-        plan: A file with the film, as `render` made it.
+        plan: A file with the film, its frames, the target and the options, pickled.
         start: The first frame.
         stop: One past the last.
         out: The file to write, or the folder.
@@ -49,58 +38,46 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job: what it wrote, and what was damaged (see `Film.damage`)."""
+    """What a job wrote and found.
+
+    Attributes:
+        frames: Number of frames written.
+        flashes: The flashes in them.
+        damaged: The damaged frames among them; see `FrameSource.damage`.
+    """
 
     frames: int
     flashes: Flashes
     damaged: list[dict[tuple[int, int], str]]
 
 
-def encode_cells(
-    film: FrameSource,
-    cells: Sequence[Cell],
-    target: Target,
-    quality: EncodeOptions,
-    limit: int | None = None,
-    tell: Callable[[int], None] | None = None,
-) -> tuple[int, Flashes]:
-    """Encodes frames of a film in this process, and looks for flashes meanwhile."""
-    flashes = Flashes(film.palette, quality.fps)
-    written = encode(
-        flashes.watch(film.frames(cells)),
-        target,
-        film.palette,
-        film.size,
-        quality.fps,
-        quality.codec,
-        quality.crf,
-        tell,
-        limit,
-    )
-    return written, flashes
+def render_job(job: Job, progress: Callable[[int], None] | None = None) -> JobResult:
+    """Renders a range of frames; what a worker runs.
 
-
-def render_job(job: Job, tell: Callable[[int], None] | None = None) -> JobResult:
-    """Renders a range of frames; what a worker runs. `tell` hears of each.
+    Args:
+        job: What to render.
+        progress: Called after each frame with the number of frames done.
 
     Raises:
         RecordingError: The recording cannot be read here, or the encoder failed.
     """
     try:
-        film, cells, target, quality = pickle.loads(job.plan.read_bytes())
+        film, cells, target, options = pickle.loads(job.plan.read_bytes())
     except OSError as error:
         raise EncodeError(f"a worker cannot read {job.plan}: {error.strerror}") from error
-    out = Target(job.out, target.kind, target.levels)
-    written, flashes = encode_cells(film, cells[job.start : job.stop], out, quality, None, tell)
+    flashes = Flashes(film.palette, options.fps)
+    frames = flashes.watch(film.frames(cells[job.start : job.stop]))
+    out = Target(job.out, target.format)
+    written = encode(frames, out, film.palette, film.size, options, progress)
     return JobResult(written, flashes, film.damage())
 
 
 class ProcessPool:
-    """Starts a process for each job; none of them imports the caller's script.
+    """Runs each job in a new process; none of them imports the caller's script.
 
     Args:
         total: Frames in all.
-        progress: Called with (frames done, frames in all) after each.
+        progress: Called with (frames done, frames in all) after each frame.
     """
 
     def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
@@ -108,40 +85,40 @@ class ProcessPool:
         self._lock = threading.Lock()
         self._done = 0
         self._running: set[subprocess.Popen[bytes]] = set()
-        self._ended = False
+        self._stopped = False
 
-    def __enter__(self) -> ProcessPool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ends those that are still at work: something has gone wrong."""
+    def stop(self) -> None:
+        """Kills the processes that are still at work, and starts no more."""
         with self._lock:
-            self._ended = True
+            self._stopped = True
             for process in self._running:
                 process.kill()
 
     def run(self, job: Job) -> JobResult:
-        """Renders a range of frames in a new process."""
+        """Renders a range of frames in a new process.
+
+        Raises:
+            RecordingError: What the job raised there, or the process ended without a result.
+        """
         with tempfile.TemporaryFile() as messages:
-            process = self._start(messages)
-            assert process.stdin is not None
-            assert process.stdout is not None
-            with process:
+            with self._start(messages) as process:
+                assert process.stdin is not None
+                assert process.stdout is not None
                 with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
                     pipe.write(pickle.dumps(job))
                 for line in process.stdout:
                     if line == b"\n":
                         break
-                    self._count()
+                    self._count_frame()
                 answer = process.stdout.read()
             with self._lock:
                 self._running.discard(process)
             messages.seek(0)
-            words = messages.read().decode("utf-8", "replace").strip().splitlines()
+            lines = messages.read().decode("utf-8", "replace").strip().splitlines()
         try:
             result = pickle.loads(answer)
         except Exception:
-            reason = words[-1] if words else f"exit code {process.returncode}"
+            reason = lines[-1] if lines else f"exit code {process.returncode}"
             raise EncodeError(f"a rendering process failed: {reason}") from None
         if isinstance(result, RecordingError):
             raise result
@@ -151,7 +128,7 @@ class ProcessPool:
     def _start(self, messages: IO[bytes]) -> subprocess.Popen[bytes]:
         root = Path(__file__).resolve().parents[2]
         with self._lock:
-            if self._ended:
+            if self._stopped:
                 raise EncodeError("given up")
             process = subprocess.Popen(
                 [sys.executable, "-m", "replay.rendering.jobs"],
@@ -163,24 +140,46 @@ class ProcessPool:
             self._running.add(process)
         return process
 
-    def _count(self) -> None:
+    def _count_frame(self) -> None:
         with self._lock:
             self._done += 1
-            if self._progress is not None and not self._ended:
+            if self._progress is not None and not self._stopped:
                 self._progress(self._done, self._total)
 
 
-def _serve() -> None:
+@contextlib.contextmanager
+def start_processes(
+    count: int, total: int, progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[ThreadPoolExecutor, Callable[[Job], JobResult]]]:
+    """Yields an executor that waits for processes of this machine, and what it is to run.
+
+    At the end no process is at work any more.
+
+    Args:
+        count: Processes at a time.
+        total: Frames in all.
+        progress: Called with (frames done, frames in all) after each frame.
+    """
+    processes = ProcessPool(total, progress)
+    with ThreadPoolExecutor(count) as threads:
+        try:
+            yield threads, processes.run
+        finally:
+            processes.stop()
+
+
+def run_worker() -> None:
+    """Renders the job of standard input, and writes a line for each frame and then the result."""
     out = sys.stdout.buffer
 
-    def tell(done: int) -> None:
+    def report(done: int) -> None:
         out.write(b"%d\n" % done)
         out.flush()
 
     job = pickle.loads(sys.stdin.buffer.read())
     result: JobResult | RecordingError
     try:
-        result = render_job(job, tell)
+        result = render_job(job, report)
     except RecordingError as error:
         result = error
     out.write(b"\n" + pickle.dumps(result))
@@ -189,4 +188,4 @@ def _serve() -> None:
 if __name__ == "__main__":
     from replay.rendering import jobs  # what is pickled here must be found under that name
 
-    jobs._serve()
+    jobs.run_worker()

@@ -1,7 +1,7 @@
-"""Renders ranges of a film beside each other, and joins what comes out.
+"""Renders a film to a file: in this process, or in parts side by side that are then joined.
 
-With one process `render_to` is `encode`; with several, each renders a range of the frames in a
-process of its own, on this machine or wherever an executor runs it. A job is a path and two
+With one worker `render_to` encodes the frames here; with several, each renders a range of them in
+a process of its own, on this machine or wherever an executor runs it. A job is a path and two
 numbers: the film lies in a file beside the target, and a worker opens the recording for itself.
 """
 
@@ -13,34 +13,29 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from replay.encoding.concat import concatenate
-from replay.encoding.cores import cores
-from replay.encoding.ffmpeg import ffmpeg
-from replay.encoding.target import LimitError, Target, size_of
+from replay.encoding.sink import (
+    EncodeOptions,
+    Format,
+    LimitError,
+    Target,
+    available_cores,
+    encode,
+    join,
+    size_of,
+)
 from replay.output import replacing
 from replay.raster.frame import FrameSource
 from replay.rendering.flashes import Flashes
-from replay.rendering.jobs import (
-    EncodeOptions,
-    Job,
-    JobResult,
-    ProcessPool,
-    encode_cells,
-    render_job,
-)
+from replay.rendering.jobs import Job, JobResult, render_job, start_processes
 from replay.schema import Cell, EncodeError, OptionError, RecordingError
 
-# An H.264 stream has a whole picture every 250 frames anyway, so a cut there costs nothing.
-_STEP = {"mp4": 250, "gif": 25, "webp": 10, "apng": 10, "folder": 10}
-_PARTS = 32  # at most, where the number of workers is not known
-# The other encoders use all cores by themselves, and a process takes half a second to start.
-_PAYS = {"webp": 20, "apng": 20}  # frames from which a process of its own pays
-
-_TRIES = 20  # to remove the folder of the parts, a tenth of a second apart
+_MAX_PARTS = 32  # where the number of workers is not known
+_REMOVALS = 20  # attempts to remove the folder of the parts, a tenth of a second apart
 
 Progress = Callable[[int, int], None]
 Pool = tuple[Executor, Callable[[Job], JobResult]]
@@ -48,7 +43,7 @@ Pool = tuple[Executor, Callable[[Job], JobResult]]
 
 @dataclass(frozen=True)
 class Workers:
-    """Who renders.
+    """How many processes render, or which executor does.
 
     Attributes:
         jobs: Processes of this machine; None for as many as pay.
@@ -68,95 +63,103 @@ class Workers:
         if self.jobs is not None and self.jobs < 1:
             raise OptionError(f"jobs {self.jobs}: expected 1 or more")
 
-    def cut(self, kind: str, total: int) -> list[tuple[int, int]]:
-        """(start, stop) of each part of so many frames; none where one process does it all."""
-        step = _STEP[kind]
+    def split(self, format: Format[Any], total: int) -> list[tuple[int, int]]:
+        """Returns (start, stop) of each part of so many frames; none if nothing is to be split."""
+        step = format.part_frames
         if self.executor is not None:
-            return _cut(total, max(1, min(_PARTS, total // step)), step)
-        jobs = _choose_jobs(kind, total) if self.jobs is None else self.jobs
+            return _split(total, max(1, min(_MAX_PARTS, total // step)), step)
+        jobs = _choose_jobs(format, total) if self.jobs is None else self.jobs
         parts = min(jobs, total // step)
-        return _cut(total, parts, step) if parts > 1 else []
+        return _split(total, parts, step) if parts > 1 else []
 
 
 def render_to(
     film: FrameSource,
     cells: Sequence[Cell],
     target: Target,
-    quality: EncodeOptions,
-    crew: Workers,
+    options: EncodeOptions,
+    workers: Workers,
     progress: Progress | None = None,
 ) -> tuple[int, Flashes]:
     """Writes frames of a film to the target, or leaves nothing behind.
 
     Args:
-        film: What to show.
-        cells: The (epoch, batch) to show, of those of the film.
+        film: What draws the frames.
+        cells: The (epoch, batch) of the frames, of those of the film.
         target: From `choose_target`.
-        quality: How.
-        crew: Who renders.
+        options: How to encode.
+        workers: What renders.
         progress: Called with (frames done, frames in all).
 
     Returns:
-        Number of frames written, and what was found of flashes.
+        Number of frames written, and the flashes in them.
 
     Raises:
         LimitError: It becomes larger than it may be; the target is as it was before.
         EncodeError: An encoder or a worker failed; the target is as it was before.
     """
     total = len(cells)
-    cuts = crew.cut(target.kind, total)
-    if not cuts:
-        tell = None if progress is None else lambda done: progress(done, total)
-        return encode_cells(film, cells, target, quality, quality.limit, tell)
-    parts = _ParallelRender(film, cells, target, quality, cuts, progress)
-    if crew.executor is not None:
-        return parts.render(contextlib.nullcontext((crew.executor, render_job)))
-    return replace(parts, progress=None).render(_here(len(cuts), total, progress))
+    ranges = workers.split(target.format, total)
+    if not ranges:
+        report = None if progress is None else lambda done: progress(done, total)
+        flashes = Flashes(film.palette, options.fps)
+        frames = flashes.watch(film.frames(cells))
+        return encode(frames, target, film.palette, film.size, options, report), flashes
+    if workers.executor is not None:
+        pool: contextlib.AbstractContextManager[Pool]
+        pool = contextlib.nullcontext((workers.executor, render_job))
+        return _ParallelRender(film, cells, target, options, ranges, progress).render(pool)
+    # The processes report each frame themselves.
+    pool = start_processes(len(ranges), total, progress)
+    return _ParallelRender(film, cells, target, options, ranges, None).render(pool)
 
 
-@contextlib.contextmanager
-def _here(count: int, total: int, progress: Progress | None) -> Iterator[Pool]:
-    """Processes of this machine; in the end none is at work any more."""
-    with ThreadPoolExecutor(count) as threads, ProcessPool(total, progress) as processes:
-        yield threads, processes.run
+def _choose_jobs(format: Format[Any], total: int) -> int:
+    """Returns the number of processes that pay."""
+    if format.process_pays_from is None:
+        return 1
+    return max(1, min(available_cores(), total // format.process_pays_from))
 
 
-def _choose_jobs(kind: str, total: int) -> int:
-    return max(1, min(cores(), total // _PAYS[kind])) if kind in _PAYS else 1
-
-
-def _cut(total: int, parts: int, step: int) -> list[tuple[int, int]]:
-    """(start, stop) of each part; cuts are at multiples of `step`."""
+def _split(total: int, parts: int, step: int) -> list[tuple[int, int]]:
+    """Returns (start, stop) of each part; they begin at multiples of `step`."""
     edges = [round(total * part / parts / step) * step for part in range(parts)]
     return list(zip(edges, [*edges[1:], total], strict=True))
 
 
 @dataclass(frozen=True)
 class _ParallelRender:
-    """A film that is rendered in parts."""
+    """A film that is rendered in parts; see `render_to`.
+
+    Attributes:
+        ranges: (start, stop) of each part.
+        progress: Called when a part is done; None where the frames are reported elsewhere.
+    """
 
     film: FrameSource
     cells: Sequence[Cell]
     target: Target
-    quality: EncodeOptions
-    cuts: list[tuple[int, int]]
+    options: EncodeOptions
+    ranges: list[tuple[int, int]]
     progress: Progress | None
 
-    def render(self, workers: contextlib.AbstractContextManager[Pool]) -> tuple[int, Flashes]:
-        """Has each part rendered, and joins them."""
-        target, limit = self.target, self.quality.limit
+    def render(self, pool: contextlib.AbstractContextManager[Pool]) -> tuple[int, Flashes]:
+        """Has each part rendered by the pool, and joins them."""
+        target, limit = self.target, self.options.limit
         with (
-            replacing(target.path, folder=target.kind == "folder") as unfinished,
-            _folder(target) as folder,
+            replacing(target.path, folder=target.format.is_folder) as unfinished,
+            _folder_beside(target.path) as folder,
         ):
             plan = folder / "plan"
-            plan.write_bytes(pickle.dumps((self.film, list(self.cells), target, self.quality)))
-            suffix = "" if target.kind == "folder" else f".{target.kind}"
+            # What has a limit is the whole, not a part.
+            options = replace(self.options, limit=None)
+            plan.write_bytes(pickle.dumps((self.film, list(self.cells), target, options)))
+            suffix = "" if target.format.is_folder else f".{target.kind}"
             jobs = [
-                Job(plan, *cut, folder / f"part{number:04}{suffix}")
-                for number, cut in enumerate(self.cuts)
+                Job(plan, start, stop, folder / f"part{number:04}{suffix}")
+                for number, (start, stop) in enumerate(self.ranges)
             ]
-            with workers as (executor, work):  # which ends before the folder is removed
+            with pool as (executor, work):  # which ends before the folder is removed
                 done, flashes = self._collect(executor, work, jobs)
             missing = [job.out.name for job in jobs if not job.out.exists()]
             if missing:
@@ -164,12 +167,7 @@ class _ParallelRender:
                     f"{missing[0]} is not there: the workers need "
                     f"{target.path.absolute().parent} under this path"
                 )
-            if target.kind == "folder":
-                pictures = [picture for job in jobs for picture in sorted(job.out.iterdir())]
-                for number, picture in enumerate(pictures):
-                    picture.rename(unfinished / f"{number:06d}.png")
-            else:
-                concatenate([job.out for job in jobs], unfinished, target.kind, ffmpeg())
+            join([job.out for job in jobs], unfinished, target.format)
             if limit is not None and (size := size_of(unfinished)) > limit:
                 raise LimitError(size, done, limit)
         return done, flashes
@@ -177,15 +175,16 @@ class _ParallelRender:
     def _collect(
         self, executor: Executor, work: Callable[[Job], JobResult], jobs: list[Job]
     ) -> tuple[int, Flashes]:
+        """Has the executor do the jobs, and adds up what they give."""
         pending: dict[Future[JobResult], Job] = {}
-        done, flashes = 0, Flashes(self.film.palette, self.quality.fps)
+        done, flashes = 0, Flashes(self.film.palette, self.options.fps)
         try:
             for job in jobs:
                 pending[executor.submit(work, job)] = job
-            for future in _in_time(pending):
+            for future in _as_completed(pending):
                 result = future.result()
                 done += result.frames
-                flashes.take(result.flashes, pending[future].start / self.quality.fps)
+                flashes.merge(result.flashes, pending[future].start / self.options.fps)
                 self.film.note_damage(result.damaged)
                 if self.progress is not None:
                     self.progress(done, len(self.cells))
@@ -194,12 +193,12 @@ class _ParallelRender:
                 future.cancel()
             if isinstance(error, (RecordingError, KeyboardInterrupt)):
                 raise
-            raise EncodeError(f"a worker failed: {_line(error)}") from error
+            raise EncodeError(f"a worker failed: {_first_line(error)}") from error
         return done, flashes
 
 
-def _in_time(pending: dict[Future[JobResult], Job]) -> Iterator[Future[JobResult]]:
-    """The futures as they end; in their order where they are of an engine's own kind."""
+def _as_completed(pending: dict[Future[JobResult], Job]) -> Iterator[Future[JobResult]]:
+    """Yields the futures as they end; in their order where they are of an engine's own class."""
     if all(isinstance(future, Future) for future in pending):
         yield from as_completed(pending)
     else:
@@ -207,19 +206,18 @@ def _in_time(pending: dict[Future[JobResult], Job]) -> Iterator[Future[JobResult
 
 
 @contextlib.contextmanager
-def _folder(target: Target) -> Iterator[Path]:
-    """A folder for the parts, on the target's disk."""
-    parent = target.path.absolute().parent
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.path.name[:80]}.", dir=parent))
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder for the parts, on the disk of the target."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:80]}.", dir=path.absolute().parent))
     try:
         yield folder
     finally:
-        for _ in range(_TRIES):  # an encoder whose worker was ended may be about to end
+        for _ in range(_REMOVALS):  # an encoder whose worker was killed may be about to end
             shutil.rmtree(folder, ignore_errors=True)
             if not folder.exists():
                 break
             time.sleep(0.1)
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

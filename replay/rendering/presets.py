@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from replay.options import RenderRequest
 from replay.schema import OptionError
 
 
@@ -37,7 +38,7 @@ PRESETS = {
 
 
 def choose_preset(name: str) -> Preset:
-    """The preset of that name.
+    """Returns the preset of that name.
 
     Raises:
         OptionError: There is none.
@@ -47,32 +48,31 @@ def choose_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def choose_out(
-    name: str | None, out: str | os.PathLike[str] | None, recording: Path, codec: str
-) -> str | os.PathLike[str]:
-    """Where an animation goes: as asked for, or beside the recording in a preset's first format.
+def choose_out(request: RenderRequest, recording: Path) -> str | os.PathLike[str]:
+    """Returns where an animation goes: as asked for, or beside the recording in the first format.
 
     Args:
-        name: A preset's name, or None.
-        out: What was asked for, if anything.
+        request: What was asked for, with a preset.
         recording: The path of the recording.
-        codec: The codec that was asked for.
 
     Raises:
-        OptionError: No such preset, or one that makes another format.
+        OptionError: There is no such preset, or it makes another format.
     """
-    if name is None:
-        return recording.with_suffix(".mp4") if out is None else out
+    name, out = str(request.preset), request.out
     suffixes = choose_preset(name).suffixes
-    if ".mp4" in suffixes and codec != "h264":
-        raise OptionError(f"preset {name} makes H.264; leave --codec {codec} out, or the preset")
+    if ".mp4" in suffixes and request.codec != "h264":
+        raise OptionError(
+            f"preset {name} makes H.264; leave --codec {request.codec} out, or the preset"
+        )
     if out is None:
         folder = recording.with_name(f"{recording.stem}-frames")
         return f"{folder}/" if suffixes[0] == "/" else recording.with_suffix(suffixes[0])
     text = os.fspath(out)
     suffix = "/" if text.endswith(("/", os.sep)) else Path(text).suffix.lower()
     if suffix not in suffixes:
-        wanted = {"/": "a folder of numbered PNG frames, such as frames/"}
-        formats = " or ".join(wanted.get(each, each) for each in suffixes)
+        formats = " or ".join(
+            "a folder of numbered PNG frames, such as frames/" if each == "/" else each
+            for each in suffixes
+        )
         raise OptionError(f"preset {name} makes {formats}; found {text}: change -o or the preset")
     return out

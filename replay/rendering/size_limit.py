@@ -1,205 +1,185 @@
-"""From choices to a file: the largest animation that a limit allows, written and verified."""
+"""The largest animation that a limit allows: estimated, written, verified."""
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from replay.encoding.ffmpeg import encode
-from replay.encoding.target import LimitError, Target, choose_fps, size_of
+from replay.encoding.formats import choose_fps
+from replay.encoding.sink import EncodeOptions, LimitError, Target, encode, size_of
 from replay.film.film import Film
-from replay.film.geometry import surroundings
-from replay.film.options import FilmOptions
+from replay.film.layout import surroundings
 from replay.maps.selection import spread
-from replay.rendering.flashes import Flashes
-from replay.rendering.jobs import EncodeOptions
+from replay.options import RenderRequest
+from replay.recording import Recording
 from replay.rendering.parallel import Workers, render_to
-from replay.rendering.presets import Preset
+from replay.rendering.presets import choose_preset
+from replay.rendering.rendered import Rendered
 from replay.rendering.size_ladder import Setting, SizeSearch, in_words, quality_ladder, too_small
 from replay.schema import Cell, OptionError
 
-Make = Callable[[FilmOptions, int], Film]
-"""Makes the film of a look, with so many colours of its colormap."""
-
-_ALONE = Workers()
+STRETCHES = 3
+_LONGEST, _SHORTEST = 8, 3  # frames of a stretch
+_SHARE = 18  # one in so many frames is in a stretch, where there are not many
+_KEYFRAMES = 250  # frames of an MP4 from one that stands for itself to the next
 _TRIALS = 4  # times that the whole is encoded at most
 
 
-@dataclass(frozen=True)
-class RenderRequest:
-    """What was asked for.
-
-    Attributes:
-        limit: Bytes; None for no limit.
-        preset: What the place takes to which the animation goes, if any.
-        fps: Frames a second, or None.
-        codec: Of an MP4.
-        crf: Of an MP4, or None.
-        thin: Whether frames may be left out.
-    """
-
-    limit: int | None = None
-    preset: Preset | None = None
-    fps: float | None = None
-    codec: str = "h264"
-    crf: int | None = None
-    thin: bool = True
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """What was written.
-
-    Attributes:
-        film: What drew it.
-        cells: The frames in it.
-        fps: Frames a second.
-        frames: Number of frames written.
-        chosen: What was given up for its size, in words; empty if nothing.
-        flashes: What was found of flashes.
-    """
-
-    film: Film
-    cells: list[Cell]
-    fps: float
-    frames: int
-    chosen: str
-    flashes: Flashes
-
-
-def render(
-    make: Make,
-    look: FilmOptions,
-    target: Target,
-    wish: RenderRequest,
-    crew: Workers = _ALONE,
-    progress: Callable[[int, int], None] | None = None,
-) -> Rendered:
+def render_within_limit(
+    runs: Sequence[Recording], request: RenderRequest, target: Target
+) -> Rendered[Film]:
     """Writes an animation, as good as its limit allows.
 
     Some stretches are encoded to estimate what it takes; what is then written is verified, and
     written once more, smaller, if it is over. The target is replaced by nothing that is over.
 
+    Args:
+        runs: The recordings.
+        request: What was asked for, with a largest size or a preset.
+        target: Where it goes.
+
     Raises:
-        OptionError: An option of no use, or a limit that cannot be met.
+        OptionError: An option that cannot be used, or a limit that cannot be met.
         EncodeError: The encoder failed; the target is as it was before.
     """
-    options = _Candidates(make, look, target, wish, crew)
-    best = options.rungs[0]
-    if wish.limit is None:
-        return options.write(best, progress)
-    descent = SizeSearch(options.rungs, wish.limit, options.estimate_bytes)
-    choice: Setting | None = descent.first()
+    candidates = _Candidates(runs, request, target)
+    search = SizeSearch(candidates.settings, candidates.limit, candidates.estimate_bytes)
+    setting: Setting | None = search.first()
     for _ in range(_TRIALS):
-        assert choice is not None
+        assert setting is not None
         try:
-            return options.write(choice, progress)
+            return candidates.write(setting)
         except LimitError as error:
-            size = error.bytes * max(1.0, choice.frames / max(error.frames, 1))
-            tried, choice = choice, descent.next(size)
-            if choice is None:
+            size = error.bytes * max(1.0, setting.frames / max(error.frames, 1))
+            tried, setting = setting, search.next(size)
+            if setting is None:
                 break
-    raise too_small(wish.limit, size, tried) from None
+    raise too_small(candidates.limit, size, tried) from None
 
 
 class _Candidates:
-    """The films, one for each choice of size and colours, and how each would be written."""
+    """The films that could be written, one for each setting of size and colours.
 
-    def __init__(
-        self, make: Make, look: FilmOptions, target: Target, wish: RenderRequest, crew: Workers
-    ) -> None:
-        self._make, self._target, self._wish, self._crew = make, target, wish, crew
-        preset = wish.preset
-        self._look = look if preset is None else replace(look, bounds=preset.bounds)
-        self._film = self._usual = self._bounded(self._look, target.levels)
-        self._drawn = (1.0, target.levels)
-        self._form = {"mp4": wish.codec, "gif": "gif"}.get(target.kind, "")
-        most = len(self._usual.cells)
-        if preset is not None and preset.most is not None and wish.thin:
+    Args:
+        runs: The recordings.
+        request: What was asked for.
+        target: Where the animation goes.
+
+    Attributes:
+        limit: Bytes that it may have.
+        settings: From the best one down.
+    """
+
+    def __init__(self, runs: Sequence[Recording], request: RenderRequest, target: Target) -> None:
+        preset = None if request.preset is None else choose_preset(request.preset)
+        max_mb = preset.max_mb if preset is not None else None
+        self.limit = _bytes_of(request.max_mb if request.max_mb is not None else max_mb)
+        if preset is not None:
+            request = replace(request, film=replace(request.film, bounds=preset.bounds))
+        self._runs, self._request, self._target = runs, request, target
+        self._workers = Workers(request.jobs, request.executor)
+        self._film = self._usual = self._make_usual()
+        self._drawn = (1.0, target.levels)  # the share and the colours of the last film
+        self._form = {"mp4": request.codec, "gif": "gif"}.get(target.kind, "")
+        most, thin = len(self._usual.cells), request.film.batches is None
+        if preset is not None and preset.most is not None and thin:
             most = min(most, preset.most)
-        self.rungs = quality_ladder(
+        zooms = [panel.mosaic.zoom for panel in self._usual.panels]
+        self.settings = quality_ladder(
             most,
             self._form,
-            quality=wish.crf if target.kind == "mp4" else None,
+            quality=request.crf if target.kind == "mp4" else None,
             best=preset.crf if preset is not None else None,
-            thin=wish.thin,
-            zoom=None
-            if look.zoom is not None
-            else min(part.mosaic.zoom for part in self._usual.parts),
+            thin=thin,
+            zoom=None if request.film.zoom is not None else min(zooms),
         )
 
-    def estimate_bytes(self, choice: Setting) -> float:
-        """Bytes that it would take, about."""
-        return estimate_bytes(self._of(choice), *self._settings(choice), self.rungs[0].frames)
+    def estimate_bytes(self, setting: Setting) -> float:
+        """Returns the bytes that an animation would take, about."""
+        film, cells = self._film_of(setting), self._cells_of(setting)
+        options = replace(self._encode_options(setting, cells), limit=None)
+        return estimate_bytes(film, cells, self._target, options, self.settings[0].frames)
 
-    def write(self, choice: Setting, progress: Callable[[int, int], None] | None) -> Rendered:
-        """Writes the whole."""
-        film = self._of(choice)
-        cells, target, fps, codec, crf = self._settings(choice)
-        quality = EncodeOptions(fps, codec, crf, self._wish.limit)
-        written, flashes = render_to(film, cells, target, quality, self._crew, progress)
-        return Rendered(film, cells, fps, written, self._in_words(choice, film), flashes)
+    def write(self, setting: Setting) -> Rendered[Film]:
+        """Writes the whole animation.
 
-    def _settings(self, choice: Setting) -> tuple[list[Cell], Target, float, str, int | None]:
-        cells = spread(self._usual.cells, choice.frames)
-        fps = choose_fps(self._wish.fps, len(cells), self._target.kind)
-        crf = choice.quality if self._target.kind == "mp4" else self._wish.crf
-        return cells, self._target, fps, self._wish.codec, crf
+        Raises:
+            LimitError: It becomes larger than it may be; the target is as it was before.
+        """
+        film, cells = self._film_of(setting), self._cells_of(setting)
+        options = self._encode_options(setting, cells)
+        progress = self._request.progress
+        frames, flashes = render_to(film, cells, self._target, options, self._workers, progress)
+        return Rendered(film, cells, options.fps, frames, flashes, self._in_words(setting, film))
 
-    def _of(self, choice: Setting) -> Film:
-        """The film of a choice; that of the last one is kept."""
+    def _cells_of(self, setting: Setting) -> list[Cell]:
+        return spread(self._usual.cells, setting.frames)
+
+    def _encode_options(self, setting: Setting, cells: Sequence[Cell]) -> EncodeOptions:
+        request, kind = self._request, self._target.kind
+        fps = choose_fps(request.fps, len(cells), self._target.format)
+        crf = setting.quality if kind == "mp4" else request.crf
+        return EncodeOptions(fps, request.codec, crf, self.limit)
+
+    def _film_of(self, setting: Setting) -> Film:
+        """Returns the film of a setting; that of the last one is kept."""
         levels = self._target.levels
-        if self._form == "gif" and choice.quality is not None:
-            levels = choice.quality
-        if (choice.share, levels) == (1.0, self._target.levels):
+        if self._form == "gif" and setting.quality is not None:
+            levels = setting.quality
+        if (setting.share, levels) == (1.0, self._target.levels):
             return self._usual
-        if self._drawn != (choice.share, levels):
-            self._film, self._drawn = self._draw(choice.share, levels), (choice.share, levels)
+        if self._drawn != (setting.share, levels):
+            bounds = self._bounds if setting.share == 1.0 else self._smaller(setting.share)
+            self._film = self._make(bounds, levels)
+            self._drawn = setting.share, levels
         return self._film
 
-    def _draw(self, share: float, levels: int) -> Film:
-        if share == 1.0:
-            return self._make(replace(self._look, bounds=self._bounds), levels)
-        mosaics = [part.mosaic for part in self._usual.parts]
-        captions = self._look.captions
+    def _smaller(self, share: float) -> tuple[int, int]:
+        """Returns the width and height of a frame whose maps have a share of their usual size."""
+        mosaics = [panel.mosaic for panel in self._usual.panels]
+        captions = self._request.film.captions
         beside, above = surroundings(len(mosaics), captions, self._usual.picture_sizes)
         # What lies between the tiles does not become smaller with them.
         less_wide = min((1 - share) * m.columns * m.tile[1] for m in mosaics)
         less_high = [(1 - share) * m.rows * m.tile[0] for m in mosaics]
         width = beside + max(m.width for m in mosaics) - less_wide
         height = above + sum(m.height for m in mosaics) - sum(less_high)
-        bounds = (math.ceil(width), math.ceil(height) + len(mosaics))
-        return self._make(replace(self._look, bounds=bounds), levels)
+        return math.ceil(width), math.ceil(height) + len(mosaics)
 
-    def _bounded(self, look: FilmOptions, levels: int) -> Film:
-        """The film in a frame no larger than its bounds, where that can be."""
-        film = self._make(look, levels)
-        self._bounds = look.bounds
+    def _make_usual(self) -> Film:
+        """Returns the film in a frame no larger than a preset's bounds, where that can be."""
+        options, levels = self._request.film, self._target.levels
+        self._bounds = options.bounds
+        film = self._make(self._bounds, levels)
         for _ in range(3):
-            if look.bounds is None or self._bounds is None or look.zoom is not None:
+            if options.bounds is None or self._bounds is None or options.zoom is not None:
                 break
-            over = [max(0, film.size[1 - axis] - look.bounds[axis]) for axis in (0, 1)]
+            over = [max(0, film.size[1 - axis] - options.bounds[axis]) for axis in (0, 1)]
             if not any(over):
                 break
             self._bounds = (self._bounds[0] - over[0], self._bounds[1] - over[1])
-            film = self._make(replace(look, bounds=self._bounds), levels)
+            film = self._make(self._bounds, levels)
         return film
 
-    def _in_words(self, choice: Setting, film: Film) -> str:
-        limit, frames = self._wish.limit, len(self._usual.cells)
-        words = in_words(choice, self.rungs[0], frames, self._form, _size_in_words(film))
-        if choice == self.rungs[0]:  # a preset's number of frames
-            return words and f"{words}, which is as many as the preset has"
-        if not words or limit is None:
-            return words
-        return words + f", to stay under {limit / 1e6:g} MB"
+    def _make(self, bounds: tuple[int, int] | None, levels: int) -> Film:
+        return Film(self._runs, replace(self._request.film, bounds=bounds, levels=levels))
+
+    def _in_words(self, setting: Setting, film: Film) -> str:
+        """Returns what was given up; empty if nothing was."""
+        best, frames = self.settings[0], len(self._usual.cells)
+        words = in_words(setting, best, frames, self._form, _size_in_words(film))
+        if not words:
+            return ""
+        if setting == best:  # a preset's number of frames
+            return f"{words}, which is as many as the preset has"
+        return f"{words}, to stay under {self.limit / 1e6:g} MB"
 
 
 def _size_in_words(film: Film) -> str:
-    mosaics = [part.mosaic for part in film.parts]
+    mosaics = [panel.mosaic for panel in film.panels]
     zooms = sorted({mosaic.zoom for mosaic in mosaics if mosaic.shrink == 1})
     shrinks = sorted({mosaic.shrink for mosaic in mosaics if mosaic.shrink > 1})
     words = [f"zoom {_span(zooms)}"] if zooms else []
@@ -210,65 +190,43 @@ def _span(numbers: Sequence[int]) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
 
 
-def bytes_of(max_mb: float | None) -> int | None:
-    """A limit in MB (10^6 bytes) as bytes.
+def _bytes_of(max_mb: float | None) -> int:
+    """Returns a limit in MB (10^6 bytes) as bytes.
 
     Raises:
         OptionError: It is not a number above 0.
     """
-    if max_mb is None:
-        return None
+    assert max_mb is not None
     if not 0 < max_mb < float("inf"):
         raise OptionError(f"max_mb {max_mb:g}: expected a number above 0")
     return int(max_mb * 1_000_000)
 
 
-STRETCHES = 3
-
-
-_LONGEST, _SHORTEST = 8, 3  # frames of a stretch
-
-
-_SHARE = 18  # one in so many frames is in a stretch, where there are not many
-
-
-_KEYFRAMES = 250  # frames of an MP4 from one that stands for itself to the next
-
-
 def estimate_bytes(
-    film: Film,
-    cells: Sequence[Cell],
-    target: Target,
-    fps: float,
-    codec: str = "h264",
-    crf: int | None = None,
-    total: int | None = None,
+    film: Film, cells: Sequence[Cell], target: Target, options: EncodeOptions, total: int
 ) -> float:
-    """Bytes that an animation would take, from at most 27 frames of it.
+    """Returns the bytes that an animation would take, from at most 27 frames of it.
 
     Args:
         film: Draws the frames.
-        cells: The frames that would be written.
+        cells: The (epoch, batch) of the frames that would be written.
         target: What for; nothing is written to its path.
-        fps: Frames a second.
-        codec: As in `encode`.
-        crf: As in `encode`.
-        total: Number of frames of the whole, on which the length of the stretches depends;
-            default that of the cells.
+        options: How it would be encoded.
+        total: Number of frames of the whole, on which the length of the stretches depends.
 
     Raises:
         EncodeError: The encoder failed.
-        OptionError: A codec or crf of no use.
+        OptionError: A codec or crf that cannot be used.
     """
 
     def weigh(some: Sequence[Cell]) -> int:
         with tempfile.TemporaryDirectory(prefix="mapreel-") as folder:
             name = "sample" if target.kind == "folder" else f"sample.{target.kind}"
-            sample = Target(Path(folder) / name, target.kind, target.levels)
-            encode(film.frames(some), sample, film.palette, film.size, fps, codec, crf)
+            sample = replace(target, path=Path(folder) / name)
+            encode(film.frames(some), sample, film.palette, film.size, options)
             return size_of(sample.path)
 
-    length = min(_LONGEST, max(_SHORTEST, (total or len(cells)) // _SHARE))
+    length = min(_LONGEST, max(_SHORTEST, total // _SHARE))
     if len(cells) <= STRETCHES * (length + 1):
         return float(weigh(cells))
     gap = (len(cells) - length) / (STRETCHES - 1)

@@ -52,7 +52,7 @@ from replay.schema.format import (
     decode_name,
     encode_meta,
     encode_name,
-    in_words,
+    format_intervals,
     inputs_path,
     program_version,
 )
@@ -103,7 +103,7 @@ __all__ = [
     "decode_name",
     "encode_meta",
     "encode_name",
-    "in_words",
+    "format_intervals",
     "inputs_path",
     "program_version",
     "summarize",

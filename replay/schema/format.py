@@ -84,7 +84,7 @@ RESERVED = frozenset(f.name for f in FIELDS) - set(LOGGED)  # what only the reco
 
 
 def custom_field(name: str) -> Field:
-    """A field that a training loop logs under a name of its own: float64, NaN where unset."""
+    """Returns a field that a training loop logs under its own name: float64, NaN where unset."""
     return Field(name, np.dtype("<f8"), np.nan)
 
 
@@ -149,7 +149,7 @@ class Layer:
         return "" if self.probe is None else f"{PROBE}/{self.probe}/"
 
     def channels_first(self, frame: Float16Array) -> Float16Array:
-        """A frame as float16 (C, ...), C-contiguous: what `summarize` takes."""
+        """Returns a frame as float16 (C, ...), C-contiguous: what `summarize` takes."""
         axis = self.channel_axis
         return np.ascontiguousarray(np.moveaxis(frame, axis, 0)) if axis else frame
 
@@ -162,7 +162,7 @@ class Layer:
         return size * FRAME_DTYPE.itemsize
 
     def encode(self) -> dict[str, Any]:
-        """As JSON-ready values; `decode` reads them back."""
+        """Returns the layer as JSON-ready values; `decode` reads them back."""
         return {
             "name": self.name,
             "module": self.module,
@@ -176,7 +176,7 @@ class Layer:
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Layer:
-        """The layer that `encode` described."""
+        """Returns the layer that `encode` described."""
         kernel = data["kernel"]
         return cls(
             name=data["name"],
@@ -195,7 +195,7 @@ _UNSAFE = re.compile(r"[%/\x00-\x1f\x7f]")
 
 
 def encode_name(name: str) -> str:
-    """A layer's or field's name as the name of one HDF5 link.
+    """Returns a layer's or field's name as the name of one HDF5 link.
 
     `%`, `/` and control characters become `%XX` (as in a URL); a name made of dots alone and
     the empty name are encoded too, since HDF5 gives them a meaning of their own.
@@ -209,7 +209,7 @@ def encode_name(name: str) -> str:
 
 
 def decode_name(link: str) -> str:
-    """The name that `encode_name` encoded."""
+    """Returns the name that `encode_name` encoded."""
     if re.fullmatch(r"%(2E)*", link):
         return "." * ((len(link) - 1) // 2)
     return re.sub(r"%([0-9A-F]{2})", lambda m: chr(int(m.group(1), 16)), link)
@@ -221,12 +221,12 @@ def dataset_path(group: str, name: str) -> str:
 
 
 def inputs_path(shape: tuple[int, ...] | None = None) -> str:
-    """The dataset of the input images: of the first shape (None), or of another one."""
+    """Returns the dataset of the input images: of the first shape (None), or of another one."""
     return INPUTS if shape is None else f"{INPUTS}@{'x'.join(str(n) for n in shape)}"
 
 
 def encode_meta(meta: dict[str, Any]) -> str:
-    """The run's description as the JSON text of the attribute `meta`.
+    """Returns the run's description as the JSON text of the attribute `meta`.
 
     Values that JSON does not know are written as their `str`.
     """
@@ -234,7 +234,7 @@ def encode_meta(meta: dict[str, Any]) -> str:
 
 
 def decode_meta(text: str) -> dict[str, Any]:
-    """The run's description; an empty one where the text is not a JSON object."""
+    """Returns the run's description; an empty one where the text is not a JSON object."""
     try:
         meta = json.loads(text)
     except (ValueError, RecursionError):  # nested without end
@@ -242,8 +242,8 @@ def decode_meta(text: str) -> dict[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
-def in_words(numbers: Sequence[int]) -> str:
-    """Ascending numbers in words: `0-4, 8, 10-59`."""
+def format_intervals(numbers: Sequence[int]) -> str:
+    """Returns ascending numbers in words: `0-4, 8, 10-59`."""
     words: list[str] = []
     start = previous = None
     for number in [*numbers, None]:

@@ -13,7 +13,7 @@ from replay.schema.format import Float16Array, Float32Array
 
 
 def checksum(frame: npt.NDArray[Any] | memoryview) -> int:
-    """CRC-32 (ISO-HDLC, as in zlib) of a C-contiguous array's bytes in file order, or of bytes."""
+    """Returns the CRC-32 (ISO-HDLC, as in zlib) of a C-contiguous array's bytes, or of bytes."""
     if isinstance(frame, memoryview):
         return zlib.crc32(frame)
     return zlib.crc32(frame.reshape(-1).view(np.uint8).data)
@@ -29,7 +29,7 @@ class FrameSummary:
 
 
 def summarize(frame: Float16Array) -> FrameSummary:
-    """Range of every map of a frame, and its counts of NaN and infinite values.
+    """Returns range of every map of a frame, and its counts of NaN and infinite values.
 
     Args:
         frame: float16, shape (C, ...), C-contiguous.

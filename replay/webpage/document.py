@@ -20,21 +20,22 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_count
 from replay.maps.runs import Recordings, RunSet, choose_common_layers, open_runs
-from replay.maps.selection import Numbers, choose_frames, choose_layers, spread
+from replay.maps.selection import choose_frames, choose_layers, spread
+from replay.options import Numbers
 from replay.output import check_suffix, replacing
 from replay.raster.palette import Range
 from replay.recording import Recording
 from replay.schema import OptionError, OutputError
-from replay.webpage.data import (
+from replay.webpage.eight_bit import quantize, rescale, widen
+from replay.webpage.manifest import (
     CMAPS,
     SCALES,
-    colour_table,
-    colour_tables,
+    color_table,
+    color_tables,
     describe_frames,
     scale_words,
 )
-from replay.webpage.eight_bit import quantise, rescale, widen
-from replay.webpage.pair import check_runs, describe_runs, joined, layers_of, pictures_of
+from replay.webpage.pair import check_runs, describe_runs, join_sources, layers_of, pictures_of
 from replay.webpage.size_budget import PagePlan, plan_page
 from replay.webpage.template import render
 
@@ -127,7 +128,7 @@ def page(
         raise OptionError(f"unknown scale {scale!r}; expected one of {', '.join(SCALES)}")
     if not (math.isfinite(max_mb) and max_mb > 0):
         raise OptionError(f"max_mb {max_mb:g}: expected a number of megabytes above 0")
-    tables = colour_tables([cmap, *CMAPS])
+    tables = color_tables([cmap, *CMAPS])
     with open_runs(recording) as runs:
         check_runs(runs)
         run, labels = runs[0], [""]
@@ -142,12 +143,14 @@ def page(
             names, remarks = choose_common_layers(runs, layers)
             shown = RunSet(runs, names)
             cells, labels = shown.cells(epochs, batches), shown.labels
-            remarks += [said for said in shown.remarks if "different runs" not in said]
-        with replacing(path) as beside:
-            look = {"scale": scale, "cmap": cmap, "symmetric": symmetric, "colours": tables}
-            content = _Content(runs, labels, names, channels, cells, input, title, look, remarks)
+            remarks += [each for each in shown.remarks if "different runs" not in each]
+        with replacing(path) as unfinished:
+            settings = {"scale": scale, "cmap": cmap, "symmetric": symmetric, "colours": tables}
+            content = _PageContent(
+                runs, labels, names, channels, cells, input, title, settings, remarks
+            )
             document, kept, notes = content.write(int(max_mb * 1_000_000), progress)
-            beside.write_bytes(document)
+            unfinished.write_bytes(document)
     seconds = time.monotonic() - started
     return Page(path, kept, len(cells), tuple(names), notes, len(document), seconds)
 
@@ -159,7 +162,7 @@ def canvas_pixels(
     cmap: str = "gray",
     symmetric: bool = False,
 ) -> npt.NDArray[np.uint8]:
-    """What the page's canvases show for one frame of a layer: the reference.
+    """Returns what the page's canvases show for one frame of a layer.
 
     Args:
         maps: float16 (C, H, W), after averaging where the page averaged.
@@ -172,12 +175,24 @@ def canvas_pixels(
         uint8 (C, H, W, 3), red, green and blue.
     """
     levels = rescale(stored, widen(shown) if symmetric else shown)
-    pixels: npt.NDArray[np.uint8] = colour_table(cmap)[levels[quantise(maps, stored)]]
+    pixels: npt.NDArray[np.uint8] = color_table(cmap)[levels[quantize(maps, stored)]]
     return pixels
 
 
-class _Content:
-    """All that goes into a page, at any size."""
+class _PageContent:
+    """Everything that goes into a page, at any size.
+
+    Args:
+        runs: One recording or two.
+        labels: What to call each of them.
+        names: The layers.
+        channels: As in `page`.
+        cells: (epoch, batch) of the frames that were asked for.
+        input: Whether the input pictures are in the page.
+        title: A heading, or None.
+        settings: What the page's controls are set to, for the manifest.
+        remarks: What a reader should know.
+    """
 
     def __init__(
         self,
@@ -188,10 +203,10 @@ class _Content:
         cells: list[tuple[int, int]],
         input: bool,
         title: str | None,
-        look: dict[str, Any],
+        settings: dict[str, Any],
         remarks: Sequence[str] = (),
     ) -> None:
-        self._runs, self._labels, self._cells, self._look = runs, labels, cells, look
+        self._runs, self._labels, self._cells, self._settings = runs, labels, cells, settings
         self._remarks = list(remarks)
         self._title = "" if title is None else clean(title)
         self._groups = [layers_of(runs, name, channels, cells) for name in names]
@@ -200,11 +215,11 @@ class _Content:
     def write(
         self, limit: int, progress: Callable[[int, int], None] | None
     ) -> tuple[bytes, int, tuple[str, ...]]:
-        """The document of at most `limit` bytes, its number of frames, and what was done."""
-        sources = [joined([layer.source for layer in group]) for group in self._groups]
+        """Returns a document of at most `limit` bytes, its number of frames, and the notes."""
+        sources = [join_sources([layer.source for layer in group]) for group in self._groups]
         pictures = [picture.source for picture in self._pictures if picture]
-        sources += [joined(pictures)] if pictures else []
-        empty = len(self._document({"frames": {}, "layers": [], **self._look}, []))
+        sources += [join_sources(pictures)] if pictures else []
+        empty = len(self._document({"frames": {}, "layers": [], **self._settings}, []))
         budget = (limit - empty) * 0.985 - 40 * len(self._cells) ** 0.5
         for _ in range(_ATTEMPTS):
             plan = plan_page(sources, len(self._cells), budget)
@@ -230,7 +245,7 @@ class _Content:
         done, total = 0, len(kept) * (len(layers) + len(pictures))
         blocks: list[tuple[str, bytes]] = []
 
-        def take(name: str, made: Iterator[bytes]) -> None:
+        def add_blocks(name: str, made: Iterator[bytes]) -> None:
             nonlocal done
             for place, block in enumerate(made):
                 if place == len(kept):
@@ -243,34 +258,34 @@ class _Content:
 
         for number, (place, layer) in enumerate(layers):
             layer.prepare(kept, plan.pools[place])
-            take(f"layer-{number}", layer.blocks())
+            add_blocks(f"layer-{number}", layer.blocks())
         for run, picture in pictures:
             picture.prepare(kept, plan.pools[-1])
-            take("input-b" if run else "input", picture.blocks())
+            add_blocks("input-b" if run else "input", picture.blocks())
 
         notes = [*map(clean, self._remarks), *(group[0].note() for group in self._groups)]
         if len(kept) < len(self._cells):
-            words = f"{len(kept):,} of {format_count(len(self._cells), 'frame')}, evenly spread"
-            notes.insert(0, f"{words}, so that the file stays below {limit / 1e6:g} MB")
-        said = tuple(note for note in notes if note is not None)
+            share = f"{len(kept):,} of {format_count(len(self._cells), 'frame')}, evenly spread"
+            notes.insert(0, f"{share}, so that the file stays below {limit / 1e6:g} MB")
+        given = tuple(note for note in notes if note is not None)
         manifest = {
             "title": self._title,
             "file": self._files,
             "created": " and ".join(clean(run.created) for run in self._runs if run.created),
-            "notes": [*said, _DEPTH],
+            "notes": [*given, _DEPTH],
             **self._describe_frames(kept),
             "layers": [layer.describe() for _, layer in layers],
             "words": {name: scale_words(name, len(self._runs)) for name in SCALES},
-            **self._look,
+            **self._settings,
         }
-        return self._document(manifest, blocks), said
+        return self._document(manifest, blocks), given
 
     @property
     def _files(self) -> str:
         return " and ".join(clean(run.path.name) for run in self._runs)
 
     def _describe_frames(self, kept: Sequence[tuple[int, int]]) -> dict[str, Any]:
-        """The manifest's parts on the frames, the input picture, and the runs if there are two."""
+        """Returns the manifest's parts on the frames, the input picture, and two runs."""
         if len(self._runs) == 1:
             picture = self._pictures[0].describe() if self._pictures[0] else None
             return {"frames": describe_frames(self._runs[0], self._cells, kept), "input": picture}

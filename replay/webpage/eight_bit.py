@@ -1,4 +1,4 @@
-"""Maps in 8 bits, small enough for a page, and back to the levels of a colormap. Arrays only.
+"""Maps in 8 bits, small enough for a page, and back to the levels of a colormap.
 
 A frame of one layer is stored as 254 equal steps between two values of its own, the *stored*
 range: its smallest and largest value, cut to what the widest scale on offer can show. Steps are
@@ -23,13 +23,13 @@ NAN, INF = COUNT, COUNT + 1  # as in `scaling.table`
 
 
 def widen(shown: Range) -> Range:
-    """The range made symmetric around zero."""
+    """Returns the range made symmetric around zero."""
     reach = max(abs(shown.low), abs(shown.high))
     return Range(-reach, reach) if reach > 0 else Range(-1.0, 1.0)
 
 
 def stored_range(maps: npt.NDArray[np.float16], offered: Iterable[Range]) -> Range:
-    """The range under which a frame is stored.
+    """Returns the range under which a frame is stored.
 
     Args:
         maps: float16 (C, H, W).
@@ -48,8 +48,8 @@ def stored_range(maps: npt.NDArray[np.float16], offered: Iterable[Range]) -> Ran
     return Range(low, high) if low < high else Range(low, low + 1.0)
 
 
-def quantise(maps: npt.NDArray[np.float16], stored: Range) -> Levels:
-    """Maps as stored levels.
+def quantize(maps: npt.NDArray[np.float16], stored: Range) -> Levels:
+    """Returns maps as stored levels.
 
     Args:
         maps: float16 of any shape.
@@ -62,7 +62,7 @@ def quantise(maps: npt.NDArray[np.float16], stored: Range) -> Levels:
 
 
 def rescale(stored: Range, shown: Range) -> Levels:
-    """The level of the colormap for each stored level, uint8 (256,).
+    """Returns the level of the colormap for each stored level, uint8 (256,).
 
     `floor((value - low) / (high - low) * 253 + 0.5)`, cut to 0..253, where
     `value = stored.low + level * (stored.high - stored.low) / 253`; NaN and infinity stay.
@@ -90,7 +90,15 @@ def pack(levels: npt.NDArray[np.uint8], more: bytes = b"") -> bytes:
 
 
 def unpack(packed: bytes, shape: tuple[int, int, int]) -> tuple[Levels, bytes]:
-    """The planes that `pack` packed, uint8 of that shape (C, H, W), and the bytes behind them."""
+    """Returns the planes that `pack` packed, and the bytes behind them.
+
+    Args:
+        packed: What `pack` gave.
+        shape: (C, H, W) of the planes.
+
+    Returns:
+        uint8 (C, H, W), and the bytes.
+    """
     data = zlib.decompress(packed)
     size = shape[0] * shape[1] * shape[2]
     planes = np.frombuffer(data[:size], np.uint8).reshape(shape)

@@ -1,7 +1,7 @@
 """A recording that is still being written, as a live page asks for it.
 
 Frames are numbered in the order of recording, so that a number once given never changes, and a
-block once sent stays good.
+block once sent stays valid.
 """
 
 from __future__ import annotations
@@ -16,21 +16,16 @@ import numpy as np
 
 from replay.formatting import clean
 from replay.maps.input_image import InputPicture
-from replay.maps.selection import Numbers, choose_layers
-from replay.recording import Recording
+from replay.maps.selection import choose_layers
+from replay.options import Numbers
+from replay.recording import Closing, Recording
 from replay.schema import RecordingError
-from replay.webpage.data import (
-    CMAPS,
-    SCALES,
-    InputData,
-    LayerData,
-    colour_tables,
-    describe_frames,
-    scale_words,
-)
+from replay.webpage.input_data import InputData
+from replay.webpage.layer_data import LayerData
+from replay.webpage.manifest import CMAPS, SCALES, color_tables, describe_frames, scale_words
 from replay.webpage.template import render
 
-_FRESH = 0.25  # seconds for which what was read of the file's state is good enough
+_FRESH = 0.25  # seconds for which what was read of the file's state is used again
 _GROWTH = 1.25  # the scales are measured again when there are so many times more frames
 _NOTE = (
     "Live, 8 bits a value: each frame of a layer is sent as 254 equal steps between its smallest "
@@ -38,7 +33,7 @@ _NOTE = (
 )
 
 
-class Live:
+class Live(Closing):
     """A recording that grows, as the page asks for it; safe to use from several threads.
 
     Args:
@@ -61,8 +56,8 @@ class Live:
         title: str | None = None,
     ) -> None:
         self._asked, self._channels = layers, channels
-        tables = colour_tables([cmap, *CMAPS])
-        self._look = {"scale": "run", "cmap": cmap, "symmetric": False, "colours": tables}
+        tables = color_tables([cmap, *CMAPS])
+        self._settings = {"scale": "run", "cmap": cmap, "symmetric": False, "colours": tables}
         self._title = "" if title is None else clean(title)
         self._path = Path(path)
         self._lock = threading.RLock()
@@ -89,7 +84,7 @@ class Live:
             return len(self._cells)
 
     def page(self) -> bytes:
-        """The page as it is served."""
+        """Returns the page as it is served."""
         with self._lock:
             run = self._refresh()
             run.require_frames()
@@ -119,13 +114,13 @@ class Live:
                 ],
                 "input": self._input.describe() if self._input else None,
                 "words": words,
-                **self._look,
+                **self._settings,
             }
             title = f"{self._title or clean(run.path.name)}: feature maps, live"
             return render(title, manifest, [], live=True)
 
     def state(self) -> dict[str, Any]:
-        """How far the recording is."""
+        """Returns how far the recording is, in JSON's types."""
         with self._lock:
             run = self._refresh()
             return {
@@ -138,13 +133,13 @@ class Live:
             }
 
     def frames(self, since: int) -> dict[str, Any]:
-        """Numbers and fields of the frames from that one on, and the time axis of all."""
+        """Returns numbers and fields of the frames from one on, and the time axis of all."""
         with self._lock:
             self._refresh()
             return self._frames(since)
 
     def block(self, name: str) -> tuple[bytes, dict[str, Any] | None] | None:
-        """A block by its name, and what there is to know of a layer's frame; None without one."""
+        """Returns a block by its name, and the facts of a layer's frame; None if there is none."""
         match = re.fullmatch(r"(?:layer-(\d{1,6})|input)-(\d{1,9}|extremes)", name)
         if match is None:
             return None
@@ -164,7 +159,7 @@ class Live:
             return layer.block(self._cells[int(match[2])])
 
     def _refresh(self) -> Recording:
-        """The recording, up to date; opened anew where its writer has put another in its place."""
+        """Returns the recording as it is now; opened again where its writer has replaced it."""
         if self._recording is None or time.monotonic() - self._read_at > _FRESH:
             try:
                 if self._recording is None:

@@ -10,20 +10,24 @@ import numpy as np
 from replay.formatting import clean, format_shape
 from replay.maps.axes import JointMaps, Maps
 from replay.maps.input_image import InputPicture
-from replay.maps.selection import Numbers
+from replay.options import Numbers
 from replay.raster.widgets import plain_range
 from replay.recording import Recording
 from replay.recording.fields import read_losses
 from replay.schema import Cell, OptionError, SelectionError
-from replay.webpage.data import INPUT_SIDE, InputData, LayerData, describe_frames
+from replay.webpage.input_data import INPUT_SIDE, InputData
+from replay.webpage.layer_data import LayerData
+from replay.webpage.manifest import describe_frames
 from replay.webpage.size_budget import Source
+
+_OWN = ("loss", "label", "prediction", "curve", "unseen")  # what the manifest has for each run
 
 
 def check_runs(runs: Sequence[Recording]) -> None:
-    """Makes sure that there are no more than two.
+    """Makes sure that there are no more than two recordings.
 
     Raises:
-        OptionError: There are.
+        OptionError: There are more.
     """
     if len(runs) > 2:
         raise OptionError(f"page: expected one recording or two, found {len(runs)}")
@@ -32,7 +36,7 @@ def check_runs(runs: Sequence[Recording]) -> None:
 def layers_of(
     runs: Sequence[Recording], name: str, channels: Numbers, cells: Sequence[Cell]
 ) -> list[LayerData]:
-    """A layer of each run, on the scales of the values of all of them.
+    """Returns a layer of each run, on the scales of the values of all of them.
 
     Raises:
         SelectionError: Its maps are not of one shape.
@@ -53,7 +57,7 @@ def layers_of(
 
 
 def pictures_of(runs: Sequence[Recording], cells: Sequence[Cell]) -> list[InputData | None]:
-    """The input pictures of each run; one only where all runs saw the same in each frame."""
+    """Returns the input pictures of each run; one only where all saw the same in each frame."""
     found = [InputData(run, cells) if InputPicture.possible(run) else None for run in runs]
     if len(runs) == 1 or not all(InputPicture.possible(run) for run in runs):
         return found
@@ -63,8 +67,8 @@ def pictures_of(runs: Sequence[Recording], cells: Sequence[Cell]) -> list[InputD
     return found
 
 
-def joined(sources: Sequence[Source]) -> Source:
-    """Several that are averaged over the same blocks, as one."""
+def join_sources(sources: Sequence[Source]) -> Source:
+    """Returns several sources that are averaged over the same blocks as one."""
     return Source(
         max(source.side for source in sources),
         lambda pool: sum(source.cost(pool) for source in sources),
@@ -78,19 +82,21 @@ def describe_runs(
     kept: Sequence[Cell],
     pictures: Sequence[InputData | None],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The frames' part of the manifest, and that of each run: its name, fields and picture."""
+    """Returns the frames' part of the manifest, and each run's: name, fields and picture."""
     losses = [read_losses(run.batches, asked) for run in runs]
     known = [each for each in losses if each is not None]
     ends = plain_range(np.concatenate(known)) if known else None
     each = [describe_frames(run, asked, kept, ends) for run in runs]
     one = pictures[0] is not None and pictures[1:] == [None] and InputPicture.possible(runs[1])
-    told = []
+    described = []
     for run, label, frames, picture in zip(runs, labels, each, pictures, strict=True):
         about = picture.describe() if picture else None
         if about is not None and one:
             about["words"] = about["words"].replace("input:", "input of both:")
         fields = {name: frames[name] for name in ("loss", "label", "prediction", "curve", "unseen")}
-        told.append({"name": clean(label), "file": clean(run.path.name), "input": about, **fields})
+        described.append(
+            {"name": clean(label), "file": clean(run.path.name), "input": about, **fields}
+        )
     own = ("loss", "label", "prediction", "curve", "unseen")
     shared = {**each[0], **dict.fromkeys(own)}
-    return shared, told
+    return shared, described

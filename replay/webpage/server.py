@@ -18,11 +18,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from replay.recording import Closing
 from replay.schema import OptionError, RecordingError
 from replay.webpage.live import Live
 
 
-class Server:
+class Server(Closing):
     """Serves a recording to this computer's browsers.
 
         with Server(Live("run.h5"), port=0) as server:
@@ -42,16 +43,14 @@ class Server:
         try:
             self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(live))
         except (OSError, OverflowError) as error:
-            words = getattr(error, "strerror", None) or error
+            reason = getattr(error, "strerror", None) or error
             raise OptionError(
-                f"cannot listen on port {port} ({words}); choose another, or 0 for any"
+                f"cannot listen on port {port} ({reason}); choose another, or 0 for any"
             ) from error
         self._server.daemon_threads = True
 
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Stops listening and closes the recording."""
         self._server.server_close()
         self._live.close()
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+SAMPLED_FRAMES = 5  # that are compressed to estimate what all of them take
+MARKUP_BYTES = 150  # around a block, its ranges in the manifest included
+
 # (frames, side): first maps are averaged down to that side as long as fewer than that many frames
 # would fit; if that is not enough, the next pair holds. Only then are frames left out.
 _STEPS = ((60, 56), (30, 28), (12, 14), (2, 4))
@@ -54,17 +57,17 @@ def plan_page(sources: Sequence[Source], frames: int, budget: float) -> PagePlan
         each = sum(source.cost(pool) for source, pool in zip(sources, pools, strict=True))
         return int(max(budget, 0.0) // max(each, 1.0))
 
-    for wanted, least in _STEPS:
-        while capacity() < min(wanted, frames):
+    for frames_wanted, least_side in _STEPS:
+        while capacity() < min(frames_wanted, frames):
             sides = [-(-source.side // pool) for source, pool in zip(sources, pools, strict=True)]
-            able = [
+            poolable = [
                 place
                 for place, source in enumerate(sources)
-                if -(-source.side // (pools[place] + 1)) >= least
+                if -(-source.side // (pools[place] + 1)) >= least_side
             ]
-            if not able:
+            if not poolable:
                 break
-            pools[max(able, key=lambda place: sides[place])] += 1
-        if capacity() >= min(wanted, frames):
+            pools[max(poolable, key=lambda place: sides[place])] += 1
+        if capacity() >= min(frames_wanted, frames):
             break
     return PagePlan(min(frames, capacity()), tuple(pools))

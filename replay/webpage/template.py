@@ -24,7 +24,7 @@ def render(
     blocks: Sequence[tuple[str, bytes]],
     live: bool = False,
 ) -> bytes:
-    r"""The HTML document.
+    r"""Returns the HTML document.
 
     Nothing that comes from a file can end the script block that it stands in: in the JSON every
     `<` is written as `\u003c`, and base64 has none. The policy lets nothing run but the page's own
@@ -67,7 +67,7 @@ def _digest(found: re.Match[str] | None) -> str:
 
 
 def _properties(theme: Theme) -> str:
-    """A theme as CSS properties, with the steps between paper and ink that pictures use."""
+    """Returns a theme as CSS properties, with the steps between paper and ink that pictures use."""
 
     def mixed(steps: int) -> str:
         pairs = zip(theme.paper, theme.ink, strict=True)

@@ -20,11 +20,11 @@ from record import Recorder
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
 from record.transport.courier import Courier
-from record.writer import recording_file
+from record.writer import datasets
 from record.writer.recording_file import RecordingFile
 from replay.encoding import pixel_formats
 from replay.film.film import Film
-from replay.film.options import FilmOptions
+from replay.options import FilmOptions
 from replay.raster import pen
 from replay.recording import safe_file
 from replay.schema import FORMAT, VERSION, Layer
@@ -94,8 +94,8 @@ def test_of_a_frame_only_what_changed_is_converted(tmp_path: Path) -> None:
         fields={"loss": lambda e, b: 1 / (1 + 4 * e + b)},
     )
     with replay.open(path) as run:
-        film = Film(run, ["conv"], look=FilmOptions(zoom=4))
-        mosaic = film.parts[0].mosaic
+        film = Film(run, FilmOptions(layers=["conv"], zoom=4))
+        mosaic = film.panels[0].mosaic
         tiles = mosaic.width * mosaic.rows * mosaic.tile[0]
         first, *rest = (frame.changed for frame in film.frames())
     assert first is None
@@ -125,7 +125,7 @@ def test_what_a_frame_costs_does_not_grow_with_its_tiles(
     count(np, "percentile")
     path = write_recording(tmp_path / "run.h5", {"conv": drifting_maps(64, 9, 9)}, epochs=1)
     with replay.open(path) as run:
-        film = Film(run, ["conv"], look=FilmOptions(columns=16))
+        film = Film(run, FilmOptions(layers=["conv"], columns=16))
         frames = film.frames()
         next(frames)
         calls.clear()
@@ -213,7 +213,7 @@ def test_the_writer_touches_each_chunk_once_a_commit(
     layout = BatchLayout(((3, 8, 8),), layers)
     file.set_layout(layout, 50)
     calls: collections.Counter[str] = collections.Counter()
-    for home in (recording_file.ChunkWriter, recording_file.RowWriter):
+    for home in (datasets.ChunkWriter, datasets.RowWriter):
         function = home.write
 
         def counted(*args: Any, function: Any = function, name: str = home.__name__) -> Any:
@@ -227,7 +227,7 @@ def test_the_writer_touches_each_chunk_once_a_commit(
         file.write(headers, frames)
     assert calls == {"ChunkWriter": 20 * 7}
     file.commit()
-    fields = len(file._fields)
+    fields = len(file.fields)
     assert calls["RowWriter"] == fields + 2 * 6  # ranges and checksums, once for all 20 frames
     file.close()
 

@@ -666,7 +666,7 @@ def test_frames_go_through_the_pipe_where_no_memory_can_be_shared(
         with Recorder(model, tmp_path / f"{way}.h5") as recorder:
             for images in recorder.track(batches):
                 model(images)
-            assert recorder._courier._pool.shared == (way == "shared")  # type: ignore[union-attr]
+            assert recorder._courier.shares_memory == (way == "shared")  # type: ignore[union-attr]
     with h5py.File(tmp_path / "shared.h5") as one, h5py.File(tmp_path / "pipe.h5") as other:
         for group in ("maps", "ranges", "checksums", "kernels"):
             assert one[group].keys() == other[group].keys() != set()
@@ -684,7 +684,7 @@ def test_the_memory_of_an_earlier_layout_is_given_back(tmp_path: Path) -> None:
                 model(images)
                 recorder.step()
             recorder.flush()
-            memory = recorder._courier._memory  # type: ignore[union-attr]
+            memory = recorder._courier._process.memory  # type: ignore[union-attr]
             assert memory is not None
             held.append(os.fstat(memory.descriptors[0]).st_blocks * 512)
         largest = 64 * recorder.layout.nbytes

@@ -236,8 +236,8 @@ def test_the_disk_is_asked_at_each_epoch_and_now_and_then(
                 file.write([header], np.zeros((1, 4), np.float16))
         assert len(asked) == expected
         assert not file.must_sync
-        if file._sync is not None:
-            file._sync._last -= fsync.SYNC_SECONDS
+        if file._fsync is not None:
+            file._fsync._last -= fsync.SYNC_SECONDS
             assert file.must_sync
         file.close(0, 0)
         asked.clear()

@@ -8,7 +8,6 @@ ratios of neighbours, their median.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,11 +21,12 @@ import numpy as np
 from table import ROOT, Line, ratio, run
 
 import replay
-from replay.encoding import ffmpeg as encoding
-from replay.encoding.gif import TRAILER, blocks
-from replay.encoding.pixel_formats import as_colours, as_indices, as_yuv
+from replay.encoding.ffmpeg import find_ffmpeg
+from replay.encoding.formats import choose_target
+from replay.encoding.pixel_formats import Indexed, as_colours
+from replay.encoding.sink import EncodeOptions, encode
 from replay.film.film import Film
-from replay.film.options import FilmOptions
+from replay.options import FilmOptions
 
 sys.path.insert(0, str(ROOT / "tests"))
 matplotlib.use("Agg")
@@ -49,45 +49,26 @@ def timed(call: Callable[[], Any]) -> float:
 
 def film_of(recording: Any, kind: str, zoom: int, frames: int) -> Film:
     """What animate would make of it."""
-    levels = encoding.choose_target(recording.path.with_name(f"ready.{kind}")).levels
-    return Film(recording, ["conv"], None, None, slice(0, frames), FilmOptions(zoom=zoom), levels)
+    levels = choose_target(recording.path.with_name(f"ready.{kind}")).levels
+    return Film(
+        recording, FilmOptions(layers=["conv"], batches=slice(0, frames), levels=levels, zoom=zoom)
+    )
 
 
-def encoder(film: Film, kind: str, out: Path) -> Callable[[], None]:
+def encoder(film: Film, out: Path) -> Callable[[], int]:
     """The encoder as animate calls it, with all frames in memory as it takes them."""
-    if kind == "gif":
-        indexed = as_indices(film.frames(), film.palette, film.size)
-        images = [replace(each, colours=each.colours.copy()) for each in indexed]
-        return lambda: compress(images, film.size, out)
-    convert = {"mp4": as_yuv, "webp": as_colours}[kind]
-    made = [
-        [part.copy() for part in parts] for parts in convert(film.frames(), film.palette, film.size)
-    ]
-    height, width = film.size
-    command = [
-        *(encoding.ffmpeg(), "-hide_banner", "-loglevel", "error", "-y", "-f", "rawvideo"),
-        *("-pixel_format", encoding._PIXELS[kind], "-video_size", f"{width}x{height}"),
-        *("-framerate", f"{FPS:g}", "-i", "pipe:0", *encoding._arguments(kind, "h264", None)),
-        str(out),
-    ]
-    return lambda: feed(command, made)
+    target = choose_target(out)
+    pixels = target.format.pixels(film.frames(), film.palette, film.size)
+    ready = [copied(each) for each in pixels]
+    fed = replace(target, format=replace(target.format, pixels=lambda *_: iter(ready)))
+    return lambda: encode((), fed, film.palette, film.size, EncodeOptions(FPS))
 
 
-def compress(images: list[Any], size: tuple[int, int], out: Path) -> None:
-    with out.open("wb") as file:
-        for block in blocks(images, size, FPS):
-            file.writelines(block)
-        file.write(TRAILER)
-
-
-def feed(command: list[str], frames: list[list[Any]]) -> None:
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        for parts in frames:
-            for part in parts:
-                process.stdin.write(np.ascontiguousarray(part).data)
-        process.stdin.close()
-    assert process.returncode == 0
+def copied(pixels: Any) -> Any:
+    """What a sink takes, kept while the next frame is made."""
+    if isinstance(pixels, Indexed):
+        return replace(pixels, colours=pixels.colours.copy())
+    return [part.copy() for part in pixels]
 
 
 def colours(film: Film, count: int) -> list[np.ndarray]:
@@ -105,8 +86,8 @@ def func_animation(film: Film, path: Path, frames: int, preset: str) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.animation import FFMpegWriter, FuncAnimation
 
-    matplotlib.rcParams["animation.ffmpeg_path"] = encoding.ffmpeg()
-    series, shown_values = film._sections[0].row.maps, film._sections[0].scaler
+    matplotlib.rcParams["animation.ffmpeg_path"] = find_ffmpeg()
+    series, shown_values = film.map_sections[0].row.maps, film.map_sections[0].scaler
     extremes = shown_values.range_of(*film.cells[0], series[film.cells[0]])
     assert extremes is not None
     count = series.channels
@@ -173,7 +154,7 @@ def compare(
     with replay.open(path) as recording:
         film = film_of(recording, kind, zoom, frames)
         width, height = film.size[::-1]
-        alone = encoder(film, kind, out)
+        alone = encoder(film, out)
         # WebP in one process, as its encoder is here; the others are so by default.
         jobs = 1 if kind == "webp" else None
         for number in range(rounds):

@@ -19,7 +19,8 @@ from table import Line, ratio, run
 
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
-from record.transport.courier import Courier, QueuedFrame
+from record.transport.courier import Courier
+from record.transport.frame_channel import QueuedFrame
 from replay.schema import FORMAT, VERSION, Layer
 
 ROOM = 2 << 30  # bytes that the benchmark writes to a file at most

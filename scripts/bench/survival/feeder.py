@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
-from record.transport.courier import Courier, QueuedFrame
+from record.transport.courier import Courier
+from record.transport.frame_channel import QueuedFrame
 from replay.schema import FORMAT, VERSION, Layer
 
 IMAGE = (1, 4, 4)

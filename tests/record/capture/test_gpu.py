@@ -66,8 +66,7 @@ def test_maps_go_from_the_gpu_into_the_memory_that_the_writer_reads(
             found.append(model(images)[0].detach().half().cpu().numpy())
         courier = recorder._courier
         assert courier is not None
-        assert courier._pool is not None
-        assert courier._pool.shared  # and not through the pipe
+        assert courier.shares_memory  # and not through the pipe
     with replay.open(tmp_path / "run.h5") as run:
         assert len(run.frames) == 12
         for at, expected in zip(run.frames, found, strict=True):

@@ -411,7 +411,7 @@ def test_a_lock_file_that_says_nothing_is_nobodys(
 # A start that is refused.
 
 
-@pytest.mark.parametrize("where", ["open_h5", "_begin"])
+@pytest.mark.parametrize("where", ["open_h5", "_enter_swmr_mode"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_start_that_fails_leaves_all_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, overwrite: bool
@@ -427,7 +427,7 @@ def test_a_start_that_fails_leaves_all_as_it_was(
     with monkeypatch.context() as patch, pytest.raises(OSError, match="unable to lock") as caught:
         patch.setattr(place, where, fail)
         RecordingFile(str(path), overwrite, ABOUT)
-    assert "set HDF5_USE_FILE_LOCKING=FALSE" in writer.describe(caught.value)
+    assert "set HDF5_USE_FILE_LOCKING=FALSE" in writer.describe_failure(caught.value)
     assert names(tmp_path) == (["run.h5"] if overwrite else [])
     if overwrite:
         assert path.read_bytes() == b"somebody's"
@@ -531,9 +531,9 @@ def test_a_cell_that_is_interrupted_while_the_writer_starts_holds_nothing(
                 self._real.wait(10)
             raise KeyboardInterrupt
 
-    def interrupted(self: WriterProcess, *heard: Any) -> None:
+    def interrupted(self: WriterProcess) -> None:
         monkeypatch.setattr(self, "_ready", Interrupted(self._ready))
-        listen(self, *heard)
+        listen(self)
 
     model = Net()
     with Recorder(model, path) as recorder:

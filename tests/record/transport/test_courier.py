@@ -13,7 +13,8 @@ import pytest
 import replay
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
-from record.transport.courier import Courier, QueuedFrame
+from record.transport.courier import Courier
+from record.transport.frame_channel import QueuedFrame
 from replay.schema import FORMAT, VERSION, Layer
 
 LAYOUT = BatchLayout((), (Layer("conv", "Conv2d()", (2, 4, 4)),))
@@ -128,5 +129,5 @@ def test_the_training_never_waits_for_a_pipe_that_holds_little(tmp_path: Path) -
     assert courier._queued == queued + 80
     courier.close()
     check(tmp_path / "run.h5", 80)
-    assert courier._pool is None  # and the memory is given back
-    assert courier._memory is courier._process.memory is None
+    assert not courier.shares_memory  # it is given back
+    assert courier._process.memory is None

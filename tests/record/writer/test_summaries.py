@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from record.protocol.layout import BatchLayout
-from record.writer.summaries import Summaries
+from record.writer.summaries import FrameSummarizer
 from replay.schema import Layer, summarize
 
 
@@ -43,8 +43,10 @@ def test_one_pass_says_what_a_pass_for_each_layer_says(seed: int) -> None:
         values[slots[7].start : slots[7].stop] = -0.0
     missing = [{5}, {1, 2, 4}, set()] if seed == 2 else [set()] * 3
     frames = np.stack([values, values[::-1], -values])
-    summaries = Summaries(LAYOUT)
-    for frame, without, found in zip(frames, missing, summaries.of(frames, missing), strict=True):
+    summaries = FrameSummarizer(LAYOUT)
+    for frame, without, found in zip(
+        frames, missing, summaries.summarize(frames, missing), strict=True
+    ):
         nan = inf = 0
         for place, (slot, what) in enumerate(zip(slots, LAYOUT.layers, strict=True)):
             ranges = found.ranges[slice(*summaries.spans[place])]
@@ -63,7 +65,7 @@ def test_all_values_of_float16_as_extremes() -> None:
     values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = values[np.isfinite(values)]
     layout = BatchLayout((), (layer("conv", (finite.size, 1, 1)),))
-    found = Summaries(layout).of(np.ascontiguousarray(finite)[None], [set()])[0]
+    found = FrameSummarizer(layout).summarize(np.ascontiguousarray(finite)[None], [set()])[0]
     np.testing.assert_array_equal(found.ranges, np.stack([finite, finite], 1).astype(np.float32))
 
 
@@ -77,8 +79,8 @@ def test_maps_of_one_sign_beside_maps_of_both(sign: int) -> None:
         maps[:, 2] = sign * np.maximum(maps[:, 2], 0)  # as behind a ReLU
         maps[:, 3] = sign * 0.25
         values[:, slot.start : slot.stop] = maps.reshape(3, -1)
-    summaries = Summaries(layout)
-    for frame, found in zip(values, summaries.of(values, [set()] * 3), strict=True):
+    summaries = FrameSummarizer(layout)
+    for frame, found in zip(values, summaries.summarize(values, [set()] * 3), strict=True):
         for slot, span in zip(layout.map_slots, summaries.spans, strict=True):
             maps = frame[slot.start : slot.stop].reshape(6, -1).astype(np.float32)
             right = np.stack([maps.min(axis=1), maps.max(axis=1)], axis=1)

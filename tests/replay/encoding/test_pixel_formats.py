@@ -18,13 +18,13 @@ import replay
 from replay.encoding.pixel_formats import as_colours, as_indices, as_yuv
 from replay.encoding.quantize import quantize
 from replay.film.comparison_film import ComparisonFilm
-from replay.film.film import Film, Overlay
-from replay.film.options import FilmOptions
-from replay.raster.frame import Frame
+from replay.film.film import Film
+from replay.options import ComparisonOptions, FilmOptions
+from replay.raster.frame import Frame, Overlay
 from replay.raster.palette import Palette
 from replay.recording import Recording
 
-LOOKS: dict[str, tuple[tuple[str, ...], FilmOptions]] = {
+FILMS: dict[str, tuple[tuple[str, ...], FilmOptions]] = {
     "zoom 1": (("conv",), FilmOptions(zoom=1)),
     "zoom 2": (("conv",), FilmOptions(zoom=2)),
     "zoom 2, dark": (("conv",), FilmOptions(zoom=2, theme="dark", cmap="viridis")),
@@ -135,19 +135,19 @@ def check(film: Film | ComparisonFilm, start: int = 0) -> None:
     assert number == len(planes) - 1 == len(cells) - 1
 
 
-@pytest.mark.parametrize("name", LOOKS)
+@pytest.mark.parametrize("name", FILMS)
 def test_a_film_is_converted_to_every_pixel(paths: tuple[Path, Path], name: str) -> None:
-    layers, look = LOOKS[name]
+    layers, options = FILMS[name]
     with replay.open(paths[0]) as run:
-        film = Film(run, layers, look=look)
+        film = Film(run, replace(options, layers=layers))
         check(film)
         check(film, 5)
 
 
 def test_of_finite_maps_a_frame_says_that_they_are_plain(paths: tuple[Path, Path]) -> None:
     with replay.open(paths[0]) as run:
-        film = Film(run, ["conv"])
-        tiles = film.parts[0].mosaic.boxes(*film.stage.mosaics_at[0])
+        film = Film(run, FilmOptions(layers=["conv"]))
+        tiles = film.panels[0].mosaic.boxes(*film.layout.mosaic_corners[0])
         for (epoch, batch), frame in zip(film.cells, film.frames(), strict=True):
             marked = batch % 3 == 0 or (epoch, batch) == (1, 2)  # not finite, or damaged
             assert list(frame.plain) == ([] if marked else tiles)
@@ -155,10 +155,16 @@ def test_of_finite_maps_a_frame_says_that_they_are_plain(paths: tuple[Path, Path
 
 def test_a_comparison_is_converted_to_every_pixel(paths: tuple[Path, Path]) -> None:
     with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
-        for difference in (None, "PuOr"):
+        for difference in (False, True):
             check(
                 ComparisonFilm(
-                    [a, b], ["conv"], look=FilmOptions(cmap="viridis"), difference=difference
+                    [a, b],
+                    ComparisonOptions(
+                        layers=["conv"],
+                        difference=difference,
+                        difference_cmap="PuOr",
+                        cmap="viridis",
+                    ),
                 )
             )
 
@@ -166,7 +172,7 @@ def test_a_comparison_is_converted_to_every_pixel(paths: tuple[Path, Path]) -> N
 def test_frames_of_two_calls_do_not_rely_on_each_other(paths: tuple[Path, Path]) -> None:
     """One plane is drawn on by both, so what was on it before is not what a call gave before."""
     with replay.open(paths[0]) as run:
-        film = Film(run, ["conv"])
+        film = Film(run, FilmOptions(layers=["conv"]))
         alone = [parts[0].copy() for parts in as_colours(film.frames(), film.palette, film.size)]
         one, other = (as_colours(film.frames(), film.palette, film.size) for _ in range(2))
         next(other)
@@ -298,9 +304,9 @@ def test_a_film_that_was_sent_elsewhere_draws_the_same(paths: tuple[Path, Path])
     import pickle
 
     with replay.open(paths[0]) as run:
-        film = Film(run, ["conv"], look=FilmOptions(scale="run"))
+        film = Film(run, FilmOptions(layers=["conv"], scale="run"))
         sent = pickle.loads(pickle.dumps(film))
-        scaler = sent._sections[0].scaler
+        scaler = sent.map_sections[0].scaler
         assert scaler._ranges  # measured once, before it was sent
         for mine, theirs in zip(
             as_colours(film.frames(), film.palette, film.size),

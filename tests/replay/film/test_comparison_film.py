@@ -14,7 +14,7 @@ from samples import drifting_maps, write_recording
 import replay
 from replay.__main__ import main
 from replay.film.comparison_film import ComparisonFilm
-from replay.film.options import FilmOptions
+from replay.options import ComparisonOptions
 from replay.schema import OptionError, OutputError, SelectionError
 
 
@@ -42,8 +42,8 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
 
 def tiles(picture: np.ndarray, film: ComparisonFilm, layer: int, panel: int) -> np.ndarray:
     """A panel's tiles in a decoded frame, one pixel for each of the map's: uint8 (C, H, W, 3)."""
-    mosaic = film.stage._parts[layer].mosaic
-    top, left = film.stage.mosaics_at[layer][panel]
+    mosaic = film.panels[layer].mosaic
+    top, left = film.layout.mosaic_corners[layer][panel]
     found = []
     for place in range(mosaic.count):
         y, x = mosaic.corner(place)
@@ -78,8 +78,10 @@ def test_every_pixel_of_both_runs_and_of_their_difference(
     assert len(pictures) == made.frames == 8
     assert made.remarks == ()
     with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
-        look = FilmOptions(cmap="viridis", theme="dark")
-        film = ComparisonFilm([a, b], ["conv1", "conv2"], look=look, difference="RdBu_r")
+        options = ComparisonOptions(
+            layers=["conv1", "conv2"], cmap="viridis", theme="dark", difference=True
+        )
+        film = ComparisonFilm([a, b], options)
         assert (made.height, made.width) == film.size
         for layer, name in enumerate(("conv1", "conv2")):
             values = np.stack([[r[name][cell] for cell in a.frames] for r in (a, b)]).astype("f4")
@@ -101,7 +103,7 @@ def test_only_what_both_runs_have_is_shown_and_aligned(tmp_path: Path) -> None:
     assert made.frames == 6
     assert made.remarks == ("left out 9 batches that not every recording has",)
     with replay.open(a) as first, replay.open(b) as second:
-        film = ComparisonFilm([first, second], ["conv1"])
+        film = ComparisonFilm([first, second], ComparisonOptions(layers=["conv1"]))
         assert film.cells == [(0, 0), (0, 2), (0, 4), (1, 0), (1, 2), (1, 4)]
         values = np.stack([[r["conv1"][cell] for cell in film.cells] for r in (first, second)])
         low, high = np.percentile(values.astype("f4"), (0.5, 99.5))
@@ -119,14 +121,11 @@ def test_only_what_both_runs_have_is_shown_and_aligned(tmp_path: Path) -> None:
 def test_a_frame_depends_on_its_epoch_and_batch_only(paths: tuple[Path, Path]) -> None:
     for scale in ("run", "epoch", "frame", "channel"):
         with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
-            look = FilmOptions(scale=scale)
-            planes = [
-                frame.plane.copy()
-                for frame in ComparisonFilm(
-                    [a, b], ["conv1"], look=look, difference="PuOr"
-                ).frames()
-            ]
-            film = ComparisonFilm([a, b], ["conv1"], look=look, difference="PuOr")
+            options = ComparisonOptions(
+                layers=["conv1"], scale=scale, difference=True, difference_cmap="PuOr"
+            )
+            planes = [frame.plane.copy() for frame in ComparisonFilm([a, b], options).frames()]
+            film = ComparisonFilm([a, b], options)
             for place in (5, 2, 7):
                 (frame,) = film.frames([film.cells[place]])
                 assert (frame.plane == planes[place]).all(), scale
@@ -154,7 +153,7 @@ def test_values_that_are_not_finite_and_frames_that_are_damaged(tmp_path: Path) 
     data[data.find(stored) + 9] ^= 0x40
     b.write_bytes(data)
     with replay.open(a) as first, replay.open(b) as second:
-        film = ComparisonFilm([first, second], ["conv1"], difference="RdBu_r")
+        film = ComparisonFilm([first, second], ComparisonOptions(layers=["conv1"], difference=True))
         nan, inf = film.palette.nan, film.palette.inf
         frames = [frame.plane.copy() for frame in film.frames()]
         difference = tiles(frames[0], film, 0, 2)
@@ -165,8 +164,8 @@ def test_values_that_are_not_finite_and_frames_that_are_damaged(tmp_path: Path) 
         assert tiles(frames[0], film, 0, 1)[0, 2, 2] == inf
         blank = film.palette.paper
         for panel in (1, 2):
-            mosaic = film.stage._parts[0].mosaic
-            top, left = film.stage.mosaics_at[0][panel]
+            mosaic = film.panels[0].mosaic
+            top, left = film.layout.mosaic_corners[0][panel]
             tile = frames[2][top : top + mosaic.tile[0], left : left + mosaic.tile[1]]
             assert (tile[1:-1, 1:-1] == blank).all()
         assert (tiles(frames[2], film, 0, 0) != blank).all()
@@ -187,10 +186,10 @@ def test_the_same_image_is_shown_once_and_others_beside_each_other(
         (without, 0, []),
     ):
         with replay.open(paths[0]) as a, replay.open(file) as b:
-            film = ComparisonFilm([a, b], ["conv1"], difference="RdBu_r")
+            film = ComparisonFilm([a, b], ComparisonOptions(layers=["conv1"], difference=True))
             assert [len(frame.pictures) for frame in film.frames()] == [pictures] * 8
             assert [said.split(",")[0] for said in film.remarks] == remark
-            film = ComparisonFilm([a, b], ["conv1"], look=FilmOptions(input=False))
+            film = ComparisonFilm([a, b], ComparisonOptions(layers=["conv1"], input=False))
             assert [len(frame.pictures) for frame in film.frames()] == [0] * 8
 
 
@@ -202,14 +201,14 @@ def test_words_and_pictures_neither_overlap_nor_leave_the_frame(
     other = run(tmp_path, "a-run-with-a-name-that-is-far-too-long" * 3, 3, image=(1, 40, 20))
     with replay.open(paths[0]) as a, replay.open(other) as b:
         film = ComparisonFilm(
-            [a, b], layers, look=FilmOptions(title="Title " * 40), difference=difference
+            [a, b], ComparisonOptions(layers=layers, difference=difference, title="Title " * 40)
         )
         *_, frame = film.frames()
-        boxes = [*film.stage.boxes]
+        boxes = [*film.layout.boxes]
         for picture in frame.pictures:
             rows, columns = (side * picture.zoom for side in picture.pixels.shape[:2])
             boxes.append((picture.top, picture.left, picture.top + rows, picture.left + columns))
-        for places, part in zip(film.stage.mosaics_at, film.stage._parts, strict=True):
+        for places, part in zip(film.layout.mosaic_corners, film.panels, strict=True):
             for top, left in places:
                 for place in range(part.mosaic.count):
                     y, x = part.mosaic.corner(place)
@@ -225,9 +224,9 @@ def test_words_and_pictures_neither_overlap_nor_leave_the_frame(
 
 def test_the_curves_are_told_apart_without_colours(paths: tuple[Path, Path]) -> None:
     with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
-        film = ComparisonFilm([a, b], ["conv1"])
+        film = ComparisonFilm([a, b], ComparisonOptions(layers=["conv1"]))
         *_, frame = film.frames()
-        curve = film.stage._curve
+        curve = film.layout._curve
         assert curve is not None
         box = frame.plane[curve._top :, curve._left :][: curve.PLOT, : curve._width]
         gaps = [

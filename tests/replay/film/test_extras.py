@@ -15,8 +15,8 @@ from samples import drifting_maps, write_recording
 import replay
 from replay.__main__ import main
 from replay.film.film import Film
-from replay.film.options import FilmOptions
 from replay.maps.channel_order import order_channels
+from replay.options import FilmOptions
 from replay.raster.histogram import BINS, Histogram
 from replay.schema import OptionError, SelectionError
 
@@ -60,8 +60,8 @@ def pictures(folder: Path) -> list[np.ndarray]:
 
 def tile(film: Film, section: int, place: int, image: np.ndarray) -> np.ndarray:
     """The pixels of one tile, one for each of its values."""
-    mosaic = film._drawn[section].part.mosaic
-    top, left = film.stage.mosaics_at[section]
+    mosaic = film.sections[section].panel.mosaic
+    top, left = film.layout.mosaic_corners[section]
     y, x = mosaic.corner(place)
     height, width = mosaic.tile
     return image[top + y : top + y + height, left + x : left + x + width][
@@ -78,10 +78,10 @@ def diverging(value: float, reach: float, entries: int) -> np.ndarray:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_difference_to_the_first_epoch(run: Path, tmp_path: Path, theme: str) -> None:
     made = replay.animate(run, f"{tmp_path}/out/", show="difference", theme=theme)
-    look = FilmOptions(show=("difference",), theme=theme)
+    options = FilmOptions(layers=["conv"], show=("difference",), theme=theme)
     with replay.open(run) as recording:
-        film = Film(recording, ["conv"], look=look)
-        reach = film._drawn[1]._scaler.range_of(0, 0, np.zeros((3, 1, 8, 8), np.float32)).high
+        film = Film(recording, options)
+        reach = film.sections[1]._scaler.range_of(0, 0, np.zeros((3, 1, 8, 8), np.float32)).high
         entries = len(film.palette.differences)
         for image, (epoch, _) in zip(pictures(made.path), film.cells, strict=True):
             for place, change in ((0, epoch), (1, 0.0), (2, 0.0)):
@@ -97,7 +97,7 @@ def test_the_difference_to_the_frame_before(run: Path, tmp_path: Path) -> None:
     one = replay.animate(run, f"{tmp_path}/one/", jobs=1, **options)
     images = pictures(one.path)
     with replay.open(run) as recording:
-        film = Film(recording, ["conv"], look=FilmOptions(show=("difference:previous",)))
+        film = Film(recording, FilmOptions(layers=["conv"], show=("difference:previous",)))
         paper = film.palette.table[film.palette.paper]
         assert (tile(film, 1, 0, images[0])[1:-1, 1:-1] == paper).all()  # nothing before it
         middle = diverging(0, 1, len(film.palette.differences))
@@ -116,9 +116,9 @@ def test_of_a_fixed_image_the_first_frame_is_the_reference(tmp_path: Path) -> No
         probes=[(np.zeros((3, 8, 8)), {"conv": ramp})],
     )
     with replay.open(path) as recording:
-        film = Film(recording.probe(0), ["conv"], look=FilmOptions(show=("difference",)))
-        words = film._drawn[1].part.words
-        change = film._drawn[1]._change
+        film = Film(recording.probe(0), FilmOptions(layers=["conv"], show=("difference",)))
+        words = film.sections[1].panel.details
+        change = film.sections[1]._change
         assert words == "since epoch 0, batch 0"
         assert (change[1, 2][1] == -1.0).all()
         assert (change[1, 2][0] == 1.0).all()
@@ -127,14 +127,14 @@ def test_of_a_fixed_image_the_first_frame_is_the_reference(tmp_path: Path) -> No
 def test_kernels_of_three_inputs_are_in_colour(run: Path, tmp_path: Path) -> None:
     made = replay.animate(run, f"{tmp_path}/out/", show="kernels")
     with replay.open(run) as recording:
-        film = Film(recording, ["conv"], look=FilmOptions(show=("kernels",)))
+        film = Film(recording, FilmOptions(layers=["conv"], show=("kernels",)))
         for image, (epoch, _) in zip(pictures(made.path), film.cells, strict=True):
             corner = tile(film, 1, 0, image)[0, 0]
             assert abs(corner[0] - 255 * (0.5 + (1 + epoch) / 6)) <= 0.51
             assert corner[1:].tolist() == [128, 128]
             assert (tile(film, 1, 1, image) == round(255 * (0.5 - 0.5 / 6))).all()
             assert (tile(film, 1, 2, image) == 128).all()  # zero
-    assert "gray is 0" in film._drawn[1].part.words
+    assert "gray is 0" in film.sections[1].panel.details
 
 
 def test_kernels_of_other_inputs_are_a_mean_in_a_diverging_colormap(
@@ -142,13 +142,13 @@ def test_kernels_of_other_inputs_are_a_mean_in_a_diverging_colormap(
 ) -> None:
     made = replay.animate(run, f"{tmp_path}/out/", layers="deep", show="kernels")
     with replay.open(run) as recording:
-        film = Film(recording, ["deep"], look=FilmOptions(show=("kernels",)))
+        film = Film(recording, FilmOptions(layers=["deep"], show=("kernels",)))
         entries = len(film.palette.differences)
         image = pictures(made.path)[-1]
         assert (tile(film, 1, 0, image)[0, 0] == diverging(1.5, 1.5, entries)).all()
         assert (tile(film, 1, 1, image) == diverging(-0.5, 1.5, entries)).all()
         assert (tile(film, 1, 2, image) == diverging(0, 1.5, entries)).all()
-    assert "mean of 2 inputs" in film._drawn[1].part.words
+    assert "mean of 2 inputs" in film.sections[1].panel.details
 
 
 def test_all_of_it_at_once_in_parts_and_in_every_order(run: Path, tmp_path: Path) -> None:
@@ -164,10 +164,9 @@ def test_all_of_it_at_once_in_parts_and_in_every_order(run: Path, tmp_path: Path
         shown = ("kernels", "difference:previous", "histogram", "loss")
         film = Film(
             recording,
-            ["conv", "plain"],
-            look=FilmOptions(show=shown, order="similar", scale="frame"),
+            FilmOptions(layers=["conv", "plain"], show=shown, order="similar", scale="frame"),
         )
-        assert len(film._drawn) == 5  # `plain` has no kernels
+        assert len(film.sections) == 5  # `plain` has no kernels
         images = pictures(one.path)
         for number in (7, 2, 11):  # a frame does not depend on those before it
             frame = next(iter(film.frames(film.cells[number:])))
@@ -188,10 +187,9 @@ def test_the_histogram_counts_what_is_shown(tmp_path: Path) -> None:
 
     path = write_recording(tmp_path / "run.h5", {"conv": maps}, epochs=1, batches=2)
     with replay.open(path) as recording:
-        look = FilmOptions(show=("histogram",), clip=(0.0, 1.0))
-        film = Film(recording, ["conv"], look=look)
+        film = Film(recording, FilmOptions(layers=["conv"], show=("histogram",), clip=(0.0, 1.0)))
         frame = next(film.frames())
-        histogram = film.stage.histograms[0]
+        histogram = film.layout.histograms[0]
         top, left = histogram._top, histogram._left
         plot = frame.plane[top : top + Histogram.PLOT, left : left + histogram._width]
         heights = (plot == film.palette.solid("accent")).sum(axis=0)
@@ -203,7 +201,7 @@ def test_the_histogram_counts_what_is_shown(tmp_path: Path) -> None:
             bar = heights[edges[place] : edges[place + 1] - 1]
             assert set(bar.tolist()) == {int(np.ceil(share / (50 / 98) * Histogram.PLOT))}
         assert (heights > 0).sum() <= 2 * (edges[1] - edges[0] + 1)
-        shares = film._shares(film._sections[0], (0, 0))
+        shares = film._shares(film.map_sections[0], (0, 0))
         assert shares is not None
         assert (shares[0], shares[-1]) == (pytest.approx(1 / 98), pytest.approx(2 / 98))
 
@@ -223,15 +221,17 @@ def test_similar_channels_stand_side_by_side(tmp_path: Path) -> None:
 
     path = write_recording(tmp_path / "run.h5", {"conv": maps}, epochs=3, batches=4)
     with replay.open(path) as recording:
-        film = Film(recording, ["conv"], look=FilmOptions(order="similar"))
-        channels = film._sections[0].channels
+        film = Film(recording, FilmOptions(layers=["conv"], order="similar"))
+        channels = film.map_sections[0].channels
         kinds = [int(family[channel - 1]) for channel in channels[:16]]
         assert sum(a != b for a, b in itertools.pairwise(kinds)) == 3
         assert channels[16:] == [0, 17]
-        assert film.parts[0].labels == [str(channel) for channel in channels]
-        again = order_channels(film._sections[0].row.maps, range(18), film.cells, "similar")
+        assert film.panels[0].labels == [str(channel) for channel in channels]
+        again = order_channels(film.map_sections[0].row.maps, range(18), film.cells, "similar")
         assert again == channels
-        assert Film(recording, ["conv"])._sections[0].channels == list(range(18))
+        assert Film(recording, FilmOptions(layers=["conv"])).map_sections[0].channels == list(
+            range(18)
+        )
 
 
 def test_what_cannot_be_shown(run: Path, tmp_path: Path) -> None:

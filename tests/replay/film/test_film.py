@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from samples import drifting_maps, write_recording
 
-from replay.film.film import Film, count_unfinite
-from replay.film.options import FilmOptions
+from replay.film.film import Film
+from replay.film.sections import count_unfinite
 from replay.formatting import clean
+from replay.options import FilmOptions
 from replay.raster.palette import Palette
 from replay.recording import open_recording
 from replay.schema import OptionError, SelectionError
@@ -28,16 +29,16 @@ CLASSES = {"classes": ["cat", "a class with a name that is too long for the colu
 
 def film(path: Path, layers: Any = ("conv1",), **options: Any) -> Film:
     frames = {key: options.pop(key, None) for key in ("channels", "epochs", "batches")}
-    return Film(open_recording(path), layers, **frames, look=FilmOptions(**options))
+    return Film(open_recording(path), FilmOptions(layers=layers, **options, **frames))
 
 
 def tile(made: Film, place: int, part: int = 0) -> np.ndarray:
     """The indices of one map, one for each of its pixels."""
-    mosaic = made._parts[part].mosaic
-    top, left = made.stage.mosaics_at[part]
+    mosaic = made.panels[part].mosaic
+    top, left = made.layout.mosaic_corners[part]
     y, x = mosaic.corner(place)
     height, width = mosaic.tile
-    block = made.stage.plane[top + y : top + y + height, left + x : left + x + width]
+    block = made.layout.plane[top + y : top + y + height, left + x : left + x + width]
     z = mosaic.zoom
     np.testing.assert_array_equal(block, np.kron(block[::z, ::z], np.ones((z, z), np.uint8)))
     return block[::z, ::z]
@@ -91,8 +92,8 @@ def test_text_neither_overlaps_nor_is_cut(
     made = film(path, list(shapes), **options)
     height, width = made.size
     assert height % 2 == width % 2 == 0
-    boxes = [*made.stage.boxes]
-    for part, (top, left) in zip(made._parts, made.stage.mosaics_at, strict=True):
+    boxes = [*made.layout.boxes]
+    for part, (top, left) in zip(made.panels, made.layout.mosaic_corners, strict=True):
         for place in range(part.mosaic.count):
             y, x = part.mosaic.corner(place)
             tile_height, tile_width = part.mosaic.tile
@@ -129,8 +130,8 @@ def test_what_is_not_finite_has_its_own_colours_and_is_counted(tmp_path: Path) -
         nan = tile(made, 1) == palette.nan
         inf = tile(made, 2) == palette.inf
         warnings.append((int(nan.sum()), int(inf.sum())))
-        slot = made.stage._counts[0]
-        line = made.stage.plane[slot.top : slot.top + 14, slot.left : slot.left + slot.width]
+        slot = made.layout._counts[0]
+        line = made.layout.plane[slot.top : slot.top + 14, slot.left : slot.left + slot.width]
         assert (palette.solid("warning") in line) == bool(nan.any())
         assert (palette.nan in line) == bool(nan.any())
     assert warnings == [(0, 0), (3, 2), (0, 0)]
@@ -153,7 +154,7 @@ def test_without_captions_there_is_nothing_but_maps_and_input(tmp_path: Path) ->
     path = write_recording(tmp_path / "run.h5", {"conv1": drifting_maps(6, 9, 9)})
     made = film(path, captions=False)
     frame = next(made.frames())
-    assert made.stage.boxes == []
+    assert made.layout.boxes == []
     used = np.unique(frame.plane)
     assert set(used[used >= 240]) == {made.palette.paper}
     assert len(frame.pictures) == 1
@@ -221,8 +222,10 @@ def test_what_cannot_be_used_is_named(
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
     program = (
         "import sys, resource; from replay.film.film import Film;"
+        "from replay.options import FilmOptions;"
         "from replay.recording import open_recording;"
-        "made = Film(open_recording(sys.argv[1]), ['conv1'], batches='0:' + sys.argv[2]);"
+        "options = FilmOptions(layers=['conv1'], batches='0:' + sys.argv[2]);"
+        "made = Film(open_recording(sys.argv[1]), options);"
         "n = sum(1 for _ in made.frames());"
         "assert n == int(sys.argv[2]), n;"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
@@ -244,4 +247,4 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
 def test_names_from_the_file_are_cleaned(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "run.h5", {"a%0Ab": drifting_maps(2, 4, 4)})
     made = film(path, ["a\nb"])
-    assert made._parts[0].name == clean("a\nb") == "a·b"
+    assert made.panels[0].name == clean("a\nb") == "a·b"

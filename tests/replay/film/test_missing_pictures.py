@@ -16,8 +16,8 @@ import replay
 from replay.__main__ import main
 from replay.figures.batch import _input
 from replay.film.film import Film
-from replay.film.options import FilmOptions
 from replay.maps.input_image import InputPicture
+from replay.options import FilmOptions
 from replay.raster.frame import Frame
 from replay.raster.images import no_picture
 from replay.recording import info
@@ -51,11 +51,13 @@ def path(tmp_path: Path) -> Path:
     return write(tmp_path / "run.h5")
 
 
-def frames(run: replay.Recording, **look: Any) -> tuple[Film, dict[Cell, Frame], dict[Cell, list]]:
+def frames(
+    run: replay.Recording, **options: Any
+) -> tuple[Film, dict[Cell, Frame], dict[Cell, list]]:
     """The film, copies of its frames, and the words that were written for each."""
-    film = Film(run, ["a"], look=FilmOptions(**look))
+    film = Film(run, FilmOptions(layers=["a"], **options))
     said: dict[Cell, list] = {}
-    pen = film.stage._pen
+    pen = film.layout._pen
     refill = pen.refill
 
     def heard(slot: Any, *parts: Any, **options: Any) -> None:
@@ -75,8 +77,8 @@ def frames(run: replay.Recording, **look: Any) -> tuple[Film, dict[Cell, Frame],
 def test_a_film_leaves_kernels_blank_and_says_so(tmp_path: Path, inputs: int) -> None:
     with replay.open(write(tmp_path / "run.h5", inputs)) as run:
         film, found, said = frames(run, show=("kernels",), input=False)
-        section = film._drawn[1]
-        (top, left), mosaic = film.stage.mosaics_at[1], section.part.mosaic
+        section = film.sections[1]
+        (top, left), mosaic = film.layout.mosaic_corners[1], section.panel.mosaic
         for cell, frame in found.items():
             y, x = mosaic.corner(0)
             height, width = mosaic.tile
@@ -90,7 +92,7 @@ def test_a_film_leaves_kernels_blank_and_says_so(tmp_path: Path, inputs: int) ->
 def test_a_film_crosses_out_a_picture_and_says_so(path: Path) -> None:
     with replay.open(path) as run:
         film, found, said = frames(run)
-        source = film._inputs[0]
+        source = film.inputs[0]
         assert source is not None
         for cell, frame in found.items():
             (overlay,) = frame.pictures
@@ -104,21 +106,21 @@ def test_a_damaged_picture_is_told_from_one_that_is_missing(path: Path) -> None:
         file["inputs"][0, 1] = 0.25
     with replay.open(path) as run:
         shown = InputPicture(run, run.frames, 64)
-        assert shown.trouble(0, 1) == "damaged picture"
-        assert shown.trouble(*GONE) == "no picture in this batch"
-        assert shown.trouble(0, 0) == ""
+        assert shown.problem(0, 1) == "damaged picture"
+        assert shown.problem(*GONE) == "no picture in this batch"
+        assert shown.problem(0, 0) == ""
 
 
 def test_pictures_that_are_all_missing_or_black_are_no_trouble(tmp_path: Path) -> None:
     black = write(tmp_path / "black.h5", images=lambda e, b: np.zeros((3, 16, 16)))
     with replay.open(black) as run:
         shown = InputPicture(run, run.frames, 64)
-        assert shown.trouble(0, 0) == ""
+        assert shown.problem(0, 0) == ""
         assert not shown.show(0, 0).any()
     with h5py.File(black, "r+") as file:
         file["inputs"][:] = np.nan
     with replay.open(black) as run:
-        assert InputPicture(run, run.frames, 64).trouble(0, 0)
+        assert InputPicture(run, run.frames, 64).problem(0, 0)
         assert len(frames(run)[1]) == 8
 
 

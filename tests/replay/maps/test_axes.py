@@ -15,12 +15,12 @@ import replay
 from replay.__main__ import main
 from replay.figures.canvas import Canvas
 from replay.film.film import Film
-from replay.film.options import FilmOptions
 from replay.maps.axes import layout_of
 from replay.maps.selection import as_maps, choose_maps, maps_shape
+from replay.options import FilmOptions
 from replay.raster.mosaic import Space, arrange
 from replay.raster.palette import colormap
-from replay.recording import info
+from replay.recording import info, info_text
 from replay.schema import Layer, OptionError, SelectionError
 
 
@@ -34,12 +34,12 @@ def record(path: Path, maps: Callable[[int, int], np.ndarray], axes: str, **opti
 
 def tiles(film: Film, part: int = 0) -> list[np.ndarray]:
     """The indices of each tile, all of its pixels; blocks are checked to be blocks."""
-    mosaic = film._parts[part].mosaic
-    top, left = film.stage.mosaics_at[part]
+    mosaic = film.panels[part].mosaic
+    top, left = film.layout.mosaic_corners[part]
     height, width = mosaic.tile
     corners = (mosaic.corner(place) for place in range(mosaic.count))
     return [
-        film.stage.plane[top + y : top + y + height, left + x : left + x + width]
+        film.layout.plane[top + y : top + y + height, left + x : left + x + width]
         for y, x in corners
     ]
 
@@ -75,8 +75,8 @@ def test_every_pixel_is_that_of_the_frame(
 ) -> None:
     path = record(tmp_path, noise(*shape), axes)
     with replay.open(path) as run:
-        film = Film(run, ["a"], look=FilmOptions(clip=(-2, 2), **options))
-        assert film._parts[0].words.endswith(words)
+        film = Film(run, FilmOptions(layers=["a"], clip=(-2, 2), **options))
+        assert film.panels[0].details.endswith(words)
         for (e, b), _ in zip(film.cells, film.frames(), strict=True):
             right = levels(expected(run["a"][e, b]))
             shown = tiles(film)
@@ -186,8 +186,12 @@ def test_pooled_values_are_said_to_be_means(tmp_path: Path) -> None:
             tmp_path / f"{place}.h5", {"a": noise(*shape)}, axes={"a": axes}, pooled={"a": 4}
         )
         with replay.open(path) as run:
-            assert Film(run, ["a"])._parts[0].words.endswith(f", means of {words}")
-            text = info.as_text(info.describe(run))
+            assert (
+                Film(run, FilmOptions(layers=["a"]))
+                .panels[0]
+                .details.endswith(f", means of {words}")
+            )
+            text = info_text.format_info(info.describe(run))
             assert f"{axes}, means of {words.replace('×', 'x')}  8 " in text
             document = json.loads(info.to_json(info.describe(run)))["layers"][0]
             assert (document["axes"], document["pooled"], document["frames"]) == (axes, 4, 8)
@@ -201,9 +205,9 @@ def test_slices_of_a_map_share_its_scale_and_its_number(tmp_path: Path) -> None:
 
     path = record(tmp_path, maps, "CDHW")
     with replay.open(path) as run:
-        film = Film(run, ["a"], channels=[1, 0], look=FilmOptions(scale="channel", slices="all"))
-        assert film._parts[0].labels == ["1·0", "1·1", "1·2", "0·0", "0·1", "0·2"]
-        assert film._parts[0].mosaic.columns in (1, 3, 6)
+        film = Film(run, FilmOptions(layers=["a"], channels=[1, 0], scale="channel", slices="all"))
+        assert film.panels[0].labels == ["1·0", "1·1", "1·2", "0·0", "0·1", "0·2"]
+        assert film.panels[0].mosaic.columns in (1, 3, 6)
         next(film.frames())
         spreads = [tile[tile < 240].std() for tile in tiles(film)]
         assert max(spreads) < 1.5 * min(spreads)
@@ -249,12 +253,12 @@ def test_frames_of_another_shape_are_a_layer_of_their_own(tmp_path: Path) -> Non
         images=lambda e, b: np.zeros((3, 8, 8) if b % 2 == 0 else (3, 6, 5), "f2"),
     )
     with replay.open(path) as run:
-        film = Film(run, ["conv1@2x6x5"])
+        film = Film(run, FilmOptions(layers=["conv1@2x6x5"]))
         assert film.cells == [(0, 1), (0, 3), (1, 1), (1, 3)]
-        assert Film(run, ["conv1"], batches="-1").cells == [(0, 2), (1, 2)]
+        assert Film(run, FilmOptions(layers=["conv1"], batches="-1")).cells == [(0, 2), (1, 2)]
         with pytest.raises(SelectionError, match="no batch 1; there: 0, 2"):
-            Film(run, ["conv1"], batches=1)
-        both = Film(run, ["conv1", "conv1@2x6x5"], look=FilmOptions(clip=(-2, 2)))
+            Film(run, FilmOptions(layers=["conv1"], batches=1))
+        both = Film(run, FilmOptions(layers=["conv1", "conv1@2x6x5"], clip=(-2, 2)))
         assert len(both.cells) == 8
         sizes = set()
         for (e, b), frame in zip(both.cells, both.frames(), strict=True):

@@ -16,8 +16,8 @@ import replay
 from replay.__main__ import main
 from replay.cli.parser import spell_out
 from replay.film.film import Film
-from replay.film.options import FilmOptions
 from replay.maps.runs import RunSet, choose_layers_of
+from replay.options import FilmOptions
 from replay.recording import info
 from replay.schema import FileError, OptionError, OutputError, SelectionError
 
@@ -41,30 +41,30 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_each_layer_of_each_rank_has_a_row_on_one_scale(paths: list[Path]) -> None:
     with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
-        film = Film([a, b], ["conv1", "conv2"])
+        film = Film([a, b], FilmOptions(layers=["conv1", "conv2"]))
         names = ["conv1, rank 0", "conv1, rank 1", "conv2, rank 0", "conv2, rank 1"]
-        assert [part.name for part in film._parts] == names
+        assert [part.name for part in film.panels] == names
         frames = list(film.frames())
         assert len(frames) == 8
-        shown = [section.shown for section in film._sections]
+        shown = [section.shown for section in film.map_sections]
         assert shown[0] == shown[1] != shown[2]
         both = np.concatenate([run["conv1"][cell].ravel() for run in (a, b) for cell in a.frames])
         low, high = np.percentile(both.astype("f4"), (0.5, 99.5))
         np.testing.assert_allclose((shown[0].low, shown[0].high), (low, high))  # type: ignore[union-attr]
         assert len(frames[0].pictures) == 2
         assert film.remarks == []
-        one = Film([a, b], ["conv2"])
-        assert [part.name for part in one._parts] == ["rank 0", "rank 1"]
+        one = Film([a, b], FilmOptions(layers=["conv2"]))
+        assert [part.name for part in one.panels] == ["rank 0", "rank 1"]
 
 
 @pytest.mark.parametrize("scale", ["run", "epoch", "frame", "channel"])
 def test_every_scale_is_that_of_all_recordings(paths: list[Path], scale: str) -> None:
     with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
-        film = Film([a, b], ["conv1"], look=FilmOptions(scale=scale))
+        film = Film([a, b], FilmOptions(layers=["conv1"], scale=scale))
         for _ in film.frames():
-            assert film._sections[0].shown == film._sections[1].shown
-        assert film._sections[0].scaler is film._sections[1].scaler
-        assert "the same for all recordings" in film._sections[0].scaler.words
+            assert film.map_sections[0].shown == film.map_sections[1].shown
+        assert film.map_sections[0].scaler is film.map_sections[1].scaler
+        assert "the same for all recordings" in film.map_sections[0].scaler.words
 
 
 def test_films_and_figures_of_two_ranks(paths: list[Path], tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_recordings_are_named_by_rank_or_file(paths: list[Path], tmp_path: Path)
         ([paths[0]], [""], ""),
     ]:
         shown = RunSet([replay.open(file) for file in files], ["conv1"])
-        assert (shown.labels, shown.in_words()) == (labels, words)
+        assert (shown.labels, shown.describe()) == (labels, words)
         assert bool(shown.remarks) == (other in files)
     shown = RunSet([replay.open(paths[0]), replay.open(other)], ["conv1"])
     assert shown.remarks == ["run.rank0.h5, run.rank2.h5 are of different runs"]
@@ -157,12 +157,12 @@ def test_recordings_need_not_have_the_same_layers(paths: list[Path], tmp_path: P
         with pytest.raises(SelectionError, match=r"no layer 'fc' in .*rank0.h5"):
             choose_layers_of([a, b], ["conv1", "fc"])
         with pytest.raises(SelectionError, match=r"no layer 'conv2' in .*other.h5"):
-            Film([a, b], ["conv2"])
-        film = Film([a, b], ["conv1", "extra"])
-        assert len(film._sections) == 3
+            Film([a, b], FilmOptions(layers=["conv2"]))
+        film = Film([a, b], FilmOptions(layers=["conv1", "extra"]))
+        assert len(film.map_sections) == 3
         assert [len(frame.pictures) for frame in film.frames()] == [1] * 8
         with pytest.raises(SelectionError, match="no channel 4"):  # of three
-            Film([a, b], ["conv1"], channels="4")
+            Film([a, b], FilmOptions(layers=["conv1"], channels="4"))
         with pytest.raises(SelectionError, match="frames of 3x8x6 in .* and of 5x4x4 in"):
             replay.grid([a, b], tmp_path / "a.png")
     empty = write_recording(
@@ -175,9 +175,11 @@ def test_recordings_need_not_have_the_same_layers(paths: list[Path], tmp_path: P
 def test_pictures_neither_overlap_nor_leave_the_frame(tmp_path: Path) -> None:
     paths = [rank(tmp_path, number) for number in range(6)]
     for captions in (True, False):
-        film = Film([replay.open(p) for p in paths], ["conv1"], look=FilmOptions(captions=captions))
+        film = Film(
+            [replay.open(p) for p in paths], FilmOptions(layers=["conv1"], captions=captions)
+        )
         *_, frame = film.frames()
-        boxes = [*film.stage.boxes]
+        boxes = [*film.layout.boxes]
         for picture in frame.pictures:
             rows, columns = (side * picture.zoom for side in picture.pixels.shape[:2])
             boxes.append((picture.top, picture.left, picture.top + rows, picture.left + columns))
@@ -238,14 +240,14 @@ def probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_film_of_a_fixed_image(probed: Path, tmp_path: Path) -> None:
     with replay.open(probed) as run:
-        film = Film(run.probe(0), ["conv1"])
-        assert film.stage._seen[0].words == "probe image 0, evaluation mode"
-        assert [word for word, _ in film.stage._seen[0].fields] == ["label"]
+        film = Film(run.probe(0), FilmOptions(layers=["conv1"]))
+        assert film.layout._inputs[0].text == "probe image 0, evaluation mode"
+        assert [word for word, _ in film.layout._inputs[0].fields] == ["label"]
         pictures = [frame.pictures[0].pixels for frame in film.frames()]
         assert len(pictures) == 8
         assert all(np.array_equal(pictures[0], other) for other in pictures)
         values = np.stack([run.probe(0)["conv1"][cell] for cell in run.frames]).astype("f4")
-        shown = film._sections[0].shown
+        shown = film.map_sections[0].shown
         assert shown is not None
         np.testing.assert_allclose((shown.low, shown.high), np.percentile(values, (0.5, 99.5)))
     one = replay.animate(probed, tmp_path / "0.gif", probe=0)

@@ -16,6 +16,7 @@ from samples import drifting_maps, write_recording
 import replay
 from replay.__main__ import main
 from replay.film.film import Film
+from replay.options import FilmOptions
 from replay.webpage.live import Live
 
 
@@ -46,8 +47,8 @@ def test_it_is_a_channel(path: Path) -> None:
             assert run["sq"][cell].shape == (1,)
             assert run["sq"].ranges()[cell].tolist() == [[float(number(*cell))] * 2]
             assert run.probe(0)["sq"][cell] == number(*cell)
-        film = Film(run, ["conv", "sq"])
-        assert "1 map of 1×1" in film.parts[1].words
+        film = Film(run, FilmOptions(layers=["conv", "sq"]))
+        assert "1 map of 1×1" in film.panels[1].details
 
 
 def test_beyond_the_dataset_there_is_nothing(path: Path) -> None:

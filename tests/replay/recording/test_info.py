@@ -7,7 +7,7 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.formatting import clean, clean_line, format_bytes, format_module
-from replay.recording import info
+from replay.recording import info, info_text
 
 
 def spoilt(epoch: int, batch: int) -> np.ndarray:
@@ -50,8 +50,8 @@ def test_the_document(tmp_path: Path) -> None:
 
 def test_the_text_is_fit_for_a_terminal(tmp_path: Path) -> None:
     with replay.open(make(tmp_path)) as run:
-        text = info.as_text(info.describe(run))
-        assert info.trouble(run) is None
+        text = info_text.format_info(info.describe(run))
+        assert info.describe_problems(run) is None
     assert all(c.isprintable() or c == "\n" for c in text)
     for words in (
         "train 'a b'",
@@ -69,8 +69,8 @@ def test_trouble_is_one_line(tmp_path: Path) -> None:
     with h5py.File(make(tmp_path), "r+") as file:
         file["state"][:] = [4, 5, 1, 0]
     with replay.open(tmp_path / "run.h5") as run:
-        line = info.trouble(run)
-        text = info.as_text(info.describe(run))
+        line = info.describe_problems(run)
+        text = info_text.format_info(info.describe(run))
     assert line is not None
     assert "not closed" in line
     assert line.endswith("lost 1 frame and left out 5 frames that came too fast; 4 frames whole")

@@ -20,7 +20,8 @@ from record.protocol import messages
 from record.protocol.layout import BatchLayout
 from record.writer.recording_file import RecordingFile
 from replay.film.film import Film
-from replay.recording import info
+from replay.options import FilmOptions
+from replay.recording import info, info_text
 from replay.schema import FORMAT, VERSION, Layer
 
 NOTE = "magnitude of complex values"
@@ -104,8 +105,8 @@ def test_pictures_say_notes(tmp_path: Path) -> None:
     maps = drifting_maps(2, 8, 8)
     path = write_recording(tmp_path / "run.h5", {"a": maps, "b": maps}, notes={"a": f"{NOTE}\x07"})
     with replay.open(path) as run:
-        film = Film(run, ["a", "b"])
-        said = [part.words for part in film.parts]
+        film = Film(run, FilmOptions(layers=["a", "b"]))
+        said = [part.details for part in film.panels]
         assert [f"maps of 8×8, {NOTE}·" in words for words in said] == [True, False]
     grid = replay.grid(path, tmp_path / "a.svg", layer="a").path.read_text(encoding="utf-8")
     assert NOTE in grid
@@ -122,7 +123,7 @@ def test_info_shows_notes(tmp_path: Path) -> None:
     )
     with replay.open(path) as run:
         document = json.loads(info.to_json(info.describe(run)))
-        text = info.as_text(info.describe(run))
+        text = info_text.format_info(info.describe(run))
     assert [entry["note"] for entry in document["layers"]] == [
         *(NOTE, "axis\x1b[2J uncertain", None, NOTE)
     ]

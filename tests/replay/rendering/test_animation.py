@@ -15,8 +15,8 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.film.film import Film
-from replay.film.options import FilmOptions
 from replay.maps.selection import choose_layers
+from replay.options import FilmOptions
 from replay.schema import FileError, OptionError, OutputError, SelectionError
 
 
@@ -45,10 +45,10 @@ def test_every_pixel_of_every_map_is_exact(
     out = f"{tmp_path}/out{suffix}"
     made = replay.animate(run, out, cmap="viridis", clip=(-1.5, 1.5), columns=3)
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 1, count), bytes=True)[:, :3]
-    film = Film(replay.open(run), ["conv1"], look=FilmOptions(clip=(-1.5, 1.5), columns=3))
+    film = Film(replay.open(run), FilmOptions(layers=["conv1"], clip=(-1.5, 1.5), columns=3))
     assert (made.height, made.width) == film.size
     assert made.frames == 10
-    (top, left), mosaic = film.stage.mosaics_at[0], film._parts[0].mosaic
+    (top, left), mosaic = film.layout.mosaic_corners[0], film.panels[0].mosaic
     maps = drifting_maps(6, 16, 12)
     for number, (epoch, batch) in enumerate(film.cells):
         name = f"{out}{number:06}.png" if suffix == "/" else out

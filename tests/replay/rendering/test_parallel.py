@@ -149,6 +149,17 @@ def test_any_executor_renders_the_same_frames(run: Path, tmp_path: Path) -> None
         assert pictures(other.path) == pictures(one.path)
 
 
+@pytest.mark.parametrize("name", ["run.mp4", "run.gif", "run.webp", "run.apng", "run/"])
+def test_an_executor_renders_a_single_frame(tmp_path: Path, name: str) -> None:
+    path = write_recording(
+        tmp_path / "run.h5", {"conv": drifting_maps(2, 8, 8)}, epochs=1, batches=1
+    )
+    with ThreadPoolExecutor(1) as executor:
+        made = replay.animate(path, f"{tmp_path}/{name}", executor=executor)
+    assert made.frames == 1
+    assert made.bytes > 100
+
+
 def test_a_cluster_renders_the_same_frames(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,4 +62,4 @@ def test_summary_counts_what_is_not_finite() -> None:
     ("numbers", "words"), [([], "none"), ([3], "3"), ([0, 1, 2, 8, 10, 11], "0-2, 8, 10-11")]
 )
 def test_numbers_in_words(numbers: list[int], words: str) -> None:
-    assert schema.in_words(numbers) == words
+    assert schema.format_intervals(numbers) == words

@@ -23,7 +23,7 @@ from replay.raster.mosaic import shrink_maps
 from replay.raster.palette import Range
 from replay.schema import OptionError, OutputError, RecordingError, SelectionError
 from replay.webpage.document import canvas_pixels, page
-from replay.webpage.eight_bit import quantise, stored_range, unpack
+from replay.webpage.eight_bit import quantize, stored_range, unpack
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 NOISE = "<!--<script>&quot;'\"`${1}"
@@ -83,7 +83,7 @@ def test_what_a_page_holds(run: Path) -> None:
                 stored = stored_range(maps, ranges)
                 assert about["stored"][place] == [stored.low, stored.high]
                 levels, _ = levels_of(reader, manifest, layer, place)
-                assert (levels == quantise(maps, stored)).all()
+                assert (levels == quantize(maps, stored)).all()
                 assert (extremes[place, :, 0] == maps.min(axis=(1, 2))).all()
                 assert (extremes[place, :, 1] == maps.max(axis=(1, 2))).all()
         kernels = [recording["conv1"].kernels(*cell) for cell in cells]
@@ -194,7 +194,7 @@ def test_a_page_is_no_larger_than_asked_and_says_what_that_took(
             assert small.shape[1:] == tuple(about["shape"])
             assert (pool > 1) == any(note.startswith(about["name"]) for note in result.notes)
             levels, _ = levels_of(reader, manifest, layer, 0)
-            assert (levels == quantise(small, Range(*about["stored"][0]))).all()
+            assert (levels == quantize(small, Range(*about["stored"][0]))).all()
     assert len(manifest["frames"]["curve"]["x"]) == 80  # the time axis is that of all frames
 
 
@@ -249,11 +249,11 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
 
 
 def test_the_time_axis_of_a_long_run_keeps_its_spikes() -> None:
-    from replay.webpage.data import _curve
+    from replay.webpage.manifest import loss_curve
 
     loss = np.linspace(2, 1, 50_000)
     loss[31_234] = 2.5
-    curve = _curve(loss)
+    curve = loss_curve(loss)
     assert len(curve["x"]) <= 4000
     assert max(y for y in curve["y"] if y is not None) == 1.0
     assert curve["x"] == sorted(curve["x"])

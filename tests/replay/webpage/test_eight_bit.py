@@ -6,7 +6,7 @@ from samples import drifting_maps
 
 from replay.maps.scaling import table
 from replay.raster.palette import Range
-from replay.webpage.eight_bit import INF, NAN, pack, quantise, rescale, stored_range, unpack, widen
+from replay.webpage.eight_bit import INF, NAN, pack, quantize, rescale, stored_range, unpack, widen
 
 RUN = Range(-0.8, 0.9)
 
@@ -27,7 +27,7 @@ def test_a_frame_is_stored_between_its_extremes_cut_to_the_widest_scale(maps: np
 
 def test_no_value_on_show_is_off_by_more_than_half_a_step(maps: np.ndarray) -> None:
     stored = stored_range(maps, [RUN])
-    levels = quantise(maps, stored)
+    levels = quantize(maps, stored)
     step = (stored.high - stored.low) / 253
     values = stored.low + levels * step
     clipped = np.clip(maps.astype(np.float64), stored.low, stored.high)
@@ -39,7 +39,7 @@ def test_a_scale_from_stored_levels_is_the_scale_from_values_to_a_level_or_so(
 ) -> None:
     for shown in (RUN, widen(RUN)):
         stored = stored_range(maps, [RUN])
-        derived = rescale(stored, shown)[quantise(maps, stored)].astype(int)
+        derived = rescale(stored, shown)[quantize(maps, stored)].astype(int)
         direct = table(shown, 254)[maps.view(np.uint16)].astype(int)
         step = (stored.high - stored.low) / (shown.high - shown.low)
         assert np.abs(derived - direct).max() <= np.ceil(step / 2 + 0.5)
@@ -47,7 +47,7 @@ def test_a_scale_from_stored_levels_is_the_scale_from_values_to_a_level_or_so(
 
 def test_nan_and_infinity_stay_what_they_are(maps: np.ndarray) -> None:
     maps[0, 0, :3] = np.nan, np.inf, -np.inf
-    levels = quantise(maps, RUN)
+    levels = quantize(maps, RUN)
     assert levels[0, 0, :3].tolist() == [NAN, INF, INF]
     assert rescale(RUN, Range(0, 1))[[NAN, INF]].tolist() == [NAN, INF]
 

@@ -18,7 +18,7 @@ from samples import drifting_maps, write_recording
 from replay.__main__ import main
 from replay.raster.palette import Range
 from replay.schema import FileError, OptionError, SelectionError
-from replay.webpage.eight_bit import quantise, unpack
+from replay.webpage.eight_bit import quantize, unpack
 from replay.webpage.live import Live
 from replay.webpage.server import Server
 
@@ -113,7 +113,7 @@ def test_state_frames_and_blocks(server: Server, path: Path) -> None:
     assert status == 200
     assert facts["stored"] == [float(maps.min()), float(maps.max())]
     levels, more = unpack(body, (4, 12, 10))
-    assert (levels == quantise(maps, Range(*facts["stored"]))).all()
+    assert (levels == quantize(maps, Range(*facts["stored"]))).all()
     assert (facts["reach"], set(more)) == (0.5, {255})
     extremes = np.frombuffer(zlib.decompress(get(server, "/block/layer-1-extremes")[2]), "<f4")
     assert extremes.reshape(3, 2, 2)[2, 1, 1] == drifting_maps(2, 5, 5)(0, 2)[1].max()

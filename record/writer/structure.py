@@ -1,0 +1,204 @@
+"""The groups and datasets of a recording: creates them, and grows them with the training."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from record.protocol.layout import GROWTH, BatchLayout, small_chunk
+from replay import schema
+from replay.schema import Field, Layer
+
+
+class FileStructure:
+    """Creates the datasets of a recording, all of the same extent in epochs and batches.
+
+    Attributes:
+        file: The open file; to be set again whenever it was closed and opened.
+        fields: The fields of `/batches`, by name.
+        rows: The number of epochs in every dataset.
+        columns: The number of batches of an epoch in every dataset.
+        batches: The number of batches in an epoch, where it is known.
+    """
+
+    def __init__(self) -> None:
+        self.file: h5py.File
+        self.fields: dict[str, Field] = {}
+        self.rows, self.columns = 0, 0
+        self.batches: int | None = None
+
+    def create(self, file: h5py.File, attributes: dict[str, Any]) -> None:
+        """Makes an empty file an empty recording with these root attributes."""
+        self.file = file
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        state = file.create_dataset(
+            schema.STATE, shape=(4,), maxshape=(4,), chunks=(4,), dtype="<i8", fillvalue=0
+        )
+        state.attrs["fields"] = list(schema.STATE_FIELDS)
+        self.add_fields(schema.FIELDS)
+
+    def resume(self, file: h5py.File, epoch: int, created: str) -> None:
+        """Takes over the structure of an existing recording, and notes in it that it is resumed.
+
+        Args:
+            file: The recording.
+            epoch: The epoch with which it goes on.
+            created: When that is, as in the root attributes.
+        """
+        self.file = file
+        meta = schema.decode_meta(file.attrs["meta"])
+        meta["resumed"] = [*meta.get("resumed", []), {"epoch": epoch, "created": created}]
+        file.attrs["meta"] = schema.encode_meta(meta)
+        self.rows, self.columns = file[f"{schema.BATCHES}/recorded"].shape
+        for link in file[schema.BATCHES]:
+            name = schema.decode_name(link)
+            known = (field for field in schema.FIELDS if field.name == name)
+            self.fields[name] = next(known, schema.custom_field(name))
+
+    def add_fields(self, fields: Iterable[Field]) -> None:
+        """Creates the datasets of fields of `/batches`."""
+        for field in fields:
+            path = f"{schema.BATCHES}/{schema.encode_name(field.name)}"
+            self._create_small(path, (), field.dtype, field.fill)
+            self.fields[field.name] = field
+
+    def add_layout(
+        self,
+        layout: BatchLayout,
+        known: Collection[tuple[str, str]],
+        probes: Sequence[npt.NDArray[np.float16]],
+    ) -> None:
+        """Creates what a layout needs and the file does not have yet.
+
+        Args:
+            layout: What a frame consists of.
+            known: The group and the name of the layers of the layout before it.
+            probes: The fixed images, (C, H, W) each.
+
+        Raises:
+            ValueError: A layer of a resumed file had another shape.
+        """
+        for place, layer in enumerate(layout.layers):
+            if (layer.group, layer.name) not in known:
+                self._add_layer(layer, place)
+            self._write_note(layer)
+        for place, shape in enumerate(layout.images):
+            path = schema.inputs_path(shape if place else None)
+            if path not in self.file:
+                self._describe_image(self._create(path, shape, schema.FRAME_DTYPE, np.nan))
+        for number, image in enumerate(probes):
+            path = f"{schema.PROBE}/{number}/{schema.PROBE_INPUT}"
+            if path not in self.file:
+                self._describe_image(self.file.create_dataset(path, data=image))
+
+    def complete_meta(self, facts: dict[str, Any]) -> None:
+        """Adds facts to the run's description that it does not have yet."""
+        meta = schema.decode_meta(self.file.attrs["meta"])
+        new = {name: value for name, value in facts.items() if meta.get(name) is None}
+        if new:
+            self.file.attrs["meta"] = schema.encode_meta({**meta, **new})
+
+    def grow(self, rows: int, columns: int) -> bool:
+        """Grows every dataset to hold so many epochs and batches.
+
+        Returns:
+            Whether they were too small.
+        """
+        if rows <= self.rows and columns <= self.columns:
+            return False
+        if columns > self.columns:
+            columns = max(columns, self.batches or -(-columns // GROWTH) * GROWTH)
+        self.resize(max(rows, self.rows), max(columns, self.columns))
+        return True
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Sets the extent of every dataset in epochs and batches."""
+
+        def resize(_: str, node: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(node, h5py.Dataset) and node.maxshape[:2] == (None, None):
+                node.resize((rows, columns, *node.shape[2:]))
+
+        self.file.visititems(resize)
+        self.rows, self.columns = rows, columns
+
+    def _create(
+        self, path: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: float, batches: int = 1
+    ) -> h5py.Dataset:
+        """Creates a dataset (epoch, batch, *shape), with chunks of `batches` batches each."""
+        return self.file.create_dataset(
+            path,
+            shape=(self.rows, self.columns, *shape),
+            maxshape=(None, None, *shape),
+            chunks=(1, batches, *(max(1, n) for n in shape)),
+            dtype=dtype,
+            fillvalue=fill,
+        )
+
+    def _create_small(
+        self, path: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: float
+    ) -> None:
+        """Creates a dataset of small values, with many batches in a chunk."""
+        nbytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+        self._create(path, shape, dtype, fill, small_chunk(nbytes, self.batches))
+
+    def _add_layer(self, layer: Layer, place: int) -> None:
+        """Creates a layer's datasets; those of a file that is resumed have to fit it.
+
+        Raises:
+            ValueError: They do not.
+        """
+        path = _path(layer, schema.MAPS)
+        if path not in self.file:
+            self._create_layer(layer, place)
+            return
+        found = self.file[path].shape[2:]
+        kernels = _path(layer, schema.KERNELS)
+        kernel = self.file[kernels].shape[2:] if kernels in self.file else None
+        if found != layer.shape or kernel != layer.kernel:
+            raise ValueError(
+                f"cannot go on with {layer.name}: it has frames of {found} in the file and of "
+                f"{layer.shape} now"
+            )
+
+    def _create_layer(self, layer: Layer, place: int) -> None:
+        """Creates a layer's datasets; `place` is its place in the layout."""
+        maps = self._create(_path(layer, schema.MAPS), layer.shape, schema.FRAME_DTYPE, np.nan)
+        maps.attrs["order"] = place
+        maps.attrs["module"] = _as_hdf5_text(layer.module)
+        maps.attrs["axes"] = layer.axes
+        maps.attrs["pooled"] = layer.pooled
+        ranges = (layer.channels, 2)
+        self._create_small(_path(layer, schema.RANGES), ranges, schema.RANGE_DTYPE, np.nan)
+        self._create_small(_path(layer, schema.CHECKSUMS), (), schema.CHECKSUM_DTYPE, 0)
+        if layer.kernel is not None:
+            self._create(_path(layer, schema.KERNELS), layer.kernel, schema.FRAME_DTYPE, np.nan)
+            self._create_small(_path(layer, schema.KERNEL_CHECKSUMS), (), schema.CHECKSUM_DTYPE, 0)
+
+    def _write_note(self, layer: Layer) -> None:
+        """Writes the note on a layer, which may have turned up later than the layer."""
+        maps = self.file[_path(layer, schema.MAPS)]
+        note = _as_hdf5_text(layer.note)
+        if note and maps.attrs.get("note") != note:
+            maps.attrs["note"] = note
+
+    def _describe_image(self, dataset: h5py.Dataset) -> None:
+        """Writes how to undo the images' normalisation, where the run's description says it."""
+        meta = schema.decode_meta(self.file.attrs["meta"])
+        for name in ("mean", "std"):
+            if meta.get(name) is not None:
+                dataset.attrs[name] = np.atleast_1d(np.asarray(meta[name], np.float32))
+
+
+def _path(layer: Layer, kind: str) -> str:
+    """Returns the path of one of a layer's datasets."""
+    return f"{layer.group}{kind}/{schema.encode_name(layer.name)}"
+
+
+def _as_hdf5_text(text: str) -> str:
+    """Returns a text as HDF5 takes it: without zeros, and in UTF-8."""
+    return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,46 @@
+"""Lossless animated WebP, encoded by ffmpeg and joined here.
+
+Source: WebP Container Specification.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+from replay.encoding.ffmpeg import FfmpegSink
+from replay.encoding.sink import EncodeOptions
+
+
+class WebpSink(FfmpegSink):
+    """Takes colours of 32 bits, as `as_colours` gives them."""
+
+    pixel_format = "bgra"
+
+    def arguments(self, options: EncodeOptions) -> Sequence[str]:
+        """Returns the encoder and its effort, which is what the quality of a lossless file is."""
+        return [
+            *("-c:v", "libwebp_anim", "-lossless", "1", "-compression_level", "1"),
+            *("-quality", "20", "-loop", "0", "-f", "webp"),
+        ]
+
+
+def join_webp(parts: Sequence[Path], path: Path) -> None:
+    """Writes the frames of all parts behind the header of the first."""
+    with path.open("wb") as file:
+        file.write(b"RIFF\0\0\0\0WEBP")
+        for number, part in enumerate(parts):
+            data = part.read_bytes()
+            at = 12
+            while at < len(data):
+                name, size = struct.unpack_from("<4sI", data, at)
+                end = at + 8 + size + size % 2
+                if end > len(data):
+                    raise IndexError
+                if number == 0 or name == b"ANMF":
+                    file.write(data[at:end])
+                at = end
+        size = file.tell() - 8
+        file.seek(4)
+        file.write(struct.pack("<I", size))

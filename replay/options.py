@@ -1,0 +1,316 @@
+"""Every option of a film, declared once: its name, its default, its choices and its help.
+
+The public functions take the options by these names and gather them into one object, which goes
+down to the frame. The command line is made from the declarations. This module imports nothing
+heavy, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+from replay.schema import OptionError
+
+SCALES = ("run", "epoch", "frame", "channel")
+THEMES = ("light", "dark")
+TOKENS = ("auto", "square", "strip")
+ORDERS = ("number", "similar")
+CODECS = ("h264", "av1")
+PRESETS = ("github", "slack", "slides", "paper")
+
+DIVERGING = "RdBu_r"  # the colormap of what is symmetric around zero
+
+_FORMATS = ".mp4, .gif, .webp, .png or .apng, or a folder/ for numbered PNG"
+_LAYERS = "one or more layers, globs, or all"
+
+Numbers: TypeAlias = str | int | slice | Iterable[int] | None
+"""How a caller names epochs, batches or channels; None means all of them."""
+
+Request = TypeVar("Request", bound="RenderRequest")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the command line has to know of an option.
+
+    Attributes:
+        help: What it does, in a line without a capital and a full stop.
+        flags: How it is spelled; two dashes and the field's name if empty.
+        metavar: What stands for its value in the help.
+        choices: The words that it takes; any if empty.
+        read: Makes its value of a text; raises `OptionError` where that cannot be done.
+        repeated: Whether it may be given several times.
+    """
+
+    help: str
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    read: Callable[[str], object] | None = None
+    repeated: bool = False
+
+
+def option(help: str, *flags: str, **more: Any) -> dict[str, Option]:
+    """Returns the metadata of a dataclass field that is an option; see `Option`."""
+    return {"option": Option(help, flags, **more)}
+
+
+def declared(kind: type) -> dict[str, tuple[Any, Option]]:
+    """Returns the default and the `Option` of each option, by its name.
+
+    Args:
+        kind: `FilmOptions`, or a request, whose film's options are among them.
+    """
+    found: dict[str, tuple[Any, Option]] = {}
+    if issubclass(kind, RenderRequest):
+        found = declared(kind.film_options)
+    for each in fields(kind):
+        if "option" in each.metadata:
+            found[each.name] = each.default, each.metadata["option"]
+    return found
+
+
+def whole_number(text: str) -> int:
+    """Reads a whole number of 1 or more.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    if not re.fullmatch(r"\d+", text) or int(text) == 0:
+        raise OptionError(f"expected a whole number of 1 or more, found {text!r}")
+    return int(text)
+
+
+def positive_number(text: str) -> float:
+    """Reads a number above 0.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise OptionError(f"expected a number above 0, found {text!r}")
+    return value
+
+
+def value_range(text: str) -> tuple[float, float]:
+    """Reads two numbers with a comma between them.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"expected LO,HI such as -1,1, found {text!r}") from None
+    return low, high
+
+
+@dataclass(frozen=True)
+class FilmOptions:
+    """What a film shows, and how it looks; `replay.animate` says what the values mean.
+
+    Attributes:
+        bounds: Greatest width and height of a frame in pixels; None for the usual ones.
+        levels: Entries of the palette for the colormap, 2 to 240. The fewer, the more remain for a
+            format that has to put the input picture into the palette.
+    """
+
+    layers: str | Sequence[str] | None = field(
+        default=None,
+        metadata=option(
+            f"{_LAYERS} (default: the first recorded layer)",
+            "--layer",
+            metavar="NAME",
+            repeated=True,
+        ),
+    )
+    channels: Numbers = field(
+        default=None,
+        metadata=option("such as 0,3,8-11, or top:16 for what varies most", metavar="LIST"),
+    )
+    epochs: Numbers = field(default=None, metadata=option("epochs (default: all)", metavar="A:B:C"))
+    batches: Numbers = field(
+        default=None, metadata=option("batches of each epoch (default: all)", metavar="A:B:C")
+    )
+    scale: str = field(
+        default="run",
+        metadata=option(
+            "values that share one range: those of the run (default), of an epoch, of a frame "
+            "or of a channel",
+            choices=SCALES,
+        ),
+    )
+    clip: tuple[float, float] | None = field(
+        default=None,
+        metadata=option("an explicit range of values", metavar="LO,HI", read=value_range),
+    )
+    symmetric: bool = field(default=False, metadata=option("a range symmetric around zero"))
+    cmap: str = field(
+        default="gray", metadata=option("a matplotlib colormap (default: gray)", metavar="NAME")
+    )
+    probe: int | None = field(
+        default=None,
+        metadata=option(
+            "the maps of a fixed image (default: of each batch's first image); N from 0",
+            metavar="N",
+            read=int,
+        ),
+    )
+    title: str | None = field(
+        default=None, metadata=option("a heading; the layer is named after it", metavar="TEXT")
+    )
+    input: bool = field(default=True, metadata=option("without the input picture", "--no-input"))
+    slices: Numbers = field(
+        default="middle",
+        metadata=option(
+            "of volumes: the middle slice of each map (default), all side by side, or 3,5",
+            metavar="middle|all|LIST",
+        ),
+    )
+    tokens: str = field(
+        default="auto",
+        metadata=option(
+            "of tokens: as a square, as strips, or as the input picture suggests (default)",
+            choices=TOKENS,
+        ),
+    )
+    theme: str = field(default="light", metadata=option("light (default) or dark", choices=THEMES))
+    show: str | Sequence[str] = field(
+        default=(),
+        metadata=option(
+            "beside the maps: kernels, difference (since the first epoch), difference:previous, "
+            "histogram, loss (there anyway if logged)",
+            "--with",
+            metavar="LIST",
+            repeated=True,
+        ),
+    )
+    order: str = field(
+        default="number", metadata=option("similar: such channels side by side", choices=ORDERS)
+    )
+    zoom: int | None = field(
+        default=None, metadata=option("picture pixels a map pixel", metavar="N", read=whole_number)
+    )
+    columns: int | None = field(
+        default=None, metadata=option("maps side by side", metavar="N", read=whole_number)
+    )
+    captions: bool = field(default=True, metadata=option("only the maps", "--no-captions"))
+    bounds: tuple[int, int] | None = None
+    levels: int = 240
+
+
+@dataclass(frozen=True)
+class ComparisonOptions(FilmOptions):
+    """What a film of two runs shows; `replay.compare` says what the values mean."""
+
+    layers: str | Sequence[str] | None = field(
+        default=None,
+        metadata=option(
+            f"{_LAYERS} (default: the first that both have)",
+            "--layer",
+            metavar="NAME",
+            repeated=True,
+        ),
+    )
+    columns: int | None = field(
+        default=None,
+        metadata=option("maps side by side in each panel", metavar="N", read=whole_number),
+    )
+    difference: bool = field(default=False, metadata=option("a third panel: what b is more than a"))
+    difference_cmap: str = field(
+        default=DIVERGING,
+        metadata=option(
+            "a matplotlib colormap, as diverging as can be (default: RdBu_r)",
+            metavar="NAME",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """All that a public function was asked for; `replay.animate` says what the values mean.
+
+    Attributes:
+        film: What is shown.
+        progress: Called with (frames done, frames in all).
+    """
+
+    film_options: ClassVar[type[FilmOptions]] = FilmOptions
+    film: FilmOptions = field(default_factory=FilmOptions)
+    out: str | os.PathLike[str] | None = field(
+        default=None,
+        metadata=option(f"{_FORMATS} (default: run.mp4)", "-o", "--out", metavar="FILE"),
+    )
+    fps: float | None = field(
+        default=None, metadata=option("frames a second", metavar="N", read=positive_number)
+    )
+    codec: str = field(default="h264", metadata=option("of an MP4 (default: h264)", choices=CODECS))
+    crf: int | None = field(
+        default=None,
+        metadata=option("the codec's quality; lower is better, and larger", metavar="N", read=int),
+    )
+    jobs: int | None = field(
+        default=None,
+        metadata=option(
+            "processes that render a part each (default: as many as pay)",
+            metavar="N",
+            read=whole_number,
+        ),
+    )
+    executor: Executor | None = field(
+        default=None,
+        metadata=option("a Dask scheduler whose workers render the parts", metavar="dask=ADDRESS"),
+    )
+    max_mb: float | None = field(
+        default=None,
+        metadata=option(
+            "largest size in MB: gives up quality, frames and zoom as far as needed, and says so",
+            "--max-mb",
+            metavar="N",
+            read=positive_number,
+        ),
+    )
+    preset: str | None = field(
+        default=None,
+        metadata=option("the format, size and proportions for a place, see below", choices=PRESETS),
+    )
+    alt: bool = field(default=False, metadata=option("also what it shows in words, to run.alt.txt"))
+    poster: bool = field(default=False, metadata=option("also its last frame, to run.poster.png"))
+    progress: Callable[[int, int], None] | None = None
+
+    @classmethod
+    def gather(cls: type[Request], arguments: Mapping[str, Any]) -> Request:
+        """Returns the request that a public function was called with.
+
+        Args:
+            arguments: The function's arguments by their names, which are those of the options.
+        """
+        film = cls.film_options(**_those_of(cls.film_options, arguments))
+        return cls(film=film, **_those_of(cls, arguments))
+
+
+@dataclass(frozen=True)
+class ComparisonRequest(RenderRequest):
+    """All that `replay.compare` was asked for."""
+
+    film_options: ClassVar[type[FilmOptions]] = ComparisonOptions
+    film: ComparisonOptions = field(default_factory=ComparisonOptions)
+    out: str | os.PathLike[str] | None = field(
+        default=None,
+        metadata=option(f"{_FORMATS} (default: a-b.mp4)", "-o", "--out", metavar="FILE"),
+    )
+
+
+def _those_of(kind: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of the arguments that are fields of a dataclass."""
+    names = [each.name for each in fields(kind)]
+    return {name: arguments[name] for name in names if name in arguments}

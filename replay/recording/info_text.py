@@ -1,0 +1,168 @@
+"""What a recording holds, as a table to read."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from replay import schema
+from replay.formatting import (
+    clean_line,
+    format_bytes,
+    format_count,
+    format_numbers,
+    format_shape,
+    pluralize,
+)
+
+_EPOCHS_SHOWN = 12
+_SHAPES_SHOWN = 4
+
+
+def format_info(document: dict[str, Any]) -> str:
+    """Returns what `describe` found as a table; names from the file are cleaned for a terminal."""
+    rows = [
+        ("file", f"{document['file']}, {format_bytes(document['file_bytes'])}"),
+        ("run", document["run_id"] or "unknown"),
+        ("created", document["created"] or "unknown"),
+        *(
+            (str(key), _spell(key, value))
+            for key, value in document["meta"].items()
+            if key != schema.PROBE or not document["probes"]  # which say the same, and more
+        ),
+        ("recorded", _recorded_text(document)),
+        ("input", _input_text(document["input"])),
+        *(("probe", _probe_text(place, probe)) for place, probe in enumerate(document["probes"])),
+        ("loss", _loss_text(document["loss"])),
+    ]
+    if accuracy := document["accuracy"]:
+        rows.append(("accuracy", _accuracy_text(accuracy)))
+    rows += _problem_rows(document)
+    width = min(max(len(key) for key, _ in rows), 16)
+    lines = [f"{clean_line(key):<{width}}  {clean_line(value)}" for key, value in rows if value]
+    layers = document["layers"]
+    return "\n".join([*lines, "", *_layer_table(layers), *_note_lines(layers)])
+
+
+def _spell(key: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_spell(name, item)}" for name, item in value.items())
+    if isinstance(value, list):
+        if key == "command":
+            return shlex.join(str(item) for item in value)
+        return ", ".join(_spell("", item) for item in value)
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: ""}[value]
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+
+
+def _recorded_text(document: dict[str, Any]) -> str:
+    return (
+        f"{format_count(document['frames'], 'frame')}: "
+        f"{format_numbers('epoch', document['epochs'])}, "
+        f"{format_numbers('batch', document['batches'])}"
+    )
+
+
+def _input_text(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "not recorded"
+    known = found["mean"] is not None and found["std"] is not None
+    sizes = ", ".join(format_shape(one) for one in found["shapes"][:_SHAPES_SHOWN])
+    more = len(found["shapes"]) - _SHAPES_SHOWN
+    sizes += f" and {format_count(more, 'other shape')}" if more > 0 else ""
+    return sizes + ("" if known else ", normalisation unknown")
+
+
+def _probe_text(number: int, probe: dict[str, Any]) -> str:
+    image = "no image" if probe["shape"] is None else f"image of {format_shape(probe['shape'])}"
+    names = ", ".join(layer["name"] for layer in probe["layers"])
+    layers = pluralize("layer", len(probe["layers"]))
+    label = "" if probe["label"] is None else f", label {probe['label']}"
+    return f"{number}: {image}{label}, evaluation mode, {layers} {names or 'none'}"
+
+
+def _loss_text(loss: dict[str, Any] | None) -> str:
+    if loss is None:
+        return "not recorded"
+    return f"{_short(loss['first'])} first, {_short(loss['last'])} last" + _epoch_text(
+        loss["epoch_means"], _short
+    )
+
+
+def _accuracy_text(accuracy: dict[str, Any]) -> str:
+    share = accuracy["right"] / accuracy["of"]
+    return f"{share:.0%} of {format_count(accuracy['of'], 'recorded image')}" + _epoch_text(
+        accuracy["epoch_means"], lambda mean: f"{mean:.0%}"
+    )
+
+
+def _epoch_text(means: Sequence[Sequence[Any]], spell: Callable[[Any], str]) -> str:
+    if not 1 < len(means) <= _EPOCHS_SHOWN:
+        return ""
+    return "; by epoch " + " ".join(spell(mean) for _, mean in means)
+
+
+def _problem_rows(document: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    if not document["closed"]:
+        yield "not closed", "its writer is still at work, or was killed"
+    for what in ("lost", "dropped"):
+        if document[what] > 0:
+            yield what, format_count(document[what], "frame")
+    names = {"nan": "NaN", "inf": "inf"}
+    for kind, found in document["not_finite"].items():
+        if found["count"]:
+            yield names[kind], f"{format_count(found['count'], 'value')} {_where(found)}"
+    if (missing := document["missing"]) and missing["count"]:
+        yield (
+            "missing",
+            f"a layer put out nothing {format_count(missing['count'], 'time')} {_where(missing)}",
+        )
+
+
+def _where(found: dict[str, Any]) -> str:
+    epoch, batch = found["first"]
+    frames = format_count(found["frames"], "frame")
+    return f"in {frames}, first in epoch {epoch}, batch {batch}"
+
+
+def _layer_table(layers: Sequence[dict[str, Any]]) -> list[str]:
+    rows = [("layer", "maps", "axes", "frames", "kernels", "a frame", "in all", "module")]
+    rows += [
+        (
+            clean_line(layer["name"]),
+            format_shape(layer["shape"]),
+            _axes_text(layer),
+            f"{layer['frames']:,}",
+            "-" if layer["kernel"] is None else format_shape(layer["kernel"]),
+            format_bytes(layer["frame_bytes"]),
+            format_bytes(layer["total_bytes"]),
+            clean_line(layer["module"]),
+        )
+        for layer in layers
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(7)]
+    return ["  ".join([*map(str.ljust, row[:7], widths), row[7]]).rstrip() for row in rows]
+
+
+def _note_lines(layers: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns a line for each note, with the layers that it is of."""
+    names: dict[str, list[str]] = {}
+    for layer in layers:
+        if layer["note"]:
+            names.setdefault(clean_line(layer["note"]), []).append(clean_line(layer["name"]))
+    lines = [f"{', '.join(those)}: {note}" for note, those in names.items()]
+    return ["", *lines] if lines else []
+
+
+def _axes_text(layer: dict[str, Any]) -> str:
+    """Returns `CHW`, or `CHW, means of 4x4` where values were averaged."""
+    spatial = [letter for letter in layer["axes"] if letter in "DHWL"]
+    if layer["pooled"] == 1:
+        return str(layer["axes"]) or "-"
+    return f"{layer['axes']}, means of {format_shape([layer['pooled']] * len(spatial))}"
+
+
+def _short(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"

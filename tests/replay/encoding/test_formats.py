@@ -1,0 +1,71 @@
+"""The registry of formats: targets, frame rates, and a contract suite for every sink."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+from sink_contract import SinkContract, format_named
+
+from replay.encoding.formats import FORMATS, choose_fps, choose_target
+from replay.encoding.sink import EncodeOptions
+from replay.schema import OptionError, OutputError
+
+
+def test_every_format_has_a_contract_suite() -> None:
+    modules = [path.stem for path in Path(__file__).parent.glob("test_*.py")]
+    assert len(modules) > len(FORMATS)
+    for module in modules:
+        importlib.import_module(module)
+    tested = {suite.format for suite in SinkContract.__subclasses__()}
+    assert [format.name for format in FORMATS if format not in tested] == []
+
+
+def test_suffixes_choose_formats(tmp_path: Path) -> None:
+    names = {"a.mp4": "mp4", "a.GIF": "gif", "a.webp": "webp", "a.png": "apng", "a.apng": "apng"}
+    for name, kind in names.items():
+        assert choose_target(tmp_path / name).kind == kind
+    assert choose_target(f"{tmp_path}/frames/").kind == "folder"
+    suffixes = [suffix for format in FORMATS for suffix in format.suffixes]
+    assert len(set(suffixes)) == len(suffixes)
+
+
+def test_targets_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    for bad, message in [
+        ("run.avi", "unknown suffix '.avi' of .*expected .mp4, .gif, .webp, .png, .apng, or a"),
+        ("run", "ending in /"),
+        ("missing/run.mp4", "no folder"),
+    ]:
+        with pytest.raises(OutputError, match=message):
+            choose_target(tmp_path / bad)
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(OutputError, match="not a file"):
+        choose_target(tmp_path / "folder.mp4")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="new or empty"):
+        choose_target(f"{tmp_path}/file/")
+    with pytest.raises(OutputError, match="new or empty"):
+        choose_target(f"{tmp_path}/")
+    with pytest.raises(OutputError, match="cannot write"):
+        choose_target("/proc/run.mp4")
+
+
+def test_options_that_cannot_be_used_are_refused() -> None:
+    with pytest.raises(OptionError, match="unknown codec 'vp9'; expected h264 or av1"):
+        EncodeOptions(10.0, "vp9")
+    with pytest.raises(OptionError, match="crf 52: expected 0 to 51 for h264"):
+        EncodeOptions(10.0, crf=52)
+    with pytest.raises(OptionError, match="crf -1: expected 0 to 63 for av1"):
+        EncodeOptions(10.0, "av1", -1)
+
+
+def test_frame_rates() -> None:
+    mp4, gif = format_named("mp4"), format_named("gif")
+    assert choose_fps(None, 300, mp4) == 12
+    assert (choose_fps(None, 1, mp4), choose_fps(None, 9000, mp4)) == (4, 30)
+    assert choose_fps(None, 300, gif) == 12.5
+    assert (choose_fps(60, 9, gif), choose_fps(30, 9, gif)) == (50, 100 / 3)
+    for bad in (0.0, -1.0, float("nan"), 1e9):
+        with pytest.raises(OptionError, match="fps"):
+            choose_fps(bad, 9, mp4)
