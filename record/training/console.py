@@ -9,10 +9,9 @@ from collections.abc import Sized
 from types import TracebackType
 from typing import Any, cast
 
-from record.formatting import format_count
+from record.formatting import format_bytes, format_count
 from record.recorder import Recorder
 from record.reporting import listed
-from record.schedule.plan import in_bytes
 from record.training.loop import Report
 from record.training.setup import Run
 
@@ -83,7 +82,7 @@ class Console:
         """After each batch: a bar on a terminal, a line an epoch elsewhere."""
         if self._quiet:
             return
-        recorded = in_bytes(self._recorder.sent * self._recorder.layout.nbytes)
+        recorded = format_bytes(self._recorder.sent * self._recorder.layout.nbytes)
         figures = f"loss {report.loss:.3f}, accuracy {report.accuracy:.3f}, recorded {recorded}"
         if self._bar is not None:
             self._bar.update()
@@ -99,7 +98,7 @@ class Console:
         recorder, path = self._recorder, self._recorder.path
         names = [la.name for la in recorder.layout.layers if la.probe is None]
         try:
-            size = in_bytes(path.stat().st_size)
+            size = format_bytes(path.stat().st_size)
         except OSError as error:
             size = f"not readable: {error.strerror}"
         seconds = time.monotonic() - self._started

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from record.modules.selection import find_layers, named_modules, unwrap
+from record.modules.names import named_modules, unwrap
+from record.modules.selection import find_layers
 from record.training.models import auxiliary_weight, build, logits_and_auxiliary, native_size
 from record.training.setup import find_layout
 from replay.schema import OptionError
