@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from replay import schema
-from replay.raster.images import is_blank
+from replay.raster.palette import is_blank
 from replay.recording import Recording
 from replay.schema import Cell, DamagedError, FileError, Float16Array, Float32Array
 

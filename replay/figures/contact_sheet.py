@@ -11,13 +11,12 @@ from replay.figures.canvas import Canvas
 from replay.figures.grid_layout import WIDTH, too_large
 from replay.figures.page import BAR_INCHES, Figure, FigurePage, level_colors, open_canvas
 from replay.maps.axes import Maps
-from replay.maps.input_image import NO_PICTURE
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
-from replay.maps.scaling import Scaler
+from replay.maps.scaling import NO_PICTURE, Scaler
 from replay.maps.selection import choose_channels, spread
 from replay.options import Numbers
 from replay.output import replacing
-from replay.raster.images import Pixels, enlarge
+from replay.raster.palette import Pixels, enlarge
 from replay.schema import OptionError
 
 _MOST_BY_DEFAULT = 16  # channels; of more, those that vary most

@@ -18,14 +18,7 @@ from replay.maps.scaling import Scaler
 from replay.maps.selection import choose_channels
 from replay.options import Numbers
 from replay.output import replacing
-from replay.raster.images import (
-    Pixels,
-    enlarge,
-    is_blank,
-    kernel_levels,
-    kernel_reach,
-    no_picture,
-)
+from replay.raster.palette import Pixels, enlarge, is_blank, kernel_levels, kernel_reach, no_picture
 from replay.schema import OptionError, SelectionError
 
 _IMAGE_INCHES = 1.45

@@ -17,8 +17,7 @@ from replay.formatting import clean, format_module, format_number
 from replay.maps.axes import Maps
 from replay.maps.scaling import Scaler
 from replay.output import check_suffix
-from replay.raster.images import Pixels, enlarge, reduce
-from replay.raster.palette import colormap, foreign
+from replay.raster.palette import Pixels, colormap, enlarge, foreign, reduce
 from replay.schema import OptionError
 
 BAR_INCHES = 0.1  # height of the color bar

@@ -16,7 +16,7 @@ from replay.formatting import format_count
 from replay.maps.selection import choose_channels, choose_frames, choose_layers
 from replay.options import Numbers
 from replay.output import replacing
-from replay.raster.images import is_blank
+from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
 from replay.recording.series import Series
 from replay.schema import FRAME_DTYPE, DamagedError, Float16Array, OptionError, OutputError

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.formatting import format_count
-from replay.raster.images import is_blank
+from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
 from replay.recording.series import Series
 from replay.schema import FileError, Float16Array, RecordingError

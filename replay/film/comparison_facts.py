@@ -11,8 +11,8 @@ import numpy.typing as npt
 from replay.film.facts import InputCaption
 from replay.film.layout import SIDE
 from replay.formatting import clean
-from replay.maps.input_image import InputPicture
 from replay.maps.runs import RunSet
+from replay.maps.scaling import InputPicture
 from replay.maps.selection import spread
 from replay.recording import read_losses
 from replay.schema import Cell

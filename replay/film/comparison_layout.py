@@ -22,9 +22,8 @@ from replay.film.layout import GUTTER, LABEL_SIZE, MARGIN, SIDE, BaseLayout, inp
 from replay.formatting import clean, format_loss, format_number
 from replay.raster.mosaic import Space
 from replay.raster.palette import Range, TwoMapPalette
-from replay.raster.pen import Slot
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
-from replay.raster.widgets import SMALL, ColorBar, LossCurve, ProgressLine
+from replay.raster.widgets import SMALL, ColorBar, LossCurve, ProgressLine, Slot
 from replay.schema import Cell
 
 _TITLE, _SUBTITLE, _STATUS, _HEAD = 20, 14, 16, 15  # pixels of the fonts

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_loss, format_number, format_numbers
-from replay.maps.input_image import InputPicture
 from replay.maps.runs import RunSet
+from replay.maps.scaling import InputPicture
 from replay.raster.mosaic import Mosaic
 from replay.raster.palette import Range
 from replay.recording import Recording, read_losses

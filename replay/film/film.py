@@ -26,9 +26,8 @@ from replay.film.sections import MapSection, Section
 from replay.formatting import clean, format_module
 from replay.maps.axes import Maps
 from replay.maps.channel_order import order_channels
-from replay.maps.input_image import InputPicture
 from replay.maps.runs import Row, RunSet, choose_layers_of
-from replay.maps.scaling import PERCENTILES, Scaler
+from replay.maps.scaling import PERCENTILES, InputPicture, Scaler
 from replay.maps.selection import choose_channels, spread
 from replay.options import DIVERGING, FilmOptions
 from replay.raster.frame import Frame, Overlay

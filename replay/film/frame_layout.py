@@ -24,9 +24,8 @@ from replay.formatting import format_loss
 from replay.options import FilmOptions
 from replay.raster.histogram import Histogram
 from replay.raster.palette import Palette, Range
-from replay.raster.pen import Slot
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
-from replay.raster.widgets import SMALL, ColorBar, LossCurve, ProgressLine
+from replay.raster.widgets import SMALL, ColorBar, LossCurve, ProgressLine, Slot
 from replay.schema import Cell
 
 _TITLE, _SUBTITLE, _STATUS = 20, 14, 16  # pixels of the fonts in the heading

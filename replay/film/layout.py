@@ -14,9 +14,8 @@ from replay.film.facts import Count, InputCaption, LayerPanel
 from replay.formatting import clean
 from replay.raster.mosaic import NUMBER_SIZE, Box, Space
 from replay.raster.palette import Palette
-from replay.raster.pen import Pen, Slot
 from replay.raster.text import height_of, width_of, wrap
-from replay.raster.widgets import SMALL
+from replay.raster.widgets import SMALL, Pen, Slot
 from replay.schema import OptionError
 
 SIDE = 256  # pixels: the width of the column with the input picture

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from replay.maps.runs import Row
 from replay.maps.selection import spread
-from replay.raster.images import is_blank, kernel_levels, kernel_reach
+from replay.raster.palette import is_blank, kernel_levels, kernel_reach
 from replay.recording.series import Series
 from replay.schema import Cell, DamagedError, OptionError, SelectionError
 

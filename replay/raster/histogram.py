@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.raster.palette import Range
-from replay.raster.pen import Pen
 from replay.raster.text import fit, height_of, width_of
-from replay.raster.widgets import SMALL
+from replay.raster.widgets import SMALL, Pen
 
 BINS = 64
 

@@ -45,7 +45,9 @@ from replay.schema.format import (
     Field,
     Float16Array,
     Float32Array,
+    FrameSummary,
     Layer,
+    checksum,
     custom_field,
     dataset_path,
     decode_meta,
@@ -55,10 +57,6 @@ from replay.schema.format import (
     format_intervals,
     inputs_path,
     program_version,
-)
-from replay.schema.summary import (
-    FrameSummary,
-    checksum,
     summarize,
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from replay.maps.input_image import InputPicture
+from replay.maps.scaling import InputPicture
 from replay.maps.selection import spread
 from replay.recording import Recording
 from replay.schema import Cell

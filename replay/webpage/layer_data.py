@@ -18,9 +18,8 @@ from replay.formatting import clean, format_count, format_module
 from replay.maps.axes import JointMaps, Maps
 from replay.maps.scaling import Scaler
 from replay.maps.selection import choose_channels, spread
-from replay.raster.images import is_blank, kernel_levels, kernel_reach
 from replay.raster.mosaic import shrink_maps
-from replay.raster.palette import Range
+from replay.raster.palette import Range, is_blank, kernel_levels, kernel_reach
 from replay.recording import Series
 from replay.schema import Cell, SelectionError, summarize
 from replay.webpage.eight_bit import COUNT, pack, quantize, stored_range

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from replay.formatting import clean
-from replay.maps.input_image import InputPicture
+from replay.maps.scaling import InputPicture
 from replay.maps.selection import choose_layers
 from replay.options import Numbers
 from replay.recording import Closing, Recording

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import clean, format_loss
-from replay.maps.input_image import NO_PICTURE
-from replay.maps.scaling import PERCENTILES
+from replay.maps.scaling import NO_PICTURE, PERCENTILES
 from replay.raster.palette import colormap, foreign
 from replay.raster.widgets import plain_range
 from replay.recording import Recording, read_losses

@@ -9,7 +9,7 @@ import numpy as np
 
 from replay.formatting import clean, format_shape
 from replay.maps.axes import JointMaps, Maps
-from replay.maps.input_image import InputPicture
+from replay.maps.scaling import InputPicture
 from replay.options import Numbers
 from replay.raster.widgets import plain_range
 from replay.recording import Recording

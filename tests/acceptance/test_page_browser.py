@@ -125,7 +125,7 @@ def test_every_scale_and_colormap_to_the_pixel(tab: Tab, path: Path) -> None:
 
 
 def test_the_input_picture_and_the_answers(tab: Tab, path: Path) -> None:
-    from replay.maps.input_image import InputPicture
+    from replay.maps.scaling import InputPicture
 
     choose(tab, "slider", "8")
     with replay.open(path) as recording:
@@ -202,7 +202,7 @@ def test_a_map_enlarged_with_its_kernel_range_and_histogram(tab: Tab, path: Path
     assert (pixels_of(tab, "#enlarged")[..., :3] == expected(path, 0)[2]).all()
     assert tab.run("document.querySelector('#which').textContent") == "Map 2 of conv1"
     with replay.open(path) as recording:
-        from replay.raster.images import kernel_levels, kernel_reach
+        from replay.raster.palette import kernel_levels, kernel_reach
 
         reach = max(kernel_reach(recording["conv1"].kernels(*cell)) for cell in recording.frames)
         shown, _ = kernel_levels(recording["conv1"].kernels(0, 0), reach)

@@ -11,8 +11,7 @@ from samples import drifting_maps, write_recording
 import replay
 from replay.__main__ import main
 from replay.maps.scaling import Scaler
-from replay.raster.images import enlarge
-from replay.raster.palette import colormap
+from replay.raster.palette import colormap, enlarge
 
 
 @pytest.fixture(scope="module")

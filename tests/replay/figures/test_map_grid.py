@@ -11,8 +11,7 @@ import replay
 from replay.figures import grid_layout
 from replay.figures.map_grid import grid
 from replay.maps.scaling import Scaler
-from replay.raster.images import enlarge, kernel_levels, reduce, to_rgb
-from replay.raster.palette import colormap, foreign
+from replay.raster.palette import colormap, enlarge, foreign, kernel_levels, reduce, to_rgb
 from replay.schema import OptionError, OutputError, SelectionError
 
 

@@ -16,10 +16,10 @@ import replay
 from replay.__main__ import main
 from replay.figures.batch import _input
 from replay.film.film import Film
-from replay.maps.input_image import InputPicture
+from replay.maps.scaling import InputPicture
 from replay.options import FilmOptions
 from replay.raster.frame import Frame
-from replay.raster.images import no_picture
+from replay.raster.palette import no_picture
 from replay.recording import info
 from replay.webpage.document import page
 from replay.webpage.live import Live

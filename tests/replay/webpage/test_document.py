@@ -18,9 +18,8 @@ import replay
 from replay.__main__ import main
 from replay.maps.scaling import Scaler
 from replay.maps.selection import spread
-from replay.raster.images import kernel_levels, kernel_reach
 from replay.raster.mosaic import shrink_maps
-from replay.raster.palette import Range
+from replay.raster.palette import Range, kernel_levels, kernel_reach
 from replay.schema import OptionError, OutputError, RecordingError, SelectionError
 from replay.webpage.document import canvas_pixels, page
 from replay.webpage.eight_bit import quantize, stored_range, unpack
