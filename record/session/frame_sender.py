@@ -74,6 +74,7 @@ class FrameSender:
         self._state = capture.state
         self._frames = capture.frames
         self._courier = courier
+        self._channel = courier.channel
         self._problems = problems
         self._counting = threading.Lock()  # several threads may train
         self._host: HostBuffer | None = None  # of the current batch
@@ -103,7 +104,7 @@ class FrameSender:
     @property
     def spare(self) -> int:
         """How many batches may be held back without making the training wait."""
-        return max(0, self._courier.spare - 1)
+        return max(0, self._channel.spare - 1)
 
     def seal(self) -> SealedFrames | None:
         """Ends what was gathered for a batch, and hands out its buffer.
@@ -150,14 +151,14 @@ class FrameSender:
             absent=sealed.absent,
             image=sealed.image,
         )
-        self._courier.send(QueuedFrame(sealed.host, header, values, arrived))
+        self._channel.send(QueuedFrame(sealed.host, header, values, arrived))
 
     def discard(self, sealed: SealedFrames) -> None:
         """Gives the buffer of a batch back that is not sent."""
         if sealed.layout is self._frames.layout:
             if sealed.arrived is not None:
                 sealed.arrived()  # nothing comes into it any more
-            self._courier.give_back(sealed.host)
+            self._channel.give_back(sealed.host)
 
     def _moved(self, sealed: SealedFrames) -> SealedFrames | None:
         """The frames in a buffer of the current layout, which has more parts than theirs."""
@@ -176,7 +177,7 @@ class FrameSender:
     def count_lost(self, frames: int) -> None:
         """Counts so many frames as lost; may be called in any thread."""
         with self._counting:
-            self._courier.lost += frames
+            self._channel.lost += frames
 
     def has_failed(self, lost: int = 0) -> bool:
         """Whether the writer takes no more frames; warns of that once.
@@ -187,13 +188,13 @@ class FrameSender:
         Raises:
             RecordingError: The writer has failed, and the user has asked for errors.
         """
-        courier = self._courier
-        if courier.failure is None:
+        failure = self._channel.failure
+        if failure is None:
             return False
         self.count_lost(lost)
         if self._problems.raises:
-            raise RecordingError(f"recording to {self._path} ended: {courier.failure}")
-        courier.check()
+            raise RecordingError(f"recording to {self._path} ended: {failure}")
+        self._courier.check()
         return True
 
     def end(self) -> None:
@@ -295,7 +296,7 @@ class FrameSender:
 
     def _take_buffer(self) -> HostBuffer | None:
         """Takes a free buffer; None where the frame is given up, which has then been counted."""
-        buffer = self._courier.buffer()
+        buffer = self._channel.buffer()
         if buffer is None:
             self.has_failed()
             return None

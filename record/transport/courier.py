@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -23,25 +22,15 @@ import numpy.typing as npt
 from record.formatting import format_count
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
-from record.transport.frame_channel import (
-    Buffer,
-    BufferPool,
-    FrameChannel,
-    MakeBuffer,
-    QueuedFrame,
-    max_buffers,
-)
+from record.transport.buffer_pool import BufferPool, MakeBuffer, max_buffers
+from record.transport.frame_channel import STALL_SECONDS, FrameChannel, QueueItem
 from record.transport.startup import may_be_held, note_started
 from record.transport.weakcall import weakly
-from record.transport.writer_process import START_SECONDS, WriterProcess, refusal
+from record.transport.writer_process import WriterProcess, refusal
 
-_STALL_SECONDS = 4.0  # without any progress of the writer, after which training waits no longer
 _MAX_HEADERS = 16  # that are sent at once
 _GATHER_SECONDS = 0.02  # in which the courier's thread lets a GPU's small frames gather
-_POLL_SECONDS = 0.0002  # how often a training that waits looks for a free buffer
-
-_Item = tuple[BufferPool, QueuedFrame] | bytes | None
-"""What waits in the queue: a frame with its pool, a message, or None for the end."""
+_MANY = 4  # frames that the writer may leave lying: then they are small
 
 
 class Courier:
@@ -67,6 +56,7 @@ class Courier:
 
     Attributes:
         path: The recording.
+        channel: Hands out buffers, and sends frames.
     """
 
     def __init__(
@@ -80,16 +70,11 @@ class Courier:
         durability: str = "fsync",
     ) -> None:
         self.path = path
-        self._when_full = when_full
         self._warn = warn
         self._flushes = 0  # asked for
-        self._closed = False
         self._reported = False
-        self._waiting: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-        self._queued = 0  # of these, so many were ever put in, by the training
-        self._carried = 0  # and so many sent, by the courier's thread
         self._process = WriterProcess()
-        self._channel = FrameChannel(self._process)
+        self.channel = FrameChannel(self._process, path, when_full, warn)
         self._thread = threading.Thread(target=self._carry, name="mapreel-courier", daemon=True)
         self._process.listen()
         self._thread.start()
@@ -100,7 +85,7 @@ class Courier:
             "resume": resume,
             "durability": durability,
         }
-        self._queue(messages.pack(messages.OPEN, opening))
+        self.channel.put(messages.pack(messages.OPEN, opening))
         if resume is not None or may_be_held(path):
             self._require_opened()
         note_started(self)
@@ -118,21 +103,17 @@ class Courier:
     @property
     def dropped(self) -> int:
         """The number of frames given up because the queue was full."""
-        return self._channel.dropped
+        return self.channel.dropped
 
     @property
     def lost(self) -> int:
         """The number of frames given up for any other reason."""
-        return self._channel.lost
-
-    @lost.setter
-    def lost(self, frames: int) -> None:
-        self._channel.lost = frames
+        return self.channel.lost
 
     @property
     def sent(self) -> int:
         """The number of frames handed to the pipe."""
-        return self._channel.sent
+        return self.channel.sent
 
     @property
     def committed(self) -> int:
@@ -147,27 +128,8 @@ class Courier:
     @property
     def shares_memory(self) -> bool:
         """Whether frames lie in memory that the writer sees, and not in the pipe."""
-        pool = self._channel.pool
+        pool = self.channel.pool
         return pool is not None and pool.shared
-
-    @property
-    def spare(self) -> int:
-        """How many more buffers there are that nobody waits for."""
-        pool = self._channel.pool
-        if pool is None or self._process.failure is not None or self._closed:
-            return 0
-        self._channel.take_back()
-        return pool.spare
-
-    @property
-    def _patience(self) -> float:
-        """Seconds for which a writer that does not move is waited for."""
-        return _STALL_SECONDS if self._process.is_ready else START_SECONDS
-
-    @property
-    def _idle_seconds(self) -> float:
-        """Seconds since the writer last moved."""
-        return time.monotonic() - self._process.last_progress
 
     def set_layout(
         self,
@@ -192,19 +154,19 @@ class Courier:
         if shared and memory is not None:
             with contextlib.suppress(OSError, ValueError):  # a limit; the pipe has none
                 region, slots = memory.make_slots(layout.nbytes, capacity)
-        self._channel.set_pool(BufferPool(make, capacity, slots, layout.nbytes), capacity)
+        self.channel.set_pool(BufferPool(make, capacity, slots, layout.nbytes))
         data = {
             "layout": layout.encode(),
             "batches": batches,
             "region": None if region is None else region.encode(),
             "meta": meta,
         }
-        self._queue(messages.pack(messages.LAYOUT, data))
+        self.channel.put(messages.pack(messages.LAYOUT, data))
 
     def set_probes(self, images: npt.NDArray[np.float16]) -> None:
         """Sends the fixed images, float16 (N, C, H, W); before the first layout."""
         header = messages.pack(messages.PROBES, {"shape": images.shape}, images.nbytes)
-        self._queue(header + images.tobytes())
+        self.channel.put(header + images.tobytes())
 
     def flush(self) -> bool:
         """Waits until all that was sent is readable in the file.
@@ -214,85 +176,31 @@ class Courier:
         """
         self._flushes += 1
         self._process.last_progress = time.monotonic()
-        self._queue(messages.pack(messages.FLUSH, {"number": self._flushes}))
-        while self._process.flushed < self._flushes and not (self.failure or self._closed):
-            self._channel.take_back()
-            if self._idle_seconds > self._patience:
+        self.channel.put(messages.pack(messages.FLUSH, {"number": self._flushes}))
+        while self._process.flushed < self._flushes and not (self.failure or self.channel.closed):
+            self.channel.take_back()
+            if self.channel.idle_seconds > self.channel.patience:
                 return False
             time.sleep(0.002)
         return self.failure is None
 
     def thin(self, keep: int) -> None:
         """Has the writer keep, of every `keep` frames sent so far, only the first."""
-        self._queue(messages.pack(messages.THIN, {"keep": keep}))
-
-    def buffer(self) -> Buffer | None:
-        """Returns a free buffer.
-
-        Waits while the queue is full, unless frames are to be dropped then or the writer has
-        stood still for some seconds.
-
-        Returns:
-            The buffer; None where the frame is to be given up, which is then counted.
-        """
-        channel, process = self._channel, self._process
-        if process.failure is not None or self._closed:
-            channel.lost += 1
-            return None
-        pool = channel.pool
-        assert pool is not None
-        channel.take_back()
-        buffer = pool.take()
-        if buffer is not None:
-            return buffer
-        channel.ring()
-        if self._when_full == "wait":
-            while process.failure is None:
-                time.sleep(_POLL_SECONDS)
-                channel.take_back()
-                if pool.free:
-                    return pool.take()
-                if self._idle_seconds >= self._patience:
-                    self._warn_of_stall()
-                    break
-        if process.failure is None:
-            channel.dropped += 1
-        else:
-            channel.lost += 1
-        return None
-
-    def give_back(self, buffer: Buffer) -> None:
-        """Returns a buffer that was not sent."""
-        assert self._channel.pool is not None
-        self._channel.pool.free.append(buffer)
-
-    def send(self, frame: QueuedFrame) -> None:
-        """Sends a batch; its buffer belongs to the courier from now on.
-
-        A frame that lies in shared memory needs no carrying: where nothing is queued before it,
-        its header goes into the pipe at once, which has room for the headers of all slots, and no
-        thread wakes up for it in the middle of the training's next step.
-        """
-        channel = self._channel
-        pool = channel.pool
-        assert pool is not None
-        carries = frame.arrived is not None or not pool.shared or self._queued != self._carried
-        if carries or not self._process.is_ready or not channel.send_short(pool, frame):
-            self._queue((pool, frame))
+        self.channel.put(messages.pack(messages.THIN, {"keep": keep}))
 
     def close(self) -> None:
         """Waits until the writer has closed the file; gives up if it stands still."""
-        if self._closed:
+        if self.channel.closed:
             return
-        self._closed = True
+        self.channel.closed = True
         atexit.unregister(self._at_exit)
-        self._queue(messages.pack(messages.DONE, {"dropped": self.dropped, "lost": self.lost}))
-        self._queue(None)
+        self.channel.put(messages.pack(messages.DONE, {"dropped": self.dropped, "lost": self.lost}))
+        self.channel.put(None)
         self._process.last_progress = time.monotonic()
         while not self._process.finished.wait(timeout=0.05):
-            self._channel.take_back()
-            patience = self._patience
-            if self._idle_seconds > patience:
+            self.channel.take_back()
+            patience = self.channel.patience
+            if self.channel.idle_seconds > patience:
                 self._process.fail(
                     f"the writer has stood still for {patience:.0f} s; it closes the file "
                     "by itself when it moves again"
@@ -301,12 +209,12 @@ class Courier:
                 return
         self.check()
         self._thread.join(timeout=1.0)
-        self._process.wait(_STALL_SECONDS)
+        self._process.wait(STALL_SECONDS)
         self._let_go()
 
     def await_opened(self) -> None:
         """Waits until the writer has opened the file, or has failed."""
-        if not self._closed:
+        if not self.channel.closed:
             self._process.await_ready()
 
     def check(self) -> None:
@@ -333,28 +241,23 @@ class Courier:
         """
         if self._process.await_ready():
             return
-        self._closed = self._reported = True
-        self._queue(None)
+        self.channel.closed = self._reported = True
+        self.channel.put(None)
         self._process.kill()
         self._thread.join()
         self._let_go()
         raise refusal(self.path, self.failure or "it did not answer")
 
-    def _queue(self, item: _Item) -> None:
-        """Leaves something to the courier's thread."""
-        self._queued += 1
-        self._waiting.put(item)
-
     def _carry(self) -> None:
         """Sends what is queued, to its end; runs in the courier's thread."""
-        channel = self._channel
-        item: _Item = b""
+        channel = self.channel
+        item: QueueItem = b""
         while item is not None:
             headers: list[bytes] = []  # of frames in shared memory: several go together
             taken = 0
-            while taken == 0 or not (self._waiting.empty() or len(headers) >= _MAX_HEADERS):
-                item = self._waiting.get()
-                if not taken and isinstance(item, tuple) and channel.gathers:
+            while taken == 0 or not (channel.waiting.empty() or len(headers) >= _MAX_HEADERS):
+                item = channel.waiting.get()
+                if not taken and isinstance(item, tuple) and channel.rings_from >= _MANY:
                     # Of small frames there are soon more. Python's lock, which the training holds
                     # all the time, is then asked for once for all of them.
                     time.sleep(_GATHER_SECONDS)
@@ -369,28 +272,19 @@ class Courier:
                 else:
                     channel.deliver(*item, headers)
             channel.post(headers)
-            self._carried += taken
+            channel.carried += taken
         with contextlib.suppress(OSError):
             self._process.end_input()
         channel.ring()
 
-    def _warn_of_stall(self) -> None:
-        """Warns that the writer stands still; once until it moves again."""
-        if not self._process.is_stalled:
-            self._process.is_stalled = True
-            self._warn(
-                f"the writer of {self.path} has stood still for {self._patience:.0f} s; training "
-                "goes on, frames are dropped and counted until it moves"
-            )
-
     def _let_go(self) -> None:
         """Closes what is left of the writer, once both threads are done with it."""
-        self._channel.close()
+        self.channel.let_go()
         self._process.let_go()
 
     def _leave_to_parent(self) -> None:
         """Ends the courier in a forked child: the pipe and the file are the parent's."""
-        self._closed = True
+        self.channel.closed = True
         self._process.failure = "recording goes on in the parent process only"
         self._reported = True
         self._process.disown()

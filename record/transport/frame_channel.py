@@ -1,4 +1,4 @@
-"""The way of frames to the writer: buffers that it is lent, headers, and the pipe.
+"""The way of frames to the writer: buffers that are lent to it, the queue, headers, the pipe.
 
 Where the system has memory that two processes can share, a frame is in it from the beginning and
 stays there until the writer has written it; only its header takes the way through the pipe.
@@ -8,31 +8,21 @@ from __future__ import annotations
 
 import collections
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from record.protocol import messages
-from record.transport.writer_process import WriterProcess
+from record.transport.buffer_pool import Buffer, BufferPool
+from record.transport.writer_process import START_SECONDS, WriterProcess
 
-_LARGE = 1 << 16  # bytes of a buffer
-_MAX_BYTES = 256 << 20  # of all buffers
-_MIN_BUFFERS, _MAX_BUFFERS = 3, 64
+STALL_SECONDS = 4.0  # without any progress of the writer, after which training waits no longer
+_POLL_SECONDS = 0.0002  # how often a training that waits looks for a free buffer
 _MAX_SHORT_HEADER = 1024  # bytes of a header that the training's own thread sends, at most
-
-
-class Buffer(Protocol):
-    """A batch's flat float16 values in main memory."""
-
-    @property
-    def data(self) -> memoryview:
-        """The bytes."""
-
-
-MakeBuffer = Callable[["memoryview | None"], Buffer]
-"""Makes a buffer for a frame, in the memory that it is given or, for None, in its own."""
 
 
 class QueuedFrame(NamedTuple):
@@ -52,110 +42,149 @@ class QueuedFrame(NamedTuple):
     arrived: Callable[[], Any] | None = None
 
 
-def max_buffers(nbytes: int) -> int:
-    """Returns how many buffers of so many bytes there may be."""
-    return max(_MIN_BUFFERS, min(_MAX_BUFFERS, _MAX_BYTES // max(1, nbytes)))
-
-
-class BufferPool:
-    """The buffers of one layout, used again and again.
-
-    Of large ones the last that came back is used first: it is still in the processor's cache, and
-    pushes nothing of the training's out of it. Small ones go round, so that those that are written
-    together lie beside each other.
-
-    Args:
-        make: Makes one.
-        capacity: How many there may be.
-        slots: Parts of the shared memory for them; none where frames go through the pipe.
-        nbytes: Bytes of each.
-
-    Attributes:
-        shared: Whether the buffers lie in memory that the writer sees.
-        free: Buffers that are not in use.
-    """
-
-    def __init__(
-        self, make: MakeBuffer, capacity: int, slots: list[memoryview], nbytes: int
-    ) -> None:
-        self.shared = bool(slots)
-        self.free: collections.deque[Buffer] = collections.deque()
-        self._make, self._capacity, self._slots = make, capacity, slots
-        self._is_large = nbytes >= _LARGE
-        self._made: list[Buffer] = []
-        self._numbers: dict[int, int] = {}  # by a buffer's id
-
-    def take(self) -> Buffer | None:
-        """Returns a buffer, if there is one that is free or may still be made."""
-        if self.free:  # which no other thread takes from
-            return self.free.pop() if self._is_large else self.free.popleft()
-        number = len(self._made)
-        if number == self._capacity:
-            return None
-        buffer = self._make(self._slots[number] if self.shared else None)
-        self._made.append(buffer)
-        self._numbers[id(buffer)] = number
-        return buffer
-
-    @property
-    def spare(self) -> int:
-        """How many buffers `take` would give."""
-        return len(self.free) + self._capacity - len(self._made)
-
-    def slot_of(self, buffer: Buffer) -> int | None:
-        """Returns in which slot a buffer lies; None where it has memory of its own."""
-        return self._numbers[id(buffer)] if self.shared else None
+QueueItem = tuple[BufferPool, QueuedFrame] | bytes | None
+"""What waits in the queue: a frame with its pool, a message, or None for the end."""
 
 
 class FrameChannel:
-    """Sends frames to the writer, and takes their buffers back.
+    """Hands out buffers, sends frames to the writer, and takes the buffers back.
 
-    Used by the training's thread and by the courier's, never by both at once for sending.
+    What a training does for each frame is all here. Frames that may have to wait, and messages,
+    are left in a queue to the courier's thread; never do both threads send at once.
 
     Args:
         process: The writer.
+        path: The recording.
+        when_full: `wait` until there is room in the queue, or `drop` the frame and count it.
+        warn: Called with one line when the writer stands still.
 
     Attributes:
-        dropped: Frames given up because the queue was full.
-        lost: Frames given up for any other reason.
-        sent: Frames handed to the pipe.
+        dropped: The number of frames given up because the queue was full.
+        lost: The number of frames given up for any other reason.
+        sent: The number of frames handed to the pipe.
         pool: The buffers of the present layout; None before the first.
+        closed: Whether no more frames are taken.
+        waiting: The queue.
+        queued: How many items were ever put into the queue, by the training.
+        carried: How many of these were sent, by the courier's thread.
+        rings_from: The number of frames in the writer's hands from which it is woken up.
     """
 
-    def __init__(self, process: WriterProcess) -> None:
+    def __init__(
+        self, process: WriterProcess, path: Path, when_full: str, warn: Callable[[str], None]
+    ) -> None:
         self.dropped = 0
         self.lost = 0
         self.sent = 0
         self.pool: BufferPool | None = None
+        self.closed = False
+        self.waiting: queue.SimpleQueue[QueueItem] = queue.SimpleQueue()
+        self.queued = 0
+        self.carried = 0
+        self.rings_from = 1
         self._process = process
         self._descriptor = process.descriptor
+        self._path = path
+        self._when_full = when_full
+        self._warn = warn
         self._max_short_header = 0  # bytes
-        self._ring_from = 1  # frames in the writer's hands with which it had better begin to write
         self._lent: collections.deque[tuple[BufferPool, Buffer]] = collections.deque()
         self._returned = 0  # buffers that have come back
         self._returning = threading.Lock()
 
-    def set_pool(self, pool: BufferPool, capacity: int) -> None:
-        """Takes the buffers of a new layout.
-
-        Args:
-            pool: The buffers.
-            capacity: How many there may be.
-        """
+    def set_pool(self, pool: BufferPool) -> None:
+        """Takes the buffers of a new layout."""
         self.pool = pool
-        self._ring_from = max(1, capacity // 4)
+        self.rings_from = max(1, pool.capacity // 4)
         # The training never waits for the pipe: half of it holds the headers of all slots.
-        self._max_short_header = min(_MAX_SHORT_HEADER, self._process.capacity // (2 * capacity))
+        half = self._process.capacity // (2 * pool.capacity)
+        self._max_short_header = min(_MAX_SHORT_HEADER, half)
 
-    def close(self) -> None:
+    def let_go(self) -> None:
         """Lets go of all buffers."""
         self.pool = None
         self._lent.clear()
 
     @property
-    def gathers(self) -> bool:
-        """Whether frames are so many that it pays to send several headers at once."""
-        return self._ring_from >= 4
+    def failure(self) -> str | None:
+        """Why the writer no longer takes frames, or None."""
+        return self._process.failure
+
+    @property
+    def spare(self) -> int:
+        """How many more buffers there are that nobody waits for."""
+        pool = self.pool
+        if pool is None or self._process.failure is not None or self.closed:
+            return 0
+        self.take_back()
+        return pool.spare
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which a writer that does not move is waited for."""
+        return STALL_SECONDS if self._process.is_ready else START_SECONDS
+
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since the writer last moved."""
+        return time.monotonic() - self._process.last_progress
+
+    def buffer(self) -> Buffer | None:
+        """Returns a free buffer.
+
+        Waits while the queue is full, unless frames are to be dropped then or the writer has
+        stood still for some seconds.
+
+        Returns:
+            The buffer; None where the frame is to be given up, which is then counted.
+        """
+        process, pool = self._process, self.pool
+        if process.failure is not None or self.closed:
+            self.lost += 1
+            return None
+        assert pool is not None
+        self.take_back()
+        buffer = pool.take_free() if pool.free else pool.make_another()
+        if buffer is not None:
+            return buffer
+        self.ring()
+        if self._when_full == "wait":
+            while process.failure is None:
+                time.sleep(_POLL_SECONDS)
+                self.take_back()
+                if pool.free:
+                    return pool.take_free()
+                if self.idle_seconds >= self.patience:
+                    self._warn_of_stall()
+                    break
+        if process.failure is None:
+            self.dropped += 1
+        else:
+            self.lost += 1
+        return None
+
+    def give_back(self, buffer: Buffer) -> None:
+        """Takes a buffer that was not sent."""
+        assert self.pool is not None
+        self.pool.free.append(buffer)
+
+    def send(self, frame: QueuedFrame) -> None:
+        """Sends a batch; its buffer belongs to the channel from now on.
+
+        A frame that lies in shared memory needs no carrying: where nothing is queued before it,
+        its header goes into the pipe at once, which has room for the headers of all slots, and no
+        thread wakes up for it in the middle of the training's next step.
+        """
+        pool = self.pool
+        assert pool is not None
+        carries = frame.arrived is not None or not pool.shared or self.queued != self.carried
+        if carries or not self._process.is_ready or not self._send_short(pool, frame):
+            self.put((pool, frame))
+
+    def put(self, item: QueueItem) -> None:
+        """Leaves something to the courier's thread."""
+        self.queued += 1
+        self.waiting.put(item)
 
     def take_back(self) -> None:
         """Frees the buffers that the writer is done with."""
@@ -175,7 +204,7 @@ class FrameChannel:
                 pool.free.append(buffer)
                 self._returned += 1
 
-    def send_short(self, pool: BufferPool, frame: QueuedFrame) -> bool:
+    def _send_short(self, pool: BufferPool, frame: QueuedFrame) -> bool:
         """Sends the header of a frame in shared memory, if it is short enough not to wait.
 
         Returns:
@@ -187,6 +216,15 @@ class FrameChannel:
         self._lent.append((pool, frame.buffer))  # first: see `take_back`
         self.post([header])
         return True
+
+    def _warn_of_stall(self) -> None:
+        """Warns that the writer stands still; once until it moves again."""
+        if not self._process.is_stalled:
+            self._process.is_stalled = True
+            self._warn(
+                f"the writer of {self._path} has stood still for {self.patience:.0f} s; training "
+                "goes on, frames are dropped and counted until it moves"
+            )
 
     def deliver(self, pool: BufferPool, frame: QueuedFrame, headers: list[bytes]) -> None:
         """Sends a frame, or puts its header with those that are to be sent.
@@ -223,7 +261,7 @@ class FrameChannel:
         try:
             self.write(memoryview(b"".join(headers)))
             self.sent += len(headers)
-            if len(self._lent) >= self._ring_from:
+            if len(self._lent) >= self.rings_from:
                 self.ring()
         except Exception as error:
             self._give_up(len(headers), error)
@@ -252,7 +290,7 @@ class FrameChannel:
                 frame.arrived()
             if self._process.failure is None:
                 values = {name: float(value) for name, value in frame.values.items()}
-                slot = pool.slot_of(frame.buffer)
+                slot = pool.slot_numbers.get(id(frame.buffer))
                 text = frame.header.encode(values, self.dropped, self.lost, slot)
                 if slot is not None:
                     return messages.pack(messages.SLOT, text)

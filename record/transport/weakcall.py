@@ -1,4 +1,4 @@
-"""Calls for later that keep nobody alive."""
+"""Calls a method later without keeping its object alive until then."""
 
 from __future__ import annotations
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def say(kind: str, message: str) -> None:
-    """One line, such as `error: no such file: run.h5`."""
+    """Writes one line to stderr, such as `error: no such file: run.h5`."""
     print(f"{kind}: {clean_line(message)}", file=sys.stderr)
 
 
 def warn(message: str | None) -> None:
-    """The same as a warning; nothing for None."""
+    """Writes a warning to stderr; nothing for None."""
     if message is not None:
         say("warning", message)
 

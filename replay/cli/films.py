@@ -81,15 +81,15 @@ def _animate(options: argparse.Namespace) -> None:
         Progress(options.quiet) as progress,
     ):
         shown = select_probe(recordings, options.probe)
-        wanted = arguments(options, _ANIMATE_OPTIONS)
-        wanted.update(
+        chosen = arguments(options, _ANIMATE_OPTIONS)
+        chosen.update(
             layers=choose_layers_of(shown, options.layers),
             probe=None,  # it has been selected
             show=",".join(options.show or []),
             executor=executor,
         )
         check_frames(*recordings)
-        result = animate(shown, progress=progress, **wanted)
+        result = animate(shown, progress=progress, **chosen)
     for remark in result.remarks:
         say("note" if remark == result.chosen else "warning", remark)
     tell_made(result.path, result.bytes, result.seconds, result.frames)
@@ -119,9 +119,9 @@ def _compare(options: argparse.Namespace) -> None:
         Progress(options.quiet) as progress,
     ):
         check_frames(*runs)
-        wanted = arguments(options, _COMPARE_OPTIONS)
-        wanted.update(executor=executor)
-        result = compare(runs[0], runs[1], progress=progress, **wanted)
+        chosen = arguments(options, _COMPARE_OPTIONS)
+        chosen.update(executor=executor)
+        result = compare(runs[0], runs[1], progress=progress, **chosen)
     for remark in result.remarks:
         warn(remark)
     tell_made(result.path, result.bytes, result.seconds, result.frames)

@@ -212,12 +212,12 @@ class _Chart:
 def _summary(layer: LayerHealth) -> str:
     """Returns how many channels have what: `2 dead, 1 duplicate   64 channels`."""
     each = {kind: sum(found.kind == kind for found in layer.findings) for kind in KINDS}
-    words = [
+    parts = [
         f"{many} {kind}" if kind not in ("nan", "inf") else kind
         for kind, many in each.items()
         if many
     ]
     if any(found.kind == "unchanging" and found.channel is None for found in layer.findings):
-        words = [word for word in words if "unchanging" not in word] + ["unchanging"]
-    found = ", ".join(words) or "nothing found"
+        parts = [word for word in parts if "unchanging" not in word] + ["unchanging"]
+    found = ", ".join(parts) or "nothing found"
     return f"{found}   {format_count(layer.channels, 'channel')}"

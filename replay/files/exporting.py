@@ -160,7 +160,13 @@ class _Channels:
 
 
 class _Reader:
-    """Frame by frame, what is to be written."""
+    """Reads what is to be written, frame by frame.
+
+    Attributes:
+        shape: Shape of the maps of a frame.
+        damaged: (epoch, batch) of the damaged frames that were met so far.
+        remarks: What a reader should know.
+    """
 
     def __init__(
         self,

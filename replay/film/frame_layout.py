@@ -267,4 +267,4 @@ class FrameLayout(BaseLayout):
         counts_left = left + width - bar - 12 - counts
         self._counts.append(pen.reserve(top + drop, counts_left, counts, SMALL, "right"))
         at = (top + drop, left + width - bar, bar)
-        self._bars.append(ColourBar(pen, *at, True, panel.entries) if panel.colour_bar else None)
+        self._bars.append(ColourBar(pen, *at, True, panel.entries) if panel.color_bar else None)

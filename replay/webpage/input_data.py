@@ -47,13 +47,13 @@ class InputData:
     def describe(self) -> dict[str, Any]:
         """Returns the picture's part of the manifest."""
         channels = self._full[0]
-        words = "input: first image of the batch"
+        text = "input: first image of the batch"
         if channels not in (1, 3):
-            words += ", channel 0 of 2" if channels == 2 else f", channels 0–2 of {channels}"
+            text += ", channel 0 of 2" if channels == 2 else f", channels 0–2 of {channels}"
         shape = self._picture(self._pool).shape
         if shape != self._full[1:]:
-            words += f", {self._full[1]}×{self._full[2]} shown as {shape[0]}×{shape[1]}"
-        return {"shape": shape, "words": words}
+            text += f", {self._full[1]}×{self._full[2]} shown as {shape[0]}×{shape[1]}"
+        return {"shape": shape, "words": text}
 
     def _picture(self, pool: int) -> InputPicture:
         if pool not in self._pictures:

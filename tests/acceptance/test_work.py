@@ -19,7 +19,7 @@ import replay
 from record import Recorder
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
-from record.transport.courier import Courier
+from record.transport.frame_channel import FrameChannel
 from record.writer import datasets
 from record.writer.recording_file import RecordingFile
 from replay.encoding import pixel_formats
@@ -178,20 +178,20 @@ def test_a_recorded_batch_is_copied_part_by_part_once(
     copies: list[int] = []
     buffers: list[int] = []
     copy = torch.Tensor.copy_
-    take = Courier.buffer
+    take = FrameChannel.buffer
 
     def counted(self: torch.Tensor, source: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
         if self.dtype == torch.float16:
             copies.append(self.numel())
         return copy(self, source, *args, **more)
 
-    def taken(self: Courier) -> Any:
+    def taken(self: FrameChannel) -> Any:
         found = take(self)
         buffers.append(id(found))
         return found
 
     monkeypatch.setattr(torch.Tensor, "copy_", counted)
-    monkeypatch.setattr(Courier, "buffer", taken)
+    monkeypatch.setattr(FrameChannel, "buffer", taken)
     model = Small()
     with Recorder(model, tmp_path / "run.h5") as recorder:
         for number, images in enumerate(recorder.track([torch.rand(4, 3, 10, 10)] * 12)):

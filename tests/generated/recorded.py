@@ -120,7 +120,7 @@ def record(
                 probe=probe if one is training else None,
                 **options,
             )
-            recorders.append((recorder, id(recorder._courier)))
+            recorders.append((recorder, id(recorder._courier.channel)))
             passing.append(Recorded(recorder))
             stack.enter_context(recorder)
         training.run(*passing)

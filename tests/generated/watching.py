@@ -13,6 +13,7 @@ import numpy as np
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
 from record.transport.courier import Courier
+from record.transport.frame_channel import FrameChannel
 
 SIGNAL = 0x7D5A  # a NaN in float16 that no conversion and no arithmetic makes
 
@@ -28,7 +29,7 @@ class Sent:
 
 @dataclass
 class Watched:
-    """What went through the couriers while they were watched; by the id of each."""
+    """What went through the couriers while they were watched; by the id of each one's channel."""
 
     sent: dict[int, list[Sent]] = field(default_factory=dict)
     layouts: dict[int, BatchLayout] = field(default_factory=dict)
@@ -38,27 +39,27 @@ class Watched:
 def watched() -> Iterator[Watched]:
     """Keeps what every courier is given, and fills every buffer with a signal before its use."""
     seen = Watched()
-    take, send, set_layout = Courier.buffer, Courier.send, Courier.set_layout
+    take, send, set_layout = FrameChannel.buffer, FrameChannel.send, Courier.set_layout
 
-    def taking(courier: Courier) -> Any:
-        buffer = take(courier)
+    def taking(channel: FrameChannel) -> Any:
+        buffer = take(channel)
         if buffer is not None:
             np.frombuffer(buffer.data, np.uint16)[:] = SIGNAL
         return buffer
 
-    def sending(courier: Courier, parcel: Any) -> None:
-        data = bytes(parcel.buffer.data)
-        frame = Sent(parcel.header, seen.layouts[id(courier)], data)
-        seen.sent.setdefault(id(courier), []).append(frame)
-        send(courier, parcel)
+    def sending(channel: FrameChannel, queued: Any) -> None:
+        data = bytes(queued.buffer.data)
+        frame = Sent(queued.header, seen.layouts[id(channel)], data)
+        seen.sent.setdefault(id(channel), []).append(frame)
+        send(channel, queued)
 
     def setting(courier: Courier, layout: BatchLayout, *args: Any, **options: Any) -> None:
-        seen.layouts[id(courier)] = layout
+        seen.layouts[id(courier.channel)] = layout
         set_layout(courier, layout, *args, **options)
 
     with (
-        mock.patch.object(Courier, "buffer", taking),
-        mock.patch.object(Courier, "send", sending),
+        mock.patch.object(FrameChannel, "buffer", taking),
+        mock.patch.object(FrameChannel, "send", sending),
         mock.patch.object(Courier, "set_layout", setting),
     ):
         yield seen

@@ -61,9 +61,9 @@ def record(path: Path, layers: tuple[Layer, ...], frames: int) -> float:
     courier.flush()
     started = time.perf_counter()
     for number in range(frames):
-        buffer = courier.buffer()
+        buffer = courier.channel.buffer()
         assert buffer is not None
-        courier.send(QueuedFrame(buffer, messages.FrameHeader(0, number, number, 0.0)))
+        courier.channel.send(QueuedFrame(buffer, messages.FrameHeader(0, number, number, 0.0)))
     courier.close()
     taken = time.perf_counter() - started
     assert courier.committed == frames, courier.failure

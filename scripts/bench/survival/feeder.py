@@ -108,12 +108,12 @@ def main() -> None:
             layout = BatchLayout((IMAGE,), (*LAYERS, LATE))
             size = layout.size
             courier.set_layout(layout, BATCHES, lambda memory, size=size: Flat(size, memory))
-        buffer = courier.buffer()
+        buffer = courier.channel.buffer()
         if buffer is not None:
             epoch, batch = divmod(number, BATCHES)
             buffer.values[:] = pack(layout, epoch, batch)
             header = messages.FrameHeader(epoch, batch, number, 0.0, image=0)
-            courier.send(QueuedFrame(buffer, header))
+            courier.channel.send(QueuedFrame(buffer, header))
         if courier.committed > acked:
             acked = courier.committed
             print(f"acked {acked}", flush=True)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hazard_trainings.training import SIGNAL
 
-from record.transport.courier import Courier
+from record.transport.frame_channel import FrameChannel
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +31,15 @@ def device(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def poisoned_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fills every buffer with a signal before it is used: what was copied covers all of it."""
-    take = Courier.buffer
+    take = FrameChannel.buffer
 
-    def poisoned(courier: Courier) -> Any:
-        buffer = take(courier)
+    def poisoned(channel: FrameChannel) -> Any:
+        buffer = take(channel)
         if buffer is not None:
             np.frombuffer(buffer.data, np.uint16)[:] = SIGNAL
         return buffer
 
-    monkeypatch.setattr(Courier, "buffer", poisoned)
+    monkeypatch.setattr(FrameChannel, "buffer", poisoned)
 
 
 @pytest.fixture

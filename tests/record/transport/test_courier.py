@@ -46,11 +46,11 @@ def send(
     arrived: Callable[[], object] | None = None,
     values: dict[str, float] | None = None,
 ) -> None:
-    buffer = courier.buffer()
+    buffer = courier.channel.buffer()
     assert isinstance(buffer, Flat)
     buffer.values[:] = number
     header = messages.FrameHeader(0, number, number, 0.0)
-    courier.send(QueuedFrame(buffer, header, values or {}, arrived))
+    courier.channel.send(QueuedFrame(buffer, header, values or {}, arrived))
 
 
 def check(path: Path, frames: int) -> None:
@@ -83,10 +83,10 @@ def test_what_is_here_does_not_wait_for_what_is_still_on_a_gpu(tmp_path: Path) -
 
 def test_no_thread_wakes_up_for_a_frame_that_is_here(tmp_path: Path) -> None:
     courier = open_courier(tmp_path / "run.h5")
-    queued = courier._queued
+    queued = courier.channel.queued
     for number in range(80):
         send(courier, number, values={"loss": 1.0})
-    assert courier._queued == queued
+    assert courier.channel.queued == queued
     assert courier.sent == 80
     courier.close()
     check(tmp_path / "run.h5", 80)
@@ -123,10 +123,10 @@ def test_the_training_never_waits_for_a_pipe_that_holds_little(tmp_path: Path) -
     courier = open_courier(tmp_path / "run.h5")
     courier._process.capacity = 4096
     courier.set_layout(LAYOUT, 100, Flat)
-    queued = courier._queued
+    queued = courier.channel.queued
     for number in range(80):
         send(courier, number)
-    assert courier._queued == queued + 80
+    assert courier.channel.queued == queued + 80
     courier.close()
     check(tmp_path / "run.h5", 80)
     assert not courier.shares_memory  # it is given back

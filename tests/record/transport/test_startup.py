@@ -16,7 +16,7 @@ from torch import nn
 
 import replay
 from record import Recorder, RecordingError, RecordingWarning
-from record.transport import courier
+from record.transport import frame_channel
 from replay.schema import OutputError
 
 SLOW = 2.0  # seconds that a writer takes to start in these tests
@@ -106,7 +106,7 @@ def test_frames_queue_until_the_writer_is_there(
     tmp_path: Path, writer_begins: Any, monkeypatch: pytest.MonkeyPatch, pause: float
 ) -> None:
     """More of them than the queue holds, and a writer slower than one that stands still."""
-    monkeypatch.setattr(courier, "_STALL_SECONDS", SLOW / 4)
+    monkeypatch.setattr(frame_channel, "STALL_SECONDS", SLOW / 4)
     writer_begins(f"import time; time.sleep({SLOW})")
     model = make()
     with warnings.catch_warnings():

@@ -14,8 +14,8 @@ import replay
 from tests.samples import drifting_maps, write_recording
 
 ROOM = Path(replay.__file__).resolve().parent
-MOST_OF_THE_WHOLE = 39
-MOST_OF_A_FRAME = 31
+MOST_OF_THE_WHOLE = 38
+MOST_OF_A_FRAME = 29
 
 
 class Way:
