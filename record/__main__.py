@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from record.launch.script import launch
 
         return launch(words[1:])
-    options = _parser().parse_args(words)
+    options = build_parser().parse_args(words)
     try:
         return int(options.call(options))
     except RecordingError as error:
@@ -62,8 +62,11 @@ def entry() -> None:
     sys.exit(main())
 
 
-def _parser() -> argparse.ArgumentParser:
-    """Returns the parser of all commands but `run`, which parses its own options."""
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line with all its subcommands.
+
+    `run` parses its own options.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m record",
         description="Record the feature maps of a network while it trains.",
@@ -132,7 +135,7 @@ def _completion(options: argparse.Namespace) -> int:
         raise OptionError(
             "completion: shtab is not installed; pip install 'mapreel[completion]'"
         ) from error
-    parser = _parser()
+    parser = build_parser()
     parser.prog = "mapreel-record"
     print(shtab.complete(parser, shell=options.shell))
     return 0

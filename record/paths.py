@@ -13,8 +13,8 @@ def check_target(path: Path, overwrite: bool) -> None:
     """Refuses, before any work, a target that cannot be written.
 
     Raises:
-        OutputError: It exists, is not a file, this process records into it already, or its folder
-            is missing or read-only.
+        OutputError: The file exists, is not a file, this process records into it already, or its
+            folder is missing or read-only.
     """
     check_own(path)
     if path.is_dir():
@@ -34,8 +34,8 @@ def check_source(path: Path) -> None:
     """Refuses, before any work, to go on with a recording that is not there.
 
     Raises:
-        OutputError: It is missing, not a file, this process records into it already, or cannot be
-            written.
+        OutputError: The recording is missing, not a file, cannot be written, or this process
+            records into it already.
     """
     check_own(path)
     if not path.is_file():

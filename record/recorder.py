@@ -15,7 +15,8 @@ from record.capture.capture import Capture
 from record.capture.phase import BROKEN, IDLE, OPEN, CaptureListener
 from record.capture.probe import Probe
 from record.formatting import format_count
-from record.modules.selection import Patterns, find_layers, unwrap
+from record.modules.names import unwrap
+from record.modules.selection import Patterns, find_layers
 from record.options import check_options
 from record.paths import check_source, check_target
 from record.protocol.layout import BatchLayout
@@ -24,7 +25,7 @@ from record.schedule.budget import Budget, parse_bytes
 from record.schedule.choice import BatchChoice
 from record.schedule.schedule import Schedule
 from record.session.frame_sender import FrameSender
-from record.session.metadata import describe, rank_and_world
+from record.session.metadata import rank_and_world, root_attributes
 from record.session.model_checks import ModelChecks
 from record.session.progress import FORWARDS, STEPS, Progress
 from record.transport.courier import Courier
@@ -188,7 +189,7 @@ class Recorder:
             check_source(self.path)
         else:
             check_target(self.path, overwrite)
-        meta: dict[str, Any] = {"schedule": chosen.in_words()}
+        meta: dict[str, Any] = {"schedule": chosen.to_text()}
         if world > 1:
             meta.update(rank=rank, world_size=world)
         if max_map is not None:
@@ -197,7 +198,7 @@ class Recorder:
             meta["budget"] = limit.limit
         if fixed is not None:
             meta["probe"] = [{} for _ in range(len(fixed))]
-        attributes = describe(root, world, {**meta, **(metadata or {})})
+        attributes = root_attributes(root, world, {**meta, **(metadata or {})})
         self._courier = courier = Courier(
             self.path.absolute(), overwrite, attributes, when_full, problems.warn, start, durability
         )

@@ -17,11 +17,14 @@ class RecordingWarning(UserWarning):
 
 
 class Problems:
-    """Warns, of each cause once, or raises where that was asked for.
+    """Warns of what goes wrong, of each cause once, or raises where the user asked for that.
 
     Args:
-        raises: Whether trouble while training raises a `RecordingError` there.
+        raises: Whether a problem while training raises a `RecordingError` there.
         say: Called with each warning, a line; must not raise.
+
+    Attributes:
+        raises: As given.
     """
 
     def __init__(self, raises: bool, say: Callable[[str], None]) -> None:
@@ -30,24 +33,28 @@ class Problems:
         self._known: set[str] = set()
 
     def meet(self, text: str, key: str | None = None) -> None:
-        """Something could not be recorded.
+        """Warns or raises because something could not be recorded.
 
         Args:
-            text: What, in one line.
+            text: What could not be recorded, in one line.
             key: Names the cause, where the text differs from case to case.
 
         Raises:
-            RecordingError: Where that was asked for.
+            RecordingError: The user has asked for errors.
         """
         if self.raises:
             raise RecordingError(text)
         self.warn(text, key)
 
     def fail(self, name: str, error: Exception) -> None:
-        """Something could not be recorded because of an error in it.
+        """Warns or raises because an error kept something from being recorded.
+
+        Args:
+            name: What could not be recorded: a layer, say.
+            error: The error.
 
         Raises:
-            RecordingError: Where that was asked for.
+            RecordingError: The user has asked for errors.
         """
         if self.raises:
             raise RecordingError(f"cannot record {name}: {error}") from error
@@ -62,13 +69,13 @@ class Problems:
 
 
 def listed(names: list[str], most: int = 8) -> str:
-    """The first of the names, and how many more there are."""
+    """Returns the first of some names with commas, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def warn(text: str) -> None:
-    """Warns as Python does, or, where warnings are errors, by a line on stderr."""
+    """Warns as Python does; where warnings are errors, writes a line to stderr instead."""
     try:
         warnings.warn(text, RecordingWarning, stacklevel=_level())
     except RecordingWarning:
@@ -76,7 +83,7 @@ def warn(text: str) -> None:
 
 
 def _level() -> int:
-    """How far above `warn` the line stands that holds the recorder: it is named in the warning."""
+    """Counts the frames from `warn` to the training loop, whose line the warning shall name."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _PASSED:
         frame, level = frame.f_back, level + 1
@@ -84,7 +91,7 @@ def _level() -> int:
 
 
 def say(text: str) -> None:
-    """One line on stderr, marked as ours."""
+    """Writes one line to stderr, marked as the recorder's."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the script
         sys.stderr.write(f"mapreel: {text}\n")  # in one: several processes may speak at once
         sys.stderr.flush()

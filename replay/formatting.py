@@ -1,4 +1,4 @@
-"""Numbers and names in words, for terminals and pictures."""
+"""Writes numbers and names as text, for terminals and pictures."""
 
 from __future__ import annotations
 
@@ -79,14 +79,17 @@ def format_loss(value: float) -> str:
 def format_module(module: str) -> str:
     """Returns a module's repr in short: `Conv2d 3 → 12, 3×3`.
 
-    What it does not understand, it leaves out.
+    What is not understood is left out.
+
+    Args:
+        module: The repr, such as `Conv2d(3, 12, kernel_size=(3, 3))`.
     """
     match = re.match(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*$", clean(module, 2000), re.DOTALL)
     if match is None:
         return ""
     kind, inside = match.group(1), match.group(2) or ""
     sizes = re.match(r"\s*(\d+)(?:\s*,\s*(\d+))?\s*(?:,|$)", inside)
-    words = " → ".join(size for size in (sizes.groups() if sizes else ()) if size)
+    channels = " → ".join(size for size in (sizes.groups() if sizes else ()) if size)
     details = []
     if kernel := _option(inside, "kernel_size"):
         one = len(kernel) == 1
@@ -97,7 +100,7 @@ def format_module(module: str) -> str:
         value = _option(inside, name)
         if value and set(value) != {"1"}:
             details.append(f"{name} {'×'.join(value if len(set(value)) > 1 else value[:1])}")
-    return ", ".join([" ".join(filter(None, (kind, words))), *details])
+    return ", ".join([" ".join(filter(None, (kind, channels))), *details])
 
 
 def _option(inside: str, name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""How a recording shows itself in a notebook: HTML without scripts.
+"""Shows a recording in a notebook, as HTML without scripts.
 
 Whatever a file holds, this never raises and stays small; what comes from the file is escaped.
 """
@@ -18,6 +18,7 @@ from replay.formatting import (
     format_number,
     format_shape,
 )
+from replay.recording import read_losses
 from replay.rendering.html import image_html, text_html
 
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ def recording_html(recording: Recording) -> str:
 
 
 def _facts(recording: Recording) -> list[str]:
-    there = recording.order > 0
-    facts = [format_count(int(there.sum()), "frame")]
-    facts.append(format_count(int(there.any(axis=1).sum()), "epoch"))
-    if "loss" in recording.batches:
-        loss = recording.batches["loss"][there]
-        loss = loss[np.isfinite(loss)]
+    whole = recording.order > 0
+    facts = [format_count(int(whole.sum()), "frame")]
+    facts.append(format_count(int(whole.any(axis=1).sum()), "epoch"))
+    losses = read_losses(recording.batches, recording.frames) if whole.any() else None
+    if losses is not None:
+        loss = losses[np.isfinite(losses)]
         if loss.size:
             facts.append(
                 f"loss {format_number(float(loss[0]))} to {format_number(float(loss[-1]))}"
@@ -81,8 +82,8 @@ def _poster(recording: Recording) -> str:
         picture = _draw_poster(recording, name, epoch, batch)
     except Exception as error:
         return f"<small>no picture: {text_html(str(error))}</small>"
-    words = f"{name}, epoch {epoch}, batch {batch}"
-    return f"{image_html(picture, 'png', words)}<br><small>{text_html(words)}</small>"
+    caption = f"{name}, epoch {epoch}, batch {batch}"
+    return f"{image_html(picture, 'png', caption)}<br><small>{text_html(caption)}</small>"
 
 
 def _draw_poster(recording: Recording, name: str, epoch: int, batch: int) -> bytes:
@@ -93,10 +94,10 @@ def _draw_poster(recording: Recording, name: str, epoch: int, batch: int) -> byt
 
     options = FilmOptions(layers=[name], epochs=[epoch], batches=[batch], input=False)
     options = replace(options, captions=False, bounds=(640, 480))
-    there = recording[name].layer.channels
+    channels = recording[name].layer.channels
     data = b""
     for maps in _POSTER_MAPS:
-        film = Film(recording, replace(options, channels=range(min(maps, there))))
+        film = Film(recording, replace(options, channels=range(min(maps, channels))))
         frame = next(film.frames())
         image = Image.fromarray(frame.plane, "L").convert("P")
         image.putdata(frame.plane.ravel().tolist())

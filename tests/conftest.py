@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+# Processes run side by side: two threads of torch in each would only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What torch.compile says of Python 3.13.0: of each model, so twice where one is compiled anew.
 os.environ["PYTHONWARNINGS"] = "ignore:Guards may run slower:RuntimeWarning"
 
@@ -27,6 +29,15 @@ def fork_of_a_writer() -> Iterator[Callable[..., Any]]:
 
     with forking() as fork:
         yield fork
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Any]:
+    """Runs Python commands in forks of a process that has imported torch: see warm.py."""
+    from warm import warm_python
+
+    with warm_python() as python:
+        yield python
 
 
 @pytest.fixture

@@ -81,7 +81,6 @@ def lint(checkout: Path) -> tuple[dict[str, bool], str]:
     return kept, said
 
 
-@pytest.mark.xfail(reason="the hooks of record.capture import its Capture for its type")
 def test_every_contract_is_kept(checkout: Path) -> None:
     kept, said = lint(checkout)
     assert all(kept.values()), said

@@ -48,12 +48,12 @@ class BatchSize:
 
 @dataclass(frozen=True)
 class Choice:
-    """The axis that was taken.
+    """The axis that was taken, and how sure that is.
 
     Attributes:
         axis: From 0, or WHOLE.
         possible: The axes that the evidence allows, the one that was taken among them.
-        note: What is to be known of it, in words; empty where there is nothing.
+        note: What a reader has to know of the choice; empty where there is nothing.
         unsure: Whether another axis may be the right one.
     """
 
@@ -64,31 +64,35 @@ class Choice:
 
 
 def known_axis(module: nn.Module, item: str, rank: int, whole: bool = False) -> int | None:
-    """The axis that a module of a known kind has, whatever the sizes are; None where it varies.
+    """Returns the axis that a module of a known kind has for the batch, whatever the sizes are.
 
     Args:
         module: The module.
         item: Which of its outputs: empty for a single one, `0`, `1` of a tuple.
-        rank: Number of axes of the output.
+        rank: The number of axes of the output.
         whole: Whether another output of the same call had no axis for a batch.
+
+    Returns:
+        The axis or WHOLE; None for a module of another kind, whose axis varies.
     """
     if isinstance(module, nn.GroupNorm):
         return 0
     if isinstance(module, nn.RNNBase):
-        return _sequence(bool(module.batch_first), rank)
+        return _axis_of_sequence(bool(module.batch_first), rank)
     if isinstance(module, nn.RNNCellBase):
         return {1: WHOLE, 2: 0}.get(rank)
     if isinstance(module, nn.MultiheadAttention):
         if item == "1":  # its weights, (N, L, S) or (N, heads, L, S), have the batch in front
             return WHOLE if whole or rank == 2 else 0
-        return _sequence(bool(module.batch_first), rank)
+        return _axis_of_sequence(bool(module.batch_first), rank)
     if isinstance(module, _TRANSFORMERS):
         first = _flag(module)
-        return None if first is None else _sequence(first, rank)
-    return _ranked(module, rank)
+        return None if first is None else _axis_of_sequence(first, rank)
+    return _axis_of_spatial(module, rank)
 
 
-def _ranked(module: nn.Module, rank: int) -> int | None:
+def _axis_of_spatial(module: nn.Module, rank: int) -> int | None:
+    """Returns the axis of a module with 1d, 2d or 3d in its class's name; None for any other."""
     for kind in type(module).__mro__:
         digit = _DIGIT.search(kind.__name__)
         if digit is None or not kind.__module__.startswith("torch.nn."):
@@ -103,14 +107,15 @@ def _ranked(module: nn.Module, rank: int) -> int | None:
     return None
 
 
-def _sequence(batch_first: bool, rank: int) -> int | None:
+def _axis_of_sequence(batch_first: bool, rank: int) -> int | None:
+    """Returns the axis of (T, N, D) or (N, T, D), or that of (T, D), which has none."""
     return {2: WHOLE, 3: 0 if batch_first else 1}.get(rank)
 
 
-def around(model: nn.Module) -> dict[int, bool]:
-    """What `batch_first` says around each module, by its id, where something says it.
+def batch_first_around(model: nn.Module) -> dict[int, bool]:
+    """Returns what `batch_first` says around each module, by its id, where something says it.
 
-    The nearest one counts: the module itself, the parts that it consists of (a transformer block
+    The nearest flag counts: the module itself, the parts that it consists of (a transformer block
     has the flag on its attention), then what it is in.
     """
     said: dict[int, bool] = {}
@@ -128,6 +133,7 @@ def around(model: nn.Module) -> dict[int, bool]:
 
 
 def _flag(module: nn.Module) -> bool | None:
+    """Returns the `batch_first` of a module, or the one that its parts have; None without one."""
     flag = getattr(module, "batch_first", None)
     if isinstance(flag, bool):
         return flag
@@ -142,17 +148,17 @@ def _flag(module: nn.Module) -> bool | None:
     return None
 
 
-def choose(
+def choose_axis(
     shape: Sequence[int],
     batch: BatchSize,
     batch_first: bool | None = None,
     before: frozenset[int] | None = None,
     tokens: bool = False,
 ) -> Choice:
-    """The axis of a tensor whose module does not know it.
+    """Chooses the axis that counts the images in a tensor whose module does not know it.
 
     Args:
-        shape: The tensor's.
+        shape: The shape of the tensor.
         batch: How many images the forward sees.
         batch_first: What the modules around say; None where none says anything.
         before: What earlier forwards, of other sizes, have left as possible.
@@ -191,6 +197,7 @@ def choose(
 
 
 def _fitting(shape: Sequence[int], size: int, before: frozenset[int] | None) -> frozenset[int]:
+    """Returns the axes that are as long as the batch, as far as earlier forwards allow them."""
     fitting = {axis for axis, length in enumerate(shape) if length == size}
     if before is not None and fitting & before:
         return frozenset(fitting & before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from record.capture.batch_axis import WHOLE, BatchSize, choose
+from record.capture.batch_axis import WHOLE, BatchSize, choose_axis
 from record.capture.phase import CaptureState
 
 
@@ -81,7 +81,7 @@ class InputAxis:
             if shape[0] != shape[1]:
                 self._possible = frozenset((axis,))
             return BatchSize((size,), axis=axis), axis
-        choice = choose(shape, BatchSize((size,)), self._axes.batch_first, self._possible)
+        choice = choose_axis(shape, BatchSize((size,)), self._axes.batch_first, self._possible)
         self._possible = choice.possible
         if choice.note:
             self._state.say(f"input: {choice.note}; say which with batch_axis", "axis of the input")

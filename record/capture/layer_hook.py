@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from record.capture.batch_axis import WHOLE, BatchSize, choose, known_axis
+from record.capture.batch_axis import WHOLE, BatchSize, choose_axis, known_axis
 from record.capture.hidden_hooks import Hook
 from record.capture.model_hook import ModelHook
 from record.capture.phase import (
@@ -32,15 +32,15 @@ from record.capture.phase import (
 )
 from record.capture.slots import MAX_CALLS, UNSETTLED, OutputSlots
 from record.capture.tensors import (
-    in_words,
-    one_of,
+    describe_output,
+    image_part,
     outside_transforms,
-    plain,
-    pool,
+    pool_means,
     tensors_of,
-    unwrapped,
+    to_plain,
+    without_transforms,
 )
-from record.modules.selection import axes_of, describe
+from record.modules.selection import axes_of, describe_module
 
 _KNOWS_COUNT = (_ConvNd, nn.RNNBase, nn.MultiheadAttention)  # layers that know the batch's axis
 _RANKS = 8  # numbers of axes for which the batch's axis is known before a tensor comes
@@ -106,7 +106,7 @@ class LayerHook(Hook):
     def description(self) -> str:
         """The layer in one line, as torch prints it."""
         module = self._module()
-        return "" if module is None else describe(module)
+        return "" if module is None else describe_module(module)
 
     def modules(self) -> list[nn.Module]:
         """Returns the layer, in whose tables the hook is."""
@@ -209,7 +209,7 @@ class LayerHook(Hook):
         parts = self._parts(output)
         if not parts:
             shown = self._is_recurrent and isinstance(output, tuple) and output
-            self.put_out = in_words(output[0] if shown else output)
+            self.put_out = describe_output(output[0] if shown else output)
             return
         state = self._state
         numbers = range(state.probes) if state.phase == PROBING else (None,)
@@ -239,7 +239,7 @@ class LayerHook(Hook):
             axis = self._traced_axes[tensor.ndim] if tensor.ndim < _RANKS else 0
             if tensor.ndim == 0 or (axis != WHOLE and tensor.shape[axis] == 0):
                 continue
-            image, pooled = self._pooled(one_of(tensor.detach(), axis, 0))
+            image, pooled = self._pooled(image_part(tensor.detach(), axis, 0))
             slots = self._slots_of(None, item)
             call = slots.calls
             slots.calls = call + 1
@@ -282,7 +282,7 @@ class LayerHook(Hook):
         self, slots: OutputSlots, module: nn.Module, item: str, tensor: torch.Tensor, whole: bool
     ) -> tuple[torch.Tensor | None, int]:
         """One image's part of a batch, and of how many values in a row each is the mean."""
-        tensor = plain(unwrapped(tensor).detach())
+        tensor = to_plain(without_transforms(tensor).detach())
         axis = 0 if tensor.is_nested else self._axis_of(module, item, tensor, whole)
         number = slots.probe or 0
         if axis != WHOLE:
@@ -293,7 +293,7 @@ class LayerHook(Hook):
                 number *= count // probes  # each image has several rows
         if tensor.is_complex():
             slots.note = slots.note or _MAGNITUDE
-        return self._pooled(one_of(tensor, axis, number))
+        return self._pooled(image_part(tensor, axis, number))
 
     def _pooled(self, image: torch.Tensor) -> tuple[torch.Tensor, int]:
         """One image's part, pooled where it is too large, and by which factor it was pooled."""
@@ -304,7 +304,7 @@ class LayerHook(Hook):
             place for place, axis in enumerate(self.axes[min(5, image.ndim)]) if axis in "DHWL"
         ]
         factor = max([-(-image.shape[place] // most) for place in spatial], default=1)
-        return pool(image, spatial, factor) if factor > 1 else image, max(1, factor)
+        return pool_means(image, spatial, factor) if factor > 1 else image, max(1, factor)
 
     def _copy_kernel(self, module: nn.Module, most: int) -> None:
         """Copies the kernels where they are parameters.
@@ -349,7 +349,9 @@ class LayerHook(Hook):
         """The axis whose length is the size of the batch, as far as that tells."""
         state, key = self._state, (item, tensor.ndim)
         tokens = tensor.ndim == 3 and self.axes[2] == "TC"
-        choice = choose(tensor.shape, batch, self._batch_first, self._possible.get(key), tokens)
+        choice = choose_axis(
+            tensor.shape, batch, self._batch_first, self._possible.get(key), tokens
+        )
         positions = self._is_embedding and tensor.ndim == 2 and bool(batch.sizes)
         if positions and tensor.shape[0] not in batch.sizes:  # of positions, not of images
             return WHOLE

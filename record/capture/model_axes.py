@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from record.capture.batch_axis import around, known_axis
+from record.capture.batch_axis import batch_first_around, known_axis
 
 _TAKES_INPUT = (_ConvNd, nn.RNNBase, nn.MultiheadAttention, nn.Linear, nn.Embedding)
 
@@ -40,7 +40,7 @@ class ModelAxes:
         """Takes in the modules of a model, at first or after it has changed."""
         modules = list(model.modules())
         self.has_signals = any("1d" in type(m).__name__ for m in modules)
-        self.around = around(model)
+        self.around = batch_first_around(model)
         flags = set(self.around.values())
         self.batch_first = flags.pop() if len(flags) == 1 else None
         self.has_second = False in self.around.values()

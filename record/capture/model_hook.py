@@ -29,11 +29,11 @@ from record.capture.phase import (
 )
 from record.capture.tensors import (
     first_tensor,
+    image_part,
     images_of,
-    one_of,
     outside_transforms,
-    plain,
-    unwrapped,
+    to_plain,
+    without_transforms,
 )
 
 _Tensor = torch.Tensor
@@ -200,7 +200,7 @@ class ModelHook:
             if tensor is None:
                 self._input_axis.find(None, 0, bool(self._outer))
                 return
-            tensor = plain(unwrapped(tensor).detach())
+            tensor = to_plain(without_transforms(tensor).detach())
             axis = self._input_axis.find(tensor, listed, bool(self._outer))
             if image is None and not (axis == WHOLE and tensor.is_floating_point()):
                 return
@@ -209,7 +209,7 @@ class ModelHook:
                 return
             if state.asks_autocast:
                 seen.note_autocast(tensor.device)
-            seen.keep(one_of(tensor, axis, 0))
+            seen.keep(image_part(tensor, axis, 0))
 
     def copy_traced(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Copies the first image of the input as torch.compile traces it: whatever the sizes."""
@@ -218,7 +218,7 @@ class ModelHook:
         tensor, listed = images_of(args, kwargs)
         if tensor is None:
             return
-        image = one_of(tensor.detach(), WHOLE if listed else 0, 0)
+        image = image_part(tensor.detach(), WHOLE if listed else 0, 0)
         seen.dtype, seen.device = tensor.dtype, tensor.device
         seen.keep(image)
 
@@ -296,7 +296,7 @@ class ModelHook:
             image, listed = images_of(args, kwargs)
             tensor = first_tensor(args, kwargs) if image is None else image
             with outside_transforms():
-                inner = None if tensor is None else unwrapped(tensor)
+                inner = None if tensor is None else without_transforms(tensor)
                 rank = -1 if inner is None or listed or inner.is_nested else inner.ndim
                 if inner is not None and outer[1] is not None and rank == len(outer[1]):
                     batch = state.batch  # of the outer one's axes, with a size of its own

@@ -19,9 +19,9 @@ _MOST_PARTS = 16  # of a container, that are looked at
 
 
 def tensors_of(output: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of numbers in a tuple, list, dict or dataclass, and how to get at them.
+    """Yields the tensors of numbers in a tuple, list, dict or dataclass, and what they are called.
 
-    Floating-point and complex ones: counts, indices and masks are no feature maps.
+    Only floating-point and complex ones: counts, indices and masks are no feature maps.
 
     >>> [name for name, _ in tensors_of({"a": torch.zeros(1), "b": (torch.ones(1), None)})]
     ['a', 'b.0']
@@ -35,7 +35,7 @@ def tensors_of(output: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]
 
 
 def _parts(output: Any) -> list[tuple[str, Any]]:
-    """What a container holds, by name; nothing where it is none."""
+    """Returns what a container holds, by name; nothing where the object is no container."""
     if isinstance(output, Mapping):
         return [(str(key), part) for key, part in output.items()]
     if isinstance(output, (tuple, list)) and not isinstance(output, nn.utils.rnn.PackedSequence):
@@ -46,8 +46,8 @@ def _parts(output: Any) -> list[tuple[str, Any]]:
     return []
 
 
-def in_words(output: Any) -> str:
-    """What a layer put out that cannot be recorded: `an int64 tensor (4, 10)`, `PackedSequence`."""
+def describe_output(output: Any) -> str:
+    """Says in words what a layer put out that cannot be recorded: `a tensor of int64 (4, 10)`."""
     if output is None:
         return "nothing (None)"
     if isinstance(output, torch.Tensor):
@@ -59,16 +59,16 @@ def in_words(output: Any) -> str:
             output, nn.utils.rnn.PackedSequence
         )
         return f"an empty {type(output).__name__}" if empty else f"a {type(output).__name__}"
-    inside = list(dict.fromkeys(in_words(part) for _, part in parts))
+    inside = list(dict.fromkeys(describe_output(part) for _, part in parts))
     return f"a {type(output).__name__} of {', '.join(inside[:3])}"
 
 
 def images_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[torch.Tensor | None, int]:
-    """What a model is given to look at: the first argument that can be images or signals.
+    """Finds what a model is given to look at: the first argument that can be images or signals.
 
     Args:
         args: The positional arguments.
-        kwargs: The others.
+        kwargs: The keyword arguments.
 
     Returns:
         The tensor, of any kind of number, and 0; or the first image of a list of images of
@@ -86,7 +86,7 @@ def images_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[torch.Ten
 
 
 def first_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
-    """The first tensor with any axis that a model is given; None without one."""
+    """Finds the first tensor with any axis that a model is given; None without one."""
     for value in [*args, *kwargs.values()]:
         for tensor in all_tensors(value):
             if tensor.ndim and not tensor.is_nested:
@@ -108,16 +108,16 @@ def _first_images(value: Any) -> tuple[torch.Tensor, int] | None:
 
 
 def _are_images(value: Any, parts: list[Any]) -> bool:
-    """Whether it is a list of single images, of 1 to 4 channels each and maybe of other sizes."""
+    """Whether a value is a list of single images, of 1 to 4 channels each and of any sizes."""
     if not isinstance(value, (list, tuple)) or not parts:
         return False
     return all(isinstance(p, torch.Tensor) and p.ndim == 3 and 1 <= p.shape[0] <= 4 for p in parts)
 
 
 def size_of_batch(batch: Any) -> int | None:
-    """How many images are in what a loader handed out; None where nothing tells for sure.
+    """Finds how many images are in what a loader handed out; None where nothing tells for sure.
 
-    Labels tell, one number for each image, or tensors that all begin with the same axis.
+    Labels tell it, one number for each image, or tensors that all begin with the same axis.
     """
     tensors = all_tensors(batch)
     if len(tensors) < 2:
@@ -132,10 +132,10 @@ def size_of_batch(batch: Any) -> int | None:
 
 
 def all_tensors(values: Any, depth: int = 4) -> list[torch.Tensor]:
-    """The tensors in a batch, in a forward's arguments or in what it put out, in their order.
+    """Returns the tensors in a batch, in a forward's arguments or in its output, in their order.
 
     Args:
-        values: What holds them.
+        values: A tensor or containers of tensors, of any kind.
         depth: How many containers deep to look.
     """
     found: list[torch.Tensor] = []
@@ -155,9 +155,10 @@ def all_tensors(values: Any, depth: int = 4) -> list[torch.Tensor]:
 
 
 def storages_of(values: Any) -> dict[int, StorageWeakRef]:
-    """The storages of the tensors in a batch or in a forward's arguments, by address.
+    """Returns the storages of the tensors in a batch or in a forward's arguments, by address.
 
-    Weak references: nothing is kept alive, and an address is not given out again while one holds.
+    They are weak references: nothing is kept alive, and an address is not given out again while
+    one holds.
     """
     found: dict[int, StorageWeakRef] = {}
     for tensor in all_tensors(values):
@@ -169,11 +170,11 @@ def storages_of(values: Any) -> dict[int, StorageWeakRef]:
     return found
 
 
-def plain(tensor: torch.Tensor) -> torch.Tensor:
-    """The values of a tensor of another kind as an ordinary one, of the same shape.
+def to_plain(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns the values of a tensor of any kind as an ordinary one, of the same shape.
 
     Raises:
-        ValueError: It has no values here: a tensor of device meta, or spread over devices.
+        ValueError: The tensor has no values here: it is of device meta, or spread over devices.
     """
     if tensor.is_meta:
         raise ValueError("its output has a shape but no values (device meta)")
@@ -191,13 +192,13 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_dense() if tensor.is_mkldnn else tensor
 
 
-def one_of(tensor: torch.Tensor, axis: int, number: int) -> torch.Tensor:
-    """One image's part of a batch, an ordinary tensor of real numbers.
+def image_part(tensor: torch.Tensor, axis: int, number: int) -> torch.Tensor:
+    """Returns one image's part of a batch, an ordinary tensor of real numbers.
 
     Args:
-        tensor: Any tensor that `plain` gives.
-        axis: The batch's, or WHOLE.
-        number: Which image.
+        tensor: Any tensor that `to_plain` returns.
+        axis: The axis that counts the images, or WHOLE.
+        number: The number of the image, from 0.
     """
     if axis == WHOLE:
         image = tensor
@@ -212,11 +213,11 @@ def one_of(tensor: torch.Tensor, axis: int, number: int) -> torch.Tensor:
     return image if image.ndim else image.reshape(1)  # one number for each image: one channel
 
 
-def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
-    """What is inside of a tensor that torch.func wrapped, of its own shape.
+def without_transforms(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns what is inside of a tensor that torch.func wrapped, in the tensor's own shape.
 
-    Under vmap that is the first of the samples that are computed together. To be called where
-    no transform acts on what is done with it.
+    Under vmap that is the first of the samples that are computed together. It is to be called
+    where no transform acts on what is done with it.
     """
     functorch = torch._C._functorch
     axes: list[int] = []
@@ -230,16 +231,21 @@ def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def outside_transforms() -> AbstractContextManager[Any]:
-    """Lets torch.func (grad, vmap and the like) take no part in what is done meanwhile."""
+    """Keeps torch.func (grad, vmap and the like) from acting on what is done meanwhile."""
     if torch._C._functorch.peek_interpreter_stack() is None:
         return contextlib.nullcontext()
     return temporarily_clear_interpreter_stack()
 
 
-def pool(image: torch.Tensor, spatial: list[int], factor: int) -> torch.Tensor:
-    """The means of blocks of `factor` values along each spatial axis, in the image's dtype.
+def pool_means(image: torch.Tensor, spatial: list[int], factor: int) -> torch.Tensor:
+    """Returns the means of blocks of `factor` values along each spatial axis.
 
     Blocks at the far edges are smaller where the size is no multiple of the factor.
+
+    Args:
+        image: One image's part of an output.
+        spatial: Its spatial axes, one to three that follow each other.
+        factor: The number of values along each axis that become one.
     """
     first, count = spatial[0], len(spatial)
     flat = (

@@ -20,7 +20,7 @@ from record.launch.ownership import (
     outermost_owner,
     parameter_ids,
 )
-from record.modules.selection import unwrap
+from record.modules.names import unwrap
 
 _MAX_STEPS = 3  # of an optimizer, after which nobody looks for its model any longer
 

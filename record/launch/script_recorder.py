@@ -13,7 +13,8 @@ from torch import nn
 from record.batch_detection.held_frames import HeldFrames
 from record.capture.phase import CaptureListener, CaptureState
 from record.launch.arguments import RunOptions
-from record.modules.selection import Patterns, default_layers, find_layers
+from record.modules.defaults import default_layers
+from record.modules.selection import Patterns, find_layers
 from record.recorder import Recorder
 from record.reporting import say
 from record.schedule.budget import Budget, parse_bytes

@@ -34,7 +34,7 @@ from record.launch.finder import ModelFinder
 from record.launch.model_recordings import ModelRecordings
 from record.launch.torch_events import TorchEvents, scalar_loss
 from record.launch.trained_model import TrainedModel
-from record.modules.selection import unwrap
+from record.modules.names import unwrap
 from record.reporting import say
 from record.session.metadata import rank_and_world
 

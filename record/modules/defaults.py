@@ -1,4 +1,4 @@
-"""Which layers are recorded where nobody chose: those that show how the network develops."""
+"""Which layers are recorded where nobody chose any: those that show how the network develops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HELD = nn.Module, nn.Parameter  # what a layer keeps under a name
 
 
 def default_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers to record where nobody chose, by name.
+    """Finds the layers to record where nobody chose any, by name.
 
     These are every Conv2d, without one every other convolution, and with them the blocks of a
     network whose blocks are no convolutions: a transformer's, a mixer's, a ConvNeXt's. A layer
@@ -29,7 +29,7 @@ def default_layers(model: nn.Module) -> dict[str, nn.Module]:
         model: The network, already unwrapped.
 
     Raises:
-        OptionError: It has none of them.
+        OptionError: The network has none of them.
     """
     named = named_modules(model)
     adapted = [module for module in named.values() if _is_adapted(module)]

@@ -1,4 +1,4 @@
-"""What the modules of a network are called: wrappers do not show, and who is never called."""
+"""The names of a network's modules, in which wrappers do not show."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HOLDERS = nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model itself, out of DistributedDataParallel, FSDP, torch.compile and the like."""
+    """Returns the model itself, out of DistributedDataParallel, FSDP, torch.compile and so on."""
     while is_wrapper(model):
         inner = next((model._modules[n] for n in _WRAPPED if n in model._modules), None)
         if inner is None:
@@ -53,7 +53,7 @@ def is_called(module: nn.Module) -> bool:
 
 
 def class_name(module: nn.Module) -> str:
-    """The name of the module's class; of one that FSDP2 has made out of a class, that one's."""
+    """Returns the name of a module's class, also of one out of which FSDP2 has made another."""
     kind = type(module)
     if kind.__bases__[0].__name__ == "FSDPModule" and len(kind.__bases__) > 1:
         kind = kind.__bases__[1]
@@ -66,7 +66,7 @@ def is_leaf(module: nn.Module) -> bool:
 
 
 def named_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """Every module by the name it has without wrappers; the model's own class names the model.
+    """Returns every module by the name it has without wrappers, the model by its class's name.
 
     A wrapper (FSDP1, checkpoint_wrapper, torch.compile) shares its name with the module inside
     it, and stands back for it.

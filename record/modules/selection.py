@@ -14,13 +14,11 @@ from record.modules.names import class_name, is_called, is_leaf, named_modules, 
 from record.reporting import listed
 from replay.schema import OptionError
 
-__all__ = ["Patterns", "default_layers", "find_layers", "named_modules", "unwrap"]
-
 Patterns = str | Iterable[str] | None
 
 
 def find_layers(model: nn.Module, patterns: Patterns = None) -> dict[str, nn.Module]:
-    """The modules to record, by name, in the order of `model.named_modules()`.
+    """Finds the modules to record, by name, in the order of `model.named_modules()`.
 
     Args:
         model: The network, already unwrapped.
@@ -68,11 +66,11 @@ _RANKS = {2: ("CL", "TC"), 3: ("CHW", "HWC"), 4: ("CDHW", "DHWC")}
 
 
 def axes_of(module: nn.Module, rank: int, has_signals: bool) -> str:
-    """What the axes of one image's part of a module's output are, as in `schema.AXES`.
+    """Finds what the axes of one image's part of a module's output are, as in `schema.AXES`.
 
     Args:
         module: The module. A block is judged by the last layer in it that tells.
-        rank: Number of axes.
+        rank: The number of axes of that part.
         has_signals: Whether the model has 1-D convolutions, pools or norms: an output of two
             axes that nothing else tells is then a signal (C, L), else tokens (T, C).
     """
@@ -100,14 +98,15 @@ def batch_second(model: nn.Module, module: nn.Module) -> bool:
     return any(part is module for whole in around for part in whole.modules())
 
 
-def describe(module: nn.Module) -> str:
-    """The module in one line: `Conv2d(3, 12, kernel_size=(3, 3), stride=(1, 1))`."""
+def describe_module(module: nn.Module) -> str:
+    """Returns a module in one line: `Conv2d(3, 12, kernel_size=(3, 3), stride=(1, 1))`."""
     kind, name = type(module).__name__, class_name(module)
     text = repr(module).replace(kind, name, 1) if is_leaf(module) else name
     return " ".join(text.split())[:200]
 
 
 def _match(named: dict[str, nn.Module], pattern: str) -> set[str]:
+    """Returns the names of the modules that a name, a class's name or a glob stands for."""
     if pattern in named:
         return {pattern}
     of_class = {
@@ -122,7 +121,7 @@ def _match(named: dict[str, nn.Module], pattern: str) -> set[str]:
 
 
 def _called(named: dict[str, nn.Module], names: set[str]) -> set[str]:
-    """Those modules, with what is in them in the place of lists, which are never called."""
+    """Returns modules by their names, with what is in lists in the place of the lists."""
     called: set[str] = set()
     for name in names:
         if is_called(named[name]):
@@ -134,6 +133,7 @@ def _called(named: dict[str, nn.Module], names: set[str]) -> set[str]:
 
 
 def _suggest(named: dict[str, nn.Module], pattern: str) -> str:
+    """Names what is spelled most like a pattern that matches nothing."""
     classes = {type(module).__name__ for module in named.values()}
     known = {name.lower(): name for name in [*named, *sorted(classes)]}
     close = difflib.get_close_matches(pattern.lower().strip("*."), known, n=5, cutoff=0.4)

@@ -12,13 +12,13 @@ class Structure:
     """The modules of a model, as they were when this was made.
 
     Args:
-        model: The model; nothing of it is kept alive.
+        model: The model, of which nothing is kept alive.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        # Asked at each batch: by what children are, as numbers, it takes a few microseconds.
+        # Compared at each batch: as numbers, the children of a module take a few microseconds.
         self._children = [
-            (weakref.ref(module), _children(module))
+            (weakref.ref(module), tuple(map(id, module._modules.values())))
             for module in model.modules()
             if not isinstance(module, torch.jit.ScriptModule) and _may_change(module)
         ]
@@ -27,13 +27,9 @@ class Structure:
         """Whether a module was added, removed or replaced since."""
         for reference, before in self._children:
             module = reference()
-            if module is not None and _children(module) != before:
+            if module is not None and tuple(map(id, module._modules.values())) != before:
                 return True
         return False
-
-
-def _children(module: nn.Module) -> tuple[int, ...]:
-    return tuple(map(id, module._modules.values()))
 
 
 def _may_change(module: nn.Module) -> bool:

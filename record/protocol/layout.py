@@ -16,11 +16,11 @@ _CHUNK_BYTES = 1 << 16  # of the small datasets, at most
 
 
 def small_chunk(cell_bytes: int, batches: int | None) -> int:
-    """How many batches of an epoch share a chunk in a dataset of small cells.
+    """Returns how many batches of an epoch share a chunk in a dataset of small cells.
 
     Args:
         cell_bytes: Bytes of one batch's cell.
-        batches: Batches in an epoch, if it is known.
+        batches: The number of batches in an epoch, if that is known.
     """
     fitting = max(1, _CHUNK_BYTES // max(1, cell_bytes))
     return min(fitting, batches or 4 * GROWTH)
@@ -34,7 +34,7 @@ class Slot(NamedTuple):
     shape: tuple[int, ...]
 
     def of(self, frame: memoryview) -> memoryview:
-        """Its part of a buffer's bytes."""
+        """Returns the slot's part of a buffer's bytes."""
         size = FRAME_DTYPE.itemsize
         return frame[self.start * size : self.stop * size]
 
@@ -49,6 +49,10 @@ class BatchLayout:
         images: Shapes of the input images, (C, H, W), that occur: usually one, none where no
             image is recorded. A batch holds one of them.
         layers: The recorded layer calls.
+        image_slots: Where the images lie.
+        map_slots: Where the maps of each layer lie.
+        kernel_slots: Where the kernels of each layer lie; None of a layer without.
+        size: The number of values of a batch.
     """
 
     images: tuple[tuple[int, ...], ...]
@@ -79,7 +83,7 @@ class BatchLayout:
 
     @property
     def places(self) -> dict[object, Slot]:
-        """Every part by what it is, which a later layout with more parts keeps."""
+        """Every part by a key that it keeps in a later layout, which has more parts."""
         named: dict[object, Slot] = dict(zip(self.images, self.image_slots, strict=True))
         for layer, maps, kernel in zip(self.layers, self.map_slots, self.kernel_slots, strict=True):
             named[layer.group, layer.name] = maps
@@ -93,7 +97,7 @@ class BatchLayout:
         return self.size * FRAME_DTYPE.itemsize
 
     def encode(self) -> dict[str, Any]:
-        """As JSON-ready values; `decode` reads them back."""
+        """Returns the layout as values for JSON; `decode` reads them back."""
         return {
             "images": [list(shape) for shape in self.images],
             "layers": [layer.encode() for layer in self.layers],
@@ -101,7 +105,7 @@ class BatchLayout:
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> BatchLayout:
-        """The layout that `encode` described."""
+        """Returns the layout that `encode` has described."""
         return cls(
             images=tuple(tuple(shape) for shape in data["images"]),
             layers=tuple(Layer.decode(layer) for layer in data["layers"]),

@@ -7,7 +7,7 @@ object but for the many messages of frames, for which JSON would cost too much:
     LAYT  {layout, batches, region}                   what a frame consists of from now on
     PROB  {shape} + float16 data                      fixed images, before the first LAYT
     FRAM  a `FrameHeader` + float16 data              one batch
-    SLOT  a `FrameHeader`                             one batch that lies in a slot: see `slots`
+    SLOT  a `FrameHeader`                             one batch, in a slot of `shared_memory`
     THIN  {keep}                                      keep the first of every so many frames
     FLUS  {number}                                    commit now, and say so
     DONE  {dropped, lost}                             close the file, as at the end of the pipe
@@ -25,26 +25,27 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-HEADER = struct.Struct("<4sIQ")  # kind, bytes of text, bytes of payload
-
-OPEN, LAYOUT, PROBES = b"OPEN", b"LAYT", b"PROB"
-FRAME, SLOT, THIN, FLUSH, DONE = b"FRAM", b"SLOT", b"THIN", b"FLUS", b"DONE"
+# The kinds of messages.
+OPEN, LAYOUT, PROBES = b"OPEN", b"LAYT", b"PROB"  # once, or seldom
+FRAME, SLOT = b"FRAM", b"SLOT"  # once for each batch
+THIN, FLUSH, DONE = b"THIN", b"FLUS", b"DONE"  # what the writer is asked to do
 KINDS = frozenset((OPEN, LAYOUT, PROBES, FRAME, SLOT, THIN, FLUSH, DONE))
 
+HEADER = struct.Struct("<4sIQ")  # kind, bytes of text, bytes of payload
 # epoch, batch, step, time, absent, image, dropped, lost, slot, number of missing layers; -1 is None
 _FRAME_HEADER = struct.Struct("<qqqdqqqqqI")
 
-
 _BLOCK = 1 << 16  # bytes that are read from the pipe at once
+_NO_PAYLOAD = memoryview(b"")
 
 
 class FrameHeader(NamedTuple):
     """What goes along with one batch's values.
 
     Attributes:
-        epoch: Its epoch, from 0.
-        batch: Its number in the epoch, from 0.
-        step: Batches trained before it, recorded or not.
+        epoch: The batch's epoch, from 0.
+        batch: The batch's number in the epoch, from 0.
+        step: The number of batches trained before it, recorded or not.
         time: Unix time in seconds.
         values: What the training loop logged.
         missing: Places in the layout of the layers without a frame in this batch.
@@ -70,7 +71,14 @@ class FrameHeader(NamedTuple):
     def encode(
         self, values: Mapping[str, float], dropped: int, lost: int, slot: int | None
     ) -> bytes:
-        """As bytes, with these last ones in place of its own; `decode` reads them back."""
+        """Returns the header as bytes; `decode` reads them back.
+
+        Args:
+            values: What the training loop logged, in the place of the header's own.
+            dropped: Likewise, batches not recorded so far because the queue was full.
+            lost: Likewise, batches and layer frames lost so far for any other reason.
+            slot: Likewise, the slot of the shared memory in which the frame lies.
+        """
         image, missing = self.image, self.missing
         fixed = _FRAME_HEADER.pack(
             self.epoch,
@@ -90,7 +98,7 @@ class FrameHeader(NamedTuple):
 
     @classmethod
     def decode(cls, text: bytes) -> FrameHeader:
-        """The header that `encode` described."""
+        """Returns the header that `encode` has described."""
         epoch, batch, step, time, absent, image, dropped, lost, slot, count = (
             _FRAME_HEADER.unpack_from(text)
         )
@@ -111,44 +119,51 @@ class FrameHeader(NamedTuple):
 
 
 def pack(kind: bytes, data: dict[str, Any] | bytes, payload_size: int = 0) -> bytes:
-    """A message up to its payload, whose bytes follow.
+    """Returns a message up to its payload, whose bytes follow.
 
     Args:
         kind: One of `KINDS`.
-        data: What it says: of a frame an encoded header.
-        payload_size: Bytes of the payload.
+        data: What the message says, for JSON; for a frame its encoded header.
+        payload_size: The number of bytes of the payload.
     """
     text = data if isinstance(data, bytes) else json.dumps(data, default=str).encode()
     return HEADER.pack(kind, len(text), payload_size) + text
 
 
 class Message(NamedTuple):
-    """One message as the writer receives it."""
+    """One message as the writer receives it.
+
+    Attributes:
+        kind: One of `KINDS`.
+        text: What the message says, encoded.
+        payload: The raw bytes behind it.
+        buffer: The buffer that the payload is a view of, to be used again; None without payload.
+    """
 
     kind: bytes
     text: bytes
     payload: memoryview
-    buffer: bytearray | None  # that the payload is a view of, to be used again
+    buffer: bytearray | None
 
     @property
     def data(self) -> dict[str, Any]:
-        """What a message says that is no frame."""
+        """What the message says, if it is none of a frame."""
         data: dict[str, Any] = json.loads(self.text)
         return data
 
     @property
     def header(self) -> FrameHeader:
-        """What a frame's message says."""
+        """What the message says, if it is one of a frame."""
         return FrameHeader.decode(self.text)
 
 
-class Stream:
+class MessageReader:
     """Reads messages from a pipe by the block: small ones need no system call each.
 
     Args:
-        descriptor: The pipe's end.
-        take: Called where there is a payload; returns a buffer for it, in whose place a larger one
-            comes as needed.
+        descriptor: The end of the pipe.
+        take: Called where there is a payload; returns a buffer for it, which is replaced by a
+            larger one if it is too small.
     """
 
     def __init__(self, descriptor: int, take: Callable[[], bytearray]) -> None:
@@ -159,11 +174,11 @@ class Stream:
 
     @property
     def waiting(self) -> bool:
-        """Whether something was read that was not yet taken."""
+        """Whether something was read that `next` has not returned yet."""
         return self._start < self._stop
 
     def next(self) -> Message | None:
-        """The next message; None at the end, also where the pipe breaks off within a message.
+        """Returns the next message; None at the end, also where a message breaks off.
 
         Raises:
             ValueError: The bytes are not a message.
@@ -178,7 +193,7 @@ class Stream:
         if text is None:
             return None
         if not payload_size:
-            return Message(kind, text, _NOTHING, None)
+            return Message(kind, text, _NO_PAYLOAD, None)
         buffer = self._take_buffer()
         if len(buffer) < payload_size:
             buffer = bytearray(payload_size)
@@ -210,6 +225,3 @@ class Stream:
             self._start += count
             view = view[count:]
         return True
-
-
-_NOTHING = memoryview(b"")

@@ -29,12 +29,12 @@ _PAGE = mmap.ALLOCATIONGRANULARITY
 
 @dataclass(frozen=True)
 class Region:
-    """The slots of one layout.
+    """The part of the shared memory that holds the slots of one layout.
 
     Attributes:
         offset: Bytes before the first slot.
         stride: Bytes from one slot to the next.
-        slots: How many.
+        slots: The number of slots.
     """
 
     offset: int
@@ -47,15 +47,15 @@ class Region:
         return self.stride * self.slots
 
     def encode(self) -> dict[str, int]:
-        """As JSON-ready values, from which it can be made again."""
+        """Returns the region as values for JSON, from which it can be made again."""
         return asdict(self)
 
 
 class SharedFrames:
-    """The training's half: makes the memory.
+    """The training's half: makes the memory and its slots.
 
     Raises:
-        OSError: There is none to be had.
+        OSError: The system has no such memory.
 
     Attributes:
         descriptors: For the writer, which inherits them: the memory, and the end of a pipe from
@@ -78,15 +78,18 @@ class SharedFrames:
         self.descriptors = self._memory, heard
         self._end = _PAGE
 
-    def lend(self, nbytes: int, slots: int) -> tuple[Region, list[memoryview]]:
-        """Makes slots; a page that nobody writes to takes no memory.
+    def make_slots(self, nbytes: int, slots: int) -> tuple[Region, list[memoryview]]:
+        """Makes slots for a layout; a page that nobody writes to takes no memory.
 
         Args:
-            nbytes: Bytes of a frame.
-            slots: How many.
+            nbytes: The bytes of a frame.
+            slots: The number of slots.
+
+        Returns:
+            Where the slots lie, for the writer, and the slots themselves.
 
         Raises:
-            OSError: There is no room.
+            OSError: There is not so much memory.
         """
         region = Region(self._end, max(1, -(-nbytes // _PAGE)) * _PAGE, slots)
         os.ftruncate(self._memory, region.offset + region.nbytes)
@@ -97,12 +100,12 @@ class SharedFrames:
         return region, [view[start : start + nbytes] for start in starts]
 
     def ring(self) -> None:
-        """Has the writer look at once at what is there for it."""
+        """Wakes the writer, which then looks at once at what is there for it."""
         with contextlib.suppress(OSError):  # it has not heard the last thousands, or is gone
             os.write(self._bell, b"!")
 
     def close(self) -> None:
-        """Gives the descriptors back; what was lent lives as long as it is used."""
+        """Closes the descriptors; slots live as long as they are used."""
         bell, self._bell = self._bell, -1
         for descriptor in (*self.descriptors, bell):
             os.close(descriptor)
@@ -112,8 +115,8 @@ class SharedFramesReader:
     """The writer's half: finds the frames.
 
     Args:
-        descriptor: The memory.
-        bell: The end of a pipe from which the bell is heard.
+        descriptor: The descriptor of the memory.
+        bell: The end of the pipe from which the bell is heard.
     """
 
     def __init__(self, descriptor: int, bell: int) -> None:
@@ -125,15 +128,18 @@ class SharedFramesReader:
         self._done = 0
 
     def expect(self, region: dict[str, Any]) -> None:
-        """Frames will lie in this region from the next one on."""
+        """Takes in the region in which frames lie from the next one on."""
         self._next = Region(**region)
 
     def frames(self, slots: list[int], size: int) -> npt.NDArray[np.float16]:
-        """The frames in some slots, float16 (len(slots), size); a view where they follow another.
+        """Returns the frames in some slots, a view where the slots follow one another.
 
         Args:
-            slots: Their numbers.
-            size: Values of a frame.
+            slots: The numbers of the slots.
+            size: The number of values of a frame.
+
+        Returns:
+            The frames, float16 (len(slots), size).
         """
         if self._next is not None:
             self._map(self._next)
@@ -163,7 +169,7 @@ class SharedFramesReader:
         return bool(poll.poll(None if seconds is None else 1000 * seconds))
 
     def done(self, count: int) -> None:
-        """Gives the slots of so many frames back, in the order in which they came."""
+        """Gives the slots of so many frames back to the training, in the order they came in."""
         self._done += count
         self._counter[0] = self._done
 

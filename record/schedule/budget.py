@@ -1,4 +1,4 @@
-"""What a recording takes on disk, and which schedule fits a budget of bytes."""
+"""How many bytes a recording takes on disk, and which of its batches fit into a budget."""
 
 from __future__ import annotations
 
@@ -37,8 +37,11 @@ class Budget:
 
     Args:
         limit: Bytes of the file.
-        schedule: What is thinned.
-        epochs: Epochs of the run, if known.
+        schedule: The schedule that is thinned.
+        epochs: Epochs of the run, if that is known.
+
+    Attributes:
+        limit: Bytes of the file.
     """
 
     def __init__(self, limit: int, schedule: Schedule, epochs: int | None = None) -> None:
@@ -58,7 +61,7 @@ class Budget:
         self._before: tuple[int, int, int] | None = None  # of a file that is resumed
 
     def resume(self, frames: int, epoch: int, steps: int) -> None:
-        """Takes in what a file holds that is gone on with; before anything else is asked.
+        """Takes in what a file holds that is gone on with, before anything else is asked.
 
         Args:
             frames: Frames in the file.
@@ -68,10 +71,14 @@ class Budget:
         self._before = (frames, epoch, steps)
 
     def plan(self, layout: BatchLayout, batches: int | None) -> int:
-        """Takes in what a batch consists of, and how many an epoch has.
+        """Takes in what a batch consists of, and how many batches an epoch has.
+
+        Args:
+            layout: What one batch consists of.
+            batches: The number of batches in an epoch, if that is known.
 
         Returns:
-            How many further batches fit; at least one is kept, whatever it takes.
+            How many further batches fit; at least one is kept, however large it is.
         """
         before = self._frame
         self._frame = frame_bytes(layout)
@@ -103,7 +110,7 @@ class Budget:
             self._stride = 2 ** max(0, round(math.log2(max(seen, 1) / frames)))
 
     def keeps(self) -> bool:
-        """Whether the next batch that the schedule keeps is kept; asked once for each."""
+        """Decides whether the next batch that the schedule keeps is kept; asked once for each."""
         number = self._seen - self._since
         self._seen += 1
         if self._room is None:
@@ -130,16 +137,19 @@ class Budget:
         return kept
 
     def take_thinning(self) -> int:
-        """Of how many frames in the file only the first is to stay, since this was last asked."""
+        """Returns of how many frames in the file only the first is to stay, and forgets it."""
         thinning, self._thinning = self._thinning, 1
         return thinning
 
 
 def parse_bytes(size: str | int) -> int:
-    """A size such as `20MB`, `1.5 GB` or a number of bytes; k, M, G and T are powers of 1000.
+    """Reads a number of bytes.
+
+    Args:
+        size: A size such as `20MB` or `1.5 GB`, or a number; k, M, G and T are powers of 1000.
 
     Raises:
-        OptionError: It is none, or not above 0.
+        OptionError: The text is no size, or it is not above 0.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b(?:ytes)?)?\s*", str(size).lower())
     if match is None or (count := int(float(match.group(1)) * _UNITS[match.group(2)])) < 1:
@@ -148,14 +158,14 @@ def parse_bytes(size: str | int) -> int:
 
 
 def frame_bytes(layout: BatchLayout) -> int:
-    """Bytes that a recorded batch adds to the file, at most: its data and their indices."""
+    """Returns the bytes that a recorded batch adds to the file, at most: its data and indices."""
     values = sum(layer.nbytes for layer in layout.layers)
     images = sum(_nbytes(shape) for shape in layout.images[:1])
     return images + values + _datasets(layout) * _INDEX_BYTES
 
 
 def epoch_bytes(layout: BatchLayout, batches: int | None) -> int:
-    """Bytes that an epoch adds with its first recorded batch: chunks of the small numbers."""
+    """Returns the bytes that an epoch adds with its first batch: chunks of the small numbers."""
     total = 0
     for field in schema.FIELDS:
         total += small_chunk(field.dtype.itemsize, None) * field.dtype.itemsize
@@ -167,13 +177,14 @@ def epoch_bytes(layout: BatchLayout, batches: int | None) -> int:
 
 
 def fixed_bytes(layout: BatchLayout) -> int:
-    """Bytes of a file without frames, the fixed images among them."""
+    """Returns the bytes of a file without frames, but with the fixed images."""
     probes = len({layer.probe for layer in layout.layers} - {None})
     images = probes * sum(_nbytes(shape) for shape in layout.images[:1])
     return _FILE_BYTES + _datasets(layout) * _DATASET_BYTES + images
 
 
 def _datasets(layout: BatchLayout) -> int:
+    """Returns the number of datasets in a file."""
     large = len(schema.FIELDS) + 1 + len(layout.images)
     return large + sum(3 if layer.kernel is None else 5 for layer in layout.layers)
 
@@ -183,7 +194,13 @@ def _nbytes(shape: tuple[int, ...]) -> int:
 
 
 def file_bytes(layout: BatchLayout, frames: Iterable[tuple[int, int]], batches: int | None) -> int:
-    """Bytes of a file with these frames, (epoch, batch)."""
+    """Returns the bytes of a file.
+
+    Args:
+        layout: What one batch consists of.
+        frames: (epoch, batch) of each recorded batch.
+        batches: The number of batches in an epoch, if that is known.
+    """
     cells = list(frames)
     epochs = len({epoch for epoch, _ in cells})
     return (

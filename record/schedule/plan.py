@@ -1,4 +1,4 @@
-"""What a recording will hold and what it will take, said before anything is trained."""
+"""What a recording will hold and how many bytes it will take, before anything is trained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from record.formatting import format_count, pluralize
+from record.formatting import format_bytes, format_count, pluralize
 from record.protocol.layout import BatchLayout
 from record.schedule.budget import Budget, epoch_bytes, file_bytes, frame_bytes, parse_bytes
 from record.schedule.schedule import Schedule
@@ -52,24 +52,29 @@ class Plan:
 
     @property
     def summary(self) -> str:
-        """One line: what a batch takes, how many are recorded, the whole file."""
+        """One line: the bytes of a batch, how many batches are recorded, the bytes of the file."""
         total = self.epochs * self.batches
         many = format_count(len(self.cells), "batch")
         if len(self.cells) < total:
             epochs = sorted({epoch for epoch, _ in self.cells})
             which = f"{pluralize('epoch', len(epochs))} {format_intervals(epochs)}"
             many = f"{len(self.cells):,} of {format_count(total, 'batch')} ({which})"
-        return f"{in_bytes(self.bytes_batch)} a batch, {many}, at most {in_bytes(self.bytes_run)}"
+        batch, run = format_bytes(self.bytes_batch), format_bytes(self.bytes_run)
+        return f"{batch} a batch, {many}, at most {run}"
 
     def layer_lines(self, most: int | None = None) -> list[str]:
-        """A line for each layer: shape and bytes a batch, the fixed images' maps counted in."""
+        """Returns a line for each layer, with its shape and its bytes in a batch.
+
+        Args:
+            most: How many layers are named; None names all.
+        """
         layers = [layer for layer in self.layout.layers if layer.probe is None]
         shown = layers if most is None else layers[:most]
         width = max([len(layer.name) for layer in shown], default=0)
         lines = [
             f"{layer.name:<{width}}  {_shape(layer)}{' and kernels' if layer.kernel else ''}"
             f"{f', means of {layer.pooled}x{layer.pooled}' if layer.pooled > 1 else ''}, "
-            f"{in_bytes(layer.nbytes)}"
+            f"{format_bytes(layer.nbytes)}"
             for layer in shown
         ]
         if len(shown) < len(layers):
@@ -78,11 +83,11 @@ class Plan:
         if probes:
             size = sum(layer.nbytes for layer in self.layout.layers if layer.probe is not None)
             images = "a probe image" if len(probes) == 1 else f"{len(probes)} probe images"
-            lines.append(f"the same for {images}, {in_bytes(size)}")
+            lines.append(f"the same for {images}, {format_bytes(size)}")
         return lines
 
     def table(self) -> str:
-        """The costs of each layer as a table: a batch, an epoch, the run."""
+        """Returns a table of the bytes of each layer in a batch, in an epoch and in the run."""
         counts: dict[int, int] = {}
         for epoch, _ in self.cells:
             counts[epoch] = counts.get(epoch, 0) + 1
@@ -109,7 +114,7 @@ class Plan:
         return "\n".join([*lines, self.summary])
 
     def to_json(self) -> str:
-        """One JSON document."""
+        """Returns the plan as one JSON document."""
         document: dict[str, Any] = {
             "epochs": self.epochs,
             "batches": self.batches,
@@ -133,7 +138,14 @@ def make_plan(
     batches: int,
     budget: str | int | None = None,
 ) -> Plan:
-    """What a run of known length will record; the same choice that `Recorder` makes.
+    """Plans what a run of known length will record, by the same choice that `Recorder` makes.
+
+    Args:
+        layout: What one batch consists of.
+        schedule: Which batches are recorded.
+        epochs: The number of epochs of the run.
+        batches: The number of batches in an epoch.
+        budget: Bytes that the file may take, such as `2GB`; None for any number.
 
     Raises:
         OptionError: The budget is no size.
@@ -152,19 +164,8 @@ def make_plan(
     return Plan(layout, epochs, batches, tuple(kept), limit)
 
 
-def in_bytes(count: float) -> str:
-    """A size in decimal units: `393 kB`."""
-    if count < 1000:
-        return f"{count:.0f} bytes"
-    units = iter(("kB", "MB", "GB", "TB"))
-    unit = "bytes"
-    while count >= 1000 and unit != "TB":
-        count, unit = count / 1000, next(units)
-    return f"{count:.0f} {unit}" if count >= 100 else f"{count:.3g} {unit}"
-
-
 def _row(name: str, shape: str, *counts: int) -> tuple[str, ...]:
-    return (name, shape, *(in_bytes(count) for count in counts))
+    return (name, shape, *(format_bytes(count) for count in counts))
 
 
 def _shape(layer: Layer) -> str:

@@ -1,7 +1,7 @@
-"""Which batches are kept, what that costs, what fits a budget.
+"""Which batches of a run are kept.
 
-A schedule decides by the numbers of a batch alone. A budget then thins what the schedule keeps,
-by how many bytes a batch takes and how long the run is.
+A schedule decides by the numbers of a batch alone. A budget (`record.schedule.budget`) then thins
+what the schedule keeps, by how many bytes a batch takes and how long the run is.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str | Schedule | None, every: int = 1) -> Schedule:
-        """The schedule that a text describes.
+        """Reads a schedule from a text.
 
         Args:
             text: Such as `every=4`, `epochs=0:10:2`, `first=8`, `dense-early` or
                 `dense-early=200`, joined by commas. Epochs are a number, a slice or a list
                 (`epochs=0,5,8-11`).
-            every: Where the text does not say.
+            every: The distance of the batches that are kept, where the text says none.
 
         Raises:
-            OptionError: The text is none of that.
+            OptionError: The text is no schedule.
         """
         if isinstance(text, Schedule):
             return text if every == 1 else replace(text, every=every)
@@ -66,10 +66,10 @@ class Schedule:
                 )
             found[key] = value
         return cls(
-            every=_number(found.get("every"), "every") or every,
-            epochs=_epochs(found["epochs"]) if "epochs" in found else None,
-            first=_number(found.get("first"), "first"),
-            dense=_number(found["dense-early"] or str(DENSE), "dense-early")
+            every=_parse_number(found.get("every"), "every") or every,
+            epochs=_parse_epochs(found["epochs"]) if "epochs" in found else None,
+            first=_parse_number(found.get("first"), "first"),
+            dense=_parse_number(found["dense-early"] or str(DENSE), "dense-early")
             if "dense-early" in found
             else None,
         )
@@ -85,7 +85,7 @@ class Schedule:
         return (
             batch % self.every == 0
             and (self.first is None or batch < self.first)
-            and (self.epochs is None or any(_holds(part, epoch) for part in self.epochs))
+            and (self.epochs is None or any(_contains(part, epoch) for part in self.epochs))
             and (self.dense is None or keeps_dense(step, self.dense))
         )
 
@@ -94,21 +94,21 @@ class Schedule:
         return len(self.kept(epochs, batches))
 
     def kept(self, epochs: int, batches: int) -> list[tuple[int, int]]:
-        """(epoch, batch) of what is kept of a run of so many epochs and batches."""
+        """Returns (epoch, batch) of each batch that is kept of a run of so many."""
         numbers = range(min(batches, self.first or batches))
         return [
             (epoch, batch)
             for epoch in range(epochs)
-            if self.epochs is None or any(_holds(part, epoch) for part in self.epochs)
+            if self.epochs is None or any(_contains(part, epoch) for part in self.epochs)
             for batch in numbers[:: self.every]
             if self.dense is None or keeps_dense(epoch * batches + batch, self.dense)
         ]
 
-    def in_words(self) -> str:
-        """As `parse` reads it."""
+    def to_text(self) -> str:
+        """Returns the schedule as `parse` reads it."""
         parts = [f"every={self.every}"] if self.every > 1 else []
         if self.epochs is not None:
-            parts.append("epochs=" + ",".join(_spell(part) for part in self.epochs))
+            parts.append("epochs=" + ",".join(_format_epochs(part) for part in self.epochs))
         if self.first is not None:
             parts.append(f"first={self.first}")
         if self.dense is not None:
@@ -128,7 +128,7 @@ def keeps_dense(number: int, dense: int) -> bool:
     )
 
 
-def _number(text: str | None, name: str) -> int | None:
+def _parse_number(text: str | None, name: str) -> int | None:
     if text is None:
         return None
     if not re.fullmatch(r"\d+", text) or int(text) < 1:
@@ -136,7 +136,7 @@ def _number(text: str | None, name: str) -> int | None:
     return int(text)
 
 
-def _epochs(text: str) -> tuple[int | slice, ...]:
+def _parse_epochs(text: str) -> tuple[int | slice, ...]:
     parts: list[int | slice] = []
     for part in text.split(","):
         if match := re.fullmatch(r"\s*(\d*):(\d*)(?::(\d*))?\s*", part):
@@ -156,7 +156,7 @@ def _epochs(text: str) -> tuple[int | slice, ...]:
     return tuple(parts)
 
 
-def _holds(part: int | slice, epoch: int) -> bool:
+def _contains(part: int | slice, epoch: int) -> bool:
     if isinstance(part, int):
         return part == epoch
     start, step = part.start or 0, part.step or 1
@@ -164,7 +164,7 @@ def _holds(part: int | slice, epoch: int) -> bool:
     return epoch >= start and not ends and (epoch - start) % step == 0
 
 
-def _spell(part: int | slice) -> str:
+def _format_epochs(part: int | slice) -> str:
     if isinstance(part, int):
         return str(part)
     ends = ["" if end is None else str(end) for end in (part.start, part.stop)]

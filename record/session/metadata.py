@@ -1,4 +1,4 @@
-"""What a recording says of the run at its root: what was run, on what, and how it is recorded."""
+"""What the root of a recording says of the run: the program, the model, the process."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import nn
 from replay import schema
 
 
-def describe(model: nn.Module, world: int, meta: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of the file's root.
+def root_attributes(model: nn.Module, world: int, meta: dict[str, Any]) -> dict[str, Any]:
+    """Returns the attributes of the file's root.
 
     Args:
         model: The network, unwrapped.
-        world: Processes of the run.
-        meta: Becomes part of the JSON; what it says goes before what is found here.
+        world: The number of processes of the run.
+        meta: Becomes part of the JSON, and takes the place of what is found here.
     """
     return {
         "format": schema.FORMAT,
@@ -34,6 +34,7 @@ def describe(model: nn.Module, world: int, meta: dict[str, Any]) -> dict[str, An
 
 
 def _environment(model: nn.Module) -> dict[str, Any]:
+    """Returns the command, the versions and the model, as far as they are known from here."""
     return {
         "command": [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]],
         "versions": {
@@ -47,7 +48,7 @@ def _environment(model: nn.Module) -> dict[str, Any]:
 
 
 def count_parameters(model: nn.Module) -> int | None:
-    """Number of trainable and other parameters; None before a lazy module knows its own."""
+    """Returns the number of all parameters; None before a lazy module knows its own."""
     parameters = list(model.parameters())
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters):
         return None
@@ -58,10 +59,10 @@ _NAMESPACE = uuid.UUID("6d9a4a5c-4b1e-4a38-9f0c-6c2b1f3f6f6e")
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's rank and the number of processes; (0, 1) of a run that is not distributed.
+    """Returns this process's rank and the number of processes of the run, (0, 1) for a single one.
 
-    Taken from torch.distributed once it is initialised, before that from the variables RANK and
-    WORLD_SIZE that torchrun sets.
+    They are taken from torch.distributed once it is initialised, before that from the variables
+    RANK and WORLD_SIZE that torchrun sets.
     """
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
@@ -74,10 +75,10 @@ def rank_and_world() -> tuple[int, int]:
 
 
 def run_id(world: int) -> str:
-    """Identifies the run: random, but the same for all processes of a distributed one.
+    """Returns a name for the run: random, but the same for all processes of a distributed one.
 
-    What they agree on without talking to each other is where they meet, and, on one machine, the
-    process that started them.
+    The processes do not talk to each other for it: they all know where they meet, and, on one
+    machine, the process that started them.
     """
     if world == 1:
         return uuid.uuid4().hex

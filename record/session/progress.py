@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from _thread import get_ident
 from typing import Any
@@ -37,12 +38,7 @@ class Progress:
         copy_failed: Whether a hook could not do its work.
     """
 
-    def __init__(
-        self,
-        capture: Capture,
-        checks: ModelChecks,
-        problems: Problems,
-    ) -> None:
+    def __init__(self, capture: Capture, checks: ModelChecks, problems: Problems) -> None:
         self.mode = FORWARDS
         self.epoch = self.next_epoch = self.batch = self.step = 0
         self.sender: FrameSender | None = None
@@ -75,8 +71,6 @@ class Progress:
             mine = [other for other in self._open.values() if other.thread == thread]
             batch = mine[-1] if mine else self._current
         batch.values[name] = value
-
-    # Passes over a loader
 
     def begin_epoch(self, batches: int | None, images: int | None = None) -> int:
         """Begins the next pass over the batches.
@@ -129,8 +123,6 @@ class Progress:
                 others = [other for other in self._open.values() if not other.seen]
                 if others:  # a pass within a pass has ended
                     self._begin(others[-1])
-
-    # Batches that are told of
 
     def begin_batch(self, batch: int) -> None:
         """Begins a batch of this number in its epoch, which `end_step` ends."""
@@ -195,8 +187,6 @@ class Progress:
             return False
         self._send(before)
         return True
-
-    # Forwards: what the hooks tell
 
     def forward_begins(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
         """Finds out to which batch a forward belongs that begins with these inputs."""
@@ -302,8 +292,6 @@ class Progress:
         self._follow_changes()
         self._captured = self._trained[get_ident()] = batch
 
-    # Batches
-
     def _begin(self, batch: Batch) -> None:
         """Makes the hooks wait for the forward of a batch, if it is to be recorded."""
         state, sender = self._state, self.sender
@@ -336,9 +324,8 @@ class Progress:
         if sender is None:
             return
         if self._captured is batch or (self._captured is None and batch is self._current):
-            fired = state.fired
-            ran = fired and state.phase not in (IDLE, INSIDE, BROKEN)
-            batch.seen = batch.seen or fired
+            ran = state.input.fired and state.phase not in (IDLE, INSIDE, BROKEN)
+            batch.seen = batch.seen or state.input.fired
             if state.phase == INSIDE and state.thread != get_ident():
                 return  # it is sent when its thread goes on
             self._captured = None
@@ -373,9 +360,7 @@ class Progress:
     def _send(self, batch: Batch) -> None:
         """Sends the frames of a batch off, if there are any: nothing more is logged with it."""
         sealed, batch.sealed = batch.sealed, None
-        for thread, trained in list(self._trained.items()):
-            if trained is batch:
-                del self._trained[thread]
+        self._trained = {thread: b for thread, b in self._trained.items() if b is not batch}
         if sealed is None or self.sender is None:
             return
         try:
@@ -393,17 +378,14 @@ class Progress:
         self.sender = None
 
     def _keeps(self, at: tuple[int, int, int]) -> bool:
-        """Whether the batch with this epoch, number and step is recorded."""
         sender = self.sender
         return sender is not None and (sender.choice.keeps_all or sender.keeps(at))
 
     def _follow_changes(self) -> None:
         """Has layers looked for, where a module of the model was replaced, added or removed."""
-        try:
+        with contextlib.suppress(Exception):  # which is said where it happens again
             if not self._capture.structure.changed():
                 return
-        except Exception:  # which is said where it happens again
-            pass
         self._checks.follow_changes()
 
     def _discard(self) -> None:

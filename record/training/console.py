@@ -9,10 +9,9 @@ from collections.abc import Sized
 from types import TracebackType
 from typing import Any, cast
 
-from record.formatting import format_count
+from record.formatting import format_bytes, format_count
 from record.recorder import Recorder
 from record.reporting import listed
-from record.schedule.plan import in_bytes
 from record.training.loop import Report
 from record.training.setup import Run
 
@@ -85,7 +84,7 @@ class Console:
         """Shows how the training stands: a bar on a terminal, elsewhere a line for each epoch."""
         if self._quiet:
             return
-        recorded = in_bytes(self._recorder.sent * self._recorder.layout.nbytes)
+        recorded = format_bytes(self._recorder.sent * self._recorder.layout.nbytes)
         figures = f"loss {report.loss:.3f}, accuracy {report.accuracy:.3f}, recorded {recorded}"
         if self._bar is not None:
             self._bar.update()
@@ -105,7 +104,7 @@ class Console:
         recorder, path = self._recorder, self._recorder.path
         names = [layer.name for layer in recorder.layout.layers if layer.probe is None]
         try:
-            size = in_bytes(path.stat().st_size)
+            size = format_bytes(path.stat().st_size)
         except OSError as error:
             size = f"not readable: {error.strerror}"
         seconds = time.monotonic() - self._started

@@ -153,7 +153,7 @@ class Courier:
         memory = self._process.memory
         if shared and memory is not None:
             with contextlib.suppress(OSError, ValueError):  # a limit; the pipe has none
-                region, slots = memory.lend(layout.nbytes, capacity)
+                region, slots = memory.make_slots(layout.nbytes, capacity)
         self.channel.set_pool(BufferPool(make, capacity, slots, layout.nbytes))
         data = {
             "layout": layout.encode(),

@@ -29,7 +29,7 @@ class Inbox:
         for _ in range(depth):
             self._free.put(bytearray())
         self._descriptor, self._gather = descriptor, gather
-        self._stream = messages.Stream(descriptor, self._free.get)
+        self._stream = messages.MessageReader(descriptor, self._free.get)
         threading.Thread(target=self._read, daemon=True).start()
 
     def get(self, timeout: float) -> Received:

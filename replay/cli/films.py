@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from replay.cli.console import Progress, check_frames, say, tell_made, warn
+from replay.cli.console import check_frames, print_result, progress_bar, say, warn
 from replay.cli.options import (
     NUMBERS,
     PICTURE_OPTIONS,
@@ -78,21 +78,21 @@ def _animate(options: argparse.Namespace) -> None:
     with (
         open_runs(options.recordings) as recordings,
         open_executor(options.executor) as executor,
-        Progress(options.quiet) as progress,
+        progress_bar(options.quiet) as progress,
     ):
         shown = select_probe(recordings, options.probe)
-        wanted = arguments(options, _ANIMATE_OPTIONS)
-        wanted.update(
+        chosen = arguments(options, _ANIMATE_OPTIONS)
+        chosen.update(
             layers=choose_layers_of(shown, options.layers),
             probe=None,  # it has been selected
             show=",".join(options.show or []),
             executor=executor,
         )
         check_frames(*recordings)
-        result = animate(shown, progress=progress, **wanted)
+        result = animate(shown, progress=progress, **chosen)
     for remark in result.remarks:
         say("note" if remark == result.chosen else "warning", remark)
-    tell_made(result.path, result.bytes, result.seconds, result.frames)
+    print_result(result.path, result.bytes, result.seconds, result.frames)
 
 
 def add_compare(commands: Commands) -> None:
@@ -116,12 +116,12 @@ def _compare(options: argparse.Namespace) -> None:
     with (
         open_runs(options.recordings) as runs,
         open_executor(options.executor) as executor,
-        Progress(options.quiet) as progress,
+        progress_bar(options.quiet) as progress,
     ):
         check_frames(*runs)
-        wanted = arguments(options, _COMPARE_OPTIONS)
-        wanted.update(executor=executor)
-        result = compare(runs[0], runs[1], progress=progress, **wanted)
+        chosen = arguments(options, _COMPARE_OPTIONS)
+        chosen.update(executor=executor)
+        result = compare(runs[0], runs[1], progress=progress, **chosen)
     for remark in result.remarks:
         warn(remark)
-    tell_made(result.path, result.bytes, result.seconds, result.frames)
+    print_result(result.path, result.bytes, result.seconds, result.frames)

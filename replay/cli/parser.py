@@ -16,6 +16,7 @@ from replay.cli.pages import add_page, add_watch
 from replay.schema import OptionError
 
 _SHELLS = ("bash", "zsh", "fish", "tcsh")
+_FILES = ("FILE", "run.h5")  # what stands for a file in the help
 
 _DESCRIPTION = """\
 Turns a recording of feature maps into animations, figures and pages.
@@ -41,7 +42,7 @@ examples:
 
 
 def spell_out(words: Sequence[str]) -> list[str]:
-    """Words as argparse cannot mistake them.
+    """Returns words as argparse cannot mistake them.
 
     `--clip -1,1` becomes `--clip=-1,1`, since the value looks like an option, `--probe` without a
     number `--probe=0`, and `--layer a b run.h5` becomes `--layer=a --layer=b run.h5`, since an
@@ -70,7 +71,7 @@ def spell_out(words: Sequence[str]) -> list[str]:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The options; recordings may stand before, between and after them.
+    """Parses the words; recordings may stand before, between and after them.
 
     Args:
         words: Spelled out.
@@ -125,15 +126,11 @@ def _add_completion(commands: Commands) -> None:
 
 
 def _completion(options: argparse.Namespace) -> None:
-
     print(script(build_parser(), "mapreel-replay", options.shell))
 
 
-_FILES = ("FILE", "run.h5")
-
-
 def script(parser: argparse.ArgumentParser, program: str, shell: str) -> str:
-    """What a shell has to run to complete the words of a program.
+    """Returns what a shell has to run to complete the words of a program.
 
     Args:
         parser: The program's parser.

@@ -12,7 +12,7 @@ _ENCODERS = {
     "h264": ("libx264", "-preset", "veryfast"),
     "av1": ("libsvtav1", "-preset", "10"),
 }
-_DEFAULT_CRF = {"h264": 18, "av1": 30}
+DEFAULT_CRF = {"h264": 18, "av1": 30}
 _TAGS = "range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
 _CONTAINER = ("-movflags", "+faststart", "-f", "mp4")
 
@@ -24,7 +24,7 @@ class Mp4Sink(FfmpegSink):
 
     def arguments(self, options: EncodeOptions) -> Sequence[str]:
         """Returns the encoder, its quality and the container."""
-        crf = _DEFAULT_CRF[options.codec] if options.crf is None else options.crf
+        crf = DEFAULT_CRF[options.codec] if options.crf is None else options.crf
         return [
             *("-vf", f"setparams={_TAGS}", "-c:v", *_ENCODERS[options.codec]),
             *("-pix_fmt", "yuv420p", "-crf", str(crf), *_CONTAINER),

@@ -43,13 +43,14 @@ def choose_batches(shown: RunSet, epochs: Numbers, batch: int) -> list[tuple[int
     """Returns the batch in each of the epochs; -1 is the last one that there is in an epoch."""
     cells = []
     for epoch in choose(epochs, np.flatnonzero(shown.present.any(axis=1)).tolist(), "epoch"):
-        there = np.flatnonzero(shown.present[epoch]).tolist()
-        if batch not in there and not -len(there) <= batch < 0:
+        recorded = np.flatnonzero(shown.present[epoch]).tolist()
+        if batch not in recorded and not -len(recorded) <= batch < 0:
             where = " and ".join(str(recording.path) for recording in shown.recordings)
             raise SelectionError(
-                f"no batch {batch} in epoch {epoch} of {where}; recorded: {format_intervals(there)}"
+                f"no batch {batch} in epoch {epoch} of {where}; "
+                f"recorded: {format_intervals(recorded)}"
             )
-        cells.append((epoch, batch if batch >= 0 else there[batch]))
+        cells.append((epoch, batch if batch >= 0 else recorded[batch]))
     return cells
 
 

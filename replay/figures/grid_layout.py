@@ -23,8 +23,8 @@ class GridCells:
     Attributes:
         count: Number of maps.
         columns: Maps side by side.
-        block: Page pixels a map pixel, along each side.
-        kernel_block: Page pixels a kernel value, along each side; 0 without kernels.
+        zoom: Page pixels a map pixel, along each side.
+        kernel_zoom: Page pixels a kernel value, along each side; 0 without kernels.
         map_size: (height, width) of a map on the page; higher than its block if it is a strip.
         cell_size: (height, width) of a map with its number and its kernel.
         gap: Pixels between cells.
@@ -33,8 +33,8 @@ class GridCells:
 
     count: int
     columns: int
-    block: int
-    kernel_block: int
+    zoom: int
+    kernel_zoom: int
     map_size: tuple[int, int]
     cell_size: tuple[int, int]
     gap: int
@@ -141,25 +141,25 @@ def _with_columns(
     if kernel is not None:
         each = (each - gap / 2) / (1 + _KERNEL)
     strip = size[0] == 1 < size[1]
-    block = max(1, (int(each) if strip else min(int(each), round(_LARGEST * dpi))) // size[1])
-    height, width = size[0] * block, size[1] * block
+    zoom = max(1, (int(each) if strip else min(int(each), round(_LARGEST * dpi))) // size[1])
+    height, width = size[0] * zoom, size[1] * zoom
     # A very tall map may not make a page of its own.
-    while block > 1 and height > 2 * _LARGEST * dpi:
-        block -= 1
-        height, width = size[0] * block, size[1] * block
+    while zoom > 1 and height > 2 * _LARGEST * dpi:
+        zoom -= 1
+        height, width = size[0] * zoom, size[1] * zoom
     if strip:
-        height = max(block, round(_STRIP * dpi))
-    kernel_block, cell_width = 0, width
+        height = max(zoom, round(_STRIP * dpi))
+    kernel_zoom, cell_width = 0, width
     if kernel is not None:
-        kernel_block = max(1, min(round(_KERNEL * width / kernel[1]), height // kernel[0]))
-        cell_width = width + max(2, gap // 2) + kernel_block * kernel[1]
+        kernel_zoom = max(1, min(round(_KERNEL * width / kernel[1]), height // kernel[0]))
+        cell_width = width + max(2, gap // 2) + kernel_zoom * kernel[1]
     return GridCells(
         count=count,
         columns=columns,
-        block=block,
-        kernel_block=kernel_block,
+        zoom=zoom,
+        kernel_zoom=kernel_zoom,
         map_size=(height, width),
-        cell_size=(max(height, kernel_block * (kernel[0] if kernel else 0)) + line, cell_width),
+        cell_size=(max(height, kernel_zoom * (kernel[0] if kernel else 0)) + line, cell_width),
         gap=gap,
         line=line,
     )

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from replay.diagnosis.report import KINDS, Health, LayerHealth
-from replay.figures.canvas import SUFFIXES, Canvas, theme_of
+from replay.figures.canvas import SUFFIXES, Canvas, figure_theme
 from replay.figures.grid_layout import WIDTH, too_large
 from replay.formatting import clean, format_count, format_number
 from replay.output import check_suffix, replacing
@@ -38,7 +38,7 @@ def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -
     """
     path = Path(out)
     suffix = check_suffix(path, SUFFIXES)
-    canvas = Canvas(_DPI, theme_of(theme), suffix)
+    canvas = Canvas(_DPI, figure_theme(theme), suffix)
     with replacing(path) as unfinished:
         _Chart(found, canvas).draw()
         drawn = io.BytesIO()
@@ -212,12 +212,12 @@ class _Chart:
 def _summary(layer: LayerHealth) -> str:
     """Returns how many channels have what: `2 dead, 1 duplicate   64 channels`."""
     each = {kind: sum(found.kind == kind for found in layer.findings) for kind in KINDS}
-    words = [
+    parts = [
         f"{many} {kind}" if kind not in ("nan", "inf") else kind
         for kind, many in each.items()
         if many
     ]
     if any(found.kind == "unchanging" and found.channel is None for found in layer.findings):
-        words = [word for word in words if "unchanging" not in word] + ["unchanging"]
-    found = ", ".join(words) or "nothing found"
+        parts = [word for word in parts if "unchanging" not in word] + ["unchanging"]
+    found = ", ".join(parts) or "nothing found"
     return f"{found}   {format_count(layer.channels, 'channel')}"

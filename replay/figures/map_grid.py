@@ -241,13 +241,13 @@ class _GridPage(FigurePage):
         for place, label in enumerate(self.labels):
             dx, dy = grid.place(place)
             down = grid.map_size[0] // panel.levels.shape[1]
-            tile = enlarge(colors[panel.levels[place]], grid.block, down)
+            tile = enlarge(colors[panel.levels[place]], grid.zoom, down)
             canvas.picture(x + dx, y + dy, tile, map=True)
             if kernels is not None and place % slices == 0:
                 kernel = kernels[place // slices].astype(np.uint8)
                 if missing:
                     kernel = no_picture(*kernel.shape[:2])
-                canvas.picture(x + dx + grid.kernel_at, y + dy, enlarge(kernel, grid.kernel_block))
+                canvas.picture(x + dx + grid.kernel_at, y + dy, enlarge(kernel, grid.kernel_zoom))
             if self.scaler.mode == "channel":
                 own = self.scaler.channel_range(place // slices)
                 longer = f"{label}   {format_number(own.low)} … {format_number(own.high)}"

@@ -12,8 +12,9 @@ from replay.film.facts import InputCaption
 from replay.film.layout import SIDE
 from replay.formatting import clean
 from replay.maps.input_image import InputPicture
-from replay.maps.runs import RunSet, logged_loss
+from replay.maps.runs import RunSet
 from replay.maps.selection import spread
+from replay.recording import read_losses
 from replay.schema import Cell
 
 _SAMPLED = 16  # frames whose input pictures are held against each other
@@ -42,7 +43,7 @@ class RunFacts:
         answers = None
         if caption.prediction is not None:
             answers = [clean(caption.class_name(int(number))) for number in caption.prediction]
-        loss = logged_loss(recording, runs.all_cells)
+        loss = read_losses(recording.batches, runs.all_cells)
         return cls(clean(runs.labels[place]), loss, answers)
 
 

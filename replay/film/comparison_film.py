@@ -14,11 +14,11 @@ from replay.film.facts import Count, Headings, LayerPanel
 from replay.film.film import BaseFilm
 from replay.film.sections import count_unfinite
 from replay.formatting import clean, format_module
-from replay.maps.axes import JointMaps
+from replay.maps.axes import JointMaps, select_channels
 from replay.maps.difference import Difference, DifferenceScaler, Values, subtract
 from replay.maps.runs import Row, RunSet, choose_common_layers, pair_rows
 from replay.maps.scaling import PERCENTILES, Scaler
-from replay.maps.selection import choose_channels, pick
+from replay.maps.selection import choose_channels
 from replay.options import ComparisonOptions
 from replay.raster.frame import Overlay
 from replay.raster.mosaic import Box, Space, arrange, blank, paint, shrink_maps
@@ -44,7 +44,7 @@ class _Layer:
         maps = self.rows[run].maps
         if not _has(self.rows[run], cell):
             return "no frame in this batch"
-        found = pick(maps[cell], self.channels)
+        found = select_channels(maps[cell], self.channels)
         return "damaged" if cell in maps.damaged else found
 
 

@@ -9,7 +9,7 @@ from replay.film.facts import FilmFacts, LayerPanel
 from replay.film.sections import ChangeSection, KernelSection, MapSection, Section
 from replay.formatting import format_number
 from replay.maps.difference import Change, DifferenceScaler
-from replay.maps.kernels import Kernels, coloured, kernel_series
+from replay.maps.kernels import Kernels, are_colored, kernel_series
 from replay.maps.runs import Row
 from replay.options import FilmOptions
 from replay.raster.mosaic import Space, arrange
@@ -76,7 +76,7 @@ class Extras:
         """Returns whether something is shown in a diverging colormap of its own."""
         kernels = _with_kernels(rows) if self.kernels else []
         shapes = [kernel_series(row).layer.kernel for row in kernels]
-        return bool(self.since) or any(not coloured(shape) for shape in shapes if shape)
+        return bool(self.since) or any(not are_colored(shape) for shape in shapes if shape)
 
     def count(self, rows: Sequence[Row]) -> tuple[int, int]:
         """Returns the numbers of mosaics of maps and their changes, and of kernels."""
@@ -102,14 +102,14 @@ class Extras:
         """
         found: list[Section] = []
         row, entries = maps.row, None
-        there = [cell for cell in cells if row.maps.series.present[cell]]
+        recorded = [cell for cell in cells if row.maps.series.present[cell]]
         if isinstance(palette, TwoMapPalette):
             entries = palette.differences
         if self.since and entries is not None:
             change = Change(row.maps, self.since)
             scaler = DifferenceScaler(
                 change,
-                [cell for cell in there if change.earlier(cell) is not None],
+                [cell for cell in recorded if change.earlier(cell) is not None],
                 maps.channels,
                 options.scale if options.clip is None else "run",
                 entries,
@@ -119,7 +119,7 @@ class Extras:
             panel = replace(maps.panel, name="change", details=change.words, entries=entries)
             found.append(ChangeSection(row, maps.channels, change, scaler, panel))
         if self.kernels and _with_kernels([row]):
-            kernels = Kernels(row, maps.channels, there)
+            kernels = Kernels(row, maps.channels, recorded)
             panel = _kernel_panel(kernels, maps, options, space, entries)
             found.append(KernelSection(row, kernels, entries or range(1), panel))
         return found
@@ -140,10 +140,10 @@ def _kernel_panel(
     what, _, how = kernels.words.partition(", ")
     how = how or what.removeprefix("kernels").strip()
     details = ", ".join(filter(None, [how, f"{height}×{width}"]))
-    if kernels.coloured:
+    if kernels.colored:
         reach = format_number(kernels.reach)
         details += f", gray is 0, the ends −{reach} and {reach}"
-    return LayerPanel(mosaic, labels, "kernels", details, entries, not kernels.coloured)
+    return LayerPanel(mosaic, labels, "kernels", details, entries, not kernels.colored)
 
 
 def _with_kernels(rows: Sequence[Row]) -> list[Row]:

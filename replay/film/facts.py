@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_loss, format_number, format_numbers
 from replay.maps.input_image import InputPicture
-from replay.maps.runs import RunSet, logged_loss
+from replay.maps.runs import RunSet
 from replay.raster.mosaic import Mosaic
 from replay.raster.palette import Range
-from replay.recording import Recording
+from replay.recording import Recording, read_losses
 from replay.schema import Cell
 
 Count: TypeAlias = tuple[int, int] | str
@@ -39,7 +39,7 @@ class FilmFacts:
     def read(cls, runs: RunSet) -> FilmFacts:
         """Reads the frames of the run and its loss; of several recordings, that of the first."""
         cells = runs.all_cells
-        return cls(cells, logged_loss(runs.recordings[0], cells), clean(runs.labels[0]))
+        return cls(cells, read_losses(runs.recordings[0].batches, cells), clean(runs.labels[0]))
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class LayerPanel:
         name: What it is.
         details: Its module, its maps, and how they are shown.
         entries: The palette's entries in its colour bar; those of the colormap by default.
-        colour_bar: Whether it has a colour bar.
+        color_bar: Whether it has a colour bar.
     """
 
     mosaic: Mosaic
@@ -118,7 +118,7 @@ class LayerPanel:
     name: str
     details: str
     entries: range | None = None
-    colour_bar: bool = True
+    color_bar: bool = True
 
 
 @dataclass(frozen=True)

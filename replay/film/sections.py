@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.film.facts import Count, LayerPanel
+from replay.maps.axes import select_channels
 from replay.maps.difference import Change, DifferenceScaler, Values
 from replay.maps.kernels import Kernels
 from replay.maps.runs import Row
 from replay.maps.scaling import Levels, Scaler
-from replay.maps.selection import pick
 from replay.raster.frame import Overlay
 from replay.raster.mosaic import blank, paint, shrink_maps
 from replay.raster.palette import Palette, Range
@@ -117,7 +117,7 @@ class MapSection:
 
     def select(self, cell: Cell) -> npt.NDArray[np.float16]:
         """Returns the chosen maps of one frame, float16 (C, S, H, W)."""
-        return pick(self.row.maps[cell], self.channels)
+        return select_channels(self.row.maps[cell], self.channels)
 
     def _scale(self, cell: Cell, maps: npt.NDArray[np.float16]) -> tuple[Levels, Range | None]:
         """Returns their levels at the size at which they are shown, and the range behind them."""
@@ -187,7 +187,7 @@ class ChangeSection:
         values = self._change[cell]
         if cell in maps.damaged or earlier in maps.damaged:
             return "damaged: no difference"
-        return pick(values, self._channels)
+        return select_channels(values, self._channels)
 
 
 class KernelSection:
@@ -213,7 +213,7 @@ class KernelSection:
         if isinstance(found, str):
             blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
             return shown, found
-        if not self._kernels.coloured:
+        if not self._kernels.colored:
             half = len(self._entries) // 2
             levels = self._entries.start + half + np.rint((found - 0.5) * 2 * half)
             paint(plane, *corner, levels.astype(np.uint8), self.panel.mosaic)
@@ -221,7 +221,7 @@ class KernelSection:
 
     def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
         """Yields the kernels of three inputs, in their colours."""
-        if not self._kernels.coloured or not self._row.maps.series.present[cell]:
+        if not self._kernels.colored or not self._row.maps.series.present[cell]:
             return
         found = self._kernels.show(cell)
         if not isinstance(found, str):

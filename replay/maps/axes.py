@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,11 @@ import numpy.typing as npt
 from replay.formatting import clean, format_count, format_numbers
 from replay.options import TOKENS
 from replay.recording.series import Series
-from replay.schema import AXES, DamagedError, Layer, OptionError
+from replay.schema import DamagedError, Layer, OptionError
 
 _SPATIAL = "DHWL"
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class AxesLayout:
         return sizes["C"], len(self.slices) or 1, sizes["H"], sizes["W"]
 
     def apply(self, frame: npt.NDArray[np.float16]) -> npt.NDArray[np.float16]:
-        """The maps of a frame, float16 (C, S, H, W)."""
+        """Returns the maps of a frame, float16 (C, S, H, W)."""
         if self.axes in ("", "C"):
             return frame.reshape(self.shape)
         maps = np.moveaxis(frame, self.axes.index("C"), 0)  # (C, ...)
@@ -75,7 +77,7 @@ def layout_of(
     tokens: str = "strip",
     image: tuple[int, ...] | None = None,
 ) -> AxesLayout:
-    """The rule for a layer.
+    """Returns the rule for a layer.
 
     Args:
         layer: Shape and axes of its frames.
@@ -114,32 +116,11 @@ def layout_of(
 
 
 def _rectangle(count: int, height: int, width: int) -> tuple[int, int] | None:
-    """Rows and columns, 2 or more, in the proportions of a picture; None where none fit."""
+    """Returns rows and columns, 2 or more, in the proportions of a picture; None if none fit."""
     rows = math.isqrt(max(count, 0) * height // width)
     if rows < 2 or count % rows or rows * width != count // rows * height:
         return None
     return (rows, count // rows) if count // rows >= 2 else None
-
-
-def maps_shape(shape: tuple[int, ...], axes: str = "") -> tuple[int, int, int]:
-    """The (C, H, W) as which a frame is shown where nothing else is asked for; see `as_maps`."""
-    channels, _, height, width = _usual(shape, axes).shape
-    return channels, height, width
-
-
-def as_maps(frame: npt.NDArray[np.float16], axes: str = "") -> npt.NDArray[np.float16]:
-    """A frame as maps, float16 (C, H, W): volumes as their middle slice, tokens as strips.
-
-    Args:
-        frame: float16, of a shape that `axes` describes.
-        axes: The layer's axes; by the frame's rank if empty.
-    """
-    return _usual(frame.shape, axes).apply(frame)[:, 0]
-
-
-def _usual(shape: tuple[int, ...], axes: str) -> AxesLayout:
-    axes = axes or AXES.get(len(shape), ("",))[0]
-    return layout_of(Layer("", "", shape, axes=axes))
 
 
 class Source(Protocol):
@@ -150,7 +131,7 @@ class Source(Protocol):
         """How many there are."""
 
     def __getitem__(self, cell: tuple[int, int]) -> npt.NDArray[np.float16]:
-        """The values at an epoch and batch, float16 (C, ...)."""
+        """Returns the values at an epoch and batch, float16 (C, ...)."""
 
 
 class Maps:
@@ -201,13 +182,13 @@ class Maps:
         return self.layout.shape[2], self.layout.shape[3]
 
     def labels(self, channels: Sequence[int]) -> list[str]:
-        """What to call each picture of the chosen maps: `7`, or `7·3` for a slice of several."""
+        """Returns a name for each picture of the chosen maps: `7`, or `7·3` for a slice."""
         if self.slices == 1:
             return [str(channel) for channel in channels]
         return [f"{channel}·{number}" for channel in channels for number in self.layout.slices]
 
     def in_words(self, chosen: int) -> str:
-        """So many maps, their size, and what they are of: `12 maps of 8×8, middle slice 4 of 9`."""
+        """Returns what so many of the maps are: `12 maps of 8×8, middle slice 4 of 9`."""
         height, width = self.size
         number = format_count(chosen, "map")
         of = f" of {height}×{width}"
@@ -264,7 +245,7 @@ class JointMaps:
         return len(self._maps) > 1
 
     def present(self, cell: tuple[int, int]) -> bool:
-        """Whether one of the layers has a frame there."""
+        """Returns whether one of the layers has a frame there."""
         return any(maps.series.present[cell] for maps in self._maps)
 
     def __getitem__(self, cell: tuple[int, int]) -> npt.NDArray[np.float16]:
@@ -276,11 +257,16 @@ class JointMaps:
 
 
 def as_source(series: Series | Source) -> Source:
-    """A layer's frames as the maps that are shown where nothing else is asked for."""
+    """Returns a layer's frames as the maps that are shown where nothing else is asked for."""
     return Maps(series) if isinstance(series, Series) else series
 
 
 def _image_of(series: Series) -> tuple[int, ...] | None:
-    """Shape of the picture that the layer's frames belong to."""
+    """Returns the shape of the picture that the layer's frames belong to."""
     inputs, frames = series.inputs, series.frames
     return inputs[frames[0]].shape if len(inputs.shapes) > 1 and frames else inputs.shape
+
+
+def select_channels(values: npt.NDArray[_Value], channels: Sequence[int]) -> npt.NDArray[_Value]:
+    """Returns the chosen channels of (C, ...), in their order; not a copy where that is all."""
+    return values if channels == list(range(len(values))) else values[channels]

@@ -22,7 +22,7 @@ Distances = npt.NDArray[np.float64]
 def order_channels(
     source: Source, channels: Sequence[int], frames: Sequence[tuple[int, int]], order: str
 ) -> list[int]:
-    """The channels in the order in which they are shown.
+    """Returns the channels in the order in which they are shown.
 
     `similar` walks from each channel to one whose maps correlate with its own, by the path whose
     steps are shortest in sum, as far as a greedy walk and exchanges of its stretches find it.
@@ -44,22 +44,22 @@ def order_channels(
     values = _sample(source, channels, frames)
     spreads = values.std(axis=1)
     alive = np.flatnonzero(spreads > 1e-6 * max(1.0, float(np.abs(values).max(initial=0.0))))
-    still = [place for place in range(len(channels)) if place not in set(alive.tolist())]
+    constant = [place for place in range(len(channels)) if place not in set(alive.tolist())]
     if len(alive) < 3:
-        return [channels[place] for place in [*alive.tolist(), *still]]
-    parts = values[alive]
-    parts = (parts - parts.mean(axis=1, keepdims=True)) / spreads[alive][:, None]
-    distances = 1.0 - parts @ parts.T / parts.shape[1]
+        return [channels[place] for place in [*alive.tolist(), *constant]]
+    normalised = values[alive]
+    normalised = (normalised - normalised.mean(axis=1, keepdims=True)) / spreads[alive][:, None]
+    distances = 1.0 - normalised @ normalised.T / normalised.shape[1]
     path = _shorten(_walk(distances), distances)
     if path[0] > path[-1]:
         path = path[::-1]
-    return [channels[place] for place in [*alive[path].tolist(), *still]]
+    return [channels[place] for place in [*alive[path].tolist(), *constant]]
 
 
 def _sample(
     source: Source, channels: Sequence[int], frames: Sequence[tuple[int, int]]
 ) -> Distances:
-    """Values of each channel at the same places, float64 (C, values); what is not finite is 0."""
+    """Returns values of each channel at the same places, float64 (C, values); 0 if not finite."""
     parts = []
     for cell in spread(frames[len(frames) // 2 :], _FRAMES):
         maps = source[cell].reshape(source.channels, -1)[list(channels)]
@@ -70,7 +70,7 @@ def _sample(
 
 
 def _walk(distances: Distances) -> npt.NDArray[np.intp]:
-    """From the channel that is least like the others always on to the nearest one left."""
+    """Returns a path from the channel least like the others, always on to the nearest one left."""
     count = len(distances)
     left = np.ones(count, bool)
     path = [int(distances.sum(axis=1).argmax())]

@@ -44,7 +44,7 @@ class Differences(Protocol):
         """How many there are."""
 
     def __getitem__(self, cell: tuple[int, int]) -> Values:
-        """The differences at an epoch and batch, float32 (C, ...)."""
+        """Returns the differences at an epoch and batch, float32 (C, ...)."""
 
 
 class DifferenceScaler:
@@ -78,11 +78,11 @@ class DifferenceScaler:
         self.words = self._scaler.words
 
     def range_of(self, epoch: int, batch: int, values: Values) -> Range | None:
-        """The range under which that frame is shown; None where each channel has its own."""
+        """Returns the range under which a frame is shown; None where each channel has its own."""
         return self._scaler.range_of(epoch, batch, values)  # type: ignore[arg-type]
 
     def levels(self, epoch: int, batch: int, values: Values) -> npt.NDArray[np.uint8]:
-        """The palette's entries of one frame's chosen channels, float32 (C, ...)."""
+        """Returns the palette's entries of one frame's chosen channels, float32 (C, ...)."""
         shown = self.range_of(epoch, batch, values)
         reach: Values | np.float32
         if shown is None:
@@ -99,7 +99,7 @@ class DifferenceScaler:
 
 
 def subtract(a: npt.NDArray[np.float16], b: npt.NDArray[np.float16]) -> Values:
-    """What b is more than a, in float32: float16 cannot hold every difference of its values."""
+    """Returns b - a in float32: float16 cannot hold every difference of its values."""
     with np.errstate(invalid="ignore"):  # of two infinities it is NaN
         difference: Values = b.astype(np.float32) - a.astype(np.float32)
     return difference
@@ -130,9 +130,9 @@ class Change:
             self._earlier = dict.fromkeys(frames, frames[0])
             self.words = f"since epoch {frames[0][0]}, batch {frames[0][1]}"
         else:
-            there = {batch for epoch, batch in frames if epoch == first}
+            in_first = {batch for epoch, batch in frames if epoch == first}
             self._earlier = {
-                cell: (first, cell[1]) if cell[1] in there else frames[0] for cell in frames
+                cell: (first, cell[1]) if cell[1] in in_first else frames[0] for cell in frames
             }
             self.words = f"since epoch {first}, same batch"
 
@@ -142,7 +142,7 @@ class Change:
         return self._maps.channels
 
     def earlier(self, cell: Cell) -> Cell | None:
-        """The frame with which one is compared; None where there is none."""
+        """Returns the frame with which one is compared; None where there is none."""
         return self._earlier.get(cell)
 
     def __getitem__(self, cell: Cell) -> Values:

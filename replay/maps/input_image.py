@@ -54,7 +54,7 @@ class InputPicture:
 
     @staticmethod
     def possible(recording: Recording) -> bool:
-        """Whether the recording has input images of shape (C, H, W)."""
+        """Returns whether the recording has input images of shape (C, H, W)."""
         shapes = recording.inputs.shapes
         return bool(shapes) and all(len(shape) == 3 and min(shape) >= 1 for shape in shapes)
 
@@ -64,7 +64,7 @@ class InputPicture:
         return self.shape[0] * self.zoom, self.shape[1] * self.zoom
 
     def show(self, epoch: int, batch: int) -> Picture:
-        """The picture of one batch, uint8 (height, width, 3), not enlarged yet."""
+        """Returns the picture of one batch, uint8 (height, width, 3), not enlarged yet."""
         colours = self._colours(epoch, batch)
         if isinstance(colours, str):
             return no_picture(*self.shape)
@@ -87,7 +87,7 @@ class InputPicture:
         return max(1, round(height * self._factor)), max(1, round(width * self._factor))
 
     def _colours(self, epoch: int, batch: int) -> npt.NDArray[np.float16] | str:
-        """The channels that are shown, or why there are none."""
+        """Returns the channels that are shown, or why there are none."""
         if self._last is None or self._last[0] != (epoch, batch):
             self._last = (epoch, batch), self._read(epoch, batch)
         return self._last[1]
@@ -105,7 +105,7 @@ class InputPicture:
     def _brightness(
         gain: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.uint8]:
-        """The brightness of every float16 by its bits, uint8 (1 or 3, 65536): one look-up each."""
+        """Returns the brightness of every float16 by its bits, uint8 (1 or 3, 65536)."""
         values = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
         with np.errstate(invalid="ignore"):
             image = values * gain[:, None] + offset[:, None]
@@ -116,7 +116,7 @@ class InputPicture:
     def _find_gain(
         self, frames: Sequence[tuple[int, int]]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Factor and summand that bring an image's values to 0..1."""
+        """Returns the factors and the summands that bring an image's values to 0..1."""
         shown = 3 if self.channels >= 3 else 1
         mean, std = self._inputs.mean, self._inputs.std
         if mean is not None and std is not None and min(len(mean), len(std)) >= shown:

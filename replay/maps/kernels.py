@@ -17,7 +17,7 @@ _SAMPLED = 32  # frames from which the range of the kernels is measured
 
 
 def kernel_series(row: Row) -> Series:
-    """The layer that holds the kernels: of a fixed image that of the run, before the update."""
+    """Returns the layer with the kernels: of a fixed image that of the run, before the update."""
     return row.maps.series.run_series
 
 
@@ -35,7 +35,7 @@ class Kernels:
 
     Attributes:
         size: Height and width of one.
-        coloured: Whether they are in red, green and blue.
+        colored: Whether they are in red, green and blue.
         words: What they are.
         reach: The absolute value at the ends of the range.
     """
@@ -50,15 +50,19 @@ class Kernels:
             raise OptionError(f"the kernels of {series.name!r} do not belong to one map each")
         self._series, self._channels = series, channels
         found = [self._read(cell) for cell in spread(frames, _SAMPLED)]
-        there = [stack for stack in found if not isinstance(stack, str)]
-        self.reach = max(map(kernel_reach, there), default=1.0)
-        blank_ = np.zeros((1, *shape[1:]), np.float16)
-        shown, self.words = kernel_levels(there[0] if there else blank_, self.reach)
-        self.coloured = shown.ndim == 4
+        stacks = [stack for stack in found if not isinstance(stack, str)]
+        self.reach = max(map(kernel_reach, stacks), default=1.0)
+        empty = np.zeros((1, *shape[1:]), np.float16)
+        shown, self.words = kernel_levels(stacks[0] if stacks else empty, self.reach)
+        self.colored = shown.ndim == 4
         self.size = shown.shape[1], shown.shape[2]
 
     def show(self, cell: Cell) -> npt.NDArray[np.float32] | str:
-        """In 0..1, where 0.5 is zero, (C, kH, kW) or (C, kH, kW, 3); or why there are none."""
+        """Returns the kernels of a frame, or why there are none.
+
+        Returns:
+            float32 in 0..1, where 0.5 is zero: (C, kH, kW), or (C, kH, kW, 3) in colour.
+        """
         stack = self._read(cell)
         return stack if isinstance(stack, str) else kernel_levels(stack, self.reach)[0]
 
@@ -70,8 +74,8 @@ class Kernels:
         return NO_KERNELS if is_blank(stack) else stack
 
 
-def coloured(shape: tuple[int, ...]) -> bool:
-    """Whether kernels (C_out, C_in/groups, ...) are shown in red, green and blue."""
+def are_colored(shape: tuple[int, ...]) -> bool:
+    """Returns whether kernels (C_out, C_in/groups, ...) are shown in red, green and blue."""
     return kernel_levels(np.zeros((1, *shape[1:]), np.float16), 1.0)[0].ndim == 4
 
 

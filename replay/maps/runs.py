@@ -20,7 +20,7 @@ from replay.maps.axes import JointMaps, Maps
 from replay.maps.selection import choose_cells, choose_layers, choose_maps
 from replay.options import Numbers
 from replay.recording import Recording, open_recording
-from replay.schema import Cell, OptionError, SelectionError
+from replay.schema import OptionError, SelectionError
 
 Path: TypeAlias = "str | os.PathLike[str]"
 Recordings: TypeAlias = "Recording | Path | Sequence[Recording | Path]"
@@ -40,17 +40,17 @@ def open_runs(recordings: Recordings, probe: int | None = None) -> Iterator[list
         SelectionError: One of them has no such fixed image.
         OptionError: There is none.
     """
-    wanted: list[Recording | Path]
+    given: list[Recording | Path]
     if isinstance(recordings, (Recording, str, os.PathLike)):
-        wanted = [recordings]
+        given = [recordings]
     else:
-        wanted = list(recordings)
-    if not wanted:
+        given = list(recordings)
+    if not given:
         raise OptionError("no recording was given")
     with ExitStack() as stack:
         found = [
             which if isinstance(which, Recording) else stack.enter_context(open_recording(which))
-            for which in wanted
+            for which in given
         ]
         yield found if probe is None else [recording.probe(probe) for recording in found]
 
@@ -117,8 +117,8 @@ class RunSet:
     def all_cells(self) -> list[tuple[int, int]]:
         """Every (epoch, batch) that all recordings have, with or without these layers."""
         rows, columns = np.min([r.shape for r in self.recordings], axis=0)
-        there = np.all([r.order[:rows, :columns] > 0 for r in self.recordings], axis=0)
-        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(there)]
+        recorded = np.all([r.order[:rows, :columns] > 0 for r in self.recordings], axis=0)
+        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(recorded)]
 
     @property
     def several(self) -> bool:
@@ -126,11 +126,11 @@ class RunSet:
         return len(self.recordings) > 1
 
     def cells(self, epochs: Numbers = None, batches: Numbers = None) -> list[tuple[int, int]]:
-        """The (epoch, batch) that were asked for, of those that all recordings have."""
+        """Returns the (epoch, batch) that were asked for, of those that all recordings have."""
         return choose_cells(self.present, epochs, batches)
 
     def groups(self) -> list[tuple[JointMaps, list[Row]]]:
-        """The rows that share channels and a range of values: those of one layer."""
+        """Returns the rows that share channels and a range of values: those of one layer."""
         groups: dict[tuple[str, int], list[Row]] = {}
         for row in self.rows:
             groups.setdefault((row.maps.layer.name, row.maps.channels), []).append(row)
@@ -171,56 +171,39 @@ class RunSet:
             np.logical_or.reduce([r.maps.series.present for r in self.rows if r.place == place])
             for place in range(len(self.recordings))
         ]
-        shape = np.max([there.shape for there in each], axis=0)
+        shape = np.max([recorded.shape for recorded in each], axis=0)
         fitted = np.zeros((len(each), *shape), bool)
-        for whole, there in zip(fitted, each, strict=True):
-            whole[: there.shape[0], : there.shape[1]] = there
+        for whole, recorded in zip(fitted, each, strict=True):
+            whole[: recorded.shape[0], : recorded.shape[1]] = recorded
         common: npt.NDArray[np.bool_] = np.logical_and.reduce(fitted, axis=0)
         if not common.any():
             if not self.several:
                 names = ", ".join(row.maps.layer.name for row in self.rows)
                 raise SelectionError(f"no frame of {names} in {self.recordings[0].path}")
             found = "; ".join(
-                f"{recording.path} has {_span(there)}"
-                for recording, there in zip(self.recordings, each, strict=True)
+                f"{recording.path} has {_span(recorded)}"
+                for recording, recorded in zip(self.recordings, each, strict=True)
             )
             raise SelectionError(f"no epoch and batch is in every recording: {found}")
         if left_out := int((fitted.any(axis=0) & ~common).sum()):
-            batches = format_count(left_out, "batch").replace("batchs", "batches")
+            batches = format_count(left_out, "batch")
             self.remarks.append(f"left out {batches} that not every recording has")
         return common
 
 
-def logged_loss(recording: Recording, cells: Sequence[Cell]) -> npt.NDArray[np.float64] | None:
-    """Returns the loss of each frame, float64, NaN where none was logged in a batch.
-
-    Args:
-        recording: The recording.
-        cells: The (epoch, batch) of the frames.
-
-    Returns:
-        None where none was logged at all. One that became NaN is news, and is returned.
-    """
-    if "loss" not in recording.batches:
-        return None
-    loss: npt.NDArray[np.float64] = recording.batches["loss"][tuple(np.array(cells).T)]
-    loss = loss.astype(np.float64)
-    return None if np.isnan(loss).all() else loss
-
-
 def choose_layers_of(
-    recordings: Sequence[Recording], wanted: str | Sequence[str] | None
+    recordings: Sequence[Recording], patterns: str | Sequence[str] | None
 ) -> list[str]:
-    """Names of the layers that were asked for, as in `choose_layers`, of several recordings.
+    """Returns the names of layers, as in `choose_layers`, of one or several recordings.
 
     Raises:
         SelectionError: Nothing matches one of the patterns in any of the recordings.
         FileError: A recording is empty.
     """
-    if wanted is None or len(recordings) == 1:
-        return choose_layers(recordings[0], wanted)
+    if patterns is None or len(recordings) == 1:
+        return choose_layers(recordings[0], patterns)
     chosen: list[str] = []
-    for pattern in [wanted] if isinstance(wanted, str) else wanted:
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
         found: list[str] = []
         errors: list[SelectionError] = []
         for recording in recordings:
@@ -234,15 +217,15 @@ def choose_layers_of(
     return list(dict.fromkeys(chosen)) or choose_layers(recordings[0], [])
 
 
-def _span(there: npt.NDArray[np.bool_]) -> str:
-    epochs, batches = (np.flatnonzero(there.any(axis=axis)).tolist() for axis in (1, 0))
+def _span(recorded: npt.NDArray[np.bool_]) -> str:
+    epochs, batches = (np.flatnonzero(recorded.any(axis=axis)).tolist() for axis in (1, 0))
     return f"{format_numbers('epoch', epochs)}, {format_numbers('batch', batches)}"
 
 
 def choose_common_layers(
-    recordings: Sequence[Recording], wanted: str | Sequence[str] | None
+    recordings: Sequence[Recording], patterns: str | Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
-    """Names of the layers to compare, and remarks on those that only one of the runs has.
+    """Returns the names of the layers to compare, and remarks on those that only one run has.
 
     Raises:
         SelectionError: A layer that was asked for is not in both, or none is.
@@ -256,10 +239,10 @@ def choose_common_layers(
             f"no layer is in both recordings: {a.path} has {', '.join(a.layers)}; "
             f"{b.path} has {', '.join(b.layers)}"
         )
-    if wanted is None:
+    if patterns is None:
         return common[:1], []
     found: list[str] = []
-    for pattern in [wanted] if isinstance(wanted, str) else wanted:
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
         if (pattern in a) != (pattern in b):
             has, lacks = (a, b) if pattern in a else (b, a)
             raise SelectionError(
@@ -279,7 +262,7 @@ def choose_common_layers(
 
 
 def pair_rows(shown: RunSet) -> list[tuple[JointMaps, tuple[Row, Row]]]:
-    """The rows of each layer, that of run a first.
+    """Returns the rows of each layer, that of run a first.
 
     Raises:
         SelectionError: A layer's maps are not of the same shape in both.

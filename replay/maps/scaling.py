@@ -13,13 +13,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from replay.maps.axes import JointMaps, Source, as_source
-from replay.maps.selection import pick, spread
+from replay.maps.axes import JointMaps, Source, as_source, select_channels
+from replay.maps.selection import spread
+from replay.options import SCALES
 from replay.raster.palette import Range
 from replay.recording.series import Series
 from replay.schema import OptionError
 
-MODES = ("run", "epoch", "frame", "channel")
 PERCENTILES = (0.5, 99.5)  # what a robust range leaves out at each end, in percent of the values
 
 Levels = npt.NDArray[np.uint8]
@@ -64,8 +64,8 @@ class Scaler:
         symmetric: bool = False,
         count: int = 240,
     ) -> None:
-        if mode not in MODES:
-            raise OptionError(f"unknown scale {mode!r}; expected one of {', '.join(MODES)}")
+        if mode not in SCALES:
+            raise OptionError(f"unknown scale {mode!r}; expected one of {', '.join(SCALES)}")
         if clip is not None and not (
             len(clip) == 2 and np.isfinite(clip).all() and clip[0] < clip[1]
         ):
@@ -89,7 +89,7 @@ class Scaler:
             self._ranges[0] = self._finish(Range(*clip))
 
     def __getstate__(self) -> dict[str, object]:
-        """What is sent to several processes is measured here, once."""
+        """Measures what other processes need, once, before it is sent to them."""
         if self.mode == "run" and self._frames:
             self._range_of_all(0)
         elif self.mode == "channel":
@@ -97,7 +97,7 @@ class Scaler:
         return self.__dict__
 
     def levels(self, epoch: int, batch: int, maps: npt.NDArray[np.float16]) -> Levels:
-        """The levels of one frame's chosen channels.
+        """Returns the levels of one frame's chosen channels.
 
         Args:
             epoch: The frame's epoch.
@@ -119,17 +119,17 @@ class Scaler:
         return levels
 
     def range_of(self, epoch: int, batch: int, maps: npt.NDArray[np.float16]) -> Range | None:
-        """The range under which that frame is shown; None where each channel has its own."""
+        """Returns the range under which a frame is shown; None where each channel has its own."""
         if self.mode == "channel":
             return None
         if self.mode == "frame":
             if isinstance(self._source, JointMaps) and self._source.several:
-                maps = pick(self._source[epoch, batch], self._channels)
+                maps = select_channels(self._source[epoch, batch], self._channels)
             return self._finish(_robust(maps))
         return self._range_of_all(epoch)
 
     def channel_range(self, place: int) -> Range:
-        """In `channel` mode, the range of the channel at that place of the selection."""
+        """Returns the range of a channel, by its place in the selection, in the mode `channel`."""
         if not self._ranges:
             for each, values in enumerate(self._sample(self._frames)):
                 self._ranges[each] = self._finish(_robust(values))
@@ -148,7 +148,7 @@ class Scaler:
         return self._tables[key]
 
     def _range_of_all(self, epoch: int) -> Range:
-        """The range of all frames, or of those of an epoch; measured when it is first needed."""
+        """Returns the range of all frames, or of those of an epoch, and measures it at first."""
         key = epoch if self.mode == "epoch" else 0
         if key not in self._ranges:
             of_these = [cell for cell in self._frames if self.mode == "run" or cell[0] == epoch]
@@ -164,11 +164,11 @@ class Scaler:
         return measured
 
     def _sample(self, frames: Sequence[tuple[int, int]]) -> Values:
-        """Values of the chosen channels of some frames, of their type, (C, values)."""
+        """Returns values of the chosen channels of some frames, of their type, (C, values)."""
         chosen = spread(frames, _SAMPLED_FRAMES)
         parts: list[Values] = [np.empty((len(self._channels), 0), np.float16)]
         for epoch, batch in chosen:
-            maps = pick(self._source[epoch, batch], self._channels)
+            maps = select_channels(self._source[epoch, batch], self._channels)
             values = maps.reshape(len(maps), -1)
             step = -(-values.size * len(chosen) // _SAMPLED_VALUES)
             while math.gcd(step, maps.shape[-1]) > 1:  # so that no column of pixels is favoured
@@ -186,7 +186,7 @@ _WORDS = {
 
 
 def table(chosen: Range, count: int) -> npt.NDArray[np.uint8]:
-    """The level of every float16, by its bit pattern: uint8 (65536,)."""
+    """Returns the level of every float16, by its bit pattern: uint8 (65536,)."""
     values = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
     with np.errstate(invalid="ignore"):
         place = (values - chosen.low) / (chosen.high - chosen.low) * (count - 1)
@@ -197,7 +197,7 @@ def table(chosen: Range, count: int) -> npt.NDArray[np.uint8]:
 
 
 def _robust(values: Values) -> Range:
-    """The middle 99 % of the finite values; all of them where that would be a single value."""
+    """Returns the range of the middle 99 % of the finite values; of all if that were one value."""
     if values.dtype == np.float16:
         finite, least, most = _percentiles(values.view(np.float16))
     else:
@@ -210,7 +210,7 @@ def _robust(values: Values) -> Range:
 
 
 def _percentiles(values: npt.NDArray[np.float16]) -> tuple[list[float], float, float]:
-    """`numpy.percentile` of the finite values, by counting: many times as fast as by sorting.
+    """Returns `numpy.percentile` of the finite values, by counting: far faster than by sorting.
 
     Returns:
         The percentiles, none of no values; the least and the greatest value, or 0 and 1.

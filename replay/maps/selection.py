@@ -10,32 +10,27 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.maps.axes import Maps, Source, as_source
-from replay.maps.axes import as_maps as as_maps
-from replay.maps.axes import maps_shape as maps_shape
 from replay.options import Numbers
 from replay.recording import Recording
 from replay.recording.series import Series
 from replay.schema import OptionError, SelectionError, format_intervals
 
-_Value = TypeVar("_Value", bound=np.generic)
-
-
 _SLICE = re.compile(r"^\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(-?\d*)\s*)?$")
 _SPAN = re.compile(r"^\s*(-?\d+)\s*(?:-\s*(\d+)\s*)?$")
 
 
-def choose(wanted: Numbers, there: Sequence[int], what: str) -> list[int]:
-    """The numbers that were asked for, as far as they are there.
+def choose(numbers: Numbers, existing: Sequence[int], what: str) -> list[int]:
+    """Returns the numbers that were asked for, as far as they exist.
 
     Args:
-        wanted: A number, a slice, a list, their spelling as text, or None for all.
-        there: The numbers that exist, ascending.
+        numbers: A number, a slice, a list, their spelling as text, or None for all.
+        existing: The numbers that exist, ascending.
         what: What they number (`epoch`, `batch`, `channel`), for messages.
 
     Returns:
@@ -43,46 +38,48 @@ def choose(wanted: Numbers, there: Sequence[int], what: str) -> list[int]:
 
     Raises:
         OptionError: The text is not a number, slice or list.
-        SelectionError: A number that is not there, or nothing is left; the message says what is.
+        SelectionError: A number that does not exist, or none is left; the message says what exists.
     """
-    if wanted is None:
-        return list(there)
-    if isinstance(wanted, str):
-        wanted = _parse(wanted, what)
-    if isinstance(wanted, slice):
-        if wanted.step == 0:
-            raise OptionError(f"{what} slice {_spell(wanted)}: a step of 0 leads nowhere")
-        present = set(there)
-        length = there[-1] + 1 if there else 0
-        ends = (_from_end(wanted.start, there), _from_end(wanted.stop, there))
-        numbered = range(*slice(*ends, wanted.step).indices(length))
+    if numbers is None:
+        return list(existing)
+    if isinstance(numbers, str):
+        numbers = _parse(numbers, what)
+    if isinstance(numbers, slice):
+        if numbers.step == 0:
+            raise OptionError(f"{what} slice {_spell(numbers)}: a step of 0 leads nowhere")
+        present = set(existing)
+        length = existing[-1] + 1 if existing else 0
+        ends = (_from_end(numbers.start, existing), _from_end(numbers.stop, existing))
+        numbered = range(*slice(*ends, numbers.step).indices(length))
         chosen = [number for number in numbered if number in present]
         if not chosen:
-            raise SelectionError(f"no {what} in {_spell(wanted)}; there: {format_intervals(there)}")
+            raise SelectionError(
+                f"no {what} in {_spell(numbers)}; there: {format_intervals(existing)}"
+            )
         return chosen
-    numbers = list(wanted) if isinstance(wanted, Iterable) else [wanted]
-    if not numbers:
-        raise SelectionError(f"no {what} was chosen; there: {format_intervals(there)}")
-    present = set(there)
-    return [_find(number, there, present, what) for number in numbers]
+    each = list(numbers) if isinstance(numbers, Iterable) else [numbers]
+    if not each:
+        raise SelectionError(f"no {what} was chosen; there: {format_intervals(existing)}")
+    present = set(existing)
+    return [_find(number, existing, present, what) for number in each]
 
 
-def choose_layers(recording: Recording, wanted: str | Iterable[str] | None = None) -> list[str]:
-    """Names of layers, in the order in which they were asked for, each once.
+def choose_layers(recording: Recording, patterns: str | Iterable[str] | None = None) -> list[str]:
+    """Returns the names of layers, in the order in which they were asked for, each once.
 
     Args:
         recording: The recording.
-        wanted: Names or globs (`layer1.*`), or `all`; None means the first recorded layer.
+        patterns: Names or globs (`layer1.*`), or `all`; None means the first recorded layer.
 
     Raises:
-        SelectionError: Nothing matches one of them; the message says what is there.
+        SelectionError: Nothing matches one of them; the message says what was recorded.
         FileError: The recording is empty.
     """
     recording.require_frames()
-    if wanted is None:
+    if patterns is None:
         return [recording.layers[0]]
     chosen: list[str] = []
-    for pattern in [wanted] if isinstance(wanted, str) else wanted:
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
         if pattern in recording:
             chosen.append(pattern)
         elif pattern == "all":
@@ -96,12 +93,12 @@ def choose_layers(recording: Recording, wanted: str | Iterable[str] | None = Non
 
 
 def choose_maps(series: Series, slices: Numbers = "middle", tokens: str = "auto") -> Maps:
-    """A layer's frames as the maps that are to be shown.
+    """Returns a layer's frames as the maps that are to be shown.
 
     Args:
         series: The layer.
         slices: Of a volume: `middle`, `all`, or numbers as in `choose`. Others have none.
-        tokens: Of tokens: `auto`, `square` or `strip`, see `shapes.layout_of`. Others have none.
+        tokens: Of tokens: `auto`, `square` or `strip`, see `axes.layout_of`. Others have none.
 
     Raises:
         OptionError: Slices that cannot be read, an unknown word, tokens that form no square.
@@ -122,7 +119,7 @@ def choose_frames(
     batches: Numbers = None,
     layers: Sequence[str] | None = None,
 ) -> list[tuple[int, int]]:
-    """(epoch, batch) of the whole frames that were asked for, epoch by epoch.
+    """Returns the (epoch, batch) of the whole frames that were asked for, epoch by epoch.
 
     A batch that is named must exist in at least one of the chosen epochs; epochs without it (a
     shorter last one, say) are passed over. With `layers`, so is a batch in which none of them has
@@ -145,7 +142,13 @@ def choose_frames(
 def choose_cells(
     present: npt.NDArray[np.bool_], epochs: Numbers = None, batches: Numbers = None
 ) -> list[tuple[int, int]]:
-    """(epoch, batch) of what is there, bool (epoch, batch), and was asked for; see above."""
+    """Returns the (epoch, batch) that were asked for, of those in `present`; see `choose_frames`.
+
+    Args:
+        present: bool (epoch, batch), where there is a frame.
+        epochs: Which epochs, as in `choose`.
+        batches: Which batches of each epoch, as in `choose`.
+    """
     epoch_numbers = [int(epoch) for epoch in np.flatnonzero(present.any(axis=1))]
     chosen_epochs = choose(epochs, epoch_numbers, "epoch")
     anywhere = [int(b) for b in np.flatnonzero(present[chosen_epochs].any(axis=0))]
@@ -154,13 +157,13 @@ def choose_cells(
 
 
 def choose_channels(
-    series: Series | Source, wanted: Numbers, frames: Sequence[tuple[int, int]]
+    series: Series | Source, numbers: Numbers, frames: Sequence[tuple[int, int]]
 ) -> list[int]:
-    """Channel numbers, in the one order that the whole picture keeps.
+    """Returns the numbers of channels, in the one order that the whole picture keeps.
 
     Args:
         series: The layer.
-        wanted: As in `choose`, or `top:16` for the 16 channels that vary most over the run.
+        numbers: As in `choose`, or `top:16` for the 16 channels that vary most over the run.
         frames: The frames over which variation is measured.
 
     Raises:
@@ -168,20 +171,20 @@ def choose_channels(
         SelectionError: A channel that the layer does not have.
     """
     count = as_source(series).channels
-    if isinstance(wanted, str) and (match := re.fullmatch(r"\s*top\s*:\s*(\d+)\s*", wanted)):
+    if isinstance(numbers, str) and (match := re.fullmatch(r"\s*top\s*:\s*(\d+)\s*", numbers)):
         top = int(match.group(1))
         if top == 0:
             raise OptionError("channels 'top:0' chooses none; expected top:N with N of 1 or more")
         variation = measure_variation(series, frames)
         strongest = np.argsort(-variation, kind="stable")[:top]
         return sorted(int(channel) for channel in strongest)
-    return choose(wanted, range(count), "channel")
+    return choose(numbers, range(count), "channel")
 
 
 def measure_variation(
     series: Series | Source, frames: Sequence[tuple[int, int]], sample: int = 32
 ) -> npt.NDArray[np.float64]:
-    """Variance of each channel's values over pixels and time, shape (C,).
+    """Returns the variance of each channel's values over pixels and time, shape (C,).
 
     Measured on at most `sample` frames, spread evenly over those given; NaN and infinite values
     are left out.
@@ -199,13 +202,8 @@ def measure_variation(
     return np.maximum(variance, 0.0)
 
 
-def pick(values: npt.NDArray[_Value], channels: Sequence[int]) -> npt.NDArray[_Value]:
-    """Those of the chosen channels, in their order; where that is all of them, no copy is made."""
-    return values if channels == list(range(len(values))) else values[channels]
-
-
 def spread(frames: Sequence[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
-    """At most `limit` of the frames, evenly spaced, the first and the last among them."""
+    """Returns at most `limit` of the frames, evenly spaced, the first and the last among them."""
     if len(frames) <= limit:
         return list(frames)
     if limit < 2:
@@ -234,23 +232,23 @@ def _parse(text: str, what: str) -> slice | list[int]:
     return numbers
 
 
-def _find(number: Any, there: Sequence[int], present: set[int], what: str) -> int:
+def _find(number: Any, existing: Sequence[int], present: set[int], what: str) -> int:
     if not isinstance(number, (int, np.integer)):
         raise OptionError(f"{what} {number!r}: expected a whole number")
-    if number < 0 and -number <= len(there):
-        return there[int(number)]
+    if number < 0 and -number <= len(existing):
+        return existing[int(number)]
     if number not in present:
-        raise SelectionError(f"no {what} {number}; there: {format_intervals(there)}")
+        raise SelectionError(f"no {what} {number}; there: {format_intervals(existing)}")
     return int(number)
 
 
-def _from_end(bound: int | None, there: Sequence[int]) -> int | None:
-    """A slice's negative bound as the number that it counts to; others as they are."""
-    if bound is None or bound >= 0 or not there:
+def _from_end(bound: int | None, existing: Sequence[int]) -> int | None:
+    """Returns a slice's negative bound as the number that it counts to; others as they are."""
+    if bound is None or bound >= 0 or not existing:
         return bound
-    return there[max(bound, -len(there))]
+    return existing[max(bound, -len(existing))]
 
 
-def _spell(wanted: slice) -> str:
-    parts = ["" if part is None else str(part) for part in (wanted.start, wanted.stop)]
-    return ":".join(parts) + (f":{wanted.step}" if wanted.step is not None else "")
+def _spell(numbers: slice) -> str:
+    parts = ["" if part is None else str(part) for part in (numbers.start, numbers.stop)]
+    return ":".join(parts) + (f":{numbers.step}" if numbers.step is not None else "")

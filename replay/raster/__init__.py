@@ -1,1 +1,13 @@
-"""Pure pixels: mosaics, palettes, text, widgets. Arrays in, arrays out."""
+"""Draws pixels into arrays: mosaics of maps, palettes, text, and what stands around the maps.
+
+Takes arrays and gives arrays, and opens no file. To be imported by their modules:
+
+- `frame`: one frame, and anything that gives frames;
+- `palette`: themes, colormaps and the 256 colors of an animation, and `Range`;
+- `mosaic`: where the maps of a layer lie, and how they are painted;
+- `images`: input pictures and kernels in color;
+- `text` and `pen`: text, and writing it into a plane;
+- `widgets` and `histogram`: color bar, loss curve, progress line, histogram.
+
+Nothing is exported from here: `replay health` needs two of these modules, and not the fonts.
+"""

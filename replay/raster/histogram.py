@@ -1,4 +1,4 @@
-"""A histogram of the maps of a frame, over the range of their colour bar."""
+"""A histogram of the maps of a frame, over the range of their color bar."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Histogram:
         top: First row.
         left: First column.
         width: Columns.
-        words: What the values are of.
-        peak: The share of the highest bar that has room; higher ones are cut off.
+        label: What the values are of.
+        peak: The share of the highest bar that fits; higher ones are cut off.
     """
 
     PLOT = 64
     HEIGHT = 2 * height_of(SMALL) + 6 + PLOT + 4
 
-    def __init__(self, pen: Pen, top: int, left: int, width: int, words: str, peak: float) -> None:
+    def __init__(self, pen: Pen, top: int, left: int, width: int, label: str, peak: float) -> None:
         up_to = f"up to {_percent(peak)}"
-        fitted = fit(words, SMALL, width - width_of(up_to, SMALL) - 12)
+        fitted = fit(label, SMALL, width - width_of(up_to, SMALL) - 12)
         pen.write(fitted, top, left, SMALL, "muted")
         pen.write(up_to, top, left + width - width_of(up_to, SMALL), SMALL, "muted")
         self._pen, self._peak = pen, peak
@@ -57,21 +57,16 @@ class Histogram:
         for height, start, stop in zip(heights, self._edges[:-1], self._edges[1:], strict=True):
             box[self.PLOT - height :, start : max(start + 1, stop - 1)] = accent
         below, above = float(shares[0]), float(shares[-1])
-        words = [
+        parts = [
             f"{_percent(share)} {side}"
             for share, side in ((below, "below"), (above, "above"))
             if share > 0
         ]
-        self._pen.refill(self._outside, (", ".join(words), "muted"))
+        self._pen.refill(self._outside, (", ".join(parts), "muted"))
 
 
 class Counter:
-    """Counts float16 values by their bits.
-
-    Attributes:
-        shares: Of all finite values, float64 (1 + BINS + 1,): below the range, in each of its equal
-            parts, above.
-    """
+    """Counts float16 values by their bits."""
 
     def __init__(self) -> None:
         self._tables: dict[Range, npt.NDArray[np.uint8]] = {}

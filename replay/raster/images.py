@@ -1,4 +1,4 @@
-"""Arrays to pictures: the input image as the eye knows it, and kernels. Arrays in, arrays out."""
+"""Makes pictures of arrays: of the input image as the eye knows it, and of kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def to_rgb(
     low: float,
     high: float,
 ) -> Pixels:
-    """Returns the input image in colour, with the network's normalisation undone.
+    """Returns the input image in color, with the network's normalisation undone.
 
     Args:
         image: float16 (C, H, W), as the network saw it. Three channels are red, green and blue;
@@ -52,17 +52,17 @@ def kernel_levels(
     Returns:
         float32 in 0..1, where 0.5 stands for zero: (C_out, kH, kW, 3) in red, green and blue
         where the kernels have three inputs, else (C_out, kH, kW), their mean over the inputs;
-        and what it is in words.
+        and what that is, as text.
     """
     planes = _planes(kernels)
     if planes.shape[1] == 3:
-        shown, words = planes.transpose(0, 2, 3, 1), "kernels in RGB"
+        shown, kind = planes.transpose(0, 2, 3, 1), "kernels in RGB"
     elif planes.shape[1] == 1:
-        shown, words = planes[:, 0], "kernels"
+        shown, kind = planes[:, 0], "kernels"
     else:
-        shown, words = planes.mean(axis=1), f"kernels, mean of {planes.shape[1]} inputs"
+        shown, kind = planes.mean(axis=1), f"kernels, mean of {planes.shape[1]} inputs"
     half = np.nan_to_num(shown / (2 * (reach or 1.0)), posinf=1.0, neginf=-1.0)
-    return np.clip(0.5 + half, 0.0, 1.0).astype(np.float32), words
+    return np.clip(0.5 + half, 0.0, 1.0).astype(np.float32), kind
 
 
 def kernel_reach(kernels: npt.NDArray[np.float16]) -> float:
@@ -116,7 +116,13 @@ def whitest(values: npt.NDArray[np.floating]) -> float | None:
 
 
 def enlarge(picture: npt.NDArray[np.uint8], factor: int, down: int | None = None) -> Pixels:
-    """Returns every pixel as a block of factor x factor equal pixels, or of another height."""
+    """Returns every pixel as a block of equal pixels.
+
+    Args:
+        picture: uint8 (H, W) or (H, W, 3).
+        factor: Pixels of a block across, and down if nothing else is said.
+        down: Pixels of a block down.
+    """
     return picture.repeat(down or factor, axis=0).repeat(factor, axis=1)
 
 

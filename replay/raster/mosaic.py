@@ -1,8 +1,8 @@
 """Maps to a mosaic: how many columns, how large, and the levels painted into a canvas.
 
 A pixel of a map becomes a whole block of equal pixels. Where even one pixel each is too much,
-whole blocks of a map are averaged into one pixel, and the picture says so; nothing is resampled
-in any other way.
+whole blocks of a map are averaged into one pixel, and the picture says so; nothing else is ever
+resampled.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Mosaic:
 
     @property
     def rows(self) -> int:
-        """Rows of tiles."""
+        """The number of rows of tiles."""
         return -(-self.count // self.columns)
 
     @functools.cached_property
@@ -146,8 +146,8 @@ class Mosaic:
     def boxes(self, top: int, left: int) -> list[Box]:
         """Returns what the tiles cover of a canvas, if the mosaic's corner is at a row and column.
 
-        Each row of tiles for itself where it has numbers below it; what lies between its tiles is
-        in it.
+        Each row of tiles has a box of its own where it has numbers below it. A box includes what
+        lies between its tiles.
         """
         left, right = left + self.indent, left + self.width
         if self.numbers != "tile":
@@ -164,7 +164,7 @@ def arrange(
     count: int,
     height: int,
     width: int,
-    room: Space,
+    space: Space,
     *,
     zoom: int | None = None,
     columns: int | None = None,
@@ -174,8 +174,8 @@ def arrange(
 ) -> Mosaic:
     """Chooses columns and size of a mosaic.
 
-    The size is the largest that fits the room, which may be stretched (to 1.3 times its
-    height, unless the room says otherwise) where that makes the maps clearly larger. Among the
+    The size is the largest that fits the space, which may be stretched (to 1.3 times its
+    height, unless the space says otherwise) where that makes the maps clearly larger. Among the
     columns that fit, those are preferred that leave no cell empty and give a frame between 4:3
     and 16:9.
 
@@ -183,10 +183,10 @@ def arrange(
         count: Number of maps, at least 1.
         height: Pixels of one map.
         width: Pixels of one map.
-        room: The space that there is; an explicit zoom or number of columns may exceed it.
+        space: The space that there is; an explicit zoom or number of columns may exceed it.
         zoom: Pixels for one pixel of a map, if it is not to be chosen.
         columns: Tiles in a row, if it is not to be chosen.
-        numbers: Whether channel numbers are wanted.
+        numbers: Whether channel numbers are to be shown.
         digits: Letters of the longest number; else those of count - 1.
         unit: So many maps belong together and are not to be torn apart: a row holds a multiple
             of them, or they fill whole rows.
@@ -209,16 +209,16 @@ def arrange(
             return replace(plain, numbers="tile")
         return replace(plain, numbers="row", indent=digits * _DIGIT + 6)
 
-    per_rows = [min(columns, count)] if columns is not None else _sensible(count, unit)
+    per_rows = [min(columns, count)] if columns is not None else _sensible_columns(count, unit)
 
     def fitting(zoom: int, shrink: int, limit: float) -> list[Mosaic]:
         candidates = (mosaic(per_row, zoom, shrink) for per_row in per_rows)
-        return [m for m in candidates if m.width <= room.width and m.height <= limit]
+        return [m for m in candidates if m.width <= space.width and m.height <= limit]
 
     def cost(m: Mosaic) -> float:
-        frame_width = m.width + room.beside
-        height = max(m.height, room.least)
-        frame_height = height + room.above
+        frame_width = m.width + space.beside
+        height = max(m.height, space.least)
+        frame_height = height + space.above
         aspect = frame_width / frame_height
         off = max(_ASPECTS[0] / aspect, aspect / _ASPECTS[1], 1.0)
         white = (height - m.height) * m.width / (frame_height * frame_width)
@@ -226,24 +226,26 @@ def arrange(
 
     if zoom is not None:
         everything = [mosaic(per_row, zoom, 1) for per_row in per_rows]
-        within = [m for m in everything if m.width <= room.width]
-        return _draw_out(min(within or everything, key=cost), room)
+        within = [m for m in everything if m.width <= space.width]
+        return _lengthen_strips(min(within or everything, key=cost), space)
 
     found: list[list[Mosaic]] = []
-    for limit in (math.inf,) if columns is not None else (room.height, room.stretch * room.height):
+    for limit in (
+        (math.inf,) if columns is not None else (space.height, space.stretch * space.height)
+    ):
         found.append([])
-        for zoom_, shrink in _sizes(count, height, width, room):
+        for zoom_, shrink in _sizes(count, height, width, space):
             found[-1] = fitting(zoom_, shrink, limit)
             if found[-1]:
                 break
     for low, tall in itertools.pairwise(found):
         if low and (not tall or tall[0].tile[1] < _CLEARLY * low[0].tile[1]):
-            return _draw_out(min(low, key=cost), room)
+            return _lengthen_strips(min(low, key=cost), space)
     if found[-1]:
-        return _draw_out(min(found[-1], key=cost), room)
-    smallest = max(height, width)  # a pixel a map is still too much: as wide as the room allows
+        return _lengthen_strips(min(found[-1], key=cost), space)
+    smallest = max(height, width)  # a pixel a map is still too much: as wide as the space allows
     tightest = [mosaic(per_row, 1, smallest) for per_row in per_rows]
-    return max([m for m in tightest if m.width <= room.width] or tightest[:1], key=_columns_of)
+    return max([m for m in tightest if m.width <= space.width] or tightest[:1], key=_columns_of)
 
 
 def shrink_maps(maps: npt.NDArray[_Float], by: int) -> npt.NDArray[_Float]:
@@ -308,13 +310,13 @@ def paint(
 
 
 def widen(pixels: npt.NDArray[np.uint8], by: int) -> npt.NDArray[np.uint8]:
-    """Repeats each byte so many times, uint8 (..., W) to (..., W * by)."""
+    """Returns each byte repeated `by` times, uint8 (..., W) to (..., W * by)."""
     if by == 1:
         return pixels
     if by not in _WIDER:
         return np.repeat(pixels, by, axis=-1)
-    several, ones = _WIDER[by]  # as one number of so many bytes: a product instead of a loop
-    product = np.ascontiguousarray(pixels.astype(several) * ones)  # of any order in memory
+    dtype, ones = _WIDER[by]  # one number of so many bytes: a product instead of a loop
+    product = np.ascontiguousarray(pixels.astype(dtype) * ones)  # of any order in memory
     wide: npt.NDArray[np.uint8] = product.view(np.uint8)
     return wide
 
@@ -322,7 +324,16 @@ def widen(pixels: npt.NDArray[np.uint8], by: int) -> npt.NDArray[np.uint8]:
 def blank(
     canvas: npt.NDArray[np.uint8], top: int, left: int, mosaic: Mosaic, paper: int, line: int
 ) -> None:
-    """Leaves all tiles empty but for an outline: there is no frame to show."""
+    """Paints empty tiles with an outline, where there is no frame to show.
+
+    Args:
+        canvas: uint8 (H, W); only the tiles are written to.
+        top: Row of the mosaic's corner.
+        left: Column of the mosaic's corner.
+        mosaic: Where the tiles go.
+        paper: The palette's index of the background.
+        line: The palette's index of the outline.
+    """
     height, width = mosaic.tile
     for place in range(mosaic.count):
         y, x = mosaic.corner(place)
@@ -335,24 +346,24 @@ def _columns_of(mosaic: Mosaic) -> int:
     return mosaic.columns
 
 
-def _draw_out(mosaic: Mosaic, room: Space) -> Mosaic:
+def _lengthen_strips(mosaic: Mosaic, space: Space) -> Mosaic:
     """Makes strips as high as the space allows, up to a height beyond which they gain nothing."""
     if not mosaic.strip:
         return mosaic
-    each = room.height // mosaic.rows - (mosaic.pitch[0] - mosaic.tile[0])
+    each = space.height // mosaic.rows - (mosaic.pitch[0] - mosaic.tile[0])
     return replace(mosaic, strip=max(mosaic.strip, min(each, _STRIP[1])))
 
 
-def _sensible(count: int, unit: int = 1) -> list[int]:
+def _sensible_columns(count: int, unit: int = 1) -> list[int]:
     """Returns numbers of columns, ascending, that leave little of the last row empty."""
     numbers = sorted({-(-count // rows) for rows in range(1, count + 1)})
     return [n for n in numbers if n % unit == 0 or unit % n == 0]
 
 
-def _sizes(count: int, height: int, width: int, room: Space) -> Iterator[tuple[int, int]]:
+def _sizes(count: int, height: int, width: int, space: Space) -> Iterator[tuple[int, int]]:
     """Yields (zoom, shrink) from the largest down that could fit by their area."""
-    space = room.width * room.stretch * room.height
-    largest = min(room.width // width, math.isqrt(int(space / (count * height * width))))
+    area = space.width * space.stretch * space.height
+    largest = min(space.width // width, math.isqrt(int(area / (count * height * width))))
     for zoom in range(min(largest, max(1, _HIGHEST_TILE // height)), 0, -1):
         yield zoom, 1
     for shrink in range(2, max(height, width) + 1):

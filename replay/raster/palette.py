@@ -1,4 +1,4 @@
-"""The colours of an animation: one palette of 256, so that a frame is one plane of indices.
+"""The colors of an animation: one palette of 256, so that a frame is one plane of indices.
 
 0 .. levels - 1      the colormap
 levels, levels + 1   NaN, and infinity
@@ -22,13 +22,21 @@ Indices = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours around the maps, each (red, green, blue)."""
+    """The colors around the maps, each (red, green, blue) from 0 to 255.
+
+    Attributes:
+        paper: The background.
+        ink: Text.
+        accent: What moves: progress, the loss curve.
+        warning: What is wrong.
+        second: The accent of the other of two runs.
+    """
 
     paper: tuple[int, int, int]
     ink: tuple[int, int, int]
     accent: tuple[int, int, int]
     warning: tuple[int, int, int]
-    second: tuple[int, int, int]  # the accent of the other of two runs
+    second: tuple[int, int, int]
 
 
 THEMES = {
@@ -36,7 +44,7 @@ THEMES = {
     "dark": Theme((17, 19, 23), (242, 243, 245), (86, 166, 250), (255, 138, 92), (244, 204, 96)),
 }
 
-# Colours for NaN and infinity: the two that are farthest from the colormap are taken.
+# Colors for NaN and infinity: the two that are farthest from the colormap are taken.
 _FOREIGN = ((230, 0, 150), (0, 190, 220), (255, 130, 0), (90, 200, 0), (225, 30, 30), (90, 60, 255))
 _STEPS = 8  # from paper to ink
 _MUTED, _FAINT = 5, 1  # muted ink has at least 4.5:1 against the paper in both themes
@@ -49,11 +57,12 @@ _TONES = {
     "accent": (3 + _STEPS, 3),
     "warning": (6 + _STEPS, 2),
 }
+_SECOND = 3  # steps of the second accent, of a palette for two runs
 USED = 2 + 1 + _STEPS + 3 + 2  # entries beside the colormap's
 
 
 class Palette:
-    """The 256 colours of one animation, and the indices of those that text and lines need.
+    """The 256 colors of one animation, and the indices of those that text and lines need.
 
     Args:
         cmap: Name of a registered matplotlib colormap.
@@ -71,19 +80,17 @@ class Palette:
     """
 
     def __init__(self, cmap: str = "gray", levels: int = 240, theme: str = "light") -> None:
-        if theme not in THEMES:
-            raise OptionError(f"unknown theme {theme!r}; expected {' or '.join(THEMES)}")
-        colours = THEMES[theme]
+        colors = find_theme(theme)
         self.levels = levels
         self.nan, self.inf, self.paper = levels, levels + 1, levels + 2
         self.free = levels + USED
         self.table: Table = np.zeros((256, 3), np.uint8)
         self.table[:levels] = colormap(cmap, levels)
         self.table[levels : levels + 2] = foreign(self.table[:levels])
-        self.table[self.paper] = colours.paper
+        self.table[self.paper] = colors.paper
         for tone in ("ink", "accent", "warning"):
             offset, steps = _TONES[tone]
-            ramp = np.linspace(colours.paper, getattr(colours, tone), steps + 1)
+            ramp = np.linspace(colors.paper, getattr(colors, tone), steps + 1)
             first = levels + offset
             self.table[first : first + steps] = np.rint(ramp[1:])
 
@@ -91,7 +98,7 @@ class Palette:
         """Returns the indices of a plane of coverage (0 paper, 255 full) in a tone; same shape.
 
         The tones are `ink`, `muted`, `faint`, `accent`, `warning`, and `nan` and `inf` for the
-        colours of those values, which have no steps.
+        colors of those values, which have no steps.
         """
         if tone in ("nan", "inf"):
             return np.where(coverage > 127, getattr(self, tone), self.paper).astype(np.uint8)
@@ -104,6 +111,17 @@ class Palette:
         """Returns index of a tone at full strength."""
         offset, steps = _TONES[tone]
         return self.levels + offset + steps - 1
+
+
+def find_theme(name: str) -> Theme:
+    """Returns the theme of a name.
+
+    Raises:
+        OptionError: There is none of that name.
+    """
+    if name not in THEMES:
+        raise OptionError(f"unknown theme {name!r}; expected {' or '.join(THEMES)}")
+    return THEMES[name]
 
 
 def colormap(name: str, levels: int) -> Table:
@@ -120,8 +138,8 @@ def colormap(name: str, levels: int) -> Table:
         close = difflib.get_close_matches(str(name).lower(), list(colormaps), n=4, cutoff=0.5)
         hint = f"; close: {', '.join(close)}" if close else "; see matplotlib's list of colormaps"
         raise OptionError(f"unknown colormap {name!r}{hint}") from None
-    colours: Table = chosen(np.linspace(0.0, 1.0, levels), bytes=True)[:, :3]
-    return colours
+    colors: Table = chosen(np.linspace(0.0, 1.0, levels), bytes=True)[:, :3]
+    return colors
 
 
 def foreign(table: Table) -> Table:
@@ -130,9 +148,6 @@ def foreign(table: Table) -> Table:
     distances = np.linalg.norm(away[:, None] - table[None].astype(int), axis=2).min(axis=1)
     chosen = np.sort(np.argsort(-distances, kind="stable")[:2])
     return away[chosen].astype(np.uint8)
-
-
-_SECOND = 3  # steps of the second accent
 
 
 class TwoMapPalette(Palette):
@@ -161,8 +176,8 @@ class TwoMapPalette(Palette):
         self._second = self.free
         self.differences = range(self.free + _SECOND, self.free + _SECOND + share)
         self.free = self.differences.stop
-        colours = THEMES[theme]
-        ramp = np.linspace(colours.paper, colours.second, _SECOND + 1)[1:]
+        colors = THEMES[theme]
+        ramp = np.linspace(colors.paper, colors.second, _SECOND + 1)[1:]
         self.table[self._second : self._second + _SECOND] = np.rint(ramp)
         if difference is not None:
             shown = self.table[self.differences.start : self.differences.stop]
@@ -184,7 +199,12 @@ class TwoMapPalette(Palette):
 
 @dataclass(frozen=True)
 class Range:
-    """The values that the first and the last level of the colormap stand for."""
+    """The values that the first and the last level of the colormap stand for.
+
+    Attributes:
+        low: The value of the first level.
+        high: The value of the last level.
+    """
 
     low: float
     high: float

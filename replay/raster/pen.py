@@ -1,4 +1,4 @@
-"""Draws text, lines and bars into a plane of palette indices, and remembers where text went."""
+"""Draws text and bars into a plane of palette indices, and remembers where text was written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from replay.raster.text import cover, fit, height_of, width_of
 
 Plane = npt.NDArray[np.uint8]
 Text = tuple[str, str]
-"""What is written, and in which tone."""
+"""A text and its tone."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Pen:
     Attributes:
         plane: uint8 (H, W), indices into the palette.
         boxes: (top, left, bottom, right) of all text and slots so far.
-        touched: Of what has changed since someone emptied this list; what is only ever written
+        touched: Boxes that have changed since this list was last emptied; what is written only
             once, before the first frame, is not in it.
     """
 
@@ -63,7 +63,19 @@ class Pen:
         tone: str = "ink",
         bold: bool = False,
     ) -> int:
-        """Writes one line that stays; returns its width."""
+        """Writes one line that stays.
+
+        Args:
+            text: The text.
+            top: Its first row.
+            left: Its first column.
+            size: Size of the font in pixels.
+            tone: Its tone, see `Palette.ink`.
+            bold: Whether it is in the bold face.
+
+        Returns:
+            The text's width in pixels.
+        """
         if not text:
             return 0
         coverage = cover(text, size, bold)
@@ -73,7 +85,7 @@ class Pen:
         return int(width)
 
     def reserve(self, top: int, left: int, width: int, size: int, align: str = "left") -> Slot:
-        """Keeps a box free for a text that changes."""
+        """Returns a box that is kept free for a text that changes; see `Slot`."""
         self.boxes.append((top, left, top + height_of(size), left + width))
         return Slot(top, left, width, size, align)
 
@@ -81,7 +93,7 @@ class Pen:
         """Writes texts, one after the other, into a slot instead of what it held.
 
         Args:
-            slot: Where.
+            slot: The box.
             parts: The texts.
             indent: Columns before the first; else it stands where the slot says.
         """

@@ -1,7 +1,7 @@
-"""Words to pixels: planes of coverage in DejaVu Sans, which ships inside matplotlib.
+"""Draws text as planes of coverage in DejaVu Sans, which ships inside matplotlib.
 
-All of it is pure: a text, a size and a weight give the same uint8 plane on every machine, and
-the plane is kept for the next frame. Neither matplotlib nor its pyplot is imported.
+A text, a size and a weight give the same uint8 plane on every machine, and the plane is kept
+for the next frame. Neither matplotlib nor its pyplot is imported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What stands around the maps and moves: colour bar, loss curve, progress line.
+"""What stands around the maps and moves: color bar, loss curve, progress line.
 
 Each is drawn once and brought up to date for every frame by writing into its own box only.
 """
@@ -21,7 +21,7 @@ SMALL = 12  # pixels: the smallest text
 Numbers = npt.NDArray[np.float64]
 
 
-class ColourBar:
+class ColorBar:
     """The colormap as a strip, with the values of its ends beneath it (and 0), or beside it.
 
     Args:
@@ -97,7 +97,7 @@ class ColourBar:
 
 
 class LossCurve:
-    """The loss over the whole run, faint, and in the accent colour as far as the run has come.
+    """The loss over the whole run, faint, and in the accent color as far as the run has come.
 
     Args:
         pen: Draws it.
@@ -106,7 +106,7 @@ class LossCurve:
         width: Columns.
         cells: (epoch, batch) of every frame of the run, in order.
         loss: The loss at each of them; NaN leaves a gap.
-        words: What it is called.
+        label: What it is called.
         other: The loss of another run at the same frames, in the same plot: dashed, in the
             palette's second accent.
     """
@@ -122,12 +122,12 @@ class LossCurve:
         width: int,
         cells: Sequence[tuple[int, int]],
         loss: Numbers,
-        words: str = "loss",
+        label: str = "loss",
         other: Numbers | None = None,
     ) -> None:
         low, high = plain_range(loss if other is None else np.concatenate([loss, other]))
         between = f"{format_loss(low)} – {format_loss(high)}"
-        fitted = fit(words, SMALL, width - width_of(between, SMALL) - 12)
+        fitted = fit(label, SMALL, width - width_of(between, SMALL) - 12)
         pen.write(fitted, top, left, SMALL, "muted")
         pen.write(between, top, left + width - width_of(between, SMALL), SMALL, "muted")
 
@@ -147,8 +147,8 @@ class LossCurve:
                 coverage = self._curve(y, thick)
                 if tone == "second":
                     coverage[:, np.arange(width) % 7 >= 4] = 0
-                there = coverage > 0
-                plane[there] = pen.palette.ink(coverage, ink)[there]
+                inked = coverage > 0
+                plane[inked] = pen.palette.ink(coverage, ink)[inked]
         y, x = np.mgrid[-4:5, -4:5]
         self._dot = np.hypot(y, x) <= 3.6
         self._now: int | None = None

@@ -243,14 +243,14 @@ class SafeFile(Closing):
             FileError: There is no such dataset, its shape is another one, or it cannot be read.
         """
         dataset = self._find(path, 2 + len(shape))
-        block: schema.Float32Array = np.full((rows, columns, *shape), np.nan, np.float32)
+        values: schema.Float32Array = np.full((rows, columns, *shape), np.nan, np.float32)
         with file_errors(self.path):
             if dataset is None or dataset.shape[2:] != shape or dataset.dtype.kind != "f":
                 raise ValueError(f"{path!r} does not hold float32 (epoch, batch, *{shape})")
             height, width = min(rows, dataset.shape[0]), min(columns, dataset.shape[1])
             self._check_bytes(path, height * width * math.prod(shape) * 4, "values")
-            block[:height, :width] = dataset[:height, :width]
-        return block
+            values[:height, :width] = dataset[:height, :width]
+        return values
 
     @_retried
     def read_numbers(self, path: str, rank: int, dtype: npt.DTypeLike) -> npt.NDArray[Any] | None:

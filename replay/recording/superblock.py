@@ -47,16 +47,17 @@ def is_sound(head: bytes) -> bool:
 
 
 class UnclosedFileView(io.RawIOBase):
-    """The file at `path`, opened without a lock.
+    """The bytes of a file, opened without a lock, as HDF5 is to see them.
 
-    Its length is the one that it has now. A read past that fails instead of giving zeros.
+    Its length is the one that the file has when it is opened.
 
     Args:
         path: The file.
-        mend: Whether it is shown as its writer would have left it: not open for writing, and whole.
+        mend: Whether the superblock is shown as its writer would have left it: not open for
+            writing, and with the file's length.
 
     Attributes:
-        head: Its superblock as it is.
+        head: The superblock as it is in the file.
     """
 
     def __init__(self, path: Path, mend: bool) -> None:
@@ -73,11 +74,11 @@ class UnclosedFileView(io.RawIOBase):
             self._head = bytes(head)
 
     def readable(self) -> bool:
-        """Returns True."""
+        """Returns True, as `io.RawIOBase` demands of a file like this."""
         return True
 
     def seekable(self) -> bool:
-        """Returns True."""
+        """Returns True, as `io.RawIOBase` demands of a file like this."""
         return True
 
     def tell(self) -> int:
@@ -141,19 +142,19 @@ def _lookup3(data: bytes) -> int:
 
     a = b = c = (0xDEADBEEF + len(data)) & mask
     whole = max(0, (len(data) - 1) // 12)
-    words = [
+    numbers = [
         int.from_bytes(data[at : at + 4].ljust(4, b"\0"), "little")
         for at in range(0, 12 * whole + 12, 4)
     ]
     for at in range(0, 3 * whole, 3):
-        a, b, c = ((x + y) & mask for x, y in zip((a, b, c), words[at : at + 3], strict=True))
+        a, b, c = ((x + y) & mask for x, y in zip((a, b, c), numbers[at : at + 3], strict=True))
         for bits in (4, 6, 8, 16, 19, 4):
             a = ((a - c) & mask) ^ turn(c, bits)
             c = (c + b) & mask
             a, b, c = b, c, a
     if not data:
         return c
-    a, b, c = ((x + y) & mask for x, y in zip((a, b, c), words[-3:], strict=True))
+    a, b, c = ((x + y) & mask for x, y in zip((a, b, c), numbers[-3:], strict=True))
     for bits in (14, 11, 25, 16, 4, 14, 24):
         c = ((c ^ b) - turn(b, bits)) & mask
         a, b, c = b, c, a

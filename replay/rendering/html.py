@@ -6,13 +6,9 @@ import base64
 import html
 from pathlib import Path
 
-from replay.formatting import (
-    clean,
-)
+from replay.formatting import clean
 
 _EMBEDDED_BYTES = 20_000_000
-
-
 _KINDS = {".gif": "gif", ".webp": "webp", ".png": "png", ".apng": "png"}
 
 

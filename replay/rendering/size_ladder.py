@@ -1,4 +1,4 @@
-"""What to give up so that an animation fits a number of bytes: choices only, nothing is drawn.
+"""What to give up so that an animation fits a number of bytes; nothing is drawn here.
 
 The order in which things go: first the quality, as far as the maps do not visibly suffer; then
 frames, as long as a hundred remain; then the maps' zoom, in whole numbers; then frames, quality
@@ -7,7 +7,7 @@ and zoom in turns, and last the maps are averaged over blocks. The captions keep
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from replay.formatting import format_count
@@ -45,7 +45,7 @@ class Setting:
 
 
 def thinned(frames: int, every: int) -> int:
-    """How many frames remain if every 2nd, 3rd ... is shown, the first and the last included."""
+    """Returns the number of frames if every 2nd, 3rd ... is shown, with the first and the last."""
     return 1 + -(-(frames - 1) // every) if frames > 1 else frames
 
 
@@ -58,7 +58,7 @@ def quality_ladder(
     thin: bool = True,
     zoom: int | None = 1,
 ) -> list[Setting]:
-    """Choices from the best down, each a little smaller than the one before.
+    """Returns settings from the best down, each a little smaller than the one before.
 
     Args:
         frames: Number of frames at most.
@@ -71,69 +71,83 @@ def quality_ladder(
     qualities = list(_QUALITIES.get(form, (None,))) if quality is None else [quality]
     if quality is None and best is not None:
         qualities.insert(0, best)
-    now, usual = Setting(frames, 1.0, qualities[0]), zoom or 0
-    rungs = [now]
+    ladder = _Ladder(frames, qualities, thin, zoom or 0)
+    ladder.lower_quality(3)
+    ladder.leave_frames_out(100)
+    ladder.make_smaller(_SHARES[0])
+    ladder.leave_frames_out(50)
+    ladder.lower_quality(2)
+    ladder.make_smaller(_SHARES[1])
+    ladder.leave_frames_out(12)
+    ladder.average_blocks(_BLOCKS[0])
+    ladder.lower_quality(1)
+    ladder.average_blocks(_BLOCKS[1])
+    ladder.leave_frames_out(8)
+    ladder.average_blocks(_BLOCKS[2])
+    ladder.leave_frames_out(4)
+    return ladder.settings
 
-    def step(**changed: object) -> None:
-        nonlocal now
-        now = replace(now, **changed)  # type: ignore[arg-type]
-        rungs.append(now)
 
-    def lower(left: int) -> None:
-        while len(qualities) > left:
-            qualities.pop(0)
-            step(quality=qualities[0])
+class _Ladder:
+    """Settings from the best down, to which smaller and smaller ones are added.
 
-    def fewer(least: int) -> None:
-        for every in _EVERY if thin else ():
-            if least <= thinned(frames, every) < now.frames:
-                step(frames=thinned(frames, every))
+    Args:
+        frames: Number of frames of the best one.
+        qualities: From the best one down, at least one.
+        thin: Whether frames may be left out.
+        zoom: The maps' usual zoom; 0 where they must keep it.
+    """
 
-    def smaller(shares: tuple[float, ...]) -> None:
-        for share in shares if usual else ():
-            whole = max(1, round(share * usual)) / usual
-            if whole < now.share:
-                step(share=whole)
+    def __init__(self, frames: int, qualities: Sequence[int | None], thin: bool, zoom: int) -> None:
+        self._frames, self._thin, self._zoom = frames, thin, zoom
+        self._qualities = list(qualities)
+        self.settings = [Setting(frames, 1.0, qualities[0])]
 
-    def average(sides: tuple[int, ...]) -> None:
-        for side in sides if usual else ():
-            step(share=1 / (side * usual))
+    def lower_quality(self, left: int) -> None:
+        """Lowers the quality, until so many qualities are left."""
+        while len(self._qualities) > left:
+            self._qualities.pop(0)
+            self.settings.append(replace(self.settings[-1], quality=self._qualities[0]))
 
-    lower(3)
-    fewer(100)
-    smaller(_SHARES[0])
-    fewer(50)
-    lower(2)
-    smaller(_SHARES[1])
-    fewer(12)
-    average(_BLOCKS[0])
-    lower(1)
-    average(_BLOCKS[1])
-    fewer(8)
-    average(_BLOCKS[2])
-    fewer(4)
-    return rungs
+    def leave_frames_out(self, least: int) -> None:
+        """Leaves more and more frames out, as long as so many remain."""
+        for every in _EVERY if self._thin else ():
+            remaining = thinned(self._frames, every)
+            if least <= remaining < self.settings[-1].frames:
+                self.settings.append(replace(self.settings[-1], frames=remaining))
+
+    def make_smaller(self, shares: Sequence[float]) -> None:
+        """Makes the maps smaller, to the whole zooms next to those shares of the usual one."""
+        for share in shares if self._zoom else ():
+            whole = max(1, round(share * self._zoom)) / self._zoom
+            if whole < self.settings[-1].share:
+                self.settings.append(replace(self.settings[-1], share=whole))
+
+    def average_blocks(self, sides: Sequence[int]) -> None:
+        """Shows a pixel for each block of the maps, of those sides in pixels."""
+        for side in sides if self._zoom else ():
+            self.settings.append(replace(self.settings[-1], share=1 / (side * self._zoom)))
 
 
 class SizeSearch:
     """Steps down a ladder until something fits.
 
     Args:
-        rungs: From `quality_ladder`.
+        settings: From `quality_ladder`.
         limit: Bytes.
-        estimate: Measures what a choice would take, roughly. Each is asked for once at most.
+        estimate: Measures what a setting would take, roughly. Each is asked for once at most.
     """
 
     def __init__(
-        self, rungs: list[Setting], limit: int, estimate: Callable[[Setting], float]
+        self, settings: list[Setting], limit: int, estimate: Callable[[Setting], float]
     ) -> None:
-        self._rungs, self._limit, self._measure = rungs, limit, estimate
+        self._settings, self._limit, self._measure = settings, limit, estimate
         self._estimates: dict[int, float] = {}
         self._truth = 1.0  # real size by estimate, as far as is known
         self._at = -1
 
     def first(self) -> Setting:
-        """The best choice that seems to fit.
+        """Returns the best setting that seems to fit.
 
         Raises:
             OptionError: None seems to, by far; the message says how small it can become.
@@ -141,18 +155,18 @@ class SizeSearch:
         return self._search(0)
 
     def next(self, size: float) -> Setting | None:
-        """A smaller choice, once that of before turned out to take `size` bytes; None at the end.
+        """Returns a smaller setting, once the last one took `size` bytes; None at the end.
 
-        The last rung is tried even where it does not seem to fit.
+        The last setting is tried even where it does not seem to fit.
         """
         estimate = self._estimates.get(self._at, size)
         self._truth = max(1.0, size / max(estimate, 1.0))
-        if self._at + 1 >= len(self._rungs):
+        if self._at + 1 >= len(self._settings):
             return None
         return self._search(self._at + 1)
 
     def _search(self, low: int) -> Setting:
-        high = len(self._rungs) - 1
+        high = len(self._settings) - 1
         if self._fits(low):
             high = low
         elif high > low and not self._fits(high):
@@ -162,34 +176,34 @@ class SizeSearch:
             low, high = (low, middle) if self._fits(middle) else (middle, high)
         self._at = high
         smallest = self._estimate(high)
-        if high == len(self._rungs) - 1 and smallest > 1.25 * self._limit:
-            raise too_small(self._limit, smallest, self._rungs[high])
-        return self._rungs[high]
+        if high == len(self._settings) - 1 and smallest > 1.25 * self._limit:
+            raise too_small(self._limit, smallest, self._settings[high])
+        return self._settings[high]
 
     def _estimate(self, place: int) -> float:
         if place not in self._estimates:
-            self._estimates[place] = self._measure(self._rungs[place])
+            self._estimates[place] = self._measure(self._settings[place])
         return self._estimates[place] * self._truth
 
     def _fits(self, place: int) -> bool:
         return self._estimate(place) <= _SAFETY * self._limit
 
 
-def too_small(limit: int, smallest: float, choice: Setting) -> OptionError:
-    """What is said where nothing fits: about how small it can become, and what would help."""
+def too_small(limit: int, smallest: float, setting: Setting) -> OptionError:
+    """Returns the error where nothing fits: how small it can become, and what would help."""
     enough = 1.1 * smallest / 1e6
     return OptionError(
         f"max_mb {limit / 1e6:g}: the smallest that can be made takes about {smallest / 1e6:.2g} MB"
-        f" ({format_count(choice.frames, 'frame')}); allow {enough:.2g} MB, or choose fewer layers"
+        f" ({format_count(setting.frames, 'frame')}); allow {enough:.2g} MB, or choose fewer layers"
         " or channels, --no-input, or no --zoom, --crf or --batches"
     )
 
 
-def in_words(chosen: Setting, best: Setting, frames: int, form: str, size: str) -> str:
-    """What was given up: `about every 3rd frame (120 of 358), zoom 2, crf 26`; empty if nothing.
+def describe_savings(chosen: Setting, best: Setting, frames: int, form: str, size: str) -> str:
+    """Returns what was given up: `every 3rd frame (120 of 358), crf 26`; empty if nothing.
 
     Args:
-        chosen: The choice that was made.
+        chosen: The setting that was chosen.
         best: The one that gives up nothing.
         frames: Number of frames that there are.
         form: As in `quality_ladder`.
@@ -197,7 +211,7 @@ def in_words(chosen: Setting, best: Setting, frames: int, form: str, size: str) 
     """
     words = []
     if chosen.frames < frames:
-        words.append(_every(chosen.frames, frames))
+        words.append(_every_nth(chosen.frames, frames))
     if chosen.share < 1:
         words.append(size)
     if chosen.quality != best.quality:
@@ -205,7 +219,7 @@ def in_words(chosen: Setting, best: Setting, frames: int, form: str, size: str) 
     return ", ".join(words)
 
 
-def _every(shown: int, frames: int) -> str:
+def _every_nth(shown: int, frames: int) -> str:
     if shown < 2:
         return f"{shown} of {format_count(frames, 'frame')}"
     step = (frames - 1) / (shown - 1)

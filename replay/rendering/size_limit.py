@@ -18,7 +18,13 @@ from replay.recording import Recording
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import choose_preset
 from replay.rendering.rendered import Rendered
-from replay.rendering.size_ladder import Setting, SizeSearch, in_words, quality_ladder, too_small
+from replay.rendering.size_ladder import (
+    Setting,
+    SizeSearch,
+    describe_savings,
+    quality_ladder,
+    too_small,
+)
 from replay.schema import Cell, OptionError
 
 STRETCHES = 3
@@ -170,7 +176,7 @@ class _Candidates:
     def _in_words(self, setting: Setting, film: Film) -> str:
         """Returns what was given up; empty if nothing was."""
         best, frames = self.settings[0], len(self._usual.cells)
-        words = in_words(setting, best, frames, self._form, _size_in_words(film))
+        words = describe_savings(setting, best, frames, self._form, _size_in_words(film))
         if not words:
             return ""
         if setting == best:  # a preset's number of frames

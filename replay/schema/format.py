@@ -88,7 +88,7 @@ def custom_field(name: str) -> Field:
     return Field(name, np.dtype("<f8"), np.nan)
 
 
-# By a frame's rank, what its axes may mean; the first is what is meant where a file says nothing.
+# By a frame's rank, what its axes may mean; the first holds where a file says nothing.
 # C channel, H and W height and width, D depth, L length of a signal, T token.
 AXES = {
     0: ("",),
@@ -106,16 +106,16 @@ class Layer:
     Attributes:
         name: The module's name in the model, `#1`, `#2` ... appended for its second and third
             call in one batch, `@12x16x16` for frames of another shape than its first.
-        module: The module in words, as `repr` gives it, e.g. `Conv2d(3, 12, kernel_size=(3, 3))`.
+        module: The module as `repr` gives it, e.g. `Conv2d(3, 12, kernel_size=(3, 3))`.
         shape: Shape of one frame: (C, H, W) for a convolution's output for one image.
         kernel: Shape of the kernels, (C_out, C_in/groups, kH, kW), or None where none are kept.
-        axes: A letter for each axis of a frame, see AXES; empty where the rank says it all.
+        axes: A letter for each axis of a frame, see AXES; by default those of the rank.
         pooled: Values of the layer's output, in each direction, of which one value of the frame
             is the mean.
         probe: The number of the fixed image that the frames belong to; None for those of the
             batches.
-        note: What whoever looks at the frames has to know of them, such as "magnitude of complex
-            values"; empty where there is nothing.
+        note: What a reader has to know of the frames, such as "magnitude of complex values"; may
+            be empty.
     """
 
     name: str
@@ -243,15 +243,18 @@ def decode_meta(text: str) -> dict[str, Any]:
 
 
 def format_intervals(numbers: Sequence[int]) -> str:
-    """Returns ascending numbers in words: `0-4, 8, 10-59`."""
-    words: list[str] = []
+    """Returns ascending numbers as text: `0-4, 8, 10-59`.
+
+    Of more than seven intervals, the first six and the last are named.
+    """
+    intervals: list[str] = []
     start = previous = None
     for number in [*numbers, None]:
         if previous is not None and number != previous + 1:
-            words.append(f"{start}" if start == previous else f"{start}-{previous}")
+            intervals.append(f"{start}" if start == previous else f"{start}-{previous}")
             start = number
         elif start is None:
             start = number
         previous = number
-    shown = ", ".join(words[:6]) + (f" ... {words[-1]}" if len(words) > 6 else "")
+    shown = ", ".join(intervals[:6]) + (f" ... {intervals[-1]}" if len(intervals) > 6 else "")
     return shown or "none"

@@ -12,7 +12,7 @@ from replay.maps.selection import spread
 from replay.recording import Recording
 from replay.schema import Cell
 from replay.webpage.eight_bit import pack
-from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, Source
+from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, PageItem
 
 INPUT_SIDE = 256
 
@@ -21,7 +21,7 @@ class InputData:
     """The input pictures of a page.
 
     Attributes:
-        source: What one costs a frame.
+        item: What one costs a frame.
     """
 
     def __init__(self, recording: Recording, cells: Sequence[Cell]) -> None:
@@ -33,7 +33,7 @@ class InputData:
         self._pictures: dict[int, InputPicture] = {}
         self._pool = 1
         self._costs: dict[int, float] = {}
-        self.source = Source(max(self._picture(1).shape), self._cost)
+        self.item = PageItem(max(self._picture(1).shape), self._cost)
 
     def prepare(self, cells: Sequence[Cell], pool: int) -> None:
         """Sets the frames and the size that `blocks` and `describe` speak of."""
@@ -47,13 +47,13 @@ class InputData:
     def describe(self) -> dict[str, Any]:
         """Returns the picture's part of the manifest."""
         channels = self._full[0]
-        words = "input: first image of the batch"
+        text = "input: first image of the batch"
         if channels not in (1, 3):
-            words += ", channel 0 of 2" if channels == 2 else f", channels 0–2 of {channels}"
+            text += ", channel 0 of 2" if channels == 2 else f", channels 0–2 of {channels}"
         shape = self._picture(self._pool).shape
         if shape != self._full[1:]:
-            words += f", {self._full[1]}×{self._full[2]} shown as {shape[0]}×{shape[1]}"
-        return {"shape": shape, "words": words}
+            text += f", {self._full[1]}×{self._full[2]} shown as {shape[0]}×{shape[1]}"
+        return {"shape": shape, "words": text}
 
     def _picture(self, pool: int) -> InputPicture:
         if pool not in self._pictures:

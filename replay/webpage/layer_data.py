@@ -25,7 +25,7 @@ from replay.recording import Series
 from replay.schema import Cell, SelectionError, summarize
 from replay.webpage.eight_bit import COUNT, pack, quantize, stored_range
 from replay.webpage.manifest import SCALES
-from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, Source
+from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, PageItem
 
 
 class LayerData:
@@ -39,7 +39,7 @@ class LayerData:
 
     Attributes:
         channels: The channels' numbers.
-        source: What it costs a frame.
+        item: What it costs a frame.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LayerData:
         self._kernels = kernel is not None and len(kernel) > 2 and kernel[0] == self._channel_count
         self._reach, self._pool = 1.0, 1
         self._costs: dict[int, float] = {}
-        self.source = Source(max(self._height, self._width), self._cost)
+        self.item = PageItem(max(self._height, self._width), self._cost)
 
     def measure(self, cells: Sequence[Cell]) -> None:
         """Measures the scales on these frames."""
@@ -124,14 +124,14 @@ class LayerData:
         maps = f"{format_count(of, 'map')} of {self._height}×{self._width}"
         if of < self._channel_count:
             maps = f"{of} of {self._channel_count} maps, {self._height}×{self._width}"
-        words = [
+        texts = [
             format_module(self._series.layer.module),
             maps + self._pooled_words(),
             clean(self._series.layer.note),
         ]
         return {
             "name": clean(name),
-            "words": [part for part in words if part],
+            "words": [part for part in texts if part],
             "channels": self.channels,
             "shape": self.shape,
             "kernel": self._describe_kernel(),
@@ -212,11 +212,11 @@ class LayerData:
     def _describe_kernel(self) -> dict[str, Any] | None:
         if not self._kernels:
             return None
-        shown, words = kernel_levels(self._kernel(self._cells[0]), self._reach)
+        shown, kind = kernel_levels(self._kernel(self._cells[0]), self._reach)
         return {
             "shape": shown.shape[1:3],
             "rgb": shown.ndim == 4,
-            "words": words.replace("kernels", "kernel", 1),
+            "words": kind.replace("kernels", "kernel", 1),
             "reach": self._reach,
         }
 

@@ -90,8 +90,8 @@ class Live(Closing):
             run.require_frames()
             outlines = [self._layer(name).outline() for name in self._names()]
             empty: dict[str, Any] = {"run": [0.0, 1.0], "epochs": {}}
-            words = {name: scale_words(name) for name in SCALES}
-            words["run"] = words["run"].replace("whole run", "run so far")
+            scales = {name: scale_words(name) for name in SCALES}
+            scales["run"] = scales["run"].replace("whole run", "run so far")
             manifest = {
                 "live": True,
                 "title": self._title,
@@ -113,7 +113,7 @@ class Live(Closing):
                     for outline in outlines
                 ],
                 "input": self._input.describe() if self._input else None,
-                "words": words,
+                "words": scales,
                 **self._settings,
             }
             title = f"{self._title or clean(run.path.name)}: feature maps, live"

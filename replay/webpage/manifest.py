@@ -39,8 +39,8 @@ def color_table(name: str) -> npt.NDArray[np.uint8]:
 
 def scale_words(scale: str, runs: int = 1) -> str:
     """Returns what a scale is, in the words of a caption."""
-    words = {"run": "one scale for the whole run", "epoch": "one scale for each epoch"}
-    shown = words.get(scale, "each frame on its own scale")
+    texts = {"run": "one scale for the whole run", "epoch": "one scale for each epoch"}
+    shown = texts.get(scale, "each frame on its own scale")
     shown += ", the same for both runs" if runs > 1 else ""
     return f"activation, {shown}, {PERCENTILES[0]:g}–{PERCENTILES[1]:g} % of values"
 
@@ -99,9 +99,9 @@ def describe_frames(
 def _unseen(recording: Recording, kept: Sequence[Cell]) -> list[str] | None:
     """Returns why a frame has no input picture, in words; None where all have one."""
     inputs = recording.inputs
-    there = inputs.present
-    words = ["" if there[cell] else NO_PICTURE for cell in kept]
-    return words if inputs and any(words) else None
+    present = inputs.present
+    texts = ["" if present[cell] else NO_PICTURE for cell in kept]
+    return texts if inputs and any(texts) else None
 
 
 def loss_curve(

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the packages of this checkout, whatever is installed
 
-from record.__main__ import _parser as record_parser  # noqa: E402
+from record.__main__ import build_parser as record_parser  # noqa: E402
 from record.launch.arguments import USAGE as RUN_USAGE  # noqa: E402
-from replay.cli.parser import _parser as replay_parser  # noqa: E402
+from replay.cli.parser import build_parser as replay_parser  # noqa: E402
 
 # Pages of the site that lie in the root folder, where people look for them first.
 ROOT_PAGES = {

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import writers_of
 
 import replay
 
@@ -36,7 +37,7 @@ def train(path, ending, start):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
     with Recorder(model, path, layers=["0", "1"] if ending == "late" else None) as recorder:
-        print(recorder._courier._process.pid, flush=True)
+        print("recording", flush=True)
         for number, images in enumerate(recorder.track(batches)):
             if ending == "late" and number <= 40:
                 model[0](images)
@@ -98,7 +99,8 @@ class Training:
             preexec_fn=become_mortal if mortal else default_signals,
         )
         assert self.process.stdout is not None
-        self.writer = int(self.process.stdout.readline())
+        assert self.process.stdout.readline() == "recording\n"
+        (self.writer,) = writers_of(self.process.pid)
 
     def halfway(self) -> None:
         assert self.process.stdout is not None

@@ -9,17 +9,20 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from warm import WarmPython
 
 import replay
 from replay.__main__ import main as replay_main
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "tests" / "scripts"
+Record = Callable[..., subprocess.CompletedProcess[str]]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
@@ -37,6 +40,16 @@ def python(*words: object, cwd: Path, **environment: str) -> subprocess.Complete
 
 def record(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return python("-m", "record", "run", *words, cwd=cwd, **environment)
+
+
+@pytest.fixture
+def record_warm(warm: WarmPython) -> Record:
+    """As `record`, in a process that has imported torch already."""
+
+    def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        return warm.run(["-m", "record", "run", *words], cwd, ENVIRONMENT)
+
+    return run
 
 
 def spoken(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -81,12 +94,15 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_scripts_as_they_are(tmp_path: Path, name: str, image_folder: Path) -> None:
+def test_scripts_as_they_are(
+    tmp_path: Path, name: str, image_folder: Path, warm: WarmPython
+) -> None:
     if name == "lightning_module" and importlib.util.find_spec("lightning") is None:
         pytest.skip("lightning is not installed: the Lightning script was not run")
     arguments = [image_folder] if name == "imagenet" else []
     script = SCRIPTS / f"{name}.py"
-    plain = python(SCRIPTS / "spy.py", tmp_path / "spied.npz", script, *arguments, cwd=tmp_path)
+    spied = [SCRIPTS / "spy.py", tmp_path / "spied.npz", script, *arguments]
+    plain = warm.run(spied, tmp_path, ENVIRONMENT)
     assert plain.returncode == 0, plain.stderr
     done = record("-o", "run.h5", script, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -97,7 +113,7 @@ def test_scripts_as_they_are(tmp_path: Path, name: str, image_folder: Path) -> N
     assert sum(line.startswith("mapreel: recorded ") for line in ours) == len(CASES[name])
     # Where no loader tells of epochs, one line says that they are not known; nothing else is said.
     assert len(ours) == len(CASES[name]) + (name in ("vae", "gpt"))
-    spied = np.load(tmp_path / "spied.npz")
+    frames = np.load(tmp_path / "spied.npz")
     assert {p.name for p in tmp_path.glob("*.h5")} == {f"run{s}.h5" for s in CASES[name]}
     for suffix, (epochs, batches, layers) in CASES[name].items():
         path = tmp_path / f"run{suffix}.h5"
@@ -107,7 +123,7 @@ def test_scripts_as_they_are(tmp_path: Path, name: str, image_folder: Path) -> N
             assert (run.dropped, run.lost) == (0, 0)
             for layer, (number, step, offset) in layers.items():
                 for place, at in enumerate(run.frames):
-                    frame = spied[f"{number}/{place * step + offset}"]
+                    frame = frames[f"{number}/{place * step + offset}"]
                     assert run[layer][at].tobytes() == frame.tobytes(), (layer, at)
             if name != "gpt":
                 assert run.inputs.shape is not None
@@ -115,12 +131,13 @@ def test_scripts_as_they_are(tmp_path: Path, name: str, image_folder: Path) -> N
             assert np.isfinite([run.batches["lr"][at] for at in run.frames]).all()
             assert run.meta["command"] == [str(script), *map(str, arguments)]
         film = tmp_path / f"film{suffix}.mp4"
-        assert replay_main(["animate", str(path), "-o", str(film), "--quiet"]) == 0
+        words = ["animate", str(path), "-o", str(film), "--quiet", "--zoom", "1"]
+        assert replay_main(words) == 0
         assert film.stat().st_size > 1000
 
 
-def test_losses_are_those_that_the_script_printed(tmp_path: Path) -> None:
-    done = record("-o", "run.h5", SCRIPTS / "classify.py", "--log-interval", "1", cwd=tmp_path)
+def test_losses_are_those_that_the_script_printed(tmp_path: Path, record_warm: Record) -> None:
+    done = record_warm("-o", "run.h5", SCRIPTS / "classify.py", "--log-interval", "1", cwd=tmp_path)
     printed = [float(text) for text in re.findall(r"Loss: ([\d.]+)", done.stdout)]
     with replay.open(tmp_path / "run.h5") as run:
         np.testing.assert_allclose(run.batches["loss"].ravel(), printed, atol=1e-6)
@@ -128,9 +145,9 @@ def test_losses_are_those_that_the_script_printed(tmp_path: Path) -> None:
         np.testing.assert_allclose(run.batches["lr"].ravel(), rates)
 
 
-def test_gpt_with_a_configuration_file(tmp_path: Path) -> None:
+def test_gpt_with_a_configuration_file(tmp_path: Path, record_warm: Record) -> None:
     write(tmp_path, "compile = False\nn_layer = 3\n", "config.py")
-    done = record(SCRIPTS / "gpt.py", "config.py", "--max_iters=2", cwd=tmp_path)
+    done = record_warm(SCRIPTS / "gpt.py", "config.py", "--max_iters=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("iter") == 2
     with replay.open(tmp_path / "run.h5") as run:
@@ -343,8 +360,10 @@ LOOK_AHEAD = """
 
 
 @pytest.mark.parametrize("way", ["ahead", "threaded", "behind", "meanwhile"])
-def test_loaders_that_run_ahead_teachers_and_scaled_losses(tmp_path: Path, way: str) -> None:
-    done = record(write(tmp_path, LOOK_AHEAD), way, cwd=tmp_path)
+def test_loaders_that_run_ahead_teachers_and_scaled_losses(
+    tmp_path: Path, record_warm: Record, way: str
+) -> None:
+    done = record_warm(write(tmp_path, LOOK_AHEAD), way, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with replay.open(tmp_path / "run.h5") as run:
         assert run.frames == [(e, b) for e in range(3) for b in range(4)]
@@ -401,9 +420,9 @@ def test_options_and_ways_to_compile(tmp_path: Path, way: str) -> None:
         assert len(found) >= 5
 
 
-def test_including_evaluation(tmp_path: Path) -> None:
+def test_including_evaluation(tmp_path: Path, record_warm: Record) -> None:
     script = write(tmp_path, "COMPILE = FUNCTION = False\n" + textwrap.dedent(OPTIONS))
-    assert record("--include-eval", script, cwd=tmp_path).returncode == 0
+    assert record_warm("--include-eval", script, cwd=tmp_path).returncode == 0
     with replay.open(tmp_path / "run.h5") as run:
         images = [int(run.inputs[at][0, 0, 0]) for at in run.frames]
         assert images == [0, 1, 2, 3, -1, 4, 5, 6, 7, -1, 8, 9, 10, 11, -1]
@@ -415,7 +434,7 @@ def test_including_evaluation(tmp_path: Path) -> None:
         "for n in range(3): m(torch.full((1, 3, 8, 8), float(n)))\n",
         "only.py",
     )
-    assert record("-o", "only.h5", "--include-eval", only, cwd=tmp_path).returncode == 0
+    assert record_warm("-o", "only.h5", "--include-eval", only, cwd=tmp_path).returncode == 0
     with replay.open(tmp_path / "only.h5") as run:
         assert [int(run.inputs[at][0, 0, 0]) for at in run.frames] == [0, 1, 2]
 
@@ -459,8 +478,10 @@ def test_including_evaluation(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_nothing_to_record(tmp_path: Path, options: list[str], script: str, reason: str) -> None:
-    done = record(*options, write(tmp_path, script + "\nprint('done')\n"), cwd=tmp_path)
+def test_nothing_to_record(
+    tmp_path: Path, record_warm: Record, options: list[str], script: str, reason: str
+) -> None:
+    done = record_warm(*options, write(tmp_path, script + "\nprint('done')\n"), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "done\n")
     assert spoken(done)[-1].startswith("nothing was recorded: ")
     assert reason in spoken(done)[-1]
@@ -475,7 +496,7 @@ def test_nothing_to_record(tmp_path: Path, options: list[str], script: str, reas
     ],
 )
 def test_a_model_that_is_found_and_not_recorded(
-    tmp_path: Path, layer: str, body: str, reason: str
+    tmp_path: Path, record_warm: Record, layer: str, body: str, reason: str
 ) -> None:
     script = f"""
         import torch
@@ -498,7 +519,7 @@ def test_a_model_that_is_found_and_not_recorded(
         o = torch.optim.SGD(m.parameters(), 0.1)
         {body}
         """
-    done = record("--layers", layer, write(tmp_path, script), cwd=tmp_path)
+    done = record_warm("--layers", layer, write(tmp_path, script), cwd=tmp_path)
     assert done.returncode == ("fail" in body)
     told = [line for line in spoken(done) if "nothing was recorded" in line]
     assert len(told) == 1
@@ -591,19 +612,31 @@ def free_port() -> str:
         return str(place.getsockname()[1])
 
 
+@pytest.fixture(scope="module", params=["torchrun", "spawn"])
+def ranks_alone(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, subprocess.CompletedProcess[str]]:
+    """A way to start two ranks, and what they print without a recorder."""
+    folder = tmp_path_factory.mktemp("ranks")
+    words = start_of_ranks(request.param, [write(folder, DISTRIBUTED)])
+    return request.param, python(*words, cwd=folder)
+
+
+def start_of_ranks(way: str, words: list[object]) -> list[object]:
+    """The words behind `python` that start a script on two ranks."""
+    if way == "spawn":
+        return [*words, free_port()]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
+    return [*launcher, free_port(), *words]
+
+
 @pytest.mark.parametrize("ranks", ["0", "all"])
-@pytest.mark.parametrize("way", ["torchrun", "spawn"])
-def test_ranks(tmp_path: Path, way: str, ranks: str) -> None:
-    script = write(tmp_path, DISTRIBUTED)
-    if way == "torchrun":
-        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
-        launcher.append(free_port())
-        words = [*launcher, "-m", "record", "run", "--ranks", ranks, script]
-        plain = python(*launcher, script, cwd=tmp_path)
-    else:
-        words = ["-m", "record", "run", "--ranks", ranks, script, free_port()]
-        plain = python(script, free_port(), cwd=tmp_path)
-    done = python(*words, cwd=tmp_path)
+def test_ranks(
+    tmp_path: Path, ranks_alone: tuple[str, subprocess.CompletedProcess[str]], ranks: str
+) -> None:
+    way, plain = ranks_alone
+    words = ["-m", "record", "run", "--ranks", ranks, write(tmp_path, DISTRIBUTED)]
+    done = python(*start_of_ranks(way, words), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said = [sorted(re.findall(r"rank \d -?[\d.]+", run.stdout)) for run in (done, plain)]
     assert said[0] == said[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from documents import PAGES, ROOT, ROOT_PAGES, anchors, code_blocks, commands, name_of
 
-from record.__main__ import _parser as record_parser
+from record.__main__ import build_parser as record_parser
 from record.launch import arguments as run_arguments
 from replay.cli import parser as replay_parser
 
@@ -20,7 +20,7 @@ OPTION_PAGES = [README, *(ROOT / "docs" / f"{name}.md" for name in ("replay", "r
 def options_of_the_parsers() -> set[str]:
     words = "\n".join(
         [run_arguments.USAGE]
-        + [parser.format_help() for parser in parsers(replay_parser._parser())]
+        + [parser.format_help() for parser in parsers(replay_parser.build_parser())]
         + [parser.format_help() for parser in parsers(record_parser())]
     )
     return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", words))

@@ -145,14 +145,20 @@ def test_a_training_that_was_changed_is_found(
     path: Path, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Any], Any], words: str
 ) -> None:
     """As if the recorder did it when it ends."""
-    close = Recorder.close
+    begin, close = Recorder.__init__, Recorder.close
+    models: dict[int, Any] = {}
+
+    def beginning(recorder: Recorder, model: Any, *arguments: Any, **options: Any) -> None:
+        models[id(recorder)] = model
+        begin(recorder, model, *arguments, **options)
 
     def closing(recorder: Recorder) -> None:
         close(recorder)
-        model = recorder._capture.root
+        model = models[id(recorder)]
         model.train_ = lambda: next(model.parameters()).data.neg_()
         harm(model)
         del model.train_
 
+    monkeypatch.setattr(Recorder, "__init__", beginning)
     monkeypatch.setattr(Recorder, "close", closing)
     assert any(line.startswith(words) for line in tried(CASE, path).differences)

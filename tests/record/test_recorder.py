@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from processes import shared_memory
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -525,8 +526,9 @@ def test_existing_files_are_refused_or_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists"):
         Recorder(make(), path)
     assert path.read_bytes() == b"precious"
-    with Recorder(make(), path, layers="conv1", overwrite=True) as recorder:
-        fit(recorder._capture.root, recorder, epochs=1)
+    model = make()
+    with Recorder(model, path, layers="conv1", overwrite=True) as recorder:
+        fit(model, recorder, epochs=1)
     with replay.open(path) as run:
         assert len(run.frames) == 4
     with pytest.raises(OutputError, match="no such folder"):
@@ -610,9 +612,10 @@ def test_an_odd_layer_does_not_stop_the_training(tmp_path: Path) -> None:
         assert (len(run.frames), run.layers) == (4, ("conv1",))
         assert run.lost == 4
 
-    strict = Recorder(Around(), tmp_path / "strict.h5", layers=["odd"], on_error="raise")
+    model = Around()
+    strict = Recorder(model, tmp_path / "strict.h5", layers=["odd"], on_error="raise")
     with pytest.raises(RecordingError, match="cannot record odd"):
-        strict._capture.root(batches()[0])
+        model(batches()[0])
     with pytest.warns(RecordingWarning):
         strict.close()
 
@@ -666,7 +669,7 @@ def test_frames_go_through_the_pipe_where_no_memory_can_be_shared(
         with Recorder(model, tmp_path / f"{way}.h5") as recorder:
             for images in recorder.track(batches):
                 model(images)
-            assert recorder._courier.shares_memory == (way == "shared")  # type: ignore[union-attr]
+            assert len(shared_memory()) == (way == "shared")
     with h5py.File(tmp_path / "shared.h5") as one, h5py.File(tmp_path / "pipe.h5") as other:
         for group in ("maps", "ranges", "checksums", "kernels"):
             assert one[group].keys() == other[group].keys() != set()
@@ -684,9 +687,8 @@ def test_the_memory_of_an_earlier_layout_is_given_back(tmp_path: Path) -> None:
                 model(images)
                 recorder.step()
             recorder.flush()
-            memory = recorder._courier._process.memory  # type: ignore[union-attr]
-            assert memory is not None
-            held.append(os.fstat(memory.descriptors[0]).st_blocks * 512)
+            (memory,) = shared_memory()
+            held.append(memory.st_blocks * 512)
         largest = 64 * recorder.layout.nbytes
         assert max(held) < 1.5 * largest
         frames = recorder.sent

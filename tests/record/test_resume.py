@@ -136,14 +136,18 @@ def test_a_recording_that_was_not_closed(tmp_path: Path) -> None:
     whole, path = tmp_path / "whole.h5", tmp_path / "run.h5"
     fit(whole, range(4))
     script = (
-        "import os, sys; sys.path[:0] = sys.argv[1:3]\n"
+        "import os, sys; sys.path[:0] = sys.argv[1:4]\n"
+        "from processes import writers_of\n"
         "from pathlib import Path; import test_resume as t; from record import Recorder\n"
         "def close(self):\n"
-        "    self.flush(); os.kill(self._courier._process.pid, 9); os._exit(0)\n"
+        "    self.flush()\n"
+        "    for writer in writers_of(os.getpid()):\n"
+        "        os.kill(writer, 9)\n"
+        "    os._exit(0)\n"
         "Recorder.close = close\n"
-        "t.fit(Path(sys.argv[3]), range(3), leave_at=2)\n"
+        "t.fit(Path(sys.argv[4]), range(3), leave_at=2)\n"
     )
-    arguments = [str(ROOT), str(Path(__file__).parent), str(path)]
+    arguments = [str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent), str(path)]
     subprocess.run([sys.executable, "-c", script, *arguments], check=True)
     with replay.open(path) as run:
         assert not run.closed

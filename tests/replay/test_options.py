@@ -13,11 +13,9 @@ import pytest
 import replay
 from replay.cli.parser import build_parser
 from replay.encoding.sink import HIGHEST_CRF
-from replay.maps.scaling import MODES
 from replay.options import CODECS as DECLARED_CODECS
 from replay.options import (
     PRESETS,
-    SCALES,
     THEMES,
     ComparisonRequest,
     RenderRequest,
@@ -107,5 +105,5 @@ def test_a_command_takes_what_its_function_takes_with_the_same_defaults(name: st
 
 
 def test_the_choices_are_those_that_are_known() -> None:
-    assert (MODES, tuple(HIGHEST_CRF)) == (SCALES, DECLARED_CODECS)
+    assert tuple(HIGHEST_CRF) == DECLARED_CODECS
     assert (tuple(PALETTE_THEMES), tuple(KNOWN_PRESETS)) == (THEMES, PRESETS)

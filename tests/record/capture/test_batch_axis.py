@@ -12,7 +12,7 @@ from torch import nn
 
 import replay
 from record.__main__ import main
-from record.capture.batch_axis import WHOLE, BatchSize, around, choose, known_axis
+from record.capture.batch_axis import WHOLE, BatchSize, batch_first_around, choose_axis, known_axis
 from record.options import parse_axes
 
 SCRIPT = """
@@ -118,7 +118,7 @@ def test_the_nearest_flag_counts() -> None:
     model = nn.Module()
     model.batch_first = True
     model.block, model.head = Block(), nn.Linear(4, 2)
-    said = around(model)
+    said = batch_first_around(model)
     assert said[id(model.block.mlp)] is False
     assert said[id(model.head)] is True
     assert id(nn.Linear(1, 1)) not in said
@@ -152,14 +152,14 @@ def test_what_sizes_tell(
     axis: int,
     unsure: bool,
 ) -> None:
-    choice = choose(shape, batch, batch_first, before)
+    choice = choose_axis(shape, batch, batch_first, before)
     assert choice.axis == axis
     assert axis in choice.possible
     assert choice.unsure == unsure
 
 
 def test_tokens_of_which_there_are_as_many_as_images_are_uncertain() -> None:
-    assert choose((4, 4, 6), BatchSize((4,)), tokens=True).unsure
-    assert not choose((4, 4, 6), BatchSize((4,)), True, tokens=True).note
-    assert not choose((5, 4, 6), BatchSize((4,)), tokens=True).note
-    assert not choose((1, 1, 6), BatchSize((1,)), tokens=True).note
+    assert choose_axis((4, 4, 6), BatchSize((4,)), tokens=True).unsure
+    assert not choose_axis((4, 4, 6), BatchSize((4,)), True, tokens=True).note
+    assert not choose_axis((5, 4, 6), BatchSize((4,)), tokens=True).note
+    assert not choose_axis((1, 1, 6), BatchSize((1,)), tokens=True).note

@@ -17,7 +17,8 @@ from torch import nn
 
 import replay
 from record import Recorder
-from record.modules.selection import find_layers, named_modules, unwrap
+from record.modules.names import named_modules, unwrap
+from record.modules.selection import find_layers
 from record.torchvision_import import import_torchvision
 from replay.schema import OptionError
 

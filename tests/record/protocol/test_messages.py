@@ -39,7 +39,7 @@ def test_messages_come_back_as_they_went() -> None:
         out, into = os.pipe()
         os.write(into, data)
         os.close(into)
-        stream = messages.Stream(out, bytearray)
+        stream = messages.MessageReader(out, bytearray)
         try:
             return stream.next()
         finally:

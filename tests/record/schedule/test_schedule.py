@@ -40,7 +40,7 @@ def test_schedules(text: str | None, kept: list[tuple[int, int]]) -> None:
     schedule = Schedule.parse(text)
     assert schedule.kept(6, 5) == kept
     assert [(e, b) for e in range(6) for b in range(5) if schedule.keeps(e, b, 5 * e + b)] == kept
-    assert Schedule.parse(schedule.in_words()) == schedule
+    assert Schedule.parse(schedule.to_text()) == schedule
 
 
 def test_dense_early_thins_by_the_logarithm() -> None:

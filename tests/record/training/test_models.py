@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from record.modules.selection import find_layers, named_modules, unwrap
+from record.modules.names import named_modules, unwrap
+from record.modules.selection import find_layers
 from record.training.layout import find_layout
 from record.training.models import auxiliary_weight, build, logits_and_auxiliary, native_size
 from replay.schema import OptionError

@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 from sink_contract import SinkContract, format_named
 
+import replay
+from replay.__main__ import main
 from replay.encoding.formats import FORMATS, choose_fps, choose_target
-from replay.encoding.sink import EncodeOptions
+from replay.encoding.mp4 import DEFAULT_CRF
+from replay.encoding.sink import HIGHEST_CRF, EncodeOptions
+from replay.options import CODECS
 from replay.schema import OptionError, OutputError
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "replay.md"
 
 
 def test_every_format_has_a_contract_suite() -> None:
@@ -29,6 +35,16 @@ def test_suffixes_choose_formats(tmp_path: Path) -> None:
     assert choose_target(f"{tmp_path}/frames/").kind == "folder"
     suffixes = [suffix for format in FORMATS for suffix in format.suffixes]
     assert len(set(suffixes)) == len(suffixes)
+
+
+def test_users_read_of_every_format_and_codec(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["animate", "--help"]) == 0
+    texts = [capsys.readouterr().out, replay.animate.__doc__ or "", DOCUMENT.read_text("utf-8")]
+    for format in FORMATS:
+        for text in texts:
+            assert [suffix for suffix in format.suffixes if suffix not in text] == []
+    assert tuple(HIGHEST_CRF) == CODECS
+    assert tuple(DEFAULT_CRF) == CODECS
 
 
 def test_targets_that_cannot_be_written_are_refused(tmp_path: Path) -> None:

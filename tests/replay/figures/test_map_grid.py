@@ -161,8 +161,8 @@ def test_what_cannot_be_drawn_leaves_nothing(
 def test_cells_never_overlap_and_fit_where_they_can(count: int, size: int) -> None:
     cells = grid_layout.arrange(count, (size, size), 1100, 1, 200, 25, (3, 3) if size > 2 else None)
     assert cells.columns * cells.rows >= count
-    assert cells.map_size == (size * cells.block, size * cells.block)
-    assert cells.width <= 1100 or cells.block == 1
+    assert cells.map_size == (size * cells.zoom, size * cells.zoom)
+    assert cells.width <= 1100 or cells.zoom == 1
     right = cells.place(cells.columns - 1)[0] + cells.cell_size[1]
     assert right == cells.width
 

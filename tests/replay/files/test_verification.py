@@ -179,8 +179,14 @@ def test_killed_writers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     path = tmp_path / "run.h5"
     code = (
         "import sys, os; sys.path[:0] = sys.argv[1:3]\n"
+        "from processes import writers_of\n"
         "from pathlib import Path; import test_verification as t; from record import Recorder\n"
-        "Recorder.close = lambda r: (r.flush(), os.kill(r._courier._process.pid, 9), os._exit(0))\n"
+        "def close(recorder):\n"
+        "    recorder.flush()\n"
+        "    for writer in writers_of(os.getpid()):\n"
+        "        os.kill(writer, 9)\n"
+        "    os._exit(0)\n"
+        "Recorder.close = close\n"
         "t.record(Path(sys.argv[3]))"
     )
     subprocess.run(

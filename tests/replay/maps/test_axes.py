@@ -16,7 +16,7 @@ from replay.__main__ import main
 from replay.figures.canvas import Canvas
 from replay.film.film import Film
 from replay.maps.axes import layout_of
-from replay.maps.selection import as_maps, choose_maps, maps_shape
+from replay.maps.selection import choose_maps
 from replay.options import FilmOptions
 from replay.raster.mosaic import Space, arrange
 from replay.raster.palette import colormap
@@ -230,10 +230,16 @@ def test_frames_are_maps_where_nothing_is_asked_for() -> None:
         ("HWC", (4, 5, 3), (3, 4, 5)),
         ("TC", (9, 3), (3, 1, 9)),
         ("DHWC", (2, 4, 5, 3), (3, 4, 5)),
+        ("CHW", (3, 4, 5), (3, 4, 5)),
+        ("CDHW", (3, 9, 4, 5), (3, 4, 5)),
+        ("CL", (3, 5), (3, 1, 5)),
+        ("C", (12,), (1, 3, 4)),
         ("", (2, 2, 2, 2, 2), (1, 4, 8)),
     ]:
-        assert maps_shape(shape, axes) == shown
-        assert as_maps(np.zeros(shape, np.float16), axes).shape == shown
+        layout = layout_of(Layer("a", "", shape, axes=axes))
+        maps = layout.apply(np.zeros(shape, np.float16))  # (C, S, H, W)
+        assert layout.shape == maps.shape
+        assert maps[:, 0].shape == shown
 
 
 def test_kernels_stand_beside_the_maps_of_a_signal(tmp_path: Path) -> None:

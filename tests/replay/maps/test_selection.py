@@ -6,7 +6,6 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.maps.selection import (
-    as_maps,
     choose,
     choose_channels,
     choose_frames,
@@ -101,11 +100,3 @@ def test_spread_keeps_both_ends() -> None:
     some = spread(frames, 7)
     assert (some[0], some[-1], len(set(some))) == (frames[0], frames[-1], 7)
     assert spread(frames, 1) == [(0, 99)]
-
-
-@pytest.mark.parametrize(
-    ("shape", "shown"),
-    [((3, 4, 5), (3, 4, 5)), ((3, 9, 4, 5), (3, 4, 5)), ((3, 5), (3, 1, 5)), ((12,), (1, 3, 4))],
-)
-def test_frames_of_any_rank_become_maps(shape: tuple[int, ...], shown: tuple[int, ...]) -> None:
-    assert as_maps(np.zeros(shape, np.float16)).shape == shown

@@ -57,9 +57,9 @@ def test_a_file_stays_below_its_size_and_shows_the_first_and_the_last_frame(
 
 
 def test_frames_are_left_out_before_maps_are_averaged_and_few_at_a_time() -> None:
-    rungs = quality_ladder(300, "gif", zoom=2)
+    settings = quality_ladder(300, "gif", zoom=2)
     whole = [
-        rung.frames for rung in rungs if rung.share >= 0.5
+        setting.frames for setting in settings if setting.share >= 0.5
     ]  # a pixel of a map is one, at least
     assert min(whole) <= 16
     for more, fewer in itertools.pairwise(whole):
@@ -120,6 +120,21 @@ def test_a_wrong_estimate_is_made_good_without_ever_replacing_the_target(
     assert {before for _, before in seen} == {b"before"}
 
 
+def test_what_can_be_read_only_once_holds_for_all_films_that_are_tried(
+    run: Path, tmp_path: Path
+) -> None:
+    made = replay.animate(
+        run,
+        tmp_path / "a.gif",
+        max_mb=0.3,
+        layers=iter(["conv1"]),
+        channels=iter([0, 3]),
+        epochs=(epoch for epoch in (0, 2)),
+    )
+    assert "2 of 8 maps" in made.alt
+    assert made.chosen
+
+
 def test_presets(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, suffix, limit, width, height in (
         ("github", ".gif", 10e6, 1000, 1000),
@@ -168,29 +183,29 @@ def test_words_and_a_picture_beside_it(run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zoom", [1, 2, 7, None])
 @pytest.mark.parametrize("form", ["h264", "av1", "gif", ""])
-def test_every_rung_of_a_ladder_gives_up_something_more(form: str, zoom: int | None) -> None:
+def test_every_step_of_a_ladder_gives_up_something_more(form: str, zoom: int | None) -> None:
     for frames in (1, 2, 11, 360, 20_000):
-        rungs = quality_ladder(frames, form, zoom=zoom)
-        assert rungs[0].frames == frames
-        for above, below in itertools.pairwise(rungs):
+        settings = quality_ladder(frames, form, zoom=zoom)
+        assert settings[0].frames == frames
+        for above, below in itertools.pairwise(settings):
             worse = (above.quality or 0) < (below.quality or 0)
             worse = worse if form != "gif" else (above.quality or 0) > (below.quality or 0)
             assert worse + (below.frames < above.frames) + (below.share < above.share) == 1
-        assert frames < 100 or rungs[-1].frames < 12
+        assert frames < 100 or settings[-1].frames < 12
 
 
-def test_a_descent_measures_few_choices_and_corrects_itself() -> None:
-    rungs = [Setting(number) for number in range(1000, 0, -1)]
+def test_a_search_measures_few_settings_and_corrects_itself() -> None:
+    settings = [Setting(number) for number in range(1000, 0, -1)]
     asked: list[int] = []
 
-    def estimate(choice: Setting) -> float:
-        asked.append(choice.frames)
-        return choice.frames * 10.0
+    def estimate(setting: Setting) -> float:
+        asked.append(setting.frames)
+        return setting.frames * 10.0
 
-    descent = SizeSearch(rungs, 5000, estimate)
-    first = descent.first()
+    search = SizeSearch(settings, 5000, estimate)
+    first = search.first()
     assert first.frames * 10 <= 5000 * 0.95 < (first.frames + 1) * 10
-    second = descent.next(2 * first.frames * 10.0)  # it is really twice as much
+    second = search.next(2 * first.frames * 10.0)  # it is really twice as much
     assert second is not None
     assert 4000 < second.frames * 20 <= 5000
     assert len(asked) == len(set(asked)) < 25

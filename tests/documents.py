@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from types import ModuleType
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 ROOT_PAGES = tuple(sorted(ROOT.glob("*.md")))
 PAGES = (*ROOT_PAGES, *sorted((ROOT / "docs").rglob("*.md")))
 
