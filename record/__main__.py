@@ -63,10 +63,7 @@ def entry() -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line with all its subcommands.
-
-    `run` parses its own options.
-    """
+    """Returns the parser of all commands but `run`, which parses its own options."""
     parser = argparse.ArgumentParser(
         prog="python -m record",
         description="Record the feature maps of a network while it trains.",

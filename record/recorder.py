@@ -175,9 +175,8 @@ class Recorder:
         self._model: nn.Module | None = root  # which the hooks do not keep alive
         self._capture = capture = Capture(root, found, max_map, axes)
         capture.state.asks_autocast = fixed is not None
-        checks = ModelChecks(capture, self._layers_now, fixed, problems)
-        self._progress = Progress(capture, checks, problems)
-        self._checks = checks
+        self._checks = ModelChecks(capture, self._layers_now, fixed, problems)
+        self._progress = Progress(capture.state, self._checks, problems)
         self._courier: Courier | None = None
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:

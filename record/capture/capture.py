@@ -20,7 +20,6 @@ from record.capture.hidden_hooks import (
 from record.capture.layer_hook import LayerHook
 from record.capture.model_hook import ModelHook, PostForwardHook, PreForwardHook
 from record.capture.phase import IDLE, CaptureListener, CaptureState
-from record.modules.structure import Structure
 
 
 class Capture:
@@ -35,7 +34,6 @@ class Capture:
     Attributes:
         state: What the hooks share: how far the recording of the batch has come.
         frames: What was captured of the batch, and its layout.
-        structure: The modules that the model had when it was last looked at.
     """
 
     def __init__(
@@ -46,7 +44,6 @@ class Capture:
         batch_axes: Mapping[str, int] | None = None,
     ) -> None:
         self.state = CaptureState(model, max_map, batch_axes)
-        self.structure = Structure(model)
         self._model_hook = ModelHook(self.state)
         self._layer_hooks: list[LayerHook] = []
         self.frames = CapturedFrames(self.state, self._layer_hooks)
@@ -122,7 +119,7 @@ class Capture:
             What has changed, in words; nothing where the layers are as they were.
         """
         root = self.root
-        if root is None or not self.structure.changed():
+        if root is None or not self.state.model_has_changed():
             return []
         found = find(root)
         by_name = {hook.name: hook for hook in self._layer_hooks}
@@ -131,8 +128,7 @@ class Capture:
         gone = [name for name, hook in by_name.items() if hook.in_model and name not in found]
         back = [name for name, hook in by_name.items() if not hook.in_model and name in found]
         self._detach()
-        self.structure = Structure(root)
-        self.state.axes.look_at(root)
+        self.state.look_at(root)
         for name, hook in by_name.items():
             hook.in_model = name in found
             if hook.in_model:

@@ -120,6 +120,7 @@ class CaptureState:
         self.input = InputSlot()
         self.slots: list[OutputSlots] = []
         self._pointed: Slices | None = None
+        self._children = _children_of_modules(model)
 
     def listen(self, listener: CaptureListener) -> None:
         """Tells a listener of forwards, and of what goes wrong, from now on."""
@@ -144,6 +145,19 @@ class CaptureState:
     def fired(self) -> bool:
         """Whether a forward was recorded since the last `reset`."""
         return self.input.fired
+
+    def look_at(self, model: nn.Module) -> None:
+        """Takes in the modules of the model after they have changed."""
+        self.axes.look_at(model)
+        self._children = _children_of_modules(model)
+
+    def model_has_changed(self) -> bool:
+        """Whether a module was added, removed or replaced since the model was last looked at."""
+        for reference, before in self._children:
+            module = reference()
+            if module is not None and tuple(map(id, module._modules.values())) != before:
+                return True
+        return False
 
     def loaded_size(self) -> int | None:
         """How many images the loader handed out for this batch; None where that is not known."""
@@ -208,6 +222,24 @@ class CaptureState:
                 return False
             held += count
         return held == frames  # a layer of several shapes has more frames than calls
+
+
+def _children_of_modules(
+    model: nn.Module,
+) -> list[tuple[weakref.ref[nn.Module], tuple[int, ...]]]:
+    """Returns the modules that have children or may get some, and the ids of their children.
+
+    That is compared at each batch: as numbers, the children take a few microseconds.
+    """
+    found = []
+    for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        holds_modules = isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+        is_torchs = type(module).__module__.startswith("torch.nn.modules")
+        if holds_modules or not is_torchs or len(module._modules) > 0:
+            found.append((weakref.ref(module), tuple(map(id, module._modules.values()))))
+    return found
 
 
 def is_exporting() -> bool:

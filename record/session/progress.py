@@ -7,8 +7,7 @@ import threading
 from _thread import get_ident
 from typing import Any
 
-from record.capture.capture import Capture
-from record.capture.phase import BROKEN, DONE, IDLE, INSIDE, OPEN, WAITING
+from record.capture.phase import BROKEN, DONE, IDLE, INSIDE, OPEN, WAITING, CaptureState
 from record.reporting import Problems
 from record.session.batch import Batch, LateBatches
 from record.session.frame_sender import FrameSender
@@ -24,7 +23,7 @@ class Progress:
     something around `track` may read ahead, and several threads may train one model.
 
     Args:
-        capture: The hooks, which tell this object of forwards.
+        state: The state of the hooks, which tell this object of forwards.
         checks: Looks after the model.
         problems: Warns of what goes wrong.
 
@@ -38,13 +37,12 @@ class Progress:
         copy_failed: Whether a hook could not do its work.
     """
 
-    def __init__(self, capture: Capture, checks: ModelChecks, problems: Problems) -> None:
+    def __init__(self, state: CaptureState, checks: ModelChecks, problems: Problems) -> None:
         self.mode = FORWARDS
         self.epoch = self.next_epoch = self.batch = self.step = 0
         self.sender: FrameSender | None = None
         self.copy_failed = False
-        self._capture = capture
-        self._state = capture.state
+        self._state = state
         self._checks = checks
         self._problems = problems
         self._lock = threading.RLock()
@@ -384,7 +382,7 @@ class Progress:
     def _follow_changes(self) -> None:
         """Has layers looked for, where a module of the model was replaced, added or removed."""
         with contextlib.suppress(Exception):  # which is said where it happens again
-            if not self._capture.structure.changed():
+            if not self._state.model_has_changed():
                 return
         self._checks.follow_changes()
 

@@ -20,6 +20,8 @@ from warm import WarmPython
 import replay
 from replay.__main__ import main as replay_main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "tests" / "scripts"
 Record = Callable[..., subprocess.CompletedProcess[str]]
