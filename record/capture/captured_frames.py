@@ -61,11 +61,6 @@ class CapturedFrames:
             if not (hook.failed or hook.name in known)
         }
 
-    @property
-    def complete(self) -> bool:
-        """Whether the last forward put all that the layout has into its slots, and nothing else."""
-        return self._state.holds_just(len(self._places))
-
     def slices(self, flat: torch.Tensor) -> Slices:
         """Returns the layout's parts of a flat float16 buffer, for `CaptureState.point_at`."""
         layout = self.layout

@@ -90,14 +90,6 @@ def axes_of(module: nn.Module, rank: int, has_signals: bool) -> str:
     return _RANKS[rank][last]
 
 
-def batch_second(model: nn.Module, module: nn.Module) -> bool:
-    """Whether the module's outputs are (T, N, D): it or what it is in says batch_first=False."""
-    if getattr(module, "batch_first", None) is False:
-        return True
-    around = (m for m in model.modules() if getattr(m, "batch_first", None) is False)
-    return any(part is module for whole in around for part in whole.modules())
-
-
 def describe_module(module: nn.Module) -> str:
     """Returns a module in one line: `Conv2d(3, 12, kernel_size=(3, 3), stride=(1, 1))`."""
     kind, name = type(module).__name__, class_name(module)

@@ -13,7 +13,7 @@ from replay.maps.scaling import InputPicture
 from replay.options import Numbers
 from replay.raster.widgets import plain_range
 from replay.recording import Recording
-from replay.recording.fields import read_losses
+from replay.recording.snapshot import read_losses
 from replay.schema import Cell, OptionError, SelectionError
 from replay.webpage.input_data import INPUT_SIDE, InputData
 from replay.webpage.layer_data import LayerData
