@@ -17,7 +17,7 @@ from replay.diagnosis.report import (
     format_place,
 )
 from replay.formatting import format_count, format_number, format_numbers
-from replay.maps.selection import spread
+from replay.maps.axes import spread
 from replay.recording import Recording
 from replay.schema import Cell, Float32Array
 

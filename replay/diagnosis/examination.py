@@ -23,7 +23,7 @@ from replay.diagnosis.intact_frames import IntactFrames
 from replay.diagnosis.movement import measure_change
 from replay.diagnosis.report import KINDS, Finding, Health, LayerHealth
 from replay.diagnosis.unchanging import Suspects, unchanging, unchanging_in_probe
-from replay.maps.selection import spread
+from replay.maps.axes import spread
 from replay.recording import Recording, open_recording
 from replay.schema import Cell
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from replay.diagnosis import symptoms
 from replay.diagnosis.intact_frames import IntactFrames
 from replay.diagnosis.report import Change, Finding, LayerHealth, format_place
-from replay.maps.selection import spread
+from replay.maps.axes import spread
 from replay.schema import Cell, Float32Array
 
 _POINTS = 65  # between which change is measured

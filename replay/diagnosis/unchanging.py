@@ -10,7 +10,7 @@ import numpy as np
 from replay.diagnosis import symptoms
 from replay.diagnosis.intact_frames import IntactFrames
 from replay.diagnosis.report import Finding, LayerHealth, finding_to_the_end, format_place
-from replay.maps.selection import spread
+from replay.maps.axes import spread
 from replay.recording import Recording
 from replay.schema import Cell, DamagedError, Float16Array, Float32Array
 

@@ -4,7 +4,7 @@ Each format is a sink, a class of three methods in a file of its own, and a line
 `encode` feeds them all. Pixels without a file come from `replay.encoding.pixel_formats`.
 """
 
-from replay.encoding.formats import FORMATS, choose_fps, choose_target
+from replay.encoding.formats import FORMATS, choose_target
 from replay.encoding.sink import (
     EncodeOptions,
     Format,
@@ -13,6 +13,7 @@ from replay.encoding.sink import (
     Sink,
     Target,
     available_cores,
+    choose_fps,
     encode,
     join,
     size_of,

@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from replay.encoding.ffmpeg import FfmpegSink
-from replay.encoding.sink import EncodeOptions
 
 
 class ApngSink(FfmpegSink):
     """Takes colours of 32 bits, as `as_colours` gives them."""
 
     pixel_format = "bgra"
-
-    def arguments(self, options: EncodeOptions) -> Sequence[str]:
-        """Returns the pixels of the file, and that it is played again and again."""
-        return ["-pix_fmt", "rgb24", "-plays", "0", "-f", "apng"]
+    arguments = ("-pix_fmt", "rgb24", "-plays", "0", "-f", "apng")
 
 
 def join_apng(parts: Sequence[Path], path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 import imageio_ffmpeg
@@ -25,13 +26,14 @@ class FfmpegSink:
 
     Attributes:
         pixel_format: The name that ffmpeg has for what `write` takes.
+        arguments: What ffmpeg is told about the output, apart from its path and its encoder.
+        encoders: By the name of a codec, what chooses its encoder, and the usual quality (crf);
+            empty where the format has one encoder, which is among the arguments.
     """
 
     pixel_format: str
-
-    def arguments(self, options: EncodeOptions) -> Sequence[str]:
-        """Returns what ffmpeg is told about the output, apart from its path."""
-        raise NotImplementedError
+    arguments: Sequence[str]
+    encoders: Mapping[str, tuple[Sequence[str], int]] = MappingProxyType({})
 
     def begin(
         self, output: Output, palette: Palette, size: tuple[int, int], options: EncodeOptions
@@ -42,12 +44,17 @@ class FfmpegSink:
             EncodeError: There is none, or it cannot be started.
         """
         height, width = size
+        encoder: Sequence[str] = ()
+        if self.encoders:
+            chosen, crf = self.encoders[options.codec]
+            encoder = (*chosen, "-crf", str(crf if options.crf is None else options.crf))
         folder = output.path if output.path.is_dir() else None
         arguments = [
             *("-f", "rawvideo", "-pixel_format", self.pixel_format),
             *("-video_size", f"{width}x{height}"),
             *("-framerate", str(Fraction(options.fps).limit_denominator(10_000)), "-i", "pipe:0"),
-            *self.arguments(options),
+            *encoder,
+            *self.arguments,
             # In a folder the names are relative to it: its own path may have a percent sign.
             "%06d.png" if folder is not None else f"file:{output.path.absolute()}",
         ]

@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from replay.encoding.ffmpeg import FfmpegSink
-from replay.encoding.sink import EncodeOptions
 
 
 class FolderSink(FfmpegSink):
     """Takes colours of 32 bits, as `as_colours` gives them."""
 
     pixel_format = "bgra"
-
-    def arguments(self, options: EncodeOptions) -> Sequence[str]:
-        """Returns the pixels of the files, and the number of the first."""
-        return ["-pix_fmt", "rgb24", "-start_number", "0", "-f", "image2"]
+    arguments = ("-pix_fmt", "rgb24", "-start_number", "0", "-f", "image2")
 
 
 def join_folder(parts: Sequence[Path], path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from replay.encoding.pixel_formats import as_colours, as_indices, as_yuv
 from replay.encoding.sink import Format, Target
 from replay.encoding.webp import WebpSink, join_webp
 from replay.output import check_writable
-from replay.schema import OptionError, OutputError
+from replay.schema import OutputError
 
 # An H.264 stream has a whole picture every 250 frames anyway, so a cut there costs nothing. Of the
 # 256 colours of a GIF 16 are for text and lines, and 72 for the input picture. The encoders of
@@ -58,22 +57,3 @@ def choose_target(out: str | os.PathLike[str]) -> Target:
         raise OutputError(f"{path} exists and is not a file")
     check_writable(path)
     return Target(path, chosen)
-
-
-def choose_fps(fps: float | None, frames: int, format: Format[Any]) -> float:
-    """Returns the frame rate that will be used.
-
-    Args:
-        fps: The one asked for; None for one at which the whole lasts about 25 seconds, with no
-            fewer than 4 and no more than 30 frames a second.
-        frames: Number of frames.
-        format: What is written. A GIF counts in hundredths of a second and takes 50 at most.
-
-    Raises:
-        OptionError: Not a number above 0 and up to 240.
-    """
-    if fps is None:
-        fps = float(min(30, max(4, round(frames / 25))))
-    if not (math.isfinite(fps) and 0 < fps <= 240):
-        raise OptionError(f"fps {fps:g}: expected a number above 0 and up to 240")
-    return format.frame_rate(fps)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from replay.encoding.ffmpeg import FfmpegSink, concatenate
-from replay.encoding.sink import EncodeOptions
 
-_ENCODERS = {
-    "h264": ("libx264", "-preset", "veryfast"),
-    "av1": ("libsvtav1", "-preset", "10"),
-}
-DEFAULT_CRF = {"h264": 18, "av1": 30}
 _TAGS = "range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
 _CONTAINER = ("-movflags", "+faststart", "-f", "mp4")
 
@@ -21,14 +16,13 @@ class Mp4Sink(FfmpegSink):
     """Takes planes of Y, U and V, as `as_yuv` gives them."""
 
     pixel_format = "yuv420p"
-
-    def arguments(self, options: EncodeOptions) -> Sequence[str]:
-        """Returns the encoder, its quality and the container."""
-        crf = DEFAULT_CRF[options.codec] if options.crf is None else options.crf
-        return [
-            *("-vf", f"setparams={_TAGS}", "-c:v", *_ENCODERS[options.codec]),
-            *("-pix_fmt", "yuv420p", "-crf", str(crf), *_CONTAINER),
-        ]
+    arguments = ("-vf", f"setparams={_TAGS}", "-pix_fmt", "yuv420p", *_CONTAINER)
+    encoders = MappingProxyType(
+        {
+            "h264": (("-c:v", "libx264", "-preset", "veryfast"), 18),
+            "av1": (("-c:v", "libsvtav1", "-preset", "10"), 30),
+        }
+    )
 
 
 def join_mp4(parts: Sequence[Path], path: Path) -> None:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from replay.encoding.quantize import quantize
 from replay.raster.frame import Frame, Overlay
-from replay.raster.mosaic import Box, widen
-from replay.raster.palette import Palette
+from replay.raster.mosaic import Box
+from replay.raster.palette import Palette, widen
 
 Bytes = npt.NDArray[np.uint8]
 

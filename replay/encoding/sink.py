@@ -9,6 +9,7 @@ whole, its size is watched, and progress is reported.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import struct
@@ -280,3 +281,22 @@ def available_cores() -> int:
     with contextlib.suppress(AttributeError):  # not on every system
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def choose_fps(fps: float | None, frames: int, format: Format[Any]) -> float:
+    """Returns the frame rate that will be used.
+
+    Args:
+        fps: The one asked for; None for one at which the whole lasts about 25 seconds, with no
+            fewer than 4 and no more than 30 frames a second.
+        frames: Number of frames.
+        format: What is written. A GIF counts in hundredths of a second and takes 50 at most.
+
+    Raises:
+        OptionError: Not a number above 0 and up to 240.
+    """
+    if fps is None:
+        fps = float(min(30, max(4, round(frames / 25))))
+    if not (math.isfinite(fps) and 0 < fps <= 240):
+        raise OptionError(f"fps {fps:g}: expected a number above 0 and up to 240")
+    return format.frame_rate(fps)

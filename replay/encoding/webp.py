@@ -10,20 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from replay.encoding.ffmpeg import FfmpegSink
-from replay.encoding.sink import EncodeOptions
 
 
 class WebpSink(FfmpegSink):
     """Takes colours of 32 bits, as `as_colours` gives them."""
 
     pixel_format = "bgra"
-
-    def arguments(self, options: EncodeOptions) -> Sequence[str]:
-        """Returns the encoder and its effort, which is what the quality of a lossless file is."""
-        return [
-            *("-c:v", "libwebp_anim", "-lossless", "1", "-compression_level", "1"),
-            *("-quality", "20", "-loop", "0", "-f", "webp"),
-        ]
+    # The quality of a lossless file is its effort.
+    arguments = (
+        *("-c:v", "libwebp_anim", "-lossless", "1", "-compression_level", "1"),
+        *("-quality", "20", "-loop", "0", "-f", "webp"),
+    )
 
 
 def join_webp(parts: Sequence[Path], path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from replay.figures.batch import choose_batches
+from replay.maps.axes import choose_channels
 from replay.maps.runs import RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.maps.selection import choose_channels
 from replay.options import Numbers
 from replay.raster.palette import colormap, foreign
 from replay.recording import Recording

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import clean, format_number, format_shape
-from replay.maps.axes import JointMaps
+from replay.maps.axes import JointMaps, spread
 from replay.maps.runs import Row, RunSet
 from replay.maps.scaling import NO_PICTURE, InputPicture, Scaler
-from replay.maps.selection import choose, spread
+from replay.maps.selection import choose
 from replay.options import Numbers
 from replay.raster.palette import Pixels, Range, is_blank, no_picture, to_rgb, whitest
 from replay.recording import Recording

@@ -10,10 +10,9 @@ from replay.figures.batch import LEVELS, BatchPanel, choose_batches, load_panel,
 from replay.figures.canvas import Canvas
 from replay.figures.grid_layout import WIDTH, too_large
 from replay.figures.page import BAR_INCHES, Figure, FigurePage, level_colors, open_canvas
-from replay.maps.axes import Maps
+from replay.maps.axes import Maps, choose_channels, spread
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import NO_PICTURE, Scaler
-from replay.maps.selection import choose_channels, spread
 from replay.options import Numbers
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge

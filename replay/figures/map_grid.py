@@ -12,10 +12,10 @@ from replay.figures.canvas import Canvas
 from replay.figures.grid_layout import WIDTH, GridCells, arrange, row_label, too_large
 from replay.figures.page import BAR_INCHES, Figure, FigurePage, level_colors, open_canvas
 from replay.formatting import format_number
+from replay.maps.axes import choose_channels
 from replay.maps.kernels import NO_KERNELS
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.maps.selection import choose_channels
 from replay.options import Numbers
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge, is_blank, kernel_levels, kernel_reach, no_picture

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import format_count
-from replay.maps.selection import choose_channels, choose_frames, choose_layers
+from replay.maps.axes import choose_channels
+from replay.maps.selection import choose_frames, choose_layers
 from replay.options import Numbers
 from replay.output import replacing
 from replay.raster.palette import is_blank

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from replay.film.facts import InputCaption
-from replay.film.layout import SIDE
-from replay.formatting import clean
-from replay.maps.runs import RunSet
+from replay.formatting import clean, format_shape
+from replay.maps.axes import JointMaps, spread
+from replay.maps.runs import InputCaption, Row, RunSet, choose_layers_of
 from replay.maps.scaling import InputPicture
-from replay.maps.selection import spread
-from replay.recording import read_losses
-from replay.schema import Cell
+from replay.raster.mosaic import SIDE
+from replay.recording import Recording, read_losses
+from replay.schema import Cell, SelectionError
 
 _SAMPLED = 16  # frames whose input pictures are held against each other
 _SIDE_OF_TWO = 160  # width of the input pictures where each run has its own
@@ -67,3 +66,61 @@ def input_captions(runs: RunSet, pictures: Sequence[InputPicture]) -> list[Input
         replace(InputCaption.read(recording, runs, label, picture), prediction=None)
         for recording, label, picture in found
     ]
+
+
+def choose_common_layers(
+    recordings: Sequence[Recording], patterns: str | Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """Returns the names of the layers to compare, and remarks on those that only one run has.
+
+    Raises:
+        SelectionError: A layer that was asked for is not in both, or none is.
+    """
+    for recording in recordings:
+        recording.require_frames()
+    a, b = recordings
+    common = [name for name in a.layers if name in b]
+    if not common:
+        raise SelectionError(
+            f"no layer is in both recordings: {a.path} has {', '.join(a.layers)}; "
+            f"{b.path} has {', '.join(b.layers)}"
+        )
+    if patterns is None:
+        return common[:1], []
+    found: list[str] = []
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        if (pattern in a) != (pattern in b):
+            has, lacks = (a, b) if pattern in a else (b, a)
+            raise SelectionError(
+                f"layer {pattern!r} is in {has.path} and not in {lacks.path}; both have "
+                f"{', '.join(common)}"
+            )
+        found += choose_layers_of(recordings, [pattern])
+    found = list(dict.fromkeys(found))
+    chosen = [name for name in found if name in common]
+    alone = [name for name in found if name not in common]
+    if not chosen:
+        raise SelectionError(
+            f"{', '.join(alone) or 'no layer'}: not in both recordings; both have "
+            f"{', '.join(common)}"
+        )
+    return chosen, [f"left out {', '.join(alone)}: not in both recordings"] if alone else []
+
+
+def pair_rows(shown: RunSet) -> list[tuple[JointMaps, tuple[Row, Row]]]:
+    """Returns the rows of each layer, that of run a first.
+
+    Raises:
+        SelectionError: A layer's maps are not of the same shape in both.
+    """
+    pairs = []
+    for a, b in zip(shown.rows[::2], shown.rows[1::2], strict=True):
+        if a.maps.layout.shape != b.maps.layout.shape:
+            first, second = (shown.recordings[row.place].path for row in (a, b))
+            raise SelectionError(
+                f"layer {a.maps.layer.name!r} has frames of {format_shape(a.maps.layer.shape)} "
+                f"in {first} and of {format_shape(b.maps.layer.shape)} in {second}; "
+                "a comparison needs equal ones, so choose another layer"
+            )
+        pairs.append((JointMaps([a.maps, b.maps]), (a, b)))
+    return pairs

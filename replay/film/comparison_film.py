@@ -8,20 +8,29 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay.film.comparison_facts import RunFacts, input_captions, input_pictures
+from replay.film.comparison_facts import (
+    RunFacts,
+    choose_common_layers,
+    input_captions,
+    input_pictures,
+    pair_rows,
+)
 from replay.film.comparison_layout import ComparisonLayout, column_space
-from replay.film.facts import Count, Headings, LayerPanel
 from replay.film.film import BaseFilm
-from replay.film.sections import count_unfinite
 from replay.formatting import clean, format_module
-from replay.maps.axes import JointMaps, select_channels
+from replay.maps.axes import (
+    JointMaps,
+    choose_channels,
+    count_unfinite,
+    select_channels,
+    shrink_maps,
+)
 from replay.maps.difference import Difference, DifferenceScaler, Values, subtract
-from replay.maps.runs import Row, RunSet, choose_common_layers, pair_rows
+from replay.maps.runs import Count, Headings, LayerPanel, Row, RunSet
 from replay.maps.scaling import PERCENTILES, Scaler
-from replay.maps.selection import choose_channels
 from replay.options import ComparisonOptions
 from replay.raster.frame import Overlay
-from replay.raster.mosaic import Box, Space, arrange, blank, paint, shrink_maps
+from replay.raster.mosaic import Box, Space, arrange, blank, paint
 from replay.raster.palette import Range, TwoMapPalette
 from replay.recording import Recording
 from replay.schema import Cell

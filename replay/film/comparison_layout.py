@@ -17,10 +17,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from replay.film.comparison_facts import RunFacts
-from replay.film.facts import Count, Headings, InputCaption, LayerPanel
-from replay.film.layout import GUTTER, LABEL_SIZE, MARGIN, SIDE, BaseLayout, input_height
+from replay.film.frame_layout import LABEL_SIZE, BaseLayout, input_height
 from replay.formatting import clean, format_loss, format_number
-from replay.raster.mosaic import Space
+from replay.maps.runs import Count, Headings, InputCaption, LayerPanel
+from replay.raster.mosaic import GUTTER, MARGIN, SIDE, Space
 from replay.raster.palette import Range, TwoMapPalette
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
 from replay.raster.widgets import SMALL, ColorBar, LossCurve, ProgressLine, Slot

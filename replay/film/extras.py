@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from replay.film.facts import FilmFacts, LayerPanel
-from replay.film.sections import ChangeSection, KernelSection, MapSection, Section
+from replay.film.sections import ChangeSection, KernelSection, Section
 from replay.formatting import format_number
 from replay.maps.difference import Change, DifferenceScaler
 from replay.maps.kernels import Kernels, are_colored, kernel_series
-from replay.maps.runs import Row
+from replay.maps.runs import FilmFacts, LayerPanel, Row
 from replay.options import FilmOptions
 from replay.raster.mosaic import Space, arrange
 from replay.raster.palette import Palette, TwoMapPalette
@@ -85,7 +84,9 @@ class Extras:
 
     def sections(
         self,
-        maps: MapSection,
+        row: Row,
+        channels: list[int],
+        panel: LayerPanel,
         cells: Sequence[Cell],
         palette: Palette,
         options: FilmOptions,
@@ -94,14 +95,16 @@ class Extras:
         """Returns what is shown of a layer besides its maps, from top to bottom.
 
         Args:
-            maps: The section of its maps.
+            row: The layer, and the recording.
+            channels: Which of its maps are shown.
+            panel: Where they are shown.
             cells: The (epoch, batch) of the frames in which one of the recordings has the layer.
             palette: The colours.
             options: How the film looks.
             space: The space for each mosaic of maps.
         """
         found: list[Section] = []
-        row, entries = maps.row, None
+        entries: range | None = None
         recorded = [cell for cell in cells if row.maps.series.present[cell]]
         if isinstance(palette, TwoMapPalette):
             entries = palette.differences
@@ -110,25 +113,25 @@ class Extras:
             scaler = DifferenceScaler(
                 change,
                 [cell for cell in recorded if change.earlier(cell) is not None],
-                maps.channels,
+                channels,
                 options.scale if options.clip is None else "run",
                 entries,
                 palette.nan,
                 palette.inf,
             )
-            panel = replace(maps.panel, name="change", details=change.words, entries=entries)
-            found.append(ChangeSection(row, maps.channels, change, scaler, panel))
+            below = replace(panel, name="change", details=change.words, entries=entries)
+            found.append(ChangeSection(row, channels, change, scaler, below))
         if self.kernels and _with_kernels([row]):
-            kernels = Kernels(row, maps.channels, recorded)
-            panel = _kernel_panel(kernels, maps, options, space, entries)
-            found.append(KernelSection(row, kernels, entries or range(1), panel))
+            kernels = Kernels(row, channels, recorded)
+            below = _kernel_panel(kernels, channels, options, space, entries)
+            found.append(KernelSection(row, kernels, entries or range(1), below))
         return found
 
 
 def _kernel_panel(
-    kernels: Kernels, maps: MapSection, options: FilmOptions, space: Space, entries: range | None
+    kernels: Kernels, channels: list[int], options: FilmOptions, space: Space, entries: range | None
 ) -> LayerPanel:
-    labels = [str(channel) for channel in maps.channels]
+    labels = [str(channel) for channel in channels]
     mosaic = arrange(
         len(labels),
         *kernels.size,

@@ -10,30 +10,38 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
+import numpy as np
+import numpy.typing as npt
+
 from replay.film.extras import KERNEL_ROWS, Extras
-from replay.film.facts import (
+from replay.film.frame_layout import BaseLayout, FrameLayout
+from replay.film.sections import _NO_FRAME, Section
+from replay.formatting import clean, format_module
+from replay.maps.axes import (
+    Maps,
+    choose_channels,
+    count_unfinite,
+    select_channels,
+    shrink_maps,
+    spread,
+)
+from replay.maps.channel_order import order_channels
+from replay.maps.runs import (
     Count,
     FilmFacts,
     InputCaption,
     LayerPanel,
+    Row,
+    RunSet,
     choose_headings,
-    describe,
-    describe_values,
+    choose_layers_of,
 )
-from replay.film.frame_layout import FrameLayout
-from replay.film.layout import SIDE, BaseLayout, mosaic_space
-from replay.film.sections import MapSection, Section
-from replay.formatting import clean, format_module
-from replay.maps.axes import Maps
-from replay.maps.channel_order import order_channels
-from replay.maps.runs import Row, RunSet, choose_layers_of
-from replay.maps.scaling import PERCENTILES, InputPicture, Scaler
-from replay.maps.selection import choose_channels, spread
+from replay.maps.scaling import PERCENTILES, InputPicture, Levels, Scaler
 from replay.options import DIVERGING, FilmOptions
 from replay.raster.frame import Frame, Overlay
 from replay.raster.histogram import Counter, Shares, peak_of
-from replay.raster.mosaic import Box, Space, arrange
-from replay.raster.palette import Palette, TwoMapPalette
+from replay.raster.mosaic import SIDE, Box, Space, arrange, blank, mosaic_space, paint
+from replay.raster.palette import Palette, Range, TwoMapPalette
 from replay.recording import Recording
 from replay.schema import Cell
 
@@ -128,6 +136,7 @@ class Film(BaseFilm):
         inputs: The input picture of each recording, if it is shown.
         sections: What is drawn, from top to bottom: the maps of each layer and what is beside them.
         map_sections: The maps of each layer.
+        options: What is shown, and how it looks.
         scale: What the range of values is, in words.
     """
 
@@ -138,7 +147,7 @@ class Film(BaseFilm):
     ) -> None:
         options = options or FilmOptions()
         extras = Extras.parse(options) if options.show else None
-        self._cmap, self._mode = options.cmap, options.scale
+        self.options = options
         runs = self._plan(recordings, options, extras)
         self._build_sections(runs, options, extras)
         self._lay_out(runs, options, extras)
@@ -204,7 +213,9 @@ class Film(BaseFilm):
                 section = MapSection(row, channels, scaler, panel)
                 by_row[runs.rows.index(row)] = section, []
                 if extras is not None:
-                    more = extras.sections(section, cells, self.palette, options, space)
+                    more = extras.sections(
+                        row, channels, panel, cells, self.palette, options, space
+                    )
                     by_row[runs.rows.index(row)][1].extend(more)
         ordered = [by_row[place] for place in sorted(by_row)]
         self.map_sections = [section for section, _ in ordered]
@@ -272,19 +283,6 @@ class Film(BaseFilm):
         """Height and width of each input picture in the frame, in pixels."""
         return [picture.size for picture in self.inputs if picture is not None]
 
-    def describe(self, cells: Sequence[Cell], fps: float) -> str:
-        """Returns two to four plain sentences for those who cannot see the film, in one line.
-
-        Args:
-            cells: The (epoch, batch) of the frames that it shows.
-            fps: Frames a second.
-        """
-        shown = None
-        if len(self.panels) == 1 and self._mode == "run":
-            shown = self.map_sections[0].range_of(cells[-1])
-        values = describe_values(self._cmap, self.scale, shown)
-        return describe(self.facts, self.panels, cells, fps, values)
-
     def _recall(self, before: Sequence[Cell]) -> None:
         for section in self.sections:
             section.recall(before)
@@ -333,3 +331,70 @@ class Film(BaseFilm):
                 if shown is not None
             ]
         )
+
+
+_NOTHING = np.empty(0, np.float16)
+
+
+class MapSection:
+    """A layer's maps.
+
+    Args:
+        row: The layer, and the recording.
+        channels: Which maps, in their order.
+        scaler: Their scale.
+        panel: Where they go.
+
+    Attributes:
+        maps: Those of the last frame that was drawn, float16 (C, S, H, W); None if it had none.
+        shown: The range of the last frame that there was.
+    """
+
+    def __init__(self, row: Row, channels: list[int], scaler: Scaler, panel: LayerPanel) -> None:
+        self.row, self.channels, self.scaler, self.panel = row, channels, scaler, panel
+        self.maps: npt.NDArray[np.float16] | None = None
+        self.shown: Range | None = None
+
+    def draw(
+        self, plane: npt.NDArray[np.uint8], corner: Cell, cell: Cell, palette: Palette
+    ) -> tuple[Range | None, Count]:
+        """Paints the maps of a frame, or leaves the tiles empty; see `Section`."""
+        maps = self.row.maps
+        self.maps = self.select(cell) if maps.series.present[cell] else None
+        if self.maps is None or cell in maps.damaged:
+            blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
+            reason = _NO_FRAME if self.maps is None else "damaged"
+            self.maps = None
+            return self.shown, reason
+        levels, self.shown = self._scale(cell, self.maps)
+        paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
+        finite = levels.max(initial=0) < self.scaler.count  # as is nearly always so
+        return self.shown, (0, 0) if finite else count_unfinite(self.maps)
+
+    def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
+        """Yields nothing: maps are painted in colours of the palette."""
+        return iter(())
+
+    def recall(self, before: Sequence[Cell]) -> None:
+        """Finds the range of the last frame that there was; see `Section`."""
+        ranges = (self.range_of(cell) for cell in reversed(before))
+        self.shown = next((shown for shown in ranges if shown is not None), None)
+
+    def range_of(self, cell: Cell) -> Range | None:
+        """Returns the values between which a frame is shown; None without one, or with several."""
+        maps = self.row.maps
+        if not maps.series.present[cell] or self.scaler.mode == "channel":
+            return None
+        if self.scaler.mode != "frame":  # which is known without the values
+            return None if cell in maps.damaged else self.scaler.range_of(*cell, _NOTHING)
+        found = self.select(cell)
+        return None if cell in maps.damaged else self._scale(cell, found)[1]
+
+    def select(self, cell: Cell) -> npt.NDArray[np.float16]:
+        """Returns the chosen maps of one frame, float16 (C, S, H, W)."""
+        return select_channels(self.row.maps[cell], self.channels)
+
+    def _scale(self, cell: Cell, maps: npt.NDArray[np.float16]) -> tuple[Levels, Range | None]:
+        """Returns their levels at the size at which they are shown, and the range behind them."""
+        small = shrink_maps(maps, self.panel.mosaic.shrink)
+        return self.scaler.levels(*cell, small), self.scaler.range_of(*cell, small)

@@ -12,20 +12,15 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from replay.film.facts import Count, LayerPanel
-from replay.maps.axes import select_channels
+from replay.maps.axes import select_channels, shrink_maps
 from replay.maps.difference import Change, DifferenceScaler, Values
 from replay.maps.kernels import Kernels
-from replay.maps.runs import Row
-from replay.maps.scaling import Levels, Scaler
+from replay.maps.runs import Count, LayerPanel, Row
 from replay.raster.frame import Overlay
-from replay.raster.mosaic import blank, paint, shrink_maps
+from replay.raster.mosaic import blank, paint
 from replay.raster.palette import Palette, Range
 from replay.schema import Cell
 
-_INFINITE = 0x7C00  # a float16's bits without its sign; NaN lies above
-_WITHOUT_SIGN = 0x7FFF
-_NOTHING = np.empty(0, np.float16)
 _NO_FRAME = "no frame in this batch"
 
 
@@ -59,70 +54,6 @@ class Section(Protocol):
         Args:
             before: The (epoch, batch) of the frames before the first one that will be drawn.
         """
-
-
-class MapSection:
-    """A layer's maps.
-
-    Args:
-        row: The layer, and the recording.
-        channels: Which maps, in their order.
-        scaler: Their scale.
-        panel: Where they go.
-
-    Attributes:
-        maps: Those of the last frame that was drawn, float16 (C, S, H, W); None if it had none.
-        shown: The range of the last frame that there was.
-    """
-
-    def __init__(self, row: Row, channels: list[int], scaler: Scaler, panel: LayerPanel) -> None:
-        self.row, self.channels, self.scaler, self.panel = row, channels, scaler, panel
-        self.maps: npt.NDArray[np.float16] | None = None
-        self.shown: Range | None = None
-
-    def draw(
-        self, plane: npt.NDArray[np.uint8], corner: Cell, cell: Cell, palette: Palette
-    ) -> tuple[Range | None, Count]:
-        """Paints the maps of a frame, or leaves the tiles empty; see `Section`."""
-        maps = self.row.maps
-        self.maps = self.select(cell) if maps.series.present[cell] else None
-        if self.maps is None or cell in maps.damaged:
-            blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
-            reason = _NO_FRAME if self.maps is None else "damaged"
-            self.maps = None
-            return self.shown, reason
-        levels, self.shown = self._scale(cell, self.maps)
-        paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
-        finite = levels.max(initial=0) < self.scaler.count  # as is nearly always so
-        return self.shown, (0, 0) if finite else count_unfinite(self.maps)
-
-    def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
-        """Yields nothing: maps are painted in colours of the palette."""
-        return iter(())
-
-    def recall(self, before: Sequence[Cell]) -> None:
-        """Finds the range of the last frame that there was; see `Section`."""
-        ranges = (self.range_of(cell) for cell in reversed(before))
-        self.shown = next((shown for shown in ranges if shown is not None), None)
-
-    def range_of(self, cell: Cell) -> Range | None:
-        """Returns the values between which a frame is shown; None without one, or with several."""
-        maps = self.row.maps
-        if not maps.series.present[cell] or self.scaler.mode == "channel":
-            return None
-        if self.scaler.mode != "frame":  # which is known without the values
-            return None if cell in maps.damaged else self.scaler.range_of(*cell, _NOTHING)
-        found = self.select(cell)
-        return None if cell in maps.damaged else self._scale(cell, found)[1]
-
-    def select(self, cell: Cell) -> npt.NDArray[np.float16]:
-        """Returns the chosen maps of one frame, float16 (C, S, H, W)."""
-        return select_channels(self.row.maps[cell], self.channels)
-
-    def _scale(self, cell: Cell, maps: npt.NDArray[np.float16]) -> tuple[Levels, Range | None]:
-        """Returns their levels at the size at which they are shown, and the range behind them."""
-        small = shrink_maps(maps, self.panel.mosaic.shrink)
-        return self.scaler.levels(*cell, small), self.scaler.range_of(*cell, small)
 
 
 class ChangeSection:
@@ -232,11 +163,3 @@ class KernelSection:
 
     def recall(self, before: Sequence[Cell]) -> None:
         """Does nothing: one range holds for the whole run."""
-
-
-def count_unfinite(maps: npt.NDArray[np.float16]) -> tuple[int, int]:
-    """Returns the numbers of NaN and of infinite values in float16 maps."""
-    bits = maps.view(np.uint16) & _WITHOUT_SIGN
-    if bits.max(initial=0) < _INFINITE:
-        return 0, 0
-    return int(np.count_nonzero(bits > _INFINITE)), int(np.count_nonzero(bits == _INFINITE))

@@ -12,6 +12,7 @@ Arrays in, arrays out: `AxesLayout` holds the rule for one shape, `Maps` applies
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -20,9 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_numbers
-from replay.options import TOKENS
+from replay.maps.selection import choose
+from replay.options import TOKENS, Numbers
 from replay.recording.series import Series
 from replay.schema import DamagedError, Layer, OptionError
+
+_Float = TypeVar("_Float", np.float16, np.float32)
 
 _SPATIAL = "DHWL"
 
@@ -270,3 +274,114 @@ def _image_of(series: Series) -> tuple[int, ...] | None:
 def select_channels(values: npt.NDArray[_Value], channels: Sequence[int]) -> npt.NDArray[_Value]:
     """Returns the chosen channels of (C, ...), in their order; not a copy where that is all."""
     return values if channels == list(range(len(values))) else values[channels]
+
+
+def choose_maps(series: Series, slices: Numbers = "middle", tokens: str = "auto") -> Maps:
+    """Returns a layer's frames as the maps that are to be shown.
+
+    Args:
+        series: The layer.
+        slices: Of a volume: `middle`, `all`, or numbers as in `choose`. Others have none.
+        tokens: Of tokens: `auto`, `square` or `strip`, see `axes.layout_of`. Others have none.
+
+    Raises:
+        OptionError: Slices that cannot be read, an unknown word, tokens that form no square.
+        SelectionError: A slice that the layer does not have.
+    """
+    axes = series.layer.axes
+    if isinstance(slices, str) and slices.strip() == "all":
+        slices = None
+    if "D" not in axes or (isinstance(slices, str) and slices.strip() == "middle"):
+        return Maps(series, None, tokens)
+    depth = series.layer.shape[axes.index("D")]
+    return Maps(series, choose(slices, range(depth), "slice"), tokens)
+
+
+def spread(frames: Sequence[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
+    """Returns at most `limit` of the frames, evenly spaced, the first and the last among them."""
+    if len(frames) <= limit:
+        return list(frames)
+    if limit < 2:
+        return list(frames[-1:])
+    return [frames[round(i * (len(frames) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def choose_channels(
+    series: Series | Source, numbers: Numbers, frames: Sequence[tuple[int, int]]
+) -> list[int]:
+    """Returns the numbers of channels, in the one order that the whole picture keeps.
+
+    Args:
+        series: The layer.
+        numbers: As in `choose`, or `top:16` for the 16 channels that vary most over the run.
+        frames: The frames over which variation is measured.
+
+    Raises:
+        OptionError: The text is not a list of channels nor `top:N`.
+        SelectionError: A channel that the layer does not have.
+    """
+    count = as_source(series).channels
+    if isinstance(numbers, str) and (match := re.fullmatch(r"\s*top\s*:\s*(\d+)\s*", numbers)):
+        top = int(match.group(1))
+        if top == 0:
+            raise OptionError("channels 'top:0' chooses none; expected top:N with N of 1 or more")
+        variation = measure_variation(series, frames)
+        strongest = np.argsort(-variation, kind="stable")[:top]
+        return sorted(int(channel) for channel in strongest)
+    return list(range(count)) if numbers is None else choose(numbers, range(count), "channel")
+
+
+def measure_variation(
+    series: Series | Source, frames: Sequence[tuple[int, int]], sample: int = 32
+) -> npt.NDArray[np.float64]:
+    """Returns the variance of each channel's values over pixels and time, shape (C,).
+
+    Measured on at most `sample` frames, spread evenly over those given; NaN and infinite values
+    are left out.
+    """
+    source = as_source(series)
+    count = source.channels
+    totals = np.zeros((3, count))  # values, their sum, the sum of their squares
+    for epoch, batch in spread(frames, sample):
+        maps = source[epoch, batch].reshape(count, -1).astype(np.float64)
+        finite = np.isfinite(maps)
+        maps = np.where(finite, maps, 0.0)
+        totals += finite.sum(axis=1), maps.sum(axis=1), np.square(maps).sum(axis=1)
+    number = np.maximum(totals[0], 1.0)
+    variance: npt.NDArray[np.float64] = totals[2] / number - np.square(totals[1] / number)
+    return np.maximum(variance, 0.0)
+
+
+def shrink_maps(maps: npt.NDArray[_Float], by: int) -> npt.NDArray[_Float]:
+    """Averages blocks of by x by values; NaN and infinity stay what they are.
+
+    Args:
+        maps: float16 or float32 (..., H, W).
+        by: Side of a block; the last ones of a row and column may be smaller.
+
+    Returns:
+        Of the same type, (..., ceil(H / by), ceil(W / by)).
+    """
+    if by == 1:
+        return maps
+    height, width = maps.shape[-2:]
+    tops, lefts = np.arange(0, height, by), np.arange(0, width, by)
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = np.add.reduceat(maps.astype(np.float32), tops, axis=-2)
+        sums = np.add.reduceat(sums, lefts, axis=-1)
+        sizes = np.diff(tops, append=height)[:, None] * np.diff(lefts, append=width)
+        return (sums / sizes.astype(np.float32)).astype(maps.dtype)
+
+
+_INFINITE = 0x7C00  # a float16's bits without its sign; NaN lies above
+
+
+_WITHOUT_SIGN = 0x7FFF
+
+
+def count_unfinite(maps: npt.NDArray[np.float16]) -> tuple[int, int]:
+    """Returns the numbers of NaN and of infinite values in float16 maps."""
+    bits = maps.view(np.uint16) & _WITHOUT_SIGN
+    if bits.max(initial=0) < _INFINITE:
+        return 0, 0
+    return int(np.count_nonzero(bits > _INFINITE)), int(np.count_nonzero(bits == _INFINITE))

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from replay.maps.axes import Source
-from replay.maps.selection import spread
+from replay.maps.axes import Source, spread
 from replay.options import ORDERS
 from replay.schema import OptionError
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from replay.maps.axes import spread
 from replay.maps.runs import Row
-from replay.maps.selection import spread
 from replay.raster.palette import is_blank, kernel_levels, kernel_reach
 from replay.recording.series import Series
 from replay.schema import Cell, DamagedError, OptionError, SelectionError

@@ -15,12 +15,14 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from replay.formatting import format_count, format_numbers, format_shape
-from replay.maps.axes import JointMaps, Maps
-from replay.maps.selection import choose_cells, choose_layers, choose_maps
+from replay.formatting import clean, format_count, format_numbers
+from replay.maps.axes import JointMaps, Maps, choose_maps
+from replay.maps.scaling import InputPicture
+from replay.maps.selection import choose_cells, choose_layers
 from replay.options import Numbers
-from replay.recording import Recording, open_recording
-from replay.schema import OptionError, SelectionError
+from replay.raster.mosaic import Mosaic
+from replay.recording import Recording, open_recording, read_losses
+from replay.schema import Cell, OptionError, SelectionError
 
 Path: TypeAlias = "str | os.PathLike[str]"
 Recordings: TypeAlias = "Recording | Path | Sequence[Recording | Path]"
@@ -127,6 +129,8 @@ class RunSet:
 
     def cells(self, epochs: Numbers = None, batches: Numbers = None) -> list[tuple[int, int]]:
         """Returns the (epoch, batch) that were asked for, of those that all recordings have."""
+        if epochs is None and batches is None:
+            return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(self.present)]
         return choose_cells(self.present, epochs, batches)
 
     def groups(self) -> list[tuple[JointMaps, list[Row]]]:
@@ -200,7 +204,10 @@ def choose_layers_of(
         SelectionError: Nothing matches one of the patterns in any of the recordings.
         FileError: A recording is empty.
     """
-    if patterns is None or len(recordings) == 1:
+    if patterns is None:
+        recordings[0].require_frames()
+        return [recordings[0].layers[0]]
+    if len(recordings) == 1:
         return choose_layers(recordings[0], patterns)
     chosen: list[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
@@ -222,59 +229,155 @@ def _span(recorded: npt.NDArray[np.bool_]) -> str:
     return f"{format_numbers('epoch', epochs)}, {format_numbers('batch', batches)}"
 
 
-def choose_common_layers(
-    recordings: Sequence[Recording], patterns: str | Sequence[str] | None
-) -> tuple[list[str], list[str]]:
-    """Returns the names of the layers to compare, and remarks on those that only one run has.
+Count: TypeAlias = tuple[int, int] | str
+"""Numbers of values that are NaN and infinite; in words where there is no frame to show."""
 
-    Raises:
-        SelectionError: A layer that was asked for is not in both, or none is.
+
+@dataclass(frozen=True)
+class FilmFacts:
+    """What the captions tell of the run; arrays have one entry for every frame of the run.
+
+    Attributes:
+        cells: (epoch, batch) of every frame, in order.
+        loss: float64, or None where none was logged.
+        loss_of: Which of several recordings the loss is of; empty where there is but one.
     """
-    for recording in recordings:
-        recording.require_frames()
-    a, b = recordings
-    common = [name for name in a.layers if name in b]
-    if not common:
-        raise SelectionError(
-            f"no layer is in both recordings: {a.path} has {', '.join(a.layers)}; "
-            f"{b.path} has {', '.join(b.layers)}"
-        )
-    if patterns is None:
-        return common[:1], []
-    found: list[str] = []
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        if (pattern in a) != (pattern in b):
-            has, lacks = (a, b) if pattern in a else (b, a)
-            raise SelectionError(
-                f"layer {pattern!r} is in {has.path} and not in {lacks.path}; both have "
-                f"{', '.join(common)}"
-            )
-        found += choose_layers_of(recordings, [pattern])
-    found = list(dict.fromkeys(found))
-    chosen = [name for name in found if name in common]
-    alone = [name for name in found if name not in common]
-    if not chosen:
-        raise SelectionError(
-            f"{', '.join(alone) or 'no layer'}: not in both recordings; both have "
-            f"{', '.join(common)}"
-        )
-    return chosen, [f"left out {', '.join(alone)}: not in both recordings"] if alone else []
+
+    cells: list[Cell]
+    loss: npt.NDArray[np.float64] | None = None
+    loss_of: str = ""
+
+    @classmethod
+    def read(cls, runs: RunSet) -> FilmFacts:
+        """Reads the frames of the run and its loss; of several recordings, that of the first."""
+        cells = runs.all_cells
+        return cls(cells, read_losses(runs.recordings[0].batches, cells), clean(runs.labels[0]))
 
 
-def pair_rows(shown: RunSet) -> list[tuple[JointMaps, tuple[Row, Row]]]:
-    """Returns the rows of each layer, that of run a first.
+@dataclass(frozen=True)
+class InputCaption:
+    """What the network of a recording saw, and answered; an entry for every frame of the run.
 
-    Raises:
-        SelectionError: A layer's maps are not of the same shape in both.
+    Attributes:
+        size: Height and width of the input picture in the frame; None without one.
+        text: What the picture is.
+        label: int64, -1 where none was logged; None where there is none at all.
+        prediction: As `label`.
+        classes: Names of the classes, as far as they are known.
     """
-    pairs = []
-    for a, b in zip(shown.rows[::2], shown.rows[1::2], strict=True):
-        if a.maps.layout.shape != b.maps.layout.shape:
-            first, second = (shown.recordings[row.place].path for row in (a, b))
-            raise SelectionError(
-                f"layer {a.maps.layer.name!r} has frames of {format_shape(a.maps.layer.shape)} "
-                f"in {first} and of {format_shape(b.maps.layer.shape)} in {second}; "
-                "a comparison needs equal ones, so choose another layer"
-            )
-        pairs.append((JointMaps([a.maps, b.maps]), (a, b)))
-    return pairs
+
+    size: tuple[int, int] | None = None
+    text: str = ""
+    label: npt.NDArray[np.int64] | None = None
+    prediction: npt.NDArray[np.int64] | None = None
+    classes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(
+        cls, recording: Recording, runs: RunSet, name: str, picture: InputPicture | None
+    ) -> InputCaption:
+        """Reads what a recording holds of its inputs.
+
+        Args:
+            recording: One of those of `runs`.
+            runs: Whose frames are shown.
+            name: What to call the input; empty for `input`.
+            picture: The input picture, if it is shown.
+        """
+        frames = tuple(np.array(runs.all_cells).T)
+
+        def logged(field: str) -> npt.NDArray[np.int64] | None:
+            if field not in recording.batches:
+                return None
+            values: npt.NDArray[np.int64] = recording.batches[field][frames].astype(np.int64)
+            return values if (values >= 0).any() else None
+
+        names = recording.meta.get("classes")
+        classes = tuple(clean(str(each)) for each in names) if isinstance(names, list) else ()
+        size, text = None, ""
+        if picture is not None:
+            size, text = picture.size, _picture_text(recording, name, picture.channels)
+        return cls(size, text, logged("label"), logged("prediction"), classes)
+
+    @property
+    def fields(self) -> list[tuple[str, npt.NDArray[np.int64]]]:
+        """What there is of label and prediction, each with its word."""
+        both = (("label", self.label), ("predicted", self.prediction))
+        return [(word, field) for word, field in both if field is not None]
+
+    def class_name(self, number: int) -> str:
+        """Returns the name of a class, or its number where it has none."""
+        if number < 0:
+            return "–"
+        return self.classes[number] if number < len(self.classes) else str(number)
+
+
+@dataclass(frozen=True)
+class LayerPanel:
+    """One layer in the frame: its mosaic and what is written about it.
+
+    Attributes:
+        mosaic: Where its tiles go.
+        labels: What each tile is called.
+        name: What it is.
+        details: Its module, its maps, and how they are shown.
+        entries: The palette's entries in its colour bar; those of the colormap by default.
+        color_bar: Whether it has a colour bar.
+    """
+
+    mosaic: Mosaic
+    labels: list[str]
+    name: str
+    details: str
+    entries: range | None = None
+    color_bar: bool = True
+
+
+@dataclass(frozen=True)
+class Headings:
+    """What is written in every frame alike.
+
+    Attributes:
+        title: Bold, at the top.
+        subtitle: What follows it.
+        scales: What the colours stand for, a paragraph each.
+    """
+
+    title: str
+    subtitle: str
+    scales: tuple[str, ...]
+
+
+def choose_headings(
+    runs: RunSet, panels: Sequence[LayerPanel], layers: Sequence[str], title: str | None, scale: str
+) -> Headings:
+    """Returns what stands over a film.
+
+    Args:
+        runs: What is shown.
+        panels: The layers, from top to bottom.
+        layers: Their names, each once.
+        title: The heading that was asked for, if any.
+        scale: What the range of values is.
+    """
+    scales = (f"activation, {scale}",)
+    if len(panels) == 1:
+        name, details = panels[0].name, panels[0].details
+        if title:
+            return Headings(clean(title), f"{name}   {details}", scales)
+        return Headings(name, details, scales)
+    name = clean(layers[0]) if len(layers) == 1 else f"{len(layers)} layers"
+    if title:
+        return Headings(clean(title), ", ".join(filter(None, [name, runs.describe()])), scales)
+    return Headings(name, runs.describe(), scales)
+
+
+def _picture_text(recording: Recording, name: str, channels: int) -> str:
+    if recording.probe_number is not None:
+        text = f"probe image {recording.probe_number}, evaluation mode"
+        text = f"{clean(name)}: {text}" if name else text
+    else:
+        text = f"{clean(name) or 'input'}: first image of the batch"
+    if channels in (1, 3):
+        return text
+    return text + (", channel 0 of 2" if channels == 2 else f", channels 0–2 of {channels}")

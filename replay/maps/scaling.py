@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from replay.maps.axes import JointMaps, Source, as_source, select_channels
-from replay.maps.selection import spread
+from replay.maps.axes import JointMaps, Source, as_source, select_channels, spread
 from replay.options import SCALES
 from replay.raster.palette import Range, is_blank, no_picture, whitest
 from replay.recording import Recording

@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.maps.axes import Maps, Source, as_source
 from replay.options import Numbers
 from replay.recording import Recording
-from replay.recording.series import Series
 from replay.schema import OptionError, SelectionError, format_intervals
 
 _SLICE = re.compile(r"^\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(-?\d*)\s*)?$")
@@ -92,27 +90,6 @@ def choose_layers(recording: Recording, patterns: str | Iterable[str] | None = N
     return list(dict.fromkeys(chosen))
 
 
-def choose_maps(series: Series, slices: Numbers = "middle", tokens: str = "auto") -> Maps:
-    """Returns a layer's frames as the maps that are to be shown.
-
-    Args:
-        series: The layer.
-        slices: Of a volume: `middle`, `all`, or numbers as in `choose`. Others have none.
-        tokens: Of tokens: `auto`, `square` or `strip`, see `axes.layout_of`. Others have none.
-
-    Raises:
-        OptionError: Slices that cannot be read, an unknown word, tokens that form no square.
-        SelectionError: A slice that the layer does not have.
-    """
-    axes = series.layer.axes
-    if isinstance(slices, str) and slices.strip() == "all":
-        slices = None
-    if "D" not in axes or (isinstance(slices, str) and slices.strip() == "middle"):
-        return Maps(series, None, tokens)
-    depth = series.layer.shape[axes.index("D")]
-    return Maps(series, choose(slices, range(depth), "slice"), tokens)
-
-
 def choose_frames(
     recording: Recording,
     epochs: Numbers = None,
@@ -154,61 +131,6 @@ def choose_cells(
     anywhere = [int(b) for b in np.flatnonzero(present[chosen_epochs].any(axis=0))]
     chosen_batches = choose(batches, anywhere, "batch")
     return [(e, b) for e in chosen_epochs for b in chosen_batches if present[e, b]]
-
-
-def choose_channels(
-    series: Series | Source, numbers: Numbers, frames: Sequence[tuple[int, int]]
-) -> list[int]:
-    """Returns the numbers of channels, in the one order that the whole picture keeps.
-
-    Args:
-        series: The layer.
-        numbers: As in `choose`, or `top:16` for the 16 channels that vary most over the run.
-        frames: The frames over which variation is measured.
-
-    Raises:
-        OptionError: The text is not a list of channels nor `top:N`.
-        SelectionError: A channel that the layer does not have.
-    """
-    count = as_source(series).channels
-    if isinstance(numbers, str) and (match := re.fullmatch(r"\s*top\s*:\s*(\d+)\s*", numbers)):
-        top = int(match.group(1))
-        if top == 0:
-            raise OptionError("channels 'top:0' chooses none; expected top:N with N of 1 or more")
-        variation = measure_variation(series, frames)
-        strongest = np.argsort(-variation, kind="stable")[:top]
-        return sorted(int(channel) for channel in strongest)
-    return choose(numbers, range(count), "channel")
-
-
-def measure_variation(
-    series: Series | Source, frames: Sequence[tuple[int, int]], sample: int = 32
-) -> npt.NDArray[np.float64]:
-    """Returns the variance of each channel's values over pixels and time, shape (C,).
-
-    Measured on at most `sample` frames, spread evenly over those given; NaN and infinite values
-    are left out.
-    """
-    source = as_source(series)
-    count = source.channels
-    totals = np.zeros((3, count))  # values, their sum, the sum of their squares
-    for epoch, batch in spread(frames, sample):
-        maps = source[epoch, batch].reshape(count, -1).astype(np.float64)
-        finite = np.isfinite(maps)
-        maps = np.where(finite, maps, 0.0)
-        totals += finite.sum(axis=1), maps.sum(axis=1), np.square(maps).sum(axis=1)
-    number = np.maximum(totals[0], 1.0)
-    variance: npt.NDArray[np.float64] = totals[2] / number - np.square(totals[1] / number)
-    return np.maximum(variance, 0.0)
-
-
-def spread(frames: Sequence[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
-    """Returns at most `limit` of the frames, evenly spaced, the first and the last among them."""
-    if len(frames) <= limit:
-        return list(frames)
-    if limit < 2:
-        return list(frames[-1:])
-    return [frames[round(i * (len(frames) - 1) / (limit - 1))] for i in range(limit)]
 
 
 def _parse(text: str, what: str) -> slice | list[int]:

@@ -10,21 +10,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from replay.raster.palette import widen
 from replay.schema import OptionError
-
-_WIDER = {
-    2: (np.uint16, np.uint16(0x0101)),
-    4: (np.uint32, np.uint32(0x01010101)),
-    8: (np.uint64, np.uint64(0x0101010101010101)),
-}
-_Float = TypeVar("_Float", np.float16, np.float32)
 
 Box = tuple[int, int, int, int]
 """Part of a canvas: first row, first column, and what lies one past the last."""
@@ -248,27 +241,6 @@ def arrange(
     return max([m for m in tightest if m.width <= space.width] or tightest[:1], key=_columns_of)
 
 
-def shrink_maps(maps: npt.NDArray[_Float], by: int) -> npt.NDArray[_Float]:
-    """Averages blocks of by x by values; NaN and infinity stay what they are.
-
-    Args:
-        maps: float16 or float32 (..., H, W).
-        by: Side of a block; the last ones of a row and column may be smaller.
-
-    Returns:
-        Of the same type, (..., ceil(H / by), ceil(W / by)).
-    """
-    if by == 1:
-        return maps
-    height, width = maps.shape[-2:]
-    tops, lefts = np.arange(0, height, by), np.arange(0, width, by)
-    with np.errstate(invalid="ignore", over="ignore"):
-        sums = np.add.reduceat(maps.astype(np.float32), tops, axis=-2)
-        sums = np.add.reduceat(sums, lefts, axis=-1)
-        sizes = np.diff(tops, append=height)[:, None] * np.diff(lefts, append=width)
-        return (sums / sizes.astype(np.float32)).astype(maps.dtype)
-
-
 def paint(
     canvas: npt.NDArray[np.uint8],
     top: int,
@@ -307,18 +279,6 @@ def paint(
         )
         shown = wide[first : first + rows * columns]
         tiles[...] = shown.reshape(rows, columns, height, 1, across)
-
-
-def widen(pixels: npt.NDArray[np.uint8], by: int) -> npt.NDArray[np.uint8]:
-    """Returns each byte repeated `by` times, uint8 (..., W) to (..., W * by)."""
-    if by == 1:
-        return pixels
-    if by not in _WIDER:
-        return np.repeat(pixels, by, axis=-1)
-    dtype, ones = _WIDER[by]  # one number of so many bytes: a product instead of a loop
-    product = np.ascontiguousarray(pixels.astype(dtype) * ones)  # of any order in memory
-    wide: npt.NDArray[np.uint8] = product.view(np.uint8)
-    return wide
 
 
 def blank(
@@ -368,3 +328,71 @@ def _sizes(count: int, height: int, width: int, space: Space) -> Iterator[tuple[
         yield zoom, 1
     for shrink in range(2, max(height, width) + 1):
         yield 1, shrink
+
+
+SIDE = 256  # pixels: the width of the column with the input picture
+
+
+MARGIN, GUTTER = 24, 24
+
+
+BARE = 12  # margin and gutter of a frame without captions
+
+
+SECTION_HEAD = 38
+
+
+_WIDEST = 1400
+
+
+_USUAL = 860  # height of the mosaics of a usual frame
+
+
+_HEAD_AND_FOOT = 132  # of a frame with captions, as a rule
+
+
+def surroundings(
+    mosaics: int, captions: bool, pictures: Sequence[tuple[int, int]]
+) -> tuple[int, int]:
+    """Returns the pixels of a frame beside its mosaics, and above and below them.
+
+    Args:
+        mosaics: Number of mosaics under one another.
+        captions: Whether there is more than mosaics and input pictures.
+        pictures: Height and width of each input picture.
+    """
+    if not captions:
+        beside = 2 * BARE + (max(size[1] for size in pictures) + BARE if pictures else 0)
+        return beside, (mosaics + 1) * BARE
+    above = _HEAD_AND_FOOT + (mosaics * SECTION_HEAD if mosaics > 1 else 0)
+    return 2 * MARGIN + SIDE + GUTTER, above
+
+
+def mosaic_space(
+    mosaics: int,
+    captions: bool,
+    pictures: Sequence[tuple[int, int]],
+    bounds: tuple[int, int] | None = None,
+) -> Space:
+    """Returns the space for each of some mosaics in a frame about 1,000 to 1,400 pixels wide.
+
+    Args:
+        mosaics: Number of mosaics under one another.
+        captions: Whether there is more than mosaics and input pictures.
+        pictures: Height and width of each input picture.
+        bounds: Greatest width and height of the frame, instead of the usual ones.
+    """
+    if bounds is not None:
+        beside, above = surroundings(mosaics, captions, pictures)
+        width, height = max(1, bounds[0] - beside), max(1, (bounds[1] - above) // mosaics)
+        return Space(width, height, beside, bounds[1] - height, bounds[1] - above, 1.0)
+    if not captions:
+        beside, _ = surroundings(mosaics, captions, pictures)
+        least = sum(size[0] + BARE for size in pictures)
+        return Space(_WIDEST - beside, _USUAL // mosaics, beside, 2 * BARE, least)
+    beside, _ = surroundings(mosaics, captions, pictures)
+    if mosaics == 1:
+        least = sum(size[0] for size in pictures) + 320
+        return Space(_WIDEST - beside, _USUAL, beside, 120, least)
+    height = max(60, (_USUAL + 140 - mosaics * SECTION_HEAD) // mosaics)
+    return Space(_WIDEST - beside, height, beside, _USUAL + 140 - height)

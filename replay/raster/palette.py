@@ -338,3 +338,22 @@ def reduce(picture: Pixels, factor: int) -> Pixels:
     blocks = blocks.reshape(height, factor, width, factor, -1)  # (H, f, W, f, 3)
     means: Pixels = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
     return means
+
+
+_WIDER = {
+    2: (np.uint16, np.uint16(0x0101)),
+    4: (np.uint32, np.uint32(0x01010101)),
+    8: (np.uint64, np.uint64(0x0101010101010101)),
+}
+
+
+def widen(pixels: npt.NDArray[np.uint8], by: int) -> npt.NDArray[np.uint8]:
+    """Returns each byte repeated `by` times, uint8 (..., W) to (..., W * by)."""
+    if by == 1:
+        return pixels
+    if by not in _WIDER:
+        return np.repeat(pixels, by, axis=-1)
+    dtype, ones = _WIDER[by]  # one number of so many bytes: a product instead of a loop
+    product = np.ascontiguousarray(pixels.astype(dtype) * ones)  # of any order in memory
+    wide: npt.NDArray[np.uint8] = product.view(np.uint8)
+    return wide

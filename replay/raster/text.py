@@ -27,11 +27,13 @@ def width_of(text: str, size: int, bold: bool = False) -> int:
     return math.ceil(_font(size, bold).getlength(text)) if text else 0
 
 
+@lru_cache(maxsize=64)
 def ascent_of(size: int, bold: bool = False) -> int:
     """Returns the rows from the top of a line to the foot of its letters."""
     return int(_font(size, bold).getmetrics()[0])
 
 
+@lru_cache(maxsize=64)
 def height_of(size: int, bold: bool = False) -> int:
     """Returns the height in rows of one line of text."""
     return int(sum(_font(size, bold).getmetrics()))
@@ -57,6 +59,7 @@ def cover(text: str, size: int, bold: bool = False) -> Coverage:
     return plane
 
 
+@lru_cache(maxsize=4096)
 def fit(text: str, size: int, width: int, bold: bool = False, middle: bool = False) -> str:
     """Returns the text, or as much of it as fits a width, with an ellipsis for the rest.
 
@@ -85,7 +88,8 @@ def fit(text: str, size: int, width: int, bold: bool = False, middle: bool = Fal
     return shortened(low) if width_of(shortened(low), size, bold) <= width else ""
 
 
-def wrap(text: str, size: int, width: int) -> list[str]:
+@lru_cache(maxsize=1024)
+def wrap(text: str, size: int, width: int) -> tuple[str, ...]:
     """Returns the text in lines of at most a width; a longer word is shortened."""
     lines: list[str] = []
     for word in text.split():
@@ -94,7 +98,7 @@ def wrap(text: str, size: int, width: int) -> list[str]:
             lines[-1] = longer
         else:
             lines.append(fit(word, size, width))
-    return lines
+    return tuple(lines)
 
 
 @lru_cache(maxsize=64)

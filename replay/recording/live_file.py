@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import time
@@ -13,11 +14,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import h5py
 
-from replay.recording import superblock
 from replay.schema import FileError
 
 _Closing = TypeVar("_Closing", bound="Closing")
@@ -126,18 +126,18 @@ class LiveFile(Closing):
 
     def _open_once(self) -> None:
         head, size = read_superblock(self.path)
-        self.unfinished = superblock.being_written(head)
-        self.size, end = size, superblock.end_of_file(head)
+        self.unfinished = being_written(head)
+        self.size, end = size, end_of_file(head)
         if end > size and not self.unfinished:
             raise FileError(
                 f"damaged HDF5 file: {self.path} is cut off: it has {size:,} of {end:,} bytes"
             )
-        view: superblock.UnclosedFileView | None = None
+        view: UnclosedFileView | None = None
         try:
-            if self.unfinished and not superblock.is_sound(head):
+            if self.unfinished and not is_sound(head):
                 raise OSError("the checksum of its superblock is wrong")
-            view = superblock.UnclosedFileView(self.path, self.unfinished)
-            if superblock.being_written(view.head) and not self.unfinished:
+            view = UnclosedFileView(self.path, self.unfinished)
+            if being_written(view.head) and not self.unfinished:
                 raise OSError("a writer put it in the place of another one just now")
             self.file = h5py.File(view, "r")
         except (OSError, ValueError, RuntimeError) as error:
@@ -177,7 +177,7 @@ def read_superblock(path: Path) -> tuple[bytes, int]:
         raise FileError(f"expected a recording such as run.h5, but {path} is {kind}")
     try:
         with path.open("rb") as file:
-            head = file.read(superblock.SUPERBLOCK_BYTES)
+            head = file.read(SUPERBLOCK_BYTES)
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}") from error
     if not head:
@@ -187,7 +187,7 @@ def read_superblock(path: Path) -> tuple[bytes, int]:
     return head, status.st_size
 
 
-def _close(file: h5py.File, view: superblock.UnclosedFileView) -> None:
+def _close(file: h5py.File, view: UnclosedFileView) -> None:
     file.close()
     view.close()
 
@@ -203,3 +203,155 @@ def _trace(path: Path) -> tuple[int, int, int]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+SUPERBLOCK_BYTES = 48  # of version 2 or 3 with addresses of 8 bytes
+
+
+_VERSION, _OFFSET_BYTES, _FLAGS = 8, 9, 11
+
+
+_END = slice(28, 36)  # where the file ends, as its writer last said
+
+
+_CHECKSUM = slice(44, 48)
+
+
+_HEAP = b"GCOL\1\0\0\0"  # begins a global heap, where texts lie: section III.E
+
+
+_OPEN_FOR_WRITING = 0b101  # bit 0: for writing; bit 2: by one writer beside readers
+
+
+def being_written(head: bytes) -> bool:
+    """Returns whether a superblock says that the file is, or was at a crash, open for writing."""
+    known = len(head) >= SUPERBLOCK_BYTES and head[_VERSION] == 3 and head[_OFFSET_BYTES] == 8
+    return known and bool(head[_FLAGS] & _OPEN_FOR_WRITING)
+
+
+def end_of_file(head: bytes) -> int:
+    """Returns the file's length as its superblock has it; 0 where that is of another version."""
+    if len(head) < SUPERBLOCK_BYTES or head[_VERSION] not in (2, 3) or head[_OFFSET_BYTES] != 8:
+        return 0
+    return int.from_bytes(head[_END], "little")
+
+
+def is_sound(head: bytes) -> bool:
+    """Returns whether a superblock's checksum is right."""
+    return _lookup3(head[: _CHECKSUM.start]) == int.from_bytes(head[_CHECKSUM], "little")
+
+
+class UnclosedFileView(io.RawIOBase):
+    """The bytes of a file, opened without a lock, as HDF5 is to see them.
+
+    Its length is the one that the file has when it is opened.
+
+    Args:
+        path: The file.
+        mend: Whether the superblock is shown as its writer would have left it: not open for
+            writing, and with the file's length.
+
+    Attributes:
+        head: The superblock as it is in the file.
+    """
+
+    def __init__(self, path: Path, mend: bool) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._size = os.fstat(self._file.fileno()).st_size
+        self._at = 0
+        self.head = self._file.read(SUPERBLOCK_BYTES)
+        self._head = b""
+        if mend:
+            head = bytearray(self.head)
+            head[_FLAGS] = 0
+            head[_END] = self._size.to_bytes(8, "little")
+            head[_CHECKSUM] = _lookup3(bytes(head[: _CHECKSUM.start])).to_bytes(4, "little")
+            self._head = bytes(head)
+
+    def readable(self) -> bool:
+        """Returns True, as `io.RawIOBase` demands of a file like this."""
+        return True
+
+    def seekable(self) -> bool:
+        """Returns True, as `io.RawIOBase` demands of a file like this."""
+        return True
+
+    def tell(self) -> int:
+        """Returns the place of the next read."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves the place of the next read."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills the buffer as far as the file goes."""
+        count = self._read_at(buffer)
+        if self._at < len(self._head):
+            shown = self._head[self._at : self._at + count]
+            memoryview(buffer)[: len(shown)] = shown
+        if bytes(buffer[: len(_HEAP)]) == _HEAP and not _leads_on(memoryview(buffer)[:count]):
+            raise OSError(f"the heap of texts at byte {self._at:,} is damaged")
+        self._at += count
+        return count
+
+    def _read_at(self, buffer: Any) -> int:
+        """Reads from the place on, which a forked child that reads too does not move."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [buffer], self._at)
+        self._file.seek(self._at)
+        return self._file.readinto(buffer) or 0
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+        super().close()
+
+
+def _leads_on(heap: memoryview) -> bool:
+    """Returns whether each object of a global heap leads to the next, as far as the bytes go.
+
+    Nothing else vouches for them, and where one leads to itself HDF5 goes round for ever.
+    """
+    size = int.from_bytes(heap[8:16], "little")
+    at, end = 16, min(size, len(heap))
+    while at + 16 <= end:
+        number = int.from_bytes(heap[at : at + 2], "little")
+        taken = int.from_bytes(heap[at + 8 : at + 16], "little")
+        if number:  # else it is free space, whose size holds for all of it
+            taken = 16 + -(-taken // 8) * 8
+        if not 0 < taken <= size - at:
+            return False
+        at += taken
+    return True
+
+
+def _lookup3(data: bytes) -> int:
+    """Returns HDF5's metadata checksum: Bob Jenkins' `hashlittle` (lookup3.c, public domain)."""
+    mask = 0xFFFFFFFF
+
+    def turn(value: int, bits: int) -> int:
+        return (value << bits | value >> (32 - bits)) & mask
+
+    a = b = c = (0xDEADBEEF + len(data)) & mask
+    whole = max(0, (len(data) - 1) // 12)
+    numbers = [
+        int.from_bytes(data[at : at + 4].ljust(4, b"\0"), "little")
+        for at in range(0, 12 * whole + 12, 4)
+    ]
+    for at in range(0, 3 * whole, 3):
+        a, b, c = ((x + y) & mask for x, y in zip((a, b, c), numbers[at : at + 3], strict=True))
+        for bits in (4, 6, 8, 16, 19, 4):
+            a = ((a - c) & mask) ^ turn(c, bits)
+            c = (c + b) & mask
+            a, b, c = b, c, a
+    if not data:
+        return c
+    a, b, c = ((x + y) & mask for x, y in zip((a, b, c), numbers[-3:], strict=True))
+    for bits in (14, 11, 25, 16, 4, 14, 24):
+        c = ((c ^ b) - turn(b, bits)) & mask
+        a, b, c = b, c, a
+    # After seven steps the three have turned by one place: the last one that was made is b.
+    return b

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from replay.encoding.formats import choose_fps, choose_target
-from replay.encoding.sink import EncodeOptions, Target, size_of
+from replay.encoding.formats import choose_target
+from replay.encoding.sink import EncodeOptions, Target, choose_fps, size_of
 from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import Recordings, open_runs
 from replay.options import Numbers, RenderRequest
 from replay.recording import Recording
+from replay.rendering.accessibility import describe
 from replay.rendering.html import player_html
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import choose_out
@@ -205,7 +206,7 @@ def animate(
             rendered = render(Film(runs, request.film), request, target)
         else:
             rendered = render_within_limit(runs, request, target)
-        text = rendered.film.describe(rendered.cells, rendered.fps)
+        text = describe(rendered.film, rendered.cells, rendered.fps)
         if alt_path is not None:
             write_text(alt_path, text)
         if poster_path is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from replay.encoding.sink import Target, encode
-from replay.rendering.flashes import Flashes
+from replay.rendering.accessibility import Flashes
 from replay.schema import EncodeError, RecordingError
 
 

@@ -30,7 +30,7 @@ from replay.encoding.sink import (
 )
 from replay.output import replacing
 from replay.raster.frame import FrameSource
-from replay.rendering.flashes import Flashes
+from replay.rendering.accessibility import Flashes
 from replay.rendering.jobs import Job, JobResult, render_job, start_processes
 from replay.schema import Cell, EncodeError, OptionError, RecordingError
 

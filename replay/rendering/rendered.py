@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from replay.film.film import BaseFilm
-from replay.rendering.flashes import Flashes
+from replay.rendering.accessibility import Flashes
 from replay.schema import Cell
 
 FilmT = TypeVar("FilmT", bound=BaseFilm)

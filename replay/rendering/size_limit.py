@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from replay.encoding.formats import choose_fps
-from replay.encoding.sink import EncodeOptions, LimitError, Target, encode, size_of
+from replay.encoding.sink import EncodeOptions, LimitError, Target, choose_fps, encode, size_of
 from replay.film.film import Film
-from replay.film.layout import surroundings
-from replay.maps.selection import spread
+from replay.maps.axes import spread
 from replay.options import RenderRequest
+from replay.raster.mosaic import surroundings
 from replay.recording import Recording
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import choose_preset

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.film.comparison_facts import choose_common_layers
 from replay.formatting import clean, format_count
-from replay.maps.runs import Recordings, RunSet, choose_common_layers, open_runs
-from replay.maps.selection import choose_frames, choose_layers, spread
+from replay.maps.axes import spread
+from replay.maps.runs import Recordings, RunSet, open_runs
+from replay.maps.selection import choose_frames, choose_layers
 from replay.options import Numbers
 from replay.output import check_suffix, replacing
 from replay.raster.palette import Range

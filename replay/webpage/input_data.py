@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from replay.maps.axes import spread
 from replay.maps.scaling import InputPicture
-from replay.maps.selection import spread
 from replay.recording import Recording
 from replay.schema import Cell
 from replay.webpage.eight_bit import pack

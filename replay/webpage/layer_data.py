@@ -15,10 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_module
-from replay.maps.axes import JointMaps, Maps
+from replay.maps.axes import JointMaps, Maps, choose_channels, shrink_maps, spread
 from replay.maps.scaling import Scaler
-from replay.maps.selection import choose_channels, spread
-from replay.raster.mosaic import shrink_maps
 from replay.raster.palette import Range, is_blank, kernel_levels, kernel_reach
 from replay.recording import Series
 from replay.schema import Cell, SelectionError, summarize

@@ -12,7 +12,7 @@ from page_tabs import READY, choose, complaints, frame, manifest_of, pixels_of
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.raster.mosaic import shrink_maps
+from replay.maps.axes import shrink_maps
 from replay.raster.palette import Range
 from replay.webpage.document import canvas_pixels, page
 

@@ -12,8 +12,8 @@ from page_tabs import READY, choose, complaints, frame, manifest_of, pixels_of
 from samples import drifting_maps, write_recording
 
 import replay
+from replay.maps.axes import shrink_maps
 from replay.maps.scaling import InputPicture
-from replay.raster.mosaic import shrink_maps
 from replay.raster.palette import Range
 from replay.webpage.document import canvas_pixels, page
 

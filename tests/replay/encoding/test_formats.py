@@ -10,9 +10,9 @@ from sink_contract import SinkContract, format_named
 
 import replay
 from replay.__main__ import main
-from replay.encoding.formats import FORMATS, choose_fps, choose_target
-from replay.encoding.mp4 import DEFAULT_CRF
-from replay.encoding.sink import HIGHEST_CRF, EncodeOptions
+from replay.encoding.formats import FORMATS, choose_target
+from replay.encoding.mp4 import Mp4Sink
+from replay.encoding.sink import HIGHEST_CRF, EncodeOptions, choose_fps
 from replay.options import CODECS
 from replay.schema import OptionError, OutputError
 
@@ -44,7 +44,7 @@ def test_users_read_of_every_format_and_codec(capsys: pytest.CaptureFixture[str]
         for text in texts:
             assert [suffix for suffix in format.suffixes if suffix not in text] == []
     assert tuple(HIGHEST_CRF) == CODECS
-    assert tuple(DEFAULT_CRF) == CODECS
+    assert tuple(Mp4Sink.encoders) == CODECS
 
 
 def test_targets_that_cannot_be_written_are_refused(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from samples import drifting_maps, write_recording
 
 from replay.film.film import Film
-from replay.film.sections import count_unfinite
 from replay.formatting import clean
+from replay.maps.axes import count_unfinite
 from replay.options import FilmOptions
 from replay.raster.palette import Palette
 from replay.recording import open_recording

@@ -15,8 +15,7 @@ import replay
 from replay.__main__ import main
 from replay.figures.canvas import Canvas
 from replay.film.film import Film
-from replay.maps.axes import layout_of
-from replay.maps.selection import choose_maps
+from replay.maps.axes import choose_maps, layout_of
 from replay.options import FilmOptions
 from replay.raster.mosaic import Space, arrange
 from replay.raster.palette import colormap

@@ -5,13 +5,8 @@ import pytest
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.maps.selection import (
-    choose,
-    choose_channels,
-    choose_frames,
-    choose_layers,
-    spread,
-)
+from replay.maps.axes import choose_channels, spread
+from replay.maps.selection import choose, choose_frames, choose_layers
 from replay.schema import FileError, OptionError, SelectionError
 
 TENS = [0, 10, 20, 30]

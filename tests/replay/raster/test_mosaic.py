@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from replay.raster.mosaic import Mosaic, Space, arrange, paint, shrink_maps, widen
+from replay.maps.axes import shrink_maps
+from replay.raster.mosaic import Mosaic, Space, arrange, paint
+from replay.raster.palette import widen
 from replay.schema import OptionError
 
 ROOM = Space(1072, 860, beside=328, above=120, least=560)

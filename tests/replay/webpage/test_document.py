@@ -16,9 +16,8 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.__main__ import main
+from replay.maps.axes import shrink_maps, spread
 from replay.maps.scaling import Scaler
-from replay.maps.selection import spread
-from replay.raster.mosaic import shrink_maps
 from replay.raster.palette import Range, kernel_levels, kernel_reach
 from replay.schema import OptionError, OutputError, RecordingError, SelectionError
 from replay.webpage.document import canvas_pixels, page
