@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias
 
 from replay.schema import OptionError
 
@@ -30,8 +30,6 @@ _LAYERS = "one or more layers, globs, or all"
 
 Numbers: TypeAlias = str | int | slice | Iterable[int] | None
 """How a caller names epochs, batches or channels; None means all of them."""
-
-Request = TypeVar("Request", bound="RenderRequest")
 
 
 @dataclass(frozen=True)
@@ -207,13 +205,6 @@ class FilmOptions:
     bounds: tuple[int, int] | None = None
     levels: int = 240
 
-    def __post_init__(self) -> None:
-        """Keeps what can be read only once, since several films may be made of one object."""
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, Iterator):
-                object.__setattr__(self, each.name, tuple(value))
-
 
 @dataclass(frozen=True)
 class ComparisonOptions(FilmOptions):
@@ -293,16 +284,6 @@ class RenderRequest:
     poster: bool = field(default=False, metadata=option("also its last frame, to run.poster.png"))
     progress: Callable[[int, int], None] | None = None
 
-    @classmethod
-    def gather(cls: type[Request], arguments: Mapping[str, Any]) -> Request:
-        """Returns the request that a public function was called with.
-
-        Args:
-            arguments: The function's arguments by their names, which are those of the options.
-        """
-        film = cls.film_options(**_those_of(cls.film_options, arguments))
-        return cls(film=film, **_those_of(cls, arguments))
-
 
 @dataclass(frozen=True)
 class ComparisonRequest(RenderRequest):
@@ -314,9 +295,3 @@ class ComparisonRequest(RenderRequest):
         default=None,
         metadata=option(f"{_FORMATS} (default: a-b.mp4)", "-o", "--out", metavar="FILE"),
     )
-
-
-def _those_of(kind: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns those of the arguments that are fields of a dataclass."""
-    names = [each.name for each in fields(kind)]
-    return {name: arguments[name] for name in names if name in arguments}

@@ -4,8 +4,8 @@ Each format is a sink, a class of three methods in a file of its own, and a line
 `encode` feeds them all. Pixels without a file come from `replay.encoding.pixel_formats`.
 """
 
-from replay.encoding.formats import FORMATS, choose_target
-from replay.encoding.sink import (
+from replay.encoding.formats import FORMATS, join
+from replay.output import (
     EncodeOptions,
     Format,
     LimitError,
@@ -14,8 +14,8 @@ from replay.encoding.sink import (
     Target,
     available_cores,
     choose_fps,
+    choose_target,
     encode,
-    join,
     size_of,
 )
 

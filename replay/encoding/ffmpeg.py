@@ -14,7 +14,7 @@ from typing import IO
 import imageio_ffmpeg
 
 from replay.encoding.pixel_formats import Bytes
-from replay.encoding.sink import EncodeOptions, Output
+from replay.output import EncodeOptions, Output
 from replay.raster.palette import Palette
 from replay.schema import EncodeError
 

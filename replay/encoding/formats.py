@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import shutil
+import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,9 @@ from replay.encoding.folder import FolderSink, join_folder
 from replay.encoding.gif import GifSink, join_gif, whole_hundredths
 from replay.encoding.mp4 import Mp4Sink, join_mp4
 from replay.encoding.pixel_formats import as_colours, as_indices, as_yuv
-from replay.encoding.sink import Format, Target
 from replay.encoding.webp import WebpSink, join_webp
-from replay.output import check_writable
-from replay.schema import OutputError
+from replay.output import Format
+from replay.schema import EncodeError
 
 # An H.264 stream has a whole picture every 250 frames anyway, so a cut there costs nothing. Of the
 # 256 colours of a GIF 16 are for text and lines, and 72 for the input picture. The encoders of
@@ -28,32 +29,22 @@ FORMATS: tuple[Format[Any], ...] = (
 )
 
 
-def choose_target(out: str | os.PathLike[str]) -> Target:
-    """Reads the format from the suffix, and makes sure that the target can be written.
+def join(parts: Sequence[Path], path: Path, format: Format[Any]) -> None:
+    """Writes one animation with all frames of its parts, in their order, without encoding anew.
 
     Args:
-        out: A path ending in `.mp4`, `.gif`, `.webp`, `.png` or `.apng`, or in `/` for a folder
-            of numbered PNG frames, which must be new or empty.
+        parts: Files or folders of the same format, frame size, frame rate and options, each
+            written by `encode`; at least one. Of several, each has at least two frames.
+        path: The file or the empty folder to write to; the contents of a file are replaced.
+        format: What they are.
 
     Raises:
-        OutputError: An unknown suffix, a folder that is missing or read-only, or a target that
-            is something else than such a file.
+        EncodeError: A part is not whole, or the joining failed.
     """
-    text = os.fspath(out)
-    path = Path(text)
-    suffix = "/" if text.endswith(("/", os.sep)) else path.suffix.lower()
-    known = [each for format in FORMATS for each in format.suffixes]
-    if suffix not in known:
-        raise OutputError(
-            f"unknown suffix {path.suffix!r} of {path}; "
-            f"expected {', '.join(each for each in known if each != '/')}, "
-            "or a folder ending in / for numbered PNG frames"
-        )
-    chosen = next(format for format in FORMATS if suffix in format.suffixes)
-    if chosen.is_folder:
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise OutputError(f"{path} exists; expected a folder that is new or empty")
-    elif path.exists() and not path.is_file():
-        raise OutputError(f"{path} exists and is not a file")
-    check_writable(path)
-    return Target(path, chosen)
+    if len(parts) == 1 and not format.is_folder:  # an APNG of one frame is a plain PNG
+        shutil.copyfile(parts[0], path)
+        return
+    try:
+        format.join(parts, path)
+    except (IndexError, struct.error) as error:
+        raise EncodeError(f"cannot join the parts of a {format.name}: one is cut off") from error

@@ -20,7 +20,7 @@ from typing import IO, BinaryIO, cast
 from PIL import Image
 
 from replay.encoding.pixel_formats import Bytes, Indexed
-from replay.encoding.sink import EncodeOptions, Output, available_cores
+from replay.output import EncodeOptions, Output, available_cores
 from replay.raster.palette import Palette
 from replay.schema import EncodeError
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -25,7 +25,8 @@ import numpy.typing as npt
 from replay.film.film import Film
 from replay.formatting import format_count, format_loss, format_number, format_numbers
 from replay.maps.runs import FilmFacts, LayerPanel
-from replay.raster.frame import Frame, Overlay
+from replay.output import EncodeOptions, Target, encode
+from replay.raster.frame import Frame, FrameSource, Overlay
 from replay.raster.palette import Palette
 from replay.schema import Cell
 
@@ -165,6 +166,35 @@ class _Samples:
         rows, y = _along(self.shape[0], self.rows, picture.top, picture.zoom, height)
         columns, x = _along(self.shape[1], _SQUARES, picture.left, picture.zoom, width)
         return (rows, columns), y[:, None] * width + x
+
+
+def encode_watched(
+    film: FrameSource,
+    cells: Sequence[Cell],
+    target: Target,
+    options: EncodeOptions,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[int, Flashes]:
+    """Writes frames to the target in this process, and looks for flashes while they pass.
+
+    Args:
+        film: What draws the frames.
+        cells: The (epoch, batch) of the frames, of those of the film.
+        target: From `choose_target`.
+        options: How to encode.
+        progress: Called with (frames done, frames in all).
+
+    Returns:
+        Number of frames written, and the flashes in them.
+
+    Raises:
+        LimitError: It becomes larger than it may be; the target is as it was before.
+        EncodeError: The encoder failed; the target is as it was before.
+    """
+    report = None if progress is None else lambda done: progress(done, len(cells))
+    flashes = Flashes(film.palette, options.fps)
+    frames = flashes.watch(film.frames(cells))
+    return encode(frames, target, film.palette, film.size, options, report), flashes
 
 
 def luminance(colours: npt.NDArray[np.uint8]) -> Grid:

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from replay.encoding.formats import choose_target
-from replay.encoding.sink import EncodeOptions, Target, choose_fps, size_of
+from replay.encoding import formats
 from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import Recordings, open_runs
 from replay.options import Numbers, RenderRequest
+from replay.output import EncodeOptions, Target, choose_fps, choose_target, size_of
 from replay.recording import Recording
-from replay.rendering.accessibility import describe
+from replay.rendering.accessibility import describe, encode_watched
 from replay.rendering.html import player_html
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import choose_out
@@ -31,6 +31,7 @@ from replay.rendering.size_limit import render_within_limit
 from replay.schema import OutputError
 
 FilmT = TypeVar("FilmT", bound=BaseFilm)
+Request = TypeVar("Request", bound=RenderRequest)
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def animate(
         OutputError: The target cannot be written; found before anything is rendered.
         EncodeError: The encoder failed; the target is as it was before.
     """
-    request = RenderRequest.gather(locals())
+    request = gather(RenderRequest, locals())
     started = time.monotonic()
     with open_runs(recording, probe) as runs:
         if preset is not None:
@@ -214,6 +215,25 @@ def animate(
     return summarize(rendered, target, started, text)
 
 
+def gather(kind: type[Request], arguments: Mapping[str, Any]) -> Request:
+    """Returns the request that a public function was called with.
+
+    Args:
+        kind: `RenderRequest`, or that of another function.
+        arguments: The function's arguments by their names, which are those of the options. An
+            iterator is read once and kept, since several films may be made of one request.
+    """
+    kept = {
+        name: tuple(value) if isinstance(value, Iterator) else value
+        for name, value in arguments.items()
+    }
+
+    def chosen(options: type) -> dict[str, Any]:
+        return {each.name: kept[each.name] for each in fields(options) if each.name in kept}
+
+    return kind(film=kind.film_options(**chosen(kind.film_options)), **chosen(kind))
+
+
 def open_target(out: str | os.PathLike[str], runs: Sequence[Recording], whose: str) -> Target:
     """Returns where an animation goes, once it is sure that it can be written there.
 
@@ -225,7 +245,7 @@ def open_target(out: str | os.PathLike[str], runs: Sequence[Recording], whose: s
     Raises:
         OutputError: It cannot be written, or is one of the recordings.
     """
-    target = choose_target(out)
+    target = choose_target(out, formats.FORMATS)
     if target.path.exists() and any(target.path.samefile(run.path) for run in runs):
         raise OutputError(f"{target.path} is {whose} itself")
     return target
@@ -240,8 +260,12 @@ def render(film: FilmT, request: RenderRequest, target: Target) -> Rendered[Film
     """
     fps = choose_fps(request.fps, len(film.cells), target.format)
     encode_options = EncodeOptions(fps, request.codec, request.crf)
-    workers = Workers(request.jobs, request.executor)
-    frames, flashes = render_to(film, film.cells, target, encode_options, workers, request.progress)
+    cells, progress = film.cells, request.progress
+    if request.jobs is None and request.executor is None and target.format.uses_all_cores:
+        frames, flashes = encode_watched(film, cells, target, encode_options, progress)
+    else:
+        workers = Workers(request.jobs, request.executor)
+        frames, flashes = render_to(film, cells, target, encode_options, workers, progress)
     return Rendered(film, film.cells, fps, frames, flashes)
 
 

@@ -12,7 +12,7 @@ from replay.film.comparison_film import ComparisonFilm
 from replay.maps.runs import open_runs
 from replay.options import ComparisonRequest, Numbers
 from replay.recording import Recording
-from replay.rendering.animation import Animation, open_target, render, summarize
+from replay.rendering.animation import Animation, gather, open_target, render, summarize
 
 
 def compare(
@@ -97,7 +97,7 @@ def compare(
         OutputError: The target cannot be written; found before anything is rendered.
         EncodeError: The encoder failed; the target is as it was before.
     """
-    request = ComparisonRequest.gather(locals())
+    request = gather(ComparisonRequest, locals())
     started = time.monotonic()
     with open_runs([a, b], probe) as runs:
         first, second = (run.path for run in runs)

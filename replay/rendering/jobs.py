@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from replay.encoding.sink import Target, encode
+from replay.output import Target, encode
 from replay.rendering.accessibility import Flashes
 from replay.schema import EncodeError, RecordingError
 

@@ -18,19 +18,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from replay.encoding.sink import (
+from replay.encoding.formats import join
+from replay.output import (
     EncodeOptions,
     Format,
     LimitError,
     Target,
     available_cores,
-    encode,
-    join,
+    replacing,
     size_of,
 )
-from replay.output import replacing
 from replay.raster.frame import FrameSource
-from replay.rendering.accessibility import Flashes
+from replay.rendering.accessibility import Flashes, encode_watched
 from replay.rendering.jobs import Job, JobResult, render_job, start_processes
 from replay.schema import Cell, EncodeError, OptionError, RecordingError
 
@@ -101,10 +100,7 @@ def render_to(
     total = len(cells)
     ranges = workers.split(target.format, total)
     if not ranges:
-        report = None if progress is None else lambda done: progress(done, total)
-        flashes = Flashes(film.palette, options.fps)
-        frames = flashes.watch(film.frames(cells))
-        return encode(frames, target, film.palette, film.size, options, report), flashes
+        return encode_watched(film, cells, target, options, progress)
     if workers.executor is not None:
         pool: contextlib.AbstractContextManager[Pool]
         pool = contextlib.nullcontext((workers.executor, render_job))

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from replay.encoding.sink import EncodeOptions, LimitError, Target, choose_fps, encode, size_of
 from replay.film.film import Film
 from replay.maps.axes import spread
 from replay.options import RenderRequest
+from replay.output import EncodeOptions, LimitError, Target, choose_fps, encode, size_of
 from replay.raster.mosaic import surroundings
 from replay.recording import Recording
 from replay.rendering.parallel import Workers, render_to

@@ -12,7 +12,6 @@ import pytest
 
 import replay
 from replay.cli.parser import build_parser
-from replay.encoding.sink import HIGHEST_CRF
 from replay.options import CODECS as DECLARED_CODECS
 from replay.options import (
     PRESETS,
@@ -21,6 +20,7 @@ from replay.options import (
     RenderRequest,
     declared,
 )
+from replay.output import HIGHEST_CRF
 from replay.raster.palette import THEMES as PALETTE_THEMES
 from replay.rendering.presets import PRESETS as KNOWN_PRESETS
 

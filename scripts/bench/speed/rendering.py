@@ -22,11 +22,10 @@ from table import ROOT, Line, ratio, run
 
 import replay
 from replay.encoding.ffmpeg import find_ffmpeg
-from replay.encoding.formats import choose_target
 from replay.encoding.pixel_formats import Indexed, as_colours
-from replay.encoding.sink import EncodeOptions, encode
 from replay.film.film import Film
 from replay.options import FilmOptions
+from replay.output import EncodeOptions, choose_target, encode
 
 sys.path.insert(0, str(ROOT / "tests"))
 matplotlib.use("Agg")

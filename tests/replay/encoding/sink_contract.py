@@ -19,8 +19,8 @@ from PIL import Image
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.encoding.formats import FORMATS
-from replay.encoding.sink import EncodeOptions, Format, LimitError, Target, encode, join, size_of
+from replay.encoding.formats import FORMATS, join
+from replay.output import EncodeOptions, Format, LimitError, Target, encode, size_of
 from replay.raster.frame import Frame, Overlay
 from replay.raster.palette import Palette
 from replay.schema import EncodeError

@@ -10,10 +10,10 @@ from sink_contract import SinkContract, format_named
 
 import replay
 from replay.__main__ import main
-from replay.encoding.formats import FORMATS, choose_target
+from replay.encoding.formats import FORMATS
 from replay.encoding.mp4 import Mp4Sink
-from replay.encoding.sink import HIGHEST_CRF, EncodeOptions, choose_fps
 from replay.options import CODECS
+from replay.output import HIGHEST_CRF, EncodeOptions, choose_fps, choose_target
 from replay.schema import OptionError, OutputError
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "replay.md"
@@ -31,8 +31,8 @@ def test_every_format_has_a_contract_suite() -> None:
 def test_suffixes_choose_formats(tmp_path: Path) -> None:
     names = {"a.mp4": "mp4", "a.GIF": "gif", "a.webp": "webp", "a.png": "apng", "a.apng": "apng"}
     for name, kind in names.items():
-        assert choose_target(tmp_path / name).kind == kind
-    assert choose_target(f"{tmp_path}/frames/").kind == "folder"
+        assert choose_target(tmp_path / name, FORMATS).kind == kind
+    assert choose_target(f"{tmp_path}/frames/", FORMATS).kind == "folder"
     suffixes = [suffix for format in FORMATS for suffix in format.suffixes]
     assert len(set(suffixes)) == len(suffixes)
 
@@ -54,17 +54,17 @@ def test_targets_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
         ("missing/run.mp4", "no folder"),
     ]:
         with pytest.raises(OutputError, match=message):
-            choose_target(tmp_path / bad)
+            choose_target(tmp_path / bad, FORMATS)
     (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(OutputError, match="not a file"):
-        choose_target(tmp_path / "folder.mp4")
+        choose_target(tmp_path / "folder.mp4", FORMATS)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="new or empty"):
-        choose_target(f"{tmp_path}/file/")
+        choose_target(f"{tmp_path}/file/", FORMATS)
     with pytest.raises(OutputError, match="new or empty"):
-        choose_target(f"{tmp_path}/")
+        choose_target(f"{tmp_path}/", FORMATS)
     with pytest.raises(OutputError, match="cannot write"):
-        choose_target("/proc/run.mp4")
+        choose_target("/proc/run.mp4", FORMATS)
 
 
 def test_options_that_cannot_be_used_are_refused() -> None:

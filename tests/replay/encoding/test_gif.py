@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 from sink_contract import SIZE, SinkContract, format_named, frames, read_images, read_video, rgb_of
 
-from replay.encoding.formats import choose_target
+from replay.encoding.formats import FORMATS
 from replay.encoding.gif import TRAILER, GifStream
 from replay.encoding.pixel_formats import Indexed, as_indices
-from replay.encoding.sink import EncodeOptions, LimitError, encode
+from replay.output import EncodeOptions, LimitError, choose_target, encode
 from replay.raster.frame import Frame, Overlay
 from replay.raster.palette import Palette
 from replay.schema import EncodeError
@@ -38,7 +38,7 @@ class TestGif(SinkContract):
 
 def write(path: Path, fps: float = 12.5, count: int = 9) -> Path:
     options = EncodeOptions(fps)
-    assert encode(frames(count), choose_target(path), PALETTE, SIZE, options) == count
+    assert encode(frames(count), choose_target(path, FORMATS), PALETTE, SIZE, options) == count
     return path
 
 
@@ -77,7 +77,7 @@ def test_maps_are_exact_and_a_picture_of_many_colours_is_near(tmp_path: Path, cm
             yield Frame(plane, (Overlay(colours, 11, 13, 3),))
 
     path = tmp_path / "run.gif"
-    encode(source(), choose_target(path), palette, (90, 134), EncodeOptions(10.0))
+    encode(source(), choose_target(path, FORMATS), palette, (90, 134), EncodeOptions(10.0))
     for image, frame in zip(read_images(path), source(), strict=True):
         right = rgb_of(frame, palette)
         assert np.abs(image[box].astype(int) - right[box]).max() <= 8
@@ -104,7 +104,7 @@ def test_it_ends_at_the_first_frame_that_is_too_much(tmp_path: Path) -> None:
     """So the size that is given up does not depend on how fast the threads are."""
     each = [len(head) + len(pixels) for head, pixels in compressed(pixels_of(40), 1)]
     for number in (1, 9, 30):
-        target = choose_target(tmp_path / "run.gif")
+        target = choose_target(tmp_path / "run.gif", FORMATS)
         options = EncodeOptions(20.0, limit=sum(each[:number]) - 1)
         with pytest.raises(LimitError) as error:
             encode(frames(40), target, PALETTE, SIZE, options)

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from sink_contract import SIZE, SinkContract, format_named, frames, read_video, rgb_of
 
-from replay.encoding.formats import choose_target
+from replay.encoding.formats import FORMATS, join
 from replay.encoding.pixel_formats import as_yuv
-from replay.encoding.sink import EncodeOptions, encode, join
+from replay.output import EncodeOptions, choose_target, encode
 from replay.raster.frame import Frame
 from replay.raster.palette import Palette
 from replay.schema import EncodeError
@@ -75,7 +75,7 @@ def test_every_frame_has_the_right_colours(tmp_path: Path, codec: str) -> None:
 
     path = tmp_path / "-run: 1.mp4"
     options = EncodeOptions(10.0, codec, 8)
-    encode(coarse(), choose_target(path), PALETTE, (90, 134), options)
+    encode(coarse(), choose_target(path, FORMATS), PALETTE, (90, 134), options)
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", path, "-f", "rawvideo"]
     decoded = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True)
     assert b"134x90" in decoded.stderr
@@ -97,7 +97,7 @@ def test_a_failing_encoder_is_quoted_in_one_line(
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
     out = tmp_path / "out"
     out.mkdir()
-    target = choose_target(out / "run.mp4")
+    target = choose_target(out / "run.mp4", FORMATS)
     with pytest.raises(EncodeError, match=r"^ffmpeg failed: no space left$"):
         encode(frames(50), target, PALETTE, SIZE, EncodeOptions(10.0))
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "missing"))
@@ -114,7 +114,13 @@ def test_an_encoder_that_stops_reading_is_no_success(
     fake.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
     with pytest.raises(EncodeError, match=r"^ffmpeg failed: it said nothing$"):
-        encode(frames(50), choose_target(tmp_path / "run.mp4"), PALETTE, SIZE, EncodeOptions(10.0))
+        encode(
+            frames(50),
+            choose_target(tmp_path / "run.mp4", FORMATS),
+            PALETTE,
+            SIZE,
+            EncodeOptions(10.0),
+        )
     assert os.listdir(tmp_path) == ["ffmpeg"]
 
 
@@ -126,5 +132,11 @@ def test_an_encoder_that_fails_at_the_end_is_no_success(
     fake.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
     with pytest.raises(EncodeError, match=r"^ffmpeg failed: disk full$"):
-        encode(frames(50), choose_target(tmp_path / "run.mp4"), PALETTE, SIZE, EncodeOptions(10.0))
+        encode(
+            frames(50),
+            choose_target(tmp_path / "run.mp4", FORMATS),
+            PALETTE,
+            SIZE,
+            EncodeOptions(10.0),
+        )
     assert os.listdir(tmp_path) == ["ffmpeg"]

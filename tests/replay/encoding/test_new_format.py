@@ -14,7 +14,7 @@ import replay
 from replay.__main__ import main
 from replay.encoding import formats
 from replay.encoding.pixel_formats import Bytes, as_colours
-from replay.encoding.sink import EncodeOptions, Format, Output
+from replay.output import EncodeOptions, Format, Output
 from replay.raster.palette import Palette
 from replay.schema import EncodeError, OutputError
 
