@@ -136,7 +136,8 @@ class Film(BaseFilm):
         inputs: The input picture of each recording, if it is shown.
         sections: What is drawn, from top to bottom: the maps of each layer and what is beside them.
         map_sections: The maps of each layer.
-        options: What is shown, and how it looks.
+        cmap: The name of the colormap.
+        scale_mode: Which values share one range: `run`, `epoch`, `frame` or `channel`.
         scale: What the range of values is, in words.
     """
 
@@ -147,7 +148,7 @@ class Film(BaseFilm):
     ) -> None:
         options = options or FilmOptions()
         extras = Extras.parse(options) if options.show else None
-        self.options = options
+        self.cmap, self.scale_mode = options.cmap, options.scale
         runs = self._plan(recordings, options, extras)
         self._build_sections(runs, options, extras)
         self._lay_out(runs, options, extras)

@@ -277,11 +277,11 @@ def describe(film: Film, cells: Sequence[Cell], fps: float) -> str:
 def _values_in_words(film: Film, cells: Sequence[Cell]) -> str:
     """Returns the sentence that says what the colours of a film stand for."""
     scale = film.scale
-    if len(film.panels) == 1 and film.options.scale == "run":
+    if len(film.panels) == 1 and film.scale_mode == "run":
         shown = film.map_sections[0].range_of(cells[-1])
         if shown is not None:
             scale = f"from {format_number(shown.low)} to {format_number(shown.high)}, {scale}"
-    return f"Values are colours of the colormap {film.options.cmap}: {scale}."
+    return f"Values are colours of the colormap {film.cmap}: {scale}."
 
 
 def _panel_in_words(panel: LayerPanel) -> str:

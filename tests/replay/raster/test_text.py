@@ -42,7 +42,7 @@ def test_wrapped_lines_fit() -> None:
     lines = wrap("activation, one scale for the whole run, symmetric around 0", 12, 120)
     assert len(lines) > 1
     assert all(width_of(line, 12) <= 120 for line in lines)
-    assert wrap("", 12, 100) == []
+    assert wrap("", 12, 100) == ()
 
 
 def test_what_cannot_be_drawn_is_replaced() -> None:

@@ -79,5 +79,9 @@ def test_an_animation_passes_through_few_files(suffix: str, tmp_path: Path) -> N
         print(f"  {calls:6,} {way.frame.get(name, 0):4}  {name}")
     print(f"a frame: {len(way.frame)} files: {', '.join(way.frame)}")
     assert "recording/series.py" in way.frame
-    assert len(way.files) <= MOST_OF_THE_WHOLE[suffix], f"expected fewer files than {', '.join(way.files)}"
-    assert len(way.frame) <= MOST_OF_A_FRAME[suffix], f"expected fewer files than {', '.join(way.frame)}"
+    assert len(way.files) <= MOST_OF_THE_WHOLE[suffix], (
+        f"expected fewer files than {', '.join(way.files)}"
+    )
+    assert len(way.frame) <= MOST_OF_A_FRAME[suffix], (
+        f"expected fewer files than {', '.join(way.frame)}"
+    )
