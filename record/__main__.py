@@ -1,4 +1,4 @@
-"""The command line: parses, calls, and turns one error type into one message."""
+"""The command line of `record`: parses, calls, and turns one error type into one message."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry() -> None:
-    """The console script."""
+    """Runs the command line as the console script `mapreel-record`, and exits."""
     sys.exit(main())
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the command line with all its subcommands."""
+    """Returns the parser of all commands but `run`, which parses its own options."""
     parser = argparse.ArgumentParser(
         prog="python -m record",
         description="Record the feature maps of a network while it trains.",
@@ -121,6 +121,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _completion(options: argparse.Namespace) -> int:
+    """Prints what makes a shell complete the command line.
+
+    Raises:
+        OptionError: shtab is not installed.
+    """
     try:
         shtab = importlib.import_module("shtab")
     except ImportError as error:
@@ -134,6 +139,7 @@ def _completion(options: argparse.Namespace) -> int:
 
 
 def _add_training(train: argparse.ArgumentParser) -> None:
+    """Adds the options of a training, which `train` and `plan` have in common."""
     output = train.add_argument_group("output")
     output.add_argument(
         "-o", "--output", type=Path, default=Path("run.h5"), metavar="FILE",
@@ -216,6 +222,7 @@ def _add_training(train: argparse.ArgumentParser) -> None:
 
 
 def _shape(text: str) -> tuple[int, int, int]:
+    """Returns (C, H, W) from words such as `3x224x224`."""
     parts = text.lower().replace(",", "x").split("x")
     if len(parts) != 3 or not all(part.isdigit() and int(part) for part in parts):
         raise argparse.ArgumentTypeError(f"expected CxHxW such as 3x224x224, found {text!r}")
@@ -224,6 +231,7 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
+    """Returns the settings that the options say."""
     from record.options import parse_axes
 
     return Settings(
@@ -256,6 +264,11 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _require_torch() -> None:
+    """Makes sure that torch can be imported.
+
+    Raises:
+        RecordingError: It cannot.
+    """
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -265,6 +278,7 @@ def _require_torch() -> None:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    """Prints what a recording would take."""
     _require_torch()
     from record.training.setup import plan
 
@@ -274,6 +288,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    """Trains a network and records it."""
     if options.plan:
         return _plan(options)
     _require_torch()

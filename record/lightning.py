@@ -34,7 +34,11 @@ __all__ = ["RecordFeatureMaps"]
 
 
 def _find_callback() -> Any:
-    """The class `Callback` of `lightning.pytorch` or, failing that, of `pytorch_lightning`."""
+    """Returns the class `Callback` of `lightning.pytorch`, or else of `pytorch_lightning`.
+
+    Raises:
+        OptionError: Neither can be imported.
+    """
     with contextlib.suppress(OptionError):
         import_torchvision()  # Lightning imports it where it is installed, and fails if it does
     reasons = []
@@ -58,7 +62,10 @@ P = ParamSpec("P")
 def _guarded(
     method: Callable[Concatenate[RecordFeatureMaps, P], None],
 ) -> Callable[Concatenate[RecordFeatureMaps, P], None]:
-    """What goes wrong in the method ends the recording, not the training, unless it shall."""
+    """Makes what goes wrong in a method end the recording, and not the training.
+
+    Under `on_error="raise"` it ends the training, too.
+    """
 
     @functools.wraps(method)
     def call(callback: RecordFeatureMaps, /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -72,12 +79,19 @@ def _guarded(
     return call
 
 
-class _Past(NamedTuple):
-    """A recording of a fit that has ended, and where it stood then."""
+class _EndedFit(NamedTuple):
+    """A fit that has ended, and its recording.
+
+    Attributes:
+        model: The model, by a weak reference.
+        path: The recording.
+        at: The epoch and the number of the next batch, had there been one.
+        step: The number of batches that were trained on.
+    """
 
     model: weakref.ref[nn.Module]
     path: Path
-    at: tuple[int, int]  # epoch and batch of the next batch, had there been one
+    at: tuple[int, int]
     step: int
 
 
@@ -137,17 +151,17 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
             "metadata": metadata,
             **options,
         }
-        self._past: list[_Past] = []
+        self._fits: list[_EndedFit] = []
         self._current: tuple[nn.Module, Path] | None = None  # what is recorded, and where
         self._ended = False  # nothing more is recorded of this fit
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy of the callback, in a process of its own, say, has recorded nothing yet."""
-        return {**vars(self), "recorder": None, "_past": [], "_current": None, "_ended": False}
+        """Returns the state of a copy, in another process, say: it has recorded nothing yet."""
+        return {**vars(self), "recorder": None, "_fits": [], "_current": None, "_ended": False}
 
     @_guarded
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
-        """A training begins, or goes on; the recording does with its first batch."""
+        """Prepares for a training that begins, or goes on; its first batch begins the recording."""
         self._close()
         self._ended = False
 
@@ -204,17 +218,17 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
         self._close()
 
     def _start(self, trainer: Any, pl_module: nn.Module, batch: int) -> Recorder:
-        """The recording of what begins, or goes on, with this batch."""
+        """Begins the recording of a training that begins, or goes on, with this batch."""
         model = pl_module if self._module is None else _submodule(pl_module, self._module)
         epoch = trainer.current_epoch
-        past = self._find_past(model, trainer, (epoch, batch))
+        ended = self._find_fit(model, trainer, (epoch, batch))
         options, path = {**self._options}, self._path
-        if past is not None:
-            path = past.path
+        if ended is not None:
+            path = ended.path
             options["overwrite"] = False
             # Where a checkpoint leads back, the file does, too: to the beginning of the epoch.
-            options["resume"] = True if (epoch, batch) >= past.at else epoch
-        elif self._past or not options.get("resume", False):
+            options["resume"] = True if (epoch, batch) >= ended.at else epoch
+        elif self._fits or not options.get("resume", False):
             options["resume"] = False
             path = self._free_path(bool(options["overwrite"]))
         elif options["resume"] is True and (epoch, batch) > (0, 0) and batch == 0:
@@ -222,22 +236,22 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
         recorder = Recorder(model, path, **options)
         self._current = model, path
         recorder.epoch(epoch)
-        if past is not None and (epoch, batch) >= past.at:
-            recorder._progress.step = past.step
+        if ended is not None and (epoch, batch) >= ended.at:
+            recorder._progress.step = ended.step
         return recorder
 
-    def _find_past(self, model: nn.Module, trainer: Any, at: tuple[int, int]) -> _Past | None:
-        """The recording with which to go on; None where a training begins anew."""
+    def _find_fit(self, model: nn.Module, trainer: Any, at: tuple[int, int]) -> _EndedFit | None:
+        """Returns the fit with whose recording to go on; None where a training begins anew."""
         if at == (0, 0):
             return None
-        same = [past for past in self._past if past.model() is model]
+        same = [fit for fit in self._fits if fit.model() is model]
         if not same and getattr(trainer, "ckpt_path", None) is not None:
-            same = self._past  # a model that was built again, of which a checkpoint was loaded
+            same = self._fits  # a model that was built again, of which a checkpoint was loaded
         return same[-1] if same else None
 
     def _free_path(self, overwrite: bool) -> Path:
-        """Where a training is recorded that begins: the file named, or the next free name."""
-        taken = {past.path for past in self._past}
+        """Returns where to record a training that begins: the file named, or a free name."""
+        taken = {fit.path for fit in self._fits}
         rank, world = rank_and_world()
         every_rank = world > 1 and self._options.get("ranks", "0") == "all"
         if not taken and (self._raises or overwrite or (world > 1 and rank and not every_rank)):
@@ -265,6 +279,7 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
             self._close()
 
     def _close(self) -> None:
+        """Ends the recording, if there is one, and remembers where it stood."""
         if self.recorder is None:
             return
         recorder, self.recorder = self.recorder, None
@@ -273,15 +288,21 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
             model, path = current
             progress = recorder._progress
             at = progress.epoch, progress.batch
-            self._past.append(_Past(weakref.ref(model), path, at, progress.step))
+            self._fits.append(_EndedFit(weakref.ref(model), path, at, progress.step))
         recorder.close()
 
 
 def _numbered(path: Path, number: str) -> Path:
+    """Returns `run.2.h5` for `run.h5` and `2`."""
     return path.with_name(f"{path.stem}.{number}{path.suffix}")
 
 
 def _submodule(model: nn.Module, name: str) -> nn.Module:
+    """Returns a module of a model by its name.
+
+    Raises:
+        OptionError: There is none of that name.
+    """
     try:
         return model.get_submodule(name)
     except AttributeError:

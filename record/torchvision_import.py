@@ -11,10 +11,10 @@ from replay.schema import OptionError
 
 
 def import_torchvision() -> ModuleType:
-    """The package torchvision.
+    """Returns the package torchvision.
 
     Raises:
-        OptionError: It is not installed, or does not fit the installed torch.
+        OptionError: torchvision is not installed, or does not fit the installed torch.
     """
     torchvision_operators.install()
     try:

@@ -29,14 +29,18 @@ _libraries: list[Any] = []  # a declaration lasts as long as its library
 
 
 def install() -> None:
-    """From now on torchvision finds its operators declared; once is enough."""
+    """Has operators declared before torchvision is imported; calling it once is enough."""
     installed = any(getattr(finder, "declares_operators", False) for finder in sys.meta_path)
     if _MODULE not in sys.modules and not installed:
-        sys.meta_path.insert(0, _Finder())
+        sys.meta_path.insert(0, _DeclaringFinder())
 
 
 def declare(names: set[str]) -> None:
-    """Declares those operators of torchvision that are missing, if torch is a CPU build."""
+    """Declares operators of torchvision that are missing, if torch is a CPU build.
+
+    Args:
+        names: The operators' names, without the namespace.
+    """
     import torch
 
     if torch.version.cuda is not None or getattr(torch.version, "hip", None) is not None:
@@ -48,8 +52,8 @@ def declare(names: set[str]) -> None:
             _libraries.append(library)
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Has the loader of one module declare operators first; knows no other module."""
+class _DeclaringFinder(importlib.abc.MetaPathFinder):
+    """Finds one module of torchvision, with a loader that declares operators first."""
 
     declares_operators = True
 
@@ -61,14 +65,14 @@ class _Finder(importlib.abc.MetaPathFinder):
             spec = None if find is None or finder is self else find(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader)
+                    spec.loader = _DeclaringLoader(spec.loader)
                 found: ModuleSpec = spec
                 return found
         return None
 
 
-class _Loader(importlib.abc.Loader):
-    """The loader that it is given, but for the declarations before the module runs."""
+class _DeclaringLoader(importlib.abc.Loader):
+    """Loads as another loader does, and declares operators before the module runs."""
 
     def __init__(self, original: Any) -> None:
         self._original = original

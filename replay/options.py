@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeAlias, TypeVar
@@ -207,6 +207,13 @@ class FilmOptions:
     bounds: tuple[int, int] | None = None
     levels: int = 240
 
+    def __post_init__(self) -> None:
+        """Keeps what can be read only once, since several films may be made of one object."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Iterator):
+                object.__setattr__(self, each.name, tuple(value))
+
 
 @dataclass(frozen=True)
 class ComparisonOptions(FilmOptions):
@@ -274,7 +281,6 @@ class RenderRequest:
         default=None,
         metadata=option(
             "largest size in MB: gives up quality, frames and zoom as far as needed, and says so",
-            "--max-mb",
             metavar="N",
             read=positive_number,
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,13 @@ always = settings(deadline=None, database=None, suppress_health_check=slow, phas
 settings.register_profile("quick", always, max_examples=60, derandomize=True)
 settings.register_profile("long", always, max_examples=3000, print_blob=True)
 settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first: workers that get one file after the other end together."""
+    sizes = Counter(item.path for item in items)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, -sizes[item.path], item.path))
 
 
 @pytest.fixture(scope="session")

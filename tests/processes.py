@@ -20,8 +20,8 @@ def writers_of(training: int) -> list[int]:
     return found
 
 
-def shared_memory() -> list[os.stat_result]:
-    """Returns what the system knows of the memory that this process shares with writers."""
+def shared_memory() -> dict[int, os.stat_result]:
+    """Returns what the system knows of the memory that this process shares, by its number."""
     found = {}
     for link in Path("/proc/self/fd").iterdir():
         try:
@@ -30,4 +30,4 @@ def shared_memory() -> list[os.stat_result]:
             continue
         if name.startswith("/memfd:mapreel "):  # which each mapping of it holds open once more
             found[about.st_ino] = about
-    return list(found.values())
+    return found

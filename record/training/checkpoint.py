@@ -1,4 +1,4 @@
-"""The state of the built-in training at the end of an epoch: all that the next batch depends on."""
+"""Saves the built-in training at the end of an epoch: all that the next batch depends on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from replay.schema import OptionError, OutputError
 
 _FORMAT = "mapreel checkpoint 1"
 # What may differ between the run and its continuation: where things lie and what is recorded.
-_FREE: tuple[str, ...] = (
+_MAY_DIFFER: tuple[str, ...] = (
     "data_dir",
     "download",
     "workers",
@@ -28,12 +28,12 @@ _FREE: tuple[str, ...] = (
     "checkpoint",
     "resume",
 )
-_FREE += ("layers", "every", "schedule", "budget", "max_map", "probe")
+_MAY_DIFFER += ("layers", "every", "schedule", "budget", "max_map", "probe")
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What has a state in a training, beside the random numbers."""
+class StatefulParts:
+    """What has a state in a training, apart from the random numbers."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -42,24 +42,24 @@ class Parts:
     shuffle: torch.Generator
 
 
-def save(path: Path, settings: Settings, epoch: int, parts: Parts) -> None:
-    """Writes a checkpoint, all or nothing: an older one stays until the new one is on the disk.
+def save(path: Path, settings: Settings, epoch: int, parts: StatefulParts) -> None:
+    """Writes a checkpoint; an older one stays until the new one is on the disk.
 
     Args:
         path: The file.
-        settings: Of the run.
+        settings: The run's settings.
         epoch: The epoch that comes next.
-        parts: Whose state to keep.
+        parts: What has a state to be kept.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The file cannot be written.
     """
     numbers: Any = np.random.get_state()
     name, keys, position, has_gauss, gauss = numbers
     version, words, normal = random.getstate()
     state = {
         "format": _FORMAT,
-        "settings": _fixed(settings),
+        "settings": _settings_that_bind(settings),
         "epoch": epoch,
         "model": parts.model.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
@@ -71,24 +71,28 @@ def save(path: Path, settings: Settings, epoch: int, parts: Parts) -> None:
         "python": [version, list(words), normal],
         "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
     }
-    beside = path.with_name(f"{path.name}.new")
+    new_path = path.with_name(f"{path.name}.new")
     try:
-        with open(beside, "wb") as file:
+        with open(new_path, "wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(new_path, path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            os.unlink(beside)
+            os.unlink(new_path)
         raise OutputError(f"cannot write the checkpoint {path}: {error.strerror}") from error
 
 
 def load(path: Path, settings: Settings) -> dict[str, Any]:
     """Reads a checkpoint; nothing in it is executed.
 
+    Args:
+        path: The file.
+        settings: The settings of the run that goes on.
+
     Raises:
-        OptionError: It is missing, is none of ours, or belongs to another training.
+        OptionError: The file is missing, is no checkpoint, or belongs to another training.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -99,19 +103,19 @@ def load(path: Path, settings: Settings) -> dict[str, Any]:
         raise OptionError(f"{path} cannot be read as a checkpoint: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise OptionError(f"{path} is no checkpoint of record train")
-    wanted = _fixed(settings)
-    other = [
+    expected = _settings_that_bind(settings)
+    differences = [
         f"{name.replace('_', '-')} {state['settings'].get(name)!r}, not {value!r}"
-        for name, value in wanted.items()
+        for name, value in expected.items()
         if state["settings"].get(name) != value
     ]
-    if other:
-        raise OptionError(f"{path} belongs to another training: it has {'; '.join(other)}")
+    if differences:
+        raise OptionError(f"{path} belongs to another training: it has {'; '.join(differences)}")
     return state
 
 
-def restore(state: dict[str, Any], parts: Parts) -> int:
-    """Puts the training where the checkpoint was made.
+def restore(state: dict[str, Any], parts: StatefulParts) -> int:
+    """Puts the training into the state of a checkpoint.
 
     Returns:
         The epoch that comes next.
@@ -131,5 +135,6 @@ def restore(state: dict[str, Any], parts: Parts) -> int:
     return int(state["epoch"])
 
 
-def _fixed(settings: Settings) -> dict[str, Any]:
-    return {name: value for name, value in asdict(settings).items() if name not in _FREE}
+def _settings_that_bind(settings: Settings) -> dict[str, Any]:
+    """Returns the settings that a run and its continuation have in common."""
+    return {name: value for name, value in asdict(settings).items() if name not in _MAY_DIFFER}

@@ -1,4 +1,4 @@
-"""What the training command says: a table before the run, progress, a summary after it."""
+"""Prints what the training command says: a table before the run, progress, and a summary."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from record.reporting import listed
 from record.training.loop import Report
 from record.training.setup import Run
 
+_MAX_LAYERS = 24  # in the table
+
 
 class Console:
-    """Speaks of one run: progress on stderr, the summary on stdout.
+    """Prints what happens in one run: progress on stderr, the summary on stdout.
 
     Args:
         run: The run.
-        recorder: What records it.
-        quiet: Says nothing at all; warnings and errors are not its business.
+        recorder: The recorder of the run.
+        quiet: Prints nothing; warnings and errors come from elsewhere.
     """
 
     def __init__(self, run: Run, recorder: Recorder, quiet: bool = False) -> None:
@@ -33,7 +35,7 @@ class Console:
         self._started = time.monotonic()
 
     def announce(self) -> None:
-        """The table before the run."""
+        """Prints the table before the run."""
         if self._quiet:
             return
         run = self._run
@@ -57,7 +59,7 @@ class Console:
         ]
         for name, text in rows:
             self._say(f"{name:<10} {text}")
-        for place, line in enumerate(run.plan.layer_lines(_SHOWN)):
+        for place, line in enumerate(run.plan.layer_lines(_MAX_LAYERS)):
             self._say(f"{'layers' if place == 0 else '':<10} {line}")
 
     def __enter__(self) -> Console:
@@ -79,7 +81,7 @@ class Console:
             self._bar.close()
 
     def update(self, report: Report) -> None:
-        """After each batch: a bar on a terminal, a line an epoch elsewhere."""
+        """Shows how the training stands: a bar on a terminal, elsewhere a line for each epoch."""
         if self._quiet:
             return
         recorded = format_bytes(self._recorder.sent * self._recorder.layout.nbytes)
@@ -92,11 +94,15 @@ class Console:
             self._say(f"epoch {report.epoch}: {figures}")
 
     def summarize(self, accuracy: float) -> None:
-        """What was recorded, after the recording was closed."""
+        """Prints what was recorded, after the recording was closed.
+
+        Args:
+            accuracy: The share of the test images that was classified correctly.
+        """
         if self._quiet:
             return
         recorder, path = self._recorder, self._recorder.path
-        names = [la.name for la in recorder.layout.layers if la.probe is None]
+        names = [layer.name for layer in recorder.layout.layers if layer.probe is None]
         try:
             size = format_bytes(path.stat().st_size)
         except OSError as error:
@@ -116,6 +122,3 @@ class Console:
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr)
-
-
-_SHOWN = 24  # layers in the table

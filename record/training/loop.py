@@ -1,4 +1,4 @@
-"""The built-in training run, with or without a recorder.
+"""Runs the built-in training, with or without a recorder.
 
 The training is the same to the bit with and without a recorder: nothing here draws a random number
 or touches the model on the recorder's behalf.
@@ -26,11 +26,11 @@ class Report:
     """How the training stands after a batch.
 
     Attributes:
-        epoch: From 0.
-        batch: From 0.
-        batches: Batches in an epoch.
-        loss: Mean loss of the epoch so far.
-        accuracy: Share of the epoch's training samples classified correctly so far.
+        epoch: The epoch, from 0.
+        batch: The batch within the epoch, from 0.
+        batches: The number of batches in an epoch.
+        loss: The mean loss of the epoch so far.
+        accuracy: The share of the epoch's training samples classified correctly so far.
     """
 
     epoch: int
@@ -50,42 +50,42 @@ def train(
     Args:
         run: What `prepare` made ready.
         recorder: Records the run; None trains without.
-        progress: Called after each batch.
+        progress: Called with a report after each batch; None for nobody.
 
     Returns:
         The share of the test samples classified correctly.
     """
-    chosen, model, device = run.settings, run.model, run.device
-    set_seed(chosen.seed)
-    shuffle = torch.Generator().manual_seed(chosen.seed)
+    settings, model, device = run.settings, run.model, run.device
+    set_seed(settings.seed)
+    shuffle = torch.Generator().manual_seed(settings.seed)
     loader = DataLoader(
         run.data.train,
-        batch_size=chosen.batch_size,
+        batch_size=settings.batch_size,
         shuffle=True,
-        num_workers=chosen.workers,
+        num_workers=settings.workers,
         generator=shuffle,
         pin_memory=device.type == "cuda",
-        persistent_workers=chosen.workers > 0,
-        drop_last=leaves_one(len(cast(Sized, run.data.train)), chosen.batch_size),
+        persistent_workers=settings.workers > 0,
+        drop_last=leaves_one(len(cast(Sized, run.data.train)), settings.batch_size),
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=run.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=run.lr, total_steps=max(2, chosen.epochs * run.batches)
+        optimizer, max_lr=run.lr, total_steps=max(2, settings.epochs * run.batches)
     )
     half = torch.bfloat16 if device.type == "cpu" else torch.float16
-    scaler = torch.amp.GradScaler(device.type, enabled=chosen.amp and device.type == "cuda")
-    parts = checkpoints.Parts(model, optimizer, schedule, scaler, shuffle)
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.amp and device.type == "cuda")
+    parts = checkpoints.StatefulParts(model, optimizer, schedule, scaler, shuffle)
     if run.state is not None:
         checkpoints.restore(run.state, parts)
-    forward = torch.compile(model) if chosen.compile else model
+    forward = torch.compile(model) if settings.compile else model
     model.train()
-    for epoch in range(run.start, chosen.epochs):
+    for epoch in range(run.start, settings.epochs):
         batches: Iterable[Any] = loader if recorder is None else recorder.track(loader)
         seen, correct, total = 0, 0, 0.0
         for number, (images, labels) in enumerate(batches):
             images = images.to(device, non_blocking=True)
             labels = labels.to(device, non_blocking=True)
-            with torch.autocast(device.type, dtype=half, enabled=chosen.amp):
+            with torch.autocast(device.type, dtype=half, enabled=settings.amp):
                 logits, auxiliary = models.logits_and_auxiliary(forward(images))
                 loss = nn.functional.cross_entropy(logits, labels)
                 for head in auxiliary:
@@ -96,7 +96,7 @@ def train(
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             scaler.step(optimizer)
             scaler.update()
-            if epoch * run.batches + number + 1 < chosen.epochs * run.batches:
+            if epoch * run.batches + number + 1 < settings.epochs * run.batches:
                 schedule.step()
             predictions = logits.detach().argmax(dim=1)
             if recorder is not None:
@@ -106,15 +106,15 @@ def train(
                 correct += int((predictions == labels).sum())
                 total += float(loss.detach()) * len(labels)
                 progress(Report(epoch, number, run.batches, total / seen, correct / seen))
-        if chosen.checkpoint is not None:
+        if settings.checkpoint is not None:
             if recorder is not None:
                 recorder.flush()  # what the checkpoint is ahead of would be missing for good
-            checkpoints.save(chosen.checkpoint, chosen, epoch + 1, parts)
-    return evaluate(model, run.data, chosen.batch_size, device)
+            checkpoints.save(settings.checkpoint, settings, epoch + 1, parts)
+    return evaluate(model, run.data, settings.batch_size, device)
 
 
 def evaluate(model: nn.Module, data: Data, batch_size: int, device: torch.device) -> float:
-    """Share of the test samples that the model classifies correctly, in evaluation mode."""
+    """Returns the share of the test samples that the model classifies correctly."""
     was_training = model.training
     model.eval()
     correct = seen = 0

@@ -1,4 +1,4 @@
-"""The networks of the built-in training run: `tiny`, torchvision's by name, or anyone's factory."""
+"""Builds the network of the built-in training: `tiny`, torchvision's by name, or a factory's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Tiny(nn.Module):
         self.fc = nn.Linear(32, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits of a batch of images."""
+        """Returns the logits of a batch of images, (N, classes)."""
         x = self.pool1(self.relu(self.conv1(images)))  # (N, 12, H/4, W/4)
         x = self.pool2(self.relu(self.conv2(x)))  # (N, 24, H/8, W/8)
         x = self.average(self.relu(self.conv3(x)))  # (N, 32, 1, 1)
@@ -43,7 +43,7 @@ class Tiny(nn.Module):
 
 
 def build(name: str, classes: int, size: int) -> nn.Module:
-    """A network with random weights.
+    """Builds a network with random weights.
 
     Args:
         name: `tiny`, a classification model that torchvision names, or `package.module:factory`,
@@ -52,7 +52,7 @@ def build(name: str, classes: int, size: int) -> nn.Module:
         size: Height and width of the images; given to models that need to know it.
 
     Raises:
-        OptionError: An unknown name, with the closest ones, or a factory that does not work.
+        OptionError: The name is unknown, and the closest ones are said; or the factory failed.
     """
     if name == "tiny":
         return Tiny(classes)
@@ -124,20 +124,20 @@ def make_whole(model: nn.Module, images: torch.Tensor) -> None:
 
 
 def _unfinished(model: nn.Module) -> list[str]:
-    """Names of the parameters that have no shape yet."""
+    """Returns the names of the parameters that have no shape yet."""
     lazy = nn.parameter.UninitializedParameter
     return [name for name, parameter in model.named_parameters() if isinstance(parameter, lazy)]
 
 
 def _has_lazy_buffers(module: nn.Module) -> bool:
-    """Whether it is a lazy normalisation that does not know its channels."""
+    """Returns whether a module is a lazy normalisation that does not know its channels."""
     lazy = nn.parameter.UninitializedBuffer
     own = module.buffers(recurse=False)
     return hasattr(module, "reset_running_stats") and any(isinstance(b, lazy) for b in own)
 
 
 def _buffers(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """The buffers that have a shape."""
+    """Returns the buffers that have a shape, with their names."""
     lazy = nn.parameter.UninitializedBuffer
     return [
         (name, buffer) for name, buffer in model.named_buffers() if not isinstance(buffer, lazy)
@@ -145,7 +145,7 @@ def _buffers(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def native_size(name: str) -> int | None:
-    """The size that torchvision trained the model with; None for other models."""
+    """Returns the size in pixels that torchvision trained a model with; None for other models."""
     if name == "tiny" or ":" in name:
         return None
     models = import_torchvision().models
@@ -157,7 +157,7 @@ def native_size(name: str) -> int | None:
 
 
 def logits_and_auxiliary(output: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """A classifier's logits, and those of its auxiliary heads (Inception, GoogLeNet).
+    """Returns a classifier's logits, and those of its auxiliary heads (Inception, GoogLeNet).
 
     Raises:
         OptionError: The output holds no tensor of shape (N, classes).
@@ -177,7 +177,7 @@ def logits_and_auxiliary(output: Any) -> tuple[torch.Tensor, list[torch.Tensor]]
 
 
 def auxiliary_weight(heads: int) -> float:
-    """The weight of an auxiliary head's loss.
+    """Returns the weight of an auxiliary head's loss.
 
     0.4 for Inception v3's one head (as in torchvision's reference training), 0.3 for GoogLeNet's
     two (Szegedy et al., 2014, section 5).
@@ -186,10 +186,12 @@ def auxiliary_weight(heads: int) -> float:
 
 
 def _size_arguments(size: int) -> list[dict[str, Any]]:
+    """Returns the arguments to try by which a model is told the size of the images."""
     return [{"image_size": size}, {"input_size": (size, size)}, {}]
 
 
 def _from_factory(name: str, classes: int) -> nn.Module:
+    """Builds a network by somebody's factory; as for `build`."""
     module_name, _, attribute = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")

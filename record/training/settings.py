@@ -1,4 +1,4 @@
-"""What the built-in training run is asked for."""
+"""The settings of the built-in training run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training run consists of; the fields are the command line's options."""
+    """The settings of a training run: the options of `record train`, with their defaults."""
 
     data: str = "photos"
     data_dir: Path = Path("data")

@@ -1,21 +1,17 @@
-"""Makes the built-in training run ready: its data, its model, and what will be recorded of it."""
+"""Prepares the built-in training run: its data, its model, and what will be recorded of it."""
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from record.capture.capture import Capture
-from record.capture.phase import WAITING
 from record.formatting import format_count
-from record.modules.selection import Patterns, find_layers
 from record.protocol.layout import BatchLayout
 from record.schedule.budget import parse_bytes
 from record.schedule.plan import Plan, make_plan
@@ -25,8 +21,9 @@ from record.training import checkpoint as checkpoints
 from record.training import data as data_sets
 from record.training import models
 from record.training.data import Data
+from record.training.layout import find_layout
 from record.training.settings import Settings
-from replay.schema import OptionError, RecordingError
+from replay.schema import OptionError
 
 DEFAULT_SIZE = 128
 _TINY_LR, _DEFAULT_LR = 1e-2, 1e-3  # OneCycleLR's maximum
@@ -41,9 +38,9 @@ class Run:
         data: The samples.
         model: The network, on its device, in training mode.
         device: Where it runs.
-        size: Height and width of the images.
+        size: Height and width of the images, in pixels.
         layout: The layers that will be recorded, with their shapes.
-        batches: Batches in an epoch.
+        batches: The number of batches in an epoch.
         schedule: Which batches will be recorded.
         state: The checkpoint to go on from, or None.
     """
@@ -65,12 +62,12 @@ class Run:
 
     @property
     def parameters(self) -> int:
-        """Number of trainable and other parameters."""
+        """The number of parameters, trainable or not."""
         return count_parameters(self.model) or 0
 
     @property
     def plan(self) -> Plan:
-        """What will be recorded, and what it takes."""
+        """What will be recorded, and the space that it takes."""
         return make_plan(
             self.layout, self.schedule, self.settings.epochs, self.batches, self.settings.budget
         )
@@ -84,7 +81,7 @@ class Run:
         return torch.stack([self.data.test[place][0] for place in range(count)])
 
     def metadata(self) -> dict[str, Any]:
-        """The run's description for the recording."""
+        """Returns the run's description for the recording."""
         chosen = self.settings
         return {
             "dataset": chosen.data,
@@ -106,6 +103,7 @@ class Run:
         }
 
     def _probe_metadata(self) -> dict[str, Any]:
+        """Returns the labels of the fixed images, if there are any."""
         count = min(self.settings.probe, len(cast(Sized, self.data.test)))
         labels = [int(self.data.test[place][1]) for place in range(count)]
         return {"probe": [{"label": label} for label in labels]} if labels else {}
@@ -122,7 +120,7 @@ def prepare(settings: Settings) -> Run:
     """Loads the data, builds the model and finds out what will be recorded.
 
     Raises:
-        OptionError: Anything of it cannot be done; nothing has been written by then.
+        OptionError: The run cannot be done as it is asked for; nothing has been written by then.
     """
     for name, value in (("epochs", settings.epochs), ("batch-size", settings.batch_size)):
         if value < 1:
@@ -172,10 +170,12 @@ def prepare(settings: Settings) -> Run:
 
 
 def plan(settings: Settings) -> Plan:
-    """What a run would record; nothing is trained, and with an input's shape no data are needed.
+    """Plans what a run would record; nothing is trained.
+
+    With an input's shape and a number of batches no data are needed.
 
     Raises:
-        OptionError: Anything of it cannot be done.
+        OptionError: The run cannot be done as it is asked for.
     """
     if settings.input is None and settings.batches is None:
         return prepare(settings).plan
@@ -192,98 +192,26 @@ def plan(settings: Settings) -> Plan:
     return make_plan(layout, schedule, settings.epochs, settings.batches, settings.budget)
 
 
-def find_layout(
-    model: nn.Module,
-    layers: Patterns,
-    images: torch.Tensor,
-    max_map: int | None = None,
-    probes: int = 0,
-    axes: dict[str, int] | None = None,
-) -> BatchLayout:
-    """What a batch of a recording of this model will consist of.
-
-    Found by one training forward of a copy, with the random state put back: the model itself is
-    not touched, but that its lazy modules get their parameters.
-
-    Args:
-        model: The network.
-        layers: As for `Recorder`.
-        images: A batch for it, (N, C, H, W); batch normalisation needs N of 2 or more.
-        max_map: As for `Recorder`.
-        probes: Number of fixed images.
-        axes: As `batch_axis` of `Recorder`.
-
-    Raises:
-        OptionError: A pattern matches nothing, or the model does not take the images.
-    """
-    models.make_whole(model, images)  # without which there is no copy
-    twin = copy.deepcopy(model).train()
-    failures: list[str] = []
-    capture = Capture(twin, find_layers(twin, layers), max_map, axes)
-    capture.install(_Failures(failures))
-    capture.state.phase = WAITING
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            output = twin(images)
-        models.logits_and_auxiliary(output)
-        if failures:
-            raise RecordingError(f"cannot record {failures[0]}")
-        capture.frames.extend()
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        shape = "x".join(str(n) for n in images.shape[1:])
-        reason = " ".join(str(error).split())[:200]
-        raise OptionError(f"the model does not take {shape} images: {reason}") from error
-    finally:
-        capture.remove()
-    layout = capture.frames.layout
-    layers_there = layout.layers
-    fixed = [replace(la, probe=n, kernel=None) for n in range(probes) for la in layers_there]
-    return BatchLayout(layout.images, (*layers_there, *fixed))
-
-
-class _Failures:
-    """Hears of the one forward by which a layout is found; keeps what went wrong."""
-
-    def __init__(self, failures: list[str]) -> None:
-        self._failures = failures
-
-    def forward_begins(self, training: bool, inputs: Any) -> None:
-        """Nothing depends on it."""
-
-    def forward_ended(self, output: Any) -> None:
-        """Nothing depends on it."""
-
-    def collided(self) -> None:
-        """Nothing depends on it."""
-
-    def hook_failed(self, name: str, error: Exception) -> None:
-        """Keeps why a layer cannot be recorded."""
-        self._failures.append(f"{name}: {error}")
-
-    def say(self, text: str, key: str | None = None) -> None:
-        """It is said again when the training is recorded."""
-
-
 def find_device(name: str) -> torch.device:
-    """The device of that name; `auto` takes a GPU where there is one.
+    """Returns the device of a name; `auto` takes a GPU where there is one.
 
     Raises:
-        OptionError: An unknown name, or a device that is not there.
+        OptionError: The name is unknown, or the device is not there.
     """
-    there = ["cpu"]
+    found = ["cpu"]
     if torch.backends.mps.is_available():
-        there.insert(0, "mps")
-    there[:0] = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+        found.insert(0, "mps")
+    found[:0] = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
     if name == "auto":
-        return torch.device(there[0])
-    wanted = "cuda:0" if name == "cuda" else name
-    if wanted not in there:
-        raise OptionError(f"no device {name!r}; expected auto or one of {', '.join(there)}")
-    return torch.device(wanted)
+        return torch.device(found[0])
+    device = "cuda:0" if name == "cuda" else name
+    if device not in found:
+        raise OptionError(f"no device {name!r}; expected auto or one of {', '.join(found)}")
+    return torch.device(device)
 
 
 def leaves_one(samples: int, batch_size: int) -> bool:
-    """Whether the last of several batches would be a single image; it is left out then.
+    """Returns whether the last of several batches would be a single image, which is left out.
 
     Batch normalisation has no variance of one value a channel, and raises.
     """
@@ -291,7 +219,7 @@ def leaves_one(samples: int, batch_size: int) -> bool:
 
 
 def _fitting_size(settings: Settings) -> int:
-    """The images' size: as asked, else 128, else what torchvision trained the model with."""
+    """Returns the images' size: as asked for, else 128, else what torchvision trained with."""
     if settings.image_size is not None:
         return settings.image_size
     native = models.native_size(settings.model)
@@ -306,6 +234,7 @@ def _fitting_size(settings: Settings) -> int:
 
 
 def _build(settings: Settings, classes: int, size: int) -> nn.Module:
+    """Builds the network, with the same weights for the same seed."""
     set_seed(settings.seed)
     return models.build(settings.model, classes, size)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,44 +38,40 @@ def check_frames(*recordings: Recording) -> None:
         warn(describe_problems(recording))
 
 
-def tell_made(path: Path, size: int, seconds: float, frames: int | None = None) -> None:
-    """Says on stdout what a command has made.
+def print_result(path: Path, size: int, seconds: float, frames: int | None = None) -> None:
+    """Prints on stdout what a command has written.
 
     Args:
-        path: Where it is.
+        path: The file, or the folder.
         size: Its bytes.
-        seconds: That it took.
-        frames: In it, where it has several.
+        seconds: How long it took.
+        frames: Number of frames in it, where it has several.
     """
     many = "" if frames is None else f", {format_count(frames, 'frame')}"
     print(f"{path}  {format_bytes(size)}{many}, {seconds:.1f} s")
 
 
-class Progress:
-    """A bar on stderr, if that is a terminal; called with (done, total).
+@contextmanager
+def progress_bar(quiet: bool, unit: str = " frames") -> Iterator[Callable[[int, int], None]]:
+    """Yields a function of (done, total) that shows a bar on stderr, if that is a terminal.
 
     Args:
-        quiet: Shows none there, either.
+        quiet: Whether there is none on a terminal, either.
         unit: What is counted, with a space before it.
     """
+    shown = not quiet and sys.stderr.isatty()
+    bar: Any = None
+    with ExitStack() as stack:
 
-    def __init__(self, quiet: bool, unit: str = " frames") -> None:
-        self._shown = not quiet and sys.stderr.isatty()
-        self._unit = unit
-        self._bar: Any = None
+        def update(done: int, total: int) -> None:
+            nonlocal bar
+            if not shown:
+                return
+            if bar is None:
+                from tqdm import tqdm
 
-    def __enter__(self) -> Callable[[int, int], None]:
-        return self._show
+                bar = tqdm(total=total, unit=unit, leave=False, file=sys.stderr)
+                stack.enter_context(bar)
+            bar.update(done - bar.n)
 
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def _show(self, done: int, total: int) -> None:
-        if not self._shown:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, unit=self._unit, leave=False, file=sys.stderr)
-        self._bar.update(done - self._bar.n)
+        yield update

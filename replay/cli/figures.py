@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from replay.cli.console import check_frames, tell_made, warn
+from replay.cli.console import check_frames, print_result, warn
 from replay.cli.options import (
     NUMBERS,
     PICTURE_OPTIONS,
@@ -79,7 +79,7 @@ def _grid(options: argparse.Namespace) -> None:
         )
     for remark in result.remarks:
         warn(remark)
-    tell_made(result.path, result.bytes, result.seconds)
+    print_result(result.path, result.bytes, result.seconds)
 
 
 def add_sheet(commands: Commands) -> None:
@@ -133,7 +133,7 @@ def _sheet(options: argparse.Namespace) -> None:
             dpi=options.dpi,
             **arguments(options, _DRAWING),
         )
-    tell_made(result.path, result.bytes, result.seconds)
+    print_result(result.path, result.bytes, result.seconds)
 
 
 def _add_number(parser: argparse.ArgumentParser, flag: str, default: int, help: str) -> None:

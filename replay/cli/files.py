@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from replay.cli.console import Progress, check_frames, say, warn
+from replay.cli.console import check_frames, progress_bar, say, warn
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, only
 from replay.formatting import clean_line, format_bytes, format_count
 from replay.options import THEMES, FilmOptions
@@ -78,7 +78,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     documents = []
     for path in options.recordings:
-        with Progress(options.quiet) as progress:
+        with progress_bar(options.quiet) as progress:
             report = verify(path, progress)
         documents.append(report)
         if options.json:
@@ -123,7 +123,7 @@ def _health(options: argparse.Namespace) -> None:
     path = only(options)
     if options.out is not None:
         check_suffix(Path(options.out), (".png", ".pdf", ".svg"))
-    with open_recording(path) as recording, Progress(options.quiet, " layers") as progress:
+    with open_recording(path) as recording, progress_bar(options.quiet, " layers") as progress:
         check_frames(recording)
         found = health(recording, progress)
     text = found.to_json() if options.json else found.to_csv() if options.csv else f"{found}\n"
@@ -171,7 +171,7 @@ def _repair(options: argparse.Namespace) -> None:
     from replay.files.repairing import repair
 
     path = only(options)
-    with Progress(options.quiet) as progress:
+    with progress_bar(options.quiet) as progress:
         result = repair(path, options.out, options.overwrite, progress)
     for problem in result.left_out:
         say("left out", str(problem))
@@ -197,7 +197,7 @@ def _export(options: argparse.Namespace) -> None:
     from replay.files.exporting import export
     from replay.recording import open_recording
 
-    with open_recording(only(options)) as recording, Progress(options.quiet) as progress:
+    with open_recording(only(options)) as recording, progress_bar(options.quiet) as progress:
         check_frames(recording)
         result = export(
             recording,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from replay.cli.console import Progress, check_frames, say, tell_made, warn
+from replay.cli.console import check_frames, print_result, progress_bar, say, warn
 from replay.cli.options import (
     NUMBERS,
     PICTURE_OPTIONS,
@@ -78,7 +78,7 @@ def _animate(options: argparse.Namespace) -> None:
     with (
         open_runs(options.recordings) as recordings,
         open_executor(options.executor) as executor,
-        Progress(options.quiet) as progress,
+        progress_bar(options.quiet) as progress,
     ):
         shown = select_probe(recordings, options.probe)
         chosen = arguments(options, _ANIMATE_OPTIONS)
@@ -92,7 +92,7 @@ def _animate(options: argparse.Namespace) -> None:
         result = animate(shown, progress=progress, **chosen)
     for remark in result.remarks:
         say("note" if remark == result.chosen else "warning", remark)
-    tell_made(result.path, result.bytes, result.seconds, result.frames)
+    print_result(result.path, result.bytes, result.seconds, result.frames)
 
 
 def add_compare(commands: Commands) -> None:
@@ -116,7 +116,7 @@ def _compare(options: argparse.Namespace) -> None:
     with (
         open_runs(options.recordings) as runs,
         open_executor(options.executor) as executor,
-        Progress(options.quiet) as progress,
+        progress_bar(options.quiet) as progress,
     ):
         check_frames(*runs)
         chosen = arguments(options, _COMPARE_OPTIONS)
@@ -124,4 +124,4 @@ def _compare(options: argparse.Namespace) -> None:
         result = compare(runs[0], runs[1], progress=progress, **chosen)
     for remark in result.remarks:
         warn(remark)
-    tell_made(result.path, result.bytes, result.seconds, result.frames)
+    print_result(result.path, result.bytes, result.seconds, result.frames)

@@ -49,7 +49,7 @@ class Commands:
         self,
         name: str,
         call: Callable[..., int | None],
-        words: str,
+        summary: str,
         epilog: str = "",
         recordings: bool = True,
     ) -> Parser:
@@ -58,7 +58,7 @@ class Commands:
         Args:
             name: Its name.
             call: Runs it; called with the options, returns an exit code or None.
-            words: What it does, without a capital and a full stop.
+            summary: What it does, without a capital and a full stop.
             epilog: What its help ends with.
             recordings: Whether it takes recordings.
 
@@ -67,8 +67,8 @@ class Commands:
         """
         parser: Parser = self._parsers.add_parser(
             name,
-            help=words,
-            description=f"{words[0].upper()}{words[1:]}.",
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             parents=[self._common],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from replay.cli.console import Progress, check_frames, say, tell_made
+from replay.cli.console import check_frames, print_result, progress_bar, say
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, arguments, only, reader
 from replay.options import SCALES, FilmOptions, positive_number
 
@@ -61,7 +61,7 @@ def _page(options: argparse.Namespace) -> None:
     from replay.maps.runs import open_runs
     from replay.webpage.document import page
 
-    with open_runs(options.recordings) as recordings, Progress(options.quiet) as progress:
+    with open_runs(options.recordings) as recordings, progress_bar(options.quiet) as progress:
         check_frames(*recordings)
         result = page(
             recordings,
@@ -72,7 +72,7 @@ def _page(options: argparse.Namespace) -> None:
         )
     for note in result.notes:
         say("note", note)
-    tell_made(result.path, result.bytes, result.seconds, result.frames)
+    print_result(result.path, result.bytes, result.seconds, result.frames)
 
 
 def add_watch(commands: Commands) -> None:

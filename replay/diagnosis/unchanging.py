@@ -15,7 +15,7 @@ from replay.recording import Recording
 from replay.schema import Cell, DamagedError, Float16Array, Float32Array
 
 _STARTS = 8  # frames that are read because a channel seems to stop changing there
-_INPUTS = 4  # input pictures that are held against each other
+_INPUTS = 4  # input pictures that are compared with each other
 _OF_PROBE = 8  # frames of a probe image that are read
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-_GAP, _GAP_NUMBERED = 0.08, 0.32  # between two maps, of a map's longer side
-_ASPECT = 1.4  # width to height that a mosaic comes near to
+_GAP, _GAP_NUMBERED = 0.08, 0.32  # between two maps, as a share of a map's longer side
+_ASPECT = 1.4  # width to height that a mosaic is to come close to
 
 
 def draw(

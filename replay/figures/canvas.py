@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from replay.formatting import format_number
-from replay.schema import OptionError
+from replay.raster.palette import find_theme
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -43,8 +43,11 @@ _NO_DATE: dict[str, dict[str, None]] = {
 }
 
 
+_MUTED = {"light": "#63676e", "dark": "#9ba0a8"}
+
+
 @dataclass(frozen=True)
-class Theme:
+class FigureTheme:
     """The colors around the maps, as matplotlib spells them.
 
     Attributes:
@@ -58,21 +61,15 @@ class Theme:
     muted: str
 
 
-THEMES = {
-    "light": Theme("#ffffff", "#14161a", "#63676e"),
-    "dark": Theme("#111317", "#f2f3f5", "#9ba0a8"),
-}
-
-
-def theme_of(name: str) -> Theme:
+def figure_theme(name: str) -> FigureTheme:
     """Returns the theme of a name.
 
     Raises:
         OptionError: There is none of that name.
     """
-    if name not in THEMES:
-        raise OptionError(f"unknown theme {name!r}; expected {' or '.join(THEMES)}")
-    return THEMES[name]
+    theme = find_theme(name)
+    paper, ink = ("#{:02x}{:02x}{:02x}".format(*color) for color in (theme.paper, theme.ink))
+    return FigureTheme(paper, ink, _MUTED[name])
 
 
 class Canvas:
@@ -80,14 +77,14 @@ class Canvas:
 
     Args:
         dpi: Pixels an inch.
-        theme: Colours of paper and ink.
+        theme: Colors of paper and ink.
         suffix: The format, one of `SUFFIXES`.
 
     Attributes:
         size: (width, height) in pixels, once open.
     """
 
-    def __init__(self, dpi: int, theme: Theme, suffix: str) -> None:
+    def __init__(self, dpi: int, theme: FigureTheme, suffix: str) -> None:
         self.size = (0, 0)
         self._dpi, self._theme, self._suffix = dpi, theme, suffix
         with self._settings():
@@ -213,7 +210,7 @@ class Canvas:
         self._axes.plot([x], [y], "o", color=color, markersize=points, markeredgewidth=0)
 
     @property
-    def theme(self) -> Theme:
+    def theme(self) -> FigureTheme:
         """The colors of paper and ink."""
         return self._theme
 

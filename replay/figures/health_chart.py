@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from replay.diagnosis.report import KINDS, Health, LayerHealth
-from replay.figures.canvas import SUFFIXES, Canvas, theme_of
+from replay.figures.canvas import SUFFIXES, Canvas, figure_theme
 from replay.figures.grid_layout import WIDTH, too_large
 from replay.formatting import clean, format_count, format_number
 from replay.output import check_suffix, replacing
@@ -38,7 +38,7 @@ def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -
     """
     path = Path(out)
     suffix = check_suffix(path, SUFFIXES)
-    canvas = Canvas(_DPI, theme_of(theme), suffix)
+    canvas = Canvas(_DPI, figure_theme(theme), suffix)
     with replacing(path) as unfinished:
         _Chart(found, canvas).draw()
         drawn = io.BytesIO()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from replay.figures.batch import LEVELS, BatchPanel
-from replay.figures.canvas import SUFFIXES, Canvas, theme_of
+from replay.figures.canvas import SUFFIXES, Canvas, figure_theme
 from replay.formatting import clean, format_module, format_number
 from replay.maps.axes import Maps
 from replay.maps.scaling import Scaler
@@ -21,7 +21,7 @@ from replay.raster.images import Pixels, enlarge, reduce
 from replay.raster.palette import colormap, foreign
 from replay.schema import OptionError
 
-BAR_INCHES = 0.1  # height of the colour bar
+BAR_INCHES = 0.1  # height of the color bar
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def open_canvas(
     suffix = check_suffix(path, SUFFIXES)
     if not 20 <= dpi <= 2400:
         raise OptionError(f"dpi {dpi}: expected 20 to 2400")
-    return path, Canvas(dpi, theme_of(theme), suffix)
+    return path, Canvas(dpi, figure_theme(theme), suffix)
 
 
 def level_colors(cmap: str) -> Pixels:

@@ -28,7 +28,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # of a member of an archive: equal data, equal by
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """What `export` wrote.
 
     Attributes:
         path: The file or folder.
@@ -104,7 +104,7 @@ def export(
     if others:
         raise OptionError(f"layer {layer!r} is {1 + len(others)} layers; an export is of one")
     cells = choose_frames(run, epochs, batches, [name])
-    chosen = choose_channels(_Channels(run[name]), channels, cells)
+    chosen = choose_channels(_ChannelsFirst(run[name]), channels, cells)
     reader = _Reader(run, run[name], cells, chosen, progress)
     if path.exists() and path.samefile(run.path):
         raise OutputError(f"{path} is the recording itself; name another file with -o")
@@ -147,7 +147,7 @@ def _choose_target(out: str | os.PathLike[str], overwrite: bool) -> tuple[Path, 
     return path, suffix
 
 
-class _Channels:
+class _ChannelsFirst:
     """A layer's frames as (C, ...), as they are and not as they are shown."""
 
     def __init__(self, series: Series) -> None:
@@ -179,7 +179,7 @@ class _Reader:
         self.run, self.cells, self.channels = run, list(cells), list(channels)
         self.damaged: list[tuple[int, int]] = []
         self.remarks: list[str] = []
-        self._source, self._progress = _Channels(series), progress
+        self._source, self._progress = _ChannelsFirst(series), progress
         axis, shape = series.layer.channel_axis, series.layer.shape
         rest = shape if axis is None else shape[:axis] + shape[axis + 1 :]
         self.shape = (len(self.channels), *rest)

@@ -24,12 +24,12 @@ from replay.raster.mosaic import Space
 from replay.raster.palette import Range, TwoMapPalette
 from replay.raster.pen import Slot
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
-from replay.raster.widgets import SMALL, ColourBar, LossCurve, ProgressLine
+from replay.raster.widgets import SMALL, ColorBar, LossCurve, ProgressLine
 from replay.schema import Cell
 
 _TITLE, _SUBTITLE, _STATUS, _HEAD = 20, 14, 16, 15  # pixels of the fonts
 _TONES = ("accent", "second")  # of run a, and of run b
-_NARROWEST = ColourBar.WIDTH_BESIDE  # of a panel
+_NARROWEST = ColorBar.WIDTH_BESIDE  # of a panel
 _SWATCH = 26  # width of the piece of curve before a run's name
 _BETWEEN = 14  # rows between two layers
 _WIDEST = {2: 1400, 3: 1800}  # by the number of panels
@@ -193,15 +193,15 @@ class ComparisonLayout(BaseLayout):
 
     def _write_panels(self, top: int, lefts: Sequence[int]) -> None:
         pen, width = self._pen, self._column_width
-        self._bars: list[list[ColourBar]] = []
+        self._bars: list[list[ColorBar]] = []
         self._counts: list[list[Slot]] = []
-        bar = ColourBar.WIDTH_BESIDE
+        bar = ColorBar.WIDTH_BESIDE
         for panel in self._panels:
             edge = lefts[1] + width
-            self._bars.append([ColourBar(pen, top, edge - bar, bar, beside=True)])
+            self._bars.append([ColorBar(pen, top, edge - bar, bar, beside=True)])
             if self._differences:
                 at, entries = lefts[2] + width - bar, self._differences
-                self._bars[-1].append(ColourBar(pen, top, at, bar, beside=True, entries=entries))
+                self._bars[-1].append(ColorBar(pen, top, at, bar, beside=True, entries=entries))
             if len(self._panels) > 1:
                 space = edge - bar - 12 - lefts[0]
                 name = fit(panel.name, _SUBTITLE, space // 2, bold=True, middle=True)

@@ -137,15 +137,20 @@ class Film(BaseFilm):
     def __init__(
         self, recordings: Recording | Sequence[Recording], options: FilmOptions | None = None
     ) -> None:
-        self.options = options or FilmOptions()
-        extras = Extras.parse(self.options) if self.options.show else None
-        runs = self._plan(recordings, extras)
-        self._build_sections(runs, extras)
-        self._lay_out(runs, extras)
+        options = options or FilmOptions()
+        extras = Extras.parse(options) if options.show else None
+        self._cmap, self._mode = options.cmap, options.scale
+        runs = self._plan(recordings, options, extras)
+        self._build_sections(runs, options, extras)
+        self._lay_out(runs, options, extras)
 
-    def _plan(self, recordings: Recording | Sequence[Recording], extras: Extras | None) -> RunSet:
+    def _plan(
+        self,
+        recordings: Recording | Sequence[Recording],
+        options: FilmOptions,
+        extras: Extras | None,
+    ) -> RunSet:
         """Chooses layers, frames and colours."""
-        options = self.options
         opened = [recordings] if isinstance(recordings, Recording) else recordings
         self._layers = choose_layers_of(opened, options.layers)
         runs = RunSet(opened, self._layers, options.slices, options.tokens)
@@ -172,9 +177,8 @@ class Film(BaseFilm):
         ]
         return runs
 
-    def _build_sections(self, runs: RunSet, extras: Extras | None) -> None:
+    def _build_sections(self, runs: RunSet, options: FilmOptions, extras: Extras | None) -> None:
         """Makes what is drawn of each layer, from top to bottom."""
-        options = self.options
         maps, kernels = (len(runs.rows), 0) if extras is None else extras.count(runs.rows)
         mosaics = maps + kernels
         space = mosaic_space(mosaics, options.captions, self.picture_sizes, options.bounds)
@@ -197,7 +201,7 @@ class Film(BaseFilm):
                 self.palette.levels,
             )
             for row in rows:
-                panel = self._panel(row, channels, runs, space)
+                panel = self._panel(row, channels, runs, options, space)
                 section = MapSection(row, channels, scaler, panel)
                 by_row[runs.rows.index(row)] = section, []
                 if extras is not None:
@@ -211,9 +215,11 @@ class Film(BaseFilm):
         if len(self.map_sections) == 1 < len(self.sections):  # the heading names it
             self.map_sections[0].panel = replace(self.panels[0], name="maps", details="")
 
-    def _panel(self, row: Row, channels: list[int], runs: RunSet, space: Space) -> LayerPanel:
+    def _panel(
+        self, row: Row, channels: list[int], runs: RunSet, options: FilmOptions, space: Space
+    ) -> LayerPanel:
         """Returns where a row's maps go, and what is written about them."""
-        maps, options = row.maps, self.options
+        maps = row.maps
         labels = maps.labels(channels)
         mosaic = arrange(
             len(labels),
@@ -231,9 +237,8 @@ class Film(BaseFilm):
         details = f"{format_module(maps.layer.module)}   {maps.in_words(len(channels))}{smaller}"
         return LayerPanel(mosaic, labels, clean(name), details.strip())
 
-    def _lay_out(self, runs: RunSet, extras: Extras | None) -> None:
+    def _lay_out(self, runs: RunSet, options: FilmOptions, extras: Extras | None) -> None:
         """Draws all that stays from frame to frame."""
-        options = self.options
         self.scale = self.map_sections[0].scaler.words
         self.scale += ", for each layer" if len(self._layers) > 1 else ""
         if options.clip is None:
@@ -276,9 +281,9 @@ class Film(BaseFilm):
             fps: Frames a second.
         """
         shown = None
-        if len(self.panels) == 1 and self.options.scale == "run":
+        if len(self.panels) == 1 and self._mode == "run":
             shown = self.map_sections[0].range_of(cells[-1])
-        values = describe_values(self.options.cmap, self.scale, shown)
+        values = describe_values(self._cmap, self.scale, shown)
         return describe(self.facts, self.panels, cells, fps, values)
 
     def _recall(self, before: Sequence[Cell]) -> None:

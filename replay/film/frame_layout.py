@@ -26,7 +26,7 @@ from replay.raster.histogram import Histogram
 from replay.raster.palette import Palette, Range
 from replay.raster.pen import Slot
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
-from replay.raster.widgets import SMALL, ColourBar, LossCurve, ProgressLine
+from replay.raster.widgets import SMALL, ColorBar, LossCurve, ProgressLine
 from replay.schema import Cell
 
 _TITLE, _SUBTITLE, _STATUS = 20, 14, 16  # pixels of the fonts in the heading
@@ -216,7 +216,7 @@ class FrameLayout(BaseLayout):
         """Returns the rows of the colour bar, of what is written about it, and of a distance."""
         if len(self._panels) > 1:
             return 16 + len(self._scale_lines) * height_of(SMALL)
-        return 16 + (len(self._scale_lines) + 1) * height_of(SMALL) + 8 + ColourBar.HEIGHT
+        return 16 + (len(self._scale_lines) + 1) * height_of(SMALL) + 8 + ColorBar.HEIGHT
 
     def _write_side(self, top: int, scale_top: int) -> None:
         pen, facts = self._pen, self._facts
@@ -230,7 +230,7 @@ class FrameLayout(BaseLayout):
             self.histograms.append(Histogram(pen, top, MARGIN, SIDE, name, peak))
             top += Histogram.HEIGHT
 
-        self._bars: list[ColourBar | None] = []
+        self._bars: list[ColorBar | None] = []
         self._counts: list[Slot] = []
         row = scale_top + 16
         if len(self._panels) == 1:
@@ -240,7 +240,7 @@ class FrameLayout(BaseLayout):
             pen.write(line, row, MARGIN, SMALL, "muted")
             row += height_of(SMALL)
         if len(self._panels) == 1:
-            self._bars.append(ColourBar(pen, row + 4, MARGIN, SIDE))
+            self._bars.append(ColorBar(pen, row + 4, MARGIN, SIDE))
 
     def _write_panels(self, top: int, left: int, width: int) -> None:
         for panel in self._panels:
@@ -253,7 +253,7 @@ class FrameLayout(BaseLayout):
 
     def _write_section_head(self, panel: LayerPanel, top: int, left: int, width: int) -> None:
         pen = self._pen
-        bar = ColourBar.WIDTH_BESIDE
+        bar = ColorBar.WIDTH_BESIDE
         counts = _COUNTS if width >= _NARROWEST_SECTION else _COUNTS_TIGHT
         space = width - bar - counts - 2 * 12
         name = fit(panel.name, _SECTION, space // 2, bold=True, middle=True)
@@ -267,4 +267,4 @@ class FrameLayout(BaseLayout):
         counts_left = left + width - bar - 12 - counts
         self._counts.append(pen.reserve(top + drop, counts_left, counts, SMALL, "right"))
         at = (top + drop, left + width - bar, bar)
-        self._bars.append(ColourBar(pen, *at, True, panel.entries) if panel.color_bar else None)
+        self._bars.append(ColorBar(pen, *at, True, panel.entries) if panel.color_bar else None)

@@ -80,9 +80,7 @@ class Palette:
     """
 
     def __init__(self, cmap: str = "gray", levels: int = 240, theme: str = "light") -> None:
-        if theme not in THEMES:
-            raise OptionError(f"unknown theme {theme!r}; expected {' or '.join(THEMES)}")
-        colors = THEMES[theme]
+        colors = find_theme(theme)
         self.levels = levels
         self.nan, self.inf, self.paper = levels, levels + 1, levels + 2
         self.free = levels + USED
@@ -113,6 +111,17 @@ class Palette:
         """Returns index of a tone at full strength."""
         offset, steps = _TONES[tone]
         return self.levels + offset + steps - 1
+
+
+def find_theme(name: str) -> Theme:
+    """Returns the theme of a name.
+
+    Raises:
+        OptionError: There is none of that name.
+    """
+    if name not in THEMES:
+        raise OptionError(f"unknown theme {name!r}; expected {' or '.join(THEMES)}")
+    return THEMES[name]
 
 
 def colormap(name: str, levels: int) -> Table:

@@ -21,7 +21,7 @@ SMALL = 12  # pixels: the smallest text
 Numbers = npt.NDArray[np.float64]
 
 
-class ColourBar:
+class ColorBar:
     """The colormap as a strip, with the values of its ends beneath it (and 0), or beside it.
 
     Args:

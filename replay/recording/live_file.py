@@ -9,14 +9,18 @@ import os
 import stat
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import h5py
 
 from replay.recording import superblock
 from replay.schema import FileError
+
+_Closing = TypeVar("_Closing", bound="Closing")
 
 PATIENCE = 1.0  # seconds for which a file that changes under the reader is tried again
 
@@ -28,7 +32,21 @@ _FOREIGN = (
 )
 
 
-class LiveFile:
+class Closing(ABC):
+    """Has a method `close`, which a `with` block calls when it ends, however it ends."""
+
+    def __enter__(self: _Closing) -> _Closing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Releases what is held; a second call does nothing."""
+
+
+class LiveFile(Closing):
     """An HDF5 file, open for reading; also one whose writer is still at work or was killed.
 
     Args:

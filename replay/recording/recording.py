@@ -16,15 +16,13 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.formatting import format_count
-from replay.recording.closing import Closing
-from replay.recording.fields import ProbeFields
-from replay.recording.inputs import Inputs, read_inputs
+from replay.recording.live_file import Closing
 from replay.recording.safe_file import SafeFile
-from replay.recording.series import Series
-from replay.recording.snapshot import Snapshot
+from replay.recording.series import Inputs, Series, read_inputs
+from replay.recording.snapshot import ProbeFields, Snapshot
 from replay.schema import FileError, Layer, SelectionError
 
-_HIGHEST_CLASS = 1 << 31  # beyond it, it is no class
+_HIGHEST_CLASS = 1 << 31  # the largest number that can be a class
 
 
 def open_recording(path: str | os.PathLike[str]) -> Recording:
@@ -323,7 +321,7 @@ def _text(value: Any) -> str:
         return value.decode("utf-8", "replace")
     if not isinstance(value, str):
         return ""
-    return value.encode("utf-8", "replace").decode("utf-8")  # fit to be written again
+    return value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be written
 
 
 def _whole(value: Any, default: int) -> int:

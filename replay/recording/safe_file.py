@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.recording.closing import Closing
-from replay.recording.live_file import PATIENCE, LiveFile, file_errors
+from replay.recording.live_file import PATIENCE, Closing, LiveFile, file_errors
 from replay.schema import FileError
 
 # A few hundred bytes can declare a dataset of any size. Beyond these it is not a recording.

@@ -1,7 +1,7 @@
 """A recording as a moving picture: `replay.animate`, from its arguments to its result.
 
 The arguments become one `RenderRequest`, its `FilmOptions` make a `Film`, `render_to` has the
-film's frames encoded, and what came of it is told as an `Animation`.
+film's frames encoded, and what was written is summarized in an `Animation`.
 """
 
 from __future__ import annotations
@@ -192,24 +192,25 @@ def animate(
     request = RenderRequest.gather(locals())
     started = time.monotonic()
     with open_runs(recording, probe) as runs:
-        path = runs[0].path.with_suffix(".mp4") if out is None else out
-        target = open_target(
-            path if preset is None else choose_out(request, runs[0].path), runs, "the recording"
-        )
+        if preset is not None:
+            out = choose_out(request, runs[0].path)
+        elif out is None:
+            out = runs[0].path.with_suffix(".mp4")
+        target = open_target(out, runs, "the recording")
         folder = target.format.is_folder
         alt_path = sidecar_path(target.path, ".alt.txt", folder) if alt else None
         poster_path = sidecar_path(target.path, ".poster.png", folder) if poster else None
         request = replace(request, film=replace(request.film, levels=target.levels))
         if max_mb is None and preset is None:
-            made = render(Film(runs, request.film), request, target)
+            rendered = render(Film(runs, request.film), request, target)
         else:
-            made = render_within_limit(runs, request, target)
-        text = made.film.describe(made.cells, made.fps)
+            rendered = render_within_limit(runs, request, target)
+        text = rendered.film.describe(rendered.cells, rendered.fps)
         if alt_path is not None:
             write_text(alt_path, text)
         if poster_path is not None:
-            write_poster(poster_path, made.film, made.cells[-1])
-    return tell(made, target, started, text)
+            write_poster(poster_path, rendered.film, rendered.cells[-1])
+    return summarize(rendered, target, started, text)
 
 
 def open_target(out: str | os.PathLike[str], runs: Sequence[Recording], whose: str) -> Target:
@@ -243,29 +244,31 @@ def render(film: FilmT, request: RenderRequest, target: Target) -> Rendered[Film
     return Rendered(film, film.cells, fps, frames, flashes)
 
 
-def tell(made: Rendered[FilmT], target: Target, started: float, text: str = "") -> Animation:
-    """Returns what a public function says of an animation that was written.
+def summarize(
+    rendered: Rendered[FilmT], target: Target, started: float, text: str = ""
+) -> Animation:
+    """Returns what a public function returns of an animation that was written.
 
     Args:
-        made: The animation.
+        rendered: The animation.
         target: Where it was written to.
         started: When the function was called, of `time.monotonic`.
         text: What it shows, for those who cannot see it.
     """
-    film = made.film
+    film = rendered.film
     height, width = film.size
-    more = (made.given_up, made.flashes.remark())
+    more = (rendered.given_up, rendered.flashes.remark())
     return Animation(
-        target.path,
-        made.frames,
-        width,
-        height,
-        made.fps,
-        size_of(target.path),
-        time.monotonic() - started,
-        (*film.remarks, *_damage_in_words(film.damaged), *filter(None, more)),
-        text,
-        made.given_up,
+        path=target.path,
+        frames=rendered.frames,
+        width=width,
+        height=height,
+        fps=rendered.fps,
+        bytes=size_of(target.path),
+        seconds=time.monotonic() - started,
+        remarks=(*film.remarks, *_damage_in_words(film.damaged), *filter(None, more)),
+        alt=text,
+        chosen=rendered.given_up,
     )
 
 

@@ -12,7 +12,7 @@ from replay.film.comparison_film import ComparisonFilm
 from replay.maps.runs import open_runs
 from replay.options import ComparisonRequest, Numbers
 from replay.recording import Recording
-from replay.rendering.animation import Animation, open_target, render, tell
+from replay.rendering.animation import Animation, open_target, render, summarize
 
 
 def compare(
@@ -104,5 +104,5 @@ def compare(
         path = first.with_name(f"{first.stem}-{second.stem}.mp4") if out is None else out
         target = open_target(path, runs, "one of the recordings")
         options = replace(request.film, levels=target.levels)
-        made = render(ComparisonFilm(runs, options), request, target)
-    return tell(made, target, started)
+        rendered = render(ComparisonFilm(runs, options), request, target)
+    return summarize(rendered, target, started)

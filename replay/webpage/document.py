@@ -35,7 +35,7 @@ from replay.webpage.manifest import (
     describe_frames,
     scale_words,
 )
-from replay.webpage.pair import check_runs, describe_runs, join_sources, layers_of, pictures_of
+from replay.webpage.pair import check_runs, describe_runs, join_items, layers_of, pictures_of
 from replay.webpage.size_budget import PagePlan, plan_page
 from replay.webpage.template import render
 
@@ -216,20 +216,20 @@ class _PageContent:
         self, limit: int, progress: Callable[[int, int], None] | None
     ) -> tuple[bytes, int, tuple[str, ...]]:
         """Returns a document of at most `limit` bytes, its number of frames, and the notes."""
-        sources = [join_sources([layer.source for layer in group]) for group in self._groups]
-        pictures = [picture.source for picture in self._pictures if picture]
-        sources += [join_sources(pictures)] if pictures else []
+        items = [join_items([layer.item for layer in group]) for group in self._groups]
+        pictures = [picture.item for picture in self._pictures if picture]
+        items += [join_items(pictures)] if pictures else []
         empty = len(self._document({"frames": {}, "layers": [], **self._settings}, []))
         budget = (limit - empty) * 0.985 - 40 * len(self._cells) ** 0.5
         for _ in range(_ATTEMPTS):
-            plan = plan_page(sources, len(self._cells), budget)
+            plan = plan_page(items, len(self._cells), budget)
             if plan.frames < 1:
                 break
             document, notes = self._build(plan, limit, progress)
             if len(document) <= limit:
                 return document, plan.frames, notes
             budget -= 1.1 * (len(document) - limit)
-        each = sum(source.cost(max(1, source.side // 4)) for source in sources)
+        each = sum(item.cost(max(1, item.side // 4)) for item in items)
         raise OptionError(
             f"max-mb {limit / 1e6:g}: not even one frame fits; the page without maps takes "
             f"{empty / 1e6:.2f} MB and a frame at its smallest {each / 1e6:.2f} MB; choose a "

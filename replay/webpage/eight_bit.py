@@ -18,7 +18,7 @@ import numpy.typing as npt
 from replay.maps.scaling import Levels, table
 from replay.raster.palette import Range
 
-COUNT = 254  # levels of a value
+COUNT = 254  # levels for the values of a map
 NAN, INF = COUNT, COUNT + 1  # as in `scaling.table`
 
 

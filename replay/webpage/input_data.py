@@ -12,7 +12,7 @@ from replay.maps.selection import spread
 from replay.recording import Recording
 from replay.schema import Cell
 from replay.webpage.eight_bit import pack
-from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, Source
+from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, PageItem
 
 INPUT_SIDE = 256
 
@@ -21,7 +21,7 @@ class InputData:
     """The input pictures of a page.
 
     Attributes:
-        source: What one costs a frame.
+        item: What one costs a frame.
     """
 
     def __init__(self, recording: Recording, cells: Sequence[Cell]) -> None:
@@ -33,7 +33,7 @@ class InputData:
         self._pictures: dict[int, InputPicture] = {}
         self._pool = 1
         self._costs: dict[int, float] = {}
-        self.source = Source(max(self._picture(1).shape), self._cost)
+        self.item = PageItem(max(self._picture(1).shape), self._cost)
 
     def prepare(self, cells: Sequence[Cell], pool: int) -> None:
         """Sets the frames and the size that `blocks` and `describe` speak of."""

@@ -25,7 +25,7 @@ from replay.recording import Series
 from replay.schema import Cell, SelectionError, summarize
 from replay.webpage.eight_bit import COUNT, pack, quantize, stored_range
 from replay.webpage.manifest import SCALES
-from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, Source
+from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, PageItem
 
 
 class LayerData:
@@ -39,7 +39,7 @@ class LayerData:
 
     Attributes:
         channels: The channels' numbers.
-        source: What it costs a frame.
+        item: What it costs a frame.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LayerData:
         self._kernels = kernel is not None and len(kernel) > 2 and kernel[0] == self._channel_count
         self._reach, self._pool = 1.0, 1
         self._costs: dict[int, float] = {}
-        self.source = Source(max(self._height, self._width), self._cost)
+        self.item = PageItem(max(self._height, self._width), self._cost)
 
     def measure(self, cells: Sequence[Cell]) -> None:
         """Measures the scales on these frames."""

@@ -13,12 +13,12 @@ from replay.maps.input_image import InputPicture
 from replay.options import Numbers
 from replay.raster.widgets import plain_range
 from replay.recording import Recording
-from replay.recording.fields import read_losses
+from replay.recording.snapshot import read_losses
 from replay.schema import Cell, OptionError, SelectionError
 from replay.webpage.input_data import INPUT_SIDE, InputData
 from replay.webpage.layer_data import LayerData
 from replay.webpage.manifest import describe_frames
-from replay.webpage.size_budget import Source
+from replay.webpage.size_budget import PageItem
 
 _OWN = ("loss", "label", "prediction", "curve", "unseen")  # what the manifest has for each run
 
@@ -67,11 +67,11 @@ def pictures_of(runs: Sequence[Recording], cells: Sequence[Cell]) -> list[InputD
     return found
 
 
-def join_sources(sources: Sequence[Source]) -> Source:
-    """Returns several sources that are averaged over the same blocks as one."""
-    return Source(
-        max(source.side for source in sources),
-        lambda pool: sum(source.cost(pool) for source in sources),
+def join_items(items: Sequence[PageItem]) -> PageItem:
+    """Returns several items that are averaged over the same blocks as one."""
+    return PageItem(
+        max(item.side for item in items),
+        lambda pool: sum(item.cost(pool) for item in items),
     )
 
 

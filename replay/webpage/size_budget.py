@@ -14,7 +14,7 @@ _STEPS = ((60, 56), (30, 28), (12, 14), (2, 4))
 
 
 @dataclass(frozen=True)
-class Source:
+class PageItem:
     """Something that every frame has: the maps of a layer, or the input picture.
 
     Attributes:
@@ -32,14 +32,14 @@ class PagePlan:
 
     Attributes:
         frames: Number of frames; 0 where not even one fits.
-        pools: For each source, the side of the blocks that are averaged.
+        pools: For each item, the side of the blocks that are averaged.
     """
 
     frames: int
     pools: tuple[int, ...]
 
 
-def plan_page(sources: Sequence[Source], frames: int, budget: float) -> PagePlan:
+def plan_page(items: Sequence[PageItem], frames: int, budget: float) -> PagePlan:
     """Chooses frames and pooling so that all of it takes no more than the budget.
 
     Sixty frames (or all, if there are fewer) come before pixels, as long as planes keep 56 pixels
@@ -47,23 +47,23 @@ def plan_page(sources: Sequence[Source], frames: int, budget: float) -> PagePlan
     frames.
 
     Args:
-        sources: What each frame has.
+        items: What each frame has.
         frames: Frames that there are.
         budget: Bytes.
     """
-    pools = [1] * len(sources)
+    pools = [1] * len(items)
 
     def capacity() -> int:
-        each = sum(source.cost(pool) for source, pool in zip(sources, pools, strict=True))
+        each = sum(item.cost(pool) for item, pool in zip(items, pools, strict=True))
         return int(max(budget, 0.0) // max(each, 1.0))
 
     for frames_wanted, least_side in _STEPS:
         while capacity() < min(frames_wanted, frames):
-            sides = [-(-source.side // pool) for source, pool in zip(sources, pools, strict=True)]
+            sides = [-(-item.side // pool) for item, pool in zip(items, pools, strict=True)]
             poolable = [
                 place
-                for place, source in enumerate(sources)
-                if -(-source.side // (pools[place] + 1)) >= least_side
+                for place, item in enumerate(items)
+                if -(-item.side // (pools[place] + 1)) >= least_side
             ]
             if not poolable:
                 break

@@ -21,6 +21,8 @@ from record.training.loop import train
 from record.training.settings import Settings
 from record.training.setup import prepare
 
+pytestmark = pytest.mark.slow
+
 EPOCHS, BATCHES = 5, 60
 
 

@@ -137,7 +137,10 @@ def frames(path: Path) -> tuple[bool, list[int]]:
         return run.closed, numbers
 
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc of Linux")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="signals and /proc of Linux"),
+]
 
 
 @pytest.mark.parametrize(

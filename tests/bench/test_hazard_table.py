@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "scripts" / "bench" / "hazard_bench"
 ROWS = ("inplace", "evaluation", "last-batch", "convlstm", "pickle", "spectral")
 

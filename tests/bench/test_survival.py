@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "bench" / "surviv
 import survive
 from survive import EXITS, Row, many
 
+pytestmark = pytest.mark.slow
+
 
 def assert_good(row: Row, least: int) -> None:
     if row.note.startswith("skipped"):

@@ -22,6 +22,7 @@ from replay.schema import OptionError
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("quick_writers"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),

@@ -13,6 +13,8 @@ import pytest
 from record.torchvision_import import import_torchvision
 from replay.schema import OptionError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "recipes.md"
 

@@ -15,10 +15,11 @@ from record.__main__ import main
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
 from record.session.metadata import count_parameters, root_attributes
+from record.training.layout import find_layout
 from record.training.loop import train
 from record.training.models import make_whole
 from record.training.settings import Settings
-from record.training.setup import find_layout, prepare
+from record.training.setup import prepare
 from record.writer.recording_file import RecordingFile
 from replay import schema
 from replay.schema import Layer, OptionError

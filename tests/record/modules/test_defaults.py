@@ -1,30 +1,35 @@
-"""Which layers are recorded where nobody chose, and what modules are called."""
+"""Which layers are recorded where nobody names any."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import h5py
-import numpy as np
 import pytest
 import torch
 from torch import nn
+from usual_networks import (
+    Attention,
+    Block,
+    ConvNeXtBlock,
+    FeedForward,
+    Mixer,
+    PatchEmbed,
+    Residual,
+    Several,
+    Stage,
+    check,
+    run,
+    simple_vit,
+    timm_vit,
+    train,
+)
 
-import replay
-from record import Recorder
-from record.modules.names import named_modules, unwrap
 from record.modules.selection import find_layers
 from record.torchvision_import import import_torchvision
 from replay.schema import OptionError
 
 pytestmark = pytest.mark.usefixtures("quick_writers")
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -34,167 +39,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-class Attention(nn.Module):
-    """As vit-pytorch has it: the norm is in it."""
-
-    def __init__(self, dim: int = 8) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(dim)
-        self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.to_out = nn.Linear(dim, dim, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        q, k, v = self.to_qkv(self.norm(x)).chunk(3, -1)
-        return self.to_out(torch.softmax(q @ k.transpose(1, 2), -1) @ v)
-
-
-class FeedForward(nn.Module):
-    def __init__(self, dim: int = 8) -> None:
-        super().__init__()
-        self.net = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net(x)
-
-
-class Block(nn.Module):
-    """As timm has it."""
-
-    def __init__(self, dim: int = 8) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn = Attention(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
-
-
-class PatchEmbed(nn.Module):
-    def __init__(self, dim: int = 8) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, dim, 4, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)
-
-
-class Run(nn.Module):
-    """Calls its parts one after the other, and lists of lists as transformers do."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for part in self.children():
-            if isinstance(part, nn.ModuleList):
-                for block in part:
-                    for piece in block if isinstance(block, nn.ModuleList) else [block]:
-                        x = piece(x)
-            else:
-                x = part(x)
-        return x
-
-
-def run(**parts: nn.Module) -> nn.Module:
-    model = Run()
-    for name, part in parts.items():
-        model.add_module(name, part)
-    return model
-
-
-def timm_vit() -> nn.Module:
-    return run(
-        patch_embed=PatchEmbed(),
-        blocks=nn.Sequential(*(Block() for _ in range(3))),
-        norm=nn.LayerNorm(8),
-        head=nn.Linear(8, 2),
-    )
-
-
-def simple_vit() -> nn.Module:
-    layers = nn.ModuleList(nn.ModuleList([Attention(), FeedForward()]) for _ in range(3))
-    return run(
-        to_patch_embedding=nn.Sequential(PatchRows(), nn.Linear(48, 8)),
-        transformer=run(layers=layers),
-        linear_head=nn.Linear(8, 2),
-    )
-
-
-class PatchRows(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.unfold(x, 4, stride=4).transpose(1, 2)
-
-
-class Head(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.key = nn.Linear(8, 4)
-        self.value = nn.Linear(8, 4)
-
-
-class Several(nn.Module):
-    """A transformer's block with its heads, or experts, in a list."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ln = nn.LayerNorm(8)
-        self.heads = nn.ModuleList(Head() for _ in range(6))
-        self.proj = nn.Linear(8, 8)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
-
-
-class Stage(nn.Module):
-    """As timm's and transformers' Swin has it: blocks, then half the size."""
-
-    def __init__(self, depth: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(Block() for _ in range(depth))
-        self.downsample = nn.Linear(8, 8)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
-
-
-class Mixer(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(8), nn.LayerNorm(8)
-        self.tokens = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 4))
-        self.channels = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
-        return x + self.channels(self.norm2(x))
-
-
-class ConvNeXtBlock(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv_dw = nn.Conv2d(32, 32, 3, padding=1, groups=32)
-        self.norm = nn.LayerNorm(32)
-        self.fc1, self.fc2 = nn.Linear(32, 64), nn.Linear(64, 32)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
-
-
-class Residual(nn.Module):
-    """A ResNet's block with a squeeze in front of its end, made of Linears."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
-        self.conv2, self.bn2 = nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8)
-        self.squeeze = nn.Sequential(nn.Linear(8, 2), nn.Linear(2, 8))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
 
 
 CASES: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
@@ -314,36 +158,6 @@ def test_models_of_torchvision(name: str, kinds: dict[str, int]) -> None:
     assert {kind: found.count(kind) for kind in found} == kinds
 
 
-def train(model: nn.Module, path: Path, layers: Any = None) -> dict[str, list[np.ndarray]]:
-    """Three batches in two epochs; what plain hooks saw of the layers that were recorded."""
-    seen: dict[str, list[np.ndarray]] = {}
-    for name, module in find_layers(unwrap(model), layers).items():
-        module.register_forward_hook(
-            lambda m, a, out, n=name: seen.setdefault(n, []).append(
-                out[0].detach().clone().half().numpy()
-            )
-        )
-    optimizer = torch.optim.SGD(model.parameters(), 0.05)
-    with Recorder(model, path, layers) as recorder:
-        for _ in range(2):
-            for images in recorder.track([torch.randn(2, 3, 8, 8) for _ in range(3)]):
-                optimizer.zero_grad()
-                output = model(images)
-                output = getattr(output, "last_hidden_state", output)
-                output.square().mean().backward()
-                optimizer.step()
-    return seen
-
-
-def check(path: Path, seen: dict[str, list[np.ndarray]]) -> None:
-    with replay.open(path) as run:
-        assert run.frames == [(e, b) for e in range(2) for b in range(3)]
-        assert sorted(run.layers) == sorted(seen)
-        for name, frames in seen.items():
-            for at, frame in zip(run.frames, frames, strict=True):
-                assert run[name][at].tobytes() == frame.tobytes()
-
-
 @pytest.mark.parametrize("make", [timm_vit, simple_vit])
 def test_blocks_are_recorded(tmp_path: Path, make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
@@ -440,82 +254,3 @@ def test_a_list_that_has_a_forward_is_a_layer() -> None:
 
     model = run(chain=Chain([nn.Linear(2, 2)]))
     assert list(find_layers(model, "chain")) == ["chain"]
-
-
-class FullyShardedDataParallel(nn.Module):
-    """Stands around a module as FSDP1's does."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self._fsdp_wrapped_module = module
-
-    def forward(self, *args: Any) -> Any:
-        return self._fsdp_wrapped_module(*args)
-
-
-def test_fsdp_does_not_show_in_names(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    expected = list(find_layers(timm_vit()))
-    model = timm_vit()
-    for i in range(3):
-        model.blocks[i] = FullyShardedDataParallel(model.blocks[i])  # type: ignore[index, operator]
-    whole = FullyShardedDataParallel(model)
-    assert unwrap(whole) is model
-    assert not [name for name in named_modules(whole) if "_fsdp" in name]
-    seen = train(whole, tmp_path / "run.h5")
-    assert list(seen) == expected
-    check(tmp_path / "run.h5", seen)
-
-
-SHARDED = """
-import sys, warnings
-warnings.simplefilter("ignore")
-import torch, torch.distributed as dist
-from torch import nn
-from record import Recorder
-sys.path.insert(0, sys.argv[3])
-from test_defaults import timm_vit
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}.store", rank=0, world_size=1)
-torch.manual_seed(0)
-model = timm_vit()
-if sys.argv[1] == "1":
-    from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
-    from torch.distributed.fsdp.wrap import ModuleWrapPolicy
-    kinds = {type(model.blocks[0])}
-    model = FSDP(model, auto_wrap_policy=ModuleWrapPolicy(kinds), device_id=torch.device("cpu"))
-else:
-    from torch.distributed.fsdp import fully_shard
-    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
-    for part in (model.patch_embed.proj, *model.blocks):
-        fully_shard(part, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-optimizer = torch.optim.SGD(model.parameters(), 0.1)
-with Recorder(model, sys.argv[2]) as recorder:
-    for images in recorder.track([torch.randn(2, 3, 8, 8) for _ in range(3)]):
-        model(images).square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-dist.destroy_process_group()
-"""
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_names_of_a_sharded_model(tmp_path: Path, version: int) -> None:
-    path = tmp_path / "run.h5"
-    done = subprocess.run(
-        [sys.executable, "-c", SHARDED, str(version), str(path), str(Path(__file__).parent)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    with replay.open(path) as run:
-        assert list(run.layers) == ["patch_embed.proj", "blocks.0", "blocks.1", "blocks.2"]
-        assert len(run.frames) == 3
-    with h5py.File(path) as file:  # FSDP2 makes a class of its own out of each
-        modules = [str(maps.attrs["module"]) for maps in file["maps"].values()]
-    assert sorted(text.partition("(")[0] for text in modules) == [*["Block"] * 3, "Conv2d"]

@@ -13,7 +13,8 @@ from PIL import Image
 
 from record.torchvision_import import import_torchvision
 from record.training import data
-from record.training.data import PHOTOS, cells, load
+from record.training.data import load
+from record.training.photos import PHOTOS, split_photo
 from replay.schema import OptionError
 
 
@@ -38,7 +39,7 @@ def test_photos_are_deterministic_and_balanced() -> None:
 
 def test_no_pixel_of_a_photograph_is_in_both_parts() -> None:
     for name in PHOTOS:
-        split = cells(name)
+        split = split_photo(name)
         assert {part: len(found) for part, found in split.items()} == {"train": 6, "test": 3}
         widths = [cell.width for cell in split["test"]]
         heights = [cell.height for cell in split["test"]]

@@ -6,8 +6,8 @@ from torch import nn
 
 from record.modules.names import named_modules, unwrap
 from record.modules.selection import find_layers
+from record.training.layout import find_layout
 from record.training.models import auxiliary_weight, build, logits_and_auxiliary, native_size
-from record.training.setup import find_layout
 from replay.schema import OptionError
 
 

@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from sink_contract import SIZE, SinkContract, format_named, frames, read_images, read_video, rgb_of
 
-from replay.encoding import gif
 from replay.encoding.formats import choose_target
 from replay.encoding.gif import TRAILER, GifStream
 from replay.encoding.pixel_formats import Indexed, as_indices
@@ -117,24 +117,24 @@ def test_a_helper_that_falls_behind_is_waited_for(
 ) -> None:
     """Whoever makes the frames compresses others meanwhile, each once, and does not run away."""
     right = list(compressed(pixels_of(count), 1))
-    compress, maker = gif._compress, threading.get_ident()
+    compress, maker = Image.Image.save, threading.get_ident()
     by: collections.Counter[str] = collections.Counter()
     made: list[tuple[bytes, bytes]] = []
     ahead = []
 
-    def slow(plane: np.ndarray, spool: gif._Spool) -> None:
+    def slow(image: Image.Image, *args: Any, **options: Any) -> None:
         who = "maker" if threading.get_ident() == maker else "helper"
         by[who] += 1
         if who == "helper" and by[who] == 1:
             time.sleep(0.2)
-        compress(plane, spool)
+        compress(image, *args, **options)
 
     def watched() -> Iterator[Indexed]:
         for number, frame in enumerate(pixels_of(count)):
             ahead.append(number - len(made))
             yield frame
 
-    monkeypatch.setattr(gif, "_compress", slow)
+    monkeypatch.setattr(Image.Image, "save", slow)
     for block in compressed(watched(), 2):
         made.append(block)
     assert made == right
@@ -146,8 +146,13 @@ def test_a_helper_that_falls_behind_is_waited_for(
 
 def test_only_what_changed_is_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[tuple[int, ...]] = []
-    compress = gif._compress
-    monkeypatch.setattr(gif, "_compress", lambda p, to: (sizes.append(p.shape), compress(p, to))[1])
+    compress = Image.Image.save
+
+    def noted(image: Image.Image, *args: Any, **options: Any) -> None:
+        sizes.append(image.size[::-1])
+        compress(image, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "save", noted)
     list(compressed(pixels_of(5), 1))
     # The second with a picture below its box, the third where that picture was.
     assert sizes == [SIZE, (32, 96), (34, 46), (1, 1), (39, 55)]
@@ -155,20 +160,17 @@ def test_only_what_changed_is_compressed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_compressed_pixels_are_those_of_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "one.gif"
-    image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    plane = np.arange(SIZE[0] * SIZE[1], dtype=np.uint32).astype(np.uint8).reshape(SIZE)
+    image = Image.fromarray(plane)
     image.save(path, "GIF", comment=b"x" * 300, interlace=False, optimize=False, loop=3)
-    with contextlib.closing(gif._Spool()) as spool:
-        gif._compress(np.array(image), spool)
-        pixels = spool.pixels()
+    source = as_indices(iter([Frame(plane)]), PALETTE, SIZE)
+    [(_, pixels)] = compressed(source, 1)
     assert len(pixels) > 200
     assert path.read_bytes().endswith(pixels + TRAILER)
 
 
 def test_a_full_disk_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(plane: np.ndarray, spool: object) -> object:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(gif, "_compress", full)
+    TestGif().break_encoder(tmp_path, monkeypatch)
     with pytest.raises(EncodeError, match=r"^cannot write the GIF: No space left on device$"):
         write(tmp_path / "run.gif")
     assert not list(tmp_path.iterdir())

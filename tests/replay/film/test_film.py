@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -248,3 +249,13 @@ def test_names_from_the_file_are_cleaned(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "run.h5", {"a%0Ab": drifting_maps(2, 4, 4)})
     made = film(path, ["a\nb"])
     assert made.panels[0].name == clean("a\nb") == "a·b"
+
+
+def test_a_film_can_be_sent_to_another_process_whatever_named_its_channels(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "run.h5", {"conv1": drifting_maps(4, 8, 8)})
+    with open_recording(path) as run:
+        film = Film(run, FilmOptions(channels={1: "edges", 3: "corners"}.keys()))
+        planes = [frame.plane.copy() for frame in film.frames()]
+        sent = pickle.loads(pickle.dumps(film))
+        for frame, plane in zip(sent.frames(), planes, strict=True):
+            np.testing.assert_array_equal(frame.plane, plane)

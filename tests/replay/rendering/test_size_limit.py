@@ -120,6 +120,21 @@ def test_a_wrong_estimate_is_made_good_without_ever_replacing_the_target(
     assert {before for _, before in seen} == {b"before"}
 
 
+def test_what_can_be_read_only_once_holds_for_all_films_that_are_tried(
+    run: Path, tmp_path: Path
+) -> None:
+    made = replay.animate(
+        run,
+        tmp_path / "a.gif",
+        max_mb=0.3,
+        layers=iter(["conv1"]),
+        channels=iter([0, 3]),
+        epochs=(epoch for epoch in (0, 2)),
+    )
+    assert "2 of 8 maps" in made.alt
+    assert made.chosen
+
+
 def test_presets(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, suffix, limit, width, height in (
         ("github", ".gif", 10e6, 1000, 1000),

@@ -14,8 +14,9 @@ import replay
 from tests.samples import drifting_maps, write_recording
 
 ROOM = Path(replay.__file__).resolve().parent
+# As many as there are now, so that a way becomes longer only on purpose; 20 are aimed at.
 MOST_OF_THE_WHOLE = 38
-MOST_OF_A_FRAME = 29
+MOST_OF_A_FRAME = 28
 
 
 class Way:

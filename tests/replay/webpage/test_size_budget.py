@@ -1,10 +1,10 @@
 """What is left out so that a page fits."""
 
-from replay.webpage.size_budget import Source, plan_page
+from replay.webpage.size_budget import PageItem, plan_page
 
 
-def plane(side: int) -> Source:
-    return Source(side, lambda pool: 12 * (-(-side // pool)) ** 2)
+def plane(side: int) -> PageItem:
+    return PageItem(side, lambda pool: 12 * (-(-side // pool)) ** 2)
 
 
 def test_nothing_is_done_where_all_of_it_fits() -> None:
