@@ -369,7 +369,7 @@ class Recorder:
             budget.resume(there["frames"], progress.epoch, progress.step)
 
     def _layers_now(self, root: nn.Module) -> dict[str, nn.Module]:
-        """The layers to record of a model that has changed."""
+        """Returns the layers to record of a model that has changed."""
         return self._find_layers(root, self._patterns)
 
     def _let_parent_record(self) -> None:

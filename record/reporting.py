@@ -61,7 +61,7 @@ class Problems:
         self.warn(f"cannot record {name}: {type(error).__name__}: {error}")
 
     def warn(self, text: str, key: str | None = None) -> None:
-        """Warns; never raises, not even where warnings are errors: the training goes on."""
+        """Warns, and never raises, not even where warnings are errors: the training goes on."""
         key = key or text
         if key not in self._known:
             self._known.add(key)

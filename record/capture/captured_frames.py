@@ -207,7 +207,7 @@ def view(flat: torch.Tensor, slot: Slot) -> torch.Tensor:
 
 
 def _name(place: _Place, varied: bool) -> str:
-    """A layer's name in the file: `fpn[p3]#1@64x20x28`."""
+    """Returns a layer's name in the file: `fpn[p3]#1@64x20x28`."""
     slots, call, shape = place
     name = slots.layer + (f"[{slots.item}]" if slots.item else "") + (f"#{call}" if call else "")
     return f"{name}@{'x'.join(str(n) for n in shape)}" if varied else name

@@ -106,7 +106,7 @@ class InputAxis:
         return BatchSize((shape[0],)), 0
 
     def _smaller_at_the_end(self, shape: torch.Size) -> int | None:
-        """The axis along which an epoch's last input is smaller than all others: the batch's."""
+        """Returns the axis along which an epoch's last input is smaller: the batch's, or None."""
         usual = self._usual
         if usual is None and not self._varies:
             self._usual = shape

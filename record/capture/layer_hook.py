@@ -262,7 +262,7 @@ class LayerHook(Hook):
                     slots.found_kernel = weight.detach().to(torch.float16, copy=True)
 
     def _parts(self, output: Any) -> list[tuple[str, torch.Tensor]]:
-        """The tensors of an output and what they are called: one alone needs no name."""
+        """Returns the tensors of an output by what they are called: one alone has no name."""
         if self._is_recurrent and isinstance(output, tuple):
             output = output[0]  # the others are states, whose first axis is no batch
         if isinstance(output, torch.Tensor) and output.is_floating_point():
@@ -271,7 +271,7 @@ class LayerHook(Hook):
         return [("", found[0][1])] if len(found) == 1 else found
 
     def _slots_of(self, probe: int | None, item: str) -> OutputSlots:
-        """The slots of one part of the output, which are made when it first comes."""
+        """Returns the slots of one part of the output, which are made when it first comes."""
         slots = self.slots.get((probe, item))
         if slots is None:
             slots = self.slots[probe, item] = OutputSlots(probe, self.name, item)
@@ -281,7 +281,7 @@ class LayerHook(Hook):
     def _image(
         self, slots: OutputSlots, module: nn.Module, item: str, tensor: torch.Tensor, whole: bool
     ) -> tuple[torch.Tensor | None, int]:
-        """One image's part of a batch, and of how many values in a row each is the mean."""
+        """Returns one image's part of an output, pooled if it is too large, and by which factor."""
         tensor = to_plain(without_transforms(tensor).detach())
         axis = 0 if tensor.is_nested else self._axis_of(module, item, tensor, whole)
         number = slots.probe or 0
@@ -296,7 +296,7 @@ class LayerHook(Hook):
         return self._pooled(image_part(tensor, axis, number))
 
     def _pooled(self, image: torch.Tensor) -> tuple[torch.Tensor, int]:
-        """One image's part, pooled where it is too large, and by which factor it was pooled."""
+        """Returns one image's part, pooled if it is too large, and by which factor."""
         most = self._state.max_map
         if most is None:
             return image, 1
@@ -326,7 +326,7 @@ class LayerHook(Hook):
     # Which axis counts the images
 
     def _axis_of(self, module: nn.Module, item: str, tensor: torch.Tensor, whole: bool) -> int:
-        """The axis that counts the images; what is learned of it is kept for the next outputs."""
+        """Returns the axis that counts the images; keeps what is learned for the next outputs."""
         state, rank = self._state, tensor.ndim
         if self._said_axis is not None and self._said_axis < rank:
             axis = self._said_axis
@@ -346,7 +346,7 @@ class LayerHook(Hook):
         return axis
 
     def _axis_by_sizes(self, item: str, tensor: torch.Tensor, batch: BatchSize) -> int:
-        """The axis whose length is the size of the batch, as far as that tells."""
+        """Returns the axis that is as long as the batch has images, as far as that tells."""
         state, key = self._state, (item, tensor.ndim)
         tokens = tensor.ndim == 3 and self.axes[2] == "TC"
         choice = choose_axis(
@@ -380,7 +380,7 @@ class LayerHook(Hook):
         return choice.axis
 
     def _axis_without_sizes(self, module: nn.Module, rank: int) -> int:
-        """The axis that counts the images in outputs of so many axes, of whatever sizes."""
+        """Returns the axis that counts the images in outputs of so many axes, of whatever sizes."""
         if self._said_axis is not None and self._said_axis < rank:
             return self._said_axis
         known = known_axis(module, "", rank)

@@ -53,7 +53,7 @@ class ModelAxes:
         self.takes_batches = False
 
     def said(self, name: str) -> int | None:
-        """The axis that the user named for a layer or for the `input`; None without one."""
+        """Returns the axis that the user named for a layer or for the `input`; None without one."""
         for pattern, axis in self._said.items():
             if fnmatch.fnmatchcase(name, pattern):
                 return axis

@@ -160,7 +160,7 @@ class CaptureState:
         return False
 
     def loaded_size(self) -> int | None:
-        """How many images the loader handed out for this batch; None where that is not known."""
+        """Returns how many images the loader handed out for this batch; None if nobody knows."""
         if self.loaded is None:
             return None
         size = size_of_batch(self.loaded)

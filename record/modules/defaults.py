@@ -69,7 +69,7 @@ def _is_plain(module: nn.Module) -> bool:
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
-    """The blocks that equal ones follow, but for those that are mostly convolutions."""
+    """Returns the blocks that equal ones follow, but for those that are mostly convolutions."""
     found = list(_in_rows(model, False)) or list(_in_rows(model, True))
     kinds = {type(block) for block in found if type(block) is not nn.Sequential}
     # A stage with one block has no row, but its block is of the others' class.
@@ -79,7 +79,7 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def _in_rows(module: nn.Module, by_number: bool) -> Iterator[nn.Module]:
-    """The blocks of the rows of equal ones in a module, the outermost that are one.
+    """Yields the blocks of the rows of equal blocks in a module, the outermost rows only.
 
     Args:
         module: Where to look, at any depth.
@@ -101,7 +101,7 @@ def _in_rows(module: nn.Module, by_number: bool) -> Iterator[nn.Module]:
 
 
 def _of_row(row: list[nn.Module], by_number: bool) -> Iterator[nn.Module]:
-    """The blocks of a row: its modules, or what is in them where those are stages or lists."""
+    """Yields the blocks of a row: its modules, or what is in them if they are stages or lists."""
     inner = [block for module in row for block in _in_rows(module, by_number)]
     if not is_called(row[0]):
         # Lists: of rows of their own, else of the parts of a block, such as attention and MLP.
@@ -126,7 +126,7 @@ def _are_stages(row: list[nn.Module], inner: list[nn.Module]) -> bool:
 
 
 def _that_show(row: list[nn.Module]) -> list[nn.Module]:
-    """The modules of a row, unless convolutions, which are recorded anyway, hold most weights."""
+    """Returns a row's modules, or none if convolutions, recorded anyway, hold most weights."""
     weights = _size(*row)
     convolved = [p for m in row for p in m.modules() if isinstance(p, _ConvNd) and not _is_dense(p)]
     return row if weights and 2 * _size(*convolved) < weights else []
@@ -138,7 +138,7 @@ def _is_dense(layer: _ConvNd) -> bool:
 
 
 def _size(*modules: nn.Module) -> int:
-    """Number of weights, about: those that a sharding has taken away are counted by their layer."""
+    """Returns about how many weights there are; those sharded away are counted by their layer."""
     parts = {id(part): part for module in modules for part in module.modules()}
     weights: dict[int, int] = {}
     for key, part in parts.items():

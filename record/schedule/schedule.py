@@ -90,7 +90,7 @@ class Schedule:
         )
 
     def count(self, epochs: int, batches: int) -> int:
-        """How many batches of a run of so many epochs and batches are kept."""
+        """Returns how many batches of a run of so many epochs and batches are kept."""
         return len(self.kept(epochs, batches))
 
     def kept(self, epochs: int, batches: int) -> list[tuple[int, int]]:

@@ -161,7 +161,7 @@ class FrameSender:
             self._channel.give_back(sealed.host)
 
     def _moved(self, sealed: SealedFrames) -> SealedFrames | None:
-        """The frames in a buffer of the current layout, which has more parts than theirs."""
+        """Returns the frames in a buffer of the current layout, which has more parts."""
         host = self._take_buffer()
         if host is None:
             return None
@@ -304,7 +304,7 @@ class FrameSender:
         return buffer
 
     def _device(self) -> torch.device:
-        """The device of the model's parameters."""
+        """Returns the device of the model's parameters."""
         root = self._state.root
         for tensor in [] if root is None else root.parameters():
             return tensor.device

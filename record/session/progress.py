@@ -255,7 +255,7 @@ class Progress:
         return self._state.phase == DONE and self._state.thread != get_ident()
 
     def _batch_of(self, inputs: tuple[Any, dict[str, Any]]) -> Batch | None:
-        """The batch that a forward consumes; None where it belongs to none."""
+        """Returns the batch that a forward consumes; None where it belongs to none."""
         thread = get_ident()
         mine = [batch for batch in self._open.values() if batch.thread == thread]
         usual = mine[-1] if mine else next(reversed(self._open.values()), None)
