@@ -18,7 +18,6 @@ from record.options import parse_axes
 SCRIPT = """
 import torch
 from torch import nn
-from warm import WarmPython
 class Turn(nn.Module):
     def forward(self, x):
         return x.movedim(0, 2)
