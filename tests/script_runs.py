@@ -29,7 +29,7 @@ def python(*words: object, cwd: Path, **environment: str) -> subprocess.Complete
         cwd=cwd,
         env={**ENVIRONMENT, **environment},
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 

@@ -53,7 +53,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_scripts_as_they_are(
-    tmp_path: Path, name: str, image_folder: Path, warm: WarmPython
+    tmp_path: Path, name: str, image_folder: Path, warm: WarmPython, record_warm: Record
 ) -> None:
     if name == "lightning_module" and importlib.util.find_spec("lightning") is None:
         pytest.skip("lightning is not installed: the Lightning script was not run")
@@ -62,7 +62,8 @@ def test_scripts_as_they_are(
     spied = [SCRIPTS / "spy.py", tmp_path / "spied.npz", script, *arguments]
     plain = warm.run(spied, tmp_path, ENVIRONMENT)
     assert plain.returncode == 0, plain.stderr
-    done = record("-o", "run.h5", script, *arguments, cwd=tmp_path)
+    run = record if name == "classify" else record_warm
+    done = run("-o", "run.h5", script, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == plain.stdout != ""
     ours = [line for line in done.stderr.splitlines() if line.startswith("mapreel: ")]

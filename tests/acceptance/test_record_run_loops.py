@@ -6,24 +6,19 @@ Epochs and batches are those of the script; picture, maps and loss are of one an
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from script_runs import ENVIRONMENT, SCRIPTS, Record, python
+from warm import WarmPython
 
 import replay
 from replay.__main__ import main as replay_main
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
-SCRIPTS = ROOT / "tests" / "scripts"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 MODELS = (
     "MidValidation", "LeftEarly", "Zipped", "ZippedCycle", "Cycled", "BegunAnew", "Restarted",
@@ -34,18 +29,6 @@ MODELS = (
     "Streamed", "Checkpointed", "TriedAgain", "VolumesNet", "DetectorNet", "TwoViews", "Fast",
     "Denoiser", "SegmenterNet",
 )  # fmt: skip
-
-
-def python(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=ENVIRONMENT,
-        check=False,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +87,11 @@ def test_what_is_said_of_them(folder: Path) -> None:
     [("prefetched", "Prefetched"), ("dry_runs", "DryRuns"), ("no_loader", "NoLoader"),
      ("fix_match", "FixMatch"), ("persistent", "Persistent")],
 )  # fmt: skip
-def test_loops_alone_in_their_process(tmp_path: Path, loop: str, name: str) -> None:
+def test_loops_alone_in_their_process(
+    tmp_path: Path, record_warm: Record, loop: str, name: str
+) -> None:
     """What comes first in a process is where a model is found."""
-    done = python("-m", "record", "run", SCRIPTS / "loops.py", "truth.npz", loop, cwd=tmp_path)
+    done = record_warm(SCRIPTS / "loops.py", "truth.npz", loop, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "truth.npz") as truth:
         check(tmp_path / "run.h5", truth, name)
@@ -134,10 +119,12 @@ def test_trainers_of_libraries(
             assert len(truth[f"{name}/at"]) == 12
 
 
-def test_a_search_is_as_flat_as_without_and_its_files_are_in_order(tmp_path: Path) -> None:
+def test_a_search_is_as_flat_as_without_and_its_files_are_in_order(
+    tmp_path: Path, warm: WarmPython
+) -> None:
     script = SCRIPTS / "search.py"
     trials = 15
-    plain = python(script, trials, cwd=tmp_path)
+    plain = warm.run([script, trials], tmp_path, ENVIRONMENT)
     done = python("-m", "record", "run", script, trials, cwd=tmp_path)
     assert done.returncode == plain.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
@@ -158,7 +145,7 @@ def test_a_search_is_as_flat_as_without_and_its_files_are_in_order(tmp_path: Pat
     assert f"recorded {trials - 12} more trainings of Sequential, in their order: " in said[-1]
 
 
-def test_an_optimizer_that_is_none_of_torchs(tmp_path: Path) -> None:
+def test_an_optimizer_that_is_none_of_torchs(tmp_path: Path, record_warm: Record) -> None:
     """In the manner of fastai's, which steps by itself and by `data`."""
     (tmp_path / "fastai").mkdir()
     (tmp_path / "fastai" / "__init__.py").write_text("")
@@ -199,7 +186,7 @@ def test_an_optimizer_that_is_none_of_torchs(tmp_path: Path) -> None:
             """
         )
     )
-    done = python("-m", "record", "run", "script.py", cwd=tmp_path)
+    done = record_warm("script.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with replay.open(tmp_path / "run.h5") as run:
         assert run.frames == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -209,8 +196,8 @@ def test_an_optimizer_that_is_none_of_torchs(tmp_path: Path) -> None:
         assert (run.batches["lr"] == 0.5).all()
 
 
-def test_the_loops_are_the_same_without(folder: Path, tmp_path: Path) -> None:
-    plain = python(SCRIPTS / "loops.py", "truth.npz", cwd=tmp_path)
+def test_the_loops_are_the_same_without(folder: Path, tmp_path: Path, warm: WarmPython) -> None:
+    plain = warm.run([SCRIPTS / "loops.py", "truth.npz"], tmp_path, ENVIRONMENT)
     assert plain.returncode == 0, plain.stderr
     with np.load(tmp_path / "truth.npz") as alone, np.load(folder / "truth.npz") as recorded:
         assert set(alone) == set(recorded) != set()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from torch import nn
+from warm import WarmPython
 
 import replay
 from record.__main__ import main
@@ -40,12 +40,10 @@ def test_an_axis_in_words() -> None:
             parse_axes([word])
 
 
-def test_record_run_takes_the_axis_that_is_said(tmp_path: Path) -> None:
+def test_record_run_takes_the_axis_that_is_said(tmp_path: Path, warm: WarmPython) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "record", "run", "--layers", "1", "--batch-axis", "1=2"]
-    done = subprocess.run(
-        [*command, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    words = ["-m", "record", "run", "--layers", "1", "--batch-axis", "1=2", "script.py"]
+    done = warm.run(words, tmp_path, dict(os.environ))
     assert done.returncode == 0, done.stderr
     with replay.open(tmp_path / "run.h5") as run:
         frames = np.stack([run["1"][at] for at in run.frames])
