@@ -250,8 +250,8 @@ class Film(BaseFilm):
 
     def _lay_out(self, runs: RunSet, options: FilmOptions, extras: Extras | None) -> None:
         """Draws all that stays from frame to frame."""
-        self.scale = self.map_sections[0].scaler.words
-        self.scale += ", for each layer" if len(self._layers) > 1 else ""
+        several = ", for each layer" if len(self._layers) > 1 else ""
+        self.scale = self.map_sections[0].scaler.words + several
         if options.clip is None:
             self.scale += f", {PERCENTILES[0]:g}–{PERCENTILES[1]:g} % of values"
         captions = [

@@ -266,6 +266,7 @@ class _PageContent:
             add_blocks("input-b" if run else "input", picture.blocks())
 
         notes = [*map(clean, self._remarks), *(group[0].note() for group in self._groups)]
+        notes += [note for _, layer in layers for note in layer.damage()]
         if len(kept) < len(self._cells):
             share = f"{len(kept):,} of {format_count(len(self._cells), 'frame')}, evenly spread"
             notes.insert(0, f"{share}, so that the file stays below {limit / 1e6:g} MB")

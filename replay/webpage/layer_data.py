@@ -19,7 +19,7 @@ from replay.maps.axes import JointMaps, Maps, choose_channels, shrink_maps, spre
 from replay.maps.scaling import Scaler
 from replay.raster.palette import Range, is_blank, kernel_levels, kernel_reach
 from replay.recording import Series
-from replay.schema import Cell, SelectionError, summarize
+from replay.schema import Cell, DamagedError, SelectionError, summarize
 from replay.webpage.eight_bit import COUNT, pack, quantize, stored_range
 from replay.webpage.manifest import SCALES
 from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, PageItem
@@ -47,7 +47,8 @@ class LayerData:
         self._channel_count, (self._height, self._width) = self._shown.channels, self._shown.size
         if not self._channel_count * self._height * self._width:
             raise SelectionError(f"layer {series.name!r} has empty maps: {series.layer.shape}")
-        self._measured = self._shown if joint is None else joint
+        self._joint = joint
+        self._damaged_kernels: set[Cell] = set()
         self.channels = choose_channels(self._measured, channels, cells)
         self._cells = list(cells)
         self.measure(cells)
@@ -56,6 +57,11 @@ class LayerData:
         self._reach, self._pool = 1.0, 1
         self._costs: dict[int, float] = {}
         self.item = PageItem(max(self._height, self._width), self._cost)
+
+    @property
+    def _measured(self) -> Maps | JointMaps:
+        """The maps whose values the scales are of."""
+        return self._shown if self._joint is None else self._joint
 
     def measure(self, cells: Sequence[Cell]) -> None:
         """Measures the scales on these frames."""
@@ -68,7 +74,7 @@ class LayerData:
         """Sets the frames and the size that `blocks` and `describe` speak of."""
         self._cells, self._pool = list(cells), pool
         if self._kernels:
-            self._reach = max(kernel_reach(self._kernel(cell)) for cell in cells)
+            self._reach = self._kernels_reach(cells)
         self._without_kernels: list[bool] = []
         self._stored: list[list[float]] = []
         self._frame: list[list[float]] = []
@@ -156,6 +162,23 @@ class LayerData:
             f"blocks of {self._pool}×{self._pool}, to {self.shape[0]}×{self.shape[1]}"
         )
 
+    def damage(self) -> list[str]:
+        """Returns what is damaged in the frames that the page holds, a sentence each."""
+        series = self._series
+        name = clean(series.name if self._joint is None else f"{series.path.name}: {series.name}")
+        found = (
+            ("maps", self._shown.damaged, "shown as NaN"),
+            ("kernels", self._damaged_kernels, "left out"),
+        )
+        notes = []
+        for what, damaged, outcome in found:
+            cells = [cell for cell in self._cells if cell in damaged]
+            if cells:
+                frames = format_count(len(cells), "frame")
+                where = f"first epoch {cells[0][0]} batch {cells[0][1]}"
+                notes.append(f"{name}: damaged {what} of {frames}, {where}, {outcome}")
+        return notes
+
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of a map in the page."""
@@ -197,7 +220,18 @@ class LayerData:
         return self._kernels and is_blank(self._kernel(cell))
 
     def _kernel(self, cell: Cell) -> npt.NDArray[np.float16]:
-        return self._series.kernels(*cell)[self.channels]
+        """Returns a frame's kernels, float16 (C, ...); NaN where they are damaged."""
+        try:
+            return self._series.kernels(*cell)[self.channels]
+        except DamagedError:
+            self._damaged_kernels.add(cell)
+            assert self._series.layer.kernel is not None
+            return np.full((len(self.channels), *self._series.layer.kernel[1:]), np.nan, np.float16)
+
+    def _kernels_reach(self, cells: Sequence[Cell]) -> float:
+        """Returns the absolute value at the ends of the kernels' scale, of those that there are."""
+        known = (kernels for kernels in map(self._kernel, cells) if not is_blank(kernels))
+        return max(map(kernel_reach, known), default=1.0)
 
     def _kernel_bytes(self, cell: Cell, reach: float | None = None) -> bytes:
         if not self._kernels:

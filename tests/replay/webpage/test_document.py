@@ -9,6 +9,7 @@ import re
 import zlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from pages import Reader, read
@@ -19,7 +20,7 @@ from replay.__main__ import main
 from replay.maps.axes import shrink_maps, spread
 from replay.maps.scaling import Scaler
 from replay.raster.palette import Range, kernel_levels, kernel_reach
-from replay.schema import OptionError, OutputError, RecordingError, SelectionError
+from replay.schema import DamagedError, OptionError, OutputError, RecordingError, SelectionError
 from replay.webpage.document import canvas_pixels, page
 from replay.webpage.eight_bit import quantize, stored_range, unpack
 
@@ -308,3 +309,40 @@ def test_a_page_of_an_open_recording_replaces_what_stood_there(run: Path) -> Non
         page(recording, out)
         assert recording["conv1"][0, 0].shape == (4, 24, 20)
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("group", ["maps", "kernels"])
+def test_a_damaged_frame_is_said_and_the_others_are_shown(
+    run: Path, tmp_path: Path, group: str
+) -> None:
+    whole = read(page(run, tmp_path / "whole.html", layers="conv1").path)[0]
+    with h5py.File(run, "r+") as file:
+        file[f"{group}/conv1"][0, 1, 0, 0] += 1
+    made = page(run, tmp_path / "damaged.html", layers="conv1")
+    shown = read(made.path)[0]
+    assert made.notes[-1].startswith(f"conv1: damaged {group} of 1 frame, first epoch 0 batch 1")
+    assert made.notes[-1] in shown["notes"]
+    before, layer = whole["layers"][0], shown["layers"][0]
+    assert len(layer["stored"]) == len(before["stored"]) == len(shown["frames"]["epoch"])
+    if group == "kernels":
+        assert np.flatnonzero(layer["bare"]).tolist() == [1]
+        assert layer["stored"] == before["stored"]
+    else:
+        assert np.flatnonzero(np.array(layer["unfinite"])[:, 0]).tolist() == [1]
+    with pytest.raises(DamagedError), replay.open(run) as recording:
+        recording["conv1"].kernels(0, 1) if group == "kernels" else recording["conv1"][0, 1]
+
+
+def test_kernels_that_were_not_recorded_do_not_widen_the_scale(tmp_path: Path) -> None:
+    kernels = np.full((2, 1, 3, 3), 0.25, np.float16)
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv": drifting_maps(2, 8, 8)},
+        batches=3,
+        kernels={"conv": lambda e, b: kernels * (np.nan if b == 1 else 1)},
+    )
+    about = read(page(path).path)[0]["layers"][0]
+    assert about["kernel"]["reach"] == 0.25
+    bare = np.array(about["bare"]).reshape(-1, 3)  # (epoch, batch)
+    assert bare[:, 1].all()
+    assert not bare[:, ::2].any()
