@@ -12,14 +12,14 @@ from torch import nn
 from record.batch_detection.deliveries import LoaderItem
 from record.batch_detection.loaders import LoaderTracker
 from record.launch.arguments import RunOptions
-from record.launch.callbacks import describe_error
 from record.launch.closing_lines import ClosedRecording
-from record.launch.finder import ModelFinder
-from record.launch.ownership import optimized_parameters
 from record.launch.recording_paths import RecordingPaths
 from record.launch.trained_model import TrainedModel
 from record.reporting import say
 from record.session.metadata import rank_and_world
+from record.watching.callbacks import describe_error
+from record.watching.finder import ModelFinder
+from record.watching.ownership import optimized_parameters
 from replay.schema import OutputError, RecordingError
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from record.launch.arguments import RunOptions
 from record.launch.closing_lines import RecordingCount
-from record.launch.import_hooks import AfterImport
 from record.reporting import say
+from record.watching.import_hooks import AfterImport
 
 
 class ScriptRecording:

@@ -22,9 +22,9 @@ from record.capture.phase import BROKEN
 from record.capture.tensors import storages_of
 from record.launch.arguments import RunOptions
 from record.launch.closing_lines import ClosedRecording
-from record.launch.ownership import parameter_ids
 from record.launch.script_recorder import ScriptRecorder
 from record.recorder import as_number
+from record.watching.ownership import parameter_ids
 
 
 class TrainedModel:

@@ -28,15 +28,15 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from record.batch_detection.deliveries import LoaderItem
 from record.batch_detection.loaders import LoaderTracker
 from record.launch.arguments import RunOptions
-from record.launch.callbacks import CallbackGuard
 from record.launch.closing_lines import RecordingCount, closing_lines
-from record.launch.finder import ModelFinder
 from record.launch.model_recordings import ModelRecordings
-from record.launch.torch_events import TorchEvents, scalar_loss
 from record.launch.trained_model import TrainedModel
 from record.modules.names import unwrap
 from record.reporting import say
 from record.session.metadata import rank_and_world
+from record.watching.callbacks import CallbackGuard
+from record.watching.finder import ModelFinder
+from record.watching.torch_events import TorchEvents, scalar_loss
 
 _MAX_ITEMS = 4096  # that a model may have been given before it was found
 

@@ -71,8 +71,7 @@ class BaseFilm:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of every frame in pixels, both even."""
-        height, width = self.layout.plane.shape
-        return height, width
+        return self.layout.plane.shape[0], self.layout.plane.shape[1]
 
     def frames(self, cells: Sequence[Cell] | None = None) -> Iterator[Frame]:
         """Yields frames in order; each is valid until the next one is asked for.

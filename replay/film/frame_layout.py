@@ -30,8 +30,7 @@ from replay.raster.widgets import SMALL, ColorBar, LossCurve, Pen, ProgressLine,
 from replay.schema import Cell, OptionError
 
 _TITLE, _SUBTITLE, _STATUS = 20, 14, 16  # pixels of the fonts in the heading
-_SECTION = 14
-_NARROWEST, _NARROWEST_SECTION = 472, 1000
+_SECTION, _NARROWEST, _NARROWEST_SECTION = 14, 472, 1000
 _TIGHTEST_SECTION = 660  # where the width of the frame is bounded
 _APART_ROWS = 14  # above a histogram
 _APART = "   "  # between a module and its maps
@@ -103,8 +102,7 @@ class BaseLayout:
                     self._input_slots.append((pen.reserve(row, MARGIN, SIDE, SMALL), line))
                 row += height_of(SMALL)
             row += 4
-        words = [width_of(f"{word}  ", LABEL_SIZE) for word, _ in caption.fields]
-        indent = max(words, default=0)
+        indent = max((width_of(f"{word}  ", LABEL_SIZE) for word, _ in caption.fields), default=0)
         for word, numbers in caption.fields:
             pen.write(word, row + 2, MARGIN, LABEL_SIZE, "muted")
             slot = pen.reserve(row + 2, MARGIN + indent, SIDE - indent, LABEL_SIZE)

@@ -3,9 +3,9 @@
 To be imported by their modules:
 
 - `animation` and `comparison`: `replay.animate`, `replay.compare`, and their `Animation`;
-- `parallel` and `jobs`: frames encoded in this process, or in parts side by side;
+- `parallel` and `jobs`: frames encoded in parts side by side;
 - `size_limit`, `size_ladder` and `presets`: the best animation that a size allows;
-- `flashes`: what may harm viewers;
+- `accessibility`: an animation in words, and flashes that may harm viewers;
 - `sidecars`: a text and a picture beside an animation;
 - `html`: an animation in a notebook.
 

@@ -4,8 +4,8 @@ This is the one room that both packages share, and the only part of `replay` tha
 imports. It opens no file and imports neither h5py nor torch. `docs/format.md` describes the same
 file for people who will never run this code.
 
-- `format`: the names, dtypes and versions in a file, and the names of layers;
-- `summary`: checksums, and the range and the unfinite values of a frame;
+- `format`: the names, dtypes and versions in a file, the names of layers, and what is kept of a
+  frame beside its values: a checksum, its range, and what is not finite;
 - `errors`: the one tree of errors.
 
 All of it may be imported from here.

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
 
-from record.launch.ownership import (
+from record.modules.names import unwrap
+from record.watching.ownership import (
     best_owner,
     optimized_parameters,
     outermost_owner,
     parameter_ids,
 )
-from record.modules.names import unwrap
 
 _MAX_STEPS = 3  # of an optimizer, after which nobody looks for its model any longer
 
