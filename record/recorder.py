@@ -42,7 +42,7 @@ class Tracked(Generic[T]):
     """What `Recorder.track` returns: the same batches, each pass an epoch.
 
     Args:
-        progress: Is told of each pass and of its batches.
+        progress: Its methods are called for each pass and each batch.
         batches: A DataLoader, or any iterable of batches.
     """
 
@@ -91,7 +91,7 @@ class Recorder:
             those that `record.modules.defaults.default_layers` finds: convolutions and blocks.
         every: Records the batches 0, every, 2 * every ... of each epoch.
         overwrite: Replaces an existing file instead of refusing it.
-        on_error: `warn`: trouble while training costs frames, which are counted, and a
+        on_error: `warn`: a failure while training costs frames, which are counted, and a
             `RecordingWarning`. `raise`: it raises a `RecordingError` in the training loop.
         metadata: Kept in the file as JSON. `classes` (names by label), `mean` and `std` (of the
             input's normalisation, per channel) are used to show the recording.

@@ -62,7 +62,7 @@ class Capture:
         """Adds the hooks. A graph that was compiled without them is compiled anew.
 
         Args:
-            listener: Is told of forwards, and of what goes wrong.
+            listener: Has its methods called for each forward, and for what goes wrong.
         """
         self.state.listen(listener)
         root = self.root
