@@ -25,7 +25,7 @@ from record.writer.recording_file import RecordingFile
 from replay.encoding import pixel_formats
 from replay.film.film import Film
 from replay.options import FilmOptions
-from replay.raster import pen
+from replay.raster import widgets
 from replay.recording import safe_file
 from replay.schema import FORMAT, VERSION, Layer
 
@@ -121,7 +121,7 @@ def test_what_a_frame_costs_does_not_grow_with_its_tiles(
         monkeypatch.setattr(home, name, counted)
 
     count(np.lib.stride_tricks, "as_strided")
-    count(pen, "cover")
+    count(widgets, "cover")
     count(np, "percentile")
     path = write_recording(tmp_path / "run.h5", {"conv": drifting_maps(64, 9, 9)}, epochs=1)
     with replay.open(path) as run:
