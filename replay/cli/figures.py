@@ -48,13 +48,7 @@ def add_grid(commands: Commands) -> None:
     add("--epoch", metavar="LIST", default="-1", help="epochs to compare (default: the last)")
     add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
     add_options(parser, FilmOptions, _DRAWING)
-    add(
-        "--dpi",
-        metavar="N",
-        type=reader(whole_number),
-        default=200,
-        help="pixels an inch (default: 200)",
-    )
+    _add_number(parser, "--dpi", 200, "pixels an inch (default: 200)")
     add("--kernels", action="store_true", help="each map's kernel beside it")
 
 
@@ -93,13 +87,7 @@ def add_sheet(commands: Commands) -> None:
     add("--epochs", metavar="A:B:C", help="epochs (default: all)")
     add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
     add("--channels", metavar="LIST", help="such as 0,3,8-11 (default: all, or top:12 of many)")
-    add(
-        "--rows",
-        metavar="N",
-        type=reader(whole_number),
-        default=8,
-        help="epochs at most (default: 8)",
-    )
+    _add_number(parser, "--rows", 8, "epochs at most (default: 8)")
     add_options(parser, FilmOptions, PICTURE_OPTIONS)
     add(
         "--no-probe",
@@ -108,13 +96,7 @@ def add_sheet(commands: Commands) -> None:
         const=False,
         help="each batch's first image, also where there is a fixed one",
     )
-    add(
-        "--dpi",
-        metavar="N",
-        type=reader(whole_number),
-        default=200,
-        help="pixels an inch (default: 200)",
-    )
+    _add_number(parser, "--dpi", 200, "pixels an inch (default: 200)")
 
 
 def _sheet(options: argparse.Namespace) -> None:

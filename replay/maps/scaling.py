@@ -78,7 +78,6 @@ class Scaler:
         self._frames = list(frames)
         self._channels = list(channels)
         self._symmetric = symmetric
-        self._clip = clip
         self._tables: dict[int, npt.NDArray[np.uint8]] = {}
         self._ranges: dict[int, Range] = {}
         self.words = _WORDS[self.mode] if clip is None else "clipped to the range asked for"

@@ -94,3 +94,10 @@ def test_the_changelog_keeps_its_form() -> None:
 def test_the_changelog_says_nothing_of_files_that_users_never_see() -> None:
     assert not re.findall(r"\btests/", CHANGELOG)
     assert len(CHANGELOG.splitlines()) < 150
+
+
+def test_no_file_of_the_packages_is_long() -> None:
+    files = [path for name in ("record", "replay") for path in (ROOT / name).rglob("*.py")]
+    assert len(files) > 150
+    lengths = {path: len(path.read_text().splitlines()) for path in files}
+    assert {str(path): length for path, length in lengths.items() if length > 400} == {}

@@ -106,37 +106,23 @@ def test_a_failing_encoder_is_quoted_in_one_line(
     assert os.listdir(out) == []
 
 
-def test_an_encoder_that_stops_reading_is_no_success(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        pytest.param("exit 0", "it said nothing", id="it stops reading"),
+        pytest.param(
+            "cat >/dev/null\necho disk full >&2\nexit 1", "disk full", id="it fails at the end"
+        ),
+    ],
+)
+def test_an_encoder_that_does_not_do_its_work_is_no_success(
+    script: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = tmp_path / "ffmpeg"
-    fake.write_text("#!/bin/sh\nexit 0\n")
+    fake.write_text(f"#!/bin/sh\n{script}\n")
     fake.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
-    with pytest.raises(EncodeError, match=r"^ffmpeg failed: it said nothing$"):
-        encode(
-            frames(50),
-            choose_target(tmp_path / "run.mp4", FORMATS),
-            PALETTE,
-            SIZE,
-            EncodeOptions(10.0),
-        )
-    assert os.listdir(tmp_path) == ["ffmpeg"]
-
-
-def test_an_encoder_that_fails_at_the_end_is_no_success(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = tmp_path / "ffmpeg"
-    fake.write_text("#!/bin/sh\ncat >/dev/null\necho disk full >&2\nexit 1\n")
-    fake.chmod(0o755)
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(fake))
-    with pytest.raises(EncodeError, match=r"^ffmpeg failed: disk full$"):
-        encode(
-            frames(50),
-            choose_target(tmp_path / "run.mp4", FORMATS),
-            PALETTE,
-            SIZE,
-            EncodeOptions(10.0),
-        )
+    target = choose_target(tmp_path / "run.mp4", FORMATS)
+    with pytest.raises(EncodeError, match=rf"^ffmpeg failed: {said}$"):
+        encode(frames(50), target, PALETTE, SIZE, EncodeOptions(10.0))
     assert os.listdir(tmp_path) == ["ffmpeg"]
