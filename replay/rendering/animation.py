@@ -223,13 +223,15 @@ def gather(kind: type[Request], arguments: Mapping[str, Any]) -> Request:
         arguments: The function's arguments by their names, which are those of the options. An
             iterator is read once and kept, since several films may be made of one request.
     """
-    kept = {
-        name: tuple(value) if isinstance(value, Iterator) else value
-        for name, value in arguments.items()
-    }
 
     def chosen(options: type) -> dict[str, Any]:
-        return {each.name: kept[each.name] for each in fields(options) if each.name in kept}
+        found = {
+            each.name: arguments[each.name] for each in fields(options) if each.name in arguments
+        }
+        return {
+            name: tuple(value) if isinstance(value, Iterator) else value
+            for name, value in found.items()
+        }
 
     return kind(film=kind.film_options(**chosen(kind.film_options)), **chosen(kind))
 

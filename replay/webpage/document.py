@@ -131,6 +131,8 @@ def page(
     if not (math.isfinite(max_mb) and max_mb > 0):
         raise OptionError(f"max_mb {max_mb:g}: expected a number of megabytes above 0")
     tables = color_tables([cmap, *CMAPS])
+    if isinstance(channels, Iterator):  # each of the layers reads them
+        channels = tuple(channels)
     with open_runs(recording) as runs:
         check_runs(runs)
         run, labels = runs[0], [""]

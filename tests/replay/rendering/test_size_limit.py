@@ -135,6 +135,14 @@ def test_what_can_be_read_only_once_holds_for_all_films_that_are_tried(
     assert made.chosen
 
 
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_recordings_may_come_from_a_generator(
+    run: Path, tmp_path: Path, limit: float | None
+) -> None:
+    made = replay.animate((path for path in (run, run)), tmp_path / "a.gif", max_mb=limit)
+    assert "in 2 rows" in made.alt
+
+
 def test_presets(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, suffix, limit, width, height in (
         ("github", ".gif", 10e6, 1000, 1000),

@@ -346,3 +346,9 @@ def test_kernels_that_were_not_recorded_do_not_widen_the_scale(tmp_path: Path) -
     bare = np.array(about["bare"]).reshape(-1, 3)  # (epoch, batch)
     assert bare[:, 1].all()
     assert not bare[:, ::2].any()
+
+
+def test_channels_that_can_be_read_only_once_hold_for_every_layer(run: Path) -> None:
+    made = page(run, layers=["conv1", "conv2"], channels=iter([0, 2]))
+    manifest, _ = read(made.path)
+    assert [layer["channels"] for layer in manifest["layers"]] == [[0, 2], [0, 2]]
