@@ -245,6 +245,7 @@ class Format(Generic[Pixels]):
         process_pays_from: Number of frames from which it pays to start a process; None where the
             encoder uses all cores by itself.
         frame_rate: The frame rate next to a given one that the format can have.
+        usual_mb: The largest size in MB (10^6 bytes) where none is asked for; None for any.
     """
 
     name: str
@@ -256,6 +257,7 @@ class Format(Generic[Pixels]):
     part_frames: int = 10
     process_pays_from: int | None = None
     frame_rate: Callable[[float], float] = float
+    usual_mb: float | None = None
 
     @property
     def uses_all_cores(self) -> bool:

@@ -19,12 +19,27 @@ from replay.schema import EncodeError
 
 # An H.264 stream has a whole picture every 250 frames anyway, so a cut there costs nothing. Of the
 # 256 colours of a GIF 16 are for text and lines, and 72 for the input picture. The encoders of
-# WebP and APNG use one core, and a process takes half a second to start.
+# WebP and APNG use one core, and a process takes half a second to start. Those three play in pages,
+# mails and chats, which take 10 MB as a rule, and hold noise without loss.
 FORMATS: tuple[Format[Any], ...] = (
     Format("mp4", (".mp4",), Mp4Sink, as_yuv, join_mp4, part_frames=250),
-    Format("gif", (".gif",), GifSink, as_indices, join_gif, 168, 25, frame_rate=whole_hundredths),
-    Format("webp", (".webp",), WebpSink, as_colours, join_webp, process_pays_from=20),
-    Format("apng", (".png", ".apng"), ApngSink, as_colours, join_apng, process_pays_from=20),
+    Format(
+        *("gif", (".gif",), GifSink, as_indices, join_gif),
+        levels=168,
+        part_frames=25,
+        frame_rate=whole_hundredths,
+        usual_mb=10.0,
+    ),
+    Format(
+        *("webp", (".webp",), WebpSink, as_colours, join_webp),
+        process_pays_from=20,
+        usual_mb=10.0,
+    ),
+    Format(
+        *("apng", (".png", ".apng"), ApngSink, as_colours, join_apng),
+        process_pays_from=20,
+        usual_mb=10.0,
+    ),
     Format("folder", ("/",), FolderSink, as_colours, join_folder),
 )
 

@@ -18,7 +18,7 @@ from replay.encoding import formats
 from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import Recordings, open_runs
-from replay.options import Numbers, RenderRequest
+from replay.options import AUTO, Numbers, RenderRequest
 from replay.output import EncodeOptions, Target, choose_fps, choose_target, size_of
 from replay.recording import Recording
 from replay.rendering.accessibility import describe, encode_watched
@@ -97,7 +97,7 @@ def animate(
     order: str = "number",
     jobs: int | None = None,
     executor: Executor | None = None,
-    max_mb: float | None = None,
+    max_mb: float | str | None = AUTO,
     preset: str | None = None,
     alt: bool = False,
     poster: bool = False,
@@ -167,7 +167,9 @@ def animate(
         executor: Renders the parts instead: any `concurrent.futures.Executor`, such as that of an
             engine (`dask.distributed.Client.get_executor()`), whose workers have this package and
             see the recordings and the target's folder under the same paths.
-        max_mb: Largest size in MB (10^6 bytes). Where it is needed, quality (not beyond what still
+        max_mb: Largest size in MB (10^6 bytes). Default: `auto`, which is that of the preset, else
+            10 for GIF, WebP and APNG, so that they can be shared, and none for MP4 and numbered
+            PNG; None: any size. Where it is needed, quality (not beyond what still
             shows the maps), frames (evenly; the first and the last stay) and zoom are given up,
             but for what was asked for: `zoom`, `crf`, `fps`, and with `batches` all frames. What
             was given up is a remark. The file is never larger, and nothing is replaced by one
@@ -203,7 +205,8 @@ def animate(
         alt_path = sidecar_path(target.path, ".alt.txt", folder) if alt else None
         poster_path = sidecar_path(target.path, ".poster.png", folder) if poster else None
         request = replace(request, film=replace(request.film, levels=target.levels))
-        if max_mb is None and preset is None:
+        most = target.format.usual_mb if max_mb == AUTO else max_mb
+        if preset is None and most is None:
             rendered = render(Film(runs, request.film), request, target)
         else:
             rendered = render_within_limit(runs, request, target)
