@@ -19,9 +19,9 @@ from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import Recordings, open_runs
 from replay.options import AUTO, Numbers, RenderRequest
-from replay.output import EncodeOptions, Target, choose_fps, choose_target, size_of
+from replay.output import EncodeOptions, Target, choose_target, size_of
 from replay.recording import Recording
-from replay.rendering.accessibility import describe, encode_watched
+from replay.rendering.accessibility import choose_fps, describe, encode_watched
 from replay.rendering.html import player_html
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import choose_out
@@ -50,6 +50,8 @@ class Animation:
             what was given up for its size, flashes.
         alt: What it shows, in two to four sentences, for those who cannot see it.
         chosen: The one of the remarks that says what was given up for its size; empty if nothing.
+        notes: Those of the remarks that say what was chosen and can be chosen otherwise: that one,
+            and a lower frame rate than usual.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class Animation:
     remarks: tuple[str, ...] = ()
     alt: str = field(default="", repr=False)
     chosen: str = field(default="", repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def _repr_html_(self) -> str:
         """Plays in a notebook."""
@@ -136,8 +139,9 @@ def animate(
         symmetric: Widens the range to be symmetric around zero, as diverging colormaps need.
         cmap: Any registered matplotlib colormap. A GIF holds 168 of its colours, the other
             formats 240.
-        fps: Frames a second. Default: so that it lasts about 25 seconds, between 4 and 30. In a
-            GIF rounded to whole hundredths of a second, 50 at most.
+        fps: Frames a second. Default: so that it lasts about 25 seconds, between 4 and 30, or less
+            where it would flash more than three times a second; a remark says so. In a GIF
+            rounded to whole hundredths of a second, 50 at most.
         zoom: Pixels, in each direction, for a pixel of a map; default: such that the frame is
             about 1,000 to 1,400 pixels wide.
         columns: Maps in a row.
@@ -264,14 +268,14 @@ def render(film: FilmT, request: RenderRequest, target: Target) -> Rendered[Film
         EncodeError: The encoder failed; the target is as it was before.
     """
     fps = choose_fps(request.fps, len(film.cells), target.format)
-    encode_options = EncodeOptions(fps, request.codec, request.crf)
+    encode_options = EncodeOptions(fps, request.codec, request.crf, calm=request.fps is None)
     cells, progress = film.cells, request.progress
     if request.jobs is None and request.executor is None and target.format.uses_all_cores:
         frames, flashes = encode_watched(film, cells, target, encode_options, progress)
     else:
         workers = Workers(request.jobs, request.executor)
         frames, flashes = render_to(film, cells, target, encode_options, workers, progress)
-    return Rendered(film, film.cells, fps, frames, flashes)
+    return Rendered(film, film.cells, flashes.fps, frames, flashes)
 
 
 def summarize(
@@ -287,7 +291,8 @@ def summarize(
     """
     film = rendered.film
     height, width = film.size
-    more = (rendered.given_up, rendered.flashes.remark())
+    notes = tuple(filter(None, (rendered.given_up, rendered.flashes.note())))
+    more = (*notes, rendered.flashes.remark())
     return Animation(
         path=target.path,
         frames=rendered.frames,
@@ -299,6 +304,7 @@ def summarize(
         remarks=(*film.remarks, *_damage_in_words(film.damaged), *filter(None, more)),
         alt=text,
         chosen=rendered.given_up,
+        notes=notes,
     )
 
 

@@ -11,9 +11,10 @@ from typing import Any
 from replay.film.film import Film
 from replay.maps.axes import spread
 from replay.options import AUTO, RenderRequest
-from replay.output import EncodeOptions, Format, LimitError, Target, choose_fps
+from replay.output import EncodeOptions, Format, LimitError, Target
 from replay.raster.mosaic import surroundings
 from replay.recording import Recording
+from replay.rendering.accessibility import choose_fps
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import Preset, choose_preset
 from replay.rendering.rendered import Rendered
@@ -144,7 +145,7 @@ class _Candidates:
         options = self._encode_options(setting, cells)
         progress = self._request.progress
         frames, flashes = render_to(film, cells, self._target, options, self._workers, progress)
-        return Rendered(film, cells, options.fps, frames, flashes, self._in_words(setting, film))
+        return Rendered(film, cells, flashes.fps, frames, flashes, self._in_words(setting, film))
 
     def _cells_of(self, setting: Setting) -> list[Cell]:
         return spread(self._usual.cells, setting.frames)
@@ -153,7 +154,7 @@ class _Candidates:
         request, kind = self._request, self._target.kind
         fps = choose_fps(request.fps, len(cells), self._target.format)
         crf = setting.quality if kind == "mp4" else request.crf
-        return EncodeOptions(fps, request.codec, crf, self.limit)
+        return EncodeOptions(fps, request.codec, crf, self.limit, calm=request.fps is None)
 
     def _film_of(self, setting: Setting) -> Film:
         """Returns the film of a setting; that of the last one is kept."""
