@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from replay.film.extras import KERNEL_ROWS, Extras
 from replay.film.frame_layout import BaseLayout, FrameLayout
+from replay.film.section_heads import histogram_titles
 from replay.film.sections import _NO_FRAME, Section
 from replay.formatting import clean, format_module
 from replay.maps.axes import (
@@ -253,17 +254,16 @@ class Film(BaseFilm):
         self.scale = self.map_sections[0].scaler.words + several
         if options.clip is None:
             self.scale += f", {PERCENTILES[0]:g}–{PERCENTILES[1]:g} % of values"
+        shown = zip(runs.recordings, runs.labels, self.inputs, strict=True)
         captions = [
             InputCaption.read(recording, runs, label, picture)
-            for recording, label, picture in zip(
-                runs.recordings, runs.labels, self.inputs, strict=True
-            )
+            for recording, label, picture in shown
         ]
-        histograms = []
+        histograms: list[tuple[str, float]] = []
         if extras is not None and extras.histogram:
             self._counter = Counter()
-            for panel, section in zip(self.panels, self.map_sections, strict=True):
-                histograms.append((f"values of {panel.name}", self._peak(section)))
+            titles = histogram_titles(self.panels, SIDE)
+            histograms += zip(titles, map(self._peak, self.map_sections), strict=True)
         self.layout = FrameLayout(
             [section.panel for section in self.sections],
             self.palette,
