@@ -17,7 +17,7 @@ from replay.formatting import clean, format_module, format_number
 from replay.maps.axes import Maps
 from replay.maps.scaling import Scaler
 from replay.output import check_suffix
-from replay.raster.palette import Pixels, colormap, enlarge, foreign, reduce
+from replay.raster.palette import Pixels, colormap, enlarge, reduce, unfinite_colors
 from replay.schema import OptionError
 
 BAR_INCHES = 0.1  # height of the color bar
@@ -74,7 +74,7 @@ def level_colors(cmap: str) -> Pixels:
         OptionError: There is no colormap of that name.
     """
     colors = colormap(cmap, LEVELS)
-    return np.concatenate([colors, foreign(colors)])
+    return np.concatenate([colors, unfinite_colors(cmap)])
 
 
 class FigurePage(ABC):
