@@ -19,7 +19,7 @@ import numpy as np
 from replay.film.comparison_facts import RunFacts
 from replay.film.frame_layout import LABEL_SIZE, BaseLayout, input_height
 from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, fit_heads
-from replay.formatting import clean, format_loss, format_number
+from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, Headings, InputCaption, LayerPanel
 from replay.raster.mosaic import GUTTER, MARGIN, SIDE, Space
 from replay.raster.names import lines_at, tell_apart_at
@@ -250,4 +250,4 @@ def _loss_difference(runs: Sequence[RunFacts], place: int) -> list[tuple[str, st
     if a is None or b is None or not np.isfinite(change := float(b[place] - a[place])):
         return []
     sign = "+" if change > 0 else ""
-    return [("loss ", "muted"), (f"{sign}{format_number(change)}", "ink")]
+    return [("loss ", "muted"), (f"{sign}{format_loss(change)}", "ink")]
