@@ -21,11 +21,12 @@ from replay.film.frame_layout import LABEL_SIZE, BaseLayout, input_height
 from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, fit_heads
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, Headings, InputCaption, LayerPanel
+from replay.raster.loss_curve import LossCurve
 from replay.raster.mosaic import GUTTER, MARGIN, SIDE, Space
 from replay.raster.names import lines_at, tell_apart_at
 from replay.raster.palette import Range, TwoMapPalette
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
-from replay.raster.widgets import SMALL, ColorBar, LossCurve, ProgressLine, Slot
+from replay.raster.widgets import SMALL, ColorBar, ProgressLine, Slot
 from replay.schema import Cell
 
 _TITLE, _SUBTITLE, _STATUS, _HEAD = 20, 14, 16, 15  # pixels of the fonts

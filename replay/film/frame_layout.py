@@ -24,11 +24,12 @@ from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, FilmFacts, Headings, InputCaption, LayerPanel
 from replay.options import FilmOptions
 from replay.raster.histogram import Histogram
+from replay.raster.loss_curve import LossCurve
 from replay.raster.mosaic import BARE, GUTTER, MARGIN, NUMBER_SIZE, SECTION_HEAD, SIDE, Box
 from replay.raster.names import lines_at
 from replay.raster.palette import Palette, Range
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
-from replay.raster.widgets import SMALL, ColorBar, LossCurve, Pen, ProgressLine, Slot
+from replay.raster.widgets import SMALL, ColorBar, Pen, ProgressLine, Slot
 from replay.schema import Cell, OptionError
 
 _TITLE, _SUBTITLE, _STATUS = 20, 14, 16  # pixels of the fonts in the heading

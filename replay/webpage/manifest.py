@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_loss
 from replay.maps.scaling import NO_PICTURE, PERCENTILES
+from replay.raster.loss_curve import plain_range
 from replay.raster.palette import colormap, unfinite_colors
-from replay.raster.widgets import plain_range
 from replay.recording import Recording, read_losses
 from replay.schema import Cell
 from replay.webpage.eight_bit import COUNT
