@@ -141,9 +141,8 @@ def _paint(
     unfinite: Table,
     cmap: str,
 ) -> AxesImage:
-    image = ax.imshow(
-        mosaic, cmap=cmap, vmin=between.low, vmax=between.high, interpolation="nearest"
-    )
+    high = between.low if between.word else between.high  # matplotlib's own way with a constant
+    image = ax.imshow(mosaic, cmap=cmap, vmin=between.low, vmax=high, interpolation="nearest")
     strange = ~np.isfinite(mosaic.filled(0.0))
     if strange.any():
         marks = np.zeros((*mosaic.shape, 4), np.uint8)

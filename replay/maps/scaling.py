@@ -156,11 +156,13 @@ class Scaler:
         return self._ranges[key]
 
     def _finish(self, measured: Range) -> Range:
-        if self._symmetric:
-            reach = max(abs(measured.low), abs(measured.high))
-            measured = Range(-reach, reach) if reach > 0 else Range(-1.0, 1.0)
+        if np.isnan(measured.low):
+            return Range.of_none()
+        reach = max(abs(measured.low), abs(measured.high))
+        if self._symmetric and reach > 0:
+            return Range(-reach, reach)
         if measured.high <= measured.low:  # a constant, such as a dead layer: the lowest level
-            measured = Range(measured.low, measured.low + 1.0)
+            return Range.of_one(measured.low, self._symmetric)
         return measured
 
     def _sample(self, frames: Sequence[tuple[int, int]]) -> Values:
@@ -203,17 +205,17 @@ def _robust(values: Values) -> Range:
     else:
         some = values[np.isfinite(values)]
         finite = np.percentile(some, PERCENTILES).tolist() if some.size else []
-        least, most = (float(some.min()), float(some.max())) if some.size else (0.0, 1.0)
+        least, most = (float(some.min()), float(some.max())) if some.size else (math.nan, math.nan)
     if not finite or finite[0] == finite[1]:
         return Range(least, most)
-    return Range(*finite)
+    return Range(finite[0], finite[1])
 
 
 def _percentiles(values: npt.NDArray[np.float16]) -> tuple[list[float], float, float]:
     """Returns `numpy.percentile` of the finite values, by counting: far faster than by sorting.
 
     Returns:
-        The percentiles, none of no values; the least and the greatest value, or 0 and 1.
+        The percentiles, none of no values; the least and the greatest value, or NaN.
     """
     bits = np.ascontiguousarray(values).view(np.uint16).ravel()
     counts = np.zeros(1 << 16, np.intp)
@@ -222,7 +224,7 @@ def _percentiles(values: npt.NDArray[np.float16]) -> tuple[list[float], float, f
     upto = counts[_ASCENDING].cumsum()
     count = int(upto[-1])
     if not count:
-        return [], 0.0, 1.0
+        return [], math.nan, math.nan
 
     def at(place: int) -> float:
         return float(_FINITE[np.searchsorted(upto, place, side="right")])

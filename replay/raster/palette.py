@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from replay.formatting import format_number
 from replay.raster.unfinite import choose_colors
 from replay.schema import OptionError
 
@@ -206,10 +207,28 @@ class Range:
     Attributes:
         low: The value of the first level.
         high: The value of the last level.
+        word: What is said instead of both where they are not the ends of some values: that there
+            is one value only, or none.
     """
 
     low: float
     high: float
+    word: str = ""
+
+    @classmethod
+    def of_one(cls, value: float, symmetric: bool = False) -> Range:
+        """Returns the range of a constant, which has the first level, or that in the middle."""
+        word = f"constant {format_number(value)}"
+        return cls(value - 1.0 if symmetric else value, value + 1.0, word)
+
+    @classmethod
+    def of_none(cls) -> Range:
+        """Returns the range of values of which none is finite."""
+        return cls(0.0, 1.0, "no finite value")
+
+    def in_words(self, between: str = " – ") -> str:
+        """Returns both values with something between them, or what there is instead."""
+        return self.word or f"{format_number(self.low)}{between}{format_number(self.high)}"
 
 
 Pixels = npt.NDArray[np.uint8]

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay.formatting import format_number
 from replay.raster.mosaic import Box
 from replay.raster.palette import Palette, Range
 from replay.raster.text import cover, fit, height_of, width_of
@@ -54,6 +53,7 @@ class ColorBar:
             self._both = pen.reserve(top, left, width - strip - 8, SMALL, "right")
         else:
             below, third = top + self.STRIP + 4, width // 3
+            self._whole = Slot(below, left, width, SMALL)
             self._low = pen.reserve(below, left, third, SMALL)
             self._zero = pen.reserve(below, left + third, width - 2 * third, SMALL)
             self._high = pen.reserve(below, left + width - third, third, SMALL, "right")
@@ -70,14 +70,17 @@ class ColorBar:
         if shown == self._shown:
             return
         self._shown = shown
-        low, high = (
-            ("low", "high")
-            if shown is None
-            else (format_number(shown.low), format_number(shown.high))
-        )
+        text = "low – high" if shown is None else shown.in_words()
         if self._beside:
-            self._pen.refill(self._both, (f"{low} – {high}", "muted"))
+            self._pen.refill(self._both, (text, "muted"))
             return
+        if shown is not None and shown.word:
+            for slot in (self._low, self._zero, self._high):
+                self._pen.refill(slot)
+            self._pen.refill(self._whole, (text, "muted"))
+            return
+        self._pen.refill(self._whole)
+        low, _, high = text.partition(" – ")
         self._pen.refill(self._low, (low, "muted"))
         self._pen.refill(self._high, (high, "muted"))
         self._update_zero(shown)

@@ -132,7 +132,7 @@ def _scale_in_words(film: Film, cells: Sequence[Cell], values: Sequence[_Values]
     scale = film.scale
     if len(film.panels) == 1 and film.scale_mode == "run" and (not values or values[0].vary):
         shown = film.map_sections[0].range_of(cells[-1])
-        if shown is not None:
+        if shown is not None and not shown.word:
             scale = f"from {format_number(shown.low)} to {format_number(shown.high)}, {scale}"
     return f"Values are colours of the colormap {film.cmap}: {scale}."
 
