@@ -141,7 +141,7 @@ class HistogramSource:
 
     Args:
         section: The layer's maps.
-        name: What the layer is called.
+        name: What the histogram is of.
         cells: The (epoch, batch) of the frames of the film.
 
     Attributes:
@@ -153,13 +153,12 @@ class HistogramSource:
         self._section, self._counter = section, Counter()
         self._recorded = [cell for cell in cells if section.row.maps.series.present[cell]]
         self._range: Range | None = None
-        self.name = f"values of {name}"
+        self.name = name
         if section.scaler.per_channel:
             scaler = Scaler(section.row.maps, self._recorded, section.channels)
             self._range = scaler.range_of(*self._recorded[0], np.empty(0, np.float16))
             if self._range is not None:
-                low, high = format_number(self._range.low), format_number(self._range.high)
-                self.name += f", {low} to {high}"
+                self.name += f", {self._range.in_words(' to ')}"
         self.peak = self._find_peak()
 
     def shares(self, cell: Cell) -> Shares | None:

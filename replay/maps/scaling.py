@@ -207,11 +207,13 @@ class Scaler:
         return self._ranges[key]
 
     def _finish(self, measured: Range) -> Range:
-        if self._symmetric:
-            reach = max(abs(measured.low), abs(measured.high))
-            measured = Range(-reach, reach) if reach > 0 else Range(-1.0, 1.0)
+        if np.isnan(measured.low):
+            return Range.of_none()
+        reach = max(abs(measured.low), abs(measured.high))
+        if self._symmetric and reach > 0:
+            return Range(-reach, reach)
         if measured.high <= measured.low:  # a constant, such as a dead layer: the lowest level
-            measured = Range(measured.low, measured.low + 1.0)
+            return Range.of_one(measured.low, self._symmetric)
         return measured
 
     def _sample(self, frames: Sequence[tuple[int, int]]) -> Values:

@@ -21,7 +21,8 @@ from replay.maps.runs import Recordings, open_runs
 from replay.options import Numbers, RenderRequest
 from replay.output import EncodeOptions, Target, choose_fps, choose_target, size_of
 from replay.recording import Recording
-from replay.rendering.accessibility import describe, encode_watched
+from replay.rendering.accessibility import encode_watched
+from replay.rendering.alt_text import describe
 from replay.rendering.html import player_html
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import choose_out
