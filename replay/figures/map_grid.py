@@ -243,7 +243,7 @@ class _GridPage(FigurePage):
                 canvas.picture(x + dx + grid.kernel_at, y + dy, enlarge(kernel, grid.kernel_zoom))
             if self.scaler.mode == "channel":
                 own = self.scaler.channel_range(place // slices)
-                longer = f"{label}   {format_number(own.low)} … {format_number(own.high)}"
+                longer = f"{label}   {own.in_words(' … ')}"
                 label = longer if canvas.width(longer, 6.5) < grid.cell_size[1] else label
             if not fits:
                 row = self.channels[place : place + grid.columns]

@@ -25,9 +25,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from replay.film.film import Film
-from replay.formatting import format_count, format_loss, format_number, format_numbers
-from replay.maps.runs import FilmFacts, LayerPanel
 from replay.output import EncodeOptions, Format, Target, encode
 from replay.raster.frame import Frame, FrameSource, Overlay
 from replay.raster.palette import Palette
@@ -300,64 +297,3 @@ def _covers(flashing: npt.NDArray[np.bool_]) -> bool:
     fields = sums[height:, width:] - sums[:-height, width:]
     fields = fields - (sums[height:, :-width] - sums[:-height, :-width])
     return bool(fields.max() >= least)
-
-
-def describe(film: Film, cells: Sequence[Cell], fps: float) -> str:
-    """Returns two to four plain sentences for those who cannot see a film, in one line.
-
-    Args:
-        film: What is shown.
-        cells: The (epoch, batch) of each frame that is shown.
-        fps: Frames a second.
-    """
-    facts, panels = film.facts, film.panels
-    epochs = sorted({epoch for epoch, _ in cells})
-    batches = sorted({batch for _, batch in cells})
-    when = format_numbers("epoch", epochs)
-    if len(batches) > 1:
-        when += f", batches {batches[0]} to {batches[-1]}"
-    else:
-        when += f", batch {batches[0]}"
-    seconds = len(cells) / fps
-    lasts = f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"
-    number = len(panels)
-    if facts.loss_of:  # of several recordings
-        what = f"feature maps of neural networks while they train, in {format_count(number, 'row')}"
-    else:
-        layers = "a layer" if number == 1 else f"{number} layers"
-        what = f"the feature maps of {layers} of a neural network while it trains"
-    sentences = [
-        f"Animation of {what}: {'; '.join(map(_panel_in_words, panels))}.",
-        f"It shows {format_count(len(cells), 'recorded batch')} ({when}) in {lasts} seconds.",
-        _values_in_words(film, cells),
-        *_loss_in_words(facts, cells),
-    ]
-    return " ".join(sentences)
-
-
-def _values_in_words(film: Film, cells: Sequence[Cell]) -> str:
-    """Returns the sentence that says what the colours of a film stand for."""
-    scale = film.scale
-    if len(film.panels) == 1 and film.scale_mode == "run":
-        shown = film.map_sections[0].range_of(cells[-1])
-        if shown is not None:
-            scale = f"from {format_number(shown.low)} to {format_number(shown.high)}, {scale}"
-    return f"Values are colours of the colormap {film.cmap}: {scale}."
-
-
-def _panel_in_words(panel: LayerPanel) -> str:
-    details = ", ".join(panel.details.split("   "))
-    return f"{panel.name} ({details})" if details and panel.name else panel.name or details
-
-
-def _loss_in_words(facts: FilmFacts, cells: Sequence[Cell]) -> list[str]:
-    if facts.loss is None:
-        return []
-    places = {cell: place for place, cell in enumerate(facts.cells)}
-    first, last = (facts.loss[places[cell]] for cell in (cells[0], cells[-1]))
-    whose = f" of {facts.loss_of}" if facts.loss_of else ""
-    if len(cells) == 1:
-        return [f"The loss{whose} is {format_loss(first)}."]
-    falls = np.isfinite([first, last]).all() and last < first
-    verb = "falls" if falls else "goes"
-    return [f"The loss{whose} {verb} from {format_loss(first)} to {format_loss(last)}."]

@@ -6,6 +6,7 @@ file for people who will never run this code.
 
 - `format`: the names, dtypes and versions in a file, the names of layers, and what is kept of a
   frame beside its values: a checksum, its range, and what is not finite;
+- `losses`: how a loss is spelled;
 - `errors`: the one tree of errors.
 
 All of it may be imported from here.
@@ -59,6 +60,7 @@ from replay.schema.format import (
     program_version,
     summarize,
 )
+from replay.schema.losses import spell_loss
 
 __all__ = [
     "AXES",
@@ -104,5 +106,6 @@ __all__ = [
     "format_intervals",
     "inputs_path",
     "program_version",
+    "spell_loss",
     "summarize",
 ]
