@@ -11,6 +11,8 @@ from pathlib import Path
 
 from record.training.settings import Settings
 from replay.schema import OptionError, RecordingError
+from replay.schema.arguments import Parser, ShowVersion, print_help, spoken
+from replay.schema.faces import command_line, program, remember_caller
 
 EXAMPLES = """\
 examples:
@@ -27,6 +29,12 @@ examples:
   python -m record plan --model my.module:Net --input 3x224x224 --batches 5000
 """
 
+HELP_EXAMPLES = """\
+examples:
+  python -m record help
+  python -m record help train
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
@@ -38,11 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 (failed), 2 (usage or unusable input) or 130 (Ctrl-C).
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["run"]:
+    if words[:2] == ["--debug", "run"]:
+        words[:2] = ["run", "--debug"]
+    if words[:1] == ["run"]:  # whose script speaks Python
         from record.launch.script import launch
 
         return launch(words[1:])
-    options = build_parser().parse_args(words)
+    with command_line():
+        return _run(words)
+
+
+def _run(words: Sequence[str]) -> int:
+    parser = build_parser()
+    parser.check_options(words)
+    options = parser.parse_args(words)
     try:
         return int(options.call(options))
     except RecordingError as error:
@@ -59,24 +76,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """Runs the command line as the console script `mapreel-record`, and exits."""
+    remember_caller()
     sys.exit(main())
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Returns the parser of all commands but `run`, which parses its own options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m record",
+    parser = Parser(
+        prog=program("record"),
         description="Record the feature maps of a network while it trains.",
-        epilog=EXAMPLES,
+        epilog=spoken(EXAMPLES) + f"\n'{program('record')} help COMMAND' describes a command.\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     train = commands.add_parser(
         "train",
         help="train a network and record it",
         description="Train a network and record the first image of every batch.",
-        epilog=EXAMPLES,
+        epilog=spoken(EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     debug = argparse.SUPPRESS  # given before the command or behind it
@@ -94,7 +113,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="say what a recording would take; nothing is trained",
         description="Say for each layer what a batch, an epoch and the whole run would\n"
         "take. Takes the options of train; nothing is trained or written.",
-        epilog=PLAN_EXAMPLES,
+        epilog=spoken(PLAN_EXAMPLES),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     plan.add_argument("--debug", action="store_true", default=debug, help=argparse.SUPPRESS)
@@ -108,6 +127,16 @@ def build_parser() -> argparse.ArgumentParser:
     plan.set_defaults(call=_plan)
     _add_training(plan)
 
+    about = commands.add_parser(
+        "help",
+        help="describe a command",
+        description="Describe a command.",
+        epilog=spoken(HELP_EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    about.add_argument("about", metavar="COMMAND", nargs="*")
+    about.set_defaults(call=_help, debug=False)
+
     completion = commands.add_parser(
         "completion",
         help="print what makes a shell complete the words of mapreel-record",
@@ -118,6 +147,17 @@ def build_parser() -> argparse.ArgumentParser:
     completion.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
     completion.set_defaults(call=_completion)
     return parser
+
+
+def _help(options: argparse.Namespace) -> int:
+    """Prints the help of a command, or that of them all."""
+    if options.about[:1] == ["run"]:
+        from record.launch.arguments import usage
+
+        print(usage(), end="")
+    else:
+        print_help(build_parser(), options.about)
+    return 0
 
 
 def _completion(options: argparse.Namespace) -> int:

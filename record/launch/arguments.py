@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from replay.schema.arguments import spoken
+
 USAGE = """\
 usage: python -m record run [options] script.py [its arguments]
        python -m record run [options] -m package.module [its arguments]
@@ -41,6 +43,12 @@ examples:
   python -m record run -o cifar.h5 --layers conv1 "layer1.*" -m mylab.train
   torchrun --nproc-per-node 2 -m record run --ranks all train.py
 """
+
+
+def usage() -> str:
+    """Returns what `--help` prints, with the program called as the user has called it."""
+    return spoken(USAGE)
+
 
 _WITH_VALUE = (
     "--output",

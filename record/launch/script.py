@@ -21,7 +21,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-from record.launch.arguments import USAGE, RunCommand, UsageError, check, parse
+from record.launch.arguments import RunCommand, UsageError, check, parse, usage
 from record.launch.closing_lines import RecordingCount
 from record.launch.script_recording import ScriptRecording
 from record.launch.spawned_children import OPTIONS_VARIABLE, record_spawned_children
@@ -41,7 +41,7 @@ def launch(words: Sequence[str]) -> int:
         used.
     """
     if not words or words[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(usage(), end="")
         return 0 if words else 2
     from replay.schema import RecordingError
 
