@@ -26,7 +26,7 @@ def install_programs(folder: Path) -> Path:
 
 def run(
     *words: str | Path, cwd: Path, path: Path | None = None
-) -> "subprocess.CompletedProcess[str]":
+) -> subprocess.CompletedProcess[str]:
     """Runs a command line.
 
     Args:

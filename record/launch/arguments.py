@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from replay.schema.arguments import spoken
+from replay.schema.faces import program
+from replay.schema.suggestions import did_you_mean, near_option
 
 USAGE = """\
 usage: python -m record run [options] script.py [its arguments]
@@ -60,6 +62,8 @@ _WITH_VALUE = (
     "--batch-axis",
 )
 _FLAGS = ("--include-eval", "--overwrite", "--debug")
+OPTIONS = ("-o", "--layers", *_WITH_VALUE, *_FLAGS)
+"""Every option of `record run`, but for `-m` and `-h`."""
 
 
 @dataclass(frozen=True)
@@ -167,10 +171,13 @@ def parse(words: Sequence[str]) -> RunCommand:
             if name != "--debug":
                 options[name[2:].replace("-", "_")] = True
         elif word.startswith("-"):
-            raise UsageError(f"unknown option {word}; see python -m record run --help")
+            see = f"see {program('record')} run --help"
+            raise UsageError(f"unknown option {name}{near_option(name, OPTIONS)} ({see})")
         else:
             return _command(word, False, rest, options, layers, debug)
-    raise UsageError("expected a script: python -m record run [options] script.py [its arguments]")
+    raise UsageError(
+        f"expected a script: {program('record')} run [options] script.py [its arguments]"
+    )
 
 
 def check(command: RunCommand) -> None:
@@ -193,7 +200,8 @@ def check(command: RunCommand) -> None:
         if name in options:
             options[name] = int(value)
     if options.get("ranks", "0") not in ("0", "all"):
-        raise UsageError(f"--ranks {options['ranks']}: expected 0 or all")
+        meant = did_you_mean(options["ranks"], ["0", "all"])
+        raise UsageError(f"--ranks {options['ranks']}: expected 0 or all{meant}")
     Schedule.parse(options.get("schedule"), options.get("every", 1))
     if "batch_axis" in options:
         options["batch_axis"] = parse_axes(options["batch_axis"])

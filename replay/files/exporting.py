@@ -21,6 +21,7 @@ from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
 from replay.recording.series import Series
 from replay.schema import FRAME_DTYPE, DamagedError, Float16Array, OptionError, OutputError
+from replay.schema.suggestions import did_you_mean
 
 SUFFIXES = (".npz", ".npy", ".zarr")
 
@@ -139,7 +140,7 @@ def _choose_target(out: str | os.PathLike[str], overwrite: bool) -> tuple[Path, 
     if suffix not in SUFFIXES:
         raise OutputError(
             f"cannot tell a format from {path}: expected a name that ends in "
-            f"{', '.join(SUFFIXES)}, or in / for a folder of .npy"
+            f"{', '.join(SUFFIXES)}, or in / for a folder of .npy{did_you_mean(suffix, SUFFIXES)}"
         )
     if path.is_dir():
         raise OutputError(f"{path} is a folder that exists; name another one with -o")

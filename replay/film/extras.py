@@ -14,6 +14,7 @@ from replay.options import FilmOptions
 from replay.raster.mosaic import Space, arrange
 from replay.raster.palette import Palette, TwoMapPalette
 from replay.schema import Cell, OptionError, SelectionError
+from replay.schema.suggestions import did_you_mean
 
 KERNEL_ROWS = 96  # pixels: the height of a mosaic of kernels
 SHOWN = ("loss", "kernels", "difference", "difference:previous", "histogram")
@@ -46,7 +47,8 @@ class Extras:
         words = [word.strip() for word in words]
         for word in words:
             if word not in SHOWN:
-                raise OptionError(f"cannot show {word!r}; expected {', '.join(SHOWN)}")
+                known = f"{', '.join(SHOWN)}{did_you_mean(word, SHOWN)}"
+                raise OptionError(f"cannot show {word!r}; expected {known}")
         differences = {word for word in words if word.startswith("difference")}
         if len(differences) > 1:
             raise OptionError("difference and difference:previous: expected one of them")

@@ -20,6 +20,7 @@ from replay.raster.palette import Range, is_blank, no_picture, whitest
 from replay.recording import Recording
 from replay.recording.series import Series
 from replay.schema import DamagedError, OptionError
+from replay.schema.suggestions import unknown
 
 PERCENTILES = (0.5, 99.5)  # what a robust range leaves out at each end, in percent of the values
 
@@ -66,7 +67,7 @@ class Scaler:
         count: int = 240,
     ) -> None:
         if mode not in SCALES:
-            raise OptionError(f"unknown scale {mode!r}; expected one of {', '.join(SCALES)}")
+            raise OptionError(unknown("scale", mode, SCALES))
         if clip is not None and not (
             len(clip) == 2 and np.isfinite(clip).all() and clip[0] < clip[1]
         ):

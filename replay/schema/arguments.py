@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from replay.schema.faces import program
 from replay.schema.format import program_version
-from replay.schema.suggestions import did_you_mean, nearest, question, unknown
+from replay.schema.suggestions import did_you_mean, near_option, unknown
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,9 +43,7 @@ class Parser(argparse.ArgumentParser):
             if word == "--":
                 return
             if option.startswith("--") and not any(each.startswith(option) for each in known):
-                names = {each.lstrip("-"): each for each in known if each.startswith("--")}
-                close = [names[name] for name in nearest(option[2:], names)]
-                parser.error(f"unknown option {option}{question(close)}")
+                parser.error(f"unknown option {option}{near_option(option, known)}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:

@@ -52,22 +52,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("mapreel replay grid run.h5 --theme drak", "did you mean 'dark'?"),
         ("mapreel replay animate run.h5 --preset githib", "did you mean 'github'?"),
         ("mapreel replay animate run.h5 --with kernals", "did you mean 'kernels'?"),
-        ("mapreel replay animate run.h5 -o run.mpg", "did you mean '.mp4'?"),
+        ("mapreel replay animate run.h5 -o run.mpg", "did you mean '.mp4' or"),
         ("mapreel replay grid run.h5 -o grid.pfd", "did you mean '.pdf'?"),
-        ("mapreel replay page run.h5 -o run.htlm", "did you mean '.html'?"),
+        ("mapreel replay page run.h5 -o run.htlm", "did you mean '.html' or"),
         ("mapreel replay export run.h5 -o run.npx", "did you mean '.npz' or '.npy'?"),
-        ("mapreel record train --data cifar", "did you mean 'cifar10'?"),
-        ("mapreel record train --model resnet81", "did you mean 'resnet18'?"),
+        ("mapreel record train -o b.h5 --data cifar", "did you mean 'cifar10'?"),
+        ("mapreel record train -o b.h5 --model resnet81", "did you mean 'resnet18'?"),
         ("mapreel record run --schedule evry=3 train.py", "did you mean 'every'?"),
         ("mapreel record run --ranks al train.py", "did you mean 'all'?"),
         ("mapreel record run trian.py", "did you mean 'train.py'?"),
         # layers
         ("mapreel replay grid run.h5 --layer conv1", "mean layer1.0.conv1, layer2.0.conv1?"),
         ("mapreel replay animate run.h5 --layer layer1", "mean layer1.0.conv1, layer1.0.conv2?"),
-        ("mapreel replay page run.h5 --layer layer1.0.convv1", "did you mean 'layer1.0.conv1'"),
-        ("mapreel replay export run.h5 --layer cf -o a.npz", "did you mean 'fc'?"),
-        ("mapreel replay sheet run.h5 --layer xyz", "there: layer1.0.conv1, layer1.0.conv2, "),
-        ("mapreel replay animate run.h5 --layer head.*", "there: layer1.0.conv1, layer1.0.conv2"),
+        ("mapreel replay page run.h5 --layer layer1.0.convv1", "did you mean layer1.0.conv1, "),
+        ("mapreel replay export run.h5 --layer cf -o a.npz", "did you mean fc?"),
+        ("mapreel replay sheet run.h5 --layer xyz", "recorded: layer1.0.conv1, layer1.0.conv2, "),
+        (
+            "mapreel replay animate run.h5 --layer head.*",
+            "recorded: layer1.0.conv1, layer1.0.conv2",
+        ),
         # files
         ("mapreel replay info rnu.h5", "did you mean 'run.h5'?"),
     ],
@@ -83,9 +86,7 @@ def test_it_is_said_in_a_line(words: str, meant: str, folder: Path, programs: Pa
 
 
 @pytest.mark.parametrize("words", ["grid run.h5 --scale wxyz", "animate run.h5 --zzz"])
-def test_nothing_is_guessed_where_nothing_is_near(
-    words: str, folder: Path, programs: Path
-) -> None:
+def test_nothing_is_guessed_where_nothing_is_near(words: str, folder: Path, programs: Path) -> None:
     done = run("mapreel", "replay", *words.split(), cwd=folder, path=programs)
     assert done.returncode == 2
     assert "did you mean" not in done.stderr
