@@ -11,7 +11,7 @@ from pathlib import Path
 
 from record.training.settings import Settings
 from replay.schema import OptionError, RecordingError
-from replay.schema.arguments import Parser, ShowVersion, print_help, spoken
+from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
 from replay.schema.faces import command_line, program, remember_caller
 
 EXAMPLES = """\
@@ -86,7 +86,7 @@ def build_parser() -> Parser:
         prog=program("record"),
         description="Record the feature maps of a network while it trains.",
         epilog=spoken(EXAMPLES) + f"\n'{program('record')} help COMMAND' describes a command.\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--version", action=ShowVersion)
@@ -96,7 +96,7 @@ def build_parser() -> Parser:
         help="train a network and record it",
         description="Train a network and record the first image of every batch.",
         epilog=spoken(EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     debug = argparse.SUPPRESS  # given before the command or behind it
     train.add_argument("--debug", action="store_true", default=debug, help=argparse.SUPPRESS)
@@ -114,7 +114,7 @@ def build_parser() -> Parser:
         description="Say for each layer what a batch, an epoch and the whole run would\n"
         "take. Takes the options of train; nothing is trained or written.",
         epilog=spoken(PLAN_EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     plan.add_argument("--debug", action="store_true", default=debug, help=argparse.SUPPRESS)
     plan.add_argument("--json", action="store_true", help="one JSON document")
@@ -122,8 +122,9 @@ def build_parser() -> Parser:
         "--input", type=_shape, metavar="CxHxW", help="an image's shape, to plan without any data"
     )
     plan.add_argument(
-        "--batches", type=int, metavar="N", help="batches in an epoch, to plan without any data"
-    )
+        *("--batches", "--batch"), type=int, metavar="N",
+        help="batches in an epoch, to plan without any data",
+    )  # fmt: skip
     plan.set_defaults(call=_plan)
     _add_training(plan)
 
@@ -132,7 +133,7 @@ def build_parser() -> Parser:
         help="describe a command",
         description="Describe a command.",
         epilog=spoken(HELP_EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     about.add_argument("about", metavar="COMMAND", nargs="*")
     about.set_defaults(call=_help, debug=False)
@@ -142,7 +143,7 @@ def build_parser() -> Parser:
         help="print what makes a shell complete the words of mapreel-record",
         description="Print what makes a shell complete the words of mapreel-record.",
         epilog='examples:\n  eval "$(mapreel-record completion bash)"     in ~/.bashrc\n',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     completion.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
     completion.set_defaults(call=_completion)
@@ -220,7 +221,7 @@ def _add_training(train: argparse.ArgumentParser) -> None:
         help="tiny (default), a torchvision classifier such as resnet18, or package.module:factory",
     )  # fmt: skip
     model.add_argument(
-        "--layers", nargs="+", metavar="PATTERN",
+        "--layers", "--layer", nargs="+", metavar="PATTERN",
         help="names, globs (layer1.*) or classes (ReLU); default: convolutions and blocks",
     )  # fmt: skip
     model.add_argument(
@@ -248,7 +249,9 @@ def _add_training(train: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
     training = train.add_argument_group("training")
-    training.add_argument("--epochs", type=int, default=5, metavar="N", help="default: 5")
+    training.add_argument(
+        "--epochs", "--epoch", type=int, default=5, metavar="N", help="default: 5"
+    )
     training.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: 16")
     training.add_argument(
         "--lr", type=float, help="largest learning rate (default: 0.01 for tiny, else 0.001)"

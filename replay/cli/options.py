@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from replay.options import declared
 from replay.schema import OptionError
-from replay.schema.arguments import Parser, spoken
+from replay.schema.arguments import HelpText, Once, Parser, spoken
 
 _TIMEOUT = 10  # seconds in which a scheduler has to answer
 PICTURE_OPTIONS = "scale clip symmetric cmap probe title input slices tokens theme"
@@ -61,7 +61,7 @@ class Commands:
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.",
             epilog=spoken(epilog),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpText,
             parents=[self._common],
         )
         parser.set_defaults(call=call)
@@ -104,7 +104,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type, names: str) -> None
             add = parser.add_mutually_exclusive_group().add_argument
         for name in alternatives.split("|"):
             default, option = options[name]
-            flags = option.flags or (f"--{name.replace('_', '-')}",)
+            flags: tuple[str, ...] = option.flags or (f"--{name.replace('_', '-')}",)
             if isinstance(default, bool):
                 action = "store_false" if default else "store_true"
                 add(*flags, dest=name, action=action, help=option.help)
@@ -114,6 +114,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type, names: str) -> None
                 add(
                     *flags,
                     dest=name,
+                    action="store" if len(flags) == 1 else Once,
                     default=default,
                     metavar=option.metavar,
                     choices=option.choices or None,

@@ -13,8 +13,9 @@ from replay.cli.files import add_export, add_health, add_info, add_repair, add_v
 from replay.cli.films import add_animate, add_compare
 from replay.cli.options import Commands
 from replay.cli.pages import add_page, add_watch
+from replay.options import LAYER_FLAGS
 from replay.schema import OptionError
-from replay.schema.arguments import Parser, ShowVersion, print_help, spoken
+from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
 from replay.schema.faces import program
 
 _SHELLS = ("bash", "zsh", "fish", "tcsh")
@@ -67,8 +68,8 @@ def spell_out(words: Sequence[str]) -> list[str]:
         elif word.startswith("-") or not {"animate", "compare", "page", "watch"} & set(words):
             spelled.append(word)
             option = word
-        elif option == "--layer" and not word.endswith((".h5", ".hdf5")):
-            if spelled[-1] == "--layer":
+        elif option in LAYER_FLAGS and not word.endswith((".h5", ".hdf5")):
+            if spelled[-1] == option:
                 spelled.pop()
             spelled.append(f"--layer={word}")
         else:
@@ -109,7 +110,7 @@ def build_parser() -> Parser:
         prog=program("replay"),
         description=_DESCRIPTION,
         epilog=spoken(_EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
         parents=[common],
     )
     parser.add_argument("--version", action=ShowVersion)

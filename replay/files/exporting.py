@@ -15,7 +15,7 @@ import numpy.typing as npt
 from replay.formatting import format_count
 from replay.maps.axes import choose_channels
 from replay.maps.selection import choose_frames, choose_layers
-from replay.options import Numbers
+from replay.options import Numbers, either
 from replay.output import replacing
 from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
@@ -56,6 +56,8 @@ def export(
     layer: str | None = None,
     epochs: Numbers = None,
     batches: Numbers = None,
+    epoch: Numbers = None,
+    batch: Numbers = None,
     channels: Numbers = None,
     probe: int | None = None,
     overwrite: bool = False,
@@ -75,6 +77,8 @@ def export(
         layer: The layer's name; the first recorded one by default.
         epochs: The epochs; all by default.
         batches: The batches of each; all by default.
+        epoch: Another name of `epochs`.
+        batch: Another name of `batches`.
         channels: Their numbers, as in `replay.animate`; all by default.
         probe: The number of a fixed image, whose maps are written.
         overwrite: Whether a file may be replaced. A folder must be new or empty.
@@ -87,6 +91,8 @@ def export(
         RecordingError: What was asked for is not there, the file is unusable, or `out` exists or
             cannot be written; nothing is left half-written.
     """
+    epochs = either("epochs", epochs, "epoch", epoch)
+    batches = either("batches", batches, "batch", batch)
     if not isinstance(recording, Recording):
         with open_recording(recording) as run:
             return export(

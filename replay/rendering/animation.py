@@ -18,7 +18,7 @@ from replay.encoding import formats
 from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import Recordings, open_runs
-from replay.options import Numbers, RenderRequest
+from replay.options import Numbers, RenderRequest, either
 from replay.output import EncodeOptions, Target, choose_fps, choose_target, size_of
 from replay.recording import Recording
 from replay.rendering.accessibility import describe, encode_watched
@@ -77,6 +77,8 @@ def animate(
     channels: Numbers = None,
     epochs: Numbers = None,
     batches: Numbers = None,
+    epoch: Numbers = None,
+    batch: Numbers = None,
     scale: str = "run",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
@@ -130,6 +132,8 @@ def animate(
             most over the run, an int, a list or a slice; default all. Holds for every layer.
         epochs: Which epochs, in the same ways; numbers are zero-based, as everywhere.
         batches: Which batches of each epoch.
+        epoch: Another name of `epochs`.
+        batch: Another name of `batches`.
         scale: `run` (one range for all frames: the middle 99 % of the values), `epoch`, `frame`
             or `channel` (each channel its own, for all frames).
         clip: An explicit (low, high) instead.
@@ -191,6 +195,8 @@ def animate(
         OutputError: The target cannot be written; found before anything is rendered.
         EncodeError: The encoder failed; the target is as it was before.
     """
+    epochs = either("epochs", epochs, "epoch", epoch)
+    batches = either("batches", batches, "batch", batch)
     request = gather(RenderRequest, locals())
     started = time.monotonic()
     with open_runs(recording, probe) as runs:

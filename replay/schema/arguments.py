@@ -63,6 +63,42 @@ class Parser(argparse.ArgumentParser):
         return meant or f"expected {', '.join(commands)}"
 
 
+class HelpText(argparse.RawDescriptionHelpFormatter):
+    """Help that spells two names of one option as one: `--epoch(s) A:B:C`."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        names: list[str] = []
+        for name in sorted(action.option_strings, key=len):
+            shorter = [each for each in names if each.startswith("--") and name.startswith(each)]
+            if shorter:
+                names[names.index(shorter[0])] = f"{shorter[0]}({name[len(shorter[0]) :]})"
+            else:
+                names.append(name)
+        return f"{', '.join(names)} {value}"
+
+
+class Once(argparse.Action):
+    """Stores a value that may be given once, under whichever of the option's names."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Stores the value."""
+        given = namespace.__dict__.setdefault("given_once", {})
+        if self.dest in given:
+            names = " and ".join(dict.fromkeys([given[self.dest], str(option_string)]))
+            parser.error(f"{names}: expected one value, found two; a list has commas, such as 0,2")
+        given[self.dest] = str(option_string)
+        setattr(namespace, self.dest, values)
+
+
 class ShowVersion(argparse.Action):
     """Prints the program's version, which is looked up only then."""
 
