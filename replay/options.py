@@ -26,6 +26,7 @@ ORDERS = ("number", "similar")
 CODECS = ("h264", "av1")
 PRESETS = ("github", "slack", "slides", "paper")
 
+AUTO = "auto"  # of a largest size: that of the preset, or of the format
 DIVERGING = "RdBu_r"  # the colormap of what is symmetric around zero
 
 _FORMATS = ".mp4, .gif, .webp, .png or .apng, or a folder/ for numbered PNG"
@@ -105,6 +106,20 @@ def positive_number(text: str) -> float:
     if not 0 < value < float("inf"):
         raise OptionError(f"expected a number above 0, found {text!r}")
     return value
+
+
+def size_limit(text: str) -> float | str | None:
+    """Reads a number above 0, `none` or `auto`.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    if text in ("none", AUTO):
+        return AUTO if text == AUTO else None
+    try:
+        return positive_number(text)
+    except OptionError:
+        raise OptionError(f"expected a number above 0, or none, found {text!r}") from None
 
 
 def value_range(text: str) -> tuple[float, float]:
@@ -361,12 +376,13 @@ class RenderRequest:
         default=None,
         metadata=option("a Dask scheduler whose workers render the parts", metavar="dask=ADDRESS"),
     )
-    max_mb: float | None = field(
-        default=None,
+    max_mb: float | str | None = field(
+        default=AUTO,
         metadata=option(
-            "largest size in MB: gives up quality, frames and zoom as far as needed, and says so",
+            "largest size in MB, or none: gives up quality, frames and zoom as far as needed, and "
+            "says so (default: 10 for .gif, .webp and .png)",
             metavar="N",
-            read=positive_number,
+            read=size_limit,
         ),
     )
     preset: str | None = field(
