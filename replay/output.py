@@ -24,6 +24,7 @@ from replay.formatting import format_count
 from replay.raster.frame import Frame
 from replay.raster.palette import Palette
 from replay.schema import EncodeError, OptionError, OutputError
+from replay.schema.suggestions import did_you_mean, unknown
 
 
 def check_suffix(path: Path, suffixes: Sequence[str]) -> str:
@@ -35,7 +36,10 @@ def check_suffix(path: Path, suffixes: Sequence[str]) -> str:
     suffix = path.suffix.lower()
     if suffix not in suffixes:
         known = ", ".join(suffixes)
-        raise OutputError(f"cannot tell a format from {path}: expected a name that ends in {known}")
+        meant = did_you_mean(suffix, suffixes)
+        raise OutputError(
+            f"cannot tell a format from {path}: expected a name that ends in {known}{meant}"
+        )
     return suffix
 
 
@@ -128,8 +132,7 @@ class EncodeOptions:
 
     def __post_init__(self) -> None:
         if self.codec not in HIGHEST_CRF:
-            expected = " or ".join(HIGHEST_CRF)
-            raise OptionError(f"unknown codec {self.codec!r}; expected {expected}")
+            raise OptionError(unknown("codec", self.codec, list(HIGHEST_CRF)))
         highest = HIGHEST_CRF[self.codec]
         if self.crf is not None and not 0 <= self.crf <= highest:
             raise OptionError(f"crf {self.crf}: expected 0 to {highest} for {self.codec}")
@@ -378,7 +381,7 @@ def choose_target(out: str | os.PathLike[str], formats: Sequence[Format[Any]]) -
         raise OutputError(
             f"unknown suffix {path.suffix!r} of {path}; "
             f"expected {', '.join(each for each in known if each != '/')}, "
-            "or a folder ending in / for numbered PNG frames"
+            f"or a folder ending in / for numbered PNG frames{did_you_mean(suffix, known)}"
         )
     chosen = next(format for format in formats if suffix in format.suffixes)
     if chosen.is_folder:

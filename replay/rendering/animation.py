@@ -18,7 +18,7 @@ from replay.encoding import formats
 from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import Recordings, open_runs
-from replay.options import AUTO, Numbers, RenderRequest
+from replay.options import AUTO, Numbers, RenderRequest, either
 from replay.output import EncodeOptions, Target, choose_target, size_of
 from replay.recording import Recording
 from replay.rendering.accessibility import choose_fps, encode_watched
@@ -81,6 +81,8 @@ def animate(
     channels: Numbers = None,
     epochs: Numbers = None,
     batches: Numbers = None,
+    epoch: Numbers = None,
+    batch: Numbers = None,
     scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
@@ -135,6 +137,8 @@ def animate(
             most over the run, an int, a list or a slice; default all. Holds for every layer.
         epochs: Which epochs, in the same ways; numbers are zero-based, as everywhere.
         batches: Which batches of each epoch.
+        epoch: Another name of `epochs`.
+        batch: Another name of `batches`.
         scale: `adaptive` (each map on its own 1st to 99th percentile: where the image stays, the
             mean over nine frames around; magnified at most 8 times against its channel's widest
             range within about an epoch), `map` (each map of each frame from its least to its
@@ -204,6 +208,8 @@ def animate(
         OutputError: The target cannot be written; found before anything is rendered.
         EncodeError: The encoder failed; the target is as it was before.
     """
+    epochs = either("epochs", epochs, "epoch", epoch)
+    batches = either("batches", batches, "batch", batch)
     request = gather(RenderRequest, locals())
     started = time.monotonic()
     with open_runs(recording, probe) as runs:
