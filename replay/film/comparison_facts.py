@@ -12,7 +12,7 @@ from replay.formatting import clean, format_shape
 from replay.maps.axes import JointMaps, spread
 from replay.maps.runs import InputCaption, Row, RunSet, choose_layers_of
 from replay.maps.scaling import InputPicture, Scaler
-from replay.raster.mosaic import SIDE
+from replay.raster.arrangement import SIDE
 from replay.recording import Recording, read_losses
 from replay.schema import Cell, SelectionError
 

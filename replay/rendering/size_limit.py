@@ -12,7 +12,7 @@ from replay.film.film import Film
 from replay.maps.axes import spread
 from replay.options import AUTO, RenderRequest
 from replay.output import EncodeOptions, Format, LimitError, Target
-from replay.raster.mosaic import surroundings
+from replay.raster.arrangement import surroundings
 from replay.recording import Recording
 from replay.rendering.accessibility import choose_fps
 from replay.rendering.parallel import Workers, render_to
