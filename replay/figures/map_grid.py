@@ -16,7 +16,7 @@ from replay.maps.axes import choose_channels
 from replay.maps.kernels import NO_KERNELS
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.options import Numbers, either, one_number
+from replay.option_values import Numbers, either, one_number
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge, is_blank, kernel_levels, kernel_reach, no_picture
 from replay.schema import OptionError, SelectionError
