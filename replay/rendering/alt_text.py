@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from replay.film.film import Film, MapSection
+from replay.film.film import Film
+from replay.film.sections import MapSection
 from replay.formatting import format_count, format_loss, format_number, format_numbers
 from replay.maps.axes import count_unfinite, spread
 from replay.maps.runs import FilmFacts, LayerPanel
