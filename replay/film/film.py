@@ -32,6 +32,7 @@ from replay.maps.runs import (
 )
 from replay.maps.scaling import InputPicture, choose_scalers
 from replay.options import DIVERGING, FilmOptions
+from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Frame, Overlay
 from replay.raster.mosaic import SIDE, Box, Space, arrange, mosaic_space
 from replay.raster.palette import Palette, TwoMapPalette
@@ -261,6 +262,7 @@ class Film(BaseFilm):
                 )
             ),
         )
+        self.remarks += missing_remarks(self.layout.texts)
         self._mosaic_boxes = [
             section.panel.mosaic.boxes(*corner)
             for section, corner in zip(self.sections, self.layout.mosaic_corners, strict=True)
