@@ -13,7 +13,7 @@ from replay.figures.page import BAR_INCHES, Figure, FigurePage, level_colors, op
 from replay.maps.axes import Maps, choose_channels, spread
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import NO_PICTURE, Scaler
-from replay.options import Numbers
+from replay.options import Numbers, either, one_number
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge
 from replay.schema import OptionError
@@ -33,7 +33,9 @@ def sheet(
     layer: str | None = None,
     channels: Numbers = None,
     epochs: Numbers = None,
-    batch: int = -1,
+    batch: Numbers = -1,
+    epoch: Numbers = None,
+    batches: Numbers = None,
     probe: int | bool | None = None,
     rows: int = 8,
     scale: str = "run",
@@ -58,6 +60,8 @@ def sheet(
             that vary most.
         epochs: The epochs to show; all by default.
         batch: The batch of each epoch; -1 is its last one.
+        epoch: Another name of `epochs`.
+        batches: Another name of `batch`; one number, too.
         probe: The number of a fixed image. By default the first one, if there is one, and else the
             first image of each batch; False for the latter in any case.
         rows: Epochs at most: evenly spaced, the first and the last among them.
@@ -79,6 +83,8 @@ def sheet(
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be
             written; nothing is left half-written.
     """
+    epochs = either("epochs", epochs, "epoch", epoch)
+    batch = one_number(either("batch", batch, "batches", batches, -1), "sheet", "batch")
     start = time.perf_counter()
     with open_runs(recording) as runs:
         if len(runs) > 1:

@@ -16,7 +16,7 @@ from replay.maps.axes import choose_channels
 from replay.maps.kernels import NO_KERNELS
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.options import Numbers
+from replay.options import Numbers, either, one_number
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge, is_blank, kernel_levels, kernel_reach, no_picture
 from replay.schema import OptionError, SelectionError
@@ -32,7 +32,9 @@ def grid(
     *,
     layer: str | None = None,
     epochs: Numbers = -1,
-    batch: int = -1,
+    batch: Numbers = -1,
+    epoch: Numbers = None,
+    batches: Numbers = None,
     channels: Numbers = None,
     scale: str = "run",
     clip: tuple[float, float] | None = None,
@@ -59,6 +61,8 @@ def grid(
         epochs: The epochs to compare, by number; -1 is the last.
         batch: The batch, by number; -1 is the last of each epoch. Epochs and batches are those
             in which the layer has a frame.
+        epoch: Another name of `epochs`.
+        batches: Another name of `batch`; one number, too.
         channels: As in `replay.animate`; all by default.
         scale: `run`, `epoch`, `frame` or `channel`, as in `replay.animate`.
         clip: An explicit (low, high).
@@ -81,6 +85,8 @@ def grid(
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be
             written; nothing is left half-written.
     """
+    epochs = either("epochs", epochs, "epoch", epoch, -1)
+    batch = one_number(either("batch", batch, "batches", batches, -1), "grid", "batch")
     start = time.perf_counter()
     with open_runs(recording, probe) as runs:
         path, canvas = open_canvas(runs[0].path, out, "grid", dpi, theme)

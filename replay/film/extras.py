@@ -19,6 +19,7 @@ from replay.raster.histogram import Counter, Shares, peak_of
 from replay.raster.mosaic import Space, arrange
 from replay.raster.palette import Palette, Range, TwoMapPalette
 from replay.schema import Cell, OptionError, SelectionError
+from replay.schema.suggestions import did_you_mean
 
 KERNEL_ROWS = 96  # pixels: the height of a mosaic of kernels
 _SAMPLED = 16  # frames from which a histogram's height is chosen
@@ -52,7 +53,8 @@ class Extras:
         words = [word.strip() for word in words]
         for word in words:
             if word not in SHOWN:
-                raise OptionError(f"cannot show {word!r}; expected {', '.join(SHOWN)}")
+                known = f"{', '.join(SHOWN)}{did_you_mean(word, SHOWN)}"
+                raise OptionError(f"cannot show {word!r}; expected {known}")
         differences = {word for word in words if word.startswith("difference")}
         if len(differences) > 1:
             raise OptionError("difference and difference:previous: expected one of them")

@@ -22,6 +22,7 @@ from replay.raster.palette import Range, is_blank, no_picture, whitest
 from replay.recording import Recording
 from replay.recording.series import Series
 from replay.schema import DamagedError, OptionError
+from replay.schema.suggestions import unknown
 
 GAIN_WORDS = "bar: that range against the layer's largest (log)"
 
@@ -71,7 +72,7 @@ class Scaler:
         count: int = 240,
     ) -> None:
         if mode not in SCALES:
-            raise OptionError(f"unknown scale {mode!r}; expected one of {', '.join(SCALES)}")
+            raise OptionError(unknown("scale", mode, SCALES))
         if clip is not None and not (
             len(clip) == 2 and np.isfinite(clip).all() and clip[0] < clip[1]
         ):

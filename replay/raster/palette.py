@@ -8,7 +8,6 @@ the rest             free, for a format that has to put the input picture there 
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from replay.formatting import format_number
 from replay.raster.unfinite import choose_colors
 from replay.schema import OptionError
+from replay.schema.suggestions import did_you_mean, unknown
 
 Table = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.uint8]
@@ -120,7 +120,7 @@ def find_theme(name: str) -> Theme:
         OptionError: There is none of that name.
     """
     if name not in THEMES:
-        raise OptionError(f"unknown theme {name!r}; expected {' or '.join(THEMES)}")
+        raise OptionError(unknown("theme", name, list(THEMES)))
     return THEMES[name]
 
 
@@ -135,8 +135,7 @@ def colormap(name: str, levels: int) -> Table:
     try:
         chosen = colormaps[name]
     except (KeyError, TypeError):
-        close = difflib.get_close_matches(str(name).lower(), list(colormaps), n=4, cutoff=0.5)
-        hint = f"; close: {', '.join(close)}" if close else "; see matplotlib's list of colormaps"
+        hint = did_you_mean(str(name), list(colormaps)) or "; see matplotlib's list of colormaps"
         raise OptionError(f"unknown colormap {name!r}{hint}") from None
     colors: Table = chosen(np.linspace(0.0, 1.0, levels), bytes=True)[:, :3]
     return colors

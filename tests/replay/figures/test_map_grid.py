@@ -127,7 +127,7 @@ def test_default_name_stands_beside_the_recording(path: Path) -> None:
         ({"out": "nowhere/a.png"}, OutputError, "no such folder"),
         ({"out": "folder.png"}, OutputError, "it is a folder"),
         ({"cmap": "virdis"}, OptionError, "viridis"),
-        ({"theme": "blue"}, OptionError, "light or dark"),
+        ({"theme": "blue"}, OptionError, "one of light, dark"),
         ({"scale": "all"}, OptionError, "expected one of"),
         ({"dpi": 0}, OptionError, "dpi"),
         ({"layer": "x"}, SelectionError, "recorded: conv1, deep"),
