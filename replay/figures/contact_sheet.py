@@ -114,7 +114,9 @@ def sheet(
                 page.subtitle += ", those that vary most"
             page.write(unfinished, canvas, colors)
     seconds = time.perf_counter() - start
-    return Figure(path, *canvas.size, path.stat().st_size, seconds, tuple(shown.remarks))
+    return Figure(
+        path, *canvas.size, path.stat().st_size, seconds, (*shown.remarks, *canvas.remarks)
+    )
 
 
 class _SheetPage(FigurePage):

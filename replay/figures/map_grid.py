@@ -111,7 +111,9 @@ def grid(
             page = _GridPage(rows[0].maps, chosen, scaler, panels, dpi, title)
             page.write(unfinished, canvas, colors)
     seconds = time.perf_counter() - start
-    return Figure(path, *canvas.size, path.stat().st_size, seconds, tuple(shown.remarks))
+    return Figure(
+        path, *canvas.size, path.stat().st_size, seconds, (*shown.remarks, *canvas.remarks)
+    )
 
 
 class _GridPage(FigurePage):
