@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from replay.cli.console import check_frames, print_result, progress_bar, say, warn
+from replay.cli.next_steps import offer
 from replay.cli.options import (
     NUMBERS,
     PICTURE_OPTIONS,
@@ -93,6 +94,8 @@ def _animate(options: argparse.Namespace) -> None:
     for remark in result.remarks:
         say("note" if remark == result.chosen else "warning", remark)
     print_result(result.path, result.bytes, result.seconds, result.frames)
+    if not options.quiet:
+        offer("page", *options.recordings[:2])
 
 
 def add_compare(commands: Commands) -> None:
@@ -125,3 +128,5 @@ def _compare(options: argparse.Namespace) -> None:
     for remark in result.remarks:
         warn(remark)
     print_result(result.path, result.bytes, result.seconds, result.frames)
+    if not options.quiet:
+        offer("page", *options.recordings, "-o", result.path.with_suffix(".html"))

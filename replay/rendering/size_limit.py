@@ -25,6 +25,7 @@ from replay.rendering.size_ladder import (
     too_small,
 )
 from replay.schema import Cell, OptionError
+from replay.schema.faces import spell
 
 STRETCHES = 3
 _LONGEST, _SHORTEST = 8, 3  # frames of a stretch
@@ -203,7 +204,7 @@ def _bytes_of(max_mb: float | None) -> int:
     """
     assert max_mb is not None
     if not 0 < max_mb < float("inf"):
-        raise OptionError(f"max_mb {max_mb:g}: expected a number above 0")
+        raise OptionError(f"{spell('max_mb')} {max_mb:g}: expected a number above 0")
     return int(max_mb * 1_000_000)
 
 
