@@ -18,6 +18,7 @@ from replay.option_values import Numbers, either, one_number
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge
 from replay.schema import OptionError
+from replay.schema.faces import spell
 
 _MOST_BY_DEFAULT = 16  # channels; of more, those that vary most
 _CHOSEN = "top:12"
@@ -190,8 +191,8 @@ class _SheetPage(FigurePage):
         height += space + 2 * canvas.line(7) + self.inches(BAR_INCHES) + margin
         if too_large(width, height):
             raise OptionError(
-                f"a sheet of {width:,} by {height:,} pixels is too large; choose fewer --channels "
-                "or --rows"
+                f"a sheet of {width:,} by {height:,} pixels is too large; choose fewer "
+                f"{spell('channels')} or {spell('rows')}"
             )
         canvas.open(width, height)
         x, y = margin, margin

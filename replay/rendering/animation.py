@@ -31,6 +31,7 @@ from replay.rendering.rendered import Rendered
 from replay.rendering.sidecars import sidecar_path, write_poster, write_text
 from replay.rendering.size_limit import render_within_limit
 from replay.schema import OutputError
+from replay.schema.faces import choose, program
 
 FilmT = TypeVar("FilmT", bound=BaseFilm)
 Request = TypeVar("Request", bound=RenderRequest)
@@ -315,7 +316,11 @@ def summarize(
         fps=rendered.fps,
         bytes=size_of(target.path),
         seconds=time.monotonic() - started,
-        remarks=(*film.remarks, *_damage_in_words(film.damaged), *filter(None, more)),
+        remarks=(
+            *film.remarks,
+            *_damage_in_words(film.damaged),
+            *filter(None, more),
+        ),
         alt=text,
         chosen=rendered.given_up,
         notes=notes,
@@ -326,5 +331,6 @@ def _damage_in_words(found: list[str]) -> list[str]:
     """Returns a remark on the damaged frames, if there are any."""
     if not found:
         return []
-    more = f" and {len(found) - 1} more: see 'python -m replay verify'" if len(found) > 1 else ""
+    verify = choose(f"'{program('replay')} verify'", "replay.verify")
+    more = f" and {len(found) - 1} more: see {verify}" if len(found) > 1 else ""
     return [f"{found[0]}{more}; marked in the animation"]

@@ -90,7 +90,7 @@ def choose_limit(
         return None
     if isinstance(max_mb, str) or not 0 < max_mb < float("inf"):
         found = repr(max_mb) if isinstance(max_mb, str) else f"{max_mb:g}"
-        raise OptionError(f"max_mb {found}: expected a number above 0")
+        raise OptionError(f"{spell('max_mb')} {found}: expected a number above 0")
     return int(max_mb * 1_000_000)
 
 
