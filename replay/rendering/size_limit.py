@@ -29,6 +29,7 @@ from replay.rendering.size_ladder import (
     too_small,
 )
 from replay.schema import Cell, OptionError
+from replay.schema.faces import spell
 
 _TRIALS = 4  # times that the whole is encoded at most
 
