@@ -32,6 +32,7 @@ from replay.maps.runs import Count, Headings, LayerPanel, Row, RunSet
 from replay.maps.scaling import Scaler, choose_scalers
 from replay.options import ComparisonOptions
 from replay.raster.arrangement import Space, arrange
+from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Overlay
 from replay.raster.mosaic import Box, blank, paint
 from replay.raster.palette import Range, TwoMapPalette
@@ -104,6 +105,7 @@ class ComparisonFilm(BaseFilm):
             input_captions(runs, self.inputs),
             _headings(self._layers, runs, options),
         )
+        self.remarks += missing_remarks(self.layout.texts)
         self._mosaic_boxes = [
             layer.panel.mosaic.boxes(*corner)
             for layer, corners in zip(self._layers, self.layout.mosaic_corners, strict=True)
