@@ -25,7 +25,7 @@ class ColorBar:
         pen: Draws it.
         top: First row.
         left: First column.
-        width: Columns; `WIDTH_BESIDE` where the values stand beside.
+        width: Columns; `WIDTH_BESIDE` where the values stand beside, or `NARROWEST_BESIDE`.
         beside: Puts the values beside the strip: one line of text in all.
         entries: The palette's entries to show; those of its colormap by default.
     """
@@ -34,6 +34,8 @@ class ColorBar:
     HEIGHT = STRIP + 4 + height_of(SMALL)
     _STRIP_BESIDE = 120
     WIDTH_BESIDE = _STRIP_BESIDE + 8 + width_of("−1.23e−05 – 1.23e−05", SMALL)
+
+    NARROWEST_BESIDE = WIDTH_BESIDE - _STRIP_BESIDE + 24
 
     def __init__(
         self,
@@ -48,7 +50,8 @@ class ColorBar:
         self._beside = beside
         strip, strip_left, strip_top = width, left, top
         if beside:
-            strip, strip_top = self._STRIP_BESIDE, top + 1
+            strip = min(self._STRIP_BESIDE, self._STRIP_BESIDE - self.WIDTH_BESIDE + width)
+            strip_top = top + 1
             strip_left = left + width - strip
             self._both = pen.reserve(top, left, width - strip - 8, SMALL, "right")
         else:

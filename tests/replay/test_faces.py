@@ -96,10 +96,11 @@ def test_a_recorder_in_a_recorded_script_speaks_python(folder: Path) -> None:
 
 
 def test_warnings_speak_so_too() -> None:
+    from replay.output import EncodeOptions
     from replay.raster.palette import Palette
     from replay.rendering.accessibility import Flashes
 
-    flashes = Flashes(Palette("gray"), 30.0)
+    flashes = Flashes(Palette("gray"), EncodeOptions(30.0))
     flashes.worst = 1.0
     assert "fps=6 or lower or a fixed image (probe)" in str(flashes.remark())
     with command_line():
