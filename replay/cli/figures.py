@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from replay.cli.console import check_frames, print_result, warn
+from replay.cli.next_steps import offer
 from replay.cli.options import (
     NUMBERS,
     PICTURE_OPTIONS,
@@ -15,7 +16,8 @@ from replay.cli.options import (
     reader,
     select_probe,
 )
-from replay.options import FilmOptions, GridOptions, SheetOptions, whole_number
+from replay.option_values import whole_number
+from replay.options import FilmOptions, GridOptions, SheetOptions
 
 _DRAWING = f"channels {PICTURE_OPTIONS}"
 
@@ -71,6 +73,8 @@ def _grid(options: argparse.Namespace) -> None:
     for remark in result.remarks:
         warn(remark)
     print_result(result.path, result.bytes, result.seconds)
+    layer = () if options.layer is None else ("--layer", options.layer)
+    offer("sheet", options.recordings[0], *layer)
 
 
 def add_sheet(commands: Commands) -> None:
@@ -111,6 +115,8 @@ def _sheet(options: argparse.Namespace) -> None:
             **arguments(options, _DRAWING),
         )
     print_result(result.path, result.bytes, result.seconds)
+    layer = () if options.layer is None else ("--layer", options.layer)
+    offer("animate", options.recordings[0], *layer)
 
 
 def _add_number(parser: argparse.ArgumentParser, flag: str, default: int, help: str) -> None:

@@ -11,12 +11,14 @@ from replay.figures.canvas import Canvas
 from replay.figures.grid_layout import WIDTH, too_large
 from replay.figures.page import BAR_INCHES, Figure, FigurePage, level_colors, open_canvas
 from replay.maps.axes import Maps, choose_channels, spread
+from replay.maps.input_picture import NO_PICTURE
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
-from replay.maps.scaling import NO_PICTURE, Scaler
-from replay.options import Numbers, either, one_number
+from replay.maps.scaling import Scaler
+from replay.option_values import Numbers, either, one_number
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge
 from replay.schema import OptionError
+from replay.schema.faces import spell
 
 _MOST_BY_DEFAULT = 16  # channels; of more, those that vary most
 _CHOSEN = "top:12"
@@ -189,8 +191,8 @@ class _SheetPage(FigurePage):
         height += space + 2 * canvas.line(7) + self.inches(BAR_INCHES) + margin
         if too_large(width, height):
             raise OptionError(
-                f"a sheet of {width:,} by {height:,} pixels is too large; choose fewer --channels "
-                "or --rows"
+                f"a sheet of {width:,} by {height:,} pixels is too large; choose fewer "
+                f"{spell('channels')} or {spell('rows')}"
             )
         canvas.open(width, height)
         x, y = margin, margin

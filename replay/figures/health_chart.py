@@ -15,6 +15,7 @@ from replay.formatting import clean, format_count, format_number
 from replay.output import check_suffix, replacing
 from replay.raster.names import tell_apart
 from replay.schema import Cell, OptionError
+from replay.schema.faces import choose
 
 _DPI = 200
 _PLOT_INCHES = 0.75  # height of a plot
@@ -75,8 +76,9 @@ class _Chart:
         head = canvas.line(12) + canvas.line(8) + 2 * line + self.space
         height = 2 * margin + head + row_height * len(self.found.layers)
         if too_large(self.width, height):
+            instead = choose("use --csv or --json", "see to_csv() and to_json() of what was found")
             raise OptionError(
-                f"a figure of {len(self.found.layers):,} layers is too large; use --csv or --json"
+                f"a figure of {len(self.found.layers):,} layers is too large; {instead}"
             )
         canvas.open(self.width, height)
         y = margin

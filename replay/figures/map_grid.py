@@ -16,10 +16,11 @@ from replay.maps.axes import choose_channels
 from replay.maps.kernels import NO_KERNELS
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.options import Numbers, either, one_number
+from replay.option_values import Numbers, either, one_number
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge, is_blank, kernel_levels, kernel_reach, no_picture
 from replay.schema import OptionError, SelectionError
+from replay.schema.faces import spell
 
 _IMAGE_INCHES = 1.45
 _STACKED_IMAGE_INCHES = 1.0  # of each image where several batches stand under one another
@@ -163,8 +164,8 @@ class _GridPage(FigurePage):
         height = margin + header + sum(heights) + space * len(panels) + footer + margin
         if too_large(width, height):
             raise OptionError(
-                f"a figure of {width:,} by {height:,} pixels is too large; choose fewer --channels "
-                "or epochs, or a lower --dpi"
+                f"a figure of {width:,} by {height:,} pixels is too large; choose fewer "
+                f"{spell('channels')} or epochs, or a lower {spell('dpi')}"
             )
         canvas.open(width, height)
         self._draw_header(canvas, margin, width)

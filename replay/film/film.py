@@ -20,6 +20,7 @@ from replay.maps.axes import (
     choose_channels,
 )
 from replay.maps.channel_order import order_channels
+from replay.maps.input_picture import InputPicture
 from replay.maps.runs import (
     Count,
     FilmFacts,
@@ -30,7 +31,7 @@ from replay.maps.runs import (
     choose_headings,
     choose_layers_of,
 )
-from replay.maps.scaling import InputPicture, choose_scalers
+from replay.maps.scaling import choose_scalers
 from replay.options import DIVERGING, FilmOptions
 from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Frame, Overlay
