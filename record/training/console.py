@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Sized
 from types import TracebackType
 from typing import Any, cast
 
+from record.commands import replay_command
 from record.formatting import format_bytes, format_count
 from record.recorder import Recorder
 from record.reporting import listed
@@ -118,7 +118,8 @@ class Console:
             print(f"lost       {dropped} dropped, {lost} lost")
         print(f"file       {path} ({size})")
         print(f"accuracy   {accuracy:.3f} on the test images")
-        print(f"next       python -m replay animate {shlex.quote(str(path))}")
+        probed = any(layer.probe is not None for layer in recorder.layout.layers)
+        print(f"next       {replay_command('animate', path, '--probe' if probed else '')}")
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr)
