@@ -5,10 +5,11 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
-from record.commands import replay_command, short_path
 from record.formatting import format_bytes, format_count
 from record.protocol.layout import BatchLayout
+from record.short_path import short_path
 from replay.schema import Layer
+from replay.schema.faces import command
 
 _LAYERS = 12  # rows of the table
 
@@ -51,7 +52,8 @@ def closing_line(
         facts.append(f"{format_count(lost, 'frame')} lost")
     if no_probe:
         facts.append(f"no probe image ({no_probe})")
-    return f"{', '.join(facts)}: {short_path(path)}; {replay_command('animate', path)}"
+    typed = short_path(path)
+    return f"{', '.join(facts)}: {typed}; {command('replay', 'animate', typed)}"
 
 
 def _layers_of(layout: BatchLayout) -> list[Layer]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from record.commands import short_path
 from record.protocol.layout import BatchLayout
+from record.short_path import short_path
 from record.summary import closing_line
 
 _MAX_LINES = 12  # recordings that are named one by one
@@ -72,12 +72,12 @@ def closing_lines(recordings: Sequence[ClosedRecording]) -> list[str]:
     for recording in found:
         for doubt in recording.doubts:
             doubts.setdefault(doubt, []).append(recording.name)
-    lines += [
+    doubtful = [
         f"{', '.join(dict.fromkeys(names))}: nothing says where an epoch of these batches ends, "
         f"since {doubt}: they are counted on in one epoch"
         for doubt, names in doubts.items()
     ]
-    return lines
+    return doubtful + lines  # the last thing said is what to do next
 
 
 class RecordingCount:

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_numbers
 from replay.maps.axes import JointMaps, Maps, choose_maps
-from replay.maps.scaling import InputPicture
+from replay.maps.input_picture import InputPicture
 from replay.maps.selection import choose_cells, choose_layers
-from replay.options import Numbers
+from replay.option_values import Numbers
 from replay.raster.mosaic import Mosaic
 from replay.recording import Recording, open_recording, read_losses
 from replay.schema import Cell, OptionError, SelectionError
@@ -323,6 +323,7 @@ class LayerPanel:
         details: Its module, its maps, and how they are shown.
         entries: The palette's entries in its colour bar; those of the colormap by default.
         color_bar: Whether it has a colour bar.
+        gains: Whether its tiles have gain bars.
     """
 
     mosaic: Mosaic
@@ -331,6 +332,7 @@ class LayerPanel:
     details: str
     entries: range | None = None
     color_bar: bool = True
+    gains: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from replay.film.comparison_film import ComparisonFilm
 from replay.maps.runs import open_runs
-from replay.options import ComparisonRequest, Numbers
+from replay.option_values import Numbers, either
+from replay.options import ComparisonRequest
 from replay.recording import Recording
 from replay.rendering.animation import Animation, gather, open_target, render, summarize
 
@@ -26,7 +27,9 @@ def compare(
     channels: Numbers = None,
     epochs: Numbers = None,
     batches: Numbers = None,
-    scale: str = "run",
+    epoch: Numbers = None,
+    batch: Numbers = None,
+    scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
     cmap: str = "gray",
@@ -45,7 +48,7 @@ def compare(
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Animation:
-    """Renders two runs side by side, aligned by epoch and batch, on one scale.
+    """Renders two runs side by side, aligned by epoch and batch.
 
         compare("sgd.h5", "adam.h5", "compare.mp4")
         compare("sgd.h5", "adam.h5", "compare.gif", layers="conv2", difference=True)
@@ -65,8 +68,11 @@ def compare(
         channels: As in `replay.animate`; `top:16` are those that vary most in both.
         epochs: Which epochs, of those that both have.
         batches: Which batches of each epoch.
-        scale: `run`, `epoch`, `frame` or `channel`, over the values of both runs. The difference
-            has a scale of the same kind.
+        epoch: Another name of `epochs`.
+        batch: Another name of `batches`.
+        scale: As in `replay.animate`: with `adaptive` or `map` each run has its own ranges, with
+            `run`, `epoch`, `frame` or `channel` both share one. The difference always has one
+            range: `frame` with `map`, `run` with `adaptive`.
         clip: An explicit (low, high) for both runs; the difference keeps a measured one.
         symmetric: Widens the range of the runs to be symmetric around zero.
         cmap: Any registered matplotlib colormap. It has 237 of its colours, a GIF 165; with a
@@ -97,6 +103,8 @@ def compare(
         OutputError: The target cannot be written; found before anything is rendered.
         EncodeError: The encoder failed; the target is as it was before.
     """
+    epochs = either("epochs", epochs, "epoch", epoch)
+    batches = either("batches", batches, "batch", batch)
     request = gather(ComparisonRequest, locals())
     started = time.monotonic()
     with open_runs([a, b], probe) as runs:

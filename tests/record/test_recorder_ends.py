@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shlex
 import subprocess
 import sys
 import warnings
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 import replay
-from record import Recorder, RecordingWarning, commands
+from record import Recorder, RecordingWarning, short_path
 
 pytestmark = pytest.mark.usefixtures("quick_writers")
 
@@ -42,7 +41,7 @@ def test_one_line_at_the_end_with_a_command_that_works(
     folder = tmp_path / "my runs"
     folder.mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "_FOLDER", str(tmp_path))
+    monkeypatch.setattr(short_path, "_FOLDER", str(tmp_path))
     model, optimizer = make()
     with Recorder(model, folder / "run.h5", probe="first") as recorder:
         for x in recorder.track(batches()):
@@ -78,16 +77,6 @@ def test_lost_frames_are_in_the_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.warns(RecordingWarning, match="2 frames lost"):
         recorder.close()
     assert "2 frames lost: " in capsys.readouterr().err
-
-
-def test_a_python_of_another_name_is_named_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands.shutil, "which", lambda name: f"/elsewhere/{name}")
-    monkeypatch.setattr(commands.sys, "executable", "/a folder/bin/python3")
-    assert commands.replay_command("info", "/x y/run.h5") == (
-        "'/a folder/bin/python3' -m replay info '/x y/run.h5'"
-    )
-    monkeypatch.setattr(commands.sys, "executable", "/elsewhere/python3")
-    assert shlex.split(commands.replay_command("info", "/x/run.h5"))[0] == "python3"
 
 
 def test_no_epoch_was_ever_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

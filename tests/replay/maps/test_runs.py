@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_lines import without_next
 from matplotlib import colormaps
 from PIL import Image
 from samples import drifting_maps, write_recording
@@ -41,7 +42,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_each_layer_of_each_rank_has_a_row_on_one_scale(paths: list[Path]) -> None:
     with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
-        film = Film([a, b], FilmOptions(layers=["conv1", "conv2"]))
+        film = Film([a, b], FilmOptions(layers=["conv1", "conv2"], scale="run"))
         names = ["conv1, rank 0", "conv1, rank 1", "conv2, rank 0", "conv2, rank 1"]
         assert [part.name for part in film.panels] == names
         frames = list(film.frames())
@@ -55,6 +56,20 @@ def test_each_layer_of_each_rank_has_a_row_on_one_scale(paths: list[Path]) -> No
         assert film.remarks == []
         one = Film([a, b], FilmOptions(layers=["conv2"]))
         assert [part.name for part in one.panels] == ["rank 0", "rank 1"]
+
+
+@pytest.mark.parametrize("scale", ["adaptive", "map"])
+def test_each_recording_has_ranges_of_its_own(paths: list[Path], scale: str) -> None:
+    with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
+        both = Film([a, b], FilmOptions(layers=["conv1"], scale=scale))
+        alone = [Film(run, FilmOptions(layers=["conv1"], scale=scale)) for run in (a, b)]
+        for cell in both.cells:
+            for place, film in enumerate(alone):
+                bounds = both.map_sections[place].scaler.channel_bounds(*cell)
+                expected = film.map_sections[0].scaler.channel_bounds(*cell)
+                assert bounds is not None
+                assert expected is not None
+                assert (bounds.bounds == expected.bounds).all()
 
 
 @pytest.mark.parametrize("scale", ["run", "epoch", "frame", "channel"])
@@ -202,10 +217,10 @@ def test_several_files_on_the_command_line(
     assert main(["grid", *files, "-o", "both.png", "--dpi", "60"]) == 0
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["both.gif", "again.gif", "both.png"]
-    assert err == ""
+    assert without_next(err) == ""
     rank(tmp_path, 3, run_id="another", batches=2)
     assert main(["grid", *files, "run.rank3.h5", "-o", "three.png", "--dpi", "60"]) == 0
-    assert capsys.readouterr().err.splitlines() == [
+    assert without_next(capsys.readouterr().err).splitlines() == [
         "warning: run.rank0.h5, run.rank1.h5, run.rank3.h5 are of different runs",
         "warning: left out 4 batches that not every recording has",
     ]
@@ -240,7 +255,7 @@ def probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_film_of_a_fixed_image(probed: Path, tmp_path: Path) -> None:
     with replay.open(probed) as run:
-        film = Film(run.probe(0), FilmOptions(layers=["conv1"]))
+        film = Film(run.probe(0), FilmOptions(layers=["conv1"], scale="run"))
         assert film.layout._inputs[0].text == "probe image 0, evaluation mode"
         assert [word for word, _ in film.layout._inputs[0].fields] == ["label"]
         pictures = [frame.pictures[0].pixels for frame in film.frames()]
@@ -269,7 +284,7 @@ def test_probes_on_the_command_line(
     assert main(["grid", "run.h5", "--probe", "--dpi", "60"]) == 0
     assert main(["info", "run.h5"]) == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert without_next(err) == ""
     assert "0: image of 3x8x8, label 0, evaluation mode, layer conv1" in out
     assert main(["animate", "run.h5", "--probe", "2"]) == 2
     assert "no probe image 2 in run.h5; there: 0-1" in capsys.readouterr().err
