@@ -33,9 +33,10 @@ from replay.maps.runs import (
 )
 from replay.maps.scaling import choose_scalers
 from replay.options import DIVERGING, FilmOptions
+from replay.raster.arrangement import SIDE, Space, arrange, mosaic_space
 from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Frame, Overlay
-from replay.raster.mosaic import SIDE, Box, Space, arrange, mosaic_space
+from replay.raster.mosaic import Box
 from replay.raster.palette import Palette, TwoMapPalette
 from replay.recording import Recording
 from replay.schema import Cell

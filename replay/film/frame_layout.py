@@ -23,9 +23,10 @@ from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, fit_heads
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, FilmFacts, Headings, InputCaption, LayerPanel
 from replay.options import FilmOptions
+from replay.raster.arrangement import BARE, GUTTER, MARGIN, SECTION_HEAD, SIDE
 from replay.raster.histogram import Histogram
 from replay.raster.loss_curve import LossCurve
-from replay.raster.mosaic import BARE, GUTTER, MARGIN, SECTION_HEAD, SIDE, Box
+from replay.raster.mosaic import Box
 from replay.raster.names import lines_at
 from replay.raster.palette import Palette, Range
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap

@@ -13,7 +13,7 @@ from replay.figures import draw_health
 from replay.film import ComparisonFilm, Film
 from replay.film.section_heads import histogram_titles
 from replay.options import ComparisonOptions, FilmOptions
-from replay.raster.mosaic import MARGIN, SECTION_HEAD, SIDE
+from replay.raster.arrangement import MARGIN, SECTION_HEAD, SIDE
 from replay.recording import open_recording
 
 NAMES = resnet_names()[1:17]

@@ -15,8 +15,8 @@ from samples import drifting_maps, write_recording
 from record.schedule.schedule import Schedule
 from replay.film import ComparisonFilm, Film
 from replay.options import ComparisonOptions, FilmOptions
+from replay.raster.arrangement import MARGIN, SIDE
 from replay.raster.loss_curve import LossCurve, ends_in_words
-from replay.raster.mosaic import MARGIN, SIDE
 from replay.raster.text import height_of
 from replay.raster.time_axis import TimeAxis
 from replay.raster.widgets import SMALL
