@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, fit_heads
+from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, bar_width, fit_heads
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, FilmFacts, Headings, InputCaption, LayerPanel
 from replay.options import FilmOptions
@@ -372,8 +372,7 @@ class FrameLayout(BaseLayout):
 
     def _write_panels(self, top: int, left: int, width: int) -> None:
         counts = _COUNTS if width >= _NARROWEST_SECTION else _COUNTS_TIGHT
-        own = all(panel.gains for panel in self._panels)  # each map has a range of its own
-        bar = ColorBar.WITHOUT_NUMBERS if own else ColorBar.WIDTH_BESIDE
+        bar = bar_width(self._panels)
         space = width - bar - counts - 2 * 12
         heads = fit_heads(self._panels, space)
         for panel, head in zip(self._panels, heads, strict=True):
