@@ -234,15 +234,21 @@ class OwnRanges:
         channels: The channels that are shown.
         mode: `adaptive`, or `map` for the least and the greatest value of each map.
         symmetric: Widens each range to be symmetric around zero.
+        trailing: Whether ranges are told from the frames before only, as while a run goes on.
 
     Attributes:
         stays: Whether frame after frame shows the same image, nearly everywhere.
     """
 
     def __init__(
-        self, maps: Maps, channels: Sequence[int], mode: str, symmetric: bool = False
+        self,
+        maps: Maps,
+        channels: Sequence[int],
+        mode: str,
+        symmetric: bool = False,
+        trailing: bool = False,
     ) -> None:
-        self._maps, self._channels = maps, list(channels)
+        self._maps, self._channels, self._trailing = maps, list(channels), trailing
         frames = maps.series.frames
         self._frames = frames
         self._places = {cell: place for place, cell in enumerate(frames)}
@@ -260,6 +266,14 @@ class OwnRanges:
             symmetric=symmetric,
         )
         self._known: dict[Cell, Bounds] = {}
+
+    def __contains__(self, cell: object) -> bool:
+        return cell in self._places
+
+    @property
+    def largest(self) -> float:
+        """The largest range that any map of the layer has in the run."""
+        return self._ranges.largest
 
     def measure(self, cell: Cell, maps: npt.NDArray[np.float16]) -> None:
         """Notes a frame that was read anyway, so that it is not read again.
@@ -282,6 +296,14 @@ class OwnRanges:
     def _around(self, place: int) -> range:
         """Returns the places of the frames of one image that are as near before as behind."""
         reach, image = 0, self._images[place]
+        if self._trailing:
+            before = range(place, max(place - 2 * AROUND - 1, -1), -1)
+            other = (each for each in before if not image or self._images[each] != image)
+            return (
+                range(next(other, before[-1] - 1) + 1, place + 1)
+                if image
+                else range(place, place + 1)
+            )
         while image and reach < AROUND:
             first, last = place - reach - 1, place + reach + 1
             if first < 0 or last >= len(self._frames):
