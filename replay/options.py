@@ -8,13 +8,19 @@ heavy, so that `--help` answers at once.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
-from replay.schema import OptionError
+from replay.option_values import (
+    AUTO,
+    Numbers,
+    positive_number,
+    size_limit,
+    value_range,
+    whole_number,
+)
 
 SCALES = ("adaptive", "map", "run", "epoch", "frame", "channel")
 OWN_SCALES = ("adaptive", "map")  # each map has a range of its own, and its gain is shown
@@ -27,10 +33,12 @@ PRESETS = ("github", "slack", "slides", "paper")
 DIVERGING = "RdBu_r"  # the colormap of what is symmetric around zero
 
 _FORMATS = ".mp4, .gif, .webp, .png or .apng, or a folder/ for numbered PNG"
-_LAYERS = "one or more layers, globs, or all"
+LAYER_FLAGS = ("--layer", "--layers")
+EPOCH_FLAGS = ("--epochs", "--epoch")
+BATCH_FLAGS = ("--batches", "--batch")
+"""How a command line spells them, alike in every command; Python has both names, too."""
 
-Numbers: TypeAlias = str | int | slice | Iterable[int] | None
-"""How a caller names epochs, batches or channels; None means all of them."""
+_LAYERS = "one or more layers, globs, or all"
 
 
 @dataclass(frozen=True)
@@ -74,45 +82,6 @@ def declared(kind: type) -> dict[str, tuple[Any, Option]]:
     return found
 
 
-def whole_number(text: str) -> int:
-    """Reads a whole number of 1 or more.
-
-    Raises:
-        OptionError: It is something else.
-    """
-    if not re.fullmatch(r"\d+", text) or int(text) == 0:
-        raise OptionError(f"expected a whole number of 1 or more, found {text!r}")
-    return int(text)
-
-
-def positive_number(text: str) -> float:
-    """Reads a number above 0.
-
-    Raises:
-        OptionError: It is something else.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise OptionError(f"expected a number above 0, found {text!r}")
-    return value
-
-
-def value_range(text: str) -> tuple[float, float]:
-    """Reads two numbers with a comma between them.
-
-    Raises:
-        OptionError: It is something else.
-    """
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise OptionError(f"expected LO,HI such as -1,1, found {text!r}") from None
-    return low, high
-
-
 @dataclass(frozen=True)
 class FilmOptions:
     """What a film shows, and how it looks; `replay.animate` says what the values mean.
@@ -127,7 +96,7 @@ class FilmOptions:
         default=None,
         metadata=option(
             f"{_LAYERS} (default: the first recorded layer)",
-            "--layer",
+            *LAYER_FLAGS,
             metavar="NAME",
             repeated=True,
         ),
@@ -136,9 +105,12 @@ class FilmOptions:
         default=None,
         metadata=option("such as 0,3,8-11, or top:16 for what varies most", metavar="LIST"),
     )
-    epochs: Numbers = field(default=None, metadata=option("epochs (default: all)", metavar="A:B:C"))
+    epochs: Numbers = field(
+        default=None, metadata=option("epochs (default: all)", *EPOCH_FLAGS, metavar="A:B:C")
+    )
     batches: Numbers = field(
-        default=None, metadata=option("batches of each epoch (default: all)", metavar="A:B:C")
+        default=None,
+        metadata=option("batches of each epoch (default: all)", *BATCH_FLAGS, metavar="A:B:C"),
     )
     scale: str = field(
         default="adaptive",
@@ -214,6 +186,34 @@ class FilmOptions:
 
 
 @dataclass(frozen=True)
+class SheetOptions(FilmOptions):
+    """What a figure of one batch of each epoch shows; `replay.sheet` says what the values mean."""
+
+    layer: str | None = field(
+        default=None,
+        metadata=option(
+            "the layer (default: the first recorded one)", *LAYER_FLAGS, metavar="NAME"
+        ),
+    )
+    batch: Numbers = field(
+        default=-1,
+        metadata=option("batch of each epoch (default: the last)", *BATCH_FLAGS, metavar="N"),
+    )
+
+
+@dataclass(frozen=True)
+class GridOptions(SheetOptions):
+    """What a figure of one batch shows; `replay.grid` says what the values mean."""
+
+    epochs: Numbers = field(
+        default=-1,
+        metadata=option(
+            "one epoch, or several to compare (default: the last)", *EPOCH_FLAGS, metavar="LIST"
+        ),
+    )
+
+
+@dataclass(frozen=True)
 class ComparisonOptions(FilmOptions):
     """What a film of two runs shows; `replay.compare` says what the values mean."""
 
@@ -221,7 +221,7 @@ class ComparisonOptions(FilmOptions):
         default=None,
         metadata=option(
             f"{_LAYERS} (default: the first that both have)",
-            "--layer",
+            *LAYER_FLAGS,
             metavar="NAME",
             repeated=True,
         ),
@@ -275,12 +275,13 @@ class RenderRequest:
         default=None,
         metadata=option("a Dask scheduler whose workers render the parts", metavar="dask=ADDRESS"),
     )
-    max_mb: float | None = field(
-        default=None,
+    max_mb: float | str | None = field(
+        default=AUTO,
         metadata=option(
-            "largest size in MB: gives up quality, frames and zoom as far as needed, and says so",
+            "largest size in MB, or none: gives up quality, frames and zoom as far as needed, and "
+            "says so (default: 10 for .gif, .webp and .png)",
             metavar="N",
-            read=positive_number,
+            read=size_limit,
         ),
     )
     preset: str | None = field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from replay.cli.console import check_frames, print_result, warn
+from replay.cli.next_steps import offer
 from replay.cli.options import (
     NUMBERS,
     PICTURE_OPTIONS,
@@ -15,7 +16,8 @@ from replay.cli.options import (
     reader,
     select_probe,
 )
-from replay.options import FilmOptions, whole_number
+from replay.option_values import whole_number
+from replay.options import FilmOptions, GridOptions, SheetOptions
 
 _DRAWING = f"channels {PICTURE_OPTIONS}"
 
@@ -44,10 +46,7 @@ def add_grid(commands: Commands) -> None:
     )
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help=".png, .pdf or .svg (default: run-grid.png)")
-    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
-    add("--epoch", metavar="LIST", default="-1", help="epochs to compare (default: the last)")
-    add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
-    add_options(parser, FilmOptions, _DRAWING)
+    add_options(parser, GridOptions, f"layer epochs batch {_DRAWING}")
     _add_number(parser, "--dpi", 200, "pixels an inch (default: 200)")
     add("--kernels", action="store_true", help="each map's kernel beside it")
 
@@ -65,7 +64,7 @@ def _grid(options: argparse.Namespace) -> None:
             shown,
             options.out,
             layer=options.layer,
-            epochs=options.epoch,
+            epochs=options.epochs,
             batch=options.batch,
             dpi=options.dpi,
             kernels=options.kernels,
@@ -74,6 +73,8 @@ def _grid(options: argparse.Namespace) -> None:
     for remark in result.remarks:
         warn(remark)
     print_result(result.path, result.bytes, result.seconds)
+    layer = () if options.layer is None else ("--layer", options.layer)
+    offer("sheet", options.recordings[0], *layer)
 
 
 def add_sheet(commands: Commands) -> None:
@@ -83,9 +84,7 @@ def add_sheet(commands: Commands) -> None:
     )
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help=".png, .pdf or .svg (default: run-sheet.png)")
-    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
-    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
-    add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
+    add_options(parser, SheetOptions, "layer epochs batch")
     add("--channels", metavar="LIST", help="such as 0,3,8-11 (default: all, or top:12 of many)")
     _add_number(parser, "--rows", 8, "epochs at most (default: 8)")
     add_options(parser, FilmOptions, PICTURE_OPTIONS)
@@ -116,6 +115,8 @@ def _sheet(options: argparse.Namespace) -> None:
             **arguments(options, _DRAWING),
         )
     print_result(result.path, result.bytes, result.seconds)
+    layer = () if options.layer is None else ("--layer", options.layer)
+    offer("animate", options.recordings[0], *layer)
 
 
 def _add_number(parser: argparse.ArgumentParser, flag: str, default: int, help: str) -> None:

@@ -6,9 +6,12 @@ import argparse
 import re
 
 from replay.cli.console import check_frames, print_result, progress_bar, say
+from replay.cli.next_steps import offer
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, arguments, only, reader
-from replay.options import FilmOptions, positive_number
+from replay.option_values import positive_number
+from replay.options import LAYER_FLAGS, FilmOptions
 
+_LAYERS = "layers, globs, or all (default: all)"
 _PAGE_OPTIONS = "channels epochs batches probe scale symmetric cmap title input max_mb"
 
 _PAGE_EXAMPLES = """
@@ -46,7 +49,7 @@ def add_page(commands: Commands) -> None:
     )
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help=".html (default: run.html)")
-    add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
+    add(*LAYER_FLAGS, metavar="NAME", action="append", dest="layer", help=_LAYERS)
     add_options(parser, FilmOptions, "channels epochs batches")
     add(
         "--probe",
@@ -84,6 +87,8 @@ def _page(options: argparse.Namespace) -> None:
     for note in result.notes:
         say("note", note)
     print_result(result.path, result.bytes, result.seconds, result.frames)
+    if not options.quiet:
+        offer("compare" if len(options.recordings) > 1 else "animate", *options.recordings)
 
 
 def add_watch(commands: Commands) -> None:
@@ -92,7 +97,7 @@ def add_watch(commands: Commands) -> None:
         "watch", _watch, "show a recording in the browser while it is written", _WATCH_EXAMPLES
     )
     add = parser.add_argument
-    add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
+    add(*LAYER_FLAGS, metavar="NAME", action="append", dest="layer", help=_LAYERS)
     add("--channels", metavar="LIST", help="such as 0,3,8-11")
     add("--probe", metavar="N", type=int, help="opens with the fixed image N (default: the first)")
     add_options(parser, FilmOptions, "scale")

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay.formatting import clean, format_number, format_shape
+from replay.formatting import clean, format_loss, format_shape
 from replay.maps.axes import JointMaps, spread
+from replay.maps.input_picture import NO_PICTURE, InputPicture
 from replay.maps.runs import Row, RunSet
-from replay.maps.scaling import NO_PICTURE, InputPicture, Scaler
+from replay.maps.scaling import Scaler
 from replay.maps.selection import choose
-from replay.options import Numbers
+from replay.option_values import Numbers
 from replay.raster.palette import Pixels, Range, is_blank, no_picture, to_rgb, whitest
 from replay.recording import Recording
 from replay.schema import DamagedError, SelectionError, format_intervals
@@ -86,7 +87,7 @@ def load_panel(
     levels = scaler.levels(*cell, maps)
     facts = []
     if "loss" in recording.batches:
-        facts.append(f"loss {format_number(recording.batches['loss'][cell])}")
+        facts.append(f"loss {format_loss(float(recording.batches['loss'][cell]))}")
     answers = [
         f"{word} {_class(recording, int(recording.batches[field][cell]))}"
         for field, word in (("label", "label"), ("prediction", "predicted"))

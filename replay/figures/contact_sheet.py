@@ -11,12 +11,14 @@ from replay.figures.canvas import Canvas
 from replay.figures.grid_layout import WIDTH, too_large
 from replay.figures.page import BAR_INCHES, Figure, FigurePage, level_colors, open_canvas
 from replay.maps.axes import Maps, choose_channels, spread
+from replay.maps.input_picture import NO_PICTURE
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
-from replay.maps.scaling import NO_PICTURE, Scaler
-from replay.options import Numbers
+from replay.maps.scaling import Scaler
+from replay.option_values import Numbers, either, one_number
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge
 from replay.schema import OptionError
+from replay.schema.faces import spell
 
 _MOST_BY_DEFAULT = 16  # channels; of more, those that vary most
 _CHOSEN = "top:12"
@@ -33,7 +35,9 @@ def sheet(
     layer: str | None = None,
     channels: Numbers = None,
     epochs: Numbers = None,
-    batch: int = -1,
+    batch: Numbers = -1,
+    epoch: Numbers = None,
+    batches: Numbers = None,
     probe: int | bool | None = None,
     rows: int = 8,
     scale: str = "run",
@@ -58,6 +62,8 @@ def sheet(
             that vary most.
         epochs: The epochs to show; all by default.
         batch: The batch of each epoch; -1 is its last one.
+        epoch: Another name of `epochs`.
+        batches: Another name of `batch`; one number, too.
         probe: The number of a fixed image. By default the first one, if there is one, and else the
             first image of each batch; False for the latter in any case.
         rows: Epochs at most: evenly spaced, the first and the last among them.
@@ -79,6 +85,8 @@ def sheet(
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be
             written; nothing is left half-written.
     """
+    epochs = either("epochs", epochs, "epoch", epoch)
+    batch = one_number(either("batch", batch, "batches", batches, -1), "sheet", "batch")
     start = time.perf_counter()
     with open_runs(recording) as runs:
         if len(runs) > 1:
@@ -107,7 +115,9 @@ def sheet(
                 page.subtitle += ", those that vary most"
             page.write(unfinished, canvas, colors)
     seconds = time.perf_counter() - start
-    return Figure(path, *canvas.size, path.stat().st_size, seconds, tuple(shown.remarks))
+    return Figure(
+        path, *canvas.size, path.stat().st_size, seconds, (*shown.remarks, *canvas.remarks)
+    )
 
 
 class _SheetPage(FigurePage):
@@ -181,8 +191,8 @@ class _SheetPage(FigurePage):
         height += space + 2 * canvas.line(7) + self.inches(BAR_INCHES) + margin
         if too_large(width, height):
             raise OptionError(
-                f"a sheet of {width:,} by {height:,} pixels is too large; choose fewer --channels "
-                "or --rows"
+                f"a sheet of {width:,} by {height:,} pixels is too large; choose fewer "
+                f"{spell('channels')} or {spell('rows')}"
             )
         canvas.open(width, height)
         x, y = margin, margin

@@ -16,10 +16,11 @@ from replay.maps.axes import choose_channels
 from replay.maps.kernels import NO_KERNELS
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.options import Numbers
+from replay.option_values import Numbers, either, one_number
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge, is_blank, kernel_levels, kernel_reach, no_picture
 from replay.schema import OptionError, SelectionError
+from replay.schema.faces import spell
 
 _IMAGE_INCHES = 1.45
 _STACKED_IMAGE_INCHES = 1.0  # of each image where several batches stand under one another
@@ -32,7 +33,9 @@ def grid(
     *,
     layer: str | None = None,
     epochs: Numbers = -1,
-    batch: int = -1,
+    batch: Numbers = -1,
+    epoch: Numbers = None,
+    batches: Numbers = None,
     channels: Numbers = None,
     scale: str = "run",
     clip: tuple[float, float] | None = None,
@@ -59,6 +62,8 @@ def grid(
         epochs: The epochs to compare, by number; -1 is the last.
         batch: The batch, by number; -1 is the last of each epoch. Epochs and batches are those
             in which the layer has a frame.
+        epoch: Another name of `epochs`.
+        batches: Another name of `batch`; one number, too.
         channels: As in `replay.animate`; all by default.
         scale: `run`, `epoch`, `frame` or `channel`, as in `replay.animate`.
         clip: An explicit (low, high).
@@ -81,6 +86,8 @@ def grid(
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be
             written; nothing is left half-written.
     """
+    epochs = either("epochs", epochs, "epoch", epoch, -1)
+    batch = one_number(either("batch", batch, "batches", batches, -1), "grid", "batch")
     start = time.perf_counter()
     with open_runs(recording, probe) as runs:
         path, canvas = open_canvas(runs[0].path, out, "grid", dpi, theme)
@@ -105,7 +112,9 @@ def grid(
             page = _GridPage(rows[0].maps, chosen, scaler, panels, dpi, title)
             page.write(unfinished, canvas, colors)
     seconds = time.perf_counter() - start
-    return Figure(path, *canvas.size, path.stat().st_size, seconds, tuple(shown.remarks))
+    return Figure(
+        path, *canvas.size, path.stat().st_size, seconds, (*shown.remarks, *canvas.remarks)
+    )
 
 
 class _GridPage(FigurePage):
@@ -155,8 +164,8 @@ class _GridPage(FigurePage):
         height = margin + header + sum(heights) + space * len(panels) + footer + margin
         if too_large(width, height):
             raise OptionError(
-                f"a figure of {width:,} by {height:,} pixels is too large; choose fewer --channels "
-                "or epochs, or a lower --dpi"
+                f"a figure of {width:,} by {height:,} pixels is too large; choose fewer "
+                f"{spell('channels')} or epochs, or a lower {spell('dpi')}"
             )
         canvas.open(width, height)
         self._draw_header(canvas, margin, width)
@@ -243,7 +252,7 @@ class _GridPage(FigurePage):
                 canvas.picture(x + dx + grid.kernel_at, y + dy, enlarge(kernel, grid.kernel_zoom))
             if self.scaler.mode == "channel":
                 own = self.scaler.channel_range(place // slices)
-                longer = f"{label}   {format_number(own.low)} … {format_number(own.high)}"
+                longer = f"{label}   {own.in_words(' … ')}"
                 label = longer if canvas.width(longer, 6.5) < grid.cell_size[1] else label
             if not fits:
                 row = self.channels[place : place + grid.columns]

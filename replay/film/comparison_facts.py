@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_shape
 from replay.maps.axes import JointMaps, spread
+from replay.maps.input_picture import InputPicture
 from replay.maps.runs import InputCaption, Row, RunSet, choose_layers_of
-from replay.maps.scaling import InputPicture, Scaler
+from replay.maps.scaling import Scaler
 from replay.raster.mosaic import SIDE
 from replay.recording import Recording, read_losses
 from replay.schema import Cell, SelectionError
@@ -146,7 +147,7 @@ def remarks_on_flat(
         own = Scaler(maps, present, channels).range_of(*cells[0], nothing) if present else None
         if own is None or both is None:
             continue
-        share = (own.high - own.low) / (both.high - both.low)
+        share = (own.high - own.low) / max(both.high - both.low, 1e-300)
         if share < _FLAT:
             remarks.append(
                 f"{maps.layer.name} of {label} spans {share:.2g} of the range of both runs and "

@@ -12,6 +12,7 @@ from itertools import chain
 
 from replay.film.extras import KERNEL_ROWS, Extras, HistogramSource
 from replay.film.frame_layout import BaseLayout, FrameLayout
+from replay.film.section_heads import histogram_titles
 from replay.film.sections import MapSection, Section
 from replay.formatting import clean, format_module
 from replay.maps.axes import (
@@ -19,6 +20,7 @@ from replay.maps.axes import (
     choose_channels,
 )
 from replay.maps.channel_order import order_channels
+from replay.maps.input_picture import InputPicture
 from replay.maps.runs import (
     Count,
     FilmFacts,
@@ -29,8 +31,9 @@ from replay.maps.runs import (
     choose_headings,
     choose_layers_of,
 )
-from replay.maps.scaling import InputPicture, choose_scalers
+from replay.maps.scaling import choose_scalers
 from replay.options import DIVERGING, FilmOptions
+from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Frame, Overlay
 from replay.raster.mosaic import SIDE, Box, Space, arrange, mosaic_space
 from replay.raster.palette import Palette, TwoMapPalette
@@ -234,18 +237,17 @@ class Film(BaseFilm):
     def _lay_out(self, runs: RunSet, options: FilmOptions, extras: Extras | None) -> None:
         """Draws all that stays from frame to frame."""
         self.scale = self.map_sections[0].scaler.describe(len(self._layers) > 1)
+        shown = zip(runs.recordings, runs.labels, self.inputs, strict=True)
         captions = [
             InputCaption.read(recording, runs, label, picture)
-            for recording, label, picture in zip(
-                runs.recordings, runs.labels, self.inputs, strict=True
-            )
+            for recording, label, picture in shown
         ]
         self._histograms: list[HistogramSource] = []
         if extras is not None and extras.histogram:
             self._histograms = [
-                HistogramSource(section, panel.name, self.cells)
-                for section, panel in zip(self.map_sections, self.panels, strict=True)
+                HistogramSource(section, self.cells) for section in self.map_sections
             ]
+        between = [source.between for source in self._histograms]
         self.layout = FrameLayout(
             [section.panel for section in self.sections],
             self.palette,
@@ -253,8 +255,15 @@ class Film(BaseFilm):
             captions,
             choose_headings(runs, self.panels, self._layers, options.title, self.scale),
             options,
-            [(source.name, source.peak) for source in self._histograms],
+            list(
+                zip(
+                    histogram_titles(self.panels, between, SIDE),
+                    [source.peak for source in self._histograms],
+                    strict=True,
+                )
+            ),
         )
+        self.remarks += missing_remarks(self.layout.texts)
         self._mosaic_boxes = [
             section.panel.mosaic.boxes(*corner)
             for section, corner in zip(self.sections, self.layout.mosaic_corners, strict=True)

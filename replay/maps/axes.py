@@ -22,9 +22,11 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_numbers
 from replay.maps.selection import choose
-from replay.options import TOKENS, Numbers
+from replay.option_values import Numbers
+from replay.options import TOKENS
 from replay.recording.series import Series
 from replay.schema import DamagedError, Layer, OptionError
+from replay.schema.suggestions import unknown
 
 _Float = TypeVar("_Float", np.float16, np.float32)
 
@@ -95,7 +97,7 @@ def layout_of(
         OptionError: Tokens that form no square were to be shown as one, or an unknown word.
     """
     if tokens not in TOKENS:
-        raise OptionError(f"unknown tokens {tokens!r}; expected one of {', '.join(TOKENS)}")
+        raise OptionError(unknown("tokens", tokens, TOKENS))
     if "D" in layer.axes:
         depth = layer.shape[layer.axes.index("D")]
         return AxesLayout(

@@ -19,10 +19,13 @@ import numpy.typing as npt
 
 from replay.maps.percentiles import Bounds
 from replay.maps.runs import Recordings, open_runs
-from replay.options import SCALES, Numbers
+from replay.option_values import Numbers, either
+from replay.options import SCALES
 from replay.output import check_suffix, replacing
 from replay.raster.palette import Range
 from replay.schema import OptionError, OutputError
+from replay.schema.faces import spell
+from replay.schema.suggestions import unknown
 from replay.webpage.eight_bit import color_levels, widen
 from replay.webpage.frame_block import FrameBlock
 from replay.webpage.manifest import CMAPS, color_table, color_tables
@@ -63,6 +66,8 @@ def page(
     channels: Numbers = None,
     epochs: Numbers = None,
     batches: Numbers = None,
+    epoch: Numbers = None,
+    batch: Numbers = None,
     probe: int | None = None,
     scale: str = "adaptive",
     symmetric: bool = False,
@@ -93,6 +98,8 @@ def page(
         channels: As in `replay.animate`, for every layer. The scales are those of these channels.
         epochs: Which epochs, as in `replay.animate`.
         batches: Which batches of each epoch.
+        epoch: Another name of `epochs`.
+        batch: Another name of `batches`.
         probe: Only this fixed image; by default all, and the first image of each batch.
         scale: The scale at first: `adaptive`, `map`, `run`, `epoch`, `frame` or `channel`, as in
             `replay.animate`.
@@ -112,11 +119,13 @@ def page(
         OptionError: An option that cannot be used, or a size into which not even one frame fits.
         OutputError: The target cannot be written; what stood there is untouched.
     """
+    epochs = either("epochs", epochs, "epoch", epoch)
+    batches = either("batches", batches, "batch", batch)
     started = time.monotonic()
     if scale not in SCALES:
-        raise OptionError(f"unknown scale {scale!r}; expected one of {', '.join(SCALES)}")
+        raise OptionError(unknown("scale", scale, SCALES))
     if not (math.isfinite(max_mb) and max_mb > 0):
-        raise OptionError(f"max_mb {max_mb:g}: expected a number of megabytes above 0")
+        raise OptionError(f"{spell('max_mb')} {max_mb:g}: expected a number of megabytes above 0")
     tables = color_tables([cmap, *CMAPS])
     if isinstance(channels, Iterator):  # each of the layers reads them
         channels = tuple(channels)

@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from replay.formatting import clean
-from replay.maps.scaling import InputPicture
+from replay.maps.input_picture import InputPicture
 from replay.maps.selection import choose_layers
-from replay.options import SCALES, Numbers
+from replay.option_values import Numbers
+from replay.options import SCALES
+from replay.raster.time_axis import TimeAxis
 from replay.recording import Closing, Recording
 from replay.schema import Cell, RecordingError
 from replay.webpage.input_data import InputData
@@ -263,7 +265,8 @@ class Live(Closing):
     def _frames(self, source: _Source, since: int) -> dict[str, Any]:
         if not source.cells:
             return {"epoch": [], "batch": [], "epochs": "", "batches": "", "at": [], "breaks": []}
-        return describe_frames(source.run, source.cells, source.cells[since:])
+        told = describe_frames(source.run, source.cells, source.cells[since:])
+        return {**told, "at": [round(float(at), 6) for at in TimeAxis(source.cells).places]}
 
     @staticmethod
     def _picture(source: _Source, place: str) -> bytes:

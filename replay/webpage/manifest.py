@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_loss
 from replay.maps.adaptive import MAGNIFIED
+from replay.maps.input_picture import NO_PICTURE
 from replay.maps.percentiles import ROBUST
-from replay.maps.scaling import GAIN_WORDS, NO_PICTURE
-from replay.raster.palette import colormap, foreign
-from replay.raster.widgets import plain_range
+from replay.maps.scaling import GAIN_WORDS
+from replay.raster.loss_curve import plain_range
+from replay.raster.palette import colormap, unfinite_colors
+from replay.raster.time_axis import TimeAxis
 from replay.recording import Recording, read_losses
 from replay.schema import Cell
 from replay.webpage.eight_bit import COUNT
@@ -34,7 +36,7 @@ def color_tables(names: Sequence[str]) -> dict[str, str]:
 def color_table(name: str) -> npt.NDArray[np.uint8]:
     """Returns a colormap's 254 colors and those of NaN and infinity, uint8 (256, 3)."""
     colors = colormap(name, COUNT)
-    return np.concatenate([colors, foreign(colors)])
+    return np.concatenate([colors, unfinite_colors(name)])
 
 
 def scale_words(scale: str, runs: int = 1, stays: bool = False) -> str:
@@ -120,7 +122,8 @@ def describe_frames(
         ends: Of the loss curve's axis; by default those of the loss.
     """
     places = {cell: place for place, cell in enumerate(asked)}
-    span = max(len(asked) - 1, 1)
+    axis = TimeAxis(asked)
+    at = [round(float(place), 6) for place in axis.places]
     names = recording.meta.get("classes")
     classes = [clean(str(name)) for name in names] if isinstance(names, list) else []
 
@@ -137,11 +140,9 @@ def describe_frames(
         "batch": [batch for _, batch in kept],
         "epochs": _span([epoch for epoch, _ in asked]),
         "batches": _span([batch for _, batch in asked]),
-        "at": [round(places[cell] / span, 6) for cell in kept],
+        "at": [at[places[cell]] for cell in kept],
         "breaks": [
-            round(place / span, 6)
-            for place in range(1, len(asked))
-            if asked[place][0] != asked[place - 1][0]
+            at[place] for place in range(1, len(asked)) if asked[place][0] != asked[place - 1][0]
         ],
         "label": answers("label"),
         "prediction": answers("prediction"),
@@ -156,10 +157,7 @@ def describe_frames(
             format_loss(float(losses[places[cell]])) if logged[places[cell]] else "–"
             for cell in kept
         ]
-        gaps = [
-            place for place in range(1, len(asked)) if asked[place][0] - asked[place - 1][0] > 1
-        ]
-        frames["curve"] = loss_curve(losses, ends, gaps)
+        frames["curve"] = loss_curve(losses, axis, ends)
     return frames
 
 
@@ -192,16 +190,14 @@ def _unseen(recording: Recording, kept: Sequence[Cell]) -> list[str] | None:
 
 
 def loss_curve(
-    loss: npt.NDArray[np.float64],
-    ends: tuple[float, float] | None = None,
-    gaps: Sequence[int] = (),
+    loss: npt.NDArray[np.float64], axis: TimeAxis, ends: tuple[float, float] | None = None
 ) -> dict[str, Any]:
     """Returns the loss as points of the unit square, and its ends in words.
 
     Args:
         loss: float64 (frames,).
+        axis: Where the frames stand; the line breaks where some are missing, too.
         ends: Lowest and highest value of the axis; by default those of the loss.
-        gaps: Frames before which an epoch is missing; the line breaks there, too.
 
     Returns:
         `x` and `y` from 0 to 1, where None breaks the line, and `low` and `high` as text.
@@ -216,9 +212,10 @@ def loss_curve(
         places = np.array(sorted(chosen))
     with np.errstate(invalid="ignore"):
         heights = (np.clip(loss[places], low, high) - low) / (high - low)
-    x = [round(float(x), 5) for x in places / max(len(loss) - 1, 1)]
+    x = [round(float(x), 5) for x in axis.places[places]]
     y = [round(float(y), 4) if np.isfinite(y) else None for y in heights]
-    for gap in reversed(np.searchsorted(places, gaps).tolist()):
+    gaps = np.searchsorted(places, np.flatnonzero(axis.gaps))
+    for gap in reversed(np.unique(gaps).tolist()):
         if 0 < gap < len(x):
             x.insert(gap, round((x[gap - 1] + x[gap]) / 2, 5))
             y.insert(gap, None)

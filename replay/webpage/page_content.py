@@ -9,7 +9,7 @@ from replay.film.comparison_facts import choose_common_layers
 from replay.formatting import clean, format_count
 from replay.maps.runs import RunSet
 from replay.maps.selection import choose_frames, choose_layers
-from replay.options import Numbers
+from replay.option_values import Numbers
 from replay.recording import Recording
 from replay.schema import OptionError, SelectionError
 from replay.webpage.manifest import describe_page, files_of

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from replay.maps.axes import spread
-from replay.options import SCALES, Numbers
+from replay.option_values import Numbers
+from replay.options import SCALES
 from replay.recording import Recording
 from replay.schema import Cell
 from replay.webpage.input_data import InputData

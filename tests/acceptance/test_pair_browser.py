@@ -13,7 +13,7 @@ from pages import frame_of, read
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.maps.scaling import InputPicture
+from replay.maps.input_picture import InputPicture
 from replay.raster.palette import Range
 from replay.webpage.document import canvas_pixels, page
 from replay.webpage.frame_block import FrameBlock
@@ -98,7 +98,7 @@ def test_the_slider_sets_both_runs_to_the_pixel(tab: Tab, paths: tuple[Path, Pat
                 assert (shown(tab, number, 4) == expected(paths, number, place, "conv1")).all()
                 assert (pixels_of(tab, name)[..., :3] == pictures[number].show(*cell)).all()
     assert tab.run("document.querySelector('#facts-1').textContent") == (
-        f"loss 3.750predicted {HOSTILE}"
+        f"loss 3.75predicted {HOSTILE}"
     )
     assert tab.run("document.querySelectorAll('#curve .done').length") == 2
     assert tab.run("document.querySelectorAll('img').length") == 0

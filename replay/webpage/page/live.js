@@ -9,8 +9,7 @@ async function grow(one) {
     if (!known[name] && !more[name]) continue;
     known[name] = [...(known[name] ?? Array(before).fill(none)), ...(more[name] ?? Array(added).fill(none))];
   }
-  for (const name of ["epochs", "batches", "breaks", "curve"]) known[name] = more[name];
-  known.at = known.epoch.map((_, i) => known.epoch.length > 1 ? i / (known.epoch.length - 1) : 0);
+  for (const name of ["epochs", "batches", "breaks", "curve", "at"]) known[name] = more[name];
   if (!here) return;
   count = known.epoch.length;
   axes();

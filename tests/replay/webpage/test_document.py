@@ -19,7 +19,8 @@ import replay
 from replay.__main__ import main
 from replay.maps.adaptive import Shown
 from replay.maps.axes import shrink_maps, spread
-from replay.maps.scaling import InputPicture, Scaler
+from replay.maps.input_picture import InputPicture
+from replay.maps.scaling import Scaler
 from replay.options import SCALES
 from replay.raster.palette import Range, kernel_levels, kernel_reach
 from replay.schema import DamagedError, OptionError, OutputError, RecordingError, SelectionError
@@ -59,7 +60,7 @@ def test_what_a_page_holds(run: Path) -> None:
     frames = part["frames"]
     assert list(zip(frames["epoch"], frames["batch"], strict=True))[4:7] == [(0, 4), (1, 0), (1, 1)]
     assert frames["label"][:4] == ["cat", "dog", NOISE, "cat"]
-    assert frames["loss"][0] == "2.300"
+    assert frames["loss"][0] == "2.30"
     assert frames["curve"]["y"][0] == 1.0
     assert manifest["name"] == "run"
     assert manifest["about"] == ["3 epochs × 5 batches"]
@@ -356,11 +357,12 @@ def test_a_page_has_every_fixed_image_and_opens_with_the_first(tmp_path: Path) -
 
 
 def test_the_time_axis_of_a_long_run_keeps_its_spikes() -> None:
+    from replay.raster.time_axis import TimeAxis
     from replay.webpage.manifest import loss_curve
 
     loss = np.linspace(2, 1, 50_000)
     loss[31_234] = 2.5
-    curve = loss_curve(loss)
+    curve = loss_curve(loss, TimeAxis([(0, batch) for batch in range(50_000)]))
     assert len(curve["x"]) <= 4000
     assert max(y for y in curve["y"] if y is not None) == 1.0
     assert curve["x"] == sorted(curve["x"])
