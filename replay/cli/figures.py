@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from replay.cli.console import check_frames, print_result, warn
+from replay.cli.console import check_frames, print_result, say, warn
 from replay.cli.options import (
     NUMBERS,
     PICTURE_OPTIONS,
@@ -15,7 +16,11 @@ from replay.cli.options import (
     reader,
     select_probe,
 )
+from replay.formatting import format_bytes
 from replay.options import FilmOptions, whole_number
+
+if TYPE_CHECKING:
+    from replay.figures.figure import Figure
 
 _DRAWING = f"channels {PICTURE_OPTIONS}"
 
@@ -25,6 +30,8 @@ examples:
   python -m replay grid run.h5 -o grid.pdf --layer conv2 --channels top:16
   python -m replay grid run.h5 -o grid.svg --epoch 0,2,4
   python -m replay grid run.h5 -o grid.png --kernels --clip -1,1 --cmap RdBu_r
+  python -m replay grid run.h5 -o fig.pdf --layer all        a page for each layer
+  python -m replay grid run.h5 -o fig.pdf --width 3.3in --latex > fig.tex
 """
 _SHEET_EXAMPLES = """
 The fixed image is shown where there is one (--probe 1 for the second), else
@@ -34,6 +41,8 @@ examples:
   python -m replay sheet run.h5                    to run-sheet.png
   python -m replay sheet run.h5 -o sheet.pdf --layer conv2 --channels top:8
   python -m replay sheet run.h5 --epochs 0:20 --rows 5 --no-probe
+  python -m replay sheet run.h5 -o sheet.pdf --layer all     a page for each layer
+  python -m replay sheet run.h5 -o sheet.pdf --width 8.4cm --columns 4 --latex
 """
 
 
@@ -44,11 +53,11 @@ def add_grid(commands: Commands) -> None:
     )
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help=".png, .pdf or .svg (default: run-grid.png)")
-    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
+    _add_layers(parser)
     add("--epoch", metavar="LIST", default="-1", help="epochs to compare (default: the last)")
     add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
     add_options(parser, FilmOptions, _DRAWING)
-    _add_number(parser, "--dpi", 200, "pixels an inch (default: 200)")
+    _add_paper(parser)
     add("--kernels", action="store_true", help="each map's kernel beside it")
 
 
@@ -68,12 +77,12 @@ def _grid(options: argparse.Namespace) -> None:
             epochs=options.epoch,
             batch=options.batch,
             dpi=options.dpi,
+            width=options.width,
+            columns=options.columns,
             kernels=options.kernels,
             **drawing,
         )
-    for remark in result.remarks:
-        warn(remark)
-    print_result(result.path, result.bytes, result.seconds)
+    _print_figure(result, options.latex)
 
 
 def add_sheet(commands: Commands) -> None:
@@ -83,7 +92,7 @@ def add_sheet(commands: Commands) -> None:
     )
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help=".png, .pdf or .svg (default: run-sheet.png)")
-    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
+    _add_layers(parser)
     add("--epochs", metavar="A:B:C", help="epochs (default: all)")
     add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
     add("--channels", metavar="LIST", help="such as 0,3,8-11 (default: all, or top:12 of many)")
@@ -96,7 +105,7 @@ def add_sheet(commands: Commands) -> None:
         const=False,
         help="each batch's first image, also where there is a fixed one",
     )
-    _add_number(parser, "--dpi", 200, "pixels an inch (default: 200)")
+    _add_paper(parser)
 
 
 def _sheet(options: argparse.Namespace) -> None:
@@ -113,9 +122,51 @@ def _sheet(options: argparse.Namespace) -> None:
             batch=options.batch,
             rows=options.rows,
             dpi=options.dpi,
+            width=options.width,
+            columns=options.columns,
             **arguments(options, _DRAWING),
         )
-    print_result(result.path, result.bytes, result.seconds)
+    _print_figure(result, options.latex)
+
+
+def _add_layers(parser: argparse.ArgumentParser) -> None:
+    several = "one or more layers, globs, or all: a page of a PDF for each, else a file"
+    parser.add_argument(
+        "--layer",
+        metavar="NAME",
+        action="append",
+        help=f"{several} (default: the first recorded layer)",
+    )
+
+
+def _add_paper(parser: argparse.ArgumentParser) -> None:
+    """Adds what says how the figure stands on paper."""
+    parser.add_argument(
+        "--width",
+        metavar="3.3in|8.4cm|full",
+        help="the width on paper, for which the figure is laid out, in in, cm, mm or pt of TeX, "
+        "with text of 7 pt or more; full: 7 inches",
+    )
+    add_options(parser, FilmOptions, "columns")
+    _add_number(
+        parser, "--dpi", 200, "pixels an inch (default: 200); with --width at least so many"
+    )
+    parser.add_argument(
+        "--latex", action="store_true", help="print a figure environment with caption and label"
+    )
+
+
+def _print_figure(made: Figure, latex: bool) -> None:
+    """Prints what was written, on stderr where stdout has the snippet for LaTeX."""
+    for remark in made.remarks:
+        warn(remark)
+    if latex:
+        print(made.latex())
+        for path in made.paths:
+            say("note", f"{path}  {format_bytes(path.stat().st_size)}")
+        return
+    for path in made.paths:
+        print_result(path, path.stat().st_size, made.seconds)
 
 
 def _add_number(parser: argparse.ArgumentParser, flag: str, default: int, help: str) -> None:

@@ -16,6 +16,7 @@ from replay.cli.pages import add_page, add_watch
 from replay.schema import OptionError
 
 _SHELLS = ("bash", "zsh", "fish", "tcsh")
+_SEVERAL = {"animate", "compare", "grid", "page", "sheet", "watch"}  # take several layers
 _FILES = ("FILE", "run.h5")  # what stands for a file in the help
 
 _DESCRIPTION = """\
@@ -57,7 +58,7 @@ def spell_out(words: Sequence[str]) -> list[str]:
         elif re.match(r"-[\d.:]", word) and re.fullmatch(r"--[a-z]+", option):
             spelled[-1] = f"{option}={word}"
             option = ""
-        elif word.startswith("-") or not {"animate", "compare", "page", "watch"} & set(words):
+        elif word.startswith("-") or not _SEVERAL & set(words):
             spelled.append(word)
             option = word
         elif option == "--layer" and not word.endswith((".h5", ".hdf5")):

@@ -15,7 +15,7 @@ from replay.maps.scaling import Scaler
 from replay.options import Numbers
 from replay.raster.palette import colormap, foreign
 from replay.recording import Recording
-from replay.schema import DamagedError, OptionError
+from replay.schema import DamagedError, OptionError, SelectionError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +55,8 @@ def draw(
     Args:
         recording: An open recording, or the path of one.
         ax: Where to; the current axes by default.
-        layer: The layer's name; the first recorded one by default.
+        layer: The layer's name, or a glob that one layer matches; the first recorded one by
+            default.
         epoch: The epoch, by number; -1 is the last.
         batch: The batch, by number; -1 is the last of the epoch.
         channels: As in `replay.animate`; one channel is one map.
@@ -79,7 +80,13 @@ def draw(
         raise OptionError("scale channel: expected run, epoch or frame, which have one colour bar")
     table = colormap(cmap, 256)
     with open_runs(recording, probe) as runs:
-        shown = RunSet(runs, choose_layers_of(runs, layer)[:1], slices, tokens)
+        layers = choose_layers_of(runs, layer)
+        if len(layers) > 1:
+            raise SelectionError(
+                f"draw: expected one layer, found {len(layers)}: {', '.join(layers)}; draw each "
+                "into axes of its own"
+            )
+        shown = RunSet(runs, layers, slices, tokens)
         cell = choose_batches(shown, epoch, batch)[0]
         maps = shown.rows[0].maps
         chosen = choose_channels(maps, channels, shown.cells())

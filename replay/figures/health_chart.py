@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 from os import PathLike
 from pathlib import Path
 
 from replay.diagnosis.report import KINDS, Health, LayerHealth
-from replay.figures.canvas import SUFFIXES, Canvas, figure_theme
-from replay.figures.grid_layout import WIDTH, too_large
+from replay.figures.canvas import SUFFIXES, Canvas, figure_theme, to_pdf
+from replay.figures.grid_layout import too_large
+from replay.figures.page import PAGE_INCHES as WIDTH
 from replay.formatting import clean, format_count, format_number
 from replay.output import check_suffix, replacing
 from replay.schema import Cell, OptionError
@@ -41,10 +41,10 @@ def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -
     canvas = Canvas(_DPI, figure_theme(theme), suffix)
     with replacing(path) as unfinished:
         _Chart(found, canvas).draw()
-        drawn = io.BytesIO()
         findings = format_count(len(found.all_findings), "finding")
-        canvas.save(drawn, title=f"health of {found.path.name}", text=f"{findings}\n\n{found}")
-        unfinished.write_bytes(drawn.getvalue())
+        canvas.close(canvas.size[1], f"health of {found.path.name}", f"{findings}\n\n{found}")
+        data = to_pdf([canvas])[0] if suffix == ".pdf" else canvas.to_bytes()
+        unfinished.write_bytes(data)
     return path
 
 
@@ -72,7 +72,8 @@ class _Chart:
             raise OptionError(
                 f"a figure of {len(self.found.layers):,} layers is too large; use --csv or --json"
             )
-        canvas.open(self.width, height)
+        canvas.open(self.width)
+        canvas.size = (self.width, height)
         y = margin
         inner = self.width - 2 * margin
         canvas.text(margin, y, clean(self.found.path.name), 12, bold=True, max_width=inner)
