@@ -256,10 +256,17 @@ class Canvas:
             self.text(x + round(place * width), y + 2, text, 7, align=align)
 
     def stroke(
-        self, xs: Sequence[float], ys: Sequence[float], color: str, points: float = 1.0
+        self,
+        xs: Sequence[float],
+        ys: Sequence[float],
+        color: str,
+        points: float = 1.0,
+        *,
+        dashed: bool = False,
     ) -> None:
         """Draws a line through places on the page."""
-        self._axes.plot(xs, ys, color=color, linewidth=points, solid_joinstyle="round")
+        style = "--" if dashed else "-"
+        self._axes.plot(xs, ys, style, color=color, linewidth=points, solid_joinstyle="round")
 
     def fill(
         self, xs: Sequence[float], ys: Sequence[float], base: float, color: str, alpha: float = 1.0
