@@ -16,7 +16,8 @@ from typing import Any, ClassVar, TypeAlias
 
 from replay.schema import OptionError
 
-SCALES = ("run", "epoch", "frame", "channel")
+SCALES = ("adaptive", "map", "run", "epoch", "frame", "channel")
+OWN_SCALES = ("adaptive", "map")  # each map has a range of its own, and its gain is shown
 THEMES = ("light", "dark")
 TOKENS = ("auto", "square", "strip")
 ORDERS = ("number", "similar")
@@ -140,10 +141,11 @@ class FilmOptions:
         default=None, metadata=option("batches of each epoch (default: all)", metavar="A:B:C")
     )
     scale: str = field(
-        default="run",
+        default="adaptive",
         metadata=option(
-            "values that share one range: those of the run (default), of an epoch, of a frame "
-            "or of a channel",
+            "the range of values: each map's own, as steady as the image is (adaptive, default), "
+            "or its least to greatest (map), or one for all of the run, an epoch, a frame or a "
+            "channel",
             choices=SCALES,
         ),
     )
@@ -204,6 +206,11 @@ class FilmOptions:
     captions: bool = field(default=True, metadata=option("only the maps", "--no-captions"))
     bounds: tuple[int, int] | None = None
     levels: int = 240
+
+    @property
+    def own_ranges(self) -> bool:
+        """Whether each map has a range of its own."""
+        return self.scale in OWN_SCALES and self.clip is None
 
 
 @dataclass(frozen=True)

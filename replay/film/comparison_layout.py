@@ -13,6 +13,7 @@ As in `frame_layout`, it is drawn once, and `update` writes what changes into sl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from replay.maps.runs import Count, Headings, InputCaption, LayerPanel
 from replay.raster.mosaic import GUTTER, MARGIN, SIDE, Space
 from replay.raster.palette import Range, TwoMapPalette
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
+from replay.raster.tile_captions import Gain, TileCaptions
 from replay.raster.widgets import SMALL, ColorBar, LossCurve, ProgressLine, Slot
 from replay.schema import Cell
 
@@ -73,6 +75,7 @@ class ComparisonLayout(BaseLayout):
         self._columns = 3 if palette.differences else 2
         self._column_width = max(_NARROWEST, *(panel.mosaic.width for panel in panels))
         self.mosaic_corners: list[list[Cell]] = []
+        self._tile_captions: list[list[TileCaptions]] = []
         self._lay_out(headings)
 
     def update(
@@ -82,6 +85,7 @@ class ComparisonLayout(BaseLayout):
         ranges: Sequence[tuple[Range | None, Range | None]],
         counts: Sequence[Sequence[Count]],
         problems: Sequence[str] = (),
+        gains: Sequence[Sequence[Sequence[Gain] | None]] = (),
     ) -> None:
         """Writes what belongs to one frame.
 
@@ -93,6 +97,8 @@ class ComparisonLayout(BaseLayout):
             counts: For each layer and column, the values that are NaN, and that are infinite; in
                 words where there is nothing to show.
             problems: Why each input picture is not there; empty where it is.
+            gains: For each layer and run, how strong its channels are; None where the scale does
+                not tell, or where there is no frame.
         """
         pen, place = self._pen, self._places[epoch, batch]
         for slot, value in zip(self._status, (epoch, batch), strict=True):
@@ -110,6 +116,9 @@ class ComparisonLayout(BaseLayout):
         for slots, found in zip(self._counts, counts, strict=True):
             for slot, count in zip(slots, found, strict=True):
                 self._write_count(slot, count, isinstance(count, str) and "damaged" in count)
+        for columns, shown_gains in zip(self._tile_captions, gains, strict=False):
+            for captions, run_gains in zip(columns, shown_gains, strict=False):
+                captions.update(run_gains)
         self._progress.update(epoch, batch)
 
     @property
@@ -194,6 +203,7 @@ class ComparisonLayout(BaseLayout):
         pen, width = self._pen, self._column_width
         self._bars: list[list[ColorBar]] = []
         self._counts: list[list[Slot]] = []
+        captions = self._tile_captions
         bar = ColorBar.WIDTH_BESIDE
         for panel in self._panels:
             edge = lefts[1] + width
@@ -209,8 +219,11 @@ class ComparisonLayout(BaseLayout):
                 pen.write(details, top, lefts[0] + after, SMALL, "muted")
             top += height_of(SMALL) + 10
             self.mosaic_corners.append([(top, left) for left in lefts])
+            plain = replace(panel, gains=False)  # a difference has no gain
+            captions.append([])
             for left in lefts:
-                self._write_numbers(panel, top, left)
+                own = panel if left != lefts[-1] or not self._differences else plain
+                captions[-1].append(self._caption_tiles(own, top, left))
             top += panel.mosaic.height + 4
             self._counts.append([pen.reserve(top, left, width, SMALL) for left in lefts])
             top += height_of(SMALL) + _BETWEEN

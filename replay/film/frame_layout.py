@@ -23,9 +23,10 @@ from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, FilmFacts, Headings, InputCaption, LayerPanel
 from replay.options import FilmOptions
 from replay.raster.histogram import Histogram
-from replay.raster.mosaic import BARE, GUTTER, MARGIN, NUMBER_SIZE, SECTION_HEAD, SIDE, Box
+from replay.raster.mosaic import BARE, GUTTER, MARGIN, SECTION_HEAD, SIDE, Box
 from replay.raster.palette import Palette, Range
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
+from replay.raster.tile_captions import Gain, TileCaptions
 from replay.raster.widgets import SMALL, ColorBar, LossCurve, Pen, ProgressLine, Slot
 from replay.schema import Cell, OptionError
 
@@ -135,18 +136,9 @@ class BaseLayout:
             *([("■ ", "inf"), (f"{inf:,} inf", "warning")] if inf else []),
         )
 
-    def _write_numbers(self, panel: LayerPanel, top: int, left: int) -> None:
+    def _caption_tiles(self, panel: LayerPanel, top: int, left: int) -> TileCaptions:
         """Writes the numbers of the channels below or beside the tiles of a mosaic."""
-        mosaic = panel.mosaic
-        for place in mosaic.numbered():
-            y, x = mosaic.corner(place)
-            text = panel.labels[place]
-            if mosaic.numbers == "tile":
-                row, column = top + y + mosaic.tile[0] + 2, left + x
-            else:
-                row = top + y + max(0, (mosaic.tile[0] - height_of(NUMBER_SIZE)) // 2)
-                column = left + mosaic.indent - 6 - width_of(text, NUMBER_SIZE)
-            self._pen.write(text, row, column, NUMBER_SIZE, "muted")
+        return TileCaptions(self._pen, panel.mosaic, panel.labels, top, left, panel.gains)
 
 
 def input_height(caption: InputCaption) -> int:
@@ -196,6 +188,7 @@ class FrameLayout(BaseLayout):
         self._facts, self._histogram_peaks, self._captions = facts, histograms, options.captions
         self.histograms: list[Histogram] = []
         self.mosaic_corners: list[Cell] = []
+        self._tile_captions: list[TileCaptions] = []
         self._narrowest_section = _NARROWEST_SECTION
         if options.bounds is not None:
             space = options.bounds[0] - 2 * MARGIN - SIDE - GUTTER
@@ -216,6 +209,7 @@ class FrameLayout(BaseLayout):
         ranges: Sequence[Range | None],
         counts: Sequence[Count],
         problems: Sequence[str] = (),
+        gains: Sequence[Sequence[Gain] | None] = (),
     ) -> None:
         """Writes what belongs to one frame.
 
@@ -226,6 +220,7 @@ class FrameLayout(BaseLayout):
             counts: Values that are NaN, and that are infinite, in each panel; in words where it
                 has no frame to show.
             problems: Why each input picture is not there; empty where it is.
+            gains: How strong the channels of each panel are; None where that is not shown.
         """
         if not self._captions:
             return
@@ -244,6 +239,8 @@ class FrameLayout(BaseLayout):
                 bar.update(shown)
         for slot, count in zip(self._counts, counts, strict=True):
             self._write_count(slot, count, count == "damaged")
+        for captions, shown_gains in zip(self._tile_captions, gains, strict=False):
+            captions.update(shown_gains)
         self._progress.update(epoch, batch)
 
     def _measure_status(self) -> list[tuple[str, int, str]]:
@@ -369,7 +366,7 @@ class FrameLayout(BaseLayout):
                 self._write_section_head(panel, top, left, width)
                 top += SECTION_HEAD - 14
             self.mosaic_corners.append((top, left))
-            self._write_numbers(panel, top, left)
+            self._tile_captions.append(self._caption_tiles(panel, top, left))
             top += panel.mosaic.height + 14
 
     def _write_section_head(self, panel: LayerPanel, top: int, left: int, width: int) -> None:

@@ -77,7 +77,7 @@ def animate(
     channels: Numbers = None,
     epochs: Numbers = None,
     batches: Numbers = None,
-    scale: str = "run",
+    scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
     cmap: str = "gray",
@@ -109,15 +109,16 @@ def animate(
         animate("run.h5", "conv2.gif", layers="conv2", channels="top:16", epochs="0:5", zoom=1)
 
     A pixel of a map becomes a whole block of equal pixels; maps too large for the frame are
-    averaged over whole blocks instead, and the frame says so. One value range holds for the
-    whole animation unless another scale is asked for. NaN and infinite values have colours of
-    their own and are counted in the frame.
+    averaged over whole blocks instead, and the frame says so. Each map is shown on a range of
+    its own that is as steady as the image is, and a gain bar beside its number says how wide that
+    is, unless another scale is asked for. NaN and infinite values have colours of their own and
+    are counted in the frame.
 
     Args:
         recording: An open recording, or the path of one. One whose writer is still at work, or
             was killed, is played as far as it is committed. Of several, as of the ranks of one
-            run, each layer of each has a row, on one scale for all of them; what is shown are
-            the epochs and batches that all of them have.
+            run, each layer of each has a row; what is shown are the epochs and batches that
+            all of them have.
         out: Where to. The suffix chooses the format: `.mp4`, `.gif`, `.webp` (lossless), `.png`
             or `.apng` (animated PNG); a path ending in `/` is a new or empty folder for numbered
             PNG frames. An existing file is replaced, once the new one is whole. Default: the
@@ -130,8 +131,13 @@ def animate(
             most over the run, an int, a list or a slice; default all. Holds for every layer.
         epochs: Which epochs, in the same ways; numbers are zero-based, as everywhere.
         batches: Which batches of each epoch.
-        scale: `run` (one range for all frames: the middle 99 % of the values), `epoch`, `frame`
-            or `channel` (each channel its own, for all frames).
+        scale: `adaptive` (each map on its own 1st to 99th percentile: where the image stays, the
+            mean over nine frames around; magnified at most 8 times against its channel's widest
+            range within about an epoch), `map` (each map of each frame from its least to its
+            greatest value), `run` (one range for all frames: the middle 99 % of the values),
+            `epoch`, `frame` or `channel` (each channel its own, for all frames). With the first
+            two, a bar shows each map's range against the layer's largest in the run, on a
+            logarithmic scale from 1/1000; what is constant, or below that, is flat and marked.
         clip: An explicit (low, high) instead.
         symmetric: Widens the range to be symmetric around zero, as diverging colormaps need.
         cmap: Any registered matplotlib colormap. A GIF holds 168 of its colours, the other

@@ -26,7 +26,7 @@ def compare(
     channels: Numbers = None,
     epochs: Numbers = None,
     batches: Numbers = None,
-    scale: str = "run",
+    scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
     cmap: str = "gray",
@@ -45,7 +45,7 @@ def compare(
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Animation:
-    """Renders two runs side by side, aligned by epoch and batch, on one scale.
+    """Renders two runs side by side, aligned by epoch and batch.
 
         compare("sgd.h5", "adam.h5", "compare.mp4")
         compare("sgd.h5", "adam.h5", "compare.gif", layers="conv2", difference=True)
@@ -65,8 +65,9 @@ def compare(
         channels: As in `replay.animate`; `top:16` are those that vary most in both.
         epochs: Which epochs, of those that both have.
         batches: Which batches of each epoch.
-        scale: `run`, `epoch`, `frame` or `channel`, over the values of both runs. The difference
-            has a scale of the same kind.
+        scale: As in `replay.animate`: with `adaptive` or `map` each run has its own ranges, with
+            `run`, `epoch`, `frame` or `channel` both share one. The difference always has one
+            range: `frame` with `map`, `run` with `adaptive`.
         clip: An explicit (low, high) for both runs; the difference keeps a measured one.
         symmetric: Widens the range of the runs to be symmetric around zero.
         cmap: Any registered matplotlib colormap. It has 237 of its colours, a GIF 165; with a

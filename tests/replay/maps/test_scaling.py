@@ -5,7 +5,8 @@ import pytest
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.maps.scaling import PERCENTILES, Scaler, _percentiles, table
+from replay.maps.percentiles import ROBUST, robust_range
+from replay.maps.scaling import Scaler, table
 from replay.raster.palette import Range
 from replay.recording import Recording
 from replay.schema import OptionError
@@ -67,7 +68,7 @@ def test_a_constant_layer_has_a_range(
 
 def test_a_mode_or_clip_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
     with make(tmp_path) as run:
-        with pytest.raises(OptionError, match="expected one of run, epoch"):
+        with pytest.raises(OptionError, match="expected one of adaptive, map, run, epoch"):
             Scaler(run["a"], run.frames, [0], "runs")
         for clip in [(1, 1), (2, 1), (0, np.inf), (np.nan, 1), (1, 2, 3)]:
             with pytest.raises(OptionError, match="LO,HI"):
@@ -85,9 +86,10 @@ def test_percentiles_by_counting_are_numpys() -> None:
             values[rng.random(size) < 0.2] = np.nan
             values[rng.random(size) < 0.1] = np.inf
         finite = values[np.isfinite(values)].astype("f4")
-        found, least, most = _percentiles(values)
-        if finite.size:
-            assert found == np.percentile(finite, PERCENTILES).tolist()
-            assert (least, most) == (finite.min(), finite.max())
-        else:
-            assert found == []
+        found = robust_range(values)
+        if not finite.size:
+            assert (found.low, found.high) == (0.0, 1.0)
+            continue
+        low, high = np.percentile(finite, ROBUST).tolist()
+        expected = (low, high) if low < high else (finite.min(), finite.max())
+        assert (found.low, found.high) == expected
