@@ -19,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
 
 from replay.figures.svg_images import shrink_images
 from replay.figures.wrapping import wrap
@@ -43,6 +44,7 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 _MUTED = {"light": "#63676e", "dark": "#9ba0a8"}
+_FAINT = {"light": "#d8dadd", "dark": "#3a3e45"}
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,15 @@ class FigureTheme:
         paper: The background.
         ink: Text.
         muted: Less important text, and lines.
+        accent: What is to be seen of a bar.
+        faint: What is behind it.
     """
 
     paper: str
     ink: str
     muted: str
+    accent: str
+    faint: str
 
 
 def figure_theme(name: str) -> FigureTheme:
@@ -67,8 +73,10 @@ def figure_theme(name: str) -> FigureTheme:
         OptionError: There is none of that name.
     """
     theme = find_theme(name)
-    paper, ink = ("#{:02x}{:02x}{:02x}".format(*color) for color in (theme.paper, theme.ink))
-    return FigureTheme(paper, ink, _MUTED[name])
+    paper, ink, accent = (
+        "#{:02x}{:02x}{:02x}".format(*color) for color in (theme.paper, theme.ink, theme.accent)
+    )
+    return FigureTheme(paper, ink, _MUTED[name], accent, _FAINT[name])
 
 
 class Canvas:
@@ -253,7 +261,28 @@ class Canvas:
         if 0.25 < zero < 0.75:
             at.insert(1, (zero, "0", "center"))
         for place, text, align in at:
-            self.text(x + round(place * width), y + 2, text, 7, align=align)
+            self.text(x + round(place * width), y + 2, text, SMALL, align=align)
+
+    def ends(self, x: int, y: int, width: int) -> None:
+        """Writes under a color bar that its ends are low and high, of no one range."""
+        self.text(x, y + 2, "low", SMALL)
+        self.text(x + width, y + 2, "high", SMALL, align="right")
+
+    def rectangle(
+        self, x: float, y: float, width: float, height: float, fill: str = "", *, edge: str = ""
+    ) -> None:
+        """Draws a filled rectangle, or an open one with a thin edge inside."""
+        inset = 0.2 * self.dpi / 72 if edge else 0.0
+        self._axes.add_patch(
+            Rectangle(
+                (x + inset, y + inset),
+                width - 2 * inset,
+                height - 2 * inset,
+                facecolor=fill or "none",
+                edgecolor=edge or "none",
+                linewidth=0.4 if edge else 0,
+            )
+        )
 
     def stroke(
         self,

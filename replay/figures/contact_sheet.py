@@ -13,8 +13,8 @@ from replay.figures.paper import read_width
 from replay.figures.sheet_page import SheetPage
 from replay.maps.axes import choose_channels, spread
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
-from replay.maps.scaling import Scaler
-from replay.options import Numbers
+from replay.maps.scaling import choose_scalers
+from replay.options import FilmOptions, Numbers
 from replay.schema import OptionError
 
 _MOST_BY_DEFAULT = 16  # channels; of more, those that vary most
@@ -31,7 +31,7 @@ def sheet(
     batch: int = -1,
     probe: int | bool | None = None,
     rows: int = 8,
-    scale: str = "run",
+    scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
     cmap: str = "gray",
@@ -59,7 +59,8 @@ def sheet(
         probe: The number of a fixed image. By default the first one, if there is one, and else the
             first image of each batch; False for the latter in any case.
         rows: Epochs at most: evenly spaced, the first and the last among them.
-        scale: `run`, `epoch`, `frame` or `channel`, as in `replay.animate`.
+        scale: `adaptive` (each map on a range of its own, with a gain bar), `map`, `run`, `epoch`,
+            `frame` or `channel`, as in `replay.animate`.
         clip: An explicit (low, high).
         symmetric: A range symmetric around zero.
         cmap: Name of a registered matplotlib colormap.
@@ -82,6 +83,7 @@ def sheet(
     """
     paper = None if width is None else read_width(width)
     options = PageOptions(dpi, title, paper, columns)
+    scales = FilmOptions(scale=scale, clip=clip, symmetric=symmetric)
     if rows < 1:
         raise OptionError(f"rows {rows}: expected 1 or more")
     with open_runs(recording) as runs:
@@ -105,7 +107,7 @@ def sheet(
             if which is None and row.maps.channels > _MOST_BY_DEFAULT:
                 which = _CHOSEN
             chosen = choose_channels(joint, which, shown.cells())
-            scaler = Scaler(joint, shown.cells(), chosen, scale, clip, symmetric, count=LEVELS)
+            (scaler,) = choose_scalers(joint, shown.cells(), chosen, scales, LEVELS)
             panels = [load_panel(shown, row, at, chosen, scaler, False, input) for at in cells]
             remarks.extend(each for each in shown.remarks if each not in remarks)
             page = SheetPage(row.maps, chosen, scaler, panels, options, run.probe_number)

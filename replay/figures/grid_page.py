@@ -9,6 +9,7 @@ import numpy as np
 
 from replay.figures.batch import BatchPanel
 from replay.figures.canvas import SMALL, Canvas
+from replay.figures.gain_bars import BarsBeside, draw_below
 from replay.figures.grid_layout import GridCells, arrange, row_label, too_large
 from replay.figures.page import SPACE_INCHES, FigurePage
 from replay.figures.paper import choose_dpi
@@ -53,7 +54,7 @@ class GridPage(FigurePage):
             for panel in self.panels
         )
         name = self.maps.layer.name
-        text = f"Feature maps of {name} ({self.subtitle}) at {cells}; {self.scaler.words}"
+        text = f"Feature maps of {name} ({self.subtitle}) at {cells}; {self.scale_words}"
         return f"{name}, {self.subtitle}", text
 
     def draw(self, colors: Pixels, canvas: Canvas) -> Canvas:
@@ -233,8 +234,11 @@ class GridPage(FigurePage):
             levels, _ = kernel_levels(panel.kernels, self._kernel_reach())
             kernels = np.rint((levels if levels.ndim == 4 else canvas.diverging(levels)) * 255)
         slices = self.maps.slices
-        fits = max(canvas.width(label, SMALL) for label in self.labels) < grid.map_size[1]
-        for place, label in enumerate(self.labels):
+        bars = None  # numbers do not fit: each row has one
+        if max(canvas.width(label, SMALL) for label in self.labels) < grid.map_size[1]:
+            gains = [gain for each in self.panels for gain in each.gains or ()]
+            bars = BarsBeside.fit(canvas, self.labels, gains, grid.map_size[1])
+        for place in range(len(self.labels)):
             dx, dy = grid.place(place)
             down = grid.map_size[0] // panel.levels.shape[1]
             tile = enlarge(colors[panel.levels[place]], grid.zoom, down)
@@ -247,15 +251,46 @@ class GridPage(FigurePage):
                 canvas.picture(
                     x + dx + grid.kernel_at, y + dy, enlarge(kernel, zoom), blocks=(zoom, zoom)
                 )
-            if self.scaler.mode == "channel":
-                own = self.scaler.channel_range(place // slices)
-                longer = f"{label}   {format_number(own.low)} … {format_number(own.high)}"
-                label = longer if canvas.width(longer, SMALL) < grid.cell_size[1] else label
-            if not fits:
-                row = self.channels[place : place + grid.columns]
-                first = row_label(row) if slices == 1 else f"{label} …"
-                label = first if place % grid.columns == 0 else ""
-            canvas.text(x + dx, y + dy + grid.number_at, label, SMALL, muted=True)
+            self._draw_label(canvas, panel, grid, x + dx, y + dy, place, bars)
+
+    def _draw_label(
+        self,
+        canvas: Canvas,
+        panel: BatchPanel,
+        grid: GridCells,
+        x: int,
+        y: int,
+        place: int,
+        bars: BarsBeside | None,
+    ) -> None:
+        """Writes a map's number, and draws how strong its channel is.
+
+        Args:
+            canvas: What to draw on.
+            panel: The batch.
+            grid: Where the maps lie.
+            x: Left edge of the map in pixels.
+            y: Its upper edge.
+            place: Which map it is.
+            bars: The bars beside numbers; None where each row of maps has one number.
+        """
+        label, slices, below = self.labels[place], self.maps.slices, y + grid.number_at
+        if self.scaler.mode == "channel":
+            own = self.scaler.channel_range(place // slices)
+            longer = f"{label}   {format_number(own.low)} … {format_number(own.high)}"
+            label = longer if canvas.width(longer, SMALL) < grid.cell_size[1] else label
+        if bars is None:
+            row = self.channels[place : place + grid.columns]
+            first = row_label(row) if slices == 1 else f"{label} …"
+            label = first if place % grid.columns == 0 else ""
+        canvas.text(x, below, label, SMALL, muted=True)
+        if panel.gains is None:
+            return
+        gain, width = panel.gains[place // slices], grid.map_size[1]
+        if bars is not None:
+            bars.draw(canvas, gain, x + width, below)
+        else:
+            draw_below(canvas, gain, x, y + grid.map_size[0] + 1, width)
 
     def _draw_footer(self, canvas: Canvas, x: int, y: int, right: int, colors: Pixels) -> int:
         """Draws what the colors stand for; returns its height in pixels."""

@@ -13,8 +13,8 @@ from replay.figures.page import PageOptions, level_colors, open_canvas
 from replay.figures.paper import read_width
 from replay.maps.axes import choose_channels
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
-from replay.maps.scaling import Scaler
-from replay.options import Numbers
+from replay.maps.scaling import choose_scalers
+from replay.options import FilmOptions, Numbers
 from replay.schema import SelectionError
 
 
@@ -26,7 +26,7 @@ def grid(
     epochs: Numbers = -1,
     batch: int = -1,
     channels: Numbers = None,
-    scale: str = "run",
+    scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
     cmap: str = "gray",
@@ -43,8 +43,8 @@ def grid(
 ) -> Figure:
     """Draws a static figure: the input picture, every map with its number, a colour bar.
 
-    Several epochs, and several recordings, stand under one another. The ranges are those of all
-    that was recorded, as in an animation of all of it, whatever part is drawn.
+    Several epochs, and several recordings, stand under one another. The ranges are those of an
+    animation of all that was recorded, whatever part is drawn.
 
     Args:
         recording: An open recording, or its path; or several, as of the ranks of one run.
@@ -55,7 +55,8 @@ def grid(
         batch: The batch, by number; -1 is the last of each epoch. Epochs and batches are those
             in which the layer has a frame.
         channels: As in `replay.animate`; all by default.
-        scale: `run`, `epoch`, `frame` or `channel`, as in `replay.animate`.
+        scale: `adaptive` (each map on a range of its own, with a gain bar), `map`, `run`, `epoch`,
+            `frame` or `channel`, as in `replay.animate`.
         clip: An explicit (low, high).
         symmetric: A range symmetric around zero.
         cmap: Name of a registered matplotlib colormap.
@@ -82,6 +83,7 @@ def grid(
     """
     paper = None if width is None else read_width(width)
     options = PageOptions(dpi, title, paper, columns)
+    scales = FilmOptions(scale=scale, clip=clip, symmetric=symmetric)
     with open_runs(recording, probe) as runs:
         path, canvas = open_canvas(runs[0].path, out, "grid", dpi, theme)
         colors = level_colors(cmap)
@@ -98,14 +100,14 @@ def grid(
                     raise SelectionError(
                         f"the kernels of {series.name!r} do not belong to one map each"
                     )
-            scaler = Scaler(joint, shown.cells(), chosen, scale, clip, symmetric, count=LEVELS)
+            scalers = choose_scalers(joint, shown.cells(), chosen, scales, LEVELS)
             panels = [
                 load_panel(shown, row, cell, chosen, scaler, kernels, input)
                 for cell in cells
-                for row in rows
+                for row, scaler in zip(rows, scalers, strict=True)
             ]
             remarks.extend(each for each in shown.remarks if each not in remarks)
-            page = GridPage(rows[0].maps, chosen, scaler, panels, options)
+            page = GridPage(rows[0].maps, chosen, scalers[0], panels, options)
             return page.draw(colors, canvas.fresh())
 
         return write_figure(path, choose_layers_of(runs, layer), draw, paper, remarks)

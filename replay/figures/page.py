@@ -125,6 +125,14 @@ class FigurePage(ABC):
             parts.insert(0, name)
         self.subtitle = "   ".join(part for part in parts if part)
 
+    @property
+    def scale_words(self) -> str:
+        """What the colors stand for, and what the bars at the maps are."""
+        text = self.scaler.describe()
+        gains = [gain for panel in self.panels for gain in panel.gains or ()]
+        marks = [mark for mark in ("constant", "faint") if any(g.mark == mark for g in gains)]
+        return text + (f"; open bar: {' or '.join(marks)}" if marks else "")
+
     @abstractmethod
     def draw(self, colors: Pixels, canvas: Canvas) -> Canvas:
         """Draws the whole figure.
@@ -209,19 +217,18 @@ class FigurePage(ABC):
             Its height in pixels.
         """
         top = y
-        y += canvas.paragraph(
-            x, y, f"activation, {self.scaler.words}", SMALL, right - x, muted=True
-        )
+        y += canvas.paragraph(x, y, f"activation, {self.scale_words}", SMALL, right - x, muted=True)
         width = min(self.inches(2.4), (right - x) * 2 // 5)
         bar = colors[np.linspace(0, LEVELS - 1, width).astype(int)][None]
         thick = self.inches(BAR_INCHES)
         canvas.picture(x, y, bar.repeat(thick, axis=0), framed=True, blocks=(thick, 1))
         ranges = {panel.range for panel in self.panels}
         common = ranges.pop() if len(ranges) == 1 else None
-        below = thick
         if common is not None:
             canvas.ticks(x, y + thick, width, common.low, common.high)
-            below += canvas.line(SMALL)
+        else:
+            canvas.ends(x, y + thick, width)
+        below = thick + canvas.line(SMALL)
         self._draw_counts(canvas, x + width + self.inches(0.2), y, right, colors)
         return y - top + below
 

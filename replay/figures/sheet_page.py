@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from replay.figures.batch import BatchPanel
 from replay.figures.canvas import SMALL, Canvas
+from replay.figures.gain_bars import LINE_INCHES, draw_below
 from replay.figures.grid_layout import too_large
 from replay.figures.page import SPACE_INCHES, FigurePage, PageOptions
 from replay.figures.paper import choose_dpi
@@ -88,7 +89,7 @@ class SheetPage(FigurePage):
         name = self.maps.layer.name
         cells = ", ".join(f"epoch {panel.epoch} batch {panel.batch}" for panel in self.panels)
         text = f"Feature maps of {name} ({self.subtitle}) from top to bottom at {cells}"
-        return f"{self.title}, {self.subtitle}", f"{text}; {self.source}; {self.scaler.words}"
+        return f"{self.title}, {self.subtitle}", f"{text}; {self.source}; {self.scale_words}"
 
     def draw(self, colors: Pixels, canvas: Canvas) -> Canvas:
         """Draws the whole figure; see `FigurePage.draw`."""
@@ -200,7 +201,11 @@ class SheetPage(FigurePage):
                 at = left + column * (layout.map_size[1] + layout.gap)
                 tile = enlarge(colors[panel.levels[place]], layout.zoom, layout.down)
                 canvas.picture(at, y, tile, map=True, blocks=(layout.down, layout.zoom))
-            y += max(layout.map_size[0], height) + 2 * layout.gap
+                if panel.gains is not None:
+                    gain = panel.gains[place // self.maps.slices]
+                    draw_below(canvas, gain, at, y + layout.map_size[0] + 1, layout.map_size[1])
+            bar = 1 + self.inches(LINE_INCHES) if panel.gains is not None else 0
+            y += max(layout.map_size[0] + bar, height) + 2 * layout.gap
         return y - top
 
     def _draw_numbers(self, canvas: Canvas, x: int, y: int, places: range, step: int) -> None:
