@@ -11,6 +11,8 @@ from pathlib import Path
 
 from record.training.settings import Settings
 from replay.schema import OptionError, RecordingError
+from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
+from replay.schema.faces import command_line, program, remember_caller
 
 EXAMPLES = """\
 examples:
@@ -27,6 +29,12 @@ examples:
   python -m record plan --model my.module:Net --input 3x224x224 --batches 5000
 """
 
+HELP_EXAMPLES = """\
+examples:
+  python -m record help
+  python -m record help train
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
@@ -38,11 +46,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 (failed), 2 (usage or unusable input) or 130 (Ctrl-C).
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["run"]:
+    if words[:2] == ["--debug", "run"]:
+        words[:2] = ["run", "--debug"]
+    if words[:1] == ["run"]:  # whose script speaks Python
         from record.launch.script import launch
 
         return launch(words[1:])
-    options = build_parser().parse_args(words)
+    with command_line():
+        return _run(words)
+
+
+def _run(words: Sequence[str]) -> int:
+    parser = build_parser()
+    parser.check_options(words)
+    options = parser.parse_args(words)
     try:
         return int(options.call(options))
     except RecordingError as error:
@@ -59,25 +76,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """Runs the command line as the console script `mapreel-record`, and exits."""
+    remember_caller()
     sys.exit(main())
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Returns the parser of all commands but `run`, which parses its own options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m record",
+    parser = Parser(
+        prog=program("record"),
         description="Record the feature maps of a network while it trains.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=spoken(EXAMPLES) + f"\n'{program('record')} help COMMAND' describes a command.\n",
+        formatter_class=HelpText,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     train = commands.add_parser(
         "train",
         help="train a network and record it",
         description="Train a network and record the first image of every batch.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=spoken(EXAMPLES),
+        formatter_class=HelpText,
     )
     debug = argparse.SUPPRESS  # given before the command or behind it
     train.add_argument("--debug", action="store_true", default=debug, help=argparse.SUPPRESS)
@@ -94,8 +113,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="say what a recording would take; nothing is trained",
         description="Say for each layer what a batch, an epoch and the whole run would\n"
         "take. Takes the options of train; nothing is trained or written.",
-        epilog=PLAN_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=spoken(PLAN_EXAMPLES),
+        formatter_class=HelpText,
     )
     plan.add_argument("--debug", action="store_true", default=debug, help=argparse.SUPPRESS)
     plan.add_argument("--json", action="store_true", help="one JSON document")
@@ -103,21 +122,43 @@ def build_parser() -> argparse.ArgumentParser:
         "--input", type=_shape, metavar="CxHxW", help="an image's shape, to plan without any data"
     )
     plan.add_argument(
-        "--batches", type=int, metavar="N", help="batches in an epoch, to plan without any data"
-    )
+        *("--batches", "--batch"), type=int, metavar="N",
+        help="batches in an epoch, to plan without any data",
+    )  # fmt: skip
     plan.set_defaults(call=_plan)
     _add_training(plan)
+
+    about = commands.add_parser(
+        "help",
+        help="describe a command",
+        description="Describe a command.",
+        epilog=spoken(HELP_EXAMPLES),
+        formatter_class=HelpText,
+    )
+    about.add_argument("about", metavar="COMMAND", nargs="*")
+    about.set_defaults(call=_help, debug=False)
 
     completion = commands.add_parser(
         "completion",
         help="print what makes a shell complete the words of mapreel-record",
         description="Print what makes a shell complete the words of mapreel-record.",
         epilog='examples:\n  eval "$(mapreel-record completion bash)"     in ~/.bashrc\n',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     completion.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
     completion.set_defaults(call=_completion)
     return parser
+
+
+def _help(options: argparse.Namespace) -> int:
+    """Prints the help of a command, or that of them all."""
+    if options.about[:1] == ["run"]:
+        from record.launch.arguments import usage
+
+        print(usage(), end="")
+    else:
+        print_help(build_parser(), options.about)
+    return 0
 
 
 def _completion(options: argparse.Namespace) -> int:
@@ -180,7 +221,7 @@ def _add_training(train: argparse.ArgumentParser) -> None:
         help="tiny (default), a torchvision classifier such as resnet18, or package.module:factory",
     )  # fmt: skip
     model.add_argument(
-        "--layers", nargs="+", metavar="PATTERN",
+        "--layers", "--layer", nargs="+", metavar="PATTERN",
         help="names, globs (layer1.*) or classes (ReLU); default: convolutions and blocks",
     )  # fmt: skip
     model.add_argument(
@@ -208,7 +249,9 @@ def _add_training(train: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
     training = train.add_argument_group("training")
-    training.add_argument("--epochs", type=int, default=5, metavar="N", help="default: 5")
+    training.add_argument(
+        "--epochs", "--epoch", type=int, default=5, metavar="N", help="default: 5"
+    )
     training.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: 16")
     training.add_argument(
         "--lr", type=float, help="largest learning rate (default: 0.01 for tiny, else 0.001)"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from replay.schema import OptionError
+from replay.schema.suggestions import did_you_mean
 
 _CHOICES = {
     "on_error": ("warn", "raise"),
@@ -42,7 +43,8 @@ def check_options(
     for name, value in choices.items():
         if value not in _CHOICES[name]:
             known = ", ".join(_CHOICES[name])
-            raise OptionError(f"{name}: expected one of {known}, found {value!r}")
+            meant = did_you_mean(str(value), _CHOICES[name])
+            raise OptionError(f"{name}: expected one of {known}, found {value!r}{meant}")
     axes = {} if batch_axis is None else batch_axis
     if not isinstance(axes, Mapping) or not all(
         isinstance(name, str) and type(axis) is int and axis >= 0 for name, axis in axes.items()

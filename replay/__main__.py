@@ -13,10 +13,12 @@ from typing import NoReturn
 from replay.cli.console import say
 from replay.cli.parser import parse, spell_out
 from replay.schema import RecordingError
+from replay.schema.faces import command_line, remember_caller
 
 
 def entry() -> NoReturn:
     """The console script."""
+    remember_caller()
     sys.exit(main())
 
 
@@ -31,7 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # A filter that HDF5 does not know would be looked for among the plug-ins of this computer.
     os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
-    words = spell_out(sys.argv[1:] if argv is None else argv)
+    with command_line():
+        return _run(spell_out(sys.argv[1:] if argv is None else argv))
+
+
+def _run(words: Sequence[str]) -> int:
     debug = "--debug" in words
     try:
         options = parse(words)

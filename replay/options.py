@@ -7,6 +7,7 @@ heavy, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeAlias
 
 from replay.schema import OptionError
+from replay.schema.faces import spell
 
 SCALES = ("adaptive", "map", "run", "epoch", "frame", "channel")
 OWN_SCALES = ("adaptive", "map")  # each map has a range of its own, and its gain is shown
@@ -24,9 +26,15 @@ ORDERS = ("number", "similar")
 CODECS = ("h264", "av1")
 PRESETS = ("github", "slack", "slides", "paper")
 
+AUTO = "auto"  # of a largest size: that of the preset, or of the format
 DIVERGING = "RdBu_r"  # the colormap of what is symmetric around zero
 
 _FORMATS = ".mp4, .gif, .webp, .png or .apng, or a folder/ for numbered PNG"
+LAYER_FLAGS = ("--layer", "--layers")
+EPOCH_FLAGS = ("--epochs", "--epoch")
+BATCH_FLAGS = ("--batches", "--batch")
+"""How a command line spells them, alike in every command; Python has both names, too."""
+
 _LAYERS = "one or more layers, globs, or all"
 
 Numbers: TypeAlias = str | int | slice | Iterable[int] | None
@@ -100,6 +108,20 @@ def positive_number(text: str) -> float:
     return value
 
 
+def size_limit(text: str) -> float | str | None:
+    """Reads a number above 0, `none` or `auto`.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    if text in ("none", AUTO):
+        return AUTO if text == AUTO else None
+    try:
+        return positive_number(text)
+    except OptionError:
+        raise OptionError(f"expected a number above 0, or none, found {text!r}") from None
+
+
 def value_range(text: str) -> tuple[float, float]:
     """Reads two numbers with a comma between them.
 
@@ -111,6 +133,54 @@ def value_range(text: str) -> tuple[float, float]:
     except ValueError:
         raise OptionError(f"expected LO,HI such as -1,1, found {text!r}") from None
     return low, high
+
+
+def either(name: str, numbers: Numbers, alias: str, others: Numbers, default: Any = None) -> Any:
+    """Returns the epochs or batches that were given under one of two names, as in Python's calls.
+
+    Args:
+        name: The first name.
+        numbers: What was given under it.
+        alias: The second one.
+        others: What was given under that; None for nothing.
+        default: What the first one has where nothing was given.
+
+    Raises:
+        OptionError: Both were given.
+    """
+    if others is None:
+        return numbers
+    if numbers is not default and (type(numbers) is not int or numbers != default):
+        raise OptionError(
+            f"{name} and {alias}: two names of the same, give one of them; "
+            f"found {numbers!r} and {others!r}"
+        )
+    return others
+
+
+def one_number(numbers: Numbers, command: str, what: str) -> int:
+    """Returns the number of the one epoch or batch that a picture shows.
+
+    Args:
+        numbers: A number, its spelling, or a list of one.
+        command: What draws the picture: `grid`.
+        what: What it shows one of: `batch`.
+
+    Raises:
+        OptionError: There are several, or it is no number.
+    """
+    found: Any = numbers
+    if isinstance(numbers, Iterable) and not isinstance(numbers, str):
+        listed = list(numbers)
+        found = listed[0] if len(listed) == 1 else ",".join(map(str, listed))
+    if isinstance(found, str) and re.fullmatch(r"\s*-?\d+\s*", found):
+        return int(found)
+    if isinstance(found, (str, slice)) or found is None:
+        raise OptionError(
+            f"{command} shows one {what}: expected one number for {spell(what)}, found "
+            f"{found!r}; animate shows several"
+        )
+    return operator.index(found)
 
 
 @dataclass(frozen=True)
@@ -127,7 +197,7 @@ class FilmOptions:
         default=None,
         metadata=option(
             f"{_LAYERS} (default: the first recorded layer)",
-            "--layer",
+            *LAYER_FLAGS,
             metavar="NAME",
             repeated=True,
         ),
@@ -136,9 +206,12 @@ class FilmOptions:
         default=None,
         metadata=option("such as 0,3,8-11, or top:16 for what varies most", metavar="LIST"),
     )
-    epochs: Numbers = field(default=None, metadata=option("epochs (default: all)", metavar="A:B:C"))
+    epochs: Numbers = field(
+        default=None, metadata=option("epochs (default: all)", *EPOCH_FLAGS, metavar="A:B:C")
+    )
     batches: Numbers = field(
-        default=None, metadata=option("batches of each epoch (default: all)", metavar="A:B:C")
+        default=None,
+        metadata=option("batches of each epoch (default: all)", *BATCH_FLAGS, metavar="A:B:C"),
     )
     scale: str = field(
         default="adaptive",
@@ -214,6 +287,45 @@ class FilmOptions:
 
 
 @dataclass(frozen=True)
+class SheetOptions(FilmOptions):
+    """What a figure of one batch of each epoch shows; `replay.sheet` says what the values mean."""
+
+    layer: str | Sequence[str] | None = field(
+        default=None,
+        metadata=option(
+            f"{_LAYERS}: a page of a PDF for each, else a file (default: the first recorded layer)",
+            *LAYER_FLAGS,
+            metavar="NAME",
+            repeated=True,
+        ),
+    )
+    width: str | float | None = field(
+        default=None,
+        metadata=option(
+            "the width on paper, for which the figure is laid out with text of 7 pt or more: in "
+            "in, cm, mm or pt of TeX; full is 7 inches",
+            metavar="3.3in|8.4cm|full",
+        ),
+    )
+    batch: Numbers = field(
+        default=-1,
+        metadata=option("batch of each epoch (default: the last)", *BATCH_FLAGS, metavar="N"),
+    )
+
+
+@dataclass(frozen=True)
+class GridOptions(SheetOptions):
+    """What a figure of one batch shows; `replay.grid` says what the values mean."""
+
+    epochs: Numbers = field(
+        default=-1,
+        metadata=option(
+            "one epoch, or several to compare (default: the last)", *EPOCH_FLAGS, metavar="LIST"
+        ),
+    )
+
+
+@dataclass(frozen=True)
 class ComparisonOptions(FilmOptions):
     """What a film of two runs shows; `replay.compare` says what the values mean."""
 
@@ -221,7 +333,7 @@ class ComparisonOptions(FilmOptions):
         default=None,
         metadata=option(
             f"{_LAYERS} (default: the first that both have)",
-            "--layer",
+            *LAYER_FLAGS,
             metavar="NAME",
             repeated=True,
         ),
@@ -275,12 +387,13 @@ class RenderRequest:
         default=None,
         metadata=option("a Dask scheduler whose workers render the parts", metavar="dask=ADDRESS"),
     )
-    max_mb: float | None = field(
-        default=None,
+    max_mb: float | str | None = field(
+        default=AUTO,
         metadata=option(
-            "largest size in MB: gives up quality, frames and zoom as far as needed, and says so",
+            "largest size in MB, or none: gives up quality, frames and zoom as far as needed, and "
+            "says so (default: 10 for .gif, .webp and .png)",
             metavar="N",
-            read=positive_number,
+            read=size_limit,
         ),
     )
     preset: str | None = field(

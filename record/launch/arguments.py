@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from replay.schema.arguments import spoken
+from replay.schema.faces import program
+from replay.schema.suggestions import did_you_mean, near_option
+
 USAGE = """\
 usage: python -m record run [options] script.py [its arguments]
        python -m record run [options] -m package.module [its arguments]
@@ -42,6 +46,12 @@ examples:
   torchrun --nproc-per-node 2 -m record run --ranks all train.py
 """
 
+
+def usage() -> str:
+    """Returns what `--help` prints, with the program called as the user has called it."""
+    return spoken(USAGE)
+
+
 _WITH_VALUE = (
     "--output",
     "--every",
@@ -52,6 +62,8 @@ _WITH_VALUE = (
     "--batch-axis",
 )
 _FLAGS = ("--include-eval", "--overwrite", "--debug")
+OPTIONS = ("-o", "--layers", *_WITH_VALUE, *_FLAGS)
+"""Every option of `record run`, but for `-m` and `-h`."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +171,13 @@ def parse(words: Sequence[str]) -> RunCommand:
             if name != "--debug":
                 options[name[2:].replace("-", "_")] = True
         elif word.startswith("-"):
-            raise UsageError(f"unknown option {word}; see python -m record run --help")
+            see = f"see {program('record')} run --help"
+            raise UsageError(f"unknown option {name}{near_option(name, OPTIONS)} ({see})")
         else:
             return _command(word, False, rest, options, layers, debug)
-    raise UsageError("expected a script: python -m record run [options] script.py [its arguments]")
+    raise UsageError(
+        f"expected a script: {program('record')} run [options] script.py [its arguments]"
+    )
 
 
 def check(command: RunCommand) -> None:
@@ -185,7 +200,8 @@ def check(command: RunCommand) -> None:
         if name in options:
             options[name] = int(value)
     if options.get("ranks", "0") not in ("0", "all"):
-        raise UsageError(f"--ranks {options['ranks']}: expected 0 or all")
+        meant = did_you_mean(options["ranks"], ["0", "all"])
+        raise UsageError(f"--ranks {options['ranks']}: expected 0 or all{meant}")
     Schedule.parse(options.get("schedule"), options.get("every", 1))
     if "batch_axis" in options:
         options["batch_axis"] = parse_axes(options["batch_axis"])

@@ -7,6 +7,7 @@ which the script imports it, not before: what a script sets up ahead of that imp
 
 from __future__ import annotations
 
+import errno
 import importlib.machinery
 import importlib.util
 import io
@@ -21,10 +22,14 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
-from record.launch.arguments import USAGE, RunCommand, UsageError, check, parse
+from record.launch.arguments import OPTIONS, RunCommand, UsageError, check, parse, usage
 from record.launch.closing_lines import RecordingCount
+from record.launch.misplaced_options import explain, misplaced_options, without_the_word
 from record.launch.script_recording import ScriptRecording
 from record.launch.spawned_children import OPTIONS_VARIABLE, record_spawned_children
+from record.reporting import say
+from replay.schema.faces import command_line
+from replay.schema.suggestions import near_files
 
 _PACKAGE = Path(__file__).resolve().parents[1]  # the folder `record`
 _ROOT = str(_PACKAGE.parent)
@@ -41,19 +46,66 @@ def launch(words: Sequence[str]) -> int:
         used.
     """
     if not words or words[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(usage(), end="")
         return 0 if words else 2
     from replay.schema import RecordingError
 
+    behind: list[str] = []  # options of ours that the script gets
     try:
-        command = parse(words)
-        check(command)
-        module, code = load_script(command)
+        with command_line():
+            command = parse(words)
+            require_script(command)
+            behind = misplaced_options(command.arguments, OPTIONS)
+            check(command)
+            module, code = load_script(command)
     except (UsageError, RecordingError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        meant = "--overwrite" in behind and "--overwrite" in str(error)
+        more = f"; {explain(command, ['--overwrite'])}" if meant else ""
+        print(f"error: {error}{more}", file=sys.stderr)
         return 2
-    run_script(command, module, code)
+    plain = without_the_word(behind, _source(module))
+    if plain and os.environ.get("RANK", "0") == "0":
+        say(explain(command, plain))
+    try:
+        run_script(command, module, code)
+    except SystemExit as stop:
+        if behind and not plain and stop.code not in (None, 0):
+            say(explain(command, behind))
+        raise
     return 0
+
+
+def require_script(command: RunCommand) -> None:
+    """Makes sure that the script or module is there, before anything else is looked at.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if not command.is_module:
+        if not os.path.exists(command.target):
+            missing = os.strerror(errno.ENOENT)
+            near = near_files(command.target)
+            raise UsageError(f"cannot read the script {command.target}: {missing}{near}")
+        return
+    top = command.target.partition(".")[0]
+    before, sys.path[0] = sys.path[0], os.getcwd()
+    try:
+        found = top in sys.modules or importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):
+        found = False
+    finally:
+        sys.path[0] = before
+    if not found:
+        raise UsageError(f"-m {command.target}: no module named {top!r}")
+
+
+def _source(module: types.ModuleType) -> str:
+    """Returns the text of the script; empty where there is none to read."""
+    try:
+        with open(module.__file__ or "", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def load_script(command: RunCommand) -> tuple[types.ModuleType, types.CodeType]:

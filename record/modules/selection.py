@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from record.modules.defaults import default_layers
 from record.modules.names import class_name, is_called, is_leaf, named_modules, unwrap
 from record.reporting import listed
 from replay.schema import OptionError
+from replay.schema.suggestions import near_layers
 
 Patterns = str | Iterable[str] | None
 
@@ -126,8 +126,6 @@ def _called(named: dict[str, nn.Module], names: set[str]) -> set[str]:
 
 def _suggest(named: dict[str, nn.Module], pattern: str) -> str:
     """Names what is spelled most like a pattern that matches nothing."""
-    classes = {type(module).__name__ for module in named.values()}
-    known = {name.lower(): name for name in [*named, *sorted(classes)]}
-    close = difflib.get_close_matches(pattern.lower().strip("*."), known, n=5, cutoff=0.4)
-    names = [known[name] for name in known if name in close] or list(named)[1:6]
-    return f"; closest: {', '.join(names)}" if names else ""
+    classes = sorted({type(module).__name__ for module in named.values()})
+    names = list(named)[1:]
+    return near_layers(pattern, [*names, *classes]) or f"; there: {listed(names)}"

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 
 from replay.schema import OptionError
+from replay.schema.suggestions import did_you_mean
 
 DENSE = 64  # batches that `dense-early` keeps before it begins to thin
 
@@ -62,7 +63,7 @@ class Schedule:
             if key not in _KEYS or (not value and key != "dense-early"):
                 raise OptionError(
                     f"schedule {text!r}: expected every=N, epochs=A:B:C, first=N or dense-early, "
-                    f"found {part!r}"
+                    f"found {part!r}{did_you_mean(key, _KEYS) if key not in _KEYS else ''}"
                 )
             found[key] = value
         return cls(

@@ -19,6 +19,7 @@ from record.torchvision_import import import_torchvision
 from record.training import photos
 from record.training.photos import Sample
 from replay.schema import OptionError
+from replay.schema.suggestions import unknown
 
 NAMES = ("photos", "cifar10", "mnist", "fashion-mnist", "folder", "fake")
 
@@ -66,7 +67,7 @@ def load(
         OptionError: The name is unknown, the data is not there, or no sample is asked for.
     """
     if name not in NAMES:
-        raise OptionError(f"unknown data {name!r}; expected one of {', '.join(NAMES)}")
+        raise OptionError(unknown("data", name, NAMES))
     if size < 8:
         raise OptionError(f"image size {size}: expected at least 8 pixels")
     if samples is not None and samples < 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import sys
@@ -14,6 +13,7 @@ from torch import nn
 
 from record.torchvision_import import import_torchvision
 from replay.schema import OptionError
+from replay.schema.suggestions import did_you_mean
 
 
 class Tiny(nn.Module):
@@ -61,10 +61,9 @@ def build(name: str, classes: int, size: int) -> nn.Module:
     models = import_torchvision().models
     known = models.list_models(module=models)
     if name not in known:
-        close = difflib.get_close_matches(name, ["tiny", *known], n=5, cutoff=0.4)
         raise OptionError(
             f"unknown model {name!r}; expected tiny, package.module:factory or a classification "
-            f"model of torchvision{': ' + ', '.join(close) + '?' if close else ''}"
+            f"model of torchvision{did_you_mean(name, ['tiny', *known])}"
         )
     builder = models.get_model_builder(name)
     for sized in _size_arguments(size):

@@ -17,7 +17,7 @@ from replay.cli.options import (
     select_probe,
 )
 from replay.formatting import format_bytes
-from replay.options import FilmOptions, whole_number
+from replay.options import FilmOptions, GridOptions, SheetOptions, whole_number
 
 if TYPE_CHECKING:
     from replay.figures.figure import Figure
@@ -53,10 +53,7 @@ def add_grid(commands: Commands) -> None:
     )
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help=".png, .pdf or .svg (default: run-grid.png)")
-    _add_layers(parser)
-    add("--epoch", metavar="LIST", default="-1", help="epochs to compare (default: the last)")
-    add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
-    add_options(parser, FilmOptions, _DRAWING)
+    add_options(parser, GridOptions, f"layer epochs batch {_DRAWING}")
     _add_paper(parser)
     add("--kernels", action="store_true", help="each map's kernel beside it")
 
@@ -74,7 +71,7 @@ def _grid(options: argparse.Namespace) -> None:
             shown,
             options.out,
             layer=options.layer,
-            epochs=options.epoch,
+            epochs=options.epochs,
             batch=options.batch,
             dpi=options.dpi,
             width=options.width,
@@ -92,9 +89,7 @@ def add_sheet(commands: Commands) -> None:
     )
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help=".png, .pdf or .svg (default: run-sheet.png)")
-    _add_layers(parser)
-    add("--epochs", metavar="A:B:C", help="epochs (default: all)")
-    add("--batch", metavar="N", type=int, default=-1, help="batch (default: the last)")
+    add_options(parser, SheetOptions, "layer epochs batch")
     add("--channels", metavar="LIST", help="such as 0,3,8-11 (default: all, or top:12 of many)")
     _add_number(parser, "--rows", 8, "epochs at most (default: 8)")
     add_options(parser, FilmOptions, PICTURE_OPTIONS)
@@ -129,25 +124,9 @@ def _sheet(options: argparse.Namespace) -> None:
     _print_figure(result, options.latex)
 
 
-def _add_layers(parser: argparse.ArgumentParser) -> None:
-    several = "one or more layers, globs, or all: a page of a PDF for each, else a file"
-    parser.add_argument(
-        "--layer",
-        metavar="NAME",
-        action="append",
-        help=f"{several} (default: the first recorded layer)",
-    )
-
-
 def _add_paper(parser: argparse.ArgumentParser) -> None:
     """Adds what says how the figure stands on paper."""
-    parser.add_argument(
-        "--width",
-        metavar="3.3in|8.4cm|full",
-        help="the width on paper, for which the figure is laid out, in in, cm, mm or pt of TeX, "
-        "with text of 7 pt or more; full: 7 inches",
-    )
-    add_options(parser, FilmOptions, "columns")
+    add_options(parser, SheetOptions, "width columns")
     _add_number(
         parser, "--dpi", 200, "pixels an inch (default: 200); with --width at least so many"
     )

@@ -7,7 +7,7 @@ import argparse
 from replay.cli.console import check_frames, progress_bar, say, warn
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, only
 from replay.formatting import clean_line, format_bytes, format_count
-from replay.options import THEMES, FilmOptions
+from replay.options import THEMES, SheetOptions
 
 _INFO_EXAMPLES = """\
 examples:
@@ -186,8 +186,7 @@ def add_export(commands: Commands) -> None:
     parser = commands.add("export", _export, "copy maps out for numpy", NUMBERS + _EXPORT_EXAMPLES)
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", required=True, help=".npz, .npy, .zarr or a folder/")
-    add("--layer", metavar="NAME", help="the layer (default: the first recorded one)")
-    add_options(parser, FilmOptions, "epochs batches channels")
+    add_options(parser, SheetOptions, "layer epochs batches channels")
     add("--probe", metavar="N", type=int, help="the maps of a fixed image; N from 0")
     add("--overwrite", action="store_true", help="replace an existing file")
     add_quiet(parser)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from replay.cli.console import check_frames, print_result, progress_bar, say, warn
+from replay.cli.console import check_frames, print_result, progress_bar, say
 from replay.cli.options import (
     NUMBERS,
     PICTURE_OPTIONS,
@@ -17,6 +18,9 @@ from replay.cli.options import (
 )
 from replay.options import ComparisonRequest, RenderRequest
 from replay.schema import OptionError
+
+if TYPE_CHECKING:
+    from replay.rendering.animation import Animation
 
 _SELECTION = "layers channels epochs batches"
 _ENCODING = "codec crf jobs|executor"
@@ -90,8 +94,7 @@ def _animate(options: argparse.Namespace) -> None:
         )
         check_frames(*recordings)
         result = animate(shown, progress=progress, **chosen)
-    for remark in result.remarks:
-        say("note" if remark == result.chosen else "warning", remark)
+    _say_remarks(result)
     print_result(result.path, result.bytes, result.seconds, result.frames)
 
 
@@ -122,6 +125,11 @@ def _compare(options: argparse.Namespace) -> None:
         chosen = arguments(options, _COMPARE_OPTIONS)
         chosen.update(executor=executor)
         result = compare(runs[0], runs[1], progress=progress, **chosen)
-    for remark in result.remarks:
-        warn(remark)
+    _say_remarks(result)
     print_result(result.path, result.bytes, result.seconds, result.frames)
+
+
+def _say_remarks(result: Animation) -> None:
+    """Writes what a reader should know of an animation to stderr, a line each."""
+    for remark in result.remarks:
+        say("note" if remark in result.notes else "warning", remark)

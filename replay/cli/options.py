@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
-from replay.cli.console import say
 from replay.options import declared
 from replay.schema import OptionError
+from replay.schema.arguments import HelpText, Once, Parser, spoken
 
 _TIMEOUT = 10  # seconds in which a scheduler has to answer
 PICTURE_OPTIONS = "scale clip symmetric cmap probe title input slices tokens theme"
@@ -22,15 +22,6 @@ Epochs, batches and channels bear the zero-based numbers of the file:
   3          one of them           -1         the last one
   0,3,8-11   a list with spans     0:10:2     a slice, its end excluded
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong, and where to read on."""
-
-    def error(self, message: str) -> NoReturn:
-        """Writes what is wrong to stderr, and ends the process with exit code 2."""
-        say("error", f"{message} (see {self.prog} --help)")
-        self.exit(2)
 
 
 class Commands:
@@ -69,8 +60,8 @@ class Commands:
             name,
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=spoken(epilog),
+            formatter_class=HelpText,
             parents=[self._common],
         )
         parser.set_defaults(call=call)
@@ -113,7 +104,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type, names: str) -> None
             add = parser.add_mutually_exclusive_group().add_argument
         for name in alternatives.split("|"):
             default, option = options[name]
-            flags = option.flags or (f"--{name.replace('_', '-')}",)
+            flags: tuple[str, ...] = option.flags or (f"--{name.replace('_', '-')}",)
             if isinstance(default, bool):
                 action = "store_false" if default else "store_true"
                 add(*flags, dest=name, action=action, help=option.help)
@@ -123,6 +114,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type, names: str) -> None
                 add(
                     *flags,
                     dest=name,
+                    action="store" if len(flags) == 1 else Once,
                     default=default,
                     metavar=option.metavar,
                     choices=option.choices or None,

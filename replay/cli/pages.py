@@ -7,8 +7,9 @@ import re
 
 from replay.cli.console import check_frames, print_result, progress_bar, say
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, arguments, only, reader
-from replay.options import SCALES, FilmOptions, positive_number
+from replay.options import LAYER_FLAGS, SCALES, FilmOptions, positive_number
 
+_LAYERS = "layers, globs, or all (default: all)"
 _PAGE_OPTIONS = "channels epochs batches scale symmetric cmap title input max_mb"
 
 _PAGE_EXAMPLES = """
@@ -41,7 +42,7 @@ def add_page(commands: Commands) -> None:
     )
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help=".html (default: run.html)")
-    add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
+    add(*LAYER_FLAGS, metavar="NAME", action="append", dest="layer", help=_LAYERS)
     add_options(parser, FilmOptions, "channels epochs batches")
     add("--scale", choices=SCALES[:3], default="run", help="the scale at first (default: run)")
     add("--symmetric", action="store_true", help="at first a scale symmetric around zero")
@@ -81,7 +82,7 @@ def add_watch(commands: Commands) -> None:
         "watch", _watch, "show a recording in the browser while it is written", _WATCH_EXAMPLES
     )
     add = parser.add_argument
-    add("--layer", metavar="NAME", action="append", help="layers, globs, or all (default: all)")
+    add(*LAYER_FLAGS, metavar="NAME", action="append", dest="layer", help=_LAYERS)
     add("--channels", metavar="LIST", help="such as 0,3,8-11")
     add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
     add_options(parser, FilmOptions, "title")

@@ -11,9 +11,12 @@ from typing import Any
 from replay.cli.figures import add_grid, add_sheet
 from replay.cli.files import add_export, add_health, add_info, add_repair, add_verify
 from replay.cli.films import add_animate, add_compare
-from replay.cli.options import Commands, Parser
+from replay.cli.options import Commands
 from replay.cli.pages import add_page, add_watch
+from replay.options import LAYER_FLAGS
 from replay.schema import OptionError
+from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
+from replay.schema.faces import program
 
 _SHELLS = ("bash", "zsh", "fish", "tcsh")
 _SEVERAL = {"animate", "compare", "grid", "page", "sheet", "watch"}  # take several layers
@@ -33,7 +36,12 @@ examples:
   python -m replay page run.h5 -o report.html
   python -m replay watch run.h5
 
-'python -m replay COMMAND --help' describes the options of a command.
+'python -m replay help COMMAND' describes the options of a command.
+"""
+_HELP_EXAMPLES = """\
+examples:
+  python -m replay help
+  python -m replay help animate
 """
 _COMPLETION_EXAMPLES = """\
 examples:
@@ -61,8 +69,8 @@ def spell_out(words: Sequence[str]) -> list[str]:
         elif word.startswith("-") or not _SEVERAL & set(words):
             spelled.append(word)
             option = word
-        elif option == "--layer" and not word.endswith((".h5", ".hdf5")):
-            if spelled[-1] == "--layer":
+        elif option in LAYER_FLAGS and not word.endswith((".h5", ".hdf5")):
+            if spelled[-1] == option:
                 spelled.pop()
             spelled.append(f"--layer={word}")
         else:
@@ -84,6 +92,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         SystemExit: Help was asked for, or the words are wrong; either has been said.
     """
     parser = build_parser()
+    parser.check_options(words)
     options, rest = parser.parse_known_args(words)
     if rest and (not hasattr(options, "recordings") or any(word[:1] == "-" for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -99,20 +108,32 @@ def build_parser() -> Parser:
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show an error's traceback"
     )
     parser = Parser(
-        prog="python -m replay",
+        prog=program("replay"),
         description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=spoken(_EXAMPLES),
+        formatter_class=HelpText,
         parents=[common],
     )
+    parser.add_argument("--version", action=ShowVersion)
     commands = Commands(parser, common)
     for add in (
         *(add_info, add_verify, add_health, add_repair),
         *(add_animate, add_compare, add_grid, add_sheet),
-        *(add_export, add_page, add_watch, _add_completion),
+        *(add_export, add_page, add_watch, _add_help, _add_completion),
     ):
         add(commands)
     return parser
+
+
+def _add_help(commands: Commands) -> None:
+    parser = commands.add(
+        "help", _help, "describe a command", spoken(_HELP_EXAMPLES), recordings=False
+    )
+    parser.add_argument("about", metavar="COMMAND", nargs="*")
+
+
+def _help(options: argparse.Namespace) -> None:
+    print_help(build_parser(), options.about)
 
 
 def _add_completion(commands: Commands) -> None:

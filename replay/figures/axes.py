@@ -15,8 +15,8 @@ from replay.figures.low_to_high import low_to_high
 from replay.maps.axes import choose_channels
 from replay.maps.runs import RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.options import Numbers
-from replay.raster.palette import colormap, foreign
+from replay.options import Numbers, either, one_number
+from replay.raster.palette import Table, unfinite_colors
 from replay.raster.tile_captions import Gain, gains_of
 from replay.recording import Recording
 from replay.schema import DamagedError, OptionError, SelectionError
@@ -36,8 +36,10 @@ def draw(
     ax: Axes | None = None,
     *,
     layer: str | None = None,
-    epoch: int = -1,
-    batch: int = -1,
+    epoch: Numbers = -1,
+    batch: Numbers = -1,
+    epochs: Numbers = None,
+    batches: Numbers = None,
     channels: Numbers = None,
     scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
@@ -69,6 +71,8 @@ def draw(
             default.
         epoch: The epoch, by number; -1 is the last.
         batch: The batch, by number; -1 is the last of the epoch.
+        epochs: Another name of `epoch`; one number, too.
+        batches: Another name of `batch`; one number, too.
         channels: As in `replay.animate`; one channel is one map.
         scale: `adaptive` or `map` (each map on a range of its own), `channel` (each channel on one
             for the run), or `run`, `epoch` or `frame`, as in `replay.animate`.
@@ -87,7 +91,9 @@ def draw(
     Raises:
         RecordingError: What was asked for is not there, is damaged, or cannot be drawn.
     """
-    table = colormap(cmap, 256)
+    unfinite = unfinite_colors(cmap)
+    epoch = one_number(either("epoch", epoch, "epochs", epochs, -1), "draw", "epoch")
+    batch = one_number(either("batch", batch, "batches", batches, -1), "draw", "batch")
     with open_runs(recording, probe) as runs:
         layers = choose_layers_of(runs, layer)
         if len(layers) > 1:
@@ -123,8 +129,10 @@ def draw(
         from matplotlib import pyplot
 
         ax = pyplot.gca()
-    norm = low_to_high() if between is None else Normalize(between.low, between.high)
-    image = _paint(ax, mosaic, table, cmap, norm)
+    norm = low_to_high()
+    if between is not None:  # of a constant as matplotlib itself does it
+        norm = Normalize(between.low, between.low if between.word else between.high)
+    image = _paint(ax, mosaic, unfinite, cmap, norm)
     if numbers and len(corners) > 1:
         over = _GAP_NUMBERED * max(tiles.shape[1:])
         ax.set_ylim(mosaic.shape[0] - 0.5, -0.5 - over)  # so that the title is above the numbers
@@ -169,13 +177,13 @@ def _columns(count: int, height: int, width: int) -> int:
     return min(range(1, count + 1), key=cost)
 
 
-def _paint(ax: Axes, mosaic: Any, table: Any, cmap: str, norm: Any) -> AxesImage:
+def _paint(ax: Axes, mosaic: Any, unfinite: Table, cmap: str, norm: Any) -> AxesImage:
     """Draws the maps, and over them what is not finite."""
     image = ax.imshow(mosaic, cmap=cmap, norm=norm, interpolation="nearest")
     strange = ~np.isfinite(mosaic.filled(0.0))
     if strange.any():
         marks = np.zeros((*mosaic.shape, 4), np.uint8)
-        nan, inf = foreign(table)
+        nan, inf = unfinite
         marks[strange] = [*inf, 255]
         marks[np.isnan(mosaic.filled(0.0))] = [*nan, 255]
         ax.imshow(marks, interpolation="nearest")

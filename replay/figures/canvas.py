@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import matplotlib
@@ -24,6 +25,7 @@ from matplotlib.patches import Rectangle
 from replay.figures.svg_images import shrink_images
 from replay.figures.wrapping import wrap
 from replay.formatting import format_number
+from replay.raster.names import in_lines
 from replay.raster.palette import find_theme
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -156,7 +158,7 @@ class Canvas:
         align: str = "left",
         max_width: int | None = None,
     ) -> int:
-        """Writes a line of text, which ends in an ellipsis where it is too long.
+        """Writes a line of text; where it is too long, words lose the end, a name its beginning.
 
         Args:
             x: Where it is aligned, in pixels.
@@ -171,10 +173,9 @@ class Canvas:
         Returns:
             The text's width in pixels.
         """
-        if max_width is not None and text and self.width(text, points, bold) > max_width:
-            while len(text) > 1 and self.width(text + "…", points, bold) > max_width:
-                text = text[:-1]
-            text = text.rstrip() + "…"
+        if max_width is not None and text:
+            measure = partial(self.width, points=points, bold=bold)
+            text = (in_lines(text, max_width, measure, 1) or [""])[0]
         if not text:
             return 0
         with _own_settings():

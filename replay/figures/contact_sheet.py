@@ -14,7 +14,7 @@ from replay.figures.sheet_page import SheetPage
 from replay.maps.axes import choose_channels, spread
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import choose_scalers
-from replay.options import FilmOptions, Numbers
+from replay.options import FilmOptions, Numbers, either, one_number
 from replay.schema import OptionError
 
 _MOST_BY_DEFAULT = 16  # channels; of more, those that vary most
@@ -28,7 +28,9 @@ def sheet(
     layer: str | Sequence[str] | None = None,
     channels: Numbers = None,
     epochs: Numbers = None,
-    batch: int = -1,
+    batch: Numbers = -1,
+    epoch: Numbers = None,
+    batches: Numbers = None,
     probe: int | bool | None = None,
     rows: int = 8,
     scale: str = "adaptive",
@@ -56,6 +58,8 @@ def sheet(
             that vary most.
         epochs: The epochs to show; all by default.
         batch: The batch of each epoch; -1 is its last one.
+        epoch: Another name of `epochs`.
+        batches: Another name of `batch`; one number, too.
         probe: The number of a fixed image. By default the first one, if there is one, and else the
             first image of each batch; False for the latter in any case.
         rows: Epochs at most: evenly spaced, the first and the last among them.
@@ -81,6 +85,8 @@ def sheet(
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be
             written; nothing is left half-written.
     """
+    epochs = either("epochs", epochs, "epoch", epoch)
+    batch = one_number(either("batch", batch, "batches", batches, -1), "sheet", "batch")
     paper = None if width is None else read_width(width)
     options = PageOptions(dpi, title, paper, columns)
     scales = FilmOptions(scale=scale, clip=clip, symmetric=symmetric)

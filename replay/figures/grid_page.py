@@ -277,7 +277,7 @@ class GridPage(FigurePage):
         label, slices, below = self.labels[place], self.maps.slices, y + grid.number_at
         if self.scaler.mode == "channel":
             own = self.scaler.channel_range(place // slices)
-            longer = f"{label}   {format_number(own.low)} … {format_number(own.high)}"
+            longer = f"{label}   {own.in_words(' … ')}"
             label = longer if canvas.width(longer, SMALL) < grid.cell_size[1] else label
         if bars is None:
             row = self.channels[place : place + grid.columns]

@@ -14,7 +14,7 @@ from replay.figures.paper import read_width
 from replay.maps.axes import choose_channels
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import choose_scalers
-from replay.options import FilmOptions, Numbers
+from replay.options import FilmOptions, Numbers, either, one_number
 from replay.schema import SelectionError
 
 
@@ -24,7 +24,9 @@ def grid(
     *,
     layer: str | Sequence[str] | None = None,
     epochs: Numbers = -1,
-    batch: int = -1,
+    batch: Numbers = -1,
+    epoch: Numbers = None,
+    batches: Numbers = None,
     channels: Numbers = None,
     scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
@@ -54,6 +56,8 @@ def grid(
         epochs: The epochs to compare, by number; -1 is the last.
         batch: The batch, by number; -1 is the last of each epoch. Epochs and batches are those
             in which the layer has a frame.
+        epoch: Another name of `epochs`.
+        batches: Another name of `batch`; one number, too.
         channels: As in `replay.animate`; all by default.
         scale: `adaptive` (each map on a range of its own, with a gain bar), `map`, `run`, `epoch`,
             `frame` or `channel`, as in `replay.animate`.
@@ -81,6 +85,8 @@ def grid(
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be
             written; nothing is left half-written.
     """
+    epochs = either("epochs", epochs, "epoch", epoch, -1)
+    batch = one_number(either("batch", batch, "batches", batches, -1), "grid", "batch")
     paper = None if width is None else read_width(width)
     options = PageOptions(dpi, title, paper, columns)
     scales = FilmOptions(scale=scale, clip=clip, symmetric=symmetric)

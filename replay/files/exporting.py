@@ -15,12 +15,13 @@ import numpy.typing as npt
 from replay.formatting import format_count
 from replay.maps.axes import choose_channels
 from replay.maps.selection import choose_frames, choose_layers
-from replay.options import Numbers
+from replay.options import Numbers, either
 from replay.output import replacing
 from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
 from replay.recording.series import Series
 from replay.schema import FRAME_DTYPE, DamagedError, Float16Array, OptionError, OutputError
+from replay.schema.suggestions import did_you_mean
 
 SUFFIXES = (".npz", ".npy", ".zarr")
 
@@ -55,6 +56,8 @@ def export(
     layer: str | None = None,
     epochs: Numbers = None,
     batches: Numbers = None,
+    epoch: Numbers = None,
+    batch: Numbers = None,
     channels: Numbers = None,
     probe: int | None = None,
     overwrite: bool = False,
@@ -74,6 +77,8 @@ def export(
         layer: The layer's name; the first recorded one by default.
         epochs: The epochs; all by default.
         batches: The batches of each; all by default.
+        epoch: Another name of `epochs`.
+        batch: Another name of `batches`.
         channels: Their numbers, as in `replay.animate`; all by default.
         probe: The number of a fixed image, whose maps are written.
         overwrite: Whether a file may be replaced. A folder must be new or empty.
@@ -86,6 +91,8 @@ def export(
         RecordingError: What was asked for is not there, the file is unusable, or `out` exists or
             cannot be written; nothing is left half-written.
     """
+    epochs = either("epochs", epochs, "epoch", epoch)
+    batches = either("batches", batches, "batch", batch)
     if not isinstance(recording, Recording):
         with open_recording(recording) as run:
             return export(
@@ -139,7 +146,7 @@ def _choose_target(out: str | os.PathLike[str], overwrite: bool) -> tuple[Path, 
     if suffix not in SUFFIXES:
         raise OutputError(
             f"cannot tell a format from {path}: expected a name that ends in "
-            f"{', '.join(SUFFIXES)}, or in / for a folder of .npy"
+            f"{', '.join(SUFFIXES)}, or in / for a folder of .npy{did_you_mean(suffix, SUFFIXES)}"
         )
     if path.is_dir():
         raise OutputError(f"{path} is a folder that exists; name another one with -o")

@@ -146,7 +146,7 @@ def remarks_on_flat(
         own = Scaler(maps, present, channels).range_of(*cells[0], nothing) if present else None
         if own is None or both is None:
             continue
-        share = (own.high - own.low) / (both.high - both.low)
+        share = (own.high - own.low) / max(both.high - both.low, 1e-300)
         if share < _FLAT:
             remarks.append(
                 f"{maps.layer.name} of {label} spans {share:.2g} of the range of both runs and "

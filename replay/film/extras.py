@@ -19,6 +19,7 @@ from replay.raster.histogram import Counter, Shares, peak_of
 from replay.raster.mosaic import Space, arrange
 from replay.raster.palette import Palette, Range, TwoMapPalette
 from replay.schema import Cell, OptionError, SelectionError
+from replay.schema.suggestions import did_you_mean
 
 KERNEL_ROWS = 96  # pixels: the height of a mosaic of kernels
 _SAMPLED = 16  # frames from which a histogram's height is chosen
@@ -52,7 +53,8 @@ class Extras:
         words = [word.strip() for word in words]
         for word in words:
             if word not in SHOWN:
-                raise OptionError(f"cannot show {word!r}; expected {', '.join(SHOWN)}")
+                known = f"{', '.join(SHOWN)}{did_you_mean(word, SHOWN)}"
+                raise OptionError(f"cannot show {word!r}; expected {known}")
         differences = {word for word in words if word.startswith("difference")}
         if len(differences) > 1:
             raise OptionError("difference and difference:previous: expected one of them")
@@ -141,7 +143,7 @@ class HistogramSource:
 
     Args:
         section: The layer's maps.
-        name: What the layer is called.
+        name: What the histogram is of.
         cells: The (epoch, batch) of the frames of the film.
 
     Attributes:
@@ -153,13 +155,12 @@ class HistogramSource:
         self._section, self._counter = section, Counter()
         self._recorded = [cell for cell in cells if section.row.maps.series.present[cell]]
         self._range: Range | None = None
-        self.name = f"values of {name}"
+        self.name = name
         if section.scaler.per_channel:
             scaler = Scaler(section.row.maps, self._recorded, section.channels)
             self._range = scaler.range_of(*self._recorded[0], np.empty(0, np.float16))
             if self._range is not None:
-                low, high = format_number(self._range.low), format_number(self._range.high)
-                self.name += f", {low} to {high}"
+                self.name += f", {self._range.in_words(' to ')}"
         self.peak = self._find_peak()
 
     def shares(self, cell: Cell) -> Shares | None:

@@ -12,6 +12,7 @@ from itertools import chain
 
 from replay.film.extras import KERNEL_ROWS, Extras, HistogramSource
 from replay.film.frame_layout import BaseLayout, FrameLayout
+from replay.film.section_heads import histogram_titles
 from replay.film.sections import MapSection, Section
 from replay.formatting import clean, format_module
 from replay.maps.axes import (
@@ -234,17 +235,17 @@ class Film(BaseFilm):
     def _lay_out(self, runs: RunSet, options: FilmOptions, extras: Extras | None) -> None:
         """Draws all that stays from frame to frame."""
         self.scale = self.map_sections[0].scaler.describe(len(self._layers) > 1)
+        shown = zip(runs.recordings, runs.labels, self.inputs, strict=True)
         captions = [
             InputCaption.read(recording, runs, label, picture)
-            for recording, label, picture in zip(
-                runs.recordings, runs.labels, self.inputs, strict=True
-            )
+            for recording, label, picture in shown
         ]
         self._histograms: list[HistogramSource] = []
         if extras is not None and extras.histogram:
+            titles = histogram_titles(self.panels, SIDE)
             self._histograms = [
-                HistogramSource(section, panel.name, self.cells)
-                for section, panel in zip(self.map_sections, self.panels, strict=True)
+                HistogramSource(section, title, self.cells)
+                for section, title in zip(self.map_sections, titles, strict=True)
             ]
         self.layout = FrameLayout(
             [section.panel for section in self.sections],

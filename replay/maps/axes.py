@@ -25,6 +25,7 @@ from replay.maps.selection import choose
 from replay.options import TOKENS, Numbers
 from replay.recording.series import Series
 from replay.schema import DamagedError, Layer, OptionError
+from replay.schema.suggestions import unknown
 
 _Float = TypeVar("_Float", np.float16, np.float32)
 
@@ -95,7 +96,7 @@ def layout_of(
         OptionError: Tokens that form no square were to be shown as one, or an unknown word.
     """
     if tokens not in TOKENS:
-        raise OptionError(f"unknown tokens {tokens!r}; expected one of {', '.join(TOKENS)}")
+        raise OptionError(unknown("tokens", tokens, TOKENS))
     if "D" in layer.axes:
         depth = layer.shape[layer.axes.index("D")]
         return AxesLayout(

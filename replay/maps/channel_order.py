@@ -10,6 +10,7 @@ import numpy.typing as npt
 from replay.maps.axes import Source, spread
 from replay.options import ORDERS
 from replay.schema import OptionError
+from replay.schema.suggestions import unknown
 
 _FRAMES = 12  # of the later half of the run
 _VALUES = 4096  # of a channel in each
@@ -37,7 +38,7 @@ def order_channels(
         OptionError: Another order.
     """
     if order not in ORDERS:
-        raise OptionError(f"unknown order {order!r}; expected {' or '.join(ORDERS)}")
+        raise OptionError(unknown("order", order, ORDERS))
     if order == "number" or len(channels) < 3:
         return list(channels)
     values = _sample(source, channels, frames)

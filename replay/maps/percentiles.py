@@ -83,17 +83,17 @@ def robust_range(values: Values) -> Range:
     else:
         some = values[np.isfinite(values)]
         finite = np.percentile(some, ROBUST).tolist() if some.size else []
-        least, most = (float(some.min()), float(some.max())) if some.size else (0.0, 1.0)
+        least, most = (float(some.min()), float(some.max())) if some.size else (math.nan, math.nan)
     if not finite or finite[0] == finite[1]:
         return Range(least, most)
-    return Range(*finite)
+    return Range(finite[0], finite[1])
 
 
 def _counted_percentiles(values: npt.NDArray[np.float16]) -> tuple[list[float], float, float]:
     """Returns `numpy.percentile` of the finite values, by counting: far faster than by sorting.
 
     Returns:
-        The percentiles, none of no values; the least and the greatest value, or 0 and 1.
+        The percentiles, none of no values; the least and the greatest value, or NaN.
     """
     bits = np.ascontiguousarray(values).view(np.uint16).ravel()
     counts = np.zeros(1 << 16, np.intp)
@@ -102,7 +102,7 @@ def _counted_percentiles(values: npt.NDArray[np.float16]) -> tuple[list[float], 
     upto = counts[_ASCENDING].cumsum()
     count = int(upto[-1])
     if not count:
-        return [], 0.0, 1.0
+        return [], math.nan, math.nan
 
     def at(place: int) -> float:
         return float(_FINITE[np.searchsorted(upto, place, side="right")])

@@ -22,6 +22,7 @@ from replay.raster.palette import Range, is_blank, no_picture, whitest
 from replay.recording import Recording
 from replay.recording.series import Series
 from replay.schema import DamagedError, OptionError
+from replay.schema.suggestions import unknown
 
 GAIN_WORDS = "bar: that range against the layer's largest (log)"
 
@@ -71,7 +72,7 @@ class Scaler:
         count: int = 240,
     ) -> None:
         if mode not in SCALES:
-            raise OptionError(f"unknown scale {mode!r}; expected one of {', '.join(SCALES)}")
+            raise OptionError(unknown("scale", mode, SCALES))
         if clip is not None and not (
             len(clip) == 2 and np.isfinite(clip).all() and clip[0] < clip[1]
         ):
@@ -207,11 +208,13 @@ class Scaler:
         return self._ranges[key]
 
     def _finish(self, measured: Range) -> Range:
-        if self._symmetric:
-            reach = max(abs(measured.low), abs(measured.high))
-            measured = Range(-reach, reach) if reach > 0 else Range(-1.0, 1.0)
+        if np.isnan(measured.low):
+            return Range.of_none()
+        reach = max(abs(measured.low), abs(measured.high))
+        if self._symmetric and reach > 0:
+            return Range(-reach, reach)
         if measured.high <= measured.low:  # a constant, such as a dead layer: the lowest level
-            measured = Range(measured.low, measured.low + 1.0)
+            return Range.of_one(measured.low, self._symmetric)
         return measured
 
     def _sample(self, frames: Sequence[tuple[int, int]]) -> Values:

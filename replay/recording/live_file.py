@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import h5py
 
 from replay.schema import FileError
+from replay.schema.suggestions import near_files
 
 _Closing = TypeVar("_Closing", bound="Closing")
 
@@ -169,7 +170,7 @@ def read_superblock(path: Path) -> tuple[bytes, int]:
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        raise FileError(f"no such file: {path}") from None
+        raise FileError(f"no such file: {path}{near_files(path)}") from None
     except (OSError, ValueError) as error:
         raise FileError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
     if not stat.S_ISREG(status.st_mode):

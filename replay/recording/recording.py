@@ -21,6 +21,7 @@ from replay.recording.safe_file import SafeFile
 from replay.recording.series import Inputs, Series, read_inputs
 from replay.recording.snapshot import ProbeFields, Snapshot
 from replay.schema import FileError, Layer, SelectionError
+from replay.schema.suggestions import listed, near_layers
 
 _HIGHEST_CLASS = 1 << 31  # the largest number that can be a class
 
@@ -175,9 +176,9 @@ class Recording(Closing):
         try:
             return self._series[name]
         except KeyError:
-            known = ", ".join(self.layers[:12]) + (" ..." if len(self.layers) > 12 else "")
             raise SelectionError(
-                f"no layer {name!r} in {self.path}; recorded: {known or 'none'}"
+                f"no layer {name!r} in {self.path}; recorded: {listed(self.layers) or 'none'}"
+                f"{near_layers(name, self.layers)}"
             ) from None
 
     def locate(self, epoch: int, batch: int) -> tuple[int, int]:

@@ -125,6 +125,17 @@ class Series:
         """Whether the file keeps the layer's ranges, which a foreign one may not."""
         return self._snapshot.file.exists(self._dataset(schema.RANGES), 4)
 
+    def unfinite(self) -> npt.NDArray[np.bool_] | None:
+        """Returns where a value of any layer is NaN or infinite, bool (epoch, batch).
+
+        None where the file does not say: of a fixed image, or without the counts.
+        """
+        fields = self._snapshot.fields
+        if self.probe_number is not None or not {"nan", "inf"} <= set(fields):
+            return None
+        found: npt.NDArray[np.bool_] = (fields["nan"] > 0) | (fields["inf"] > 0)
+        return found
+
     def ranges(self, epochs: range | None = None) -> Float32Array:
         """Returns smallest and largest finite value of every map, float32 (epoch, batch, C, 2).
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from replay.film.comparison_film import ComparisonFilm
 from replay.maps.runs import open_runs
-from replay.options import ComparisonRequest, Numbers
+from replay.options import ComparisonRequest, Numbers, either
 from replay.recording import Recording
 from replay.rendering.animation import Animation, gather, open_target, render, summarize
 
@@ -26,6 +26,8 @@ def compare(
     channels: Numbers = None,
     epochs: Numbers = None,
     batches: Numbers = None,
+    epoch: Numbers = None,
+    batch: Numbers = None,
     scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
@@ -65,6 +67,8 @@ def compare(
         channels: As in `replay.animate`; `top:16` are those that vary most in both.
         epochs: Which epochs, of those that both have.
         batches: Which batches of each epoch.
+        epoch: Another name of `epochs`.
+        batch: Another name of `batches`.
         scale: As in `replay.animate`: with `adaptive` or `map` each run has its own ranges, with
             `run`, `epoch`, `frame` or `channel` both share one. The difference always has one
             range: `frame` with `map`, `run` with `adaptive`.
@@ -98,6 +102,8 @@ def compare(
         OutputError: The target cannot be written; found before anything is rendered.
         EncodeError: The encoder failed; the target is as it was before.
     """
+    epochs = either("epochs", epochs, "epoch", epoch)
+    batches = either("batches", batches, "batch", batch)
     request = gather(ComparisonRequest, locals())
     started = time.monotonic()
     with open_runs([a, b], probe) as runs:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from replay.options import RenderRequest
 from replay.schema import OptionError
+from replay.schema.suggestions import unknown
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def choose_preset(name: str) -> Preset:
         OptionError: There is none.
     """
     if name not in PRESETS:
-        raise OptionError(f"unknown preset {name!r}; expected one of {', '.join(PRESETS)}")
+        raise OptionError(unknown("preset", name, list(PRESETS)))
     return PRESETS[name]
 
 

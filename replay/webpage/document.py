@@ -23,11 +23,12 @@ from replay.formatting import clean, format_count
 from replay.maps.axes import spread
 from replay.maps.runs import Recordings, RunSet, open_runs
 from replay.maps.selection import choose_frames, choose_layers
-from replay.options import Numbers
+from replay.options import Numbers, either
 from replay.output import check_suffix, replacing
 from replay.raster.palette import Range
 from replay.recording import Recording
 from replay.schema import OptionError, OutputError
+from replay.schema.suggestions import unknown
 from replay.webpage.eight_bit import quantize, rescale, widen
 from replay.webpage.manifest import (
     CMAPS,
@@ -81,6 +82,8 @@ def page(
     channels: Numbers = None,
     epochs: Numbers = None,
     batches: Numbers = None,
+    epoch: Numbers = None,
+    batch: Numbers = None,
     scale: str = "run",
     symmetric: bool = False,
     cmap: str = "gray",
@@ -108,6 +111,8 @@ def page(
         channels: As in `replay.animate`, for every layer. The scales are those of these channels.
         epochs: Which epochs, as in `replay.animate`.
         batches: Which batches of each epoch.
+        epoch: Another name of `epochs`.
+        batch: Another name of `batches`.
         scale: The scale at first: `run`, `epoch` or `frame`.
         symmetric: Whether the scale is at first symmetric around zero.
         cmap: The colormap at first, any of matplotlib's; a few others are always on offer.
@@ -125,9 +130,11 @@ def page(
         OptionError: An option that cannot be used, or a size into which not even one frame fits.
         OutputError: The target cannot be written; what stood there is untouched.
     """
+    epochs = either("epochs", epochs, "epoch", epoch)
+    batches = either("batches", batches, "batch", batch)
     started = time.monotonic()
     if scale not in SCALES:
-        raise OptionError(f"unknown scale {scale!r}; expected one of {', '.join(SCALES)}")
+        raise OptionError(unknown("scale", scale, SCALES))
     if not (math.isfinite(max_mb) and max_mb > 0):
         raise OptionError(f"max_mb {max_mb:g}: expected a number of megabytes above 0")
     tables = color_tables([cmap, *CMAPS])

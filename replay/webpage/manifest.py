@@ -12,8 +12,8 @@ import numpy.typing as npt
 from replay.formatting import clean, format_loss
 from replay.maps.percentiles import ROBUST
 from replay.maps.scaling import NO_PICTURE
-from replay.raster.palette import colormap, foreign
-from replay.raster.widgets import plain_range
+from replay.raster.loss_curve import plain_range
+from replay.raster.palette import colormap, unfinite_colors
 from replay.recording import Recording, read_losses
 from replay.schema import Cell
 from replay.webpage.eight_bit import COUNT
@@ -34,7 +34,7 @@ def color_tables(names: Sequence[str]) -> dict[str, str]:
 def color_table(name: str) -> npt.NDArray[np.uint8]:
     """Returns a colormap's 254 colors and those of NaN and infinity, uint8 (256, 3)."""
     colors = colormap(name, COUNT)
-    return np.concatenate([colors, foreign(colors)])
+    return np.concatenate([colors, unfinite_colors(name)])
 
 
 def scale_words(scale: str, runs: int = 1) -> str:

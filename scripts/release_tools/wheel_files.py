@@ -1,4 +1,4 @@
-"""Whether a wheel holds what it must: `git ls-files record replay | wheel_files.py WHEEL`.
+"""Whether a wheel holds what it must: `git ls-files mapreel record replay | wheel_files.py WHEEL`.
 
 A package that pyproject.toml does not list, or a file that is no Python and is not among the
 package data, is missing from a wheel without anybody being told.

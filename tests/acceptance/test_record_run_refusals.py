@@ -102,7 +102,7 @@ def test_a_model_that_is_found_and_not_recorded(
         ([], "usage: python -m record run"),
         (["nowhere.py"], "error: cannot read the script nowhere.py: No such file or directory"),
         (["-m", "nowhere.at.all"], "error: -m nowhere.at.all: "),
-        (["--evry", "2", "x.py"], "error: unknown option --evry; see"),
+        (["--evry", "2", "x.py"], "error: unknown option --evry; did you mean '--every'? (see"),
         (["--every", "0", "x.py"], "error: --every 0: expected a number from 1"),
         (["--budget", "much", "x.py"], "error: size 'much': expected bytes such as"),
         (["--schedule", "often", "x.py"], "error: schedule 'often': expected every=N"),

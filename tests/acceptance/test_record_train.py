@@ -78,7 +78,7 @@ def test_quiet_and_overwrite(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
         (["--data", "mnist", "--data-dir", "none"], "or fetch it with --download"),
         (["--data", "folder", "--data-dir", "none"], "no image folder at"),
         (["--device", "tpu"], "no device 'tpu'; expected auto or one of"),
-        (["--layers", "cnov*"], "no layer matches 'cnov*'; closest: conv1"),
+        (["--layers", "cnov*"], "no layer matches 'cnov*'; did you mean conv1"),
         (["--epochs", "0"], "--epochs 0: expected at least 1"),
         (["--samples", "0"], "samples 0: expected at least 1"),
         (["--image-size", "4"], "image size 4: expected at least 8 pixels"),

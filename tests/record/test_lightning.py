@@ -130,7 +130,7 @@ def test_bad_arguments_are_said_before_the_first_batch(
     ("options", "said"),
     [
         ({"module": "ent"}, "expected the name of a module in Model"),
-        ({"layers": "cnov1"}, "no layer matches 'cnov1'; closest: net.conv1"),
+        ({"layers": "cnov1"}, "no layer matches 'cnov1'; did you mean net.conv1"),
         ({"every": 0}, "every: expected a whole number from 1"),
         ({"resume": True}, "there is no such file"),
         ({"path": "nowhere/run.h5"}, "no such folder"),

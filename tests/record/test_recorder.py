@@ -187,7 +187,7 @@ def test_existing_files_are_refused_or_replaced(tmp_path: Path) -> None:
 
 def test_bad_arguments_say_what_was_expected(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
-    with pytest.raises(OptionError, match="no layer matches 'cnov1'; closest: conv1"):
+    with pytest.raises(OptionError, match="no layer matches 'cnov1'; did you mean conv1"):
         Recorder(make(), path, layers="cnov1")
     with pytest.raises(OptionError, match="every: expected a whole number from 1, found 0"):
         Recorder(make(), path, every=0)

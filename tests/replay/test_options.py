@@ -38,9 +38,9 @@ FACES: dict[str, Callable[..., Any]] = {
 # What a function takes otherwise than its command does.
 RECORDINGS = {"a", "b", "path", "recording", "recordings"}
 PYTHON_ONLY = {"progress"}
-RENAMED = {"layers": "layer", "epochs": "epoch"}  # where a command takes one, or names it so
+RENAMED = {"layers": "layer"}  # where a command takes one, or names it so
+ALIASES = {"grid": {"epoch", "batches"}, "sheet": {"epoch", "batches"}}  # second names in Python
 OTHER_DEFAULTS: dict[tuple[str, str], Any] = {
-    ("grid", "epochs"): "-1",  # a text that is read as the number
     ("page", "layers"): None,  # the command then says `all`
 }
 MORE_OF_THE_COMMAND = {"grid": {"probe"}, "health": {"out", "theme"}}
@@ -49,7 +49,10 @@ COMMAND_ONLY = {"command", "call", "debug", "help", "json", "csv", "quiet", "rec
 
 def parameters(face: Callable[..., Any]) -> dict[str, Any]:
     """The defaults of what a function takes but recordings and what only Python has."""
-    found = inspect.signature(face).parameters
+    found = dict(inspect.signature(face).parameters)
+    aliases = ALIASES.get(face.__name__, {"epoch", "batch"})
+    for name in aliases & set(found):
+        assert found.pop(name).default is None
     return {
         name: each.default for name, each in found.items() if name not in RECORDINGS | PYTHON_ONLY
     }

@@ -54,7 +54,7 @@ def test_finding_the_layout_leaves_the_model_alone() -> None:
 def test_a_model_that_is_no_classifier() -> None:
     with pytest.raises(OptionError, match=r"expected logits \(N, classes\), found \(2, 3, 4, 4\)"):
         logits_and_auxiliary(torch.zeros(2, 3, 4, 4))
-    with pytest.raises(OptionError, match="unknown model 'resnet_18'.* resnet18"):
+    with pytest.raises(OptionError, match="unknown model 'resnet_18'.* 'resnet18'"):
         build("resnet_18", 10, 64)
 
 

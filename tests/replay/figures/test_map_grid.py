@@ -11,7 +11,7 @@ import replay
 from replay.figures import grid_layout
 from replay.figures.map_grid import grid
 from replay.maps.scaling import Scaler
-from replay.raster.palette import colormap, enlarge, foreign, kernel_levels, reduce, to_rgb
+from replay.raster.palette import colormap, enlarge, kernel_levels, reduce, to_rgb, unfinite_colors
 from replay.schema import OptionError, OutputError, SelectionError
 
 
@@ -94,7 +94,7 @@ def test_what_is_not_finite_is_counted(path: Path, tmp_path: Path) -> None:
     made = grid(path, tmp_path / "a.svg", layer="odd")
     assert "18 NaN" in made.path.read_text()
     page = grid(path, tmp_path / "a.png", layer="odd").path
-    nan = foreign(colormap("gray", 254))[0]
+    nan = unfinite_colors("gray")[0]
     assert (np.asarray(Image.open(page).convert("RGB")) == nan).all(-1).sum() > 18
 
 
@@ -127,7 +127,7 @@ def test_default_name_stands_beside_the_recording(path: Path) -> None:
         ({"out": "nowhere/a.png"}, OutputError, "no such folder"),
         ({"out": "folder.png"}, OutputError, "it is a folder"),
         ({"cmap": "virdis"}, OptionError, "viridis"),
-        ({"theme": "blue"}, OptionError, "light or dark"),
+        ({"theme": "blue"}, OptionError, "one of light, dark"),
         ({"scale": "all"}, OptionError, "expected one of"),
         ({"dpi": 0}, OptionError, "dpi"),
         ({"layer": "x"}, SelectionError, "recorded: conv1, deep"),

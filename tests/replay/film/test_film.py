@@ -204,7 +204,7 @@ def test_a_normalised_input_gets_its_colours_back(tmp_path: Path) -> None:
     ("options", "error", "message"),
     [
         ({"cmap": "virdis"}, OptionError, "viridis"),
-        ({"theme": "pink"}, OptionError, "light or dark"),
+        ({"theme": "pink"}, OptionError, "one of light, dark"),
         ({"scale": "best"}, OptionError, "unknown scale"),
         ({"clip": (1.0, 0.0)}, OptionError, "clip"),
         ({"zoom": 0}, OptionError, "zoom 0"),

@@ -1,0 +1,123 @@
+"""How the user speaks to this program: in Python or in the words of a command line.
+
+A message names an option as whoever reads it has to spell it: `overwrite=True` in Python,
+`--overwrite` on a command line (`spell`). A command that a message offers begins as the user's own
+did, so that it works as typed: `mapreel replay`, `mapreel-replay`, `.venv/bin/python -m replay`
+(`command`). The entries of the command lines say which it is: `remember_caller`, `command_line`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_FLAGS = {"layers": "--layer", "layer": "--layer", "out": "-o", "show": "--with"}
+_PYTHONS = ("python", "python3")
+
+_on_command_line = False
+_caller: tuple[str, ...] = ()  # the words before the package's name, such as ("mapreel",)
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Has messages speak of options as a command line spells them, until the end of the block."""
+    global _on_command_line
+    before, _on_command_line = _on_command_line, True
+    try:
+        yield
+    finally:
+        _on_command_line = before
+
+
+def spell(name: str, value: Any = None, flag: str | None = None) -> str:
+    """Returns an option as the user has to spell it.
+
+    Args:
+        name: Its name in Python.
+        value: Its value; none is named if None.
+        flag: How a command line spells it, if not as the name says.
+
+    Returns:
+        `fps=6` in Python and `--fps 6` on a command line; of `input` and False `input=False` and
+        `--no-input`.
+    """
+    if not _on_command_line:
+        return name if value is None else f"{name}={value!r}"
+    words = name.replace("_", "-")
+    if value is False:
+        return f"--no-{words}"
+    spelled = flag or _FLAGS.get(name, f"--{words}")
+    return spelled if value is None or value is True else f"{spelled} {shlex.quote(str(value))}"
+
+
+def remember_caller() -> None:
+    """Notes how this process was called; a console script and a `__main__` do so first of all."""
+    global _caller
+    name = os.path.basename(sys.argv[0])
+    name = name.removesuffix(".exe").removesuffix("-script.py")
+    if name == "mapreel" or name.startswith("mapreel-"):
+        _caller = (sys.argv[0],)
+    elif os.path.basename(os.path.dirname(sys.argv[0])) == "mapreel":  # python -m mapreel
+        _caller = (_python(), "-m", "mapreel")
+    else:
+        _caller = ()
+
+
+def program(package: str = "") -> str:
+    """Returns what help calls a command line: `mapreel replay` or `python -m replay`.
+
+    Args:
+        package: `record` or `replay`; empty for the command `mapreel` itself.
+    """
+    if not _caller:
+        return f"python -m {package or 'mapreel'}"
+    if len(_caller) > 1:
+        return f"python -m mapreel {package}".rstrip()
+    name = os.path.basename(_caller[0])
+    if name.startswith("mapreel-"):
+        return f"mapreel-{package}" if package else "mapreel"
+    return f"mapreel {package}".rstrip()
+
+
+def command(package: str, *words: object) -> str:
+    """Returns a command that can be typed as it is, in the folder in which the user stands.
+
+    Args:
+        package: `record` or `replay`.
+        *words: What follows; paths may have spaces.
+    """
+    if not _caller:
+        start = [_python(), "-m", package]
+    elif len(_caller) > 1:
+        start = [*_caller, package]
+    else:
+        folder, name = os.path.split(_caller[0])
+        if name.startswith("mapreel-"):
+            start = [_typed(os.path.join(folder, f"mapreel-{package}"))]
+        else:
+            start = [_typed(_caller[0]), package]
+    return shlex.join([*start, *map(str, words)])
+
+
+def _python() -> str:
+    """Returns the word by which the user has called Python, or one that calls the same."""
+    called = sys.orig_argv[0] if sys.orig_argv else ""
+    if os.path.basename(called).startswith("python"):
+        return _typed(called)
+    for name in _PYTHONS:
+        found = shutil.which(name)
+        if found and os.path.dirname(found) == os.path.dirname(sys.executable):
+            return name
+    return sys.executable or _PYTHONS[0]
+
+
+def _typed(path: str) -> str:
+    """Returns a program's name alone where the shell finds that very program by it."""
+    name = os.path.basename(path)
+    found = shutil.which(name)
+    return name if found and os.path.abspath(found) == os.path.abspath(path) else path

@@ -1,0 +1,45 @@
+"""The programs as a user starts them: console scripts in a folder, and `python -m`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = {"mapreel": "mapreel", "mapreel-record": "record", "mapreel-replay": "replay"}
+
+
+def install_programs(folder: Path) -> Path:
+    """Writes the console scripts as an installer does, and returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, package in PROGRAMS.items():
+        path = folder / name
+        path.write_text(
+            f"#!{sys.executable}\nimport sys\nfrom {package}.__main__ import entry\n"
+            "if __name__ == '__main__':\n    sys.exit(entry())\n"
+        )
+        path.chmod(0o755)
+    return folder
+
+
+def run(
+    *words: str | Path, cwd: Path, path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command line.
+
+    Args:
+        *words: The program and what follows it.
+        cwd: Where the user stands.
+        path: A folder in which the shell looks for programs first.
+    """
+    paths = [*([] if path is None else [str(path)]), os.environ["PATH"]]
+    return subprocess.run(
+        [str(word) for word in words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
