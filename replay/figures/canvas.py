@@ -9,6 +9,7 @@ import io
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -104,11 +105,12 @@ class Canvas:
         self.size = (0, 0)
         self.title = self.description = ""
         self._theme = theme
-        with _own_settings():
+        with own_settings():
             self._figure = Figure(dpi=dpi, facecolor=theme.paper)
             agg: Any = FigureCanvasAgg(self._figure)
             self._measure = agg.get_renderer()
         self._axes: Any = None
+        self._widths: dict[tuple[str, float, bool], int] = {}
 
     def at(self, dpi: int) -> Canvas:
         """Returns a canvas like this one with so many pixels an inch, not yet open."""
@@ -121,7 +123,7 @@ class Canvas:
     def open(self, width: int) -> None:
         """Gives the page its width in pixels."""
         self.size = (width, 0)
-        with _own_settings():
+        with own_settings():
             self._axes = self._figure.add_axes((0, 0, 1, 1), frameon=False)
             self._axes.set_axis_off()
             self._axes.autoscale(False)
@@ -130,7 +132,7 @@ class Canvas:
         """Gives the page its height in pixels, and says what it shows."""
         self.size = (self.size[0], height)
         self.title, self.description = title, description
-        with _own_settings():
+        with own_settings():
             self._figure.set_size_inches(self.size[0] / self.dpi, height / self.dpi)
             self._axes.set(xlim=(0, self.size[0]), ylim=(height, 0))
 
@@ -140,11 +142,14 @@ class Canvas:
 
     def width(self, text: str, points: float, bold: bool = False) -> int:
         """Returns the width of a line of text in pixels."""
-        with _own_settings():
-            wide, _, _ = self._measure.get_text_width_height_descent(
-                text, self._font(points, bold), False
-            )
-        return int(np.ceil(wide))
+        key = text, points, bold
+        if key not in self._widths:
+            with own_settings():
+                wide, _, _ = self._measure.get_text_width_height_descent(
+                    text, self._font(points, bold), False
+                )
+            self._widths[key] = int(np.ceil(wide))
+        return self._widths[key]
 
     def text(
         self,
@@ -178,7 +183,7 @@ class Canvas:
             text = (in_lines(text, max_width, measure, 1) or [""])[0]
         if not text:
             return 0
-        with _own_settings():
+        with own_settings():
             self._axes.text(
                 x,
                 y + 1.1 * points * self.dpi / 72,
@@ -324,7 +329,7 @@ class Canvas:
         if self.suffix == ".svg":
             metadata["Date"] = None
         stream = io.BytesIO()
-        with _own_settings():
+        with own_settings():
             self._figure.savefig(
                 stream,
                 format=self.suffix[1:],
@@ -337,7 +342,7 @@ class Canvas:
 
     def add_to(self, pages: Any) -> None:
         """Adds the closed page to a PDF, one of matplotlib's `PdfPages`."""
-        with _own_settings():
+        with own_settings():
             pages.savefig(self._figure, dpi=self.dpi, facecolor=self._theme.paper)
 
     def _font(self, points: float, bold: bool) -> FontProperties:
@@ -356,7 +361,7 @@ def to_pdf(pages: Iterable[Canvas]) -> tuple[bytes, list[Canvas]]:
         The PDF, and the pages.
     """
     stream, drawn = io.BytesIO(), []
-    with _own_settings(), PdfPages(stream, metadata={"Creator": "mapreel"}) as book:
+    with own_settings(), PdfPages(stream, metadata={"Creator": "mapreel"}) as book:
         for page in pages:
             page.add_to(book)
             drawn.append(page)
@@ -367,9 +372,28 @@ def to_pdf(pages: Iterable[Canvas]) -> tuple[bytes, list[Canvas]]:
     return stream.getvalue(), drawn
 
 
+_INSIDE: ContextVar[bool] = ContextVar("own settings of matplotlib are in force", default=False)
+
+
 @contextmanager
-def _own_settings() -> Iterator[None]:
-    """Has matplotlib draw as is said here, whatever its user has set."""
+def own_settings() -> Iterator[None]:
+    """Has matplotlib draw as is said here, whatever its user has set.
+
+    To change its settings takes longer than to write a word, so whoever draws much does so within.
+    """
+    if _INSIDE.get():
+        yield
+        return
+    token = _INSIDE.set(True)
+    try:
+        with _changed_settings():
+            yield
+    finally:
+        _INSIDE.reset(token)
+
+
+@contextmanager
+def _changed_settings() -> Iterator[None]:
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # drawn as a box
         yield

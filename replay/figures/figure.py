@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.figures.canvas import Canvas, to_pdf
+from replay.figures.canvas import Canvas, own_settings, to_pdf
 from replay.figures.latex import snippets
 from replay.figures.paper import FULL, PaperWidth
 from replay.output import check_writable, replacing
@@ -84,7 +84,8 @@ def write_figure(
     def pages() -> Iterator[Canvas]:
         for layer in layers:
             try:
-                page = draw(layer)
+                with own_settings():
+                    page = draw(layer)
             except (SelectionError, DamagedError) as problem:
                 if len(layers) == 1:
                     raise

@@ -74,7 +74,8 @@ class GridPage(FigurePage):
         if options.width is not None:
             width = math.floor(options.inches * self.dpi)
         inner = width - 2 * margin
-        self._check_size(width, layout.grid.height * len(self.panels))
+        text = canvas.line(7.5) * (3 if beside else 0)  # at least, before all of it is drawn
+        self._check_size(width, (max(layout.grid.height, text) + space) * len(self.panels))
         canvas.open(width)
         y = margin
         if header := self._draw_header(canvas, margin, margin, inner):

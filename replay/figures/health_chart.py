@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from replay.diagnosis.report import KINDS, Finding, Health, LayerHealth, group_findings
-from replay.figures.canvas import SMALL, SUFFIXES, Canvas, figure_theme, to_pdf
+from replay.figures.canvas import SMALL, SUFFIXES, Canvas, figure_theme, own_settings, to_pdf
 from replay.figures.change_axis import ChangeAxis, Places, known_changes
 from replay.figures.grid_layout import too_large
 from replay.figures.page import PAGE_INCHES
@@ -47,7 +47,8 @@ def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -
     suffix = check_suffix(path, SUFFIXES)
     canvas = Canvas(_DPI, figure_theme(theme), suffix)
     with replacing(path) as unfinished:
-        height = _Chart(found, canvas).draw()
+        with own_settings():
+            height = _Chart(found, canvas).draw()
         findings = format_count(len(found.all_findings), "finding")
         canvas.close(height, f"health of {found.path.name}", f"{findings}\n\n{found}")
         data = to_pdf([canvas])[0] if suffix == ".pdf" else canvas.to_bytes()
