@@ -7,6 +7,7 @@ from pathlib import Path
 
 from record.locking.own_recordings import check_own
 from replay.schema import OutputError
+from replay.schema.faces import spell
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -22,7 +23,9 @@ def check_target(path: Path, overwrite: bool) -> None:
     if path.exists() and not path.is_file():
         raise OutputError(f"expected a file such as run.h5, but {path} is not a regular file")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
+        raise OutputError(
+            f"{path} exists; choose another name or allow overwriting ({spell('overwrite', True)})"
+        )
     folder = path.absolute().parent
     if not folder.is_dir():
         raise OutputError(f"no such folder: {folder}; create it first")

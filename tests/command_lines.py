@@ -43,3 +43,8 @@ def run(
         text=True,
         check=False,
     )
+
+
+def without_next(said: str) -> str:
+    """What a command wrote to stderr, without the next command that it offers."""
+    return "".join(line for line in said.splitlines(True) if not line.startswith("next: "))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from record.formatting import format_count
+from replay.schema.faces import command
 
 _MAX_LINES = 12  # recordings that are named one by one
 _COUNT_FILE = "MAPREEL_RUN_TALLY"  # names the file of `RecordingCount` to all processes of a run
@@ -47,7 +48,7 @@ def closing_lines(recordings: Sequence[ClosedRecording]) -> list[str]:
     lines = [
         f"recorded {format_count(recording.batches, 'batch')} of {recording.name}, "
         f"{format_count(recording.layers, 'layer')}: {recording.path}; "
-        f"python -m replay animate {recording.path}"
+        f"{command('replay', 'animate', recording.path)}"
         for recording in found[:_MAX_LINES]
     ]
     rest = found[_MAX_LINES:]
@@ -61,12 +62,12 @@ def closing_lines(recordings: Sequence[ClosedRecording]) -> list[str]:
     for recording in found:
         for doubt in recording.doubts:
             doubts.setdefault(doubt, []).append(recording.name)
-    lines += [
+    doubtful = [
         f"{', '.join(dict.fromkeys(names))}: nothing says where an epoch of these batches ends, "
         f"since {doubt}: they are counted on in one epoch"
         for doubt, names in doubts.items()
     ]
-    return lines
+    return doubtful + lines  # the last thing said is what to do next
 
 
 class RecordingCount:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from collections.abc import Sized
@@ -15,6 +14,7 @@ from record.reporting import listed
 from record.training.loop import Report
 from record.training.setup import Run
 from replay.schema import spell_loss
+from replay.schema.faces import command
 
 _MAX_LAYERS = 24  # in the table
 
@@ -121,7 +121,7 @@ class Console:
             print(f"lost       {dropped} dropped, {lost} lost")
         print(f"file       {path} ({size})")
         print(f"accuracy   {accuracy:.3f} on the test images")
-        print(f"next       python -m replay animate {shlex.quote(str(path))}")
+        print(f"next       {command('replay', 'animate', path)}")
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr)

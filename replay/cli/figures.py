@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from replay.cli.console import check_frames, print_result, say, warn
+from replay.cli.next_steps import offer
 from replay.cli.options import (
     NUMBERS,
     PICTURE_OPTIONS,
@@ -17,7 +18,8 @@ from replay.cli.options import (
     select_probe,
 )
 from replay.formatting import format_bytes
-from replay.options import FilmOptions, GridOptions, SheetOptions, whole_number
+from replay.option_values import whole_number
+from replay.options import FilmOptions, GridOptions, SheetOptions
 
 if TYPE_CHECKING:
     from replay.figures.figure import Figure
@@ -80,6 +82,7 @@ def _grid(options: argparse.Namespace) -> None:
             **drawing,
         )
     _print_figure(result, options.latex)
+    offer("sheet", options.recordings[0], *_layers(options))
 
 
 def add_sheet(commands: Commands) -> None:
@@ -122,6 +125,7 @@ def _sheet(options: argparse.Namespace) -> None:
             **arguments(options, _DRAWING),
         )
     _print_figure(result, options.latex)
+    offer("animate", options.recordings[0], *_layers(options))
 
 
 def _add_paper(parser: argparse.ArgumentParser) -> None:
@@ -133,6 +137,11 @@ def _add_paper(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--latex", action="store_true", help="print a figure environment with caption and label"
     )
+
+
+def _layers(options: argparse.Namespace) -> list[str]:
+    """Returns the layers that were asked for, as words of a command line."""
+    return [word for layer in options.layer or () for word in ("--layer", layer)]
 
 
 def _print_figure(made: Figure, latex: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from replay.cli.console import check_frames, progress_bar, say, warn
+from replay.cli.next_steps import beside, offer, offer_after_info, offer_repair, offer_to_load
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, only
 from replay.formatting import clean_line, format_bytes, format_count
 from replay.options import THEMES, SheetOptions
@@ -50,15 +51,17 @@ def add_info(commands: Commands) -> None:
 def _info(options: argparse.Namespace) -> None:
     from replay.recording import info, info_text, open_recording
 
-    documents = []
+    documents, frames, closed = [], True, True
     for path in options.recordings:
         with open_recording(path) as recording:
             documents.append(info.describe(recording))
             warn(info.describe_problems(recording))
+            frames, closed = frames and bool(recording.frames), closed and recording.closed
     if options.json:
         print(info.to_json(documents if len(documents) > 1 else documents[0]))
     else:
         print("\n\n".join(info_text.format_info(document) for document in documents))
+        offer_after_info(options.recordings, frames, closed)
 
 
 def add_verify(commands: Commands) -> None:
@@ -96,6 +99,12 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         texts = [report.to_json() for report in documents]
         print(texts[0] if len(texts) == 1 else f"[{','.join(texts)}]")
+    elif not options.quiet:
+        damaged = [report for report in documents if not report]
+        if damaged:
+            offer_repair(str(damaged[0].path))
+        else:
+            offer("health", options.recordings[0])
     return 0 if all(documents) else 1
 
 
@@ -133,6 +142,13 @@ def _health(options: argparse.Namespace) -> None:
 
         drawn = draw_health(found, options.out, options.theme)
         say("note", f"{drawn}  {format_bytes(drawn.stat().st_size)}")
+    if options.json or options.csv or options.quiet:
+        return
+    first = next((each.layer for each in found.all_findings if each.layer), None)
+    if options.out is None:
+        offer("health", path, "-o", beside(path, "health.png"))
+    else:
+        offer("sheet", path, *(() if first is None else ("--layer", first)))
 
 
 _REPAIR_EXAMPLES = """\
@@ -179,6 +195,8 @@ def _repair(options: argparse.Namespace) -> None:
         f"{result.path}  {format_bytes(result.bytes)}, {format_count(result.frames, 'frame')}, "
         f"{format_count(len(result.left_out), 'damaged array')} left out"
     )
+    if not options.quiet:
+        offer("verify", result.path)
 
 
 def add_export(commands: Commands) -> None:
@@ -218,3 +236,5 @@ def _export(options: argparse.Namespace) -> None:
         warn(f"{said}; not in the maps (NaN in an array)")
     sizes = "x".join(map(str, (result.frames, *result.shape)))
     print(f"{result.path}  {format_bytes(result.bytes)}, {sizes} float16")
+    if not options.quiet:
+        offer_to_load(result.path, only(options))

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from replay.cli.console import check_frames, print_result, progress_bar, say
+from replay.cli.next_steps import offer
 from replay.cli.options import (
     NUMBERS,
     PICTURE_OPTIONS,
@@ -96,6 +97,8 @@ def _animate(options: argparse.Namespace) -> None:
         result = animate(shown, progress=progress, **chosen)
     _say_remarks(result)
     print_result(result.path, result.bytes, result.seconds, result.frames)
+    if not options.quiet:
+        offer("page", *options.recordings[:2])
 
 
 def add_compare(commands: Commands) -> None:
@@ -127,6 +130,8 @@ def _compare(options: argparse.Namespace) -> None:
         result = compare(runs[0], runs[1], progress=progress, **chosen)
     _say_remarks(result)
     print_result(result.path, result.bytes, result.seconds, result.frames)
+    if not options.quiet:
+        offer("page", *options.recordings, "-o", result.path.with_suffix(".html"))
 
 
 def _say_remarks(result: Animation) -> None:

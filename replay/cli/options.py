@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any, cast
 
-from replay.options import declared
+from replay.options import BATCH_FLAGS, EPOCH_FLAGS, declared
 from replay.schema import OptionError
 from replay.schema.arguments import HelpText, Once, Parser, spoken
 
@@ -114,7 +114,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type, names: str) -> None
                 add(
                     *flags,
                     dest=name,
-                    action="store" if len(flags) == 1 else Once,
+                    action=Once if flags in (EPOCH_FLAGS, BATCH_FLAGS) else "store",
                     default=default,
                     metavar=option.metavar,
                     choices=option.choices or None,
@@ -125,7 +125,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type, names: str) -> None
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     """Adds the option that leaves the progress bar out."""
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no next command")
 
 
 def arguments(options: argparse.Namespace, names: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from replay.formatting import (
     format_shape,
 )
 from replay.schema import Cell
+from replay.schema.faces import call
 
 _CHANGES_SHOWN = 8  # in a line
 _ADVICE_WIDTH = 83  # letters of a line
@@ -173,7 +174,7 @@ class Health:
             paragraphs.append("\n".join(clean_line(line) for line in _layer_lines(layer)))
         if self.damaged:
             damaged = format_count(self.damaged, "damaged frame")
-            paragraphs.append(f"{damaged} passed over; 'python -m replay verify' names them")
+            paragraphs.append(f"{damaged} passed over; '{call('verify', self.path)}' names them")
         return "\n\n".join(paragraphs)
 
 

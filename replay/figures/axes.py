@@ -15,7 +15,7 @@ from replay.figures.low_to_high import low_to_high
 from replay.maps.axes import choose_channels
 from replay.maps.runs import RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.options import Numbers, either, one_number
+from replay.option_values import Numbers, either, one_number
 from replay.raster.palette import Table, unfinite_colors
 from replay.raster.tile_captions import Gain, gains_of
 from replay.recording import Recording

@@ -6,11 +6,7 @@ Uses matplotlib's objects only, never pyplot, and leaves its settings as they we
 from __future__ import annotations
 
 import io
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,63 +19,18 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
+from replay.figures.style import FigureTheme, own_settings
 from replay.figures.svg_images import shrink_images
 from replay.figures.wrapping import wrap
 from replay.formatting import format_number
+from replay.raster.bidi import parts, visual_order
+from replay.raster.fonts import families, is_plain, missing_remarks, spell_unknown
 from replay.raster.names import in_lines
-from replay.raster.palette import find_theme
 
 SUFFIXES = (".png", ".pdf", ".svg")
 SMALL = 7.0  # points: the smallest type that journals print
 
-_SETTINGS: dict[Any, Any] = {
-    "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],
-    "pdf.fonttype": 42,  # fonts embedded whole: text stays text
-    "pdf.compression": 6,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "mapreel",  # the same picture, the same bytes
-    "image.composite_image": False,
-    "path.simplify": False,
-    "axes.unicode_minus": True,
-    "text.usetex": False,
-    "savefig.bbox": None,
-}
-
-_MUTED = {"light": "#63676e", "dark": "#9ba0a8"}
-_FAINT = {"light": "#d8dadd", "dark": "#3a3e45"}
-
-
-@dataclass(frozen=True)
-class FigureTheme:
-    """The colors around the maps, as matplotlib spells them.
-
-    Attributes:
-        paper: The background.
-        ink: Text.
-        muted: Less important text, and lines.
-        accent: What is to be seen of a bar.
-        faint: What is behind it.
-    """
-
-    paper: str
-    ink: str
-    muted: str
-    accent: str
-    faint: str
-
-
-def figure_theme(name: str) -> FigureTheme:
-    """Returns the theme of a name.
-
-    Raises:
-        OptionError: There is none of that name.
-    """
-    theme = find_theme(name)
-    paper, ink, accent = (
-        "#{:02x}{:02x}{:02x}".format(*color) for color in (theme.paper, theme.ink, theme.accent)
-    )
-    return FigureTheme(paper, ink, _MUTED[name], accent, _FAINT[name])
+_SHAPES = tuple(map(int, matplotlib.__version__.split(".")[:2])) >= (3, 11)  # with raqm of its own
 
 
 class Canvas:
@@ -110,6 +61,7 @@ class Canvas:
             agg: Any = FigureCanvasAgg(self._figure)
             self._measure = agg.get_renderer()
         self._axes: Any = None
+        self._texts: set[str] = set()
         self._widths: dict[tuple[str, float, bool], int] = {}
 
     def at(self, dpi: int) -> Canvas:
@@ -144,9 +96,10 @@ class Canvas:
         """Returns the width of a line of text in pixels."""
         key = text, points, bold
         if key not in self._widths:
+            legible = self._legible(text)
             with own_settings():
                 wide, _, _ = self._measure.get_text_width_height_descent(
-                    text, self._font(points, bold), False
+                    legible, self._font(legible, points, bold), False
                 )
             self._widths[key] = int(np.ceil(wide))
         return self._widths[key]
@@ -183,13 +136,15 @@ class Canvas:
             text = (in_lines(text, max_width, measure, 1) or [""])[0]
         if not text:
             return 0
+        self._texts.add(text)
+        legible = self._legible(text)
         with own_settings():
             self._axes.text(
                 x,
                 y + 1.1 * points * self.dpi / 72,
-                text,
+                legible,
                 color=self._theme.muted if muted else self._theme.ink,
-                fontproperties=self._font(points, bold),
+                fontproperties=self._font(legible, points, bold),
                 ha=align,
                 va="baseline",
                 parse_math=False,
@@ -314,6 +269,11 @@ class Canvas:
         self._axes.plot([x], [y], "o", color=color, markersize=points, markeredgewidth=0)
 
     @property
+    def remarks(self) -> list[str]:
+        """What a reader should know of the text: characters that no font has."""
+        return [] if self.suffix == ".svg" else missing_remarks(self._texts)
+
+    @property
     def theme(self) -> FigureTheme:
         """The colors of paper and ink."""
         return self._theme
@@ -345,10 +305,19 @@ class Canvas:
         with own_settings():
             pages.savefig(self._figure, dpi=self.dpi, facecolor=self._theme.paper)
 
-    def _font(self, points: float, bold: bool) -> FontProperties:
-        return FontProperties(
-            family="DejaVu Sans", size=points, weight="bold" if bold else "normal"
-        )
+    def _legible(self, text: str) -> str:
+        """Returns a text as it is drawn; in an SVG it stays text, for fonts of another machine."""
+        if self.suffix == ".svg" or is_plain(text):
+            return text
+        spelled = spell_unknown(text)
+        if _SHAPES:
+            return spelled
+        order = (visual_order(part) if leftward else part for part, leftward in parts(spelled))
+        return "".join(order)
+
+    def _font(self, text: str, points: float, bold: bool) -> FontProperties:
+        found = ["DejaVu Sans", *families(text)]
+        return FontProperties(family=found, size=points, weight="bold" if bold else "normal")
 
 
 def to_pdf(pages: Iterable[Canvas]) -> tuple[bytes, list[Canvas]]:
@@ -370,30 +339,3 @@ def to_pdf(pages: Iterable[Canvas]) -> tuple[bytes, list[Canvas]]:
         about["Title"] = "; ".join(page.title for page in drawn)
         about["Subject"] = "\n\n".join(page.description for page in drawn)
     return stream.getvalue(), drawn
-
-
-_INSIDE: ContextVar[bool] = ContextVar("own settings of matplotlib are in force", default=False)
-
-
-@contextmanager
-def own_settings() -> Iterator[None]:
-    """Has matplotlib draw as is said here, whatever its user has set.
-
-    To change its settings takes longer than to write a word, so whoever draws much does so within.
-    """
-    if _INSIDE.get():
-        yield
-        return
-    token = _INSIDE.set(True)
-    try:
-        with _changed_settings():
-            yield
-    finally:
-        _INSIDE.reset(token)
-
-
-@contextmanager
-def _changed_settings() -> Iterator[None]:
-    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # drawn as a box
-        yield

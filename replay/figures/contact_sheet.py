@@ -14,7 +14,8 @@ from replay.figures.sheet_page import SheetPage
 from replay.maps.axes import choose_channels, spread
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import choose_scalers
-from replay.options import FilmOptions, Numbers, either, one_number
+from replay.option_values import Numbers, either, one_number
+from replay.options import FilmOptions
 from replay.schema import OptionError
 
 _MOST_BY_DEFAULT = 16  # channels; of more, those that vary most

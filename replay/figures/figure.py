@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.figures.canvas import Canvas, own_settings, to_pdf
+from replay.figures.canvas import Canvas, to_pdf
 from replay.figures.latex import snippets
 from replay.figures.paper import FULL, PaperWidth
+from replay.figures.style import own_settings
 from replay.output import check_writable, replacing
 from replay.schema import DamagedError, SelectionError
 
@@ -93,6 +94,7 @@ def write_figure(
                 remarks.append(f"left out {layer}: {problem}")
                 continue
             drawn.append(layer)
+            remarks.extend(each for each in page.remarks if each not in remarks)
             yield page
         if not drawn:
             raise problems[0]

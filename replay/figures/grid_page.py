@@ -17,6 +17,7 @@ from replay.formatting import format_number
 from replay.maps.kernels import NO_KERNELS
 from replay.raster.palette import Pixels, enlarge, is_blank, kernel_levels, kernel_reach, no_picture
 from replay.schema import OptionError
+from replay.schema.faces import spell
 
 _IMAGE_INCHES = 1.45
 _STACKED_IMAGE_INCHES = 1.0  # of each image where several batches stand under one another
@@ -96,8 +97,8 @@ class GridPage(FigurePage):
     def _check_size(self, width: int, height: int) -> None:
         if too_large(width, height):
             raise OptionError(
-                f"a figure of {width:,} by {height:,} pixels is too large; choose fewer --channels "
-                "or epochs, or a lower --dpi"
+                f"a figure of {width:,} by {height:,} pixels is too large; choose fewer "
+                f"{spell('channels')} or epochs, or a lower {spell('dpi')}"
             )
 
     def _columns(self, beside: float) -> int:

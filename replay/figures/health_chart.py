@@ -7,13 +7,15 @@ from os import PathLike
 from pathlib import Path
 
 from replay.diagnosis.report import KINDS, Finding, Health, LayerHealth, group_findings
-from replay.figures.canvas import SMALL, SUFFIXES, Canvas, figure_theme, own_settings, to_pdf
+from replay.figures.canvas import SMALL, SUFFIXES, Canvas, to_pdf
 from replay.figures.change_axis import ChangeAxis, Places, known_changes
 from replay.figures.grid_layout import too_large
 from replay.figures.page import PAGE_INCHES
+from replay.figures.style import figure_theme, own_settings
 from replay.formatting import clean, format_count
 from replay.output import check_suffix, replacing
 from replay.schema import Cell, OptionError
+from replay.schema.faces import choose
 
 _DPI = 200
 _PLOT_INCHES = 0.75  # height of the plots of a layer
@@ -74,11 +76,11 @@ class _Chart:
     def draw(self) -> int:
         """Draws the whole figure; returns its height."""
         canvas = self.canvas
+        instead = choose("use --csv or --json", "see to_csv() and to_json() of what was found")
+        too_many = f"a figure of {len(self.found.layers):,} layers is too large; {instead}"
         least = (canvas.line(9) + self.space) * len(self.found.layers)
         if too_large(self.width, least):
-            raise OptionError(
-                f"a figure of {len(self.found.layers):,} layers is too large; use --csv or --json"
-            )
+            raise OptionError(too_many)
         canvas.open(self.width)
         y = self.margin
         name = clean(self.found.path.name)
@@ -101,9 +103,7 @@ class _Chart:
             y += self._layer(layer, y)
         y += self.margin
         if too_large(self.width, y):
-            raise OptionError(
-                f"a figure of {len(self.found.layers):,} layers is too large; use --csv or --json"
-            )
+            raise OptionError(too_many)
         return y
 
     @property

@@ -14,7 +14,8 @@ from replay.figures.paper import read_width
 from replay.maps.axes import choose_channels
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import choose_scalers
-from replay.options import FilmOptions, Numbers, either, one_number
+from replay.option_values import Numbers, either, one_number
+from replay.options import FilmOptions
 from replay.schema import SelectionError
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from replay.figures.batch import LEVELS, BatchPanel
-from replay.figures.canvas import SMALL, SUFFIXES, Canvas, figure_theme
+from replay.figures.canvas import SMALL, SUFFIXES, Canvas
 from replay.figures.paper import NARROW, PaperWidth
+from replay.figures.style import figure_theme
 from replay.formatting import clean, format_module
 from replay.maps.axes import Maps
 from replay.maps.scaling import Scaler

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from replay.schema import OptionError
+from replay.schema.faces import spell
 
 FULL = 7.0  # inches across two columns, as in most journals and proceedings
 NARROW = 4.6  # inches, below which pictures stand over the maps rather than beside them
@@ -88,6 +89,6 @@ def choose_dpi(inches: float, asked: int, width_at: Callable[[int], int]) -> int
     if not best:
         raise OptionError(
             f"{width_at(_HIGHEST_DPI):,} pixels across at {inches:.2f} inches need more than "
-            f"{_HIGHEST_DPI} an inch; choose fewer --columns, or a larger --width"
+            f"{_HIGHEST_DPI} an inch; choose fewer {spell('columns')}, or a larger {spell('width')}"
         )
     return best

@@ -13,9 +13,11 @@ from replay.figures.grid_layout import too_large
 from replay.figures.page import SPACE_INCHES, FigurePage, PageOptions
 from replay.figures.paper import choose_dpi
 from replay.maps.axes import Maps
-from replay.maps.scaling import NO_PICTURE, Scaler
+from replay.maps.input_picture import NO_PICTURE
+from replay.maps.scaling import Scaler
 from replay.raster.palette import Pixels, enlarge
 from replay.schema import OptionError
+from replay.schema.faces import spell
 
 _IMAGE_INCHES = 0.9  # of the one image in the header
 _NARROW_IMAGE_INCHES = 0.6
@@ -123,8 +125,8 @@ class SheetPage(FigurePage):
     def _check_size(self, width: int, height: int) -> None:
         if too_large(width, height):
             raise OptionError(
-                f"a sheet of {width:,} by {height:,} pixels is too large; choose fewer --channels "
-                "or --rows"
+                f"a sheet of {width:,} by {height:,} pixels is too large; choose fewer "
+                f"{spell('channels')} or {spell('rows')}"
             )
 
     def _columns(self, text: float) -> int:

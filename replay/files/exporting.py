@@ -15,12 +15,13 @@ import numpy.typing as npt
 from replay.formatting import format_count
 from replay.maps.axes import choose_channels
 from replay.maps.selection import choose_frames, choose_layers
-from replay.options import Numbers, either
+from replay.option_values import Numbers, either
 from replay.output import replacing
 from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
 from replay.recording.series import Series
 from replay.schema import FRAME_DTYPE, DamagedError, Float16Array, OptionError, OutputError
+from replay.schema.faces import spell
 from replay.schema.suggestions import did_you_mean
 
 SUFFIXES = (".npz", ".npy", ".zarr")
@@ -115,7 +116,7 @@ def export(
     chosen = choose_channels(_ChannelsFirst(run[name]), channels, cells)
     reader = _Reader(run, run[name], cells, chosen, progress)
     if path.exists() and path.samefile(run.path):
-        raise OutputError(f"{path} is the recording itself; name another file with -o")
+        raise OutputError(f"{path} is the recording itself; name another file ({spell('out')})")
     if kind in (".npz", ".npy"):
         with replacing(path) as unfinished:
             (_write_archive if kind == ".npz" else _write_array)(unfinished, reader)
@@ -149,9 +150,10 @@ def _choose_target(out: str | os.PathLike[str], overwrite: bool) -> tuple[Path, 
             f"{', '.join(SUFFIXES)}, or in / for a folder of .npy{did_you_mean(suffix, SUFFIXES)}"
         )
     if path.is_dir():
-        raise OutputError(f"{path} is a folder that exists; name another one with -o")
+        raise OutputError(f"{path} is a folder that exists; name another one ({spell('out')})")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; name another file or allow --overwrite")
+        allow = spell("overwrite", True)
+        raise OutputError(f"{path} exists; name another file or allow {allow}")
     return path, suffix
 
 

@@ -19,6 +19,7 @@ from replay.output import replacing
 from replay.recording import Recording, open_recording
 from replay.recording.series import Series
 from replay.schema import OutputError, RecordingError
+from replay.schema.faces import spell
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,12 @@ def repair(
     with open_recording(path) as run:
         if target.exists():
             if target.samefile(path):
-                raise OutputError(f"{target} is the recording itself; name another file with -o")
+                raise OutputError(
+                    f"{target} is the recording itself; name another file ({spell('out')})"
+                )
             if not overwrite:
-                raise OutputError(f"{target} exists; name another file or allow --overwrite")
+                allow = spell("overwrite", True)
+                raise OutputError(f"{target} exists; name another file or allow {allow}")
         left_out: list[Problem] = []
         with replacing(target) as unfinished:
             unfinished.unlink()

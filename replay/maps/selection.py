@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.options import Numbers
+from replay.option_values import Numbers
 from replay.recording import Recording
 from replay.schema import OptionError, SelectionError, format_intervals
 

@@ -19,6 +19,7 @@ from replay.schema import (
     dataset_path,
     format_intervals,
 )
+from replay.schema.faces import call
 
 Fields: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """Fields by name, each of shape (epoch, batch)."""
@@ -141,10 +142,12 @@ class Snapshot:
         """
         found = schema.checksum(np.ascontiguousarray(frame))
         if found != checksum:
+            repaired = self.path.with_name(f"{self.path.stem}-repaired{self.path.suffix}")
+            repair = call("repair", self.path, out=repaired)
             raise DamagedError(
                 f"damaged in {self.path}: {what} of epoch {epoch} batch {batch} (checksum "
                 f"{found:#010x}, expected {checksum:#010x}); "
-                "'python -m replay repair' copies the rest"
+                f"'{repair}' copies the rest"
             )
 
 

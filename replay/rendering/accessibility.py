@@ -29,6 +29,7 @@ from replay.output import EncodeOptions, Format, Target, encode
 from replay.raster.frame import Frame, FrameSource, Overlay
 from replay.raster.palette import Palette
 from replay.schema import Cell, OptionError
+from replay.schema.faces import spell
 
 _SQUARES = 48  # across the frame
 _FIELD = (_SQUARES // 4, _SQUARES // 3)  # 256 x 341 of 1024 pixels
@@ -114,8 +115,12 @@ class Flashes:
         if self.worst is None:
             return None
         minutes, seconds = divmod(int(self.worst), 60)
-        where, less = (", in the input picture", "--no-input") if self._in_picture else ("", "")
-        ways = ", ".join(filter(None, ["--fps 6 or lower", "a fixed image (--probe)", less]))
+        where, less = (
+            (", in the input picture", spell("input", False)) if self._in_picture else ("", "")
+        )
+        ways = ", ".join(
+            filter(None, [f"{spell('fps', 6)} or lower", f"a fixed image ({spell('probe')})", less])
+        )
         return (
             f"more than three flashes a second at {minutes}:{seconds:02}{where}: this can cause "
             f"seizures (WCAG 2.3.1); choose {ways.replace(', ', ' or ')}"

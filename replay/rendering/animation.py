@@ -18,7 +18,8 @@ from replay.encoding import formats
 from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import Recordings, open_runs
-from replay.options import AUTO, Numbers, RenderRequest, either
+from replay.option_values import AUTO, Numbers, either
+from replay.options import RenderRequest
 from replay.output import EncodeOptions, Target, choose_target, size_of
 from replay.recording import Recording
 from replay.rendering.accessibility import choose_fps, encode_watched
@@ -30,6 +31,7 @@ from replay.rendering.rendered import Rendered
 from replay.rendering.sidecars import sidecar_path, write_poster, write_text
 from replay.rendering.size_limit import render_within_limit
 from replay.schema import OutputError
+from replay.schema.faces import choose, program
 
 FilmT = TypeVar("FilmT", bound=BaseFilm)
 Request = TypeVar("Request", bound=RenderRequest)
@@ -140,11 +142,11 @@ def animate(
         epoch: Another name of `epochs`.
         batch: Another name of `batches`.
         scale: `adaptive` (each map on its own 1st to 99th percentile: where the image stays, the
-            mean over nine frames around; magnified at most 8 times against its channel's widest
-            range within about an epoch), `map` (each map of each frame from its least to its
-            greatest value), `run` (one range for all frames: the middle 99 % of the values),
-            `epoch`, `frame` or `channel` (each channel its own, for all frames). With the first
-            two, a bar shows each map's range against the layer's largest in the run, on a
+            mean over nine frames around, so that nothing flickers; magnified at most 8 times
+            against its channel's widest range within about an epoch), `map` (each map of each
+            frame from its least to its greatest value), `run` (one range for all frames: the
+            middle 99 % of the values), `epoch`, `frame` or `channel` (each channel its own, for
+            all frames). With the first two, a bar shows each map's range against the layer's largest in the run, on a
             logarithmic scale from 1/1000; what is constant, or below that, is flat and marked.
         clip: An explicit (low, high) instead.
         symmetric: Widens the range to be symmetric around zero, as diverging colormaps need.
@@ -314,7 +316,11 @@ def summarize(
         fps=rendered.fps,
         bytes=size_of(target.path),
         seconds=time.monotonic() - started,
-        remarks=(*film.remarks, *_damage_in_words(film.damaged), *filter(None, more)),
+        remarks=(
+            *film.remarks,
+            *_damage_in_words(film.damaged),
+            *filter(None, more),
+        ),
         alt=text,
         chosen=rendered.given_up,
         notes=notes,
@@ -325,5 +331,6 @@ def _damage_in_words(found: list[str]) -> list[str]:
     """Returns a remark on the damaged frames, if there are any."""
     if not found:
         return []
-    more = f" and {len(found) - 1} more: see 'python -m replay verify'" if len(found) > 1 else ""
+    verify = choose(f"'{program('replay')} verify'", "replay.verify")
+    more = f" and {len(found) - 1} more: see {verify}" if len(found) > 1 else ""
     return [f"{found[0]}{more}; marked in the animation"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from replay.options import RenderRequest
 from replay.schema import OptionError
+from replay.schema.faces import spell
 from replay.schema.suggestions import unknown
 
 
@@ -63,7 +64,7 @@ def choose_out(request: RenderRequest, recording: Path) -> str | os.PathLike[str
     suffixes = choose_preset(name).suffixes
     if ".mp4" in suffixes and request.codec != "h264":
         raise OptionError(
-            f"preset {name} makes H.264; leave --codec {request.codec} out, or the preset"
+            f"preset {name} makes H.264; leave {spell('codec', request.codec)} out, or the preset"
         )
     if out is None:
         folder = recording.with_name(f"{recording.stem}-frames")
@@ -75,5 +76,7 @@ def choose_out(request: RenderRequest, recording: Path) -> str | os.PathLike[str
             "a folder of numbered PNG frames, such as frames/" if each == "/" else each
             for each in suffixes
         )
-        raise OptionError(f"preset {name} makes {formats}; found {text}: change -o or the preset")
+        raise OptionError(
+            f"preset {name} makes {formats}; found {text}: change {spell('out')} or the preset"
+        )
     return out

@@ -11,6 +11,7 @@ from replay.encoding.pixel_formats import as_colours
 from replay.film.film import BaseFilm
 from replay.output import replacing
 from replay.schema import Cell, OutputError
+from replay.schema.faces import spell
 
 
 def sidecar_path(path: Path, suffix: str, folder: bool = False) -> Path:
@@ -21,7 +22,9 @@ def sidecar_path(path: Path, suffix: str, folder: bool = False) -> Path:
     """
     found = path.with_name((path.name if folder else path.stem) + suffix)
     if found.is_dir():
-        raise OutputError(f"cannot write {found}: it is a folder; rename it, or choose another -o")
+        raise OutputError(
+            f"cannot write {found}: it is a folder; rename it, or choose another {spell('out')}"
+        )
     return found
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from replay.formatting import format_count
 from replay.schema import OptionError
+from replay.schema.faces import spell
 
 # Sane values, from the usual one down; the last two are for when much is lost anyway. Of formats
 # without loss these are the colours that the colormap has.
@@ -214,9 +215,10 @@ def too_small(limit: int, smallest: float, setting: Setting) -> OptionError:
     """Returns the error where nothing fits: how small it can become, and what would help."""
     enough = 1.1 * smallest / 1e6
     return OptionError(
-        f"max_mb {limit / 1e6:g}: the smallest that can be made takes about {smallest / 1e6:.2g} MB"
-        f" ({format_count(setting.frames, 'frame')}); allow {enough:.2g} MB or none, or"
-        " choose fewer layers or channels, --no-input, or no --zoom, --crf or --batches"
+        f"{spell('max_mb')} {limit / 1e6:g}: the smallest that can be made takes about "
+        f"{smallest / 1e6:.2g} MB ({format_count(setting.frames, 'frame')}); allow {enough:.2g} "
+        f"MB or none, or choose fewer layers or channels, {spell('input', False)}, or no "
+        f"{spell('zoom')}, {spell('crf')} or {spell('batches')}"
     )
 
 

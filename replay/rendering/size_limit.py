@@ -10,7 +10,8 @@ from typing import Any
 
 from replay.film.film import Film
 from replay.maps.axes import spread
-from replay.options import AUTO, RenderRequest
+from replay.option_values import AUTO
+from replay.options import RenderRequest
 from replay.output import EncodeOptions, Format, LimitError, Target
 from replay.raster.mosaic import surroundings
 from replay.recording import Recording
@@ -28,6 +29,7 @@ from replay.rendering.size_ladder import (
     too_small,
 )
 from replay.schema import Cell, OptionError
+from replay.schema.faces import spell
 
 _TRIALS = 4  # times that the whole is encoded at most
 
@@ -89,7 +91,7 @@ def choose_limit(
         return None
     if isinstance(max_mb, str) or not 0 < max_mb < float("inf"):
         found = repr(max_mb) if isinstance(max_mb, str) else f"{max_mb:g}"
-        raise OptionError(f"max_mb {found}: expected a number above 0")
+        raise OptionError(f"{spell('max_mb')} {found}: expected a number above 0")
     return int(max_mb * 1_000_000)
 
 

@@ -55,6 +55,29 @@ def spell(name: str, value: Any = None, flag: str | None = None) -> str:
     return spelled if value is None or value is True else f"{spelled} {shlex.quote(str(value))}"
 
 
+def choose(on_command_line: str, in_python: str) -> str:
+    """Returns one of two texts: that for a command line, or that for Python."""
+    return on_command_line if _on_command_line else in_python
+
+
+def call(name: str, *arguments: object, **options: Any) -> str:
+    """Returns what to do next with `replay`: a call in Python, or a command that can be typed.
+
+    Args:
+        name: The function's name, which is the command's.
+        *arguments: Paths.
+        **options: By their names in Python.
+    """
+    if _on_command_line:
+        words = [*arguments]
+        for option, value in options.items():
+            words += shlex.split(spell(option, str(value)))
+        return command("replay", name, *words)
+    given = [repr(str(each)) for each in arguments]
+    given += [f"{option}={str(value)!r}" for option, value in options.items()]
+    return f"replay.{name}({', '.join(given)})"
+
+
 def remember_caller() -> None:
     """Notes how this process was called; a console script and a `__main__` do so first of all."""
     global _caller
@@ -63,7 +86,7 @@ def remember_caller() -> None:
     if name == "mapreel" or name.startswith("mapreel-"):
         _caller = (sys.argv[0],)
     elif os.path.basename(os.path.dirname(sys.argv[0])) == "mapreel":  # python -m mapreel
-        _caller = (_python(), "-m", "mapreel")
+        _caller = (python(), "-m", "mapreel")
     else:
         _caller = ()
 
@@ -92,7 +115,7 @@ def command(package: str, *words: object) -> str:
         *words: What follows; paths may have spaces.
     """
     if not _caller:
-        start = [_python(), "-m", package]
+        start = [python(), "-m", package]
     elif len(_caller) > 1:
         start = [*_caller, package]
     else:
@@ -104,7 +127,7 @@ def command(package: str, *words: object) -> str:
     return shlex.join([*start, *map(str, words)])
 
 
-def _python() -> str:
+def python() -> str:
     """Returns the word by which the user has called Python, or one that calls the same."""
     called = sys.orig_argv[0] if sys.orig_argv else ""
     if os.path.basename(called).startswith("python"):

@@ -23,11 +23,12 @@ from replay.formatting import clean, format_count
 from replay.maps.axes import spread
 from replay.maps.runs import Recordings, RunSet, open_runs
 from replay.maps.selection import choose_frames, choose_layers
-from replay.options import Numbers, either
+from replay.option_values import Numbers, either
 from replay.output import check_suffix, replacing
 from replay.raster.palette import Range
 from replay.recording import Recording
 from replay.schema import OptionError, OutputError
+from replay.schema.faces import spell
 from replay.schema.suggestions import unknown
 from replay.webpage.eight_bit import quantize, rescale, widen
 from replay.webpage.manifest import (
@@ -136,7 +137,7 @@ def page(
     if scale not in SCALES:
         raise OptionError(unknown("scale", scale, SCALES))
     if not (math.isfinite(max_mb) and max_mb > 0):
-        raise OptionError(f"max_mb {max_mb:g}: expected a number of megabytes above 0")
+        raise OptionError(f"{spell('max_mb')} {max_mb:g}: expected a number of megabytes above 0")
     tables = color_tables([cmap, *CMAPS])
     if isinstance(channels, Iterator):  # each of the layers reads them
         channels = tuple(channels)

@@ -9,6 +9,7 @@ import pytest
 
 from record.launch.closing_lines import ClosedRecording, RecordingCount, closing_lines
 from record.launch.recording_paths import RecordingPaths
+from replay.schema.faces import python
 
 
 def names(paths: RecordingPaths, kind: str, count: int = 1) -> list[str]:
@@ -37,8 +38,8 @@ def recording(number: int, batches: int = 3, doubts: tuple[str, ...] = ()) -> Cl
 def test_lines_come_in_the_order_in_which_recordings_began() -> None:
     lines = closing_lines([recording(1), recording(2, batches=0), recording(0, batches=1)])
     assert lines == [
-        "recorded 1 batch of Net0, 1 layer: 0.h5; python -m replay animate 0.h5",
-        "recorded 3 batches of Net1, 1 layer: 1.h5; python -m replay animate 1.h5",
+        f"recorded 1 batch of Net0, 1 layer: 0.h5; {python()} -m replay animate 0.h5",
+        f"recorded 3 batches of Net1, 1 layer: 1.h5; {python()} -m replay animate 1.h5",
     ]
 
 
@@ -52,7 +53,7 @@ def test_a_doubt_is_said_once_for_all_that_have_it() -> None:
     doubt = ("no DataLoader gave them out",)
     lines = closing_lines([recording(1, doubts=doubt), recording(0, doubts=doubt), recording(2)])
     assert len(lines) == 4
-    assert lines[-1].startswith("Net0, Net1: nothing says where an epoch")
+    assert lines[0].startswith("Net0, Net1: nothing says where an epoch")
 
 
 def test_a_count_is_of_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
