@@ -32,7 +32,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     still = drifting_maps(6, 16, 16, seed=3)
     return write_recording(
         tmp_path_factory.mktemp("gains") / "run.h5",
-        {"conv": strong_and_faint, "tiny": drifting_maps(300, 2, 2), "v": drifting_maps(4, 6, 6)},
+        {"conv": strong_and_faint, "tiny": drifting_maps(300, 2, 2)},
         epochs=3,
         batches=6,
         probes=[(np.zeros((3, 16, 16)), {"conv": lambda e, b: still(e, 0) * (1 + 10 * e)})],
@@ -138,7 +138,7 @@ def test_a_colour_bar_says_low_and_high_where_that_is_true(
     path: Path, tmp_path: Path, scale: str, ends: bool
 ) -> None:
     for draw in (replay.grid, replay.sheet):
-        svg = draw(path, tmp_path / "a.svg", layer="v", scale=scale, dpi=60).path.read_text()
+        svg = draw(path, tmp_path / "a.svg", layer="conv", scale=scale, dpi=60).path.read_text()
         words = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
         assert ({"low", "high"} <= set(words)) == ends
         assert bool(bars(svg, FILLED)) == (scale in ("adaptive", "map"))

@@ -186,12 +186,12 @@ def test_an_svg_has_pictures_of_a_byte_a_pixel(path: Path, tmp_path: Path, cmap:
     noise = np.random.default_rng(0)
     maps = noise.random((16, 64, 64)).astype("f2")
     noisy = write_recording(tmp_path / "noise.h5", {"conv": lambda e, b: maps}, image=None)
-    for width in (None, "3.3in", "full"):
-        made = replay.grid(noisy, tmp_path / "a.svg", width=width, cmap=cmap)
-        assert made.bytes < 16 * 64 * 64 * 4 / 3 + 16 * 1_400 + 12_000
+    for width, scale in ((None, "adaptive"), ("full", "adaptive"), ("3.3in", "run")):
+        made = replay.grid(noisy, tmp_path / "a.svg", width=width, cmap=cmap, scale=scale)
+        assert made.bytes < 16 * 64 * 64 * 4 / 3 + 16 * 3_000 + 12_000  # with palettes and bars
         text = made.path.read_text()
         assert text.count('id="map"') == 16
-        assert text.count("<path") < 20
+        assert text.count("<path") < 20 + 16 * 2  # a bar with a part of it filled for each map
         assert "image-rendering:pixelated" in text
     shown = [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
