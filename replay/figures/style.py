@@ -1,4 +1,4 @@
-"""How figures look whatever a user of matplotlib has set: its settings, and colors of two themes."""
+"""How figures look, whatever a user of matplotlib has set: its settings, and two themes."""
 
 from __future__ import annotations
 

@@ -241,15 +241,21 @@ class OwnRanges:
         channels: The channels that are shown.
         mode: `adaptive`, or `map` for the least and the greatest value of each map.
         symmetric: Widens each range to be symmetric around zero.
+        trailing: Whether ranges are told from the frames before only, as while a run goes on.
 
     Attributes:
         stays: Whether frame after frame shows the same image, nearly everywhere.
     """
 
     def __init__(
-        self, maps: Maps, channels: Sequence[int], mode: str, symmetric: bool = False
+        self,
+        maps: Maps,
+        channels: Sequence[int],
+        mode: str,
+        symmetric: bool = False,
+        trailing: bool = False,
     ) -> None:
-        self._maps, self._channels = maps, list(channels)
+        self._maps, self._channels, self._trailing = maps, list(channels), trailing
         frames = maps.series.frames
         self._frames = frames
         self._places = {cell: place for place, cell in enumerate(frames)}
@@ -267,6 +273,14 @@ class OwnRanges:
             symmetric=symmetric,
         )
         self._known: dict[Cell, Measured] = {}
+
+    def __contains__(self, cell: object) -> bool:
+        return cell in self._places
+
+    @property
+    def largest(self) -> float:
+        """The largest range that any map of the layer has in the run."""
+        return self._ranges.largest
 
     def measure(self, cell: Cell, maps: npt.NDArray[np.float16]) -> None:
         """Notes a frame that was read anyway, so that it is not read again.
@@ -289,12 +303,13 @@ class OwnRanges:
 
     def _around(self, place: int) -> range:
         """Returns the places of the frames around that show the same image, one after the other."""
+        before, behind = (2 * AROUND, 0) if self._trailing else (AROUND, AROUND)
         image = self._images[place]
         first = last = place
-        while image and place - first < AROUND and first and self._images[first - 1] == image:
+        while image and place - first < before and first and self._images[first - 1] == image:
             first -= 1
         end = len(self._frames) - 1
-        while image and last - place < AROUND and last < end and self._images[last + 1] == image:
+        while image and last - place < behind and last < end and self._images[last + 1] == image:
             last += 1
         return range(first, last + 1)
 
