@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Sequence
 
-from replay.schema import format_intervals
+from replay.schema import format_intervals, spell_loss
 
 ELLIPSIS = "…"
 _REPLACED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Unicode categories without a glyph
@@ -68,12 +67,8 @@ def format_number(value: float) -> str:
 
 
 def format_loss(value: float) -> str:
-    """Returns a loss with three decimals; with three digits where it is very large or small."""
-    if not math.isfinite(value):
-        return "nan" if math.isnan(value) else "inf"
-    size = abs(value)
-    text = f"{value:.3f}" if size < 1000 and (size >= 0.001 or size == 0) else f"{value:.2e}"
-    return text.replace("-", "−")
+    """Returns a loss with three significant digits, and a true minus sign; see `spell_loss`."""
+    return spell_loss(value).replace("-", "−")
 
 
 def format_module(module: str) -> str:

@@ -14,8 +14,8 @@ import numpy as np
 from replay.formatting import (
     format_bytes,
     format_count,
+    format_loss,
     format_module,
-    format_number,
     format_shape,
 )
 from replay.recording import read_losses
@@ -54,9 +54,7 @@ def _facts(recording: Recording) -> list[str]:
     if losses is not None:
         loss = losses[np.isfinite(losses)]
         if loss.size:
-            facts.append(
-                f"loss {format_number(float(loss[0]))} to {format_number(float(loss[-1]))}"
-            )
+            facts.append(f"loss {format_loss(float(loss[0]))} to {format_loss(float(loss[-1]))}")
     facts.append(format_bytes(recording.path.stat().st_size))
     if recording.probe_number is not None:
         facts.append(f"probe image {recording.probe_number}")

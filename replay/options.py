@@ -7,7 +7,6 @@ heavy, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import operator
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -16,15 +15,16 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeAlias
 
 from replay.schema import OptionError
-from replay.schema.faces import spell
 
-SCALES = ("run", "epoch", "frame", "channel")
+SCALES = ("adaptive", "map", "run", "epoch", "frame", "channel")
+OWN_SCALES = ("adaptive", "map")  # each map has a range of its own, and its gain is shown
 THEMES = ("light", "dark")
 TOKENS = ("auto", "square", "strip")
 ORDERS = ("number", "similar")
 CODECS = ("h264", "av1")
 PRESETS = ("github", "slack", "slides", "paper")
 
+AUTO = "auto"  # of a largest size: that of the preset, or of the format
 DIVERGING = "RdBu_r"  # the colormap of what is symmetric around zero
 
 _FORMATS = ".mp4, .gif, .webp, .png or .apng, or a folder/ for numbered PNG"
@@ -106,6 +106,20 @@ def positive_number(text: str) -> float:
     return value
 
 
+def size_limit(text: str) -> float | str | None:
+    """Reads a number above 0, `none` or `auto`.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    if text in ("none", AUTO):
+        return AUTO if text == AUTO else None
+    try:
+        return positive_number(text)
+    except OptionError:
+        raise OptionError(f"expected a number above 0, or none, found {text!r}") from None
+
+
 def value_range(text: str) -> tuple[float, float]:
     """Reads two numbers with a comma between them.
 
@@ -117,54 +131,6 @@ def value_range(text: str) -> tuple[float, float]:
     except ValueError:
         raise OptionError(f"expected LO,HI such as -1,1, found {text!r}") from None
     return low, high
-
-
-def either(name: str, numbers: Numbers, alias: str, others: Numbers, default: Any = None) -> Any:
-    """Returns the epochs or batches that were given under one of two names, as in Python's calls.
-
-    Args:
-        name: The first name.
-        numbers: What was given under it.
-        alias: The second one.
-        others: What was given under that; None for nothing.
-        default: What the first one has where nothing was given.
-
-    Raises:
-        OptionError: Both were given.
-    """
-    if others is None:
-        return numbers
-    if numbers is not default and (type(numbers) is not int or numbers != default):
-        raise OptionError(
-            f"{name} and {alias}: two names of the same, give one of them; "
-            f"found {numbers!r} and {others!r}"
-        )
-    return others
-
-
-def one_number(numbers: Numbers, command: str, what: str) -> int:
-    """Returns the number of the one epoch or batch that a picture shows.
-
-    Args:
-        numbers: A number, its spelling, or a list of one.
-        command: What draws the picture: `grid`.
-        what: What it shows one of: `batch`.
-
-    Raises:
-        OptionError: There are several, or it is no number.
-    """
-    found: Any = numbers
-    if isinstance(numbers, Iterable) and not isinstance(numbers, str):
-        listed = list(numbers)
-        found = listed[0] if len(listed) == 1 else ",".join(map(str, listed))
-    if isinstance(found, str) and re.fullmatch(r"\s*-?\d+\s*", found):
-        return int(found)
-    if isinstance(found, (str, slice)) or found is None:
-        raise OptionError(
-            f"{command} shows one {what}: expected one number for {spell(what)}, found "
-            f"{found!r}; animate shows several"
-        )
-    return operator.index(found)
 
 
 @dataclass(frozen=True)
@@ -198,10 +164,11 @@ class FilmOptions:
         metadata=option("batches of each epoch (default: all)", *BATCH_FLAGS, metavar="A:B:C"),
     )
     scale: str = field(
-        default="run",
+        default="adaptive",
         metadata=option(
-            "values that share one range: those of the run (default), of an epoch, of a frame "
-            "or of a channel",
+            "the range of values: each map's own, as steady as the image is (adaptive, default), "
+            "or its least to greatest (map), or one for all of the run, an epoch, a frame or a "
+            "channel",
             choices=SCALES,
         ),
     )
@@ -262,6 +229,11 @@ class FilmOptions:
     captions: bool = field(default=True, metadata=option("only the maps", "--no-captions"))
     bounds: tuple[int, int] | None = None
     levels: int = 240
+
+    @property
+    def own_ranges(self) -> bool:
+        """Whether each map has a range of its own."""
+        return self.scale in OWN_SCALES and self.clip is None
 
 
 @dataclass(frozen=True)
@@ -354,12 +326,13 @@ class RenderRequest:
         default=None,
         metadata=option("a Dask scheduler whose workers render the parts", metavar="dask=ADDRESS"),
     )
-    max_mb: float | None = field(
-        default=None,
+    max_mb: float | str | None = field(
+        default=AUTO,
         metadata=option(
-            "largest size in MB: gives up quality, frames and zoom as far as needed, and says so",
+            "largest size in MB, or none: gives up quality, frames and zoom as far as needed, and "
+            "says so (default: 10 for .gif, .webp and .png)",
             metavar="N",
-            read=positive_number,
+            read=size_limit,
         ),
     )
     preset: str | None = field(

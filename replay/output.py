@@ -10,7 +10,6 @@ in `replay.encoding.formats`.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import secrets
 import shutil
@@ -104,7 +103,6 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
 
 
 HIGHEST_CRF = {"h264": 51, "av1": 63}
-
 _CHECK_EVERY = 16  # frames
 
 Pixels = TypeVar("Pixels")
@@ -120,6 +118,7 @@ class EncodeOptions:
         codec: `h264` or `av1`; for MP4.
         crf: Quality of an MP4, 0 the best, up to 51 (h264) or 63 (av1); default 18 and 30.
         limit: Bytes that the file, or all files of a folder, may have; None for any number.
+        calm: Whether the frame rate is lowered where the animation would flash.
 
     Raises:
         OptionError: The codec is unknown, or the crf is out of its range.
@@ -129,6 +128,7 @@ class EncodeOptions:
     codec: str = "h264"
     crf: int | None = None
     limit: int | None = None
+    calm: bool = False
 
     def __post_init__(self) -> None:
         if self.codec not in HIGHEST_CRF:
@@ -244,6 +244,9 @@ class Format(Generic[Pixels]):
         process_pays_from: Number of frames from which it pays to start a process; None where the
             encoder uses all cores by itself.
         frame_rate: The frame rate next to a given one that the format can have.
+        retime: Gives a file another frame rate, without encoding it anew: called with its path,
+            the frame rate that it has and the one that it gets; None where files have none.
+        usual_mb: The largest size in MB (10^6 bytes) where none is asked for; None for any.
     """
 
     name: str
@@ -255,6 +258,8 @@ class Format(Generic[Pixels]):
     part_frames: int = 10
     process_pays_from: int | None = None
     frame_rate: Callable[[float], float] = float
+    retime: Callable[[Path, float, float], None] | None = None
+    usual_mb: float | None = None
 
     @property
     def uses_all_cores(self) -> bool:
@@ -297,6 +302,7 @@ def encode(
     size: tuple[int, int],
     options: EncodeOptions,
     progress: Callable[[int], None] | None = None,
+    final_fps: Callable[[], float] | None = None,
 ) -> int:
     """Writes all frames to the target, or leaves nothing behind.
 
@@ -307,6 +313,7 @@ def encode(
         size: Height and width of a frame, both even.
         options: How to encode.
         progress: Called after each frame with the number of frames done.
+        final_fps: Called after the last frame, for the frame rate that the file shall have.
 
     Returns:
         Number of frames written.
@@ -328,8 +335,16 @@ def encode(
                 if progress is not None:
                     progress(written)
             sink.finish()
+        if final_fps is not None:
+            retime(unfinished, target.format, options.fps, final_fps())
         output.check_size(written)
     return written
+
+
+def retime(path: Path, format: Format[Any], fps: float, new: float) -> None:
+    """Gives a whole file another frame rate, if it is another and the format has one."""
+    if new != fps and format.retime is not None:
+        format.retime(path, fps, new)
 
 
 def size_of(path: Path) -> int:
@@ -344,25 +359,6 @@ def available_cores() -> int:
     with contextlib.suppress(AttributeError):  # not on every system
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def choose_fps(fps: float | None, frames: int, format: Format[Any]) -> float:
-    """Returns the frame rate that will be used.
-
-    Args:
-        fps: The one asked for; None for one at which the whole lasts about 25 seconds, with no
-            fewer than 4 and no more than 30 frames a second.
-        frames: Number of frames.
-        format: What is written. A GIF counts in hundredths of a second and takes 50 at most.
-
-    Raises:
-        OptionError: Not a number above 0 and up to 240.
-    """
-    if fps is None:
-        fps = float(min(30, max(4, round(frames / 25))))
-    if not (math.isfinite(fps) and 0 < fps <= 240):
-        raise OptionError(f"fps {fps:g}: expected a number above 0 and up to 240")
-    return format.frame_rate(fps)
 
 
 def choose_target(out: str | os.PathLike[str], formats: Sequence[Format[Any]]) -> Target:

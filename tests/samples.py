@@ -165,6 +165,7 @@ def write_recording(
         kinds = {"recorded": ("<i8", 0), "step": ("<i8", -1), "nan": ("<i8", 0), "inf": ("<i8", 0)}
         kinds["missing"] = ("<i8", 0)
         kinds |= {"label": ("<i8", -1), "prediction": ("<i8", -1)}
+        kinds["input_checksum"] = ("<u4", 0)
         for name, value in values_of.items():
             dtype, fill = kinds.get(name, ("<f8", np.nan))
             field = dataset(f"batches/{name}", (), dtype, fill)

@@ -13,6 +13,7 @@ from record.recorder import Recorder
 from record.reporting import listed
 from record.training.loop import Report
 from record.training.setup import Run
+from replay.schema import spell_loss
 from replay.schema.faces import command
 
 _MAX_LAYERS = 24  # in the table
@@ -85,7 +86,9 @@ class Console:
         if self._quiet:
             return
         recorded = format_bytes(self._recorder.sent * self._recorder.layout.nbytes)
-        figures = f"loss {report.loss:.3f}, accuracy {report.accuracy:.3f}, recorded {recorded}"
+        figures = (
+            f"loss {spell_loss(report.loss)}, accuracy {report.accuracy:.3f}, recorded {recorded}"
+        )
         if self._bar is not None:
             self._bar.update()
             self._bar.set_description(f"epoch {report.epoch} batch {report.batch}", refresh=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from replay.cli.console import check_frames, print_result, progress_bar, say, warn
+from replay.cli.console import check_frames, print_result, progress_bar, say
 from replay.cli.next_steps import offer
 from replay.cli.options import (
     NUMBERS,
@@ -18,6 +19,9 @@ from replay.cli.options import (
 )
 from replay.options import ComparisonRequest, RenderRequest
 from replay.schema import OptionError
+
+if TYPE_CHECKING:
+    from replay.rendering.animation import Animation
 
 _SELECTION = "layers channels epochs batches"
 _ENCODING = "codec crf jobs|executor"
@@ -91,8 +95,7 @@ def _animate(options: argparse.Namespace) -> None:
         )
         check_frames(*recordings)
         result = animate(shown, progress=progress, **chosen)
-    for remark in result.remarks:
-        say("note" if remark == result.chosen else "warning", remark)
+    _say_remarks(result)
     print_result(result.path, result.bytes, result.seconds, result.frames)
     if not options.quiet:
         offer("page", *options.recordings[:2])
@@ -125,8 +128,13 @@ def _compare(options: argparse.Namespace) -> None:
         chosen = arguments(options, _COMPARE_OPTIONS)
         chosen.update(executor=executor)
         result = compare(runs[0], runs[1], progress=progress, **chosen)
-    for remark in result.remarks:
-        warn(remark)
+    _say_remarks(result)
     print_result(result.path, result.bytes, result.seconds, result.frames)
     if not options.quiet:
         offer("page", *options.recordings, "-o", result.path.with_suffix(".html"))
+
+
+def _say_remarks(result: Animation) -> None:
+    """Writes what a reader should know of an animation to stderr, a line each."""
+    for remark in result.remarks:
+        say("note" if remark in result.notes else "warning", remark)

@@ -5,9 +5,11 @@ Source: Portable Network Graphics Specification (Third Edition), section 11.3.6.
 
 from __future__ import annotations
 
+import mmap
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,6 +48,20 @@ def join_apng(parts: Sequence[Path], path: Path) -> None:
             raise IndexError
         file.seek(count_at)
         _write_chunk(file, b"acTL", struct.pack(">I", frames) + plays)
+
+
+def retime_apng(path: Path, fps: float, new: float) -> None:
+    """Gives a file another frame rate: each frame says what fraction of a second it lasts."""
+    each = 1 / Fraction(new).limit_denominator(1000)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
+        at = 8
+        while at < len(data):
+            size, name = struct.unpack_from(">I4s", data, at)
+            if name == b"fcTL":
+                struct.pack_into(">HH", data, at + 28, each.numerator, each.denominator)
+                check = zlib.crc32(data[at + 4 : at + 8 + size])
+                struct.pack_into(">I", data, at + 8 + size, check)
+            at += 12 + size
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

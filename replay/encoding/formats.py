@@ -8,23 +8,41 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from replay.encoding.apng import ApngSink, join_apng
+from replay.encoding.apng import ApngSink, join_apng, retime_apng
 from replay.encoding.folder import FolderSink, join_folder
-from replay.encoding.gif import GifSink, join_gif, whole_hundredths
-from replay.encoding.mp4 import Mp4Sink, join_mp4
+from replay.encoding.gif import GifSink, join_gif, retime_gif, whole_hundredths
+from replay.encoding.mp4 import Mp4Sink, join_mp4, retime_mp4
 from replay.encoding.pixel_formats import as_colours, as_indices, as_yuv
-from replay.encoding.webp import WebpSink, join_webp
+from replay.encoding.webp import WebpSink, join_webp, retime_webp
 from replay.output import Format
 from replay.schema import EncodeError
 
 # An H.264 stream has a whole picture every 250 frames anyway, so a cut there costs nothing. Of the
 # 256 colours of a GIF 16 are for text and lines, and 72 for the input picture. The encoders of
-# WebP and APNG use one core, and a process takes half a second to start.
+# WebP and APNG use one core, and a process takes half a second to start. Those three play in pages,
+# mails and chats, which take 10 MB as a rule, and hold noise without loss.
 FORMATS: tuple[Format[Any], ...] = (
-    Format("mp4", (".mp4",), Mp4Sink, as_yuv, join_mp4, part_frames=250),
-    Format("gif", (".gif",), GifSink, as_indices, join_gif, 168, 25, frame_rate=whole_hundredths),
-    Format("webp", (".webp",), WebpSink, as_colours, join_webp, process_pays_from=20),
-    Format("apng", (".png", ".apng"), ApngSink, as_colours, join_apng, process_pays_from=20),
+    Format("mp4", (".mp4",), Mp4Sink, as_yuv, join_mp4, part_frames=250, retime=retime_mp4),
+    Format(
+        *("gif", (".gif",), GifSink, as_indices, join_gif),
+        levels=168,
+        part_frames=25,
+        frame_rate=whole_hundredths,
+        retime=retime_gif,
+        usual_mb=10.0,
+    ),
+    Format(
+        *("webp", (".webp",), WebpSink, as_colours, join_webp),
+        process_pays_from=20,
+        retime=retime_webp,
+        usual_mb=10.0,
+    ),
+    Format(
+        *("apng", (".png", ".apng"), ApngSink, as_colours, join_apng),
+        process_pays_from=20,
+        retime=retime_apng,
+        usual_mb=10.0,
+    ),
     Format("folder", ("/",), FolderSink, as_colours, join_folder),
 )
 

@@ -5,6 +5,7 @@ Source: WebP Container Specification.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,3 +42,16 @@ def join_webp(parts: Sequence[Path], path: Path) -> None:
         size = file.tell() - 8
         file.seek(4)
         file.write(struct.pack("<I", size))
+
+
+def retime_webp(path: Path, fps: float, new: float) -> None:
+    """Gives a file another frame rate: each frame says how many milliseconds it lasts."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
+        at, number = 12, 0
+        while at < len(data):
+            name, size = struct.unpack_from("<4sI", data, at)
+            if name == b"ANMF":
+                begin, end = (round(1000 * place / new) for place in (number, number + 1))
+                data[at + 20 : at + 23] = (end - begin).to_bytes(3, "little")
+                number += 1
+            at += 8 + size + size % 2

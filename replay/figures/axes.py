@@ -12,8 +12,9 @@ from replay.figures.batch import choose_batches
 from replay.maps.axes import choose_channels
 from replay.maps.runs import RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.options import Numbers, either, one_number
-from replay.raster.palette import colormap, foreign
+from replay.maps.selection import either, one_number
+from replay.options import Numbers
+from replay.raster.palette import Table, unfinite_colors
 from replay.recording import Recording
 from replay.schema import DamagedError, OptionError
 
@@ -81,9 +82,9 @@ def draw(
     """
     if scale == "channel":
         raise OptionError("scale channel: expected run, epoch or frame, which have one colour bar")
+    unfinite = unfinite_colors(cmap)
     epoch = one_number(either("epoch", epoch, "epochs", epochs, -1), "draw", "epoch")
     batch = one_number(either("batch", batch, "batches", batches, -1), "draw", "batch")
-    table = colormap(cmap, 256)
     with open_runs(recording, probe) as runs:
         shown = RunSet(runs, choose_layers_of(runs, layer)[:1], slices, tokens)
         cell = choose_batches(shown, epoch, batch)[0]
@@ -103,7 +104,7 @@ def draw(
         from matplotlib import pyplot
 
         ax = pyplot.gca()
-    return _paint(ax, mosaic, corners, labels if numbers else [], title, between, table, cmap)
+    return _paint(ax, mosaic, corners, labels if numbers else [], title, between, unfinite, cmap)
 
 
 def _lay_out(tiles: Any, columns: int | None, numbered: bool) -> tuple[Any, list[tuple[int, int]]]:
@@ -144,16 +145,15 @@ def _paint(
     labels: list[str],
     title: str,
     between: Any,
-    table: Any,
+    unfinite: Table,
     cmap: str,
 ) -> AxesImage:
-    image = ax.imshow(
-        mosaic, cmap=cmap, vmin=between.low, vmax=between.high, interpolation="nearest"
-    )
+    high = between.low if between.word else between.high  # matplotlib's own way with a constant
+    image = ax.imshow(mosaic, cmap=cmap, vmin=between.low, vmax=high, interpolation="nearest")
     strange = ~np.isfinite(mosaic.filled(0.0))
     if strange.any():
         marks = np.zeros((*mosaic.shape, 4), np.uint8)
-        nan, inf = foreign(table)
+        nan, inf = unfinite
         marks[strange] = [*inf, 255]
         marks[np.isnan(mosaic.filled(0.0))] = [*nan, 255]
         ax.imshow(marks, interpolation="nearest")

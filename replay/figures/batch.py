@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from replay.formatting import clean, format_number, format_shape
+from replay.formatting import clean, format_loss, format_shape
 from replay.maps.axes import JointMaps, spread
 from replay.maps.runs import Row, RunSet
 from replay.maps.scaling import NO_PICTURE, InputPicture, Scaler
@@ -86,7 +86,7 @@ def load_panel(
     levels = scaler.levels(*cell, maps)
     facts = []
     if "loss" in recording.batches:
-        facts.append(f"loss {format_number(recording.batches['loss'][cell])}")
+        facts.append(f"loss {format_loss(float(recording.batches['loss'][cell]))}")
     answers = [
         f"{word} {_class(recording, int(recording.batches[field][cell]))}"
         for field, word in (("label", "label"), ("prediction", "predicted"))

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import matplotlib
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from replay.formatting import format_number
+from replay.raster.names import in_lines
 from replay.raster.palette import find_theme
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -126,7 +128,7 @@ class Canvas:
         align: str = "left",
         max_width: int | None = None,
     ) -> int:
-        """Writes a line of text, which ends in an ellipsis where it is too long.
+        """Writes a line of text; where it is too long, words lose the end, a name its beginning.
 
         Args:
             x: Where it is aligned, in pixels.
@@ -141,10 +143,9 @@ class Canvas:
         Returns:
             The text's width in pixels.
         """
-        if max_width is not None and text and self.width(text, points, bold) > max_width:
-            while len(text) > 1 and self.width(text + "…", points, bold) > max_width:
-                text = text[:-1]
-            text = text.rstrip() + "…"
+        if max_width is not None and text:
+            measure = partial(self.width, points=points, bold=bold)
+            text = (in_lines(text, max_width, measure, 1) or [""])[0]
         if not text:
             return 0
         with self._settings():

@@ -13,7 +13,8 @@ from replay.figures.page import BAR_INCHES, Figure, FigurePage, level_colors, op
 from replay.maps.axes import Maps, choose_channels, spread
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import NO_PICTURE, Scaler
-from replay.options import Numbers, either, one_number
+from replay.maps.selection import either, one_number
+from replay.options import Numbers
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge
 from replay.schema import OptionError

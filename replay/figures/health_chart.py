@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from replay.figures.canvas import SUFFIXES, Canvas, figure_theme
 from replay.figures.grid_layout import WIDTH, too_large
 from replay.formatting import clean, format_count, format_number
 from replay.output import check_suffix, replacing
+from replay.raster.names import tell_apart
 from replay.schema import Cell, OptionError
 from replay.schema.faces import choose
 
@@ -61,6 +63,10 @@ class _Chart:
         self.scale_width = canvas.width("100 %", 7) + canvas.line(3)
         self.places = {cell: place for place, cell in enumerate(found.frames)}
         self.largest = max(len(found.frames) - 1, 1)
+        names = [layer.name for layer in found.layers]
+        measure = partial(canvas.width, points=9, bold=True)
+        texts = tell_apart([clean(name) for name in names], self._width_of(0.6), measure)
+        self.names = dict(zip(names, texts, strict=True))
 
     def draw(self) -> None:
         """Draws the whole figure."""
@@ -119,9 +125,7 @@ class _Chart:
 
     def _layer(self, layer: LayerHealth, y: int) -> None:
         canvas = self.canvas
-        taken = canvas.text(
-            self.left[0], y, clean(layer.name), 9, bold=True, max_width=self._width_of(0.5)
-        )
+        taken = canvas.text(self.left[0], y, self.names[layer.name], 9, bold=True)
         x = self.left[0] + taken + canvas.line(6)
         drop = round(1.1 * 1.5 * _DPI / 72)  # so that both stand on one line
         free = self.left[1] - x

@@ -16,7 +16,8 @@ from replay.maps.axes import choose_channels
 from replay.maps.kernels import NO_KERNELS
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.options import Numbers, either, one_number
+from replay.maps.selection import either, one_number
+from replay.options import Numbers
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge, is_blank, kernel_levels, kernel_reach, no_picture
 from replay.schema import OptionError, SelectionError
@@ -250,7 +251,7 @@ class _GridPage(FigurePage):
                 canvas.picture(x + dx + grid.kernel_at, y + dy, enlarge(kernel, grid.kernel_zoom))
             if self.scaler.mode == "channel":
                 own = self.scaler.channel_range(place // slices)
-                longer = f"{label}   {format_number(own.low)} … {format_number(own.high)}"
+                longer = f"{label}   {own.in_words(' … ')}"
                 label = longer if canvas.width(longer, 6.5) < grid.cell_size[1] else label
             if not fits:
                 row = self.channels[place : place + grid.columns]

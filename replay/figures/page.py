@@ -13,11 +13,11 @@ import numpy as np
 
 from replay.figures.batch import LEVELS, BatchPanel
 from replay.figures.canvas import SUFFIXES, Canvas, figure_theme
-from replay.formatting import clean, format_module, format_number
+from replay.formatting import clean, format_module
 from replay.maps.axes import Maps
 from replay.maps.scaling import Scaler
 from replay.output import check_suffix
-from replay.raster.palette import Pixels, colormap, enlarge, foreign, reduce
+from replay.raster.palette import Pixels, colormap, enlarge, reduce, unfinite_colors
 from replay.schema import OptionError
 
 BAR_INCHES = 0.1  # height of the color bar
@@ -74,7 +74,7 @@ def level_colors(cmap: str) -> Pixels:
         OptionError: There is no colormap of that name.
     """
     colors = colormap(cmap, LEVELS)
-    return np.concatenate([colors, foreign(colors)])
+    return np.concatenate([colors, unfinite_colors(cmap)])
 
 
 class FigurePage(ABC):
@@ -159,7 +159,7 @@ class FigurePage(ABC):
         """Returns the panel's range as a line of text; none where all panels share one."""
         if self.scaler.mode not in ("epoch", "frame") or panel.range is None:
             return []
-        return [f"{format_number(panel.range.low)} … {format_number(panel.range.high)}"]
+        return [panel.range.in_words(" … ")]
 
     def draw_scale(self, canvas: Canvas, x: int, y: int, right: int, colors: Pixels) -> None:
         """Draws what the colors stand for: a bar, its ends, and how much was not finite.
@@ -179,7 +179,9 @@ class FigurePage(ABC):
         canvas.picture(x, y, bar.repeat(thick, axis=0), framed=True)
         ranges = {panel.range for panel in self.panels}
         common = ranges.pop() if len(ranges) == 1 else None
-        if common is not None:
+        if common is not None and common.word:
+            canvas.text(x, y + thick + 2, common.word, 7)
+        elif common is not None:
             canvas.ticks(x, y + thick, width, common.low, common.high)
         at = x + width + self.inches(0.2)
         for offset, kind in enumerate(("NaN", "infinite")):

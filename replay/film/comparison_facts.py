@@ -11,12 +11,13 @@ import numpy.typing as npt
 from replay.formatting import clean, format_shape
 from replay.maps.axes import JointMaps, spread
 from replay.maps.runs import InputCaption, Row, RunSet, choose_layers_of
-from replay.maps.scaling import InputPicture
+from replay.maps.scaling import InputPicture, Scaler
 from replay.raster.mosaic import SIDE
 from replay.recording import Recording, read_losses
 from replay.schema import Cell, SelectionError
 
 _SAMPLED = 16  # frames whose input pictures are held against each other
+_FLAT = 0.1  # of a common range: what spans less looks flat
 _SIDE_OF_TWO = 160  # width of the input pictures where each run has its own
 
 
@@ -124,3 +125,31 @@ def pair_rows(shown: RunSet) -> list[tuple[JointMaps, tuple[Row, Row]]]:
             )
         pairs.append((JointMaps([a.maps, b.maps]), (a, b)))
     return pairs
+
+
+def remarks_on_flat(
+    joint: JointMaps, cells: Sequence[Cell], channels: Sequence[int], labels: Sequence[str]
+) -> list[str]:
+    """Returns a remark for each run whose maps of a layer look flat on a range for both.
+
+    Args:
+        joint: The layer in both runs.
+        cells: The (epoch, batch) of the frames that are shown.
+        channels: The channels that are shown.
+        labels: What to call each run.
+    """
+    nothing = np.empty(0, np.float16)
+    both = Scaler(joint, cells, channels).range_of(*cells[0], nothing)
+    remarks = []
+    for maps, label in zip(joint.each, labels, strict=True):
+        present = [cell for cell in cells if maps.series.present[cell]]
+        own = Scaler(maps, present, channels).range_of(*cells[0], nothing) if present else None
+        if own is None or both is None:
+            continue
+        share = (own.high - own.low) / max(both.high - both.low, 1e-300)
+        if share < _FLAT:
+            remarks.append(
+                f"{maps.layer.name} of {label} spans {share:.2g} of the range of both runs and "
+                "looks flat; the scale adaptive gives each run its own"
+            )
+    return remarks

@@ -14,9 +14,11 @@ from replay.film.comparison_facts import (
     input_captions,
     input_pictures,
     pair_rows,
+    remarks_on_flat,
 )
 from replay.film.comparison_layout import ComparisonLayout, column_space
 from replay.film.film import BaseFilm
+from replay.film.sections import gains_at
 from replay.formatting import clean, format_module
 from replay.maps.axes import (
     JointMaps,
@@ -27,11 +29,12 @@ from replay.maps.axes import (
 )
 from replay.maps.difference import Difference, DifferenceScaler, Values, subtract
 from replay.maps.runs import Count, Headings, LayerPanel, Row, RunSet
-from replay.maps.scaling import PERCENTILES, Scaler
+from replay.maps.scaling import Scaler, choose_scalers
 from replay.options import ComparisonOptions
 from replay.raster.frame import Overlay
 from replay.raster.mosaic import Box, Space, arrange, blank, paint
 from replay.raster.palette import Range, TwoMapPalette
+from replay.raster.tile_captions import Gain
 from replay.recording import Recording
 from replay.schema import Cell
 
@@ -40,11 +43,11 @@ _NONE = np.zeros((1, 1, 1, 1), np.float16)  # where a range is asked for and not
 
 @dataclass(frozen=True)
 class _Layer:
-    """One layer of both runs."""
+    """One layer of both runs, each with its scaler, which is the same where they share a range."""
 
     rows: tuple[Row, Row]
     channels: list[int]
-    scaler: Scaler
+    scalers: Sequence[Scaler]
     difference: DifferenceScaler | None
     panel: LayerPanel
 
@@ -82,6 +85,7 @@ class ComparisonFilm(BaseFilm):
         runs = RunSet(recordings, layers, options.slices, options.tokens)
         self.remarks = [*left_out, *(r for r in runs.remarks if "different runs" not in r)]
         self.cells = runs.cells(options.epochs, options.batches)
+        self._labels = runs.labels
         self.inputs = input_pictures(runs, self.cells) if options.input else []
         if options.difference and len(self.inputs) == 2:
             self.remarks.append(
@@ -112,15 +116,9 @@ class ComparisonFilm(BaseFilm):
         maps = rows[0].maps
         cells = [cell for cell in self.cells if joint.present(cell)]
         channels = choose_channels(joint, options.channels, cells)
-        scaler = Scaler(
-            joint,
-            cells,
-            channels,
-            options.scale,
-            options.clip,
-            options.symmetric,
-            self.palette.levels,
-        )
+        scalers = choose_scalers(joint, cells, channels, options, self.palette.levels)
+        if options.clip is None and not scalers[0].per_channel:
+            self.remarks += remarks_on_flat(joint, cells, channels, self._labels)
         difference = None
         if self.palette.differences:
             difference = DifferenceScaler(
@@ -141,32 +139,41 @@ class ComparisonFilm(BaseFilm):
             columns=options.columns,
             digits=max(map(len, labels)),
             unit=maps.slices,
+            gains=options.own_ranges,
         )
         smaller = f", {mosaic.in_words()}" if mosaic.in_words() else ""
         modules = dict.fromkeys(format_module(row.maps.layer.module) for row in rows)
         module = " / ".join(filter(None, modules))
         details = f"{module}   {maps.in_words(len(channels))}{smaller}".strip()
-        panel = LayerPanel(mosaic, labels, clean(maps.layer.name), details)
-        return _Layer(rows, channels, scaler, difference, panel)
+        name = clean(maps.layer.name)
+        panel = LayerPanel(mosaic, labels, name, details, gains=options.own_ranges)
+        return _Layer(rows, channels, scalers, difference, panel)
 
     def _draw(self, cell: Cell) -> tuple[Box, ...]:
         ranges: list[tuple[Range | None, Range | None]] = []
         counts: list[list[Count]] = []
+        gains: list[list[list[Gain] | None]] = []
         for layer, corners in zip(self._layers, self.layout.mosaic_corners, strict=True):
             found = [layer.select(run, cell) for run in (0, 1)]
             counts.append(
                 [
-                    self._show(layer, cell, maps, corner)
-                    for maps, corner in zip(found, corners[:2], strict=True)
+                    self._show(layer, scaler, cell, maps, corner)
+                    for scaler, maps, corner in zip(layer.scalers, found, corners, strict=False)
                 ]
             )
-            ranges.append((layer.scaler.range_of(*cell, _NONE), None))
+            gains.append(
+                [
+                    None if isinstance(maps, str) else gains_at(scaler, cell)
+                    for scaler, maps in zip(layer.scalers, found, strict=True)
+                ]
+            )
+            ranges.append((layer.scalers[0].range_of(*cell, _NONE), None))
             if layer.difference is not None:
                 count, shown = self._show_difference(layer, cell, found, corners[2])
                 counts[-1].append(count)
                 ranges[-1] = (ranges[-1][0], shown)
         problems = [picture.problem(*cell) for picture in self.inputs]
-        self.layout.update(*cell, ranges, counts, problems)
+        self.layout.update(*cell, ranges, counts, problems, gains)
         return ()
 
     def _overlays(self, cell: Cell) -> Iterator[Overlay]:
@@ -174,14 +181,20 @@ class ComparisonFilm(BaseFilm):
             yield Overlay(picture.show(*cell), *corner, picture.zoom)
 
     def _show(
-        self, layer: _Layer, cell: Cell, found: npt.NDArray[np.float16] | str, corner: Cell
+        self,
+        layer: _Layer,
+        scaler: Scaler,
+        cell: Cell,
+        found: npt.NDArray[np.float16] | str,
+        corner: Cell,
     ) -> Count:
         """Paints one run's maps, and returns how many values are not finite."""
         mosaic = layer.panel.mosaic
         if isinstance(found, str):
             self._blank(layer, corner)
             return found
-        levels = layer.scaler.levels(*cell, shrink_maps(found, mosaic.shrink))
+        scaler.measure(*cell, found)
+        levels = scaler.levels(*cell, shrink_maps(found, mosaic.shrink))
         paint(self.layout.plane, *corner, levels.reshape(-1, *levels.shape[2:]), mosaic)
         return count_unfinite(found)
 
@@ -218,13 +231,12 @@ def _has(row: Row, cell: Cell) -> bool:
 
 
 def _headings(layers: Sequence[_Layer], runs: RunSet, options: ComparisonOptions) -> Headings:
-    scaler, difference = layers[0].scaler, layers[0].difference
-    each = ", for each layer" if len(layers) > 1 else ""
-    values = f", {PERCENTILES[0]:g}–{PERCENTILES[1]:g} % of values"
-    scale = scaler.words.replace("the same for all recordings", "the same for both runs")
-    scales = [f"activation: {scale}{each}{'' if options.clip is not None else values}"]
+    scaler, difference = layers[0].scalers[0], layers[0].difference
+    scale = scaler.describe(len(layers) > 1)
+    scale = scale.replace("the same for all recordings", "the same for both runs")
+    scales = [f"activation: {scale}"]
     if difference is not None:
-        scales.append(f"difference: {difference.words}{each}{values}")
+        scales.append(f"difference: {difference.describe(len(layers) > 1)}")
     if len(layers) == 1:
         name, details = layers[0].panel.name, layers[0].panel.details
     else:

@@ -13,17 +13,22 @@ As in `frame_layout`, it is drawn once, and `update` writes what changes into sl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from replay.film.comparison_facts import RunFacts
 from replay.film.frame_layout import LABEL_SIZE, BaseLayout, input_height
-from replay.formatting import clean, format_loss, format_number
+from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, fit_heads
+from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, Headings, InputCaption, LayerPanel
+from replay.raster.loss_curve import LossCurve
 from replay.raster.mosaic import GUTTER, MARGIN, SIDE, Space
+from replay.raster.names import lines_at, tell_apart_at
 from replay.raster.palette import Range, TwoMapPalette
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
-from replay.raster.widgets import SMALL, ColorBar, LossCurve, ProgressLine, Slot
+from replay.raster.tile_captions import Gain, TileCaptions
+from replay.raster.widgets import SMALL, ColorBar, ProgressLine, Slot
 from replay.schema import Cell
 
 _TITLE, _SUBTITLE, _STATUS, _HEAD = 20, 14, 16, 15  # pixels of the fonts
@@ -73,6 +78,7 @@ class ComparisonLayout(BaseLayout):
         self._columns = 3 if palette.differences else 2
         self._column_width = max(_NARROWEST, *(panel.mosaic.width for panel in panels))
         self.mosaic_corners: list[list[Cell]] = []
+        self._tile_captions: list[list[TileCaptions]] = []
         self._lay_out(headings)
 
     def update(
@@ -82,6 +88,7 @@ class ComparisonLayout(BaseLayout):
         ranges: Sequence[tuple[Range | None, Range | None]],
         counts: Sequence[Sequence[Count]],
         problems: Sequence[str] = (),
+        gains: Sequence[Sequence[Sequence[Gain] | None]] = (),
     ) -> None:
         """Writes what belongs to one frame.
 
@@ -93,6 +100,8 @@ class ComparisonLayout(BaseLayout):
             counts: For each layer and column, the values that are NaN, and that are infinite; in
                 words where there is nothing to show.
             problems: Why each input picture is not there; empty where it is.
+            gains: For each layer and run, how strong its channels are; None where the scale does
+                not tell, or where there is no frame.
         """
         pen, place = self._pen, self._places[epoch, batch]
         for slot, value in zip(self._status, (epoch, batch), strict=True):
@@ -110,6 +119,9 @@ class ComparisonLayout(BaseLayout):
         for slots, found in zip(self._counts, counts, strict=True):
             for slot, count in zip(slots, found, strict=True):
                 self._write_count(slot, count, isinstance(count, str) and "damaged" in count)
+        for columns, shown_gains in zip(self._tile_captions, gains, strict=False):
+            for captions, run_gains in zip(columns, shown_gains, strict=False):
+                captions.update(run_gains)
         self._progress.update(epoch, batch)
 
     @property
@@ -153,8 +165,8 @@ class ComparisonLayout(BaseLayout):
             right -= width_of(name, _STATUS)
             pen.write(name, top, right, _STATUS, "muted")
             right -= GUTTER
-        title = fit(headings.title, _TITLE, right - MARGIN, bold=True, middle=True)
-        pen.write(title, 20, MARGIN, _TITLE, bold=True)
+        for title in lines_at(headings.title, _TITLE, right - MARGIN, bold=True, most=1):
+            pen.write(title, 20, MARGIN, _TITLE, bold=True)
         top = 20 + height_of(_TITLE, bold=True) + 4
         pen.write(fit(headings.subtitle, _SUBTITLE, content), top, MARGIN, _SUBTITLE, "muted")
 
@@ -176,41 +188,46 @@ class ComparisonLayout(BaseLayout):
         pen, width = self._pen, self._column_width
         below = top + height_of(_HEAD, bold=True) + 4
         self._heads = [pen.reserve(below, left, width, LABEL_SIZE) for left in lefts]
-        for run, tone, left in zip(self._runs, _TONES, lefts, strict=False):
+        runs = [clean(run.name) for run in self._runs]
+        names = tell_apart_at(runs, _HEAD, width - (_SWATCH + 8) * self._has_loss, bold=True)
+        for name, tone, left in zip(names, _TONES, lefts, strict=False):
             indent = 0
             if self._has_loss:
                 row, indent = top + height_of(_HEAD, bold=True) // 2 - 1, _SWATCH + 8
                 dashes = ((0, _SWATCH),) if tone == "accent" else ((0, 7), (10, 7), (20, 6))
                 for start, length in dashes:
                     pen.fill(row, left + start, 3, length, tone)
-            name = fit(clean(run.name), _HEAD, width - indent, bold=True, middle=True)
             pen.write(name, top, left + indent, _HEAD, bold=True)
         if self._columns == 3:
-            a, b = (clean(run.name) for run in self._runs)
-            name = fit(f"{b} − {a}", _HEAD, width, bold=True)
-            pen.write(name, top, lefts[2], _HEAD, bold=True)
+            half = (width - width_of(" − ", _HEAD, bold=True) - 1) // 2
+            whole = width_of(" − ".join(runs), _HEAD, bold=True) <= width
+            a, b = runs if whole else tell_apart_at(runs, _HEAD, half, bold=True)
+            pen.write(f"{b} − {a}", top, lefts[2], _HEAD, bold=True)
 
     def _write_panels(self, top: int, lefts: Sequence[int]) -> None:
         pen, width = self._pen, self._column_width
         self._bars: list[list[ColorBar]] = []
         self._counts: list[list[Slot]] = []
+        captions = self._tile_captions
         bar = ColorBar.WIDTH_BESIDE
-        for panel in self._panels:
-            edge = lefts[1] + width
+        edge = lefts[1] + width
+        space = edge - bar - 12 - lefts[0]
+        heads = fit_heads(self._panels, space)
+        for panel, (name, details) in zip(self._panels, heads, strict=True):
             self._bars.append([ColorBar(pen, top, edge - bar, bar, beside=True)])
             if self._differences:
                 at, entries = lefts[2] + width - bar, self._differences
                 self._bars[-1].append(ColorBar(pen, top, at, bar, beside=True, entries=entries))
             if len(self._panels) > 1:
-                space = edge - bar - 12 - lefts[0]
-                name = fit(panel.name, _SUBTITLE, space // 2, bold=True, middle=True)
-                after = pen.write(name, top - 2, lefts[0], _SUBTITLE, bold=True) + 10
-                details = fit(panel.details, SMALL, space - after)
+                after = pen.write(name, top - 2, lefts[0], SECTION_SIZE, bold=True) + HEAD_GAP
                 pen.write(details, top, lefts[0] + after, SMALL, "muted")
             top += height_of(SMALL) + 10
             self.mosaic_corners.append([(top, left) for left in lefts])
+            plain = replace(panel, gains=False)  # a difference has no gain
+            captions.append([])
             for left in lefts:
-                self._write_numbers(panel, top, left)
+                own = panel if left != lefts[-1] or not self._differences else plain
+                captions[-1].append(self._caption_tiles(own, top, left))
             top += panel.mosaic.height + 4
             self._counts.append([pen.reserve(top, left, width, SMALL) for left in lefts])
             top += height_of(SMALL) + _BETWEEN
@@ -247,4 +264,4 @@ def _loss_difference(runs: Sequence[RunFacts], place: int) -> list[tuple[str, st
     if a is None or b is None or not np.isfinite(change := float(b[place] - a[place])):
         return []
     sign = "+" if change > 0 else ""
-    return [("loss ", "muted"), (f"{sign}{format_number(change)}", "ink")]
+    return [("loss ", "muted"), (f"{sign}{format_loss(change)}", "ink")]

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from replay.film.sections import ChangeSection, KernelSection, Section
+import numpy as np
+
+from replay.film.sections import ChangeSection, KernelSection, MapSection, Section
 from replay.formatting import format_number
+from replay.maps.axes import spread
 from replay.maps.difference import Change, DifferenceScaler
 from replay.maps.kernels import Kernels, are_colored, kernel_series
 from replay.maps.runs import FilmFacts, LayerPanel, Row
+from replay.maps.scaling import Scaler
 from replay.options import FilmOptions
+from replay.raster.histogram import Counter, Shares, peak_of
 from replay.raster.mosaic import Space, arrange
-from replay.raster.palette import Palette, TwoMapPalette
+from replay.raster.palette import Palette, Range, TwoMapPalette
 from replay.schema import Cell, OptionError, SelectionError
 from replay.schema.suggestions import did_you_mean
 
 KERNEL_ROWS = 96  # pixels: the height of a mosaic of kernels
+_SAMPLED = 16  # frames from which a histogram's height is chosen
 SHOWN = ("loss", "kernels", "difference", "difference:previous", "histogram")
 
 
@@ -56,8 +62,6 @@ class Extras:
         extras = cls("loss" in words, "kernels" in words, since, "histogram" in words)
         if not options.captions and (extras.loss or extras.histogram):
             raise OptionError("loss and histogram stand among the captions, which are off")
-        if extras.histogram and options.scale == "channel" and options.clip is None:
-            raise OptionError("a histogram needs one range: expected another scale than channel")
         return extras
 
     def check(self, rows: Sequence[Row], facts: FilmFacts) -> None:
@@ -121,13 +125,63 @@ class Extras:
                 palette.nan,
                 palette.inf,
             )
-            below = replace(panel, name="change", details=change.words, entries=entries)
+            below = replace(
+                panel, name="change", details=change.words, entries=entries, gains=False
+            )
             found.append(ChangeSection(row, channels, change, scaler, below))
         if self.kernels and _with_kernels([row]):
             kernels = Kernels(row, channels, recorded)
             below = _kernel_panel(kernels, channels, options, space, entries)
             found.append(KernelSection(row, kernels, entries or range(1), below))
         return found
+
+
+class HistogramSource:
+    """The shares of a layer's values for its histogram, over one range of values.
+
+    That is the range of the colour bar; where each channel has its own, that of the run.
+
+    Args:
+        section: The layer's maps.
+        name: What the histogram is of.
+        cells: The (epoch, batch) of the frames of the film.
+
+    Attributes:
+        name: What the histogram is of.
+        peak: The share of the highest bar in some frames of the run.
+    """
+
+    def __init__(self, section: MapSection, name: str, cells: Sequence[Cell]) -> None:
+        self._section, self._counter = section, Counter()
+        self._recorded = [cell for cell in cells if section.row.maps.series.present[cell]]
+        self._range: Range | None = None
+        self.name = name
+        if section.scaler.per_channel:
+            scaler = Scaler(section.row.maps, self._recorded, section.channels)
+            self._range = scaler.range_of(*self._recorded[0], np.empty(0, np.float16))
+            if self._range is not None:
+                self.name += f", {self._range.in_words(' to ')}"
+        self.peak = self._find_peak()
+
+    def shares(self, cell: Cell) -> Shares | None:
+        """Returns those of the frame that the section has just drawn; None without one."""
+        shown = self._range_of(cell) if self._section.maps is not None else None
+        if self._section.maps is None or shown is None:
+            return None
+        return self._counter.shares(self._section.maps, shown)
+
+    def _range_of(self, cell: Cell) -> Range | None:
+        return self._section.range_of(cell) if self._range is None else self._range
+
+    def _find_peak(self) -> float:
+        ranges = ((cell, self._range_of(cell)) for cell in spread(self._recorded, _SAMPLED))
+        return peak_of(
+            [
+                self._counter.shares(self._section.select(cell), shown)
+                for cell, shown in ranges
+                if shown is not None
+            ]
+        )
 
 
 def _kernel_panel(

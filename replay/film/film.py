@@ -10,20 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
-import numpy as np
-import numpy.typing as npt
-
-from replay.film.extras import KERNEL_ROWS, Extras
+from replay.film.extras import KERNEL_ROWS, Extras, HistogramSource
 from replay.film.frame_layout import BaseLayout, FrameLayout
-from replay.film.sections import _NO_FRAME, Section
+from replay.film.section_heads import histogram_titles
+from replay.film.sections import MapSection, Section
 from replay.formatting import clean, format_module
 from replay.maps.axes import (
     Maps,
     choose_channels,
-    count_unfinite,
-    select_channels,
-    shrink_maps,
-    spread,
 )
 from replay.maps.channel_order import order_channels
 from replay.maps.runs import (
@@ -36,16 +30,13 @@ from replay.maps.runs import (
     choose_headings,
     choose_layers_of,
 )
-from replay.maps.scaling import PERCENTILES, InputPicture, Levels, Scaler
+from replay.maps.scaling import InputPicture, choose_scalers
 from replay.options import DIVERGING, FilmOptions
 from replay.raster.frame import Frame, Overlay
-from replay.raster.histogram import Counter, Shares, peak_of
-from replay.raster.mosaic import SIDE, Box, Space, arrange, blank, mosaic_space, paint
-from replay.raster.palette import Palette, Range, TwoMapPalette
+from replay.raster.mosaic import SIDE, Box, Space, arrange, mosaic_space
+from replay.raster.palette import Palette, TwoMapPalette
 from replay.recording import Recording
 from replay.schema import Cell
-
-_SAMPLED = 16  # frames from which a histogram's height is chosen
 
 
 class BaseFilm:
@@ -147,7 +138,8 @@ class Film(BaseFilm):
     ) -> None:
         options = options or FilmOptions()
         extras = Extras.parse(options) if options.show else None
-        self.cmap, self.scale_mode = options.cmap, options.scale
+        self.cmap = options.cmap
+        self.scale_mode = options.scale if options.clip is None else "run"
         runs = self._plan(recordings, options, extras)
         self._build_sections(runs, options, extras)
         self._lay_out(runs, options, extras)
@@ -199,16 +191,8 @@ class Film(BaseFilm):
             channels = choose_channels(joint, options.channels, cells)
             if options.order != "number":
                 channels = order_channels(joint, channels, cells, options.order)
-            scaler = Scaler(
-                joint,
-                cells,
-                channels,
-                options.scale,
-                options.clip,
-                options.symmetric,
-                self.palette.levels,
-            )
-            for row in rows:
+            scalers = choose_scalers(joint, cells, channels, options, self.palette.levels)
+            for row, scaler in zip(rows, scalers, strict=True):
                 panel = self._panel(row, channels, runs, options, space)
                 section = MapSection(row, channels, scaler, panel)
                 by_row[runs.rows.index(row)] = section, []
@@ -240,30 +224,29 @@ class Film(BaseFilm):
             numbers=options.captions,
             digits=max(map(len, labels)),
             unit=maps.slices,
+            gains=options.own_ranges and options.captions,
         )
         names = [maps.layer.name] if not runs.several or len(self._layers) > 1 else []
         name = ", ".join([*names, *filter(None, [runs.labels[row.place]])])
         smaller = f", {mosaic.in_words()}" if mosaic.in_words() else ""
         details = f"{format_module(maps.layer.module)}   {maps.in_words(len(channels))}{smaller}"
-        return LayerPanel(mosaic, labels, clean(name), details.strip())
+        return LayerPanel(mosaic, labels, clean(name), details.strip(), gains=options.own_ranges)
 
     def _lay_out(self, runs: RunSet, options: FilmOptions, extras: Extras | None) -> None:
         """Draws all that stays from frame to frame."""
-        several = ", for each layer" if len(self._layers) > 1 else ""
-        self.scale = self.map_sections[0].scaler.words + several
-        if options.clip is None:
-            self.scale += f", {PERCENTILES[0]:g}–{PERCENTILES[1]:g} % of values"
+        self.scale = self.map_sections[0].scaler.describe(len(self._layers) > 1)
+        shown = zip(runs.recordings, runs.labels, self.inputs, strict=True)
         captions = [
             InputCaption.read(recording, runs, label, picture)
-            for recording, label, picture in zip(
-                runs.recordings, runs.labels, self.inputs, strict=True
-            )
+            for recording, label, picture in shown
         ]
-        histograms = []
+        self._histograms: list[HistogramSource] = []
         if extras is not None and extras.histogram:
-            self._counter = Counter()
-            for panel, section in zip(self.panels, self.map_sections, strict=True):
-                histograms.append((f"values of {panel.name}", self._peak(section)))
+            titles = histogram_titles(self.panels, SIDE)
+            self._histograms = [
+                HistogramSource(section, title, self.cells)
+                for section, title in zip(self.map_sections, titles, strict=True)
+            ]
         self.layout = FrameLayout(
             [section.panel for section in self.sections],
             self.palette,
@@ -271,7 +254,7 @@ class Film(BaseFilm):
             captions,
             choose_headings(runs, self.panels, self._layers, options.title, self.scale),
             options,
-            histograms,
+            [(source.name, source.peak) for source in self._histograms],
         )
         self._mosaic_boxes = [
             section.panel.mosaic.boxes(*corner)
@@ -295,9 +278,10 @@ class Film(BaseFilm):
         ]
         counts = [count for _, count in drawn]
         problems = [picture.problem(*cell) for picture in self.inputs if picture is not None]
-        self.layout.update(*cell, [shown for shown, _ in drawn], counts, problems)
-        for histogram, section in zip(self.layout.histograms, self.map_sections, strict=False):
-            histogram.update(self._shares(section, cell))
+        gains = [section.gains for section in self.sections]
+        self.layout.update(*cell, [shown for shown, _ in drawn], counts, problems, gains)
+        for histogram, source in zip(self.layout.histograms, self._histograms, strict=True):
+            histogram.update(source.shares(cell))
         return tuple(chain(*self._without_marks(counts)))
 
     def _overlays(self, cell: Cell) -> Iterator[Overlay]:
@@ -312,89 +296,3 @@ class Film(BaseFilm):
         for section, count, boxes in zip(self.sections, counts, self._mosaic_boxes, strict=True):
             if isinstance(section, MapSection) and count == (0, 0):
                 yield boxes
-
-    def _shares(self, section: MapSection, cell: Cell) -> Shares | None:
-        """Returns the histogram of the frame that a section has just drawn."""
-        shown = section.range_of(cell) if section.maps is not None else None
-        if section.maps is None or shown is None:
-            return None
-        return self._counter.shares(section.maps, shown)
-
-    def _peak(self, section: MapSection) -> float:
-        """Returns the highest bar of the histograms of some frames of the run."""
-        cells = [cell for cell in self.cells if section.row.maps.series.present[cell]]
-        ranges = ((cell, section.range_of(cell)) for cell in spread(cells, _SAMPLED))
-        return peak_of(
-            [
-                self._counter.shares(section.select(cell), shown)
-                for cell, shown in ranges
-                if shown is not None
-            ]
-        )
-
-
-_NOTHING = np.empty(0, np.float16)
-
-
-class MapSection:
-    """A layer's maps.
-
-    Args:
-        row: The layer, and the recording.
-        channels: Which maps, in their order.
-        scaler: Their scale.
-        panel: Where they go.
-
-    Attributes:
-        maps: Those of the last frame that was drawn, float16 (C, S, H, W); None if it had none.
-        shown: The range of the last frame that there was.
-    """
-
-    def __init__(self, row: Row, channels: list[int], scaler: Scaler, panel: LayerPanel) -> None:
-        self.row, self.channels, self.scaler, self.panel = row, channels, scaler, panel
-        self.maps: npt.NDArray[np.float16] | None = None
-        self.shown: Range | None = None
-
-    def draw(
-        self, plane: npt.NDArray[np.uint8], corner: Cell, cell: Cell, palette: Palette
-    ) -> tuple[Range | None, Count]:
-        """Paints the maps of a frame, or leaves the tiles empty; see `Section`."""
-        maps = self.row.maps
-        self.maps = self.select(cell) if maps.series.present[cell] else None
-        if self.maps is None or cell in maps.damaged:
-            blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
-            reason = _NO_FRAME if self.maps is None else "damaged"
-            self.maps = None
-            return self.shown, reason
-        levels, self.shown = self._scale(cell, self.maps)
-        paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
-        finite = levels.max(initial=0) < self.scaler.count  # as is nearly always so
-        return self.shown, (0, 0) if finite else count_unfinite(self.maps)
-
-    def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
-        """Yields nothing: maps are painted in colours of the palette."""
-        return iter(())
-
-    def recall(self, before: Sequence[Cell]) -> None:
-        """Finds the range of the last frame that there was; see `Section`."""
-        ranges = (self.range_of(cell) for cell in reversed(before))
-        self.shown = next((shown for shown in ranges if shown is not None), None)
-
-    def range_of(self, cell: Cell) -> Range | None:
-        """Returns the values between which a frame is shown; None without one, or with several."""
-        maps = self.row.maps
-        if not maps.series.present[cell] or self.scaler.mode == "channel":
-            return None
-        if self.scaler.mode != "frame":  # which is known without the values
-            return None if cell in maps.damaged else self.scaler.range_of(*cell, _NOTHING)
-        found = self.select(cell)
-        return None if cell in maps.damaged else self._scale(cell, found)[1]
-
-    def select(self, cell: Cell) -> npt.NDArray[np.float16]:
-        """Returns the chosen maps of one frame, float16 (C, S, H, W)."""
-        return select_channels(self.row.maps[cell], self.channels)
-
-    def _scale(self, cell: Cell, maps: npt.NDArray[np.float16]) -> tuple[Levels, Range | None]:
-        """Returns their levels at the size at which they are shown, and the range behind them."""
-        small = shrink_maps(maps, self.panel.mosaic.shrink)
-        return self.scaler.levels(*cell, small), self.scaler.range_of(*cell, small)

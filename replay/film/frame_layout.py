@@ -19,18 +19,22 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, fit_heads
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, FilmFacts, Headings, InputCaption, LayerPanel
 from replay.options import FilmOptions
 from replay.raster.histogram import Histogram
-from replay.raster.mosaic import BARE, GUTTER, MARGIN, NUMBER_SIZE, SECTION_HEAD, SIDE, Box
+from replay.raster.loss_curve import LossCurve
+from replay.raster.mosaic import BARE, GUTTER, MARGIN, SECTION_HEAD, SIDE, Box
+from replay.raster.names import lines_at
 from replay.raster.palette import Palette, Range
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
-from replay.raster.widgets import SMALL, ColorBar, LossCurve, Pen, ProgressLine, Slot
+from replay.raster.tile_captions import Gain, TileCaptions
+from replay.raster.widgets import SMALL, ColorBar, Pen, ProgressLine, Slot
 from replay.schema import Cell, OptionError
 
 _TITLE, _SUBTITLE, _STATUS = 20, 14, 16  # pixels of the fonts in the heading
-_SECTION, _NARROWEST, _NARROWEST_SECTION = 14, 472, 1000
+_NARROWEST, _NARROWEST_SECTION = 472, 1000
 _TIGHTEST_SECTION = 660  # where the width of the frame is bounded
 _APART_ROWS = 14  # above a histogram
 _APART = "   "  # between a module and its maps
@@ -135,18 +139,9 @@ class BaseLayout:
             *([("■ ", "inf"), (f"{inf:,} inf", "warning")] if inf else []),
         )
 
-    def _write_numbers(self, panel: LayerPanel, top: int, left: int) -> None:
+    def _caption_tiles(self, panel: LayerPanel, top: int, left: int) -> TileCaptions:
         """Writes the numbers of the channels below or beside the tiles of a mosaic."""
-        mosaic = panel.mosaic
-        for place in mosaic.numbered():
-            y, x = mosaic.corner(place)
-            text = panel.labels[place]
-            if mosaic.numbers == "tile":
-                row, column = top + y + mosaic.tile[0] + 2, left + x
-            else:
-                row = top + y + max(0, (mosaic.tile[0] - height_of(NUMBER_SIZE)) // 2)
-                column = left + mosaic.indent - 6 - width_of(text, NUMBER_SIZE)
-            self._pen.write(text, row, column, NUMBER_SIZE, "muted")
+        return TileCaptions(self._pen, panel.mosaic, panel.labels, top, left, panel.gains)
 
 
 def input_height(caption: InputCaption) -> int:
@@ -196,6 +191,7 @@ class FrameLayout(BaseLayout):
         self._facts, self._histogram_peaks, self._captions = facts, histograms, options.captions
         self.histograms: list[Histogram] = []
         self.mosaic_corners: list[Cell] = []
+        self._tile_captions: list[TileCaptions] = []
         self._narrowest_section = _NARROWEST_SECTION
         if options.bounds is not None:
             space = options.bounds[0] - 2 * MARGIN - SIDE - GUTTER
@@ -216,6 +212,7 @@ class FrameLayout(BaseLayout):
         ranges: Sequence[Range | None],
         counts: Sequence[Count],
         problems: Sequence[str] = (),
+        gains: Sequence[Sequence[Gain] | None] = (),
     ) -> None:
         """Writes what belongs to one frame.
 
@@ -226,6 +223,7 @@ class FrameLayout(BaseLayout):
             counts: Values that are NaN, and that are infinite, in each panel; in words where it
                 has no frame to show.
             problems: Why each input picture is not there; empty where it is.
+            gains: How strong the channels of each panel are; None where that is not shown.
         """
         if not self._captions:
             return
@@ -244,6 +242,8 @@ class FrameLayout(BaseLayout):
                 bar.update(shown)
         for slot, count in zip(self._counts, counts, strict=True):
             self._write_count(slot, count, count == "damaged")
+        for captions, shown_gains in zip(self._tile_captions, gains, strict=False):
+            captions.update(shown_gains)
         self._progress.update(epoch, batch)
 
     def _measure_status(self) -> list[tuple[str, int, str]]:
@@ -273,16 +273,16 @@ class FrameLayout(BaseLayout):
         content = max(SIDE + GUTTER + right_width, self._status_width, _NARROWEST)
 
         # The heading: in one line where it fits, else in up to four.
-        title = fit(title, _TITLE, content, bold=True, middle=True)
-        title_width = width_of(title, _TITLE, bold=True)
+        titles = lines_at(title, _TITLE, content, bold=True)
+        title_width = max((width_of(each, _TITLE, bold=True) for each in titles), default=0)
         together = title_width + 12 + width_of(subtitle, _SUBTITLE)
         lines = [subtitle] if subtitle else []
-        beside = bool(subtitle) and together <= content
+        beside = bool(subtitle) and len(titles) == 1 and together <= content
         if subtitle and not beside and width_of(subtitle, _SUBTITLE) > content:
             lines = subtitle.split(_APART)
         status_below = len(lines) > 1 or together + 2 * GUTTER + self._status_width > content
         line = height_of(_TITLE) + 4
-        top = 20 + line * (1 + len(lines) - beside + status_below) + 12
+        top = 20 + line * (max(1, len(titles)) + len(lines) - beside + status_below) + 12
 
         side = sum(map(input_height, self._inputs)) + self._scale_height()
         side += LossCurve.HEIGHT * (self._facts.loss is not None)
@@ -293,8 +293,9 @@ class FrameLayout(BaseLayout):
         self._start(bottom + 20 + ProgressLine.HEIGHT + 20, content + 2 * MARGIN)
 
         pen = self._pen
-        foot = 20 + ascent_of(_TITLE, bold=True)
-        pen.write(title, 20, MARGIN, _TITLE, bold=True)
+        foot = 20 + ascent_of(_TITLE, bold=True) + line * (max(1, len(titles)) - 1)
+        for place, text in enumerate(titles):
+            pen.write(text, 20 + line * place, MARGIN, _TITLE, bold=True)
         for text in lines:
             foot += 0 if beside else line
             left = MARGIN + (title_width + 12 if beside else 0)
@@ -364,30 +365,27 @@ class FrameLayout(BaseLayout):
             self._bars.append(ColorBar(pen, row + 4, MARGIN, SIDE))
 
     def _write_panels(self, top: int, left: int, width: int) -> None:
-        for panel in self._panels:
+        counts = _COUNTS if width >= _NARROWEST_SECTION else _COUNTS_TIGHT
+        space = width - ColorBar.WIDTH_BESIDE - counts - 2 * 12
+        heads = fit_heads(self._panels, space)
+        for panel, head in zip(self._panels, heads, strict=True):
             if len(self._panels) > 1:
-                self._write_section_head(panel, top, left, width)
+                self._write_section_head(panel, head, top, left, space, counts)
                 top += SECTION_HEAD - 14
             self.mosaic_corners.append((top, left))
-            self._write_numbers(panel, top, left)
+            self._tile_captions.append(self._caption_tiles(panel, top, left))
             top += panel.mosaic.height + 14
 
-    def _write_section_head(self, panel: LayerPanel, top: int, left: int, width: int) -> None:
+    def _write_section_head(
+        self, panel: LayerPanel, head: tuple[str, str], top: int, left: int, space: int, counts: int
+    ) -> None:
         pen = self._pen
-        bar = ColorBar.WIDTH_BESIDE
-        counts = _COUNTS if width >= _NARROWEST_SECTION else _COUNTS_TIGHT
-        space = width - bar - counts - 2 * 12
-        name = fit(panel.name, _SECTION, space // 2, bold=True, middle=True)
-        after = pen.write(name, top, left, _SECTION, bold=True) + 10
-        drop = ascent_of(_SECTION, bold=True) - ascent_of(SMALL)
-        last, smaller = panel.details.split(_APART)[-1], panel.mosaic.in_words()
-        versions = [panel.details, last, *([smaller] if smaller else [])]
-        fitting = [text for text in versions if width_of(text, SMALL) <= space - after]
-        details = fitting[0] if fitting else fit(last, SMALL, space - after)
-        pen.write(details, top + drop, left + after, SMALL, "muted")
-        counts_left = left + width - bar - 12 - counts
-        self._counts.append(pen.reserve(top + drop, counts_left, counts, SMALL, "right"))
-        at = (top + drop, left + width - bar, bar)
+        after = pen.write(head[0], top, left, SECTION_SIZE, bold=True) + HEAD_GAP
+        drop = ascent_of(SECTION_SIZE, bold=True) - ascent_of(SMALL)
+        pen.write(head[1], top + drop, left + after, SMALL, "muted")
+        left += space + 12
+        self._counts.append(pen.reserve(top + drop, left, counts, SMALL, "right"))
+        at = (top + drop, left + counts + 12, ColorBar.WIDTH_BESIDE)
         self._bars.append(ColorBar(pen, *at, True, panel.entries) if panel.color_bar else None)
 
 

@@ -12,22 +12,31 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from replay.maps.axes import select_channels, shrink_maps
+from replay.maps.axes import count_unfinite, select_channels, shrink_maps
 from replay.maps.difference import Change, DifferenceScaler, Values
 from replay.maps.kernels import Kernels
 from replay.maps.runs import Count, LayerPanel, Row
+from replay.maps.scaling import Levels, Scaler
 from replay.raster.frame import Overlay
 from replay.raster.mosaic import blank, paint
 from replay.raster.palette import Palette, Range
+from replay.raster.tile_captions import Gain, gains_of
 from replay.schema import Cell
 
 _NO_FRAME = "no frame in this batch"
+_NOTHING = np.empty(0, np.float16)
 
 
 class Section(Protocol):
-    """One mosaic of a film."""
+    """One mosaic of a film.
+
+    Attributes:
+        panel: Where it goes, and what is written about it.
+        gains: How strong the channels of the last frame are; None where that is not shown.
+    """
 
     panel: LayerPanel
+    gains: Sequence[Gain] | None
 
     def draw(
         self, plane: npt.NDArray[np.uint8], corner: Cell, cell: Cell, palette: Palette
@@ -56,6 +65,80 @@ class Section(Protocol):
         """
 
 
+class MapSection:
+    """A layer's maps.
+
+    Args:
+        row: The layer, and the recording.
+        channels: Which maps, in their order.
+        scaler: Their scale.
+        panel: Where they go.
+
+    Attributes:
+        maps: Those of the last frame that was drawn, float16 (C, S, H, W); None if it had none.
+        shown: The range of the last frame that there was.
+        gains: How strong its channels are, where each map has a range of its own.
+    """
+
+    def __init__(self, row: Row, channels: list[int], scaler: Scaler, panel: LayerPanel) -> None:
+        self.row, self.channels, self.scaler, self.panel = row, channels, scaler, panel
+        self.maps: npt.NDArray[np.float16] | None = None
+        self.shown: Range | None = None
+        self.gains: Sequence[Gain] | None = None
+
+    def draw(
+        self, plane: npt.NDArray[np.uint8], corner: Cell, cell: Cell, palette: Palette
+    ) -> tuple[Range | None, Count]:
+        """Paints the maps of a frame, or leaves the tiles empty; see `Section`."""
+        maps = self.row.maps
+        self.maps = self.select(cell) if maps.series.present[cell] else None
+        if self.maps is None or cell in maps.damaged:
+            blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
+            reason = _NO_FRAME if self.maps is None else "damaged"
+            self.maps = None
+            return self.shown, reason
+        levels, self.shown = self._scale(cell, self.maps)
+        paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
+        finite = levels.max(initial=0) < self.scaler.count  # as is nearly always so
+        return self.shown, (0, 0) if finite else count_unfinite(self.maps)
+
+    def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
+        """Yields nothing: maps are painted in colours of the palette."""
+        return iter(())
+
+    def recall(self, before: Sequence[Cell]) -> None:
+        """Finds the range of the last frame that there was; see `Section`."""
+        ranges = (self.range_of(cell) for cell in reversed(before))
+        self.shown = next((shown for shown in ranges if shown is not None), None)
+
+    def range_of(self, cell: Cell) -> Range | None:
+        """Returns the values between which a frame is shown; None without one, or with several."""
+        maps = self.row.maps
+        if not maps.series.present[cell] or self.scaler.per_channel:
+            return None
+        if self.scaler.mode != "frame":  # which is known without the values
+            return None if cell in maps.damaged else self.scaler.range_of(*cell, _NOTHING)
+        found = self.select(cell)
+        return None if cell in maps.damaged else self._scale(cell, found)[1]
+
+    def select(self, cell: Cell) -> npt.NDArray[np.float16]:
+        """Returns the chosen maps of one frame, float16 (C, S, H, W)."""
+        return select_channels(self.row.maps[cell], self.channels)
+
+    def _scale(self, cell: Cell, maps: npt.NDArray[np.float16]) -> tuple[Levels, Range | None]:
+        """Returns their levels at the size at which they are shown, and the range behind them."""
+        small = shrink_maps(maps, self.panel.mosaic.shrink)
+        self.scaler.measure(*cell, maps)
+        self.gains = gains_at(self.scaler, cell)
+        return self.scaler.levels(*cell, small), self.scaler.range_of(*cell, small)
+
+
+def gains_at(scaler: Scaler, cell: Cell) -> list[Gain] | None:
+    """Returns how strong the channels of a frame are; None where the scale does not tell."""
+    shown = scaler.channel_bounds(*cell)
+    return None if shown is None else gains_of(shown.gain, shown.constant, shown.faint)
+
+
 class ChangeSection:
     """How a layer's maps have changed.
 
@@ -66,6 +149,8 @@ class ChangeSection:
         scaler: Its scale.
         panel: Where it goes.
     """
+
+    gains: Sequence[Gain] | None = None
 
     def __init__(
         self,
@@ -130,6 +215,8 @@ class KernelSection:
         entries: The palette's entries of a diverging colormap, an odd number.
         panel: Where they go.
     """
+
+    gains: Sequence[Gain] | None = None
 
     def __init__(self, row: Row, kernels: Kernels, entries: range, panel: LayerPanel) -> None:
         self.panel = panel

@@ -1,6 +1,6 @@
 """Ranges that are as steady as the image is: each map legible, and its strength still told.
 
-Arrays in, arrays out. A range for the whole run hides the maps of a layer that grows, or whose
+A range for the whole run hides the maps of a layer that grows, or whose
 channels differ in strength; a range for each map of each frame shows noise as if it were a
 feature, and flickers. In between lies what is measured here: each map on its own 1st to 99th
 percentile, smooth in time where frame after frame shows the same image, and never magnified more
@@ -13,13 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-PERCENTILES = (1.0, 99.0)
-"""What a map's own range leaves out at each end, in percent of its finite values."""
+from replay.maps.axes import Maps, select_channels
+from replay.maps.percentiles import PERCENTILES, Bounds, percentiles_of
+from replay.schema import Cell, DamagedError
 
 MAGNIFIED = 8.0
 """How many times a map is magnified at most against the widest range of its channel nearby."""
@@ -28,60 +29,25 @@ AROUND = 4
 """Frames before and behind, over which the range of an image that stays is averaged."""
 
 FAINT = 1e-3
-"""Below this share of the layer's largest range a channel is shown as flat."""
+"""Up to this share of the layer's largest range a channel is shown as flat."""
 
-Bounds = npt.NDArray[np.float64]
-"""The low and the high end of the range of each channel, float64 (C, 2)."""
+_Ends: TypeAlias = "npt.NDArray[np.floating[Any]]"
+_Channels: TypeAlias = "npt.NDArray[np.float64]"
 
-_SIGN = np.uint16(0x8000)
-_KEY_OF_INFINITY = np.uint16(0xFC00)  # keys of finite values lie between these two
-_KEY_OF_MINUS_INFINITY = np.uint16(0x03FF)
-
-
-def percentiles_of(maps: npt.NDArray[np.float16]) -> Bounds:
-    """Returns the 1st and the 99th percentile of the finite values of each map.
-
-    The percentiles are those of `numpy.percentile` (linear between two values). They are found by
-    partitioning the bits of float16, in an order in which they ascend as the values do.
-
-    Args:
-        maps: float16 (C, ...).
-
-    Returns:
-        float64 (C, 2); NaN for a map without a finite value.
-    """
-    bits = np.ascontiguousarray(maps).view(np.uint16).reshape(len(maps), math.prod(maps.shape[1:]))
-    keys = np.where(bits & _SIGN, ~bits, bits | _SIGN)
-    found = np.full((len(maps), 2), np.nan)
-    if not keys.size:
-        return found
-    if keys.max() < _KEY_OF_INFINITY and keys.min() > _KEY_OF_MINUS_INFINITY:
-        return _percentiles(keys)
-    for channel, row in enumerate(keys):
-        finite = row[(row < _KEY_OF_INFINITY) & (row > _KEY_OF_MINUS_INFINITY)]
-        if finite.size:
-            found[channel] = _percentiles(finite[None])[0]
-    return found
+_REMEMBERED = 16 * (2 * AROUND + 1)  # frames of which percentiles are kept
+_FARTHEST = 1024  # frames before and behind at most, so that memory stays flat in a long epoch
+_AT_ONCE = 256  # frames whose ends are read at a time
+_EXPONENT = np.uint16(0x7C00)  # all of it is set in NaN and infinity
 
 
-def _percentiles(keys: npt.NDArray[np.uint16]) -> Bounds:
-    """Returns the percentiles of each row of keys, float64 (rows, 2)."""
-    last = keys.shape[1] - 1
-    places = [last * percent / 100 for percent in PERCENTILES]
-    below = [int(place) for place in places]
-    above = [min(place + 1, last) for place in below]
-    parted = np.partition(keys, sorted({*below, *above}), axis=1)
-    ends = [
-        _values(parted[:, low]) * (1 - (place - low)) + _values(parted[:, high]) * (place - low)
-        for place, low, high in zip(places, below, above, strict=True)
-    ]
-    return np.stack(ends, axis=1)
+class Extremes(Protocol):
+    """The least and the greatest finite value of every map, frame by frame."""
 
+    def __len__(self) -> int:
+        """Returns the number of frames."""
 
-def _values(keys: npt.NDArray[np.uint16]) -> npt.NDArray[np.float64]:
-    """Returns the values that have these keys, float64 of their shape."""
-    bits = np.where(keys & _SIGN, keys ^ _SIGN, ~keys)
-    return bits.astype(np.uint16).view(np.float16).astype(np.float64)
+    def __getitem__(self, frames: slice, /) -> npt.NDArray[np.floating[Any]]:
+        """Returns those of consecutive frames, (frames, C, 2); NaN where a map has none."""
 
 
 @dataclass(frozen=True)
@@ -90,53 +56,245 @@ class Shown:
 
     Attributes:
         bounds: float64 (C, 2), the range of each channel.
-        gain: float64 (C,), the width of that range as a share of the layer's largest, above 0.
-        flat: bool (C,), channels of which there is nothing to see: constant, or too faint.
+        gain: float64 (C,), the width of that range as a share, 0 to 1, of the layer's largest.
+        constant: bool (C,), maps that hold one value only.
+        faint: bool (C,), channels whose range is at most `FAINT` of the layer's, about that time.
     """
 
     bounds: Bounds
     gain: npt.NDArray[np.float64]
-    flat: npt.NDArray[np.bool_]
+    constant: npt.NDArray[np.bool_]
+    faint: npt.NDArray[np.bool_]
+
+    @property
+    def flat(self) -> npt.NDArray[np.bool_]:
+        """The channels of which there is nothing to see, bool (C,)."""
+        return self.constant | self.faint
+
+
+@dataclass(frozen=True)
+class _Block:
+    """What is known of some consecutive frames, each (frames, C).
+
+    Attributes:
+        first: The place of the first.
+        own: The width of each map; 0 where it has no value.
+        widest: The greatest width nearby.
+        lowest: The least value nearby; infinite where there is none.
+        highest: The greatest value nearby; minus infinity where there is none.
+        known: Whether the map has a finite value.
+    """
+
+    first: int
+    own: _Channels
+    widest: _Channels
+    lowest: _Channels
+    highest: _Channels
+    known: npt.NDArray[np.bool_]
 
 
 class AdaptiveRanges:
     """The ranges of a layer's channels, frame by frame.
 
     Args:
-        widths: float64 (frames, C), what the file says of each map: its largest less its smallest
-            finite value; NaN where there is no frame. In the order in which frames are shown.
-        epochs: The epoch of each of those frames; windows of "about an epoch" are told from it.
+        extremes: The ends of every map of the layer, for each frame in the order of epochs and
+            batches. Read in pieces, so that memory does not grow with the number of frames.
+        epochs: The epoch of each of those frames; "about an epoch" is told from it.
+        channels: The channels that are shown; all by default.
+        magnified: How many times a map is magnified at most; infinite for no limit.
+        symmetric: Widens each range to be symmetric around zero.
 
     Attributes:
-        largest: The largest range that any channel of the layer has in the run.
+        largest: The largest range that any map of the layer has in the run.
     """
 
-    def __init__(self, widths: npt.NDArray[np.floating[Any]], epochs: Sequence[int]) -> None:
-        known: npt.NDArray[np.float64] = np.where(np.isfinite(widths), widths, 0.0).astype(
-            np.float64
-        )
-        self.largest = float(known.max(initial=0.0))
+    def __init__(
+        self,
+        extremes: Extremes,
+        epochs: Sequence[int],
+        channels: Sequence[int] | None = None,
+        *,
+        magnified: float = MAGNIFIED,
+        symmetric: bool = False,
+    ) -> None:
+        self._extremes = extremes
+        self._channels = slice(None) if channels is None else list(channels)
+        self._magnified, self._symmetric = magnified, symmetric
         per_epoch = np.unique(np.asarray(epochs), return_counts=True)[1]
-        reach = int(np.ceil(np.median(per_epoch) / 2)) if len(per_epoch) else 0
-        self._nearby = _greatest_around(known, max(reach, AROUND))
+        half = math.ceil(float(np.median(per_epoch)) / 2) if len(per_epoch) else 0
+        self._reach = min(max(half, AROUND), _FARTHEST)
+        self._block: _Block | None = None
+        self.largest, low, high = 0.0, math.inf, -math.inf
+        for start in range(0, len(extremes), _AT_ONCE):
+            lows, highs, _ = _ends_of(extremes[start : start + _AT_ONCE])
+            self.largest = max(self.largest, float(_widths(lows, highs).max(initial=0.0)))
+            low = min(low, float(lows.min(initial=math.inf)))
+            high = max(high, float(highs.max(initial=-math.inf)))
+        self._of_layer = (low, high) if low < high else (low if low <= high else 0.0, None)
 
     def show(self, place: int, percentiles: Bounds) -> Shown:
         """Returns how a frame is shown.
 
         Args:
-            place: The frame's place in the order in which frames are shown.
-            percentiles: What `percentiles_of` gives for its maps; where the image stays, the mean
-                of the frames around, as `steady` gives it.
+            place: The frame's place in the order of epochs and batches.
+            percentiles: float64 (C, 2), what `percentiles_of` gives for the maps that are shown;
+                where the image stays, the mean of the frames around, as `steady` gives it.
         """
+        block = self._find(place)
+        row = place - block.first
+        widest, known = block.widest[row], block.known[row]
         low, high = np.where(np.isnan(percentiles), 0.0, percentiles).T
-        centre, width = (low + high) / 2, high - low
-        least = self._nearby[place] / MAGNIFIED
-        width = np.maximum(width, least)
-        flat = (self._nearby[place] <= self.largest * FAINT) | (width <= 0)
-        width = np.where(flat, np.maximum(width, self.largest or 1.0), width)
-        bounds = np.stack([centre - width / 2, centre + width / 2], axis=1)
-        gain = width / self.largest if self.largest > 0 else np.ones_like(width)
-        return Shown(bounds, np.where(flat, FAINT, np.minimum(gain, 1.0)), flat)
+        least = widest / self._magnified
+        narrow = high - low < least
+        # What is too narrow is widened around its middle, but not beyond what the channel has:
+        # a map that is zero nearly everywhere, as behind a ReLU, stays dark.
+        bottom = block.lowest[row]
+        top = np.where(np.isfinite(bottom), block.highest[row] - least, 0.0)
+        bottom = np.where(np.isfinite(bottom), bottom, 0.0)
+        low = np.where(
+            narrow, np.clip((low + high - least) / 2, bottom, np.maximum(bottom, top)), low
+        )
+        high = np.where(narrow, low + least, high)
+        if self._symmetric:
+            high = np.maximum(np.abs(low), np.abs(high))
+            low = -high
+        constant = known & (block.own[row] <= 0)
+        faint = known & ~constant & (widest <= self.largest * FAINT)
+        width = high - low
+        flat = constant | faint | (width <= 0)
+        least_of_all, greatest = self._of_layer
+        ends = least_of_all, least_of_all + 1.0 if greatest is None else greatest
+        if self._symmetric:
+            ends = -max(map(abs, ends)), max(map(abs, ends))
+        bounds = np.stack([np.where(flat, ends[0], low), np.where(flat, ends[1], high)], axis=1)
+        gain = np.minimum(width / self.largest, 1.0) if self.largest > 0 else np.zeros_like(width)
+        return Shown(bounds, np.where(constant | ~known, 0.0, gain), constant, faint)
+
+    def _find(self, place: int) -> _Block:
+        """Returns a block that has a frame, and reads it if it is not the last one."""
+        size = 2 * self._reach + 1
+        first = place // size * size
+        if self._block is None or self._block.first != first:
+            start = max(0, first - self._reach)
+            found = np.asarray(self._extremes[start : first + size + self._reach])
+            lows, highs, known = _ends_of(found[:, self._channels])
+            widths = _widths(lows, highs)
+            own = slice(first - start, first - start + size)
+            self._block = _Block(
+                first,
+                widths[own],
+                greatest_around(widths, self._reach)[own],
+                -greatest_around(-lows, self._reach)[own],
+                greatest_around(highs, self._reach)[own],
+                known[own],
+            )
+        return self._block
+
+
+class RecordedExtremes:
+    """The ends of every map of a recorded layer, read from the file's `/ranges` in pieces.
+
+    Of a file without them they are measured, which reads its frames.
+
+    Args:
+        maps: The layer.
+        frames: (epoch, batch) of each of its frames, in order.
+    """
+
+    def __init__(self, maps: Maps, frames: Sequence[Cell]) -> None:
+        self._maps, self._frames = maps, list(frames)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, frames: slice, /) -> npt.NDArray[np.float32]:
+        cells = self._frames[frames]
+        series, channels = self._maps.series, self._maps.channels
+        if not cells:
+            return np.empty((0, channels, 2), np.float32)
+        if not series.has_ranges:
+            each = [percentiles_of(_read(self._maps, cell), (0, 100)) for cell in cells]
+            return np.array(each, np.float32)
+        epochs, batches = np.array(cells).T
+        found = series.ranges(range(cells[0][0], cells[-1][0] + 1))[epochs - cells[0][0], batches]
+        ends: npt.NDArray[np.float32] = found
+        if found.shape[1] != channels:  # shown as one map
+            ends = np.stack([found[..., 0].min(axis=1), found[..., 1].max(axis=1)], axis=1)[:, None]
+        return ends
+
+
+class OwnRanges:
+    """The range of each map of a recorded layer, on which it is shown by itself.
+
+    What is shown at a frame depends on the recording alone, not on which of its frames are asked
+    for, so that a film, a figure and a page agree.
+
+    Args:
+        maps: The layer.
+        channels: The channels that are shown.
+        mode: `adaptive`, or `map` for the least and the greatest value of each map.
+        symmetric: Widens each range to be symmetric around zero.
+
+    Attributes:
+        stays: Whether frame after frame shows the same image, nearly everywhere.
+    """
+
+    def __init__(
+        self, maps: Maps, channels: Sequence[int], mode: str, symmetric: bool = False
+    ) -> None:
+        self._maps, self._channels = maps, list(channels)
+        frames = maps.series.frames
+        self._frames = frames
+        self._places = {cell: place for place, cell in enumerate(frames)}
+        plain = mode == "map"
+        self._percents = (0.0, 100.0) if plain else PERCENTILES
+        images = maps.series.image_numbers[tuple(np.array(frames).T)] if frames else np.zeros(0)
+        self._images = np.zeros(len(frames)) if plain else images
+        same = (self._images[1:] == self._images[:-1]) & (self._images[1:] != 0)
+        self.stays = bool(same.mean() > 0.5) if same.size else False
+        self._ranges = AdaptiveRanges(
+            RecordedExtremes(maps, frames),
+            [epoch for epoch, _ in frames],
+            self._channels,
+            magnified=math.inf if plain else MAGNIFIED,
+            symmetric=symmetric,
+        )
+        self._known: dict[Cell, Bounds] = {}
+
+    def measure(self, cell: Cell, maps: npt.NDArray[np.float16]) -> None:
+        """Notes a frame that was read anyway, so that it is not read again.
+
+        Args:
+            cell: Its (epoch, batch).
+            maps: float16 (C, ...), the channels that are shown, in full size.
+        """
+        if cell not in self._known:
+            while len(self._known) >= _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            self._known[cell] = percentiles_of(maps, self._percents)
+
+    def show(self, cell: Cell) -> Shown:
+        """Returns how the maps of a frame are shown."""
+        place = self._places[cell]
+        around = [self._percentiles(self._frames[each]) for each in self._around(place)]
+        return self._ranges.show(place, around[0] if len(around) == 1 else steady(around))
+
+    def _around(self, place: int) -> range:
+        """Returns the places of the frames of one image that are as near before as behind."""
+        reach, image = 0, self._images[place]
+        while image and reach < AROUND:
+            first, last = place - reach - 1, place + reach + 1
+            if first < 0 or last >= len(self._frames):
+                break
+            if self._images[first] != image or self._images[last] != image:
+                break
+            reach += 1
+        return range(place - reach, place + reach + 1)
+
+    def _percentiles(self, cell: Cell) -> Bounds:
+        if cell not in self._known:
+            self.measure(cell, select_channels(_read(self._maps, cell), self._channels))
+        return self._known[cell]
 
 
 def steady(percentiles: Sequence[Bounds]) -> Bounds:
@@ -148,7 +306,37 @@ def steady(percentiles: Sequence[Bounds]) -> Bounds:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _greatest_around(values: npt.NDArray[np.float64], reach: int) -> npt.NDArray[np.float64]:
+def scale_channels(
+    maps: npt.NDArray[np.float16], bounds: Bounds, count: int
+) -> npt.NDArray[np.uint8]:
+    """Scales each channel from its own range to levels.
+
+    Args:
+        maps: float16 (C, ...).
+        bounds: float64 (C, 2), low below high.
+        count: Levels of the colormap, 2 to 254.
+
+    Returns:
+        uint8 of the maps' shape, 0 to count - 1; `count` for NaN, `count + 1` for infinity.
+    """
+    per_channel = (-1, *[1] * (maps.ndim - 1))
+    low = bounds[:, 0].astype(np.float32).reshape(per_channel)
+    factor = (count - 1) / (bounds[:, 1] - bounds[:, 0])
+    factor = np.minimum(factor, np.finfo(np.float32).max / 4).astype(np.float32)
+    values = maps.astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        values -= low
+        values *= factor.reshape(per_channel)
+    np.rint(values, out=values)
+    np.clip(values, 0, count - 1, out=values)
+    unfinite = (np.ascontiguousarray(maps).view(np.uint16) & _EXPONENT) == _EXPONENT
+    if not unfinite.any():
+        return values.astype(np.uint8)
+    values[unfinite] = np.where(np.isnan(maps[unfinite]), count, count + 1)
+    return values.astype(np.uint8)
+
+
+def greatest_around(values: _Channels, reach: int) -> _Channels:
     """Returns the maximum of each column within `reach` rows, float64 (rows, columns).
 
     It is found in two passes over blocks of 2 `reach` + 1 rows, whatever the reach is
@@ -156,10 +344,33 @@ def _greatest_around(values: npt.NDArray[np.float64], reach: int) -> npt.NDArray
     """
     rows, columns = values.shape
     size = 2 * reach + 1
-    padded = np.zeros((-(-(rows + 2 * reach) // size) * size, columns))
+    padded = np.full((-(-(rows + 2 * reach) // size) * size, columns), -np.inf)
     padded[reach : reach + rows] = values
     blocks = padded.reshape(-1, size, columns)
     ahead = np.maximum.accumulate(blocks, axis=1).reshape(padded.shape)
     back = np.maximum.accumulate(blocks[:, ::-1], axis=1)[:, ::-1].reshape(padded.shape)
-    greatest: npt.NDArray[np.float64] = np.maximum(back[:rows], ahead[size - 1 : size - 1 + rows])
+    greatest: _Channels = np.maximum(back[:rows], ahead[size - 1 : size - 1 + rows])
     return greatest
+
+
+def _read(maps: Maps, cell: Cell) -> npt.NDArray[np.float16]:
+    """Returns the maps of a frame, NaN where it is damaged, which is noted when it is shown."""
+    try:
+        return maps.layout.apply(maps.series[cell])
+    except DamagedError:
+        return np.full(maps.layout.shape, np.nan, np.float16)
+
+
+def _ends_of(extremes: _Ends) -> tuple[_Channels, _Channels, npt.NDArray[np.bool_]]:
+    """Returns least and greatest values, (frames, C), and where there are any.
+
+    Infinity and minus infinity stand where there are none.
+    """
+    known = np.asarray(np.isfinite(extremes).all(axis=2))
+    ends = np.asarray(extremes, np.float64)
+    return np.where(known, ends[..., 0], np.inf), np.where(known, ends[..., 1], -np.inf), known
+
+
+def _widths(lows: _Channels, highs: _Channels) -> _Channels:
+    """Returns highs less lows, 0 where there are none."""
+    return np.where(highs >= lows, highs, 0.0) - np.where(highs >= lows, lows, 0.0)

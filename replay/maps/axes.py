@@ -249,6 +249,11 @@ class JointMaps:
         """Whether there is more than one layer."""
         return len(self._maps) > 1
 
+    @property
+    def each(self) -> list[Maps]:
+        """The layers."""
+        return list(self._maps)
+
     def present(self, cell: tuple[int, int]) -> bool:
         """Returns whether one of the layers has a frame there."""
         return any(maps.series.present[cell] for maps in self._maps)

@@ -54,13 +54,15 @@ class DifferenceScaler:
         difference: Where they come from.
         frames: The frames that will be shown; the ranges are those of their values.
         channels: The channels that will be shown.
-        mode: As in `scaling.Scaler`.
+        mode: As in `scaling.Scaler`; where maps have ranges of their own, differences share one
+            for the run (`adaptive`) or for each frame (`map`), since how much is what they show.
         entries: The palette's entries of the colormap, an odd number: zero is the middle one.
         nan: The palette's entry for NaN.
         inf: The palette's entry for either infinity.
 
     Attributes:
         words: What the range is, in the words of a caption.
+        describe: As `scaling.Scaler.describe`.
     """
 
     def __init__(
@@ -73,9 +75,11 @@ class DifferenceScaler:
         nan: int,
         inf: int,
     ) -> None:
+        mode = {"adaptive": "run", "map": "frame"}.get(mode, mode)
         self._scaler = Scaler(difference, frames, channels, mode, symmetric=True)  # type: ignore[arg-type]
         self._entries, self._nan, self._inf = entries, nan, inf
         self.words = self._scaler.words
+        self.describe = self._scaler.describe
 
     def range_of(self, epoch: int, batch: int, values: Values) -> Range | None:
         """Returns the range under which a frame is shown; None where each channel has its own."""

@@ -323,6 +323,7 @@ class LayerPanel:
         details: Its module, its maps, and how they are shown.
         entries: The palette's entries in its colour bar; those of the colormap by default.
         color_bar: Whether it has a colour bar.
+        gains: Whether its tiles have gain bars.
     """
 
     mosaic: Mosaic
@@ -331,6 +332,7 @@ class LayerPanel:
     details: str
     entries: range | None = None
     color_bar: bool = True
+    gains: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,22 +14,23 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from replay.maps.axes import JointMaps, Source, as_source, select_channels, spread
-from replay.options import SCALES
+from replay.maps.adaptive import OwnRanges, Shown, scale_channels
+from replay.maps.axes import JointMaps, Maps, Source, as_source, select_channels, spread
+from replay.maps.percentiles import ROBUST, robust_range
+from replay.options import OWN_SCALES, SCALES, FilmOptions
 from replay.raster.palette import Range, is_blank, no_picture, whitest
 from replay.recording import Recording
 from replay.recording.series import Series
 from replay.schema import DamagedError, OptionError
 from replay.schema.suggestions import unknown
 
-PERCENTILES = (0.5, 99.5)  # what a robust range leaves out at each end, in percent of the values
+GAIN_WORDS = "bar: that range against the layer's largest (log)"
 
 Levels = npt.NDArray[np.uint8]
 Values: TypeAlias = "npt.NDArray[np.floating[Any]]"
 
 _SAMPLED_FRAMES = 48
 _SAMPLED_VALUES = 4_000_000
-_AT_ONCE = 1 << 17  # values counted at a time: what numpy makes of them stays in the caches
 
 
 class Scaler:
@@ -43,8 +44,10 @@ class Scaler:
         series: The layer, or what else its values come from.
         frames: The frames that will be shown; the ranges are those of their values.
         channels: The channels that will be shown.
-        mode: `run` (one range for all frames and channels), `epoch` (one for each epoch), `frame`
-            (each frame its own) or `channel` (each channel its own, for all frames).
+        mode: `adaptive` (each map its own, as steady as the image is, see `maps.adaptive`), `map`
+            (each map its own, from its least to its greatest value), `run` (one range for all
+            frames and channels), `epoch` (one for each epoch), `frame` (each frame its own) or
+            `channel` (each channel its own, for all frames). The first two are of one recording.
         clip: An explicit (low, high) instead of a measured one.
         symmetric: Widens each range to be symmetric around zero.
         count: Levels of the colormap, 2 to 254.
@@ -54,6 +57,8 @@ class Scaler:
 
     Attributes:
         words: What the range is, in the words of a caption.
+        clipped: Whether the range was asked for.
+        gain_words: What the bar beside a channel's number is; empty where there is none.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Scaler:
             found = ",".join(f"{end:g}" for end in clip)
             raise OptionError(f"clip {found}: expected two finite values LO,HI with LO below HI")
         self.mode = "run" if clip is not None else mode
+        self.clipped = clip is not None
         self.count = count
         self._source = as_source(series)
         self._frames = list(frames)
@@ -81,7 +87,16 @@ class Scaler:
         self._symmetric = symmetric
         self._tables: dict[int, npt.NDArray[np.uint8]] = {}
         self._ranges: dict[int, Range] = {}
+        self._own: OwnRanges | None = None
         self.words = _WORDS[self.mode] if clip is None else "clipped to the range asked for"
+        self.gain_words = ""
+        if self.mode in OWN_SCALES:
+            maps = self._source.each if isinstance(self._source, JointMaps) else [self._source]
+            assert len(maps) == 1, "a map has a range of its own in one recording"
+            assert isinstance(maps[0], Maps), "what has no file has no ranges in it"
+            self._own = OwnRanges(maps[0], self._channels, self.mode, symmetric)
+            self.words += ", held while the image stays" if self._own.stays else ""
+            self.gain_words = GAIN_WORDS
         if symmetric:
             self.words += ", symmetric around 0"
         if isinstance(self._source, JointMaps) and self._source.several:
@@ -108,6 +123,8 @@ class Scaler:
         Returns:
             uint8 (C, ...).
         """
+        if self._own is not None:
+            return scale_channels(maps, self._own.show((epoch, batch)).bounds, self.count)
         bits = np.ascontiguousarray(maps).view(np.uint16)
         # All 65,536 have an entry: with `wrap` numpy need not look for one that has none.
         if self.mode != "channel":
@@ -119,21 +136,55 @@ class Scaler:
             self._tables[place].take(bits[place], out=levels[place], mode="wrap")
         return levels
 
+    def describe(self, several: bool = False) -> str:
+        """Returns all that a caption says of the ranges and of the bars beside the numbers.
+
+        Args:
+            several: Whether several layers are shown, which have ranges of their own.
+        """
+        if self.gain_words:
+            return f"{self.words}; {self.gain_words}"
+        text = self.words + (", for each layer" if several else "")
+        return text if self.clipped else f"{text}, {ROBUST[0]:g}–{ROBUST[1]:g} % of values"
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether each channel has a range of its own."""
+        return self._own is not None or self.mode == "channel"
+
+    def measure(self, epoch: int, batch: int, maps: npt.NDArray[np.float16]) -> None:
+        """Notes a frame that was read anyway, so that its ranges need not read it again.
+
+        Args:
+            epoch: The frame's epoch.
+            batch: The frame's batch.
+            maps: float16 (C, ...), the channels chosen, in full size.
+        """
+        if self._own is not None:
+            self._own.measure((epoch, batch), maps)
+
+    def channel_bounds(self, epoch: int, batch: int) -> Shown | None:
+        """Returns how each channel of a frame is shown in the modes `adaptive` and `map`.
+
+        None in the other modes.
+        """
+        return None if self._own is None else self._own.show((epoch, batch))
+
     def range_of(self, epoch: int, batch: int, maps: npt.NDArray[np.float16]) -> Range | None:
         """Returns the range under which a frame is shown; None where each channel has its own."""
-        if self.mode == "channel":
+        if self.per_channel:
             return None
         if self.mode == "frame":
             if isinstance(self._source, JointMaps) and self._source.several:
                 maps = select_channels(self._source[epoch, batch], self._channels)
-            return self._finish(_robust(maps))
+            return self._finish(robust_range(maps))
         return self._range_of_all(epoch)
 
     def channel_range(self, place: int) -> Range:
         """Returns the range of a channel, by its place in the selection, in the mode `channel`."""
         if not self._ranges:
             for each, values in enumerate(self._sample(self._frames)):
-                self._ranges[each] = self._finish(_robust(values))
+                self._ranges[each] = self._finish(robust_range(values))
         return self._ranges[place]
 
     def _table(
@@ -153,15 +204,17 @@ class Scaler:
         key = epoch if self.mode == "epoch" else 0
         if key not in self._ranges:
             of_these = [cell for cell in self._frames if self.mode == "run" or cell[0] == epoch]
-            self._ranges[key] = self._finish(_robust(self._sample(of_these)))
+            self._ranges[key] = self._finish(robust_range(self._sample(of_these)))
         return self._ranges[key]
 
     def _finish(self, measured: Range) -> Range:
-        if self._symmetric:
-            reach = max(abs(measured.low), abs(measured.high))
-            measured = Range(-reach, reach) if reach > 0 else Range(-1.0, 1.0)
+        if np.isnan(measured.low):
+            return Range.of_none()
+        reach = max(abs(measured.low), abs(measured.high))
+        if self._symmetric and reach > 0:
+            return Range(-reach, reach)
         if measured.high <= measured.low:  # a constant, such as a dead layer: the lowest level
-            measured = Range(measured.low, measured.low + 1.0)
+            return Range.of_one(measured.low, self._symmetric)
         return measured
 
     def _sample(self, frames: Sequence[tuple[int, int]]) -> Values:
@@ -178,7 +231,34 @@ class Scaler:
         return np.concatenate(parts[1:] or parts, axis=1)
 
 
+def choose_scalers(
+    joint: JointMaps,
+    frames: Sequence[tuple[int, int]],
+    channels: Sequence[int],
+    options: FilmOptions,
+    count: int,
+) -> list[Scaler]:
+    """Returns the scaler of a layer in each recording: one for all of them, or one for each.
+
+    Args:
+        joint: The layer in every recording.
+        frames: As in `Scaler`.
+        channels: As in `Scaler`.
+        options: The scale that was asked for.
+        count: Levels of the colormap.
+
+    Raises:
+        OptionError: An unknown scale, or a clip whose low is not below its high.
+    """
+    scale = options.scale, options.clip, options.symmetric, count
+    if options.own_ranges:
+        return [Scaler(JointMaps([maps]), frames, channels, *scale) for maps in joint.each]
+    return [Scaler(joint, frames, channels, *scale)] * len(joint.each)
+
+
 _WORDS = {
+    "adaptive": "each map on its own range, 1–99 % of its values",
+    "map": "each map of each frame by itself, from its least to its greatest value",
     "run": "one scale for the whole run",
     "epoch": "one scale for each epoch",
     "frame": "each frame on its own scale",
@@ -195,54 +275,6 @@ def table(chosen: Range, count: int) -> npt.NDArray[np.uint8]:
     levels[np.isnan(values)] = count
     levels[np.isinf(values)] = count + 1
     return levels.astype(np.uint8)
-
-
-def _robust(values: Values) -> Range:
-    """Returns the range of the middle 99 % of the finite values; of all if that were one value."""
-    if values.dtype == np.float16:
-        finite, least, most = _percentiles(values.view(np.float16))
-    else:
-        some = values[np.isfinite(values)]
-        finite = np.percentile(some, PERCENTILES).tolist() if some.size else []
-        least, most = (float(some.min()), float(some.max())) if some.size else (0.0, 1.0)
-    if not finite or finite[0] == finite[1]:
-        return Range(least, most)
-    return Range(*finite)
-
-
-def _percentiles(values: npt.NDArray[np.float16]) -> tuple[list[float], float, float]:
-    """Returns `numpy.percentile` of the finite values, by counting: far faster than by sorting.
-
-    Returns:
-        The percentiles, none of no values; the least and the greatest value, or 0 and 1.
-    """
-    bits = np.ascontiguousarray(values).view(np.uint16).ravel()
-    counts = np.zeros(1 << 16, np.intp)
-    for start in range(0, len(bits), _AT_ONCE):
-        counts += np.bincount(bits[start : start + _AT_ONCE], minlength=1 << 16)
-    upto = counts[_ASCENDING].cumsum()
-    count = int(upto[-1])
-    if not count:
-        return [], 0.0, 1.0
-
-    def at(place: int) -> float:
-        return float(_FINITE[np.searchsorted(upto, place, side="right")])
-
-    found = []
-    for percent in PERCENTILES:
-        place = (count - 1) * (percent / 100)
-        low, high = at(math.floor(place)), at(min(math.floor(place) + 1, count - 1))
-        part = place - math.floor(place)
-        found.append(low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part))
-    return found, at(0), at(count - 1)
-
-
-# The bits of all finite float16 from the lowest up, and their values; of both zeros the usual one.
-_INFINITE, _SIGN = 0x7C00, 0x8000
-_ASCENDING = np.concatenate(
-    [np.arange(_INFINITE - 1, -1, -1) | _SIGN, np.arange(_INFINITE)]
-).astype(np.uint16)
-_FINITE = _ASCENDING.view(np.float16) + np.float16(0)
 
 
 Picture = npt.NDArray[np.uint8]

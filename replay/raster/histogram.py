@@ -33,7 +33,7 @@ class Histogram:
 
     def __init__(self, pen: Pen, top: int, left: int, width: int, label: str, peak: float) -> None:
         up_to = f"up to {_percent(peak)}"
-        fitted = fit(label, SMALL, width - width_of(up_to, SMALL) - 12)
+        fitted = fit(label, SMALL, max(label_width(width), width - width_of(up_to, SMALL) - 12))
         pen.write(fitted, top, left, SMALL, "muted")
         pen.write(up_to, top, left + width - width_of(up_to, SMALL), SMALL, "muted")
         self._pen, self._peak = pen, peak
@@ -79,6 +79,11 @@ class Counter:
         places = self._tables[shown].take(np.ascontiguousarray(maps).view(np.uint16))
         counts = np.bincount(places.ravel(), minlength=BINS + 3)[: BINS + 2]
         return counts / max(1, int(counts.sum()))
+
+
+def label_width(width: int) -> int:
+    """Returns the pixels for the label of a histogram of some width, whatever its highest bar."""
+    return width - width_of("up to 100 %", SMALL) - 12
 
 
 def peak_of(sampled: Iterable[Shares]) -> float:

@@ -27,6 +27,7 @@ NUMBER_ROW = 18  # rows below a tile for its number
 _DIGIT = 8  # width of a digit at that size, rounded up
 _LINE = 15  # rows that a number needs for itself
 _SMALLEST_NUMBERED = 30  # pixels: a smaller tile would be dwarfed by a number of its own
+_FULL_LINE = 20  # pixels: below smaller tiles a gain bar is a thinner line
 _HIGHEST_TILE = 680  # pixels: the height beyond which a map gains nothing
 _ASPECTS = (4 / 3, 16 / 9)  # width to height of a frame that fits screens and slides
 _WHITE = 1.25  # what it costs where nothing lies below the mosaic, of the share of the frame
@@ -71,6 +72,7 @@ class Mosaic:
         indent: Pixels at the left for the rows' numbers.
         strip: Pixels of the frame to which a map of one row is drawn out downwards; 0 where maps
             have several.
+        gain_line: Rows of a gain bar below each tile, where tiles have no numbers of their own.
     """
 
     count: int
@@ -82,6 +84,7 @@ class Mosaic:
     numbers: str = "tile"
     indent: int = 0
     strip: int = 0
+    gain_line: int = 0
 
     @property
     def rows(self) -> int:
@@ -104,7 +107,8 @@ class Mosaic:
     @functools.cached_property
     def pitch(self) -> tuple[int, int]:
         """Pixels from one tile to the one below, and to the one on the right."""
-        below = NUMBER_ROW if self.numbers == "tile" else 0
+        line = self.gain_line + 1 if self.gain_line else 0
+        below = NUMBER_ROW if self.numbers == "tile" else line
         return self.tile[0] + below + self.gap, self.tile[1] + self.gap
 
     @property
@@ -143,7 +147,7 @@ class Mosaic:
         lies between its tiles.
         """
         left, right = left + self.indent, left + self.width
-        if self.numbers != "tile":
+        if self.numbers != "tile" and not self.gain_line:
             return [(top, left, top + self.rows * self.pitch[0] - self.gap, right)]
         tops = range(top, top + self.rows * self.pitch[0], self.pitch[0])
         return [(row, left, row + self.tile[0], right) for row in tops]
@@ -164,6 +168,7 @@ def arrange(
     numbers: bool = True,
     digits: int | None = None,
     unit: int = 1,
+    gains: bool = False,
 ) -> Mosaic:
     """Chooses columns and size of a mosaic.
 
@@ -183,6 +188,7 @@ def arrange(
         digits: Letters of the longest number; else those of count - 1.
         unit: So many maps belong together and are not to be torn apart: a row holds a multiple
             of them, or they fill whole rows.
+        gains: Whether each tile has a gain bar.
 
     Raises:
         OptionError: A zoom or number of columns below 1.
@@ -200,7 +206,8 @@ def arrange(
         needed = max(_SMALLEST_NUMBERED, digits * _DIGIT)
         if min(plain.tile) >= needed or (count == 1 and plain.tile[1] >= digits * _DIGIT):
             return replace(plain, numbers="tile")
-        return replace(plain, numbers="row", indent=digits * _DIGIT + 6)
+        line = (2 if min(plain.tile) < _FULL_LINE else 3) if gains else 0
+        return replace(plain, numbers="row", indent=digits * _DIGIT + 6, gain_line=line)
 
     per_rows = [min(columns, count)] if columns is not None else _sensible_columns(count, unit)
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from replay.formatting import format_number
+from replay.raster.unfinite import choose_colors
 from replay.schema import OptionError
 from replay.schema.suggestions import did_you_mean, unknown
 
@@ -44,8 +46,6 @@ THEMES = {
     "dark": Theme((17, 19, 23), (242, 243, 245), (86, 166, 250), (255, 138, 92), (244, 204, 96)),
 }
 
-# Colors for NaN and infinity: the two that are farthest from the colormap are taken.
-_FOREIGN = ((230, 0, 150), (0, 190, 220), (255, 130, 0), (90, 200, 0), (225, 30, 30), (90, 60, 255))
 _STEPS = 8  # from paper to ink
 _MUTED, _FAINT = 5, 1  # muted ink has at least 4.5:1 against the paper in both themes
 
@@ -86,7 +86,7 @@ class Palette:
         self.free = levels + USED
         self.table: Table = np.zeros((256, 3), np.uint8)
         self.table[:levels] = colormap(cmap, levels)
-        self.table[levels : levels + 2] = foreign(self.table[:levels])
+        self.table[levels : levels + 2] = unfinite_colors(cmap)
         self.table[self.paper] = colors.paper
         for tone in ("ink", "accent", "warning"):
             offset, steps = _TONES[tone]
@@ -141,12 +141,16 @@ def colormap(name: str, levels: int) -> Table:
     return colors
 
 
-def foreign(table: Table) -> Table:
-    """Returns the two of `_FOREIGN` that are most distant from all of a table, uint8 (2, 3)."""
-    away = np.array(_FOREIGN)
-    distances = np.linalg.norm(away[:, None] - table[None].astype(int), axis=2).min(axis=1)
-    chosen = np.sort(np.argsort(-distances, kind="stable")[:2])
-    return away[chosen].astype(np.uint8)
+def unfinite_colors(*names: str) -> Table:
+    """Returns the colors of NaN and of infinity, uint8 (2, 3), beside some colormaps.
+
+    They are the same in every theme, and whatever the number of levels.
+
+    Args:
+        names: The colormaps of all that is shown together.
+    """
+    maps = np.concatenate([colormap(name, 256) for name in names])
+    return choose_colors(maps, [theme.paper for theme in THEMES.values()])
 
 
 class TwoMapPalette(Palette):
@@ -181,8 +185,7 @@ class TwoMapPalette(Palette):
         if difference is not None:
             shown = self.table[self.differences.start : self.differences.stop]
             shown[...] = colormap(difference, share)
-            both = np.concatenate([self.table[: self.levels], shown])
-            self.table[[self.nan, self.inf]] = foreign(both)
+            self.table[[self.nan, self.inf]] = unfinite_colors(cmap, difference)
 
     def ink(self, coverage: npt.NDArray[np.uint8], tone: str = "ink") -> Indices:
         """Returns indices of coverage, as `Palette.ink` does, also in the tone `second`."""
@@ -203,10 +206,28 @@ class Range:
     Attributes:
         low: The value of the first level.
         high: The value of the last level.
+        word: What is said instead of both where they are not the ends of some values: that there
+            is one value only, or none.
     """
 
     low: float
     high: float
+    word: str = ""
+
+    @classmethod
+    def of_one(cls, value: float, symmetric: bool = False) -> Range:
+        """Returns the range of a constant, which has the first level, or that in the middle."""
+        word = f"constant {format_number(value)}"
+        return cls(value - 1.0 if symmetric else value, value + 1.0, word)
+
+    @classmethod
+    def of_none(cls) -> Range:
+        """Returns the range of values of which none is finite."""
+        return cls(0.0, 1.0, "no finite value")
+
+    def in_words(self, between: str = " – ") -> str:
+        """Returns both values with something between them, or what there is instead."""
+        return self.word or f"{format_number(self.low)}{between}{format_number(self.high)}"
 
 
 Pixels = npt.NDArray[np.uint8]

@@ -86,8 +86,8 @@ def _probe_text(number: int, probe: dict[str, Any]) -> str:
 def _loss_text(loss: dict[str, Any] | None) -> str:
     if loss is None:
         return "not recorded"
-    return f"{_short(loss['first'])} first, {_short(loss['last'])} last" + _epoch_text(
-        loss["epoch_means"], _short
+    return f"{_loss(loss['first'])} first, {_loss(loss['last'])} last" + _epoch_text(
+        loss["epoch_means"], _loss
     )
 
 
@@ -164,5 +164,5 @@ def _axes_text(layer: dict[str, Any]) -> str:
     return f"{layer['axes']}, means of {format_shape([layer['pooled']] * len(spatial))}"
 
 
-def _short(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4g}"
+def _loss(loss: float | None) -> str:
+    return "not finite" if loss is None else schema.spell_loss(loss)

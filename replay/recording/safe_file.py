@@ -232,9 +232,9 @@ class SafeFile(Closing):
 
     @_retried
     def read_block(
-        self, path: str, shape: tuple[int, ...], rows: int, columns: int
+        self, path: str, shape: tuple[int, ...], rows: range, columns: int
     ) -> schema.Float32Array:
-        """Reads the first rows and columns of a dataset of float32 (epoch, batch, *shape).
+        """Reads some rows, and their first columns, of a dataset of float32 (epoch, batch, *shape).
 
         NaN stands for what lies beyond the dataset's end.
 
@@ -242,13 +242,14 @@ class SafeFile(Closing):
             FileError: There is no such dataset, its shape is another one, or it cannot be read.
         """
         dataset = self._find(path, 2 + len(shape))
-        values: schema.Float32Array = np.full((rows, columns, *shape), np.nan, np.float32)
+        values: schema.Float32Array = np.full((len(rows), columns, *shape), np.nan, np.float32)
         with file_errors(self.path):
             if dataset is None or dataset.shape[2:] != shape or dataset.dtype.kind != "f":
                 raise ValueError(f"{path!r} does not hold float32 (epoch, batch, *{shape})")
-            height, width = min(rows, dataset.shape[0]), min(columns, dataset.shape[1])
+            stop, width = min(rows.stop, dataset.shape[0]), min(columns, dataset.shape[1])
+            height = max(0, stop - rows.start)
             self._check_bytes(path, height * width * math.prod(shape) * 4, "values")
-            values[:height, :width] = dataset[:height, :width]
+            values[:height, :width] = dataset[rows.start : rows.start + height, :width]
         return values
 
     @_retried

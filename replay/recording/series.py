@@ -125,19 +125,47 @@ class Series:
         """Whether the file keeps the layer's ranges, which a foreign one may not."""
         return self._snapshot.file.exists(self._dataset(schema.RANGES), 4)
 
-    def ranges(self) -> Float32Array:
+    def unfinite(self) -> npt.NDArray[np.bool_] | None:
+        """Returns where a value of any layer is NaN or infinite, bool (epoch, batch).
+
+        None where the file does not say: of a fixed image, or without the counts.
+        """
+        fields = self._snapshot.fields
+        if self.probe_number is not None or not {"nan", "inf"} <= set(fields):
+            return None
+        found: npt.NDArray[np.bool_] = (fields["nan"] > 0) | (fields["inf"] > 0)
+        return found
+
+    def ranges(self, epochs: range | None = None) -> Float32Array:
         """Returns smallest and largest finite value of every map, float32 (epoch, batch, C, 2).
 
         NaN where nothing was recorded.
+
+        Args:
+            epochs: Those that are read, one after the other; all by default.
 
         Raises:
             FileError: They cannot be read.
         """
         snapshot = self._snapshot
+        number, batches = snapshot.shape
+        rows = range(number) if epochs is None else epochs
         shape = (self.layer.channels, 2)
-        ranges = snapshot.file.read_block(self._dataset(schema.RANGES), shape, *snapshot.shape)
-        ranges[snapshot.order == 0] = np.nan
+        ranges = snapshot.file.read_block(self._dataset(schema.RANGES), shape, rows, batches)
+        ranges[snapshot.order[rows.start : rows.stop] == 0] = np.nan
         return ranges
+
+    @property
+    def image_numbers(self) -> npt.NDArray[np.uint32]:
+        """A number for the image that each frame belongs to, uint32 (epoch, batch).
+
+        Equal numbers are those of equal images; 0 where nothing is known of the image.
+        """
+        snapshot = self._snapshot
+        if snapshot.probe_number is not None:
+            return (snapshot.order > 0).astype(np.uint32)
+        sums = snapshot.fields.get("input_checksum")
+        return np.zeros(snapshot.shape, np.uint32) if sums is None else sums.astype(np.uint32)
 
     def checksums(self, group: str = schema.CHECKSUMS) -> npt.NDArray[np.uint32] | None:
         """Returns the CRC-32 of every frame, uint32 (epoch, batch); None in a file without them.

@@ -1,5 +1,8 @@
 """Flashes that may harm viewers: WCAG 2.2, success criterion 2.3.1, measured while frames pass.
 
+Where no frame rate was asked for, that of a film that would flash is lowered once its frames have
+passed: the file then says so of the frames that it has.
+
 A flash is a pair of opposing changes in relative luminance of 10 % of the maximum or more, the
 darker image below 0.80; more than three in a second, over more than a quarter of any 10 degree
 field of view, are too many. The approximations made here, all but the last on the strict side:
@@ -17,18 +20,15 @@ import functools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from replay.film.film import Film
-from replay.formatting import format_count, format_loss, format_number, format_numbers
-from replay.maps.runs import FilmFacts, LayerPanel
-from replay.output import EncodeOptions, Target, encode
+from replay.output import EncodeOptions, Format, Target, encode
 from replay.raster.frame import Frame, FrameSource, Overlay
 from replay.raster.palette import Palette
-from replay.schema import Cell
+from replay.schema import Cell, OptionError
 from replay.schema.faces import spell
 
 _SQUARES = 48  # across the frame
@@ -48,17 +48,20 @@ class Flashes:
 
     Args:
         palette: The colours of the frames.
-        fps: Frames a second.
+        options: How they are encoded: at how many frames a second, and whether that may be lowered.
 
     Attributes:
         worst: Seconds from the beginning to the first harmful flash; None if there is none.
+        fps: Frames a second; after `settle` at most as many as do not flash, where it is lowered.
     """
 
-    def __init__(self, palette: Palette, fps: float) -> None:
+    def __init__(self, palette: Palette, options: EncodeOptions) -> None:
         self.worst: float | None = None
+        self.fps = options.fps
+        self._usual, self._calm = options.fps, options.calm
         self._table = luminance(palette.table)
-        self._fps = fps
-        self._window: deque[npt.NDArray[np.bool_]] = deque(maxlen=max(1, round(fps)))
+        self._second = max(1, round(options.fps))  # frames in which a flash too many was not found
+        self._window: deque[npt.NDArray[np.bool_]] = deque()
         self._extreme: Grid | None = None  # the last light or dark of each square
         self._rising: Grid | None = None  # 1, -1 or, before its first change, 0
         self._count: npt.NDArray[np.int16] | None = None
@@ -66,18 +69,46 @@ class Flashes:
         self._in_picture = False
         self._samples: _Samples | None = None
 
-    def watch(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Yields the same frames, and measures them meanwhile."""
+    def watch(self, frames: Iterable[Frame], before: int = 0) -> Iterator[Frame]:
+        """Yields the same frames, and measures them meanwhile.
+
+        Args:
+            frames: The frames.
+            before: So many are measured and not yielded, since they belong to another part.
+        """
+        self._seen = -before
         for frame in frames:
-            if self._fps > _MAX_CHANGES and self.worst is None:
+            if self._second > _MAX_CHANGES and self.worst is None:
                 self._measure(frame)
             self._seen += 1
-            yield frame
+            if self._seen > 0:
+                yield frame
 
     def merge(self, other: Flashes, start: float) -> None:
         """Adds the flashes of a part that begins at `start` seconds."""
+        self._second = min(self._second, other._second)
         if other.worst is not None and (self.worst is None or start + other.worst < self.worst):
             self.worst, self._in_picture = start + other.worst, other._in_picture
+
+    def settle(self, format: Format[Any]) -> float:
+        """Returns the frame rate once all frames have passed: one that does not flash, if lowered.
+
+        Args:
+            format: What is written, which may not have every frame rate.
+        """
+        if self._calm and self._second < round(self._usual):
+            rates = map(format.frame_rate, range(self._second, 0, -1))
+            self.fps = next(rate for rate in rates if rate <= self._second)
+        return self.fps
+
+    def note(self) -> str:
+        """Returns what was chosen, in words: a lower frame rate than usual; else nothing."""
+        if self.fps == self._usual:
+            return ""
+        return (
+            f"{self.fps:.3g} frames a second, since it would flash more than three times a second "
+            f"at {self._usual:.3g} (WCAG 2.3.1); {spell('fps')} sets another rate"
+        )
 
     def remark(self) -> str | None:
         """Returns a warning, or None if there is no harmful flash."""
@@ -110,14 +141,21 @@ class Flashes:
         np.copyto(rising, np.sign(step), where=large)
         # A square that goes on in its direction moves its extreme along.
         np.copyto(extreme, light, where=changed | (onwards > 0))
-        if len(self._window) == self._window.maxlen:
-            self._count -= self._window[0]
         self._window.append(changed)
         self._count += changed
-        flashing = self._count > _MAX_CHANGES
-        if _covers(flashing):
-            self._in_picture = not _covers(flashing & ~self._pictures(frame, flashing.shape))
-            self.worst = self._seen / self._fps
+        self._forget(self._count)
+        while _covers(flashing := self._count > _MAX_CHANGES):
+            if not self._calm:
+                self._in_picture = not _covers(flashing & ~self._pictures(frame, flashing.shape))
+                self.worst = max(0, self._seen) / self._usual
+                break
+            self._second -= 1
+            self._forget(self._count)
+
+    def _forget(self, count: npt.NDArray[np.int16]) -> None:
+        """Takes the changes that are more than a second old from the count."""
+        while len(self._window) > self._second:
+            count -= self._window.popleft()
 
     @staticmethod
     def _pictures(frame: Frame, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -197,9 +235,29 @@ def encode_watched(
         EncodeError: The encoder failed; the target is as it was before.
     """
     report = None if progress is None else lambda done: progress(done, len(cells))
-    flashes = Flashes(film.palette, options.fps)
+    flashes = Flashes(film.palette, options)
     frames = flashes.watch(film.frames(cells))
-    return encode(frames, target, film.palette, film.size, options, report), flashes
+    settle = functools.partial(flashes.settle, target.format)
+    return encode(frames, target, film.palette, film.size, options, report, settle), flashes
+
+
+def choose_fps(fps: float | None, frames: int, format: Format[Any]) -> float:
+    """Returns the frame rate that will be used, unless the film flashes at one of our choice.
+
+    Args:
+        fps: The one asked for; None for one at which the whole lasts about 25 seconds, with no
+            fewer than 4 and no more than 30 frames a second.
+        frames: Number of frames.
+        format: What is written. A GIF counts in hundredths of a second and takes 50 at most.
+
+    Raises:
+        OptionError: Not a number above 0 and up to 240.
+    """
+    if fps is None:
+        fps = float(min(30, max(4, round(frames / 25))))
+    if not (math.isfinite(fps) and 0 < fps <= 240):
+        raise OptionError(f"fps {fps:g}: expected a number above 0 and up to 240")
+    return format.frame_rate(fps)
 
 
 def luminance(colours: npt.NDArray[np.uint8]) -> Grid:
@@ -244,64 +302,3 @@ def _covers(flashing: npt.NDArray[np.bool_]) -> bool:
     fields = sums[height:, width:] - sums[:-height, width:]
     fields = fields - (sums[height:, :-width] - sums[:-height, :-width])
     return bool(fields.max() >= least)
-
-
-def describe(film: Film, cells: Sequence[Cell], fps: float) -> str:
-    """Returns two to four plain sentences for those who cannot see a film, in one line.
-
-    Args:
-        film: What is shown.
-        cells: The (epoch, batch) of each frame that is shown.
-        fps: Frames a second.
-    """
-    facts, panels = film.facts, film.panels
-    epochs = sorted({epoch for epoch, _ in cells})
-    batches = sorted({batch for _, batch in cells})
-    when = format_numbers("epoch", epochs)
-    if len(batches) > 1:
-        when += f", batches {batches[0]} to {batches[-1]}"
-    else:
-        when += f", batch {batches[0]}"
-    seconds = len(cells) / fps
-    lasts = f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"
-    number = len(panels)
-    if facts.loss_of:  # of several recordings
-        what = f"feature maps of neural networks while they train, in {format_count(number, 'row')}"
-    else:
-        layers = "a layer" if number == 1 else f"{number} layers"
-        what = f"the feature maps of {layers} of a neural network while it trains"
-    sentences = [
-        f"Animation of {what}: {'; '.join(map(_panel_in_words, panels))}.",
-        f"It shows {format_count(len(cells), 'recorded batch')} ({when}) in {lasts} seconds.",
-        _values_in_words(film, cells),
-        *_loss_in_words(facts, cells),
-    ]
-    return " ".join(sentences)
-
-
-def _values_in_words(film: Film, cells: Sequence[Cell]) -> str:
-    """Returns the sentence that says what the colours of a film stand for."""
-    scale = film.scale
-    if len(film.panels) == 1 and film.scale_mode == "run":
-        shown = film.map_sections[0].range_of(cells[-1])
-        if shown is not None:
-            scale = f"from {format_number(shown.low)} to {format_number(shown.high)}, {scale}"
-    return f"Values are colours of the colormap {film.cmap}: {scale}."
-
-
-def _panel_in_words(panel: LayerPanel) -> str:
-    details = ", ".join(panel.details.split("   "))
-    return f"{panel.name} ({details})" if details and panel.name else panel.name or details
-
-
-def _loss_in_words(facts: FilmFacts, cells: Sequence[Cell]) -> list[str]:
-    if facts.loss is None:
-        return []
-    places = {cell: place for place, cell in enumerate(facts.cells)}
-    first, last = (facts.loss[places[cell]] for cell in (cells[0], cells[-1]))
-    whose = f" of {facts.loss_of}" if facts.loss_of else ""
-    if len(cells) == 1:
-        return [f"The loss{whose} is {format_loss(first)}."]
-    falls = np.isfinite([first, last]).all() and last < first
-    verb = "falls" if falls else "goes"
-    return [f"The loss{whose} {verb} from {format_loss(first)} to {format_loss(last)}."]

@@ -18,10 +18,12 @@ from replay.encoding import formats
 from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import Recordings, open_runs
-from replay.options import Numbers, RenderRequest, either
-from replay.output import EncodeOptions, Target, choose_fps, choose_target, size_of
+from replay.maps.selection import either
+from replay.options import AUTO, Numbers, RenderRequest
+from replay.output import EncodeOptions, Target, choose_target, size_of
 from replay.recording import Recording
-from replay.rendering.accessibility import describe, encode_watched
+from replay.rendering.accessibility import choose_fps, encode_watched
+from replay.rendering.alt_text import describe
 from replay.rendering.html import player_html
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import choose_out
@@ -51,6 +53,8 @@ class Animation:
             what was given up for its size, flashes.
         alt: What it shows, in two to four sentences, for those who cannot see it.
         chosen: The one of the remarks that says what was given up for its size; empty if nothing.
+        notes: Those of the remarks that say what was chosen and can be chosen otherwise: that one,
+            and a lower frame rate than usual.
     """
 
     path: Path
@@ -63,6 +67,7 @@ class Animation:
     remarks: tuple[str, ...] = ()
     alt: str = field(default="", repr=False)
     chosen: str = field(default="", repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def _repr_html_(self) -> str:
         """Plays in a notebook."""
@@ -80,7 +85,7 @@ def animate(
     batches: Numbers = None,
     epoch: Numbers = None,
     batch: Numbers = None,
-    scale: str = "run",
+    scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
     cmap: str = "gray",
@@ -100,7 +105,7 @@ def animate(
     order: str = "number",
     jobs: int | None = None,
     executor: Executor | None = None,
-    max_mb: float | None = None,
+    max_mb: float | str | None = AUTO,
     preset: str | None = None,
     alt: bool = False,
     poster: bool = False,
@@ -112,15 +117,16 @@ def animate(
         animate("run.h5", "conv2.gif", layers="conv2", channels="top:16", epochs="0:5", zoom=1)
 
     A pixel of a map becomes a whole block of equal pixels; maps too large for the frame are
-    averaged over whole blocks instead, and the frame says so. One value range holds for the
-    whole animation unless another scale is asked for. NaN and infinite values have colours of
-    their own and are counted in the frame.
+    averaged over whole blocks instead, and the frame says so. Each map is shown on a range of
+    its own that is as steady as the image is, and a gain bar beside its number says how wide that
+    is, unless another scale is asked for. NaN and infinite values have colours of their own and
+    are counted in the frame.
 
     Args:
         recording: An open recording, or the path of one. One whose writer is still at work, or
             was killed, is played as far as it is committed. Of several, as of the ranks of one
-            run, each layer of each has a row, on one scale for all of them; what is shown are
-            the epochs and batches that all of them have.
+            run, each layer of each has a row; what is shown are the epochs and batches that
+            all of them have.
         out: Where to. The suffix chooses the format: `.mp4`, `.gif`, `.webp` (lossless), `.png`
             or `.apng` (animated PNG); a path ending in `/` is a new or empty folder for numbered
             PNG frames. An existing file is replaced, once the new one is whole. Default: the
@@ -135,14 +141,20 @@ def animate(
         batches: Which batches of each epoch.
         epoch: Another name of `epochs`.
         batch: Another name of `batches`.
-        scale: `run` (one range for all frames: the middle 99 % of the values), `epoch`, `frame`
-            or `channel` (each channel its own, for all frames).
+        scale: `adaptive` (each map on its own 1st to 99th percentile: where the image stays, the
+            mean over nine frames around; magnified at most 8 times against its channel's widest
+            range within about an epoch), `map` (each map of each frame from its least to its
+            greatest value), `run` (one range for all frames: the middle 99 % of the values),
+            `epoch`, `frame` or `channel` (each channel its own, for all frames). With the first
+            two, a bar shows each map's range against the layer's largest in the run, on a
+            logarithmic scale from 1/1000; what is constant, or below that, is flat and marked.
         clip: An explicit (low, high) instead.
         symmetric: Widens the range to be symmetric around zero, as diverging colormaps need.
         cmap: Any registered matplotlib colormap. A GIF holds 168 of its colours, the other
             formats 240.
-        fps: Frames a second. Default: so that it lasts about 25 seconds, between 4 and 30. In a
-            GIF rounded to whole hundredths of a second, 50 at most.
+        fps: Frames a second. Default: so that it lasts about 25 seconds, between 4 and 30, or less
+            where it would flash more than three times a second; a remark says so. In a GIF
+            rounded to whole hundredths of a second, 50 at most.
         zoom: Pixels, in each direction, for a pixel of a map; default: such that the frame is
             about 1,000 to 1,400 pixels wide.
         columns: Maps in a row.
@@ -172,7 +184,9 @@ def animate(
         executor: Renders the parts instead: any `concurrent.futures.Executor`, such as that of an
             engine (`dask.distributed.Client.get_executor()`), whose workers have this package and
             see the recordings and the target's folder under the same paths.
-        max_mb: Largest size in MB (10^6 bytes). Where it is needed, quality (not beyond what still
+        max_mb: Largest size in MB (10^6 bytes). Default: `auto`, which is that of the preset, else
+            10 for GIF, WebP and APNG, so that they can be shared, and none for MP4 and numbered
+            PNG; None: any size. Where it is needed, quality (not beyond what still
             shows the maps), frames (evenly; the first and the last stay) and zoom are given up,
             but for what was asked for: `zoom`, `crf`, `fps`, and with `batches` all frames. What
             was given up is a remark. The file is never larger, and nothing is replaced by one
@@ -210,7 +224,8 @@ def animate(
         alt_path = sidecar_path(target.path, ".alt.txt", folder) if alt else None
         poster_path = sidecar_path(target.path, ".poster.png", folder) if poster else None
         request = replace(request, film=replace(request.film, levels=target.levels))
-        if max_mb is None and preset is None:
+        most = target.format.usual_mb if max_mb == AUTO else max_mb
+        if preset is None and most is None:
             rendered = render(Film(runs, request.film), request, target)
         else:
             rendered = render_within_limit(runs, request, target)
@@ -268,14 +283,14 @@ def render(film: FilmT, request: RenderRequest, target: Target) -> Rendered[Film
         EncodeError: The encoder failed; the target is as it was before.
     """
     fps = choose_fps(request.fps, len(film.cells), target.format)
-    encode_options = EncodeOptions(fps, request.codec, request.crf)
+    encode_options = EncodeOptions(fps, request.codec, request.crf, calm=request.fps is None)
     cells, progress = film.cells, request.progress
     if request.jobs is None and request.executor is None and target.format.uses_all_cores:
         frames, flashes = encode_watched(film, cells, target, encode_options, progress)
     else:
         workers = Workers(request.jobs, request.executor)
         frames, flashes = render_to(film, cells, target, encode_options, workers, progress)
-    return Rendered(film, film.cells, fps, frames, flashes)
+    return Rendered(film, film.cells, flashes.fps, frames, flashes)
 
 
 def summarize(
@@ -291,7 +306,8 @@ def summarize(
     """
     film = rendered.film
     height, width = film.size
-    more = (rendered.given_up, rendered.flashes.remark())
+    notes = tuple(filter(None, (rendered.given_up, rendered.flashes.note())))
+    more = (*notes, rendered.flashes.remark())
     return Animation(
         path=target.path,
         frames=rendered.frames,
@@ -307,6 +323,7 @@ def summarize(
         ),
         alt=text,
         chosen=rendered.given_up,
+        notes=notes,
     )
 
 

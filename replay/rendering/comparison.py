@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from replay.film.comparison_film import ComparisonFilm
 from replay.maps.runs import open_runs
-from replay.options import ComparisonRequest, Numbers, either
+from replay.maps.selection import either
+from replay.options import ComparisonRequest, Numbers
 from replay.recording import Recording
 from replay.rendering.animation import Animation, gather, open_target, render, summarize
 
@@ -28,7 +29,7 @@ def compare(
     batches: Numbers = None,
     epoch: Numbers = None,
     batch: Numbers = None,
-    scale: str = "run",
+    scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
     cmap: str = "gray",
@@ -47,7 +48,7 @@ def compare(
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Animation:
-    """Renders two runs side by side, aligned by epoch and batch, on one scale.
+    """Renders two runs side by side, aligned by epoch and batch.
 
         compare("sgd.h5", "adam.h5", "compare.mp4")
         compare("sgd.h5", "adam.h5", "compare.gif", layers="conv2", difference=True)
@@ -69,8 +70,9 @@ def compare(
         batches: Which batches of each epoch.
         epoch: Another name of `epochs`.
         batch: Another name of `batches`.
-        scale: `run`, `epoch`, `frame` or `channel`, over the values of both runs. The difference
-            has a scale of the same kind.
+        scale: As in `replay.animate`: with `adaptive` or `map` each run has its own ranges, with
+            `run`, `epoch`, `frame` or `channel` both share one. The difference always has one
+            range: `frame` with `map`, `run` with `adaptive`.
         clip: An explicit (low, high) for both runs; the difference keeps a measured one.
         symmetric: Widens the range of the runs to be symmetric around zero.
         cmap: Any registered matplotlib colormap. It has 237 of its colours, a GIF 165; with a

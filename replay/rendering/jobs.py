@@ -65,8 +65,9 @@ def render_job(job: Job, progress: Callable[[int], None] | None = None) -> JobRe
         film, cells, target, options = pickle.loads(job.plan.read_bytes())
     except OSError as error:
         raise EncodeError(f"a worker cannot read {job.plan}: {error.strerror}") from error
-    flashes = Flashes(film.palette, options.fps)
-    frames = flashes.watch(film.frames(cells[job.start : job.stop]))
+    flashes = Flashes(film.palette, options)
+    before = min(job.start, round(options.fps))  # what may flash together with the first ones
+    frames = flashes.watch(film.frames(cells[job.start - before : job.stop]), before)
     out = Target(job.out, target.format)
     written = encode(frames, out, film.palette, film.size, options, progress)
     return JobResult(written, flashes, film.damage())

@@ -26,6 +26,7 @@ from replay.output import (
     Target,
     available_cores,
     replacing,
+    retime,
     size_of,
 )
 from replay.raster.frame import FrameSource
@@ -164,6 +165,7 @@ class _ParallelRender:
                     f"{target.path.absolute().parent} under this path"
                 )
             join([job.out for job in jobs], unfinished, target.format)
+            retime(unfinished, target.format, self.options.fps, flashes.settle(target.format))
             if limit is not None and (size := size_of(unfinished)) > limit:
                 raise LimitError(size, done, limit)
         return done, flashes
@@ -173,7 +175,7 @@ class _ParallelRender:
     ) -> tuple[int, Flashes]:
         """Has the executor do the jobs, and adds up what they give."""
         pending: dict[Future[JobResult], Job] = {}
-        done, flashes = 0, Flashes(self.film.palette, self.options.fps)
+        done, flashes = 0, Flashes(self.film.palette, self.options)
         try:
             for job in jobs:
                 pending[executor.submit(work, job)] = job

@@ -7,6 +7,8 @@ and zoom in turns, and last the maps are averaged over blocks. The captions keep
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,19 +16,21 @@ from replay.formatting import format_count
 from replay.schema import OptionError
 from replay.schema.faces import spell
 
-# Sane values, from the usual one down; the last two are for when much is lost anyway. Of a GIF
-# these are the colours that the colormap has.
-_QUALITIES = {
-    "h264": (18, 22, 26, 30, 33),
-    "av1": (30, 36, 42, 48, 54),
+# Sane values, from the usual one down; the last two are for when much is lost anyway. Of formats
+# without loss these are the colours that the colormap has.
+COLOURS = {
     "gif": (168, 96, 48, 32, 24),
+    "webp": (240, 96, 48, 32, 24),
+    "apng": (240, 96, 48, 32, 24),
 }
+_QUALITIES = {"h264": (18, 22, 26, 30, 33), "av1": (30, 36, 42, 48, 54), **COLOURS}
 _EVERY = (
     *(2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128),
     *(160, 192, 224, 256, 320, 384, 448, 512, 768, 1024, 1536, 2048, 3072, 4096),
 )
 _SHARES = (0.75, 0.5), (0.35, 0.25, 0.15)  # of the usual zoom, rounded: before and after frames go
 _BLOCKS = (2,), (3,), (4, 6, 8)  # sides of the blocks over which maps are averaged, by urgency
+_GUESSES = 4  # settings that are tried before the rest is halved again and again
 _SAFETY = 0.95  # of the limit is what an estimate may take
 
 
@@ -37,12 +41,18 @@ class Setting:
     Attributes:
         frames: Number of frames, evenly spread over those there are.
         share: Width and height of the maps, relative to the usual ones.
-        quality: The crf of an MP4, the colours of a GIF's colormap; None for other formats.
+        quality: The crf of an MP4, the colours of the colormap in a GIF, WebP or APNG; None for
+            other formats.
     """
 
     frames: int
     share: float = 1.0
     quality: int | None = None
+
+    @property
+    def weight(self) -> float:
+        """About how many bytes it takes, relative to another setting of about that quality."""
+        return self.frames * self.share**2
 
 
 def thinned(frames: int, every: int) -> int:
@@ -63,7 +73,7 @@ def quality_ladder(
 
     Args:
         frames: Number of frames at most.
-        form: `h264`, `av1` or `gif`; others have no quality.
+        form: `h264`, `av1`, `gif`, `webp` or `apng`; others have no quality.
         quality: The one that was asked for, to be kept.
         best: The quality to begin with, if it is not the usual one.
         thin: Whether frames may be left out.
@@ -172,14 +182,25 @@ class SizeSearch:
             high = low
         elif high > low and not self._fits(high):
             low = high
-        while high - low > 1:  # low does not fit, high does
-            middle = (low + high) // 2
-            low, high = (low, middle) if self._fits(middle) else (middle, high)
+        for step in itertools.count():  # low does not fit, high does
+            if high - low <= 1:
+                break
+            between = self._guess(low, high) if step < _GUESSES else (low + high) // 2
+            low, high = (low, between) if self._fits(between) else (between, high)
         self._at = high
         smallest = self._estimate(high)
         if high == len(self._settings) - 1 and smallest > 1.25 * self._limit:
             raise too_small(self._limit, smallest, self._settings[high])
         return self._settings[high]
+
+    def _guess(self, low: int, high: int) -> int:
+        """Returns the first setting between two that should fit, going by the nearer of them."""
+        near = min(low, high, key=lambda place: abs(math.log(self._estimate(place) / self._limit)))
+        each = self._estimate(near) / self._settings[near].weight
+        for place in range(low + 1, high - 1):
+            if self._settings[place].weight * each <= _SAFETY * self._limit:
+                return place
+        return high - 1
 
     def _estimate(self, place: int) -> float:
         if place not in self._estimates:
@@ -196,7 +217,7 @@ def too_small(limit: int, smallest: float, setting: Setting) -> OptionError:
     return OptionError(
         f"{spell('max_mb')} {limit / 1e6:g}: the smallest that can be made takes about "
         f"{smallest / 1e6:.2g} MB ({format_count(setting.frames, 'frame')}); allow {enough:.2g} "
-        f"MB, or choose fewer layers or channels, {spell('input', False)}, or no "
+        f"MB or none, or choose fewer layers or channels, {spell('input', False)}, or no "
         f"{spell('zoom')}, {spell('crf')} or {spell('batches')}"
     )
 
@@ -217,7 +238,7 @@ def describe_savings(chosen: Setting, best: Setting, frames: int, form: str, siz
     if chosen.share < 1:
         words.append(size)
     if chosen.quality != best.quality:
-        words.append(f"{chosen.quality} colours" if form == "gif" else f"crf {chosen.quality}")
+        words.append(f"{chosen.quality} colours" if form in COLOURS else f"crf {chosen.quality}")
     return ", ".join(words)
 
 

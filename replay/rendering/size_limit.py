@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from replay.film.film import Film
 from replay.maps.axes import spread
-from replay.options import RenderRequest
-from replay.output import EncodeOptions, LimitError, Target, choose_fps, encode, size_of
+from replay.options import AUTO, RenderRequest
+from replay.output import EncodeOptions, Format, LimitError, Target
 from replay.raster.mosaic import surroundings
 from replay.recording import Recording
+from replay.rendering.accessibility import choose_fps
 from replay.rendering.parallel import Workers, render_to
-from replay.rendering.presets import choose_preset
+from replay.rendering.presets import Preset, choose_preset
 from replay.rendering.rendered import Rendered
+from replay.rendering.size_estimate import FEW_FRAMES, estimate_bytes
 from replay.rendering.size_ladder import (
+    COLOURS,
     Setting,
     SizeSearch,
     describe_savings,
@@ -25,12 +28,8 @@ from replay.rendering.size_ladder import (
     too_small,
 )
 from replay.schema import Cell, OptionError
-from replay.schema.faces import spell
+from replay.schema.faces import choose, spell
 
-STRETCHES = 3
-_LONGEST, _SHORTEST = 8, 3  # frames of a stretch
-_SHARE = 18  # one in so many frames is in a stretch, where there are not many
-_KEYFRAMES = 250  # frames of an MP4 from one that stands for itself to the next
 _TRIALS = 4  # times that the whole is encoded at most
 
 
@@ -44,7 +43,7 @@ def render_within_limit(
 
     Args:
         runs: The recordings.
-        request: What was asked for, with a largest size or a preset.
+        request: What was asked for, with a preset or where there is a limit.
         target: Where it goes.
 
     Raises:
@@ -52,6 +51,11 @@ def render_within_limit(
         EncodeError: The encoder failed; the target is as it was before.
     """
     candidates = _Candidates(runs, request, target)
+    best = candidates.settings[0]
+    if candidates.limit is None or best.frames <= FEW_FRAMES:  # an estimate would not be cheaper
+        with suppress(LimitError):
+            return candidates.write(best)
+    assert candidates.limit is not None
     search = SizeSearch(candidates.settings, candidates.limit, candidates.estimate_bytes)
     setting: Setting | None = search.first()
     for _ in range(_TRIALS):
@@ -66,6 +70,30 @@ def render_within_limit(
     raise too_small(candidates.limit, size, tried) from None
 
 
+def choose_limit(
+    max_mb: float | str | None, format: Format[Any], preset: Preset | None = None
+) -> int | None:
+    """Returns the bytes that an animation may have; None for any number.
+
+    Args:
+        max_mb: A limit in MB (10^6 bytes), None for none, or `auto` for that of the preset, else
+            the usual one of the format.
+        format: What is written.
+        preset: The preset that was asked for.
+
+    Raises:
+        OptionError: It is neither a number above 0 nor one of those words.
+    """
+    if max_mb == AUTO:
+        max_mb = format.usual_mb if preset is None else preset.max_mb
+    if max_mb is None:
+        return None
+    if isinstance(max_mb, str) or not 0 < max_mb < float("inf"):
+        found = repr(max_mb) if isinstance(max_mb, str) else f"{max_mb:g}"
+        raise OptionError(f"{spell('max_mb')} {found}: expected a number above 0")
+    return int(max_mb * 1_000_000)
+
+
 class _Candidates:
     """The films that could be written, one for each setting of size and colours.
 
@@ -75,21 +103,20 @@ class _Candidates:
         target: Where the animation goes.
 
     Attributes:
-        limit: Bytes that it may have.
+        limit: Bytes that it may have; None for any number.
         settings: From the best one down.
     """
 
     def __init__(self, runs: Sequence[Recording], request: RenderRequest, target: Target) -> None:
         preset = None if request.preset is None else choose_preset(request.preset)
-        max_mb = preset.max_mb if preset is not None else None
-        self.limit = _bytes_of(request.max_mb if request.max_mb is not None else max_mb)
+        self.limit = choose_limit(request.max_mb, target.format, preset)
         if preset is not None:
             request = replace(request, film=replace(request.film, bounds=preset.bounds))
         self._runs, self._request, self._target = runs, request, target
         self._workers = Workers(request.jobs, request.executor)
         self._film = self._usual = self._make_usual()
         self._drawn = (1.0, target.levels)  # the share and the colours of the last film
-        self._form = {"mp4": request.codec, "gif": "gif"}.get(target.kind, "")
+        self._form = {"mp4": request.codec, "folder": ""}.get(target.kind, target.kind)
         most, thin = len(self._usual.cells), request.film.batches is None
         if preset is not None and preset.most is not None and thin:
             most = min(most, preset.most)
@@ -119,7 +146,7 @@ class _Candidates:
         options = self._encode_options(setting, cells)
         progress = self._request.progress
         frames, flashes = render_to(film, cells, self._target, options, self._workers, progress)
-        return Rendered(film, cells, options.fps, frames, flashes, self._in_words(setting, film))
+        return Rendered(film, cells, flashes.fps, frames, flashes, self._in_words(setting, film))
 
     def _cells_of(self, setting: Setting) -> list[Cell]:
         return spread(self._usual.cells, setting.frames)
@@ -128,12 +155,12 @@ class _Candidates:
         request, kind = self._request, self._target.kind
         fps = choose_fps(request.fps, len(cells), self._target.format)
         crf = setting.quality if kind == "mp4" else request.crf
-        return EncodeOptions(fps, request.codec, crf, self.limit)
+        return EncodeOptions(fps, request.codec, crf, self.limit, calm=request.fps is None)
 
     def _film_of(self, setting: Setting) -> Film:
         """Returns the film of a setting; that of the last one is kept."""
         levels = self._target.levels
-        if self._form == "gif" and setting.quality is not None:
+        if self._form in COLOURS and setting.quality is not None:
             levels = setting.quality
         if (setting.share, levels) == (1.0, self._target.levels):
             return self._usual
@@ -181,7 +208,10 @@ class _Candidates:
             return ""
         if setting == best:  # a preset's number of frames
             return f"{words}, which is as many as the preset has"
-        return f"{words}, to stay under {self.limit / 1e6:g} MB"
+        assert self.limit is not None
+        another = choose("--max-mb N or none", "max_mb=N or None")
+        more = f" ({another} sets another)" if self._request.max_mb == AUTO else ""
+        return f"{words}, to stay under {self.limit / 1e6:g} MB{more}"
 
 
 def _size_in_words(film: Film) -> str:
@@ -194,52 +224,3 @@ def _size_in_words(film: Film) -> str:
 
 def _span(numbers: Sequence[int]) -> str:
     return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}–{numbers[-1]}"
-
-
-def _bytes_of(max_mb: float | None) -> int:
-    """Returns a limit in MB (10^6 bytes) as bytes.
-
-    Raises:
-        OptionError: It is not a number above 0.
-    """
-    assert max_mb is not None
-    if not 0 < max_mb < float("inf"):
-        raise OptionError(f"{spell('max_mb')} {max_mb:g}: expected a number above 0")
-    return int(max_mb * 1_000_000)
-
-
-def estimate_bytes(
-    film: Film, cells: Sequence[Cell], target: Target, options: EncodeOptions, total: int
-) -> float:
-    """Returns the bytes that an animation would take, from at most 27 frames of it.
-
-    Args:
-        film: Draws the frames.
-        cells: The (epoch, batch) of the frames that would be written.
-        target: What for; nothing is written to its path.
-        options: How it would be encoded.
-        total: Number of frames of the whole, on which the length of the stretches depends.
-
-    Raises:
-        EncodeError: The encoder failed.
-        OptionError: A codec or crf that cannot be used.
-    """
-
-    def weigh(some: Sequence[Cell]) -> int:
-        with tempfile.TemporaryDirectory(prefix="mapreel-") as folder:
-            name = "sample" if target.kind == "folder" else f"sample.{target.kind}"
-            sample = replace(target, path=Path(folder) / name)
-            encode(film.frames(some), sample, film.palette, film.size, options)
-            return size_of(sample.path)
-
-    length = min(_LONGEST, max(_SHORTEST, total // _SHARE))
-    if len(cells) <= STRETCHES * (length + 1):
-        return float(weigh(cells))
-    gap = (len(cells) - length) / (STRETCHES - 1)
-    starts = [round(number * gap) for number in range(STRETCHES)]
-    alone = [weigh(cells[start : start + 1]) for start in starts]
-    whole = [weigh(cells[start : start + length]) for start in starts]
-    each = max(1.0, (sum(whole) - sum(alone)) / (STRETCHES * (length - 1)))
-    first = sum(alone) / STRETCHES
-    again = (len(cells) - 1) // _KEYFRAMES if target.kind == "mp4" else 0
-    return first * (1 + again) + each * (len(cells) - 1 - again)

@@ -6,11 +6,12 @@ file for people who will never run this code.
 
 - `format`: the names, dtypes and versions in a file, the names of layers, and what is kept of a
   frame beside its values: a checksum, its range, and what is not finite;
+- `losses`: how a loss is spelled;
 - `errors`: the one tree of errors;
 - `faces`, `suggestions` and `arguments`: how both packages speak to a user: options as they are
   spelled in Python or on a command line, what an unknown word was meant to be, the parser.
 
-The first two may be imported from here.
+`format` and `errors` may be imported from here.
 """
 
 from replay.schema.errors import (
@@ -61,6 +62,7 @@ from replay.schema.format import (
     program_version,
     summarize,
 )
+from replay.schema.losses import spell_loss
 
 __all__ = [
     "AXES",
@@ -106,5 +108,6 @@ __all__ = [
     "format_intervals",
     "inputs_path",
     "program_version",
+    "spell_loss",
     "summarize",
 ]

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import clean, format_loss
-from replay.maps.scaling import NO_PICTURE, PERCENTILES
-from replay.raster.palette import colormap, foreign
-from replay.raster.widgets import plain_range
+from replay.maps.percentiles import ROBUST
+from replay.maps.scaling import NO_PICTURE
+from replay.raster.loss_curve import plain_range
+from replay.raster.palette import colormap, unfinite_colors
 from replay.recording import Recording, read_losses
 from replay.schema import Cell
 from replay.webpage.eight_bit import COUNT
@@ -33,7 +34,7 @@ def color_tables(names: Sequence[str]) -> dict[str, str]:
 def color_table(name: str) -> npt.NDArray[np.uint8]:
     """Returns a colormap's 254 colors and those of NaN and infinity, uint8 (256, 3)."""
     colors = colormap(name, COUNT)
-    return np.concatenate([colors, foreign(colors)])
+    return np.concatenate([colors, unfinite_colors(name)])
 
 
 def scale_words(scale: str, runs: int = 1) -> str:
@@ -41,7 +42,7 @@ def scale_words(scale: str, runs: int = 1) -> str:
     texts = {"run": "one scale for the whole run", "epoch": "one scale for each epoch"}
     shown = texts.get(scale, "each frame on its own scale")
     shown += ", the same for both runs" if runs > 1 else ""
-    return f"activation, {shown}, {PERCENTILES[0]:g}–{PERCENTILES[1]:g} % of values"
+    return f"activation, {shown}, {ROBUST[0]:g}–{ROBUST[1]:g} % of values"
 
 
 def describe_frames(

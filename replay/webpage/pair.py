@@ -11,7 +11,7 @@ from replay.formatting import clean, format_shape
 from replay.maps.axes import JointMaps, Maps
 from replay.maps.scaling import InputPicture
 from replay.options import Numbers
-from replay.raster.widgets import plain_range
+from replay.raster.loss_curve import plain_range
 from replay.recording import Recording
 from replay.recording.snapshot import read_losses
 from replay.schema import Cell, OptionError, SelectionError

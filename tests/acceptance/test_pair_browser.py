@@ -92,7 +92,7 @@ def test_the_slider_sets_both_runs_to_the_pixel(tab: Tab, paths: tuple[Path, Pat
                 assert (shown(tab, number, 4) == expected(paths, number, place, "conv1")).all()
                 assert (pixels_of(tab, name)[..., :3] == pictures[number].show(*cell)).all()
     assert tab.run("document.querySelector('#facts-1').textContent") == (
-        f"loss 3.750predicted {HOSTILE}"
+        f"loss 3.75predicted {HOSTILE}"
     )
     assert tab.run("document.querySelectorAll('#curve .done').length") == 2
     assert tab.run("document.querySelectorAll('img').length") == 0

@@ -71,7 +71,7 @@ def test_a_recording_shows_a_table_and_a_poster(path: Path) -> None:
         assert repr(run) == f"<Recording '{path}': 2 layers, 6 frames>"
         page = Strict(run._repr_html_())
         assert page.open == []
-        for word in ("run.h5", "6 frames · 2 epochs · loss 2 to 0.8", "conv1", "12x32x32"):
+        for word in ("run.h5", "6 frames · 2 epochs · loss 2.00 to 0.800", "conv1", "12x32x32"):
             assert word in page.words
         assert "conv1, epoch 1, batch 2" in page.words
         picture = page.picture()

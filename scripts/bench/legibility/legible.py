@@ -1,120 +1,114 @@
-"""How much of each map one sees, on the scale of the run, on a scale of its own, and in between.
+"""How much of each map one sees in a film, on the scales run, adaptive and map.
 
-For each layer, and each epoch, the standard deviation of the levels (0 to 255) within each tile:
-its median, and the share of tiles below 10 levels, which look flat. `run` is one range for the
-layer, `map` the least and greatest value of each map (as `imshow` does), `adaptive` what
-`replay.maps.adaptive` measures. Tiles that it marks as flat are counted by themselves. Of a fixed
-image also how much its levels change from frame to frame in the last epoch.
+Each layer is rendered to MP4 at default settings but for the scale, and the film is decoded again.
+Printed is, for each layer and epoch, the standard deviation of the decoded gray levels (0 to 255)
+within each tile: its median, and the share of tiles below 10 levels, which look flat. Tiles that
+the film marks as constant or faint are counted by themselves. Of a fixed image also how much the
+tiles change, in levels, from frame to frame in the last epoch.
 
-    python scripts/bench/legibility/legible.py run.h5 [--every 6]
+    python scripts/bench/legibility/legible.py run.h5 [--every 6] [--layer NAME]
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 
 import replay
-from replay.maps.adaptive import AROUND, AdaptiveRanges, percentiles_of, steady
-from replay.maps.axes import Maps, choose_maps
-from replay.maps.scaling import Scaler
-from replay.recording import Recording, Series
+from replay.film.film import Film
+from replay.options import FilmOptions
+from replay.recording import Recording
 from replay.schema import Cell
 
-LEVELS = 256
+SCALES = ("run", "adaptive", "map")
 FLAT = 10  # levels
 Tiles = npt.NDArray[np.float64]
-Show = Callable[[int, npt.NDArray[np.float16]], tuple[Tiles, npt.NDArray[np.bool_]]]
-"""Gives the levels of a frame's maps, float64 (C, S, H, W), and which of them are marked flat."""
 
 
-def run_scale(maps: Maps, cells: Sequence[Cell]) -> Show:
-    """Returns how the maps look under one range for the whole run."""
-    scaler = Scaler(maps, cells, range(maps.channels), count=254)
+@dataclass
+class Seen:
+    """What is seen of a layer on one scale.
 
-    def show(place: int, frame: npt.NDArray[np.float16]) -> tuple[Tiles, npt.NDArray[np.bool_]]:
-        levels = scaler.levels(*cells[place], frame).astype(float) * (LEVELS - 1) / 253
-        return levels, np.zeros(len(frame), bool)
+    Attributes:
+        deviations: The deviation of each tile that is not marked, by epoch.
+        changes: The mean change from frame to frame in the last epoch, in levels.
+        marked: How many tiles are marked as constant or faint.
+    """
 
-    return show
+    deviations: dict[int, list[float]] = field(default_factory=dict)
+    changes: list[float] = field(default_factory=list)
+    marked: int = 0
 
+    @property
+    def all(self) -> npt.NDArray[np.float64]:
+        """The deviations of all tiles."""
+        return np.concatenate([np.array(each) for each in self.deviations.values()] or [[]])
 
-def map_scale(maps: Maps, cells: Sequence[Cell]) -> Show:
-    """Returns how the maps look where each has its own least and greatest value."""
-
-    def show(place: int, frame: npt.NDArray[np.float16]) -> tuple[Tiles, npt.NDArray[np.bool_]]:
-        values = frame.astype(float)
-        low, high = values.min(axis=(1, 2, 3)), values.max(axis=(1, 2, 3))
-        return to_levels(values, low, high), high <= low
-
-    return show
-
-
-def adaptive_scale(maps: Maps, cells: Sequence[Cell]) -> Show:
-    """Returns how the maps look on ranges that are as steady as the image is."""
-    ranges = maps.series.ranges()
-    widths = np.array([ranges[cell][:, 1] - ranges[cell][:, 0] for cell in cells])
-    adaptive = AdaptiveRanges(widths, [epoch for epoch, _ in cells])
-    stays = maps.series.probe_number is not None
-    known: dict[int, npt.NDArray[np.float64]] = {}
-
-    def percentiles(place: int) -> npt.NDArray[np.float64]:
-        if place not in known:
-            known[place] = percentiles_of(maps[cells[place]])
-        return known[place]
-
-    def show(place: int, frame: npt.NDArray[np.float16]) -> tuple[Tiles, npt.NDArray[np.bool_]]:
-        around = range(max(0, place - AROUND), min(len(cells), place + AROUND + 1))
-        shown = adaptive.show(
-            place, steady([percentiles(each) for each in around]) if stays else percentiles(place)
-        )
-        return to_levels(frame.astype(float), *shown.bounds.T), shown.flat
-
-    return show
+    @property
+    def medians(self) -> list[float]:
+        """The median deviation in each epoch."""
+        return [float(np.median(each)) for each in self.deviations.values() if each]
 
 
-def to_levels(values: Tiles, low: Tiles, high: Tiles) -> Tiles:
-    """Returns values of (C, S, H, W) as levels, each channel between its low and its high."""
-    width = np.where(high > low, high - low, 1.0)
-    share = (values - low[:, None, None, None]) / width[:, None, None, None]
-    levels: Tiles = np.rint(np.clip(share, 0, 1) * (LEVELS - 1))
-    return levels
+def decoded_tiles(
+    recording: Recording, layer: str, scale: str, cells: Sequence[Cell], folder: Path
+) -> Iterator[tuple[Cell, Tiles, npt.NDArray[np.bool_]]]:
+    """Yields the tiles of a rendered film, (C, H, W) in levels, and which of them are marked."""
+    options = FilmOptions(layers=[layer], scale=scale)
+    film = Film(recording, options)
+    wanted = set(cells)
+    out = folder / "film.mp4"
+    replay.animate(recording, out, layers=[layer], scale=scale)
+    mosaic, (top, left) = film.panels[0].mosaic, film.layout.mosaic_corners[0]
+    height, width = mosaic.tile
+    frames = zip(film.cells, film.frames(), iio.imiter(out, plugin="FFMPEG"), strict=False)
+    for cell, _, picture in frames:
+        if cell not in wanted:
+            continue
+        gray = np.asarray(picture, np.float64).mean(axis=2)
+        tiles = []
+        for place in range(mosaic.count):
+            y, x = mosaic.corner(place)
+            tiles.append(gray[top + y : top + y + height, left + x : left + x + width])
+        gains = film.map_sections[0].gains
+        each = mosaic.count // len(gains) if gains else 1
+        marked = [bool(gain.mark) for gain in gains or []] or [False] * mosaic.count
+        yield cell, np.stack(tiles), np.repeat(np.array(marked), each)
 
 
-SCALES = {"run": run_scale, "adaptive": adaptive_scale, "map": map_scale}
+def measure(recording: Recording, layer: str, scale: str, every: int, folder: Path) -> Seen:
+    """Returns what is seen of a layer on one scale."""
+    frames = recording[layer].frames
+    last = frames[-1][0] if recording.probe_number is not None else None
+    cells = [cell for n, cell in enumerate(frames) if n % every == 0 or cell[0] == last]
+    seen, before = Seen(), None
+    for cell, tiles, marked in decoded_tiles(recording, layer, scale, cells, folder):
+        seen.marked += int(marked.sum())
+        seen.deviations.setdefault(cell[0], []).extend(tiles.std(axis=(1, 2))[~marked])
+        if cell[0] == last:
+            if before is not None:
+                seen.changes.append(float(np.abs(tiles - before).mean()))
+            before = tiles
+    return seen
 
 
-def measure(series: Series, every: int) -> None:
-    """Prints a line for each scale."""
-    maps, cells = choose_maps(series), series.frames
-    last = cells[-1][0]
-    for name, make in SCALES.items():
-        show = make(maps, cells)
-        deviations: dict[int, list[float]] = {}
-        changes: list[float] = []
-        marked, before = 0, None
-        for place, cell in enumerate(cells):
-            in_last = series.probe_number is not None and cell[0] == last
-            if place % every and not in_last:
-                continue
-            levels, flat = show(place, maps[cell])
-            marked += int(flat.sum())
-            deviations.setdefault(cell[0], []).extend(levels.std(axis=(1, 2, 3))[~flat])
-            if in_last:
-                if before is not None:
-                    changes.append(float(np.abs(levels - before).mean()))
-                before = levels
-        tiles = np.concatenate([np.array(each) for each in deviations.values()])
-        epochs = " ".join(f"{np.median(each):.1f}" for each in deviations.values() if each)
-        moved = f"  last epoch moves {np.mean(changes):.3f}" if changes else ""
-        print(
-            f"{series.name:<10} {name:<9} median {np.median(tiles):5.1f}  "
-            f"flat {(tiles < FLAT).mean():6.1%}  marked {marked:3}  by epoch {epochs}{moved}"
-        )
+def report(layer: str, scale: str, seen: Seen) -> str:
+    """Returns the line of a layer and scale."""
+    epochs = " ".join(f"{each:.1f}" for each in seen.medians)
+    moved = f"  last epoch moves {np.mean(seen.changes):.3f}" if seen.changes else ""
+    tiles = seen.all
+    return (
+        f"{layer:<10} {scale:<9} median {np.median(tiles) if len(tiles) else 0:5.1f}  "
+        f"flat {(tiles < FLAT).mean() if len(tiles) else 0:6.1%}  marked {seen.marked:3}  "
+        f"by epoch {epochs}{moved}"
+    )
 
 
 def main() -> None:
@@ -122,14 +116,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("recording", type=Path)
     parser.add_argument("--every", type=int, default=6, help="measure every n-th frame (default 6)")
+    parser.add_argument("--layer", nargs="+", help="which layers (default: all)")
     options = parser.parse_args()
-    with replay.open(options.recording) as run:
+    with replay.open(options.recording) as run, tempfile.TemporaryDirectory() as folder:
         shown: list[tuple[str, Recording]] = [("the first image of each batch", run)]
         shown += [(f"fixed image {number}", run.probe(number)) for number in range(run.probes)]
         for words, recording in shown:
             print(words)
-            for name in recording.layers:
-                measure(recording[name], options.every)
+            for name in options.layer or recording.layers:
+                for scale in SCALES:
+                    seen = measure(recording, name, scale, options.every, Path(folder))
+                    print(report(name, scale, seen), flush=True)
 
 
 if __name__ == "__main__":

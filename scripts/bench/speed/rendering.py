@@ -159,7 +159,13 @@ def compare(
         for number in range(rounds):
             turns = (
                 lambda: replay.animate(
-                    path, out, zoom=zoom, fps=FPS, jobs=jobs, batches=slice(0, frames)
+                    path,
+                    out,
+                    zoom=zoom,
+                    fps=FPS,
+                    jobs=jobs,
+                    batches=slice(0, frames),
+                    max_mb=None,
                 ),
                 alone,
             )

@@ -82,7 +82,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 COMMANDS = [
     *(["info"], ["verify"], ["health"]),
-    ["animate", "-o", "a.gif", "--alt-text"],
+    ["animate", "-o", "a.gif", "--alt"],
     ["animate", "-o", "b.mp4"],
     ["grid", "-o", "a.svg"],
     ["sheet", "-o", "b.svg"],
@@ -98,8 +98,6 @@ def test_replay_says_one_of_one(
     one: Path, tmp_path: Path, words: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     made = [str(tmp_path / word) if "." in word else word for word in words]
-    if "--alt-text" in made:
-        made.remove("--alt-text")
     assert main([made[0], str(one), *made[1:]]) in (0, 1)
     told = capfd.readouterr()
     said = told.out + told.err
@@ -107,6 +105,8 @@ def test_replay_says_one_of_one(
         said += "\n".join(
             re.findall(r"<text[^>]*>([^<]+)<|<dc:title>([^<]+)<", path.read_text())[0]
         )
+    for path in tmp_path.glob("*.alt.txt"):
+        said += path.read_text(encoding="utf-8")
     for path in tmp_path.glob("*.html"):
         said += "\n".join(re.findall(r'"words": ?"([^"]+)"', path.read_text(encoding="utf-8")))
     assert not _WRONG.search(said), said

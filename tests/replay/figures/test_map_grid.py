@@ -11,7 +11,7 @@ import replay
 from replay.figures import grid_layout
 from replay.figures.map_grid import grid
 from replay.maps.scaling import Scaler
-from replay.raster.palette import colormap, enlarge, foreign, kernel_levels, reduce, to_rgb
+from replay.raster.palette import colormap, enlarge, kernel_levels, reduce, to_rgb, unfinite_colors
 from replay.schema import OptionError, OutputError, SelectionError
 
 
@@ -94,7 +94,7 @@ def test_what_is_not_finite_is_counted(path: Path, tmp_path: Path) -> None:
     made = grid(path, tmp_path / "a.svg", layer="odd")
     assert "18 NaN" in made.path.read_text()
     page = grid(path, tmp_path / "a.png", layer="odd").path
-    nan = foreign(colormap("gray", 254))[0]
+    nan = unfinite_colors("gray")[0]
     assert (np.asarray(Image.open(page).convert("RGB")) == nan).all(-1).sum() > 18
 
 

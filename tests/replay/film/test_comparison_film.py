@@ -66,7 +66,13 @@ def test_every_pixel_of_both_runs_and_of_their_difference(
     paths: tuple[Path, Path], tmp_path: Path, suffix: str
 ) -> None:
     made = replay.compare(
-        *paths, f"out{suffix}", difference=True, layers="all", cmap="viridis", theme="dark"
+        *paths,
+        f"out{suffix}",
+        difference=True,
+        layers="all",
+        cmap="viridis",
+        theme="dark",
+        scale="run",
     )
     if suffix == "/":
         pictures = [np.array(Image.open(f).convert("RGB")) for f in sorted(made.path.iterdir())]
@@ -80,7 +86,11 @@ def test_every_pixel_of_both_runs_and_of_their_difference(
     assert made.remarks == ()
     with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
         options = ComparisonOptions(
-            layers=["conv1", "conv2"], cmap="viridis", theme="dark", difference=True
+            layers=["conv1", "conv2"],
+            cmap="viridis",
+            theme="dark",
+            difference=True,
+            scale="run",
         )
         film = ComparisonFilm([a, b], options)
         assert (made.height, made.width) == film.size
@@ -100,11 +110,12 @@ def test_every_pixel_of_both_runs_and_of_their_difference(
 def test_only_what_both_runs_have_is_shown_and_aligned(tmp_path: Path) -> None:
     a = run(tmp_path, "long", 1, epochs=3, batches=5)
     b = run(tmp_path, "short", 2, epochs=2, batches=6, recorded=lambda e, b: b % 2 == 0)
-    made = replay.compare(a, b, f"{tmp_path}/out/")
+    made = replay.compare(a, b, f"{tmp_path}/out/", scale="run")
     assert made.frames == 6
     assert made.remarks == ("left out 9 batches that not every recording has",)
     with replay.open(a) as first, replay.open(b) as second:
-        film = ComparisonFilm([first, second], ComparisonOptions(layers=["conv1"]))
+        options = ComparisonOptions(layers=["conv1"], scale="run")
+        film = ComparisonFilm([first, second], options)
         assert film.cells == [(0, 0), (0, 2), (0, 4), (1, 0), (1, 2), (1, 4)]
         values = np.stack([[r["conv1"][cell] for cell in film.cells] for r in (first, second)])
         low, high = np.percentile(values.astype("f4"), (0.5, 99.5))
@@ -120,7 +131,7 @@ def test_only_what_both_runs_have_is_shown_and_aligned(tmp_path: Path) -> None:
 
 
 def test_a_frame_depends_on_its_epoch_and_batch_only(paths: tuple[Path, Path]) -> None:
-    for scale in ("run", "epoch", "frame", "channel"):
+    for scale in ("adaptive", "map", "run", "epoch", "frame", "channel"):
         with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
             options = ComparisonOptions(
                 layers=["conv1"], scale=scale, difference=True, difference_cmap="PuOr"

@@ -14,6 +14,7 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.__main__ import main
+from replay.film.extras import HistogramSource
 from replay.film.film import Film
 from replay.maps.channel_order import order_channels
 from replay.options import FilmOptions
@@ -201,7 +202,7 @@ def test_the_histogram_counts_what_is_shown(tmp_path: Path) -> None:
             bar = heights[edges[place] : edges[place + 1] - 1]
             assert set(bar.tolist()) == {int(np.ceil(share / (50 / 98) * Histogram.PLOT))}
         assert (heights > 0).sum() <= 2 * (edges[1] - edges[0] + 1)
-        shares = film._shares(film.map_sections[0], (0, 0))
+        shares = HistogramSource(film.map_sections[0], "conv", film.cells).shares((0, 0))
         assert shares is not None
         assert (shares[0], shares[-1]) == (pytest.approx(1 / 98), pytest.approx(2 / 98))
 
@@ -246,7 +247,6 @@ def test_what_cannot_be_shown(run: Path, tmp_path: Path) -> None:
         (quiet, {"show": "kernels"}, SelectionError, "no kernels of 'conv'"),
         (run, {"show": "nothing"}, OptionError, "cannot show 'nothing'; expected loss, kernels"),
         (run, {"show": "histogram", "captions": False}, OptionError, "stand among the captions"),
-        (run, {"show": "histogram", "scale": "channel"}, OptionError, "another scale than channel"),
         (run, {"show": ("difference", "difference:previous")}, OptionError, "one of them"),
         (run, {"order": "random"}, OptionError, "expected number or similar"),
     ):

@@ -48,7 +48,7 @@ def tile(made: Film, place: int, part: int = 0) -> np.ndarray:
 def test_map_pixels_are_the_levels_of_an_independent_computation(tmp_path: Path) -> None:
     maps = drifting_maps(5, 9, 7)
     path = write_recording(tmp_path / "run.h5", {"conv1": maps})
-    made = film(path, channels=[0, 2, 4])
+    made = film(path, channels=[0, 2, 4], scale="run")
     values = np.concatenate(
         [maps(e, b)[[0, 2, 4]].ravel() for e in range(2) for b in range(4)]
     ).astype(np.float64)

@@ -12,9 +12,11 @@ from replay.maps.adaptive import (
     AROUND,
     MAGNIFIED,
     AdaptiveRanges,
-    percentiles_of,
+    greatest_around,
+    scale_channels,
     steady,
 )
+from replay.maps.percentiles import percentiles_of
 
 MAPS = arrays(np.uint16, array_shapes(min_dims=3, max_dims=3, max_side=9)).map(
     lambda bits: bits.view(np.float16)
@@ -35,8 +37,13 @@ def test_no_map_has_no_range() -> None:
     assert np.isnan(percentiles_of(np.empty((2, 0, 4), np.float16))).all()
 
 
+def ends(widths: np.ndarray) -> np.ndarray:
+    """Returns extremes (frames, C, 2) of these widths, symmetric around zero."""
+    return np.stack([-widths / 2, widths / 2], axis=-1)
+
+
 def widths(*rows: float) -> np.ndarray:
-    return np.array(rows, np.float32)[:, None]
+    return ends(np.array(rows, np.float32)[:, None])
 
 
 def test_a_map_fills_its_range_unless_that_magnifies_it_too_much() -> None:
@@ -53,7 +60,7 @@ def test_a_map_fills_its_range_unless_that_magnifies_it_too_much() -> None:
 def test_what_is_nearby_counts_and_not_what_is_far_away() -> None:
     epochs = np.repeat(np.arange(10), 10)
     strength = np.where(epochs < 5, 1.0, 100.0)
-    ranges = AdaptiveRanges(strength[:, None], epochs)
+    ranges = AdaptiveRanges(ends(strength[:, None]), epochs)
     early, late = (ranges.show(place, np.array([[0.0, 0.5]])) for place in (0, 99))
     assert early.bounds.tolist() == [[0.0, 0.5]]
     assert np.ptp(late.bounds) == pytest.approx(12.5)
@@ -61,37 +68,83 @@ def test_what_is_nearby_counts_and_not_what_is_far_away() -> None:
 
 
 @given(
-    arrays(np.float64, st.tuples(st.integers(1, 60), st.integers(1, 3)), elements=st.floats(0, 9)),
-    st.integers(1, 25),
+    arrays(np.float64, st.tuples(st.integers(1, 60), st.integers(1, 3)), elements=st.floats(-9, 9)),
+    st.integers(0, 25),
 )
-def test_the_widest_range_nearby_is_found_at_every_place(values: np.ndarray, each: int) -> None:
-    epochs = np.arange(len(values)) // each
-    ranges = AdaptiveRanges(values, epochs.tolist())
-    counts = np.unique(epochs, return_counts=True)[1]
-    reach = max(AROUND, int(np.ceil(np.median(counts) / 2)))
+def test_the_greatest_value_around_is_found_at_every_place(values: np.ndarray, reach: int) -> None:
+    found = greatest_around(values, reach)
     for place in range(len(values)):
         expected = values[max(0, place - reach) : place + reach + 1].max(axis=0)
-        assert (ranges._nearby[place] == expected).all()
+        assert (found[place] == expected).all()
+
+
+@given(st.integers(1, 70), st.integers(1, 30))
+def test_ranges_are_read_in_pieces_that_make_no_difference(frames: int, each: int) -> None:
+    """The limit of magnification is that of half an epoch around, wherever a piece ends."""
+    rng = np.random.default_rng(frames * 31 + each)
+    values = rng.uniform(1, 1000, (frames, 2))
+    epochs = np.arange(frames) // each
+    counts = np.unique(epochs, return_counts=True)[1]
+    reach = max(AROUND, int(np.ceil(np.median(counts) / 2)))
+    ranges = AdaptiveRanges(ends(values), epochs.tolist())
+    for place in rng.permutation(frames):
+        nearby = values[max(0, place - reach) : place + reach + 1].max(axis=0)
+        bounds = ranges.show(int(place), np.array([[0.0, 1e-9]] * 2)).bounds
+        np.testing.assert_allclose(np.ptp(bounds, axis=1), nearby / MAGNIFIED)
 
 
 def test_a_constant_channel_and_a_faint_one_are_flat_and_marked() -> None:
     several = np.array([[2.0, 0.0, 0.001, 0.1]] * 3)
-    ranges = AdaptiveRanges(several, [0, 0, 0])
-    shown = ranges.show(0, np.array([[0.0, 2.0], [5.0, 5.0], [0.0, 0.001], [0.0, 0.1]]))
-    assert shown.flat.tolist() == [False, True, True, False]
-    assert (np.ptp(shown.bounds, axis=1)[1:3] == 2.0).all()  # nothing of them is magnified
-    assert shown.gain[3] == pytest.approx(0.1 / 2.0)
-    assert (shown.gain > 0).all()
-    assert (shown.gain <= 1).all()
+    ranges = AdaptiveRanges(ends(several), [0, 0, 0])
+    shown = ranges.show(0, np.array([[-1.0, 1.0], [0.0, 0.0], [0.0, 0.001], [0.0, 0.1]]))
+    assert shown.constant.tolist() == [False, True, False, False]
+    assert shown.faint.tolist() == [False, False, True, False]
+    assert (shown.bounds[1:3] == [-1.0, 1.0]).all()  # on the range of the layer
+    assert shown.gain[[1, 3]].tolist() == [0.0, pytest.approx(0.1 / 2.0)]
+
+
+def test_one_constant_map_of_a_channel_that_lives_is_marked_and_not_the_others() -> None:
+    ranges = AdaptiveRanges(ends(np.array([[2.0], [0.0], [2.0]])), [0, 0, 0])
+    marks = [ranges.show(place, np.array([[0.0, 0.0]])).constant.tolist() for place in range(3)]
+    assert marks == [[False], [True], [False]]
+
+
+def test_what_is_widened_stays_within_what_the_channel_has() -> None:
+    """A map behind a ReLU that is zero nearly everywhere is dark, not gray."""
+    ends_of_relu = np.array([[[0.0, 8.0]], [[0.0, 0.5]], [[0.0, 8.0]]])
+    ranges = AdaptiveRanges(ends_of_relu, [0, 0, 0])
+    low, high = ranges.show(1, np.array([[0.0, 0.01]])).bounds[0]
+    assert (low, high) == (0.0, 1.0)
 
 
 def test_nothing_but_zeros_and_nothing_at_all() -> None:
-    dead = AdaptiveRanges(np.zeros((4, 2)), [0, 0, 1, 1]).show(2, np.zeros((2, 2)))
-    assert dead.flat.all()
-    assert (np.ptp(dead.bounds, axis=1) > 0).all()
-    lost = AdaptiveRanges(np.full((1, 1), np.nan), [0]).show(0, np.full((1, 2), np.nan))
-    assert lost.flat.all()
+    dead = AdaptiveRanges(np.zeros((4, 2, 2)), [0, 0, 1, 1]).show(2, np.zeros((2, 2)))
+    assert dead.constant.all()
+    assert (dead.bounds == [0.0, 1.0]).all()
+    lost = AdaptiveRanges(np.full((1, 1, 2), np.nan), [0]).show(0, np.full((1, 2), np.nan))
+    assert not lost.constant.any()
+    assert lost.gain.tolist() == [0.0]
     assert np.isfinite(lost.bounds).all()
+    assert (np.ptp(lost.bounds, axis=1) > 0).all()
+
+
+def test_a_symmetric_range_has_zero_in_its_middle() -> None:
+    ranges = AdaptiveRanges(np.array([[[-1.0, 3.0]]]), [0], symmetric=True)
+    assert ranges.show(0, np.array([[-1.0, 3.0]])).bounds.tolist() == [[-3.0, 3.0]]
+
+
+@given(MAPS, st.integers(2, 254))
+def test_levels_are_the_nearest_ones_and_what_is_not_finite_has_its_own(
+    maps: np.ndarray, count: int
+) -> None:
+    bounds = np.tile([-1.5, 2.5], (len(maps), 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        place = np.clip((maps.astype(float) + 1.5) / 4 * (count - 1), 0, count - 1)
+    found = scale_channels(maps, bounds, count)
+    finite = np.isfinite(maps)
+    assert (np.abs(found[finite] - place[finite]) <= 0.5 + 1e-4).all()
+    assert (found[np.isnan(maps)] == count).all()
+    assert (found[np.isinf(maps)] == count + 1).all()
 
 
 def test_a_map_that_only_grows_looks_the_same_and_its_gain_moves() -> None:
@@ -99,7 +152,7 @@ def test_a_map_that_only_grows_looks_the_same_and_its_gain_moves() -> None:
     growth = np.geomspace(0.05, 5.0, 60)
     frames = [(pattern * factor).astype(np.float16) for factor in growth]
     sizes = np.array([[np.ptp(frame.astype(float))] for frame in frames])
-    ranges = AdaptiveRanges(sizes, np.repeat(np.arange(6), 10).tolist())
+    ranges = AdaptiveRanges(ends(sizes), np.repeat(np.arange(6), 10).tolist())
     each = [percentiles_of(frame) for frame in frames]
     levels, gains = [], []
     for place, frame in enumerate(frames):

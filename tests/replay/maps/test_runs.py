@@ -42,7 +42,7 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_each_layer_of_each_rank_has_a_row_on_one_scale(paths: list[Path]) -> None:
     with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
-        film = Film([a, b], FilmOptions(layers=["conv1", "conv2"]))
+        film = Film([a, b], FilmOptions(layers=["conv1", "conv2"], scale="run"))
         names = ["conv1, rank 0", "conv1, rank 1", "conv2, rank 0", "conv2, rank 1"]
         assert [part.name for part in film.panels] == names
         frames = list(film.frames())
@@ -56,6 +56,20 @@ def test_each_layer_of_each_rank_has_a_row_on_one_scale(paths: list[Path]) -> No
         assert film.remarks == []
         one = Film([a, b], FilmOptions(layers=["conv2"]))
         assert [part.name for part in one.panels] == ["rank 0", "rank 1"]
+
+
+@pytest.mark.parametrize("scale", ["adaptive", "map"])
+def test_each_recording_has_ranges_of_its_own(paths: list[Path], scale: str) -> None:
+    with replay.open(paths[0]) as a, replay.open(paths[1]) as b:
+        both = Film([a, b], FilmOptions(layers=["conv1"], scale=scale))
+        alone = [Film(run, FilmOptions(layers=["conv1"], scale=scale)) for run in (a, b)]
+        for cell in both.cells:
+            for place, film in enumerate(alone):
+                bounds = both.map_sections[place].scaler.channel_bounds(*cell)
+                expected = film.map_sections[0].scaler.channel_bounds(*cell)
+                assert bounds is not None
+                assert expected is not None
+                assert (bounds.bounds == expected.bounds).all()
 
 
 @pytest.mark.parametrize("scale", ["run", "epoch", "frame", "channel"])
@@ -241,7 +255,7 @@ def probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_film_of_a_fixed_image(probed: Path, tmp_path: Path) -> None:
     with replay.open(probed) as run:
-        film = Film(run.probe(0), FilmOptions(layers=["conv1"]))
+        film = Film(run.probe(0), FilmOptions(layers=["conv1"], scale="run"))
         assert film.layout._inputs[0].text == "probe image 0, evaluation mode"
         assert [word for word, _ in film.layout._inputs[0].fields] == ["label"]
         pictures = [frame.pictures[0].pixels for frame in film.frames()]

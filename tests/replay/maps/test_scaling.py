@@ -5,7 +5,8 @@ import pytest
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.maps.scaling import PERCENTILES, Scaler, _percentiles, table
+from replay.maps.percentiles import ROBUST, robust_range
+from replay.maps.scaling import Scaler, table
 from replay.raster.palette import Range
 from replay.recording import Recording
 from replay.schema import OptionError
@@ -62,12 +63,14 @@ def test_a_constant_layer_has_a_range(
 ) -> None:
     with make(tmp_path, lambda e, b: np.full((2, 3, 3), value, "f2")) as run:
         scaler = Scaler(run["a"], run.frames, [0, 1], symmetric=symmetric)
-        assert scaler.range_of(0, 0, run["a"][0, 0]) == Range(low, high)
+        shown = scaler.range_of(0, 0, run["a"][0, 0])
+    assert shown is not None
+    assert (shown.low, shown.high, bool(shown.word)) == (low, high, True)
 
 
 def test_a_mode_or_clip_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
     with make(tmp_path) as run:
-        with pytest.raises(OptionError, match="expected one of run, epoch"):
+        with pytest.raises(OptionError, match="expected one of adaptive, map, run, epoch"):
             Scaler(run["a"], run.frames, [0], "runs")
         for clip in [(1, 1), (2, 1), (0, np.inf), (np.nan, 1), (1, 2, 3)]:
             with pytest.raises(OptionError, match="LO,HI"):
@@ -85,9 +88,10 @@ def test_percentiles_by_counting_are_numpys() -> None:
             values[rng.random(size) < 0.2] = np.nan
             values[rng.random(size) < 0.1] = np.inf
         finite = values[np.isfinite(values)].astype("f4")
-        found, least, most = _percentiles(values)
-        if finite.size:
-            assert found == np.percentile(finite, PERCENTILES).tolist()
-            assert (least, most) == (finite.min(), finite.max())
-        else:
-            assert found == []
+        found = robust_range(values)
+        if not finite.size:
+            assert np.isnan((found.low, found.high)).all()
+            continue
+        low, high = np.percentile(finite, ROBUST).tolist()
+        expected = (low, high) if low < high else (finite.min(), finite.max())
+        assert (found.low, found.high) == expected

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -73,13 +74,22 @@ def test_modules_in_a_few_words(module: str, words: str) -> None:
 
 def test_numbers_in_words() -> None:
     assert format_number(-1.125) == "−1.12"
-    assert [format_loss(x) for x in (0.4123, 0.0, 12345.0, 1e-5)] == [
-        "0.412",
-        "0.000",
-        "1.23e+04",
-        "1.00e−05",
-    ]
-    assert format_loss(float("nan")) == "nan"
+    losses = {
+        0.4123: "0.412",
+        0.35: "0.350",
+        0.023: "0.0230",
+        0.0227: "0.0227",
+        0.000897: "0.000897",
+        2.3026: "2.30",
+        -12.34: "−12.3",
+        999.0: "999",
+        12345.0: "1.23e+04",
+        1e-5: "1.00e−05",
+        0.0: "0",
+        math.nan: "nan",
+        -math.inf: "−inf",
+    }
+    assert [format_loss(loss) for loss in losses] == list(losses.values())
 
 
 def test_no_matplotlib_is_imported_for_text() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from replay.raster.widgets import thinned
+from replay.raster.loss_curve import thinned
 
 
 def curve(count: int, width: float) -> np.ndarray:

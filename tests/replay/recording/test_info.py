@@ -56,7 +56,7 @@ def test_the_text_is_fit_for_a_terminal(tmp_path: Path) -> None:
     for words in (
         "train 'a b'",
         "6 frames: epochs 0-1, batches 0-1, 3",
-        "2 first, 0.9 last",
+        "2.00 first, 0.900 last",
         "67% of 6 recorded images",
         "2 values in 2 frames, first in epoch 1, batch 1",
         "evil?[2J",

@@ -14,6 +14,7 @@ from samples import drifting_maps, write_recording
 
 import replay.rendering.size_limit
 from replay.__main__ import main
+from replay.encoding.formats import FORMATS
 from replay.rendering.size_ladder import Setting, SizeSearch, quality_ladder
 from replay.schema import OptionError
 
@@ -54,6 +55,54 @@ def test_a_file_stays_below_its_size_and_shows_the_first_and_the_last_frame(
     assert blue[0] < 0.05
     assert blue[-1] > 0.9
     assert (np.diff(blue) >= -0.01).all()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise in 14 frames of a million pixels, of which a GIF makes more than 10 MB."""
+
+    def noise(epoch: int, batch: int) -> np.ndarray:
+        return np.random.default_rng((epoch, batch)).standard_normal((16, 128, 128)).astype("f2")
+
+    folder = tmp_path_factory.mktemp("large")
+    return write_recording(folder / "run.h5", {"conv1": noise}, epochs=2, batches=7)
+
+
+def test_what_is_shared_has_a_limit_unless_another_is_asked_for(
+    large: Path, tmp_path: Path
+) -> None:
+    made = replay.animate(large, tmp_path / "a.gif")
+    assert made.path.stat().st_size == made.bytes <= 10e6
+    assert made.chosen.endswith("to stay under 10 MB (max_mb=N or None sets another)")
+    assert made.remarks == (made.chosen,)
+    assert replay.animate(large, tmp_path / "b.gif", max_mb=9.0).bytes <= 9e6
+    usual = {format.name: format.usual_mb for format in FORMATS}
+    assert usual == {"gif": 10, "webp": 10, "apng": 10, "mp4": None, "folder": None}
+
+
+def test_webp_and_apng_give_up_colours_before_frames(large: Path, tmp_path: Path) -> None:
+    made = replay.animate(large, tmp_path / "a.webp", epochs=0, batches="0:2", max_mb=0.8)
+    assert made.bytes <= 800_000
+    assert made.frames == 2
+    assert "colours" in made.chosen
+
+
+def test_the_limit_is_lifted_by_none_and_video_has_none(
+    large: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = replay.animate(large, tmp_path / "a.gif", max_mb=None)
+    assert made.bytes > 10e6
+    assert (made.frames, made.chosen) == (14, "")
+    assert main(["animate", str(large), "-o", f"{tmp_path}/b.gif", "--max-mb", "none"]) == 0
+    assert "MB" not in capsys.readouterr().err
+    assert (tmp_path / "b.gif").read_bytes() == made.path.read_bytes()
+    video = replay.animate(large, tmp_path / "a.mp4", crf=0)
+    assert video.bytes > 10e6
+    assert video.chosen == ""
+    assert main(["animate", str(large), "-o", f"{tmp_path}/c.gif", "--max-mb", "all"]) == 2
+    assert "expected a number above 0, or none, found 'all'" in capsys.readouterr().err
+    with pytest.raises(OptionError, match="max_mb 'none': expected a number above 0"):
+        replay.animate(large, tmp_path / "c.gif", max_mb="none")
 
 
 def test_frames_are_left_out_before_maps_are_averaged_and_few_at_a_time() -> None:

@@ -60,7 +60,7 @@ def test_what_a_page_holds(run: Path) -> None:
     frames = manifest["frames"]
     assert list(zip(frames["epoch"], frames["batch"], strict=True))[4:7] == [(0, 4), (1, 0), (1, 1)]
     assert frames["label"][:4] == ["cat", "dog", NOISE, "cat"]
-    assert frames["loss"][0] == "2.300"
+    assert frames["loss"][0] == "2.30"
     assert frames["curve"]["y"][0] == 1.0
     assert "8 bits" in manifest["notes"][-1]
 
@@ -240,7 +240,7 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
     manifest, reader = read(page(path).path)
     assert manifest["layers"][0]["unfinite"][0] == [1, 1]
     assert manifest["layers"][1]["unfinite"] is None
-    assert manifest["frames"]["loss"][:4] == ["1.000", "nan", "inf", "2.000"]
+    assert manifest["frames"]["loss"][:4] == ["1.00", "nan", "inf", "2.00"]
     assert manifest["frames"]["curve"]["y"][1] is None
     levels, _ = levels_of(reader, manifest, 0, 0)
     assert levels[0, 0, 0] == 254
