@@ -9,18 +9,27 @@ from collections.abc import Sequence
 from replay.schema import format_intervals, spell_loss
 
 ELLIPSIS = "…"
+_STRONG = "\u0600-\u10ff\u2600-\u27bf\U0001f000-\U0001faff"  # scripts that join letters, and emoji
+_JOINER = re.compile(f"(?<=[{_STRONG}\ufe0f])[\u200c\u200d](?=[{_STRONG}])")
 _REPLACED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Unicode categories without a glyph
 
 
 def clean(text: str, limit: int | None = 400, mark: str = "·") -> str:
     """Returns a text from a file as one printable line, fit for a picture.
 
-    Control and format characters, line ends and lone surrogates become `mark`; what is longer
-    than `limit` characters ends in an ellipsis.
+    Control and format characters, line ends and lone surrogates become `mark`, but for those that
+    join letters of Persian or Hindi, or parts of an emoji; what is longer than `limit` characters
+    ends in an ellipsis.
     """
     if limit is not None and len(text) > limit:
         text = text[: limit - 1] + ELLIPSIS
-    return "".join(mark if unicodedata.category(c) in _REPLACED else c for c in text)
+    if text.isascii() and text.isprintable():
+        return text
+    cleaned = "".join(mark if unicodedata.category(c) in _REPLACED else c for c in text)
+    joiners = [match.start() for match in _JOINER.finditer(text)]
+    for place in joiners:
+        cleaned = cleaned[:place] + text[place] + cleaned[place + 1 :]
+    return cleaned
 
 
 def clean_line(text: str) -> str:

@@ -8,13 +8,19 @@ heavy, so that `--help` answers at once.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
-from replay.schema import OptionError
+from replay.option_values import (
+    AUTO,
+    Numbers,
+    positive_number,
+    size_limit,
+    value_range,
+    whole_number,
+)
 
 SCALES = ("adaptive", "map", "run", "epoch", "frame", "channel")
 OWN_SCALES = ("adaptive", "map")  # each map has a range of its own, and its gain is shown
@@ -24,7 +30,6 @@ ORDERS = ("number", "similar")
 CODECS = ("h264", "av1")
 PRESETS = ("github", "slack", "slides", "paper")
 
-AUTO = "auto"  # of a largest size: that of the preset, or of the format
 DIVERGING = "RdBu_r"  # the colormap of what is symmetric around zero
 
 _FORMATS = ".mp4, .gif, .webp, .png or .apng, or a folder/ for numbered PNG"
@@ -34,9 +39,6 @@ BATCH_FLAGS = ("--batches", "--batch")
 """How a command line spells them, alike in every command; Python has both names, too."""
 
 _LAYERS = "one or more layers, globs, or all"
-
-Numbers: TypeAlias = str | int | slice | Iterable[int] | None
-"""How a caller names epochs, batches or channels; None means all of them."""
 
 
 @dataclass(frozen=True)
@@ -78,59 +80,6 @@ def declared(kind: type) -> dict[str, tuple[Any, Option]]:
         if "option" in each.metadata:
             found[each.name] = each.default, each.metadata["option"]
     return found
-
-
-def whole_number(text: str) -> int:
-    """Reads a whole number of 1 or more.
-
-    Raises:
-        OptionError: It is something else.
-    """
-    if not re.fullmatch(r"\d+", text) or int(text) == 0:
-        raise OptionError(f"expected a whole number of 1 or more, found {text!r}")
-    return int(text)
-
-
-def positive_number(text: str) -> float:
-    """Reads a number above 0.
-
-    Raises:
-        OptionError: It is something else.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise OptionError(f"expected a number above 0, found {text!r}")
-    return value
-
-
-def size_limit(text: str) -> float | str | None:
-    """Reads a number above 0, `none` or `auto`.
-
-    Raises:
-        OptionError: It is something else.
-    """
-    if text in ("none", AUTO):
-        return AUTO if text == AUTO else None
-    try:
-        return positive_number(text)
-    except OptionError:
-        raise OptionError(f"expected a number above 0, or none, found {text!r}") from None
-
-
-def value_range(text: str) -> tuple[float, float]:
-    """Reads two numbers with a comma between them.
-
-    Raises:
-        OptionError: It is something else.
-    """
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise OptionError(f"expected LO,HI such as -1,1, found {text!r}") from None
-    return low, high
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from replay.cli.options import (
     reader,
     select_probe,
 )
-from replay.options import FilmOptions, GridOptions, SheetOptions, whole_number
+from replay.option_values import whole_number
+from replay.options import FilmOptions, GridOptions, SheetOptions
 
 _DRAWING = f"channels {PICTURE_OPTIONS}"
 

@@ -8,7 +8,8 @@ import re
 from replay.cli.console import check_frames, print_result, progress_bar, say
 from replay.cli.next_steps import offer
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, arguments, only, reader
-from replay.options import LAYER_FLAGS, SCALES, FilmOptions, positive_number
+from replay.option_values import positive_number
+from replay.options import LAYER_FLAGS, SCALES, FilmOptions
 
 _LAYERS = "layers, globs, or all (default: all)"
 _PAGE_OPTIONS = "channels epochs batches scale symmetric cmap title input max_mb"

@@ -12,8 +12,7 @@ from replay.figures.batch import choose_batches
 from replay.maps.axes import choose_channels
 from replay.maps.runs import RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.maps.selection import either, one_number
-from replay.options import Numbers
+from replay.option_values import Numbers, either, one_number
 from replay.raster.palette import Table, unfinite_colors
 from replay.recording import Recording
 from replay.schema import DamagedError, OptionError

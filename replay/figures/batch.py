@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_loss, format_shape
 from replay.maps.axes import JointMaps, spread
+from replay.maps.input_picture import NO_PICTURE, InputPicture
 from replay.maps.runs import Row, RunSet
-from replay.maps.scaling import NO_PICTURE, InputPicture, Scaler
+from replay.maps.scaling import Scaler
 from replay.maps.selection import choose
-from replay.options import Numbers
+from replay.option_values import Numbers
 from replay.raster.palette import Pixels, Range, is_blank, no_picture, to_rgb, whitest
 from replay.recording import Recording
 from replay.schema import DamagedError, SelectionError, format_intervals

@@ -5,6 +5,7 @@ Uses matplotlib's objects only, never pyplot, and leaves its settings as they we
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from replay.formatting import format_number
+from replay.raster.bidi import parts, visual_order
+from replay.raster.fonts import families, is_plain, missing_remarks, spell_unknown
 from replay.raster.names import in_lines
 from replay.raster.palette import find_theme
 
@@ -38,6 +41,7 @@ _SETTINGS: dict[Any, Any] = {
     "text.usetex": False,
     "savefig.bbox": None,
 }
+_SHAPES = tuple(map(int, matplotlib.__version__.split(".")[:2])) >= (3, 11)  # with raqm of its own
 _NO_DATE: dict[str, dict[str, None]] = {
     ".png": {},
     ".pdf": {"CreationDate": None},
@@ -94,6 +98,7 @@ class Canvas:
             agg: Any = FigureCanvasAgg(self._figure)
             self._measure = agg.get_renderer()
         self._axes: Any = None
+        self._texts: set[str] = set()
 
     def open(self, width: int, height: int) -> None:
         """Gives the page its size."""
@@ -110,9 +115,10 @@ class Canvas:
 
     def width(self, text: str, points: float, bold: bool = False) -> int:
         """Returns the width of a line of text in pixels."""
+        text = self._legible(text)
         with self._settings():
             wide, _, _ = self._measure.get_text_width_height_descent(
-                text, self._font(points, bold), False
+                text, self._font(text, points, bold), False
             )
         return int(np.ceil(wide))
 
@@ -148,13 +154,15 @@ class Canvas:
             text = (in_lines(text, max_width, measure, 1) or [""])[0]
         if not text:
             return 0
+        self._texts.add(text)
+        legible = self._legible(text)
         with self._settings():
             self._axes.text(
                 x,
                 y + 1.1 * points * self._dpi / 72,
-                text,
+                legible,
                 color=self._theme.muted if muted else self._theme.ink,
-                fontproperties=self._font(points, bold),
+                fontproperties=self._font(legible, points, bold),
                 ha=align,
                 va="baseline",
                 parse_math=False,
@@ -211,6 +219,11 @@ class Canvas:
         self._axes.plot([x], [y], "o", color=color, markersize=points, markeredgewidth=0)
 
     @property
+    def remarks(self) -> list[str]:
+        """What a reader should know of the text: characters that no font has."""
+        return [] if self._suffix == ".svg" else missing_remarks(self._texts)
+
+    @property
     def theme(self) -> FigureTheme:
         """The colors of paper and ink."""
         return self._theme
@@ -233,13 +246,28 @@ class Canvas:
                 metadata=metadata,
             )
 
-    def _font(self, points: float, bold: bool) -> FontProperties:
-        return FontProperties(
-            family="DejaVu Sans", size=points, weight="bold" if bold else "normal"
-        )
+    def _legible(self, text: str) -> str:
+        """Returns a text as it is drawn; in an SVG it stays text, for fonts of another machine."""
+        if self._suffix == ".svg" or is_plain(text):
+            return text
+        spelled = spell_unknown(text)
+        if _SHAPES:
+            return spelled
+        order = (visual_order(part) if leftward else part for part, leftward in parts(spelled))
+        return "".join(order)
+
+    def _font(self, text: str, points: float, bold: bool) -> FontProperties:
+        found = ["DejaVu Sans", *families(text)]
+        return FontProperties(family=found, size=points, weight="bold" if bold else "normal")
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
-        with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # drawn as a box
-            yield
+        finder = logging.getLogger("matplotlib.font_manager")  # tells of fonts without a bold face
+        level = finder.level
+        finder.setLevel(logging.ERROR)
+        try:
+            with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # of an SVG
+                yield
+        finally:
+            finder.setLevel(level)

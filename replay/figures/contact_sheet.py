@@ -11,10 +11,10 @@ from replay.figures.canvas import Canvas
 from replay.figures.grid_layout import WIDTH, too_large
 from replay.figures.page import BAR_INCHES, Figure, FigurePage, level_colors, open_canvas
 from replay.maps.axes import Maps, choose_channels, spread
+from replay.maps.input_picture import NO_PICTURE
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
-from replay.maps.scaling import NO_PICTURE, Scaler
-from replay.maps.selection import either, one_number
-from replay.options import Numbers
+from replay.maps.scaling import Scaler
+from replay.option_values import Numbers, either, one_number
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge
 from replay.schema import OptionError
@@ -115,7 +115,9 @@ def sheet(
                 page.subtitle += ", those that vary most"
             page.write(unfinished, canvas, colors)
     seconds = time.perf_counter() - start
-    return Figure(path, *canvas.size, path.stat().st_size, seconds, tuple(shown.remarks))
+    return Figure(
+        path, *canvas.size, path.stat().st_size, seconds, (*shown.remarks, *canvas.remarks)
+    )
 
 
 class _SheetPage(FigurePage):

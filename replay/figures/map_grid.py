@@ -16,8 +16,7 @@ from replay.maps.axes import choose_channels
 from replay.maps.kernels import NO_KERNELS
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
-from replay.maps.selection import either, one_number
-from replay.options import Numbers
+from replay.option_values import Numbers, either, one_number
 from replay.output import replacing
 from replay.raster.palette import Pixels, enlarge, is_blank, kernel_levels, kernel_reach, no_picture
 from replay.schema import OptionError, SelectionError
@@ -113,7 +112,9 @@ def grid(
             page = _GridPage(rows[0].maps, chosen, scaler, panels, dpi, title)
             page.write(unfinished, canvas, colors)
     seconds = time.perf_counter() - start
-    return Figure(path, *canvas.size, path.stat().st_size, seconds, tuple(shown.remarks))
+    return Figure(
+        path, *canvas.size, path.stat().st_size, seconds, (*shown.remarks, *canvas.remarks)
+    )
 
 
 class _GridPage(FigurePage):

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from replay.formatting import format_count
 from replay.maps.axes import choose_channels
-from replay.maps.selection import choose_frames, choose_layers, either
-from replay.options import Numbers
+from replay.maps.selection import choose_frames, choose_layers
+from replay.option_values import Numbers, either
 from replay.output import replacing
 from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_shape
 from replay.maps.axes import JointMaps, spread
+from replay.maps.input_picture import InputPicture
 from replay.maps.runs import InputCaption, Row, RunSet, choose_layers_of
-from replay.maps.scaling import InputPicture, Scaler
+from replay.maps.scaling import Scaler
 from replay.raster.mosaic import SIDE
 from replay.recording import Recording, read_losses
 from replay.schema import Cell, SelectionError

@@ -31,6 +31,7 @@ from replay.maps.difference import Difference, DifferenceScaler, Values, subtrac
 from replay.maps.runs import Count, Headings, LayerPanel, Row, RunSet
 from replay.maps.scaling import Scaler, choose_scalers
 from replay.options import ComparisonOptions
+from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Overlay
 from replay.raster.mosaic import Box, Space, arrange, blank, paint
 from replay.raster.palette import Range, TwoMapPalette
@@ -103,6 +104,7 @@ class ComparisonFilm(BaseFilm):
             input_captions(runs, self.inputs),
             _headings(self._layers, runs, options),
         )
+        self.remarks += missing_remarks(self.layout.texts)
         self._mosaic_boxes = [
             layer.panel.mosaic.boxes(*corner)
             for layer, corners in zip(self._layers, self.layout.mosaic_corners, strict=True)

@@ -125,6 +125,11 @@ class ComparisonLayout(BaseLayout):
         self._progress.update(epoch, batch)
 
     @property
+    def texts(self) -> set[str]:
+        """All that is written in one frame or another, but for numbers."""
+        return super().texts.union(*(run.prediction or () for run in self._runs))
+
+    @property
     def _has_loss(self) -> bool:
         return any(run.loss is not None for run in self._runs)
 

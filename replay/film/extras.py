@@ -143,24 +143,22 @@ class HistogramSource:
 
     Args:
         section: The layer's maps.
-        name: What the histogram is of.
         cells: The (epoch, batch) of the frames of the film.
 
     Attributes:
-        name: What the histogram is of.
+        between: The range in words where no colour bar says it; else empty.
         peak: The share of the highest bar in some frames of the run.
     """
 
-    def __init__(self, section: MapSection, name: str, cells: Sequence[Cell]) -> None:
+    def __init__(self, section: MapSection, cells: Sequence[Cell]) -> None:
         self._section, self._counter = section, Counter()
         self._recorded = [cell for cell in cells if section.row.maps.series.present[cell]]
         self._range: Range | None = None
-        self.name = name
+        self.between = ""
         if section.scaler.per_channel:
             scaler = Scaler(section.row.maps, self._recorded, section.channels)
             self._range = scaler.range_of(*self._recorded[0], np.empty(0, np.float16))
-            if self._range is not None:
-                self.name += f", {self._range.in_words(' to ')}"
+            self.between = "" if self._range is None else self._range.in_words(" to ")
         self.peak = self._find_peak()
 
     def shares(self, cell: Cell) -> Shares | None:

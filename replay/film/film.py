@@ -20,6 +20,7 @@ from replay.maps.axes import (
     choose_channels,
 )
 from replay.maps.channel_order import order_channels
+from replay.maps.input_picture import InputPicture
 from replay.maps.runs import (
     Count,
     FilmFacts,
@@ -30,8 +31,9 @@ from replay.maps.runs import (
     choose_headings,
     choose_layers_of,
 )
-from replay.maps.scaling import InputPicture, choose_scalers
+from replay.maps.scaling import choose_scalers
 from replay.options import DIVERGING, FilmOptions
+from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Frame, Overlay
 from replay.raster.mosaic import SIDE, Box, Space, arrange, mosaic_space
 from replay.raster.palette import Palette, TwoMapPalette
@@ -242,11 +244,10 @@ class Film(BaseFilm):
         ]
         self._histograms: list[HistogramSource] = []
         if extras is not None and extras.histogram:
-            titles = histogram_titles(self.panels, SIDE)
             self._histograms = [
-                HistogramSource(section, title, self.cells)
-                for section, title in zip(self.map_sections, titles, strict=True)
+                HistogramSource(section, self.cells) for section in self.map_sections
             ]
+        between = [source.between for source in self._histograms]
         self.layout = FrameLayout(
             [section.panel for section in self.sections],
             self.palette,
@@ -254,8 +255,15 @@ class Film(BaseFilm):
             captions,
             choose_headings(runs, self.panels, self._layers, options.title, self.scale),
             options,
-            [(source.name, source.peak) for source in self._histograms],
+            list(
+                zip(
+                    histogram_titles(self.panels, between, SIDE),
+                    [source.peak for source in self._histograms],
+                    strict=True,
+                )
+            ),
         )
+        self.remarks += missing_remarks(self.layout.texts)
         self._mosaic_boxes = [
             section.panel.mosaic.boxes(*corner)
             for section, corner in zip(self.sections, self.layout.mosaic_corners, strict=True)

@@ -69,6 +69,11 @@ class BaseLayout:
         """(top, left, bottom, right) of every text."""
         return self._pen.boxes
 
+    @property
+    def texts(self) -> set[str]:
+        """All that is written in one frame or another, but for numbers."""
+        return self._pen.texts.union(*(caption.classes for _, caption, _ in self._class_slots))
+
     def take_touched(self) -> list[Box]:
         """Returns (top, left, bottom, right) of what has changed since the last call."""
         touched, self._pen.touched = self._pen.touched, []
@@ -390,9 +395,5 @@ class FrameLayout(BaseLayout):
 
 
 LABEL_SIZE = 13  # pixels: the font of labels and predictions
-
-
 _LEAST = 64  # pixels: encoders want no less
-
-
 _LARGEST = 16_000  # what H.264 and WebP take, rounded down

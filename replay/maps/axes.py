@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_numbers
 from replay.maps.selection import choose
-from replay.options import TOKENS, Numbers
+from replay.option_values import Numbers
+from replay.options import TOKENS
 from replay.recording.series import Series
 from replay.schema import DamagedError, Layer, OptionError
 from replay.schema.suggestions import unknown

@@ -77,7 +77,10 @@ def _values(keys: npt.NDArray[np.uint16]) -> npt.NDArray[np.float64]:
 
 
 def robust_range(values: Values) -> Range:
-    """Returns the range of the middle 99 % of the finite values; of all if that were one value."""
+    """Returns the range of the middle 99 % of the finite values; of all if that were one value.
+
+    Both ends are that value where there is but one, and NaN where there is none.
+    """
     if values.dtype == np.float16:
         finite, least, most = _counted_percentiles(values.view(np.float16))
     else:

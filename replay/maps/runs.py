@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_numbers
 from replay.maps.axes import JointMaps, Maps, choose_maps
-from replay.maps.scaling import InputPicture
+from replay.maps.input_picture import InputPicture
 from replay.maps.selection import choose_cells, choose_layers
-from replay.options import Numbers
+from replay.option_values import Numbers
 from replay.raster.mosaic import Mosaic
 from replay.recording import Recording, open_recording, read_losses
 from replay.schema import Cell, OptionError, SelectionError

@@ -8,7 +8,6 @@ and a negative number counts from the last one recorded.
 from __future__ import annotations
 
 import fnmatch
-import operator
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,61 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.options import Numbers
+from replay.option_values import Numbers
 from replay.recording import Recording
 from replay.schema import OptionError, SelectionError, format_intervals
-from replay.schema.faces import spell
 
 _SLICE = re.compile(r"^\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(-?\d*)\s*)?$")
 _SPAN = re.compile(r"^\s*(-?\d+)\s*(?:-\s*(\d+)\s*)?$")
-
-
-def either(name: str, numbers: Numbers, alias: str, others: Numbers, default: Any = None) -> Any:
-    """Returns the epochs or batches that were given under one of two names, as in Python's calls.
-
-    Args:
-        name: The first name.
-        numbers: What was given under it.
-        alias: The second one.
-        others: What was given under that; None for nothing.
-        default: What the first one has where nothing was given.
-
-    Raises:
-        OptionError: Both were given.
-    """
-    if others is None:
-        return numbers
-    if numbers is not default and (type(numbers) is not int or numbers != default):
-        raise OptionError(
-            f"{name} and {alias}: two names of the same, give one of them; "
-            f"found {numbers!r} and {others!r}"
-        )
-    return others
-
-
-def one_number(numbers: Numbers, command: str, what: str) -> int:
-    """Returns the number of the one epoch or batch that a picture shows.
-
-    Args:
-        numbers: A number, its spelling, or a list of one.
-        command: What draws the picture: `grid`.
-        what: What it shows one of: `batch`.
-
-    Raises:
-        OptionError: There are several, or it is no number.
-    """
-    found: Any = numbers
-    if isinstance(numbers, Iterable) and not isinstance(numbers, str):
-        listed = list(numbers)
-        found = listed[0] if len(listed) == 1 else ",".join(map(str, listed))
-    if isinstance(found, str) and re.fullmatch(r"\s*-?\d+\s*", found):
-        return int(found)
-    if isinstance(found, (str, slice)) or found is None:
-        raise OptionError(
-            f"{command} shows one {what}: expected one number for {spell(what)}, found "
-            f"{found!r}; animate shows several"
-        )
-    return operator.index(found)
 
 
 def choose(numbers: Numbers, existing: Sequence[int], what: str) -> list[int]:

@@ -1,22 +1,21 @@
 """Draws text as planes of coverage in DejaVu Sans, which ships inside matplotlib.
 
 A text, a size and a weight give the same uint8 plane on every machine, and the plane is kept
-for the next frame. Neither matplotlib nor its pyplot is imported.
+for the next frame. Neither matplotlib nor its pyplot is imported. What DejaVu Sans lacks is drawn
+in another font, see `fonts`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from replay.formatting import ELLIPSIS
-from replay.schema import OptionError
+from replay.raster.fonts import Piece, dejavu_path, has_raqm, is_plain, pieces
 
 Coverage = npt.NDArray[np.uint8]
 
@@ -24,6 +23,8 @@ Coverage = npt.NDArray[np.uint8]
 @lru_cache(maxsize=4096)
 def width_of(text: str, size: int, bold: bool = False) -> int:
     """Returns width of a text in pixels, as `cover` draws it."""
+    if not is_plain(text):
+        return sum(math.ceil(_length(piece, size, bold)) for piece in pieces(text))
     return math.ceil(_font(size, bold).getlength(text)) if text else 0
 
 
@@ -52,8 +53,12 @@ def cover(text: str, size: int, bold: bool = False) -> Coverage:
         uint8 (height_of(size), width_of(text)), 0 for paper to 255 for ink; read-only.
     """
     image = Image.new("L", (max(width_of(text, size, bold), 1), height_of(size, bold)), 0)
-    foot = ascent_of(size, bold)
-    ImageDraw.Draw(image).text((0, foot), text, fill=255, font=_font(size, bold), anchor="ls")
+    foot, left = ascent_of(size, bold), 0
+    draw = ImageDraw.Draw(image)
+    for piece in [Piece(text)] if is_plain(text) else pieces(text):
+        font, direction = _font_of(piece, size, bold), _direction(piece)
+        draw.text((left, foot), piece.text, 255, font, "ls", direction=direction)
+        left += math.ceil(_length(piece, size, bold))
     plane = np.array(image)
     plane.flags.writeable = False
     return plane
@@ -102,14 +107,22 @@ def wrap(text: str, size: int, width: int) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=64)
-def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+def _font(size: int, bold: bool, path: str = "", shaped: bool = False) -> ImageFont.FreeTypeFont:
     # The basic layout engine: the other one is not on every machine, and draws other pixels.
-    return ImageFont.truetype(_folder() / name, size, layout_engine=ImageFont.Layout.BASIC)
+    engine = ImageFont.Layout.RAQM if shaped and has_raqm() else ImageFont.Layout.BASIC
+    return ImageFont.truetype(path or dejavu_path(bold), size, layout_engine=engine)
 
 
-def _folder() -> Path:
-    found = importlib.util.find_spec("matplotlib")
-    if found is None or not found.submodule_search_locations:
-        raise OptionError("matplotlib is not installed, and captions are set in its font")
-    return Path(found.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
+def _font_of(piece: Piece, size: int, bold: bool) -> ImageFont.FreeTypeFont:
+    return _font(size, bold, piece.path, piece.shaped)
+
+
+def _length(piece: Piece, size: int, bold: bool) -> float:
+    return _font_of(piece, size, bold).getlength(piece.text, direction=_direction(piece))
+
+
+def _direction(piece: Piece) -> str | None:
+    """Returns which way raqm is to set a piece; Pillow without it takes no such word."""
+    if not piece.shaped or not has_raqm():
+        return None
+    return "rtl" if piece.leftward else "ltr"

@@ -174,6 +174,7 @@ class Pen:
     Attributes:
         plane: uint8 (H, W), indices into the palette.
         boxes: (top, left, bottom, right) of all text and slots so far.
+        texts: All that was written and stays.
         touched: Boxes that have changed since this list was last emptied; what is written only
             once, before the first frame, is not in it.
     """
@@ -182,6 +183,7 @@ class Pen:
         self.plane = plane
         self.palette = palette
         self.boxes: list[Box] = []
+        self.texts: set[str] = set()
         self.touched: list[Box] = []
         self._held: dict[Slot, tuple[int | None, tuple[Text, ...]]] = {}
 
@@ -209,6 +211,7 @@ class Pen:
         """
         if not text:
             return 0
+        self.texts.add(text)
         coverage = cover(text, size, bold)
         height, width = coverage.shape
         self.boxes.append((top, left, top + height, left + width))

@@ -18,8 +18,8 @@ from replay.encoding import formats
 from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import Recordings, open_runs
-from replay.maps.selection import either
-from replay.options import AUTO, Numbers, RenderRequest
+from replay.option_values import AUTO, Numbers, either
+from replay.options import RenderRequest
 from replay.output import EncodeOptions, Target, choose_target, size_of
 from replay.recording import Recording
 from replay.rendering.accessibility import choose_fps, encode_watched

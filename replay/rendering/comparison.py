@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from replay.film.comparison_film import ComparisonFilm
 from replay.maps.runs import open_runs
-from replay.maps.selection import either
-from replay.options import ComparisonRequest, Numbers
+from replay.option_values import Numbers, either
+from replay.options import ComparisonRequest
 from replay.recording import Recording
 from replay.rendering.animation import Animation, gather, open_target, render, summarize
 

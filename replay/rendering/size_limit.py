@@ -10,7 +10,8 @@ from typing import Any
 
 from replay.film.film import Film
 from replay.maps.axes import spread
-from replay.options import AUTO, RenderRequest
+from replay.option_values import AUTO
+from replay.options import RenderRequest
 from replay.output import EncodeOptions, Format, LimitError, Target
 from replay.raster.mosaic import surroundings
 from replay.recording import Recording

@@ -22,8 +22,8 @@ from replay.film.comparison_facts import choose_common_layers
 from replay.formatting import clean, format_count
 from replay.maps.axes import spread
 from replay.maps.runs import Recordings, RunSet, open_runs
-from replay.maps.selection import choose_frames, choose_layers, either
-from replay.options import Numbers
+from replay.maps.selection import choose_frames, choose_layers
+from replay.option_values import Numbers, either
 from replay.output import check_suffix, replacing
 from replay.raster.palette import Range
 from replay.recording import Recording

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from replay.maps.axes import spread
-from replay.maps.scaling import InputPicture
+from replay.maps.input_picture import InputPicture
 from replay.recording import Recording
 from replay.schema import Cell
 from replay.webpage.eight_bit import pack

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from replay.formatting import clean
-from replay.maps.scaling import InputPicture
+from replay.maps.input_picture import InputPicture
 from replay.maps.selection import choose_layers
-from replay.options import Numbers
+from replay.option_values import Numbers
 from replay.recording import Closing, Recording
 from replay.schema import RecordingError
 from replay.webpage.input_data import InputData

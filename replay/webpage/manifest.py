@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import clean, format_loss
+from replay.maps.input_picture import NO_PICTURE
 from replay.maps.percentiles import ROBUST
-from replay.maps.scaling import NO_PICTURE
 from replay.raster.loss_curve import plain_range
 from replay.raster.palette import colormap, unfinite_colors
 from replay.recording import Recording, read_losses

@@ -9,8 +9,8 @@ import numpy as np
 
 from replay.formatting import clean, format_shape
 from replay.maps.axes import JointMaps, Maps
-from replay.maps.scaling import InputPicture
-from replay.options import Numbers
+from replay.maps.input_picture import InputPicture
+from replay.option_values import Numbers
 from replay.raster.loss_curve import plain_range
 from replay.recording import Recording
 from replay.recording.snapshot import read_losses

@@ -125,7 +125,7 @@ def test_every_scale_and_colormap_to_the_pixel(tab: Tab, path: Path) -> None:
 
 
 def test_the_input_picture_and_the_answers(tab: Tab, path: Path) -> None:
-    from replay.maps.scaling import InputPicture
+    from replay.maps.input_picture import InputPicture
 
     choose(tab, "slider", "8")
     with replay.open(path) as recording:

@@ -13,7 +13,7 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.maps.axes import shrink_maps
-from replay.maps.scaling import InputPicture
+from replay.maps.input_picture import InputPicture
 from replay.raster.palette import Range
 from replay.webpage.document import canvas_pixels, page
 

@@ -101,6 +101,10 @@ class SinkContract:
         """Returns the (height, width) that players see of each frame."""
         return [image.shape[:2] for image in self.read(path)]
 
+    def times(self, path: Path) -> object:
+        """Returns what tells when each frame is shown, in a form that is exact."""
+        return path.read_bytes()
+
     def exact(self, source: Iterator[Frame]) -> list[np.ndarray]:
         """Returns what `read` must give for such frames."""
         palette = self.palette()
@@ -177,6 +181,21 @@ class SinkContract:
             joined.mkdir()
         join(parts, joined, self.format)
         for image, exact in zip(self.read(joined), self.exact(frames(14)), strict=True):
+            np.testing.assert_array_equal(image, exact)
+
+    @pytest.mark.parametrize("fps", [4, 20])
+    def test_another_frame_rate_is_as_if_it_had_been_so_from_the_beginning(
+        self, tmp_path: Path, fps: int
+    ) -> None:
+        if self.format.is_folder:
+            assert self.format.retime is None  # its files know nothing of time
+            return
+        asked = [self.target(tmp_path, name) for name in ("asked", "chosen")]
+        for target, rate in zip(asked, (fps, 10), strict=True):
+            options = EncodeOptions(rate, crf=self.options.crf)
+            encode(frames(9), target, self.palette(), SIZE, options, final_fps=lambda: fps)
+        assert self.times(asked[1].path) == self.times(asked[0].path)
+        for image, exact in zip(self.read(asked[1].path), self.exact(frames(9)), strict=True):
             np.testing.assert_array_equal(image, exact)
 
     def test_one_part_of_one_frame_is_joined(self, tmp_path: Path) -> None:

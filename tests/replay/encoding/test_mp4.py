@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -38,6 +39,15 @@ class TestMp4(SinkContract):
 
     def read_shapes(self, path: Path) -> list[tuple[int, ...]]:
         return len(self.read(path)) * [size_in_file(path)]
+
+    def times(self, path: Path) -> object:
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-c", "copy"]
+        told = subprocess.check_output([*command, "-f", "framecrc", "-"], text=True).splitlines()
+        unit = Fraction(next(line for line in told if line.startswith("#tb")).split()[-1])
+        rows = [line.split(",")[1:4] for line in told if not line.startswith("#")]
+        report = imageio_ffmpeg.read_frames(str(path))
+        lasts = next(report)["duration"]
+        return [tuple(int(value) * unit for value in row) for row in rows], lasts
 
     def exact(self, source: Iterator[Frame]) -> list[np.ndarray]:
         first = next(source)

@@ -248,7 +248,7 @@ def test_what_cannot_be_shown(run: Path, tmp_path: Path) -> None:
         (run, {"show": "nothing"}, OptionError, "cannot show 'nothing'; expected loss, kernels"),
         (run, {"show": "histogram", "captions": False}, OptionError, "stand among the captions"),
         (run, {"show": ("difference", "difference:previous")}, OptionError, "one of them"),
-        (run, {"order": "random"}, OptionError, "expected number or similar"),
+        (run, {"order": "random"}, OptionError, "expected one of number, similar"),
     ):
         with pytest.raises(error, match=words):
             replay.animate(path, out, **options)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ import replay
 from replay.__main__ import main
 from replay.figures.batch import _input
 from replay.film.film import Film
-from replay.maps.scaling import InputPicture
+from replay.maps.input_picture import InputPicture
 from replay.options import FilmOptions
 from replay.raster.frame import Frame
 from replay.raster.palette import no_picture

@@ -90,7 +90,7 @@ def test_percentiles_by_counting_are_numpys() -> None:
         finite = values[np.isfinite(values)].astype("f4")
         found = robust_range(values)
         if not finite.size:
-            assert np.isnan((found.low, found.high)).all()
+            assert np.isnan([found.low, found.high]).all()
             continue
         low, high = np.percentile(finite, ROBUST).tolist()
         expected = (low, high) if low < high else (finite.min(), finite.max())

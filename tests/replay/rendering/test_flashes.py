@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from command_lines import without_next
+from PIL import Image
 from samples import drifting_maps, write_recording
 
 import replay
@@ -76,6 +78,68 @@ def test_the_input_picture_is_named_where_it_is_what_flashes(tmp_path: Path) -> 
     (remark,) = animate(tmp_path, still, images=images)
     assert "in the input picture" in remark
     assert "input=False" in remark
+
+
+@pytest.mark.parametrize(
+    ("name", "jobs"),
+    [("a.mp4", None), ("a.gif", None), ("a.webp", 2), ("a.png", None), ("frames/", None)],
+)
+def test_the_frame_rate_that_is_chosen_does_not_flash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, jobs: int | None
+) -> None:
+    def maps(epoch: int, batch: int) -> np.ndarray:  # three changes in four frames, for a while
+        changes = sum(number % 4 > 0 for number in range(40, min(batch, 70)))
+        return np.full((4, 16, 16), changes % 2, "f2")
+
+    run = write_recording(tmp_path / "run.h5", {"conv": maps}, epochs=2, batches=150, image=None)
+    made = replay.animate(run, f"{tmp_path}/{name}", clip=(0, 1), zoom=8, jobs=jobs)
+    assert made.frames == 300
+    assert made.fps == (100 / 14 if name == "a.gif" else 8)  # a second of 9 frames has 7 changes
+    (remark,) = made.remarks
+    assert made.notes == (remark,)
+    assert remark == (
+        f"{made.fps:.3g} frames a second, since it would flash more than three times a second at "
+        f"{12.5 if name == 'a.gif' else 12:.3g} (WCAG 2.3.1); --fps sets another rate"
+    )
+    if name == "a.mp4":
+        assert next(imageio_ffmpeg.read_frames(str(made.path)))["fps"] == made.fps
+    elif not name.endswith("/"):
+        with Image.open(made.path) as image:
+            image.load()
+            assert abs(image.info["duration"] - 1000 / made.fps) < 1
+    if name != "a.mp4":
+        return
+    # As many as do not flash: at one more they do, and that is what is warned of.
+    options = {"clip": (0, 1), "zoom": 8}
+    assert replay.animate(run, tmp_path / "b.mp4", fps=made.fps, **options).remarks == ()
+    faster = replay.animate(run, tmp_path / "b.mp4", fps=9, **options)
+    assert "can cause seizures" in faster.remarks[0]
+    assert faster.notes == ()
+    words = ["animate", str(run), "-o", f"{tmp_path}/c.mp4", "--clip", "0,1", "--zoom", "8"]
+    assert main(words) == 0
+    assert capsys.readouterr().err.startswith("note: 8 frames a second")
+
+
+def test_flashes_that_begin_in_one_part_and_end_in_the_next_are_found(tmp_path: Path) -> None:
+    def maps(epoch: int, batch: int) -> np.ndarray:  # eight changes, around the 20th frame
+        return np.full((4, 16, 16), batch % 2 if 16 <= batch < 24 else 0, "f2")
+
+    run = write_recording(tmp_path / "run.h5", {"conv": maps}, epochs=1, batches=40, image=None)
+    for jobs in (1, 2):
+        made = replay.animate(run, tmp_path / "a.webp", clip=(0, 1), zoom=8, fps=10, jobs=jobs)
+        assert "at 0:02" in made.remarks[0]
+
+
+def test_two_runs_do_not_flash_at_a_frame_rate_of_our_choice(tmp_path: Path) -> None:
+    runs = [
+        write_recording(
+            tmp_path / f"{name}.h5", {"conv": flickering(0)}, epochs=2, batches=150, image=None
+        )
+        for name in "ab"
+    ]
+    made = replay.compare(*runs, tmp_path / "a.mp4", clip=(0, 1), zoom=8)
+    assert made.fps == 6
+    assert made.notes == made.remarks[-1:]
 
 
 def test_a_usual_recording_does_not_flash(tmp_path: Path) -> None:
