@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from replay.cli.console import check_frames, print_result, warn
+from replay.cli.console import check_frames, print_result, say, warn
 from replay.cli.next_steps import offer
 from replay.cli.options import (
     NUMBERS,
@@ -17,7 +18,10 @@ from replay.cli.options import (
     select_probe,
 )
 from replay.option_values import whole_number
-from replay.options import FilmOptions, GridOptions, SheetOptions
+from replay.options import FilmOptions, GridOptions, RenderRequest, SheetOptions
+
+if TYPE_CHECKING:
+    from replay.figures.page import Figure
 
 _DRAWING = f"channels {PICTURE_OPTIONS}"
 
@@ -49,6 +53,7 @@ def add_grid(commands: Commands) -> None:
     add_options(parser, GridOptions, f"layer epochs batch {_DRAWING}")
     _add_number(parser, "--dpi", 200, "pixels an inch (default: 200)")
     add("--kernels", action="store_true", help="each map's kernel beside it")
+    add_options(parser, RenderRequest, "overwrite")
 
 
 def _grid(options: argparse.Namespace) -> None:
@@ -68,11 +73,10 @@ def _grid(options: argparse.Namespace) -> None:
             batch=options.batch,
             dpi=options.dpi,
             kernels=options.kernels,
+            overwrite=options.overwrite,
             **drawing,
         )
-    for remark in result.remarks:
-        warn(remark)
-    print_result(result.path, result.bytes, result.seconds)
+    _print_figure(result)
     layer = () if options.layer is None else ("--layer", options.layer)
     offer("sheet", options.recordings[0], *layer)
 
@@ -96,6 +100,7 @@ def add_sheet(commands: Commands) -> None:
         help="each batch's first image, also where there is a fixed one",
     )
     _add_number(parser, "--dpi", 200, "pixels an inch (default: 200)")
+    add_options(parser, RenderRequest, "overwrite")
 
 
 def _sheet(options: argparse.Namespace) -> None:
@@ -112,11 +117,21 @@ def _sheet(options: argparse.Namespace) -> None:
             batch=options.batch,
             rows=options.rows,
             dpi=options.dpi,
+            overwrite=options.overwrite,
             **arguments(options, _DRAWING),
         )
-    print_result(result.path, result.bytes, result.seconds)
+    _print_figure(result)
     layer = () if options.layer is None else ("--layer", options.layer)
     offer("animate", options.recordings[0], *layer)
+
+
+def _print_figure(result: Figure) -> None:
+    """Says what was drawn, what a reader should know of it, and what it has replaced."""
+    for remark in result.remarks:
+        warn(remark)
+    if result.replaced:
+        say("note", f"replaced {result.path}")
+    print_result(result.path, result.bytes, result.seconds)
 
 
 def _add_number(parser: argparse.ArgumentParser, flag: str, default: int, help: str) -> None:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from replay.formatting import format_number
+from replay.overwriting import MAKER
 from replay.raster.bidi import parts, visual_order
 from replay.raster.fonts import families, is_plain, missing_remarks, spell_unknown
 from replay.raster.names import in_lines
@@ -236,7 +237,7 @@ class Canvas:
         """Writes the page; equal pages are equal to the byte."""
         key = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}[self._suffix]
         maker = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}[self._suffix]
-        metadata = {"Title": title, key: text, maker: "mapreel", **_NO_DATE[self._suffix]}
+        metadata = {"Title": title, key: text, maker: MAKER, **_NO_DATE[self._suffix]}
         with self._settings():
             self._figure.savefig(
                 file,

@@ -16,6 +16,7 @@ from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
 from replay.option_values import Numbers, either, one_number
 from replay.output import replacing
+from replay.overwriting import check_replaceable
 from replay.raster.palette import Pixels, enlarge
 from replay.schema import OptionError
 from replay.schema.faces import spell
@@ -50,13 +51,13 @@ def sheet(
     theme: str = "light",
     slices: Numbers = "middle",
     tokens: str = "auto",
+    overwrite: bool = False,
 ) -> Figure:
     """Draws how each channel developed: a row for each epoch, a column for each channel.
 
     Args:
         recording: An open recording, or its path.
-        out: A .png, .pdf or .svg; by default `run-sheet.png` beside `run.h5`. Replaced if it
-            exists.
+        out: A .png, .pdf or .svg; by default `run-sheet.png` beside `run.h5`.
         layer: The layer's name; the first recorded one by default.
         channels: As in `replay.animate`; by default all of up to 16, and of more the 12
             that vary most.
@@ -77,6 +78,7 @@ def sheet(
         theme: `light` or `dark`.
         slices: Of a volume: `middle`, `all`, or numbers, as in `replay.animate`.
         tokens: `auto`, `square` or `strip`, as in `replay.animate`.
+        overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
 
     Returns:
         The figure: its file, and its size in pixels or points.
@@ -93,6 +95,7 @@ def sheet(
             raise OptionError(f"sheet: expected one recording, found {len(runs)}")
         run = runs[0]
         path, canvas = open_canvas(run.path, out, "sheet", dpi, theme)
+        replaced = bool(check_replaceable([path], overwrite))
         if rows < 1:
             raise OptionError(f"rows {rows}: expected 1 or more")
         colors = level_colors(cmap)
@@ -116,7 +119,9 @@ def sheet(
             page.write(unfinished, canvas, colors)
     seconds = time.perf_counter() - start
     return Figure(
-        path, *canvas.size, path.stat().st_size, seconds, (*shown.remarks, *canvas.remarks)
+        *(path, *canvas.size, path.stat().st_size, seconds),
+        remarks=(*shown.remarks, *canvas.remarks),
+        replaced=replaced,
     )
 
 

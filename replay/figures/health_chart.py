@@ -13,6 +13,7 @@ from replay.figures.canvas import SUFFIXES, Canvas, figure_theme
 from replay.figures.grid_layout import WIDTH, too_large
 from replay.formatting import clean, format_count, format_number
 from replay.output import check_suffix, replacing
+from replay.overwriting import check_replaceable
 from replay.raster.names import tell_apart
 from replay.schema import Cell, OptionError
 from replay.schema.faces import choose
@@ -23,7 +24,9 @@ _DEAD, _ZERO, _SATURATED, _CHANGE = "#b3261e", "#d9958f", "#c77700", "#2b6cb0"
 _CONSTANT = ("dead", "flat", "stuck")
 
 
-def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -> Path:
+def draw_health(
+    found: Health, out: str | PathLike[str], theme: str = "light", overwrite: bool = False
+) -> Path:
     """Draws a figure: a row for each layer.
 
     On the left, over the run: the share of channels that are dead, flat or stuck to the end, of
@@ -32,8 +35,9 @@ def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -
 
     Args:
         found: What `health` found.
-        out: A .png, .pdf or .svg. Replaced if it exists.
+        out: A .png, .pdf or .svg.
         theme: `light` or `dark`.
+        overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
 
     Raises:
         OutputError: It cannot be written.
@@ -41,6 +45,7 @@ def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -
     """
     path = Path(out)
     suffix = check_suffix(path, SUFFIXES)
+    check_replaceable([path], overwrite)
     canvas = Canvas(_DPI, figure_theme(theme), suffix)
     with replacing(path) as unfinished:
         _Chart(found, canvas).draw()

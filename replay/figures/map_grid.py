@@ -18,6 +18,7 @@ from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
 from replay.option_values import Numbers, either, one_number
 from replay.output import replacing
+from replay.overwriting import check_replaceable
 from replay.raster.palette import Pixels, enlarge, is_blank, kernel_levels, kernel_reach, no_picture
 from replay.schema import OptionError, SelectionError
 from replay.schema.faces import spell
@@ -49,6 +50,7 @@ def grid(
     slices: Numbers = "middle",
     tokens: str = "auto",
     probe: int | None = None,
+    overwrite: bool = False,
 ) -> Figure:
     """Draws a static figure: the input picture, every map with its number, a colour bar.
 
@@ -57,7 +59,7 @@ def grid(
 
     Args:
         recording: An open recording, or its path; or several, as of the ranks of one run.
-        out: A .png, .pdf or .svg; by default `run-grid.png` beside `run.h5`. Replaced if it exists.
+        out: A .png, .pdf or .svg; by default `run-grid.png` beside `run.h5`.
         layer: The layer's name; the first recorded one by default.
         epochs: The epochs to compare, by number; -1 is the last.
         batch: The batch, by number; -1 is the last of each epoch. Epochs and batches are those
@@ -78,6 +80,7 @@ def grid(
         slices: Of a volume: `middle`, `all`, or numbers, as in `replay.animate`.
         tokens: `auto`, `square` or `strip`, as in `replay.animate`.
         probe: The number of a fixed image, whose maps are shown.
+        overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
 
     Returns:
         The figure: its file, and its size in pixels or points.
@@ -91,6 +94,7 @@ def grid(
     start = time.perf_counter()
     with open_runs(recording, probe) as runs:
         path, canvas = open_canvas(runs[0].path, out, "grid", dpi, theme)
+        replaced = bool(check_replaceable([path], overwrite))
         colors = level_colors(cmap)
         shown = RunSet(runs, choose_layers_of(runs, layer)[:1], slices, tokens)
         cells = choose_batches(shown, epochs, batch)
@@ -113,7 +117,9 @@ def grid(
             page.write(unfinished, canvas, colors)
     seconds = time.perf_counter() - start
     return Figure(
-        path, *canvas.size, path.stat().st_size, seconds, (*shown.remarks, *canvas.remarks)
+        *(path, *canvas.size, path.stat().st_size, seconds),
+        remarks=(*shown.remarks, *canvas.remarks),
+        replaced=replaced,
     )
 
 

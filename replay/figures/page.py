@@ -34,6 +34,7 @@ class Figure:
         bytes: Its size.
         seconds: How long drawing took.
         remarks: What a reader should know: batches left out, recordings of different runs.
+        replaced: Whether there was a file before.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Figure:
     bytes: int
     seconds: float
     remarks: tuple[str, ...] = ()
+    replaced: bool = False
 
 
 def open_canvas(

@@ -25,6 +25,7 @@ from replay.maps.runs import Recordings, RunSet, open_runs
 from replay.maps.selection import choose_frames, choose_layers
 from replay.option_values import Numbers, either
 from replay.output import check_suffix, replacing
+from replay.overwriting import check_replaceable
 from replay.raster.palette import Range
 from replay.recording import Recording
 from replay.schema import OptionError, OutputError
@@ -64,6 +65,7 @@ class Page:
         notes: What was left out or averaged so that it fits, one sentence each.
         bytes: Its size.
         seconds: How long it took.
+        replaced: Whether there was a file before.
     """
 
     path: Path
@@ -73,6 +75,7 @@ class Page:
     notes: tuple[str, ...]
     bytes: int
     seconds: float
+    replaced: bool = False
 
 
 def page(
@@ -91,6 +94,7 @@ def page(
     title: str | None = None,
     input: bool = True,
     max_mb: float = 20.0,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Page:
     """Writes an interactive page: scrub, play, choose layer, channels, scale and colormap.
@@ -106,8 +110,8 @@ def page(
         recording: An open recording, or the path of one; also one that is being written. Of two,
             the page shows the maps beside each other, on one scale, at the epochs and batches
             that both have; they are named by their files.
-        out: A name ending in `.html`; by default `run.html` beside `run.h5`. Replaced if it exists,
-            once the new one is whole.
+        out: A name ending in `.html`; by default `run.html` beside `run.h5`. A page of mapreel's
+            that is there is replaced, once the new one is whole.
         layers: As in `replay.animate`; all by default.
         channels: As in `replay.animate`, for every layer. The scales are those of these channels.
         epochs: Which epochs, as in `replay.animate`.
@@ -120,6 +124,7 @@ def page(
         title: A heading; the layer's name follows it.
         input: Whether the input picture is in it.
         max_mb: Largest size of the file, in millions of bytes.
+        overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
         progress: Called with (blocks done, blocks in all).
 
     Returns:
@@ -149,6 +154,7 @@ def page(
         check_suffix(path, SUFFIXES)
         if path.exists() and any(path.samefile(each.path) for each in runs):
             raise OutputError(f"{path} is the recording itself")
+        replaced = bool(check_replaceable([path], overwrite))
         if len(runs) == 1:
             names, cells = choose_layers(run, layers), choose_frames(run, epochs, batches)
         else:
@@ -164,7 +170,7 @@ def page(
             document, kept, notes = content.write(int(max_mb * 1_000_000), progress)
             unfinished.write_bytes(document)
     seconds = time.monotonic() - started
-    return Page(path, kept, len(cells), tuple(names), notes, len(document), seconds)
+    return Page(path, kept, len(cells), tuple(names), notes, len(document), seconds, replaced)
 
 
 def canvas_pixels(

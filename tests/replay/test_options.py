@@ -43,7 +43,7 @@ ALIASES = {"grid": {"epoch", "batches"}, "sheet": {"epoch", "batches"}}  # secon
 OTHER_DEFAULTS: dict[tuple[str, str], Any] = {
     ("page", "layers"): None,  # the command then says `all`
 }
-MORE_OF_THE_COMMAND = {"grid": {"probe"}, "health": {"out", "theme"}}
+MORE_OF_THE_COMMAND = {"grid": {"probe"}, "health": {"out", "theme", "overwrite"}}
 COMMAND_ONLY = {"command", "call", "debug", "help", "json", "csv", "quiet", "recordings"}
 
 
