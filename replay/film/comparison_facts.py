@@ -13,7 +13,7 @@ from replay.maps.axes import JointMaps, spread
 from replay.maps.input_picture import InputPicture
 from replay.maps.runs import InputCaption, Row, RunSet, choose_layers_of
 from replay.maps.scaling import Scaler
-from replay.raster.mosaic import SIDE
+from replay.raster.arrangement import SIDE
 from replay.recording import Recording, read_losses
 from replay.schema import Cell, SelectionError
 

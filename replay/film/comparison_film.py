@@ -31,9 +31,10 @@ from replay.maps.difference import Difference, DifferenceScaler, Values, subtrac
 from replay.maps.runs import Count, Headings, LayerPanel, Row, RunSet
 from replay.maps.scaling import Scaler, choose_scalers
 from replay.options import ComparisonOptions
+from replay.raster.arrangement import Space, arrange
 from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Overlay
-from replay.raster.mosaic import Box, Space, arrange, blank, paint
+from replay.raster.mosaic import Box, blank, paint
 from replay.raster.palette import Range, TwoMapPalette
 from replay.raster.tile_captions import Gain
 from replay.recording import Recording
@@ -196,7 +197,7 @@ class ComparisonFilm(BaseFilm):
             self._blank(layer, corner)
             return found
         scaler.measure(*cell, found)
-        levels = scaler.levels(*cell, shrink_maps(found, mosaic.shrink))
+        levels = scaler.levels(*cell, shrink_maps(found, mosaic.blocks))
         paint(self.layout.plane, *corner, levels.reshape(-1, *levels.shape[2:]), mosaic)
         return count_unfinite(found)
 
@@ -216,7 +217,7 @@ class ComparisonFilm(BaseFilm):
             reason = "no frame to subtract" if missing else "damaged: no difference"
             return reason, layer.difference.range_of(*cell, _NONE.astype(np.float32))
         values = subtract(a, b)
-        small: Values = shrink_maps(values, layer.panel.mosaic.shrink)
+        small: Values = shrink_maps(values, layer.panel.mosaic.blocks)
         levels = layer.difference.levels(*cell, small)
         mosaic = layer.panel.mosaic
         paint(self.layout.plane, *corner, levels.reshape(-1, *levels.shape[2:]), mosaic)

@@ -22,8 +22,8 @@ from replay.film.frame_layout import LABEL_SIZE, BaseLayout, input_height
 from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, fit_heads
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, Headings, InputCaption, LayerPanel
+from replay.raster.arrangement import GUTTER, MARGIN, SIDE, Space
 from replay.raster.loss_curve import LossCurve
-from replay.raster.mosaic import GUTTER, MARGIN, SIDE, Space
 from replay.raster.names import lines_at, tell_apart_at
 from replay.raster.palette import Range, TwoMapPalette
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap

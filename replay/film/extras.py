@@ -15,8 +15,8 @@ from replay.maps.kernels import Kernels, are_colored, kernel_series
 from replay.maps.runs import FilmFacts, LayerPanel, Row
 from replay.maps.scaling import Scaler
 from replay.options import FilmOptions
+from replay.raster.arrangement import Space, arrange
 from replay.raster.histogram import Counter, Shares, peak_of
-from replay.raster.mosaic import Space, arrange
 from replay.raster.palette import Palette, Range, TwoMapPalette
 from replay.schema import Cell, OptionError, SelectionError
 from replay.schema.suggestions import did_you_mean

@@ -33,9 +33,10 @@ from replay.maps.runs import (
 )
 from replay.maps.scaling import choose_scalers
 from replay.options import DIVERGING, FilmOptions
+from replay.raster.arrangement import SIDE, Space, arrange, mosaic_space
 from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Frame, Overlay
-from replay.raster.mosaic import SIDE, Box, Space, arrange, mosaic_space
+from replay.raster.mosaic import Box
 from replay.raster.palette import Palette, TwoMapPalette
 from replay.recording import Recording
 from replay.schema import Cell
@@ -243,11 +244,11 @@ class Film(BaseFilm):
             for recording, label, picture in shown
         ]
         self._histograms: list[HistogramSource] = []
+        titles = histogram_titles(self.panels, SIDE)
         if extras is not None and extras.histogram:
             self._histograms = [
                 HistogramSource(section, self.cells) for section in self.map_sections
             ]
-        between = [source.between for source in self._histograms]
         self.layout = FrameLayout(
             [section.panel for section in self.sections],
             self.palette,
@@ -255,13 +256,10 @@ class Film(BaseFilm):
             captions,
             choose_headings(runs, self.panels, self._layers, options.title, self.scale),
             options,
-            list(
-                zip(
-                    histogram_titles(self.panels, between, SIDE),
-                    [source.peak for source in self._histograms],
-                    strict=True,
-                )
-            ),
+            [
+                (title, source.between, source.peak)
+                for title, source in zip(titles, self._histograms, strict=False)
+            ],
         )
         self.remarks += missing_remarks(self.layout.texts)
         self._mosaic_boxes = [

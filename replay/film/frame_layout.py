@@ -23,9 +23,10 @@ from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, fit_heads
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, FilmFacts, Headings, InputCaption, LayerPanel
 from replay.options import FilmOptions
+from replay.raster.arrangement import BARE, GUTTER, MARGIN, SECTION_HEAD, SIDE
 from replay.raster.histogram import Histogram
 from replay.raster.loss_curve import LossCurve
-from replay.raster.mosaic import BARE, GUTTER, MARGIN, SECTION_HEAD, SIDE, Box
+from replay.raster.mosaic import Box
 from replay.raster.names import lines_at
 from replay.raster.palette import Palette, Range
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
@@ -169,7 +170,7 @@ class FrameLayout(BaseLayout):
         inputs: What the network saw, for each recording.
         headings: What is written in every frame alike.
         options: How it looks: with or without captions, and how wide it may be.
-        histograms: What each histogram is of, and the share of its highest bar.
+        histograms: What each is of, its range where no colour bar says it, and its highest share.
 
     Raises:
         OptionError: The frame would be larger than video formats allow.
@@ -190,7 +191,7 @@ class FrameLayout(BaseLayout):
         inputs: Sequence[InputCaption],
         headings: Headings,
         options: FilmOptions,
-        histograms: Sequence[tuple[str, float]] = (),
+        histograms: Sequence[tuple[str, str, float]] = (),
     ) -> None:
         super().__init__(panels, palette, inputs)
         self._facts, self._histogram_peaks, self._captions = facts, histograms, options.captions
@@ -352,9 +353,9 @@ class FrameLayout(BaseLayout):
             name = f"loss of {facts.loss_of}" if facts.loss_of else "loss"
             self._curve = LossCurve(pen, top, MARGIN, SIDE, facts.cells, facts.loss, name)
             top += LossCurve.HEIGHT
-        for name, peak in self._histogram_peaks:
+        for about in self._histogram_peaks:
             top += _APART_ROWS
-            self.histograms.append(Histogram(pen, top, MARGIN, SIDE, name, peak))
+            self.histograms.append(Histogram(pen, top, MARGIN, SIDE, *about))
             top += Histogram.HEIGHT
 
         self._bars: list[ColorBar | None] = []

@@ -37,24 +37,19 @@ def fit_heads(panels: Sequence[LayerPanel], space: int) -> list[tuple[str, str]]
     return heads
 
 
-def histogram_titles(panels: Sequence[LayerPanel], between: Sequence[str], width: int) -> list[str]:
+def histogram_titles(panels: Sequence[LayerPanel], width: int) -> list[str]:
     """Returns what stands over the histogram of each layer: `values of conv1`, or the name alone.
 
     Args:
         panels: The layers.
-        between: For each layer, the range of its histogram in words, or nothing; empty without
-            histograms.
         width: Pixels of a histogram.
     """
     names = [panel.name for panel in panels]
-    ranges = [f", {words}" if words else "" for words in between]
     left = label_width(width)
-    whole = [_VALUES_OF + name + words for name, words in zip(names, ranges, strict=False)]
+    whole = [_VALUES_OF + name for name in names]
     if all(width_of(text, SMALL) <= left for text in whole):
         return whole
-    left -= max(width_of(words, SMALL) for words in ranges)
-    texts = tell_apart_at(names, SMALL, left)
-    return [text + words for text, words in zip(texts, ranges, strict=False)]
+    return tell_apart_at(names, SMALL, left)
 
 
 def _versions(panel: LayerPanel) -> list[str]:

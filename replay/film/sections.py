@@ -127,7 +127,7 @@ class MapSection:
 
     def _scale(self, cell: Cell, maps: npt.NDArray[np.float16]) -> tuple[Levels, Range | None]:
         """Returns their levels at the size at which they are shown, and the range behind them."""
-        small = shrink_maps(maps, self.panel.mosaic.shrink)
+        small = shrink_maps(maps, self.panel.mosaic.blocks)
         self.scaler.measure(*cell, maps)
         self.gains = gains_at(self.scaler, cell)
         return self.scaler.levels(*cell, small), self.scaler.range_of(*cell, small)
@@ -172,7 +172,7 @@ class ChangeSection:
         if isinstance(values, str):
             blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
             return self._shown, values
-        small: Values = shrink_maps(values, self.panel.mosaic.shrink)
+        small: Values = shrink_maps(values, self.panel.mosaic.blocks)
         levels = self._scaler.levels(*cell, small)
         self._shown = self._scaler.range_of(*cell, small)
         paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
@@ -188,7 +188,7 @@ class ChangeSection:
         for cell in reversed(before):
             values = self._find(cell)
             if not isinstance(values, str):
-                small: Values = shrink_maps(values, self.panel.mosaic.shrink)
+                small: Values = shrink_maps(values, self.panel.mosaic.blocks)
                 self._shown = self._scaler.range_of(*cell, small)
                 break
 

@@ -359,20 +359,21 @@ def measure_variation(
     return np.maximum(variance, 0.0)
 
 
-def shrink_maps(maps: npt.NDArray[_Float], by: int) -> npt.NDArray[_Float]:
-    """Averages blocks of by x by values; NaN and infinity stay what they are.
+def shrink_maps(maps: npt.NDArray[_Float], by: int | tuple[int, int]) -> npt.NDArray[_Float]:
+    """Averages blocks of values; NaN and infinity stay what they are.
 
     Args:
         maps: float16 or float32 (..., H, W).
-        by: Side of a block; the last ones of a row and column may be smaller.
+        by: Side of a block, or its rows and columns; the last ones of the maps may be smaller.
 
     Returns:
-        Of the same type, (..., ceil(H / by), ceil(W / by)).
+        Of the same type, (..., ceil(H / rows), ceil(W / columns)).
     """
-    if by == 1:
+    down, across = (by, by) if isinstance(by, int) else by
+    if down == across == 1:
         return maps
     height, width = maps.shape[-2:]
-    tops, lefts = np.arange(0, height, by), np.arange(0, width, by)
+    tops, lefts = np.arange(0, height, down), np.arange(0, width, across)
     with np.errstate(invalid="ignore", over="ignore"):
         sums = np.add.reduceat(maps.astype(np.float32), tops, axis=-2)
         sums = np.add.reduceat(sums, lefts, axis=-1)

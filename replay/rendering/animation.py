@@ -146,12 +146,13 @@ def animate(
         epoch: Another name of `epochs`.
         batch: Another name of `batches`.
         scale: `adaptive` (each map on its own 1st to 99th percentile: where the image stays, the
-            mean over nine frames around; magnified at most 8 times against its channel's widest
-            range within about an epoch), `map` (each map of each frame from its least to its
-            greatest value), `run` (one range for all frames: the middle 99 % of the values),
-            `epoch`, `frame` or `channel` (each channel its own, for all frames). With the first
-            two, a bar shows each map's range against the layer's largest in the run, on a
-            logarithmic scale from 1/1000; what is constant, or below that, is flat and marked.
+            mean over nine frames around, so that nothing flickers; magnified at most 8 times
+            against its channel's widest range within about an epoch), `map` (each map of each
+            frame from its least to its greatest value), `run` (one range for all frames: the
+            middle 99 % of the values), `epoch`, `frame` or `channel` (each channel its own, for
+            all frames). With the first two, a bar shows each map's range against the layer's
+            largest in the run, on a logarithmic scale from 1/1000; what is constant, or below
+            that, is flat and marked.
         clip: An explicit (low, high) instead.
         symmetric: Widens the range to be symmetric around zero, as diverging colormaps need.
         cmap: Any registered matplotlib colormap. A GIF holds 168 of its colours, the other

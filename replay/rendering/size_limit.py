@@ -13,7 +13,7 @@ from replay.maps.axes import spread
 from replay.option_values import AUTO
 from replay.options import RenderRequest
 from replay.output import EncodeOptions, Format, LimitError, Target
-from replay.raster.mosaic import surroundings
+from replay.raster.arrangement import surroundings
 from replay.recording import Recording
 from replay.rendering.accessibility import choose_fps
 from replay.rendering.parallel import Workers, render_to

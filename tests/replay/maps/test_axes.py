@@ -17,7 +17,7 @@ from replay.figures.canvas import Canvas
 from replay.film.film import Film
 from replay.maps.axes import choose_maps, layout_of
 from replay.options import FilmOptions
-from replay.raster.mosaic import Space, arrange
+from replay.raster.arrangement import Space, arrange
 from replay.raster.palette import colormap
 from replay.recording import info, info_text
 from replay.schema import Layer, OptionError, SelectionError

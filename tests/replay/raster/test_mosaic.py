@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from replay.maps.axes import shrink_maps
-from replay.raster.mosaic import Mosaic, Space, arrange, paint
+from replay.raster.arrangement import Space, arrange
+from replay.raster.mosaic import Mosaic, paint
 from replay.raster.palette import widen
 from replay.schema import OptionError
 
@@ -103,3 +104,44 @@ def test_pixels_are_widened_in_any_order_of_memory(by: int) -> None:
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     for laid_out in (pixels, np.asfortranarray(pixels), pixels.transpose(1, 2, 0)[::-1]):
         assert (widen(laid_out, by) == np.repeat(laid_out, by, axis=-1)).all()
+
+
+@pytest.mark.parametrize("count", [1, 8, 40])
+@pytest.mark.parametrize("shape", [(4, 2000), (2000, 4), (1, 2000), (2000, 1), (16, 2000)])
+def test_long_maps_are_drawn_out_like_signals(count: int, shape: tuple[int, int]) -> None:
+    space = Space(1072, 860)
+    mosaic = arrange(count, *shape, space)
+    assert mosaic.width <= space.width
+    assert mosaic.height <= space.stretch * space.height
+    short = shape.index(min(shape))
+    assert mosaic.tile[short] >= (8 if min(shape) == 1 else 32)
+    assert mosaic.blocks[short] == 1  # no row of a map is mixed with another
+    levels = np.arange(count * min(shape)).reshape(count, -1, 1).astype(np.uint8)
+    levels = levels.repeat(-(-max(shape) // mosaic.shrink) * mosaic.zoom, 2)
+    levels = levels[..., :: mosaic.zoom]
+    if short == 1:
+        levels = np.ascontiguousarray(levels.transpose(0, 2, 1))
+    canvas = np.full((mosaic.height, mosaic.width), 255, np.uint8)
+    paint(canvas, 0, 0, levels, mosaic)
+    each = mosaic.tile[short] // min(shape)
+    for place in {0, count - 1}:
+        y, x = mosaic.corner(place)
+        tile = canvas[y : y + mosaic.tile[0], x : x + mosaic.tile[1]]
+        across = tile[:, 0] if short == 0 else tile[0]
+        values = levels[place][:, 0] if short == 0 else levels[place][0]
+        np.testing.assert_array_equal(across, values.repeat(each))
+        assert (tile == tile[:, :1] if short == 0 else tile == tile[:1]).all()
+
+
+def test_captions_say_how_long_maps_are_drawn() -> None:
+    mosaic = arrange(8, 4, 2000, Space(1072, 860))
+    assert mosaic.in_words() == "rows 12 pixels high, shown at 1/2 of their length"
+    mosaic = arrange(4, 300, 4, Space(1072, 860))
+    assert mosaic.in_words().startswith("columns 12 pixels wide")
+    assert arrange(8, 64, 64, Space(1072, 860)).in_words() == ""
+
+
+def test_blocks_of_other_shapes_are_averaged() -> None:
+    maps = np.arange(24, dtype=np.float16).reshape(1, 4, 6)
+    np.testing.assert_array_equal(shrink_maps(maps, (1, 3)), maps.reshape(1, 4, 2, 3).mean(3))
+    np.testing.assert_array_equal(shrink_maps(maps, (2, 1)), maps.reshape(1, 2, 2, 6).mean(2))
