@@ -44,7 +44,7 @@ OTHER_DEFAULTS: dict[tuple[str, str], Any] = {
     ("page", "layers"): None,  # the command then says `all`
 }
 MORE_OF_THE_COMMAND = {"grid": {"probe"}, "health": {"out", "theme", "overwrite"}}
-COMMAND_ONLY = {"command", "call", "debug", "help", "json", "csv", "quiet", "recordings"}
+COMMAND_ONLY = {"command", "call", "debug", "help", "json", "csv", "latex", "quiet", "recordings"}
 
 
 def parameters(face: Callable[..., Any]) -> dict[str, Any]:

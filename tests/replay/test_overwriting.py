@@ -100,7 +100,7 @@ def test_it_is_refused_before_anything_is_drawn(
         monkeypatch.setattr(f"replay.rendering.{name}", never)
     for name in ("map_grid.RunSet", "contact_sheet.RunSet"):
         monkeypatch.setattr(f"replay.figures.{name}", never)
-    monkeypatch.setattr("replay.webpage.document.choose_layers", never)
+    monkeypatch.setattr("replay.webpage.document.PageContent", never)
     for name, call in CALLS.items():
         (folder / name).write_text("mine")
         with pytest.raises(OutputError):
