@@ -2,14 +2,15 @@
 
     from record import Recorder
 
-    with Recorder(model, "run.h5") as recorder:
+    with Recorder(model, "run.h5", probe="first") as recorder:
         for epoch in range(epochs):
             for images, labels in recorder.track(loader):
                 loss = criterion(model(images), labels)
                 ...
                 recorder.log(loss=loss, label=labels[0])
 
-Names are imported on first use: the writer process passes through here and needs no torch.
+`record.plan(model, (3, 224, 224))` says beforehand what that will hold. Names are imported on first
+use: the writer process passes through here and needs no torch.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from typing import TYPE_CHECKING, Any
 from record import torchvision_operators
 
 if TYPE_CHECKING:
+    from record.planning import plan
     from record.recorder import Recorder
     from record.reporting import RecordingWarning
     from replay.schema import RecordingError
 
 __version__: str
-__all__ = ["Recorder", "RecordingError", "RecordingWarning", "__version__"]
+__all__ = ["Recorder", "RecordingError", "RecordingWarning", "__version__", "plan"]
 
 _HOMES = {
     "Recorder": "record.recorder",
     "RecordingWarning": "record.reporting",
+    "plan": "record.planning",
     "RecordingError": "replay.schema",
 }
 

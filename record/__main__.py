@@ -244,8 +244,9 @@ def _add_training(train: argparse.ArgumentParser) -> None:
         "tells: names or globs, and input; may be given several times",
     )  # fmt: skip
     model.add_argument(
-        "--probe", type=int, default=1, metavar="N",
-        help="test images to show at each recorded batch (default: 1)",
+        "--probe", type=int, metavar="N",
+        help="fixed images to show at each recorded batch (default: one, at as many of them as "
+        "take at most about 2 %% of the time); 0 for none",
     )  # fmt: skip
 
     training = train.add_argument_group("training")
@@ -326,7 +327,7 @@ def _plan(options: argparse.Namespace) -> int:
     from record.training.setup import plan
 
     found = plan(_settings(options))
-    print(found.to_json() if getattr(options, "json", False) else found.table())
+    print(found.to_json() if getattr(options, "json", False) else found.tree())
     return 0
 
 
@@ -337,6 +338,7 @@ def _train(options: argparse.Namespace) -> int:
     _require_torch()
     from record.paths import check_source, check_target
     from record.recorder import Recorder
+    from record.schedule.cadence import SHARE
     from record.training.console import Console
     from record.training.loop import train
     from record.training.setup import prepare
@@ -362,6 +364,8 @@ def _train(options: argparse.Namespace) -> int:
         max_map=run.settings.max_map,
         batch_axis=run.settings.batch_axis,
         probe=run.probe,
+        probe_share=SHARE if options.probe is None else None,
+        quiet=True,
         overwrite=options.overwrite,
         metadata=run.metadata(),
     ) as recorder:

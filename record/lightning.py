@@ -234,6 +234,7 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
         elif options["resume"] is True and (epoch, batch) > (0, 0) and batch == 0:
             options["resume"] = epoch
         recorder = Recorder(model, path, **options)
+        recorder._notices_more = False  # where a fit ends is Lightning's to say
         self._current = model, path
         recorder.epoch(epoch)
         if ended is not None and (epoch, batch) >= ended.at:

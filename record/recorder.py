@@ -1,13 +1,15 @@
-"""The context manager that a training loop holds, and what its `track` returns."""
+"""The context manager that a training loop holds."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -20,14 +22,19 @@ from record.modules.selection import Patterns, find_layers
 from record.options import check_options
 from record.paths import check_source, check_target
 from record.protocol.layout import BatchLayout
-from record.reporting import Problems, warn
+from record.reporting import Problems, say, warn
 from record.schedule.budget import Budget, parse_bytes
+from record.schedule.cadence import Cadence
 from record.schedule.choice import BatchChoice
 from record.schedule.schedule import Schedule
+from record.session.after_close import closed_models
+from record.session.first_image_probe import make_probe
 from record.session.frame_sender import FrameSender
+from record.session.loop import Tracked, as_number
 from record.session.metadata import rank_and_world, root_attributes
 from record.session.model_checks import ModelChecks
 from record.session.progress import FORWARDS, STEPS, Progress
+from record.summary import GOES_ON, NO_EPOCHS, closing_line, recorder_html, recorder_text
 from record.transport.courier import Courier
 from record.transport.startup import await_own_writer
 from record.transport.weakcall import weakly
@@ -38,41 +45,10 @@ T = TypeVar("T")
 _EVERY_EPOCH = 1 << 40  # beyond all epochs: a recording to go on with keeps them
 
 
-class Tracked(Generic[T]):
-    """What `Recorder.track` returns: the same batches, each pass an epoch.
-
-    Args:
-        progress: Its methods are called for each pass and each batch.
-        batches: A DataLoader, or any iterable of batches.
-    """
-
-    def __init__(self, progress: Progress, batches: Iterable[T]) -> None:
-        self._progress = progress
-        self._batches = batches
-
-    def __len__(self) -> int:
-        return len(self._batches)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[T]:
-        progress, source = self._progress, object()
-        try:
-            length: int | None = len(self._batches)  # type: ignore[arg-type]
-        except TypeError:
-            length = None
-        size = getattr(self._batches, "batch_size", None)
-        epoch = progress.begin_epoch(length, size if isinstance(size, int) else None)
-        for number, batch in enumerate(self._batches):
-            progress.begin_loaded(source, epoch, number, batch)
-            try:
-                yield batch
-            finally:  # also when the loop is left by break or by an exception
-                progress.end_loaded(source)
-
-
 class Recorder:
     """Records the feature maps of the first image of every batch while a model trains.
 
-        with Recorder(model, "run.h5") as recorder:
+        with Recorder(model, "run.h5", probe="first") as recorder:
             for epoch in range(epochs):
                 for images, labels in recorder.track(loader):
                     loss = criterion(model(images), labels)
@@ -108,6 +84,9 @@ class Recorder:
         probe: Fixed images, (N, C, H, W) or (C, H, W), normalised as the network expects them.
             After each recorded batch the model sees them in evaluation mode; what its layers put
             out goes to `/probe/<n>`. Training flags, buffers and random states are restored.
+            `first`: the first image of the first batch, where showing it can change nothing.
+        probe_share: How much of the run's time may be spent on that: 0.02 for `first`, and
+            without end, which is at each recorded batch, for images that are given.
         resume: Goes on with an existing recording: True behind its last recorded epoch, a number
             with that epoch, whose frames and later ones are replaced. `track` counts from there.
         durability: `fsync` has the file put on the disk at the end of each epoch and at least
@@ -115,6 +94,7 @@ class Recorder:
         batch_axis: Which axis of a layer's outputs counts the images of a batch, where sizes and
             modules do not tell: `{"encoder.*": 1}`, by names or globs; `input` is the model's
             input.
+        quiet: Says nothing at the end but warnings; else one line says what was recorded.
         ranks: Of a distributed run, `0`: rank 0 records. `all`: each rank records into a file of
             its own, `run.rank0.h5` and so on.
 
@@ -127,6 +107,8 @@ class Recorder:
         path: The recording.
         layout: What one batch consists of; empty before the first recorded forward.
     """
+
+    _notices_more = True  # whether it is said that the training goes on after the end
 
     def __init__(
         self,
@@ -143,24 +125,18 @@ class Recorder:
         budget: str | int | None = None,
         epochs: int | None = None,
         max_map: int | None = None,
-        probe: torch.Tensor | None = None,
+        probe: torch.Tensor | str | None = None,
+        probe_share: float | None = None,
         ranks: str = "0",
         resume: bool | int = False,
         durability: str = "fsync",
         batch_axis: Mapping[str, int] | None = None,
+        quiet: bool = False,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
-        axes = check_options(
-            every,
-            max_map,
-            resume,
-            batch_axis,
-            on_error=on_error,
-            when_full=when_full,
-            ranks=ranks,
-            durability=durability,
-        )
+        choices = {"on_error": on_error, "when_full": when_full, "ranks": ranks}
+        axes = check_options(every, max_map, resume, batch_axis, durability=durability, **choices)
         root = unwrap(model)
         found = self._find_layers(root, layers)
         rank, world = rank_and_world()
@@ -169,18 +145,22 @@ class Recorder:
             self.path = self.path.with_name(f"{self.path.stem}.rank{rank}{self.path.suffix}")
         chosen = Schedule.parse(schedule, every)
         limit = None if budget is None else Budget(parse_bytes(budget), chosen, epochs)
-        fixed = None if probe is None else Probe(probe)
+        self._file = self.path.absolute()  # wherever the program goes meanwhile
         self._patterns = layers
         self._problems = problems = Problems(on_error == "raise", self._say)
         self._model: nn.Module | None = root  # which the hooks do not keep alive
+        self._name = type(root).__name__
         self._capture = capture = Capture(root, found, max_map, axes)
-        capture.state.asks_autocast = fixed is not None
-        self._checks = ModelChecks(capture, self._layers_now, fixed, problems)
+        fixed = make_probe(probe, capture.state, probe_share, resume is False, self._send_probe)
+        cadence = None if probe_share is None else Cadence(probe_share)
+        self._checks = ModelChecks(capture, self._layers_now, fixed, problems, cadence)
         self._progress = Progress(capture.state, self._checks, problems)
         self._courier: Courier | None = None
+        self._quiet = quiet
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
+        closed_models.forget(root)
         await_own_writer(self.path)
         start: int | None = None  # the epoch to go on with
         if resume is not False:
@@ -188,15 +168,15 @@ class Recorder:
             check_source(self.path)
         else:
             check_target(self.path, overwrite)
-        meta: dict[str, Any] = {"schedule": chosen.to_text()}
-        if world > 1:
-            meta.update(rank=rank, world_size=world)
-        if max_map is not None:
-            meta["max_map"] = max_map
-        if limit is not None:
-            meta["budget"] = limit.limit
-        if fixed is not None:
-            meta["probe"] = [{} for _ in range(len(fixed))]
+        facts: dict[str, Any] = {
+            "schedule": chosen.to_text(),
+            "rank": rank if world > 1 else None,
+            "world_size": world if world > 1 else None,
+            "max_map": max_map,
+            "budget": None if limit is None else limit.limit,
+            "probe": [{} for _ in range(len(fixed))] if isinstance(fixed, Probe) else None,
+        }
+        meta = {name: fact for name, fact in facts.items() if fact is not None}
         attributes = root_attributes(root, world, {**meta, **(metadata or {})})
         self._courier = courier = Courier(
             self.path.absolute(), overwrite, attributes, when_full, problems.warn, start, durability
@@ -206,7 +186,7 @@ class Recorder:
         self._progress.sender = self._sender
         if start is not None:
             self._go_on(courier.opening, None if resume is True else start, limit)
-        if fixed is not None:
+        if isinstance(fixed, Probe):
             courier.set_probes(fixed.stored)
         try:
             capture.install(self._forward_listener())
@@ -228,6 +208,19 @@ class Recorder:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return recorder_text(self.path, self._name, self._state, self.layout)
+
+    def _repr_html_(self) -> str:
+        return recorder_html(self.path, self._name, self._state, self.layout)
+
+    @property
+    def _state(self) -> str:
+        """How far the recording is, in words."""
+        batches = format_count(self.sent, "batch")
+        others = "rank 0 records" if self._courier is None else f"{batches}, closed"
+        return others if self._closed else f"{batches}, recording"
 
     @property
     def layout(self) -> BatchLayout:
@@ -263,7 +256,7 @@ class Recorder:
         Returns:
             An iterable of the same batches, with a length if `batches` has one.
         """
-        return Tracked(self._progress, batches)
+        return Tracked(self._progress, batches, self._expect_open)
 
     def epoch(self, number: int) -> None:
         """Begins an epoch: for loops that do not use `track`.
@@ -271,10 +264,12 @@ class Recorder:
         Args:
             number: The epoch, from 0.
         """
+        self._expect_open()
         self._progress.turn_to_epoch(int(number))
 
     def step(self) -> None:
         """Ends a batch: for loops that do not use `track`."""
+        self._expect_open()
         self._progress.end_step()
 
     def log(self, **values: Any) -> None:
@@ -285,6 +280,7 @@ class Recorder:
                 `loss`, `lr`, `label` and `prediction` are shown at replay; any other name
                 becomes a field of its own.
         """
+        self._expect_open()
         for name, value in values.items():
             if name in schema.RESERVED:
                 self._problems.meet(f"log({name}=...): the recorder sets {name!r} itself")
@@ -336,6 +332,26 @@ class Recorder:
                 f"{self.path}: {format_count(self.dropped, 'batch')} dropped (queue full), "
                 f"{format_count(self.lost, 'frame')} lost",
             )
+        self._say_end()
+
+    def _say_end(self) -> None:
+        """Says what was recorded, in one line, and that no epoch was ever marked."""
+        batches, model = self.committed, self._model
+        if model is not None and self._notices_more:
+            closed_models.watch(model, self._say_closed)
+        if batches and not self._quiet:
+            lost, no_probe = self.dropped + self.lost, self._checks.why_no_probe
+            say(closing_line(self._file, self._name, batches, self.layout, lost, no_probe))
+            if self._progress.counts_one_epoch and batches > 1:
+                say(f"all {batches:,} batches are in epoch 0, since {NO_EPOCHS}")
+
+    def _expect_open(self) -> None:
+        """Says so, once, where the recording is closed and the training goes on."""
+        if self._closed and self._courier is not None:
+            self._say_closed()
+
+    def _say_closed(self) -> None:
+        self._problems.warn(f"{self.path} is closed, and {GOES_ON}", "closed")
 
     def _why_nothing(self, broken: bool) -> str:
         """Says why nothing was recorded.
@@ -360,6 +376,11 @@ class Recorder:
         """Warns the user."""
         warn(text)
 
+    def _send_probe(self, image: npt.NDArray[np.float16]) -> None:
+        """Sends the first image to the writer, when it is shown for the first time."""
+        if self._courier is not None:
+            self._courier.set_probes(image)
+
     def _go_on(self, there: dict[str, int], epoch: int | None, budget: Budget | None) -> None:
         """Counts on from what the file holds: with an epoch, or with the one after its last."""
         progress = self._progress
@@ -377,24 +398,3 @@ class Recorder:
         self._progress.renew_lock()
         self._capture.state.phase = IDLE
         self._sender.leave_to_parent()
-
-
-def as_number(value: Any) -> Any:
-    """Returns a logged value as a float; from a GPU as a tensor that will be filled in a moment.
-
-    Args:
-        value: A number, or a tensor of one element.
-
-    Raises:
-        ValueError: The tensor has more or less than one element, or the value is no number.
-        TypeError: The value is no number.
-    """
-    if isinstance(value, torch.Tensor):
-        if value.numel() != 1:
-            raise ValueError
-        value = value.detach().reshape(())
-        if value.device.type == "cuda":
-            target = torch.empty((), dtype=value.dtype, pin_memory=True)
-            return target.copy_(value, non_blocking=True)
-        return float(value)
-    return float(value)

@@ -191,10 +191,21 @@ class FilmOptions:
 class SheetOptions(FilmOptions):
     """What a figure of one batch of each epoch shows; `replay.sheet` says what the values mean."""
 
-    layer: str | None = field(
+    layer: str | Sequence[str] | None = field(
         default=None,
         metadata=option(
-            "the layer (default: the first recorded one)", *LAYER_FLAGS, metavar="NAME"
+            f"{_LAYERS}: a page of a PDF for each, else a file (default: the first recorded layer)",
+            *LAYER_FLAGS,
+            metavar="NAME",
+            repeated=True,
+        ),
+    )
+    width: str | float | None = field(
+        default=None,
+        metadata=option(
+            "the width on paper, for which the figure is laid out with text of 7 pt or more: in "
+            "in, cm, mm or pt of TeX; full is 7 inches",
+            metavar="3.3in|8.4cm|full",
         ),
     )
     batch: Numbers = field(
@@ -289,6 +300,9 @@ class RenderRequest:
     preset: str | None = field(
         default=None,
         metadata=option("the format, size and proportions for a place, see below", choices=PRESETS),
+    )
+    overwrite: bool = field(
+        default=False, metadata=option("also replace what mapreel has not made")
     )
     alt: bool = field(default=False, metadata=option("also what it shows in words, to run.alt.txt"))
     poster: bool = field(default=False, metadata=option("also its last frame, to run.poster.png"))

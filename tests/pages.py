@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
+
+import numpy as np
+
+from replay.webpage.frame_block import FrameBlock, unpack_frame, unpack_picture
 
 
 class Reader(HTMLParser):
@@ -35,3 +40,34 @@ class Reader(HTMLParser):
 def read(path: Path) -> tuple[dict, Reader]:
     reader = Reader(path.read_text(encoding="utf-8"))
     return json.loads(reader.blocks["manifest"]), reader
+
+
+def bytes_of(text: str) -> bytes:
+    """The bytes of a block, from its text of seven bits a character."""
+    symbols, plain = [], iter(text)
+    for character in plain:
+        escaped = character == "\x01"
+        symbols.append("\x01\0\r<"[ord(next(plain)) - 65] if escaped else character)
+    bits = np.unpackbits(np.frombuffer("".join(symbols).encode("ascii"), np.uint8)).reshape(-1, 8)
+    whole = bits[:, 1:].ravel()
+    return np.packbits(whole[: len(whole) // 8 * 8]).tobytes()
+
+
+def frame_of(
+    manifest: dict, blocks: dict[str, str], layer: int, frame: int, source: int = 0
+) -> FrameBlock:
+    """What a page holds of a frame of a layer, by its blocks' texts."""
+    about = manifest["sources"][source]["layers"][layer]
+    packed = bytes_of(blocks[f"s{source}-layer-{layer}-{frame}"])
+    follows = zlib.decompress(packed)[0] & 2
+    before = frame_of(manifest, blocks, layer, frame - 1, source) if follows else None
+    shape = (len(about["channels"]), *about["shape"])
+    return unpack_frame(packed, shape, about["step"], before)
+
+
+def picture_of(manifest: dict, blocks: dict[str, str], frame: int, source: int = 0) -> np.ndarray:
+    """The input picture that a page holds, uint8 (H, W, 3)."""
+    about = manifest["sources"][source]["input"]
+    return unpack_picture(
+        bytes_of(blocks[f"s{source}-input-{frame}"]), about["shape"], about["step"]
+    )

@@ -36,9 +36,10 @@ def make_font(path: Path, characters: str, family: str = "Tiny Squares") -> Path
 
 def forget() -> None:
     """Forgets which fonts there are, and what was drawn in them."""
-    for each in (fonts.pieces, fonts.find_font, fonts._installed, text.width_of, text.cover):
+    for each in (fonts.pieces, fonts.find_font, fonts._candidates, fonts._installed):
         each.cache_clear()
-    text.fit.cache_clear()
+    for drawn in (text.width_of, text.cover, text.fit):
+        drawn.cache_clear()
 
 
 @pytest.fixture

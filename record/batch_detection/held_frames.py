@@ -136,7 +136,9 @@ class HeldFrames:
             return
         keeps = position is not None and not candidate.mixed and self._keeps(position)
         if candidate is self._captured:
-            if keeps:
+            if keeps and position is not None:
+                if self._checks.has_probe and self._capture.phase == DONE:
+                    self._checks.show_probe(position.batch + 1 == self._sender.batches)
                 self._held[candidate] = held
                 self.put_aside()
                 del self._held[candidate]

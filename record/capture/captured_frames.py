@@ -42,6 +42,7 @@ class CapturedFrames:
 
     Attributes:
         layout: What one batch consists of; empty before the first recorded forward.
+        probe_places: The places in the layout of the layers of fixed images.
     """
 
     def __init__(self, state: CaptureState, hooks: list[LayerHook]) -> None:
@@ -49,6 +50,7 @@ class CapturedFrames:
         self._state = state
         self._hooks = hooks
         self._places: list[_Place] = []  # of the layout's layers, in their order
+        self.probe_places: tuple[int, ...] = ()
 
     @property
     def silent_layers(self) -> dict[str, str]:
@@ -114,6 +116,9 @@ class CapturedFrames:
         if not added and images == self.layout.images:
             return False
         self.layout = BatchLayout(images, self.layout.layers + tuple(added))
+        self.probe_places = tuple(
+            number for number, place in enumerate(self._places) if place.slots.probe is not None
+        )
         return True
 
     def fill(self, flat: torch.Tensor) -> set[int]:

@@ -149,6 +149,8 @@ class LayerHook(Hook):
                 return
             if state.phase == OPEN and not self._belongs_to_part():
                 return
+            if phase == PROBING and state.thread not in (0, get_ident()):
+                return  # a forward of another thread, not the fixed image's
             with outside_transforms():
                 self._copy(module, output)
         except Exception as error:  # never into the training

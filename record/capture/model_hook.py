@@ -238,11 +238,13 @@ class ModelHook:
             state.axes.takes_batches = True
             seen.divide()
 
-    def _begin(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def _begin(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         state = self.state
         state.phase, state.thread = INSIDE, self._thread
         state.reset()
         self.copy(args, kwargs)
+        if state.on_inputs is not None:
+            state.on_inputs(state, args, kwargs)
 
     def _begin_traced(self, args: Any, kwargs: dict[str, Any]) -> None:
         state = self.state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import torch
@@ -86,6 +86,8 @@ class CaptureState:
         evaluation: Whether forwards in evaluation mode are recorded too.
         probes: Number of fixed images in a forward while PROBING.
         asks_autocast: Whether the autocast mode of a forward has to be known.
+        on_inputs: Called with this object and with the positional and the keyword arguments of each
+            forward that is recorded; must not raise. None where nobody asks.
         max_map: See above.
         axes: What the model says of the order of axes.
         input: Where the model's input goes.
@@ -115,6 +117,7 @@ class CaptureState:
         self.evaluation = False
         self.probes = 0
         self.asks_autocast = False
+        self.on_inputs: Callable[[CaptureState, Any, dict[str, Any]], None] | None = None
         self.max_map = max_map
         self.axes = ModelAxes(model, batch_axes or {})
         self.input = InputSlot()
@@ -179,11 +182,13 @@ class CaptureState:
         seen.fired = seen.in_slot = False
         seen.found = None
         for slots in self.slots:
-            slots.calls = slots.failed = slots.in_slots = 0
-            slots.kernel_in_slot = False
-            slots.found_kernel = None
-            if slots.found:
-                slots.found.clear()
+            _forget(slots)
+
+    def forget_probes(self) -> None:
+        """Forgets what was put out for fixed images since the last batch."""
+        for slots in self.slots:
+            if slots.probe is not None:
+                _forget(slots)
 
     def point_at(self, slices: Slices | None) -> None:
         """Gives all hooks their slices of a buffer, in which nothing is; None takes them away."""
@@ -202,16 +207,24 @@ class CaptureState:
             slots.slots, slots.kernel_slot = calls, kernel
             slots.in_slots, slots.kernel_in_slot = 0, False
 
-    def holds_just(self, frames: int) -> bool:
+    def holds_just(self, frames: int, with_probes: bool = True) -> bool:
         """Whether the last forward put all of so many frames into their slots, and nothing else.
 
         This is so in all but a few batches of a usual training; the others are looked at layer by
         layer, by `CapturedFrames`.
+
+        Args:
+            frames: The number of frames.
+            with_probes: Whether those of fixed images are among them.
         """
         if not frames or self.input.found is not None:
             return False
         held = 0
         for slots in self.slots:
+            if not with_probes and slots.probe is not None:
+                if slots.calls:
+                    return False
+                continue
             count = len(slots.slots)
             if (
                 slots.calls != count
@@ -222,6 +235,15 @@ class CaptureState:
                 return False
             held += count
         return held == frames  # a layer of several shapes has more frames than calls
+
+
+def _forget(slots: OutputSlots) -> None:
+    """Forgets what a layer has put out since the last batch."""
+    slots.calls = slots.failed = slots.in_slots = 0
+    slots.kernel_in_slot = False
+    slots.found_kernel = None
+    if slots.found:
+        slots.found.clear()
 
 
 def _children_of_modules(

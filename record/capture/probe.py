@@ -6,6 +6,7 @@ import contextlib
 import random
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -74,23 +75,53 @@ class Probe:
         images = self._copies.get(where)
         if images is None:
             images = self._copies[where] = self._images.to(*where)
-        before, batch = state.phase, state.batch
-        state.phase, state.probes, state.batch = PROBING, len(self), BatchSize((len(self),))
-        try:
-            with (
-                torch.no_grad(),
-                torch.autocast(device.type, dtype=seen.autocast, enabled=seen.autocast is not None),
-                _eager(),
-                _without_fast_path(),
-                _random_states(device),
-                _own_buffers(root),
-                _evaluating(root),
-            ):
-                # A model compiled in place would compile once more for this.
-                call = root if root._compiled_call_impl is None else root._call_impl
-                call(images)  # type: ignore[no-untyped-call]
-        finally:
-            state.phase, state.batch = before, batch
+        show(state, device, len(self), (images,), {})
+
+
+def show(
+    state: CaptureState,
+    device: torch.device,
+    count: int,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    guard: AbstractContextManager[Any] | None = None,
+) -> None:
+    """Runs one forward in evaluation mode, which the hooks record; then all is as it was.
+
+    Args:
+        state: What the hooks of the recording share.
+        device: Where the model is.
+        count: The number of images.
+        args: The positional arguments of the forward.
+        kwargs: Its keyword arguments.
+        guard: What is active while the forward runs.
+    """
+    root = state.root
+    if root is None:
+        return
+    before, batch = state.phase, state.batch
+    state.phase, state.probes, state.batch = PROBING, count, BatchSize((count,))
+    autocast = state.input.autocast
+    try:
+        with (
+            torch.no_grad(),
+            # Without its cache: a weight that is converted here knows no gradient, and some
+            # versions of torch would have the training, under the same autocast, take that.
+            torch.autocast(
+                device.type, dtype=autocast, enabled=autocast is not None, cache_enabled=False
+            ),
+            _eager(),
+            _without_fast_path(),
+            _random_states(device),
+            _own_buffers(root),
+            _evaluating(root),
+            contextlib.nullcontext() if guard is None else guard,
+        ):
+            # A model compiled in place would compile once more for this.
+            call = root if root._compiled_call_impl is None else root._call_impl
+            call(*args, **kwargs)  # type: ignore[no-untyped-call]
+    finally:
+        state.phase, state.batch = before, batch
 
 
 @contextlib.contextmanager

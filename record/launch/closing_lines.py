@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from record.formatting import format_count
-from replay.schema.faces import command
+from record.protocol.layout import BatchLayout
+from record.short_path import short_path
+from record.summary import closing_line
 
 _MAX_LINES = 12  # recordings that are named one by one
 _COUNT_FILE = "MAPREEL_RUN_TALLY"  # names the file of `RecordingCount` to all processes of a run
@@ -23,7 +24,9 @@ class ClosedRecording(NamedTuple):
         name: The model's class.
         path: The file.
         batches: The number of batches that a reader can see.
-        layers: The number of layers in it.
+        layout: The layers in it.
+        lost: The number of frames that were lost.
+        no_probe: Why the first image was not shown again, in words; empty where it was.
         doubts: Why its epochs may differ from the script's, in words.
     """
 
@@ -31,7 +34,9 @@ class ClosedRecording(NamedTuple):
     name: str
     path: Path
     batches: int
-    layers: int
+    layout: BatchLayout
+    lost: int = 0
+    no_probe: str = ""
     doubts: Sequence[str] = ()
 
 
@@ -46,9 +51,14 @@ def closing_lines(recordings: Sequence[ClosedRecording]) -> list[str]:
         key=lambda recording: recording.number,
     )
     lines = [
-        f"recorded {format_count(recording.batches, 'batch')} of {recording.name}, "
-        f"{format_count(recording.layers, 'layer')}: {recording.path}; "
-        f"{command('replay', 'animate', recording.path)}"
+        closing_line(
+            recording.path,
+            recording.name,
+            recording.batches,
+            recording.layout,
+            recording.lost,
+            recording.no_probe,
+        )
         for recording in found[:_MAX_LINES]
     ]
     rest = found[_MAX_LINES:]
@@ -56,7 +66,7 @@ def closing_lines(recordings: Sequence[ClosedRecording]) -> list[str]:
         names = ", ".join(dict.fromkeys(recording.name for recording in rest))
         lines.append(
             f"recorded {len(rest):,} more trainings of {names}, in their order: "
-            f"{rest[0].path} to {rest[-1].path}"
+            f"{short_path(rest[0].path)} to {short_path(rest[-1].path)}"
         )
     doubts: dict[str, list[str]] = {}
     for recording in found:

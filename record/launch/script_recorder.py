@@ -72,6 +72,8 @@ class ScriptRecorder(Recorder):
             ranks=options.ranks,
             overwrite=overwrite,
             metadata={"command": list(options.command)},
+            probe="first" if options.probe else None,
+            quiet=True,  # of all recordings the launcher says what became of them
         )
         self._model = None  # the script drops its model when it likes
         self._progress.mode = STEPS
@@ -80,6 +82,11 @@ class ScriptRecorder(Recorder):
     def is_recording(self) -> bool:
         """Whether it records: not where another rank does, and not once it is closed."""
         return not self._closed
+
+    @property
+    def why_no_probe(self) -> str:
+        """Why the first image was not shown again, in words; empty where it was."""
+        return self._checks.why_no_probe
 
     @property
     def state(self) -> CaptureState:
@@ -104,6 +111,9 @@ class ScriptRecorder(Recorder):
         self._sender.choice = BatchChoice(schedule, budget)
         self.state.evaluation, self.state.counts_on = options.include_eval, True
         return HeldFrames(self.state, self._sender, self._checks, self._problems)
+
+    def _say_end(self) -> None:
+        pass  # the launcher says it, of all recordings at once
 
     def _why_nothing(self, broken: bool) -> str:
         silent = self._capture.frames.silent_layers

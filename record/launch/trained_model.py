@@ -23,7 +23,7 @@ from record.capture.tensors import storages_of
 from record.launch.arguments import RunOptions
 from record.launch.closing_lines import ClosedRecording
 from record.launch.script_recorder import ScriptRecorder
-from record.recorder import as_number
+from record.session.loop import as_number
 from record.watching.ownership import parameter_ids
 
 
@@ -224,10 +224,16 @@ class TrainedModel:
 
     def closed_recording(self) -> ClosedRecording:
         """Returns what was recorded; to be called after `close`."""
-        layers = sum(layer.probe is None for layer in self.recorder.layout.layers)
-        doubts = list(self.detector.epochs.doubts)
+        recorder = self.recorder
         return ClosedRecording(
-            self.number, self.name, self.path, self.recorder.committed, layers, doubts
+            self.number,
+            self.name,
+            self.path,
+            recorder.committed,
+            recorder.layout,
+            recorder.dropped + recorder.lost,
+            recorder.why_no_probe,
+            list(self.detector.epochs.doubts),
         )
 
     def why_nothing(self) -> str:

@@ -9,11 +9,31 @@ from typing import Any
 from record.formatting import format_bytes, format_count, pluralize
 from record.protocol.layout import BatchLayout
 from record.schedule.budget import Budget, epoch_bytes, file_bytes, frame_bytes, parse_bytes
+from record.schedule.plan_table import format_shape, table_html, table_text, what_is_left
 from record.schedule.schedule import Schedule
 from replay.schema import Layer, format_intervals
 
 
 @dataclass(frozen=True)
+class ModuleOutput:
+    """What a module put out in one forward.
+
+    Attributes:
+        name: The module's name.
+        module: The module in one line.
+        shape: The shape of the first tensor that it put out; None where it put out none.
+        dtype: The dtype of that tensor, `float32`, say.
+        calls: How often it was called.
+    """
+
+    name: str
+    module: str
+    shape: tuple[int, ...] | None
+    dtype: str
+    calls: int
+
+
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What a run will record.
 
@@ -23,6 +43,10 @@ class Plan:
         batches: Batches in an epoch.
         cells: (epoch, batch) of every batch that will be recorded.
         budget: Bytes that the file may take, or None.
+        outputs: What each module put out in the forward by which that was found.
+        model: The model's class, where that is known.
+        parameters: The number of its parameters.
+        knows_batches: Whether the number of batches was said, or counted; else it is 1.
     """
 
     layout: BatchLayout
@@ -30,6 +54,10 @@ class Plan:
     batches: int
     cells: tuple[tuple[int, int], ...]
     budget: int | None = None
+    outputs: tuple[ModuleOutput, ...] = ()
+    model: str = ""
+    parameters: int | None = None
+    knows_batches: bool = True
 
     @property
     def bytes_batch(self) -> int:
@@ -39,11 +67,7 @@ class Plan:
     @property
     def bytes_epoch(self) -> int:
         """Bytes of the epoch with the most recorded batches."""
-        counts: dict[int, int] = {}
-        for epoch, _ in self.cells:
-            counts[epoch] = counts.get(epoch, 0) + 1
-        most = max(counts.values(), default=0)
-        return most * self.bytes_batch + epoch_bytes(self.layout, self.batches)
+        return self.most_in_epoch * self.bytes_batch + epoch_bytes(self.layout, self.batches)
 
     @property
     def bytes_run(self) -> int:
@@ -72,7 +96,8 @@ class Plan:
         shown = layers if most is None else layers[:most]
         width = max([len(layer.name) for layer in shown], default=0)
         lines = [
-            f"{layer.name:<{width}}  {_shape(layer)}{' and kernels' if layer.kernel else ''}"
+            f"{layer.name:<{width}}  {format_shape(layer.shape)}"
+            f"{' and kernels' if layer.kernel else ''}"
             f"{f', means of {layer.pooled}x{layer.pooled}' if layer.pooled > 1 else ''}, "
             f"{format_bytes(layer.nbytes)}"
             for layer in shown
@@ -86,32 +111,33 @@ class Plan:
             lines.append(f"the same for {images}, {format_bytes(size)}")
         return lines
 
-    def table(self) -> str:
-        """Returns a table of the bytes of each layer in a batch, in an epoch and in the run."""
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers that will be recorded of a batch, with shapes and axes, in their order."""
+        return tuple(layer for layer in self.layout.layers if layer.probe is None)
+
+    @property
+    def most_in_epoch(self) -> int:
+        """The number of recorded batches of the epoch with the most of them."""
         counts: dict[int, int] = {}
         for epoch, _ in self.cells:
             counts[epoch] = counts.get(epoch, 0) + 1
-        most, frames = max(counts.values(), default=0), len(self.cells)
-        rows: list[tuple[str, ...]] = [("layer", "frame", "a batch", "an epoch", "the run")]
-        parts: list[tuple[str, str, int]] = [
-            ("input", "x".join(str(n) for n in shape), 2 * _size(shape))
-            for shape in self.layout.images[:1]
-        ]
-        for layer in self.layout.layers:
-            where = "" if layer.probe is None else f"probe {layer.probe}: "
-            kernels = " and kernels" if layer.kernel else ""
-            parts.append((where + layer.name, _shape(layer) + kernels, layer.nbytes))
-        for name, shape, size in parts:
-            rows.append(_row(name, shape, size, most * size, frames * size))
-        sums = (self.bytes_batch, self.bytes_epoch, self.bytes_run)
-        rows.append(_row("all, with indices", "", *sums))
-        widths = [max(len(row[column]) for row in rows) for column in range(5)]
-        lines = []
-        for row in rows:
-            left = [text.ljust(width) for text, width in zip(row[:2], widths[:2], strict=True)]
-            right = [text.rjust(width) for text, width in zip(row[2:], widths[2:], strict=True)]
-            lines.append("  ".join(left + right).rstrip())
-        return "\n".join([*lines, self.summary])
+        return max(counts.values(), default=0)
+
+    def tree(self, everything: bool = False) -> str:
+        """Returns the tree of the layers, with shapes, dtypes, and the bytes that each takes.
+
+        Args:
+            everything: Whether modules are named, too, that are not recorded.
+        """
+        return table_text(self, everything)
+
+    def __repr__(self) -> str:
+        name = f"{self.model}, {format_count(self.parameters or 0, 'parameter')}\n"
+        return "\n".join([(name if self.model else "") + self.tree(), *what_is_left(self)])
+
+    def _repr_html_(self) -> str:
+        return table_html(self)
 
     def to_json(self) -> str:
         """Returns the plan as one JSON document."""
@@ -162,18 +188,3 @@ def make_plan(
         if number == 0:
             thinned.plan(layout, batches)
     return Plan(layout, epochs, batches, tuple(kept), limit)
-
-
-def _row(name: str, shape: str, *counts: int) -> tuple[str, ...]:
-    return (name, shape, *(format_bytes(count) for count in counts))
-
-
-def _shape(layer: Layer) -> str:
-    return "x".join(str(n) for n in layer.shape) or "1"
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size

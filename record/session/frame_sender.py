@@ -114,8 +114,12 @@ class FrameSender:
         """
         missing: tuple[int, ...] = ()
         absent, image = 0, 0 if self._state.input.in_slot else None
-        if not self._state.holds_just(len(self._frames.layout.layers)):
-            missing, absent, image = self._settle_odd()
+        frames, probes = len(self._frames.layout.layers), self._frames.probe_places
+        if not self._state.holds_just(frames):
+            if probes and self._state.holds_just(frames - len(probes), with_probes=False):
+                missing = probes  # they are not shown at every batch
+            else:
+                missing, absent, image = self._settle_odd()
         host, self._host = self._host, None
         if host is None:  # the queue was full, and the frame has been counted
             return None

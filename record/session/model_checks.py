@@ -10,6 +10,8 @@ from torch import nn
 from record.capture.capture import Capture
 from record.capture.probe import Probe
 from record.reporting import Problems, listed
+from record.schedule.cadence import Cadence
+from record.session.first_image_probe import FirstImageProbe
 
 
 class ModelChecks:
@@ -20,6 +22,7 @@ class ModelChecks:
         find_layers: Returns the layers to record of the model as it is now, by name.
         probe: Fixed images that are shown to the model with each recorded batch, or None.
         problems: Warns of what is found.
+        cadence: Says at which of the recorded batches given images are shown; None for each one.
 
     Attributes:
         has_probe: Whether there are fixed images to show.
@@ -30,8 +33,9 @@ class ModelChecks:
         self,
         capture: Capture,
         find_layers: Callable[[nn.Module], dict[str, nn.Module]],
-        probe: Probe | None,
+        probe: Probe | FirstImageProbe | None,
         problems: Problems,
+        cadence: Cadence | None = None,
     ) -> None:
         self.has_probe = probe is not None
         self.named_silent = False
@@ -39,6 +43,7 @@ class ModelChecks:
         self._find_layers = find_layers
         self._probe = probe
         self._problems = problems
+        self._cadence = cadence
 
     def follow_changes(self) -> None:
         """Records layers that were replaced or added, under their names, and says so."""
@@ -48,8 +53,26 @@ class ModelChecks:
         except Exception as error:
             self._problems.warn(f"the model has changed, and cannot be looked at: {error}")
 
-    def show_probe(self) -> bool:
+    @property
+    def why_no_probe(self) -> str:
+        """Why the first image is not shown to the model, in words; empty where it is."""
+        probe = self._probe
+        if not isinstance(probe, FirstImageProbe):
+            return ""
+        if probe.shown and not probe.reason:
+            return ""
+        if probe.reason:
+            return probe.reason
+        state = self._capture.state
+        if state.traced or state.opened:
+            return "it is compiled" if state.traced else "its parts are called directly"
+        return "nothing tells where its batches end"
+
+    def show_probe(self, ends_epoch: bool = False) -> bool:
         """Shows the fixed images to the model; where that fails the batch is still recorded.
+
+        Args:
+            ends_epoch: Whether the batch is known to be the last one of its epoch.
 
         Returns:
             False where they were left out because another thread goes on with the training.
@@ -60,14 +83,23 @@ class ModelChecks:
         state = self._capture.state
         if self._probe is None:
             return True
+        if isinstance(self._probe, FirstImageProbe):
+            self._probe.run(state, ends_epoch)
+            return True
         if state.thread not in (0, get_ident()):
             self._problems.warn(
                 "the probe was left out where another thread goes on with the training", "probe"
             )
             return False
+        if self._cadence is not None and not self._cadence.is_due(ends_epoch):
+            return True
         self.follow_changes()
         try:
-            self._probe.run(state)
+            if self._cadence is None:
+                self._probe.run(state)
+            else:
+                with self._cadence:
+                    self._probe.run(state)
         except Exception as error:
             self._probe, self.has_probe = None, False
             reason = " ".join(str(error).split())[:200]

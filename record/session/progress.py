@@ -35,13 +35,14 @@ class Progress:
         step: The number of batches before the current one.
         sender: Takes the frames of recorded batches; None where nothing is recorded any more.
         copy_failed: Whether a hook could not do its work.
+        counts_one_epoch: Whether nothing has ever said where an epoch begins.
     """
 
     def __init__(self, state: CaptureState, checks: ModelChecks, problems: Problems) -> None:
         self.mode = FORWARDS
         self.epoch = self.next_epoch = self.batch = self.step = 0
         self.sender: FrameSender | None = None
-        self.copy_failed = False
+        self.copy_failed, self.counts_one_epoch = False, True
         self._state = state
         self._checks = checks
         self._problems = problems
@@ -84,7 +85,7 @@ class Progress:
             if self.mode != TRACK:
                 self._discard()
                 self.mode = TRACK
-            self.epoch = self.next_epoch
+            self.epoch, self.counts_one_epoch = self.next_epoch, False
             self.next_epoch += 1
             if self.sender is not None:
                 self.sender.batches = batches
@@ -135,7 +136,7 @@ class Progress:
                 self.finish()
                 self.mode = STEPS
             self._discard()
-            self.next_epoch = self.epoch = number
+            self.counts_one_epoch, self.next_epoch, self.epoch = False, number, number
             self.batch = 0
             self.await_forward()
 
@@ -347,7 +348,7 @@ class Progress:
         """Takes what the hooks hold for a batch."""
         assert self.sender is not None
         try:
-            if self._checks.has_probe and not self._checks.show_probe():
+            if self._checks.has_probe and not self._checks.show_probe(batch.ends_epoch):
                 self.count_lost(1)
             batch.sealed = self.sender.seal()
         except Exception as error:

@@ -121,7 +121,8 @@ class Console:
             print(f"lost       {dropped} dropped, {lost} lost")
         print(f"file       {path} ({size})")
         print(f"accuracy   {accuracy:.3f} on the test images")
-        print(f"next       {command('replay', 'animate', path)}")
+        probed = any(layer.probe is not None for layer in recorder.layout.layers)
+        print(f"next       {command('replay', 'animate', path, *['--probe'] * probed)}")
 
     def _say(self, text: str) -> None:
         print(text, file=sys.stderr)

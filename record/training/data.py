@@ -7,7 +7,7 @@ not a benchmark: what it measures is recognising ten photographs, not generalisa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -35,6 +35,8 @@ class Data:
         classes: The names of the labels.
         mean: Per channel, what is subtracted from values in 0..1.
         std: Per channel, what they are then divided by.
+        portraits: Samples that one recognises, to be shown as fixed images; None where there are
+            none but those for testing.
     """
 
     name: str
@@ -43,6 +45,12 @@ class Data:
     classes: list[str]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    portraits: Dataset[Sample] | None = None
+
+    def fixed(self, count: int) -> list[Sample]:
+        """Returns the first samples to be shown as fixed images, as many as there are."""
+        samples: Any = self.test if self.portraits is None else self.portraits
+        return [samples[place] for place in range(min(count, len(samples)))]
 
 
 def load(
@@ -74,7 +82,8 @@ def load(
         raise OptionError(f"samples {samples}: expected at least 1")
     if name == "photos":
         train, test = photos.load_photos(size, seed)
-        data = Data("photos", train, test, list(photos.PHOTOS), photos.MEAN, photos.STD)
+        portraits = photos.load_portraits(size)
+        data = Data("photos", train, test, list(photos.PHOTOS), photos.MEAN, photos.STD, portraits)
     elif name == "fake":
         data = _fake(size, seed)
     elif name == "folder":
@@ -83,9 +92,7 @@ def load(
         data = _downloadable(name, folder, size, download)
     if samples is not None:
         first = range(min(samples, len(data.train)))  # type: ignore[arg-type]
-        data = Data(
-            data.name, Subset(data.train, first), data.test, data.classes, data.mean, data.std
-        )
+        data = replace(data, train=Subset(data.train, first))
     return data
 
 

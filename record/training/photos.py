@@ -31,6 +31,15 @@ PHOTOS = {
     "gravel": "gravel.png",
 }
 
+# The columns of the cells of the three rows that are for testing, of nine in all: one in each row
+# and in each column. The astronaut's face is to be among them.
+_TESTS = {"astronaut": (1, 0, 2)}
+_DIAGONAL = (0, 1, 2)
+
+# The row of the cell whose picture is shown as a probe image, and where in the cell its middle
+# lies, from 0 (left) to 1: the face, an eye of the cat, the cup.
+_PORTRAITS = {"astronaut": (0, 0.5), "chelsea": (1, 0.05), "coffee": (1, 0.5)}
+
 _SHORT_SIDE = 384  # pixels
 _CROP = (96, 128)  # pixels: smallest and largest side of a crop
 _CROPS = {"train": 96, "test": 40}  # of each photograph
@@ -69,7 +78,8 @@ def split_photo(name: str) -> dict[str, list[Image.Image]]:
         name: One of `PHOTOS`.
 
     Returns:
-        The parts on the diagonal as `test`, the other six as `train`.
+        Three parts as `test`, of each row and of each column one, from top to bottom; the other
+        six as `train`.
 
     Raises:
         OptionError: scikit-image is not installed, or does not carry the photograph.
@@ -97,8 +107,31 @@ def split_photo(name: str) -> dict[str, list[Image.Image]]:
                 (column + 1) * width // 3,
                 (row + 1) * height // 3,
             )
-            split["test" if row == column else "train"].append(photo.crop(box))
+            is_test = _TESTS.get(name, _DIAGONAL)[row] == column
+            split["test" if is_test else "train"].append(photo.crop(box))
     return split
+
+
+def load_portraits(size: int) -> Crops:
+    """Makes a picture of each photograph that one recognises, if one can: a face, the cat, the cup.
+
+    Each is a square of a part for testing, as it is: of which no pixel is trained on.
+
+    Args:
+        size: Height and width of the pictures, in pixels.
+    """
+    images = np.empty((len(PHOTOS), 3, size, size), np.uint8)
+    for label, name in enumerate(PHOTOS):
+        row, place = _PORTRAITS.get(name, (1, 0.5))
+        cell = split_photo(name)["test"][row]
+        side = min(cell.size)
+        left = round((cell.width - side) * place)
+        top = (cell.height - side) // 2
+        picture = cell.resize(
+            (size, size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)
+        )
+        images[label] = np.asarray(picture).transpose(2, 0, 1)  # (3, size, size)
+    return Crops(images, list(range(len(PHOTOS))))
 
 
 def load_photos(size: int, seed: int) -> tuple[Crops, Crops]:

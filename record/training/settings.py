@@ -32,6 +32,11 @@ class Settings:
     batch_axis: dict[str, int] | None = None
     checkpoint: Path | None = None  # written at the end of each epoch
     resume: Path | None = None  # the recording to go on with, from the checkpoint
-    probe: int = 1  # test images shown at each recorded batch
+    probe: int | None = None  # fixed images; None: one, as often as that costs little
     input: tuple[int, int, int] | None = None  # to plan without data: (C, H, W) of an image
     batches: int | None = None  # likewise: batches in an epoch
+
+    @property
+    def probes(self) -> int:
+        """The number of fixed images."""
+        return 1 if self.probe is None else self.probe

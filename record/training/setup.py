@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from record.formatting import format_count
-from record.protocol.layout import BatchLayout
+from record.planning.layout import FoundLayout, find_layout
 from record.schedule.budget import parse_bytes
 from record.schedule.plan import Plan, make_plan
 from record.schedule.schedule import Schedule
@@ -21,7 +21,6 @@ from record.training import checkpoint as checkpoints
 from record.training import data as data_sets
 from record.training import models
 from record.training.data import Data
-from record.training.layout import find_layout
 from record.training.settings import Settings
 from replay.schema import OptionError
 
@@ -39,7 +38,7 @@ class Run:
         model: The network, on its device, in training mode.
         device: Where it runs.
         size: Height and width of the images, in pixels.
-        layout: The layers that will be recorded, with their shapes.
+        found: The layers that will be recorded, with their shapes.
         batches: The number of batches in an epoch.
         schedule: Which batches will be recorded.
         state: The checkpoint to go on from, or None.
@@ -50,7 +49,7 @@ class Run:
     model: nn.Module
     device: torch.device
     size: int
-    layout: BatchLayout
+    found: FoundLayout
     batches: int
     schedule: Schedule
     state: dict[str, Any] | None = None
@@ -68,17 +67,19 @@ class Run:
     @property
     def plan(self) -> Plan:
         """What will be recorded, and the space that it takes."""
-        return make_plan(
-            self.layout, self.schedule, self.settings.epochs, self.batches, self.settings.budget
+        chosen = self.settings
+        made = make_plan(
+            self.found.layout, self.schedule, chosen.epochs, self.batches, chosen.budget
         )
+        name = type(self.model).__name__
+        outputs = self.found.outputs
+        return replace(made, outputs=outputs, model=name, parameters=self.parameters)
 
     @property
     def probe(self) -> torch.Tensor | None:
-        """The first test images, (N, C, H, W), to be shown at each recorded batch."""
-        count = min(self.settings.probe, len(cast(Sized, self.data.test)))
-        if count < 1:
-            return None
-        return torch.stack([self.data.test[place][0] for place in range(count)])
+        """The fixed images, (N, C, H, W), to be shown at recorded batches; None for none."""
+        images = [image for image, _ in self.data.fixed(self.settings.probes)]
+        return torch.stack(images) if images else None
 
     def metadata(self) -> dict[str, Any]:
         """Returns the run's description for the recording."""
@@ -104,8 +105,7 @@ class Run:
 
     def _probe_metadata(self) -> dict[str, Any]:
         """Returns the labels of the fixed images, if there are any."""
-        count = min(self.settings.probe, len(cast(Sized, self.data.test)))
-        labels = [int(self.data.test[place][1]) for place in range(count)]
+        labels = [int(label) for _, label in self.data.fixed(self.settings.probes)]
         return {"probe": [{"label": label} for label in labels]} if labels else {}
 
     @property
@@ -127,7 +127,7 @@ def prepare(settings: Settings) -> Run:
             raise OptionError(f"--{name} {value}: expected at least 1")
     if settings.every < 1:
         raise OptionError(f"--every {settings.every}: expected at least 1")
-    if settings.probe < 0:
+    if settings.probes < 0:
         raise OptionError(f"--probe {settings.probe}: expected 0 or more")
     if settings.max_map is not None and settings.max_map < 1:
         raise OptionError(f"--max-map {settings.max_map}: expected at least 1")
@@ -154,10 +154,11 @@ def prepare(settings: Settings) -> Run:
     if leaves_one(samples, settings.batch_size):
         batches -= 1
     images = torch.zeros(2, 3, size, size)
-    probes = min(settings.probe, len(cast(Sized, data.test)))
-    layout = find_layout(
+    probes = len(data.fixed(settings.probes))
+    found = find_layout(
         model, settings.layers, images, settings.max_map, probes, settings.batch_axis
     )
+    models.logits_and_auxiliary(found.output)
     state = None
     if settings.resume is not None:
         if settings.checkpoint is None:
@@ -166,7 +167,7 @@ def prepare(settings: Settings) -> Run:
         if state["epoch"] >= settings.epochs:
             trained = format_count(settings.epochs, "epoch")
             raise OptionError(f"{settings.checkpoint}: nothing is left to train of {trained}")
-    return Run(settings, data, model.to(device), device, size, layout, batches, schedule, state)
+    return Run(settings, data, model.to(device), device, size, found, batches, schedule, state)
 
 
 def plan(settings: Settings) -> Plan:
@@ -186,10 +187,13 @@ def plan(settings: Settings) -> Plan:
     schedule = Schedule.parse(settings.schedule, settings.every)
     model = _build(settings, 10, settings.input[1])
     images = torch.zeros(2, *settings.input)
-    layout = find_layout(
-        model, settings.layers, images, settings.max_map, settings.probe, settings.batch_axis
+    found = find_layout(
+        model, settings.layers, images, settings.max_map, settings.probes, settings.batch_axis
     )
-    return make_plan(layout, schedule, settings.epochs, settings.batches, settings.budget)
+    models.logits_and_auxiliary(found.output)
+    made = make_plan(found.layout, schedule, settings.epochs, settings.batches, settings.budget)
+    name, parameters = type(model).__name__, count_parameters(model)
+    return replace(made, outputs=found.outputs, model=name, parameters=parameters)
 
 
 def find_device(name: str) -> torch.device:
@@ -227,7 +231,8 @@ def _fitting_size(settings: Settings) -> int:
         return DEFAULT_SIZE
     try:
         probe = _build(settings, 2, DEFAULT_SIZE)
-        find_layout(probe, settings.layers, torch.zeros(2, 3, DEFAULT_SIZE, DEFAULT_SIZE))
+        images = torch.zeros(2, 3, DEFAULT_SIZE, DEFAULT_SIZE)
+        models.logits_and_auxiliary(find_layout(probe, settings.layers, images).output)
     except OptionError:
         return native
     return DEFAULT_SIZE

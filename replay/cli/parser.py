@@ -19,6 +19,7 @@ from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, s
 from replay.schema.faces import program
 
 _SHELLS = ("bash", "zsh", "fish", "tcsh")
+_SEVERAL = {"animate", "compare", "grid", "page", "sheet", "watch"}  # take several layers
 _FILES = ("FILE", "run.h5")  # what stands for a file in the help
 
 _DESCRIPTION = """\
@@ -65,7 +66,7 @@ def spell_out(words: Sequence[str]) -> list[str]:
         elif re.match(r"-[\d.:]", word) and re.fullmatch(r"--[a-z]+", option):
             spelled[-1] = f"{option}={word}"
             option = ""
-        elif word.startswith("-") or not {"animate", "compare", "page", "watch"} & set(words):
+        elif word.startswith("-") or not _SEVERAL & set(words):
             spelled.append(word)
             option = word
         elif option in LAYER_FLAGS and not word.endswith((".h5", ".hdf5")):

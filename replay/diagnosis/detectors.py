@@ -116,8 +116,13 @@ def not_finite_in_all(run: Recording) -> list[Finding]:
     return found
 
 
-def not_finite(intact: IntactFrames) -> list[Finding]:
-    """Returns what is not finite in a layer's maps, of the frames in which the file counts some."""
+def look_for_not_finite(found: LayerHealth, intact: IntactFrames) -> None:
+    """Adds what is not finite in a layer's maps, of the frames in which the file counts some.
+
+    Args:
+        found: What is known of the layer so far.
+        intact: Its frames.
+    """
     fields = [intact.run.batches.get(kind) for kind in ("nan", "inf")]
     known = [counts for counts in fields if counts is not None]
     suspects = [cell for cell in intact.frames if any(counts[cell] > 0 for counts in known)]
@@ -134,8 +139,11 @@ def not_finite(intact: IntactFrames) -> list[Finding]:
             each = is_one(maps).sum(axis=1)
             if each.any():
                 counted[kind].append((cell, each))
+        share = float((~np.isfinite(maps)).any(axis=1).mean())
+        if share:
+            found.not_finite[cell] = share
     at_least = "" if len(read) == len(suspects) and known else "at least "
-    return [
+    found.findings += [
         _finding(intact.layer.name, kind, cells, at_least)
         for kind, cells in counted.items()
         if cells

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.diagnosis import symptoms
+from replay.diagnosis.advice import advise
 from replay.diagnosis.detectors import (
     bounds_of,
     look_for_constants,
+    look_for_not_finite,
     look_for_saturated,
-    not_finite,
     not_finite_in_all,
 )
 from replay.diagnosis.intact_frames import IntactFrames
@@ -52,7 +54,8 @@ def health(
             return health(run, progress)
     recording.require_frames()
     damaged: set[tuple[str, Cell]] = set()
-    found = Health(recording.path, recording.frames, findings=not_finite_in_all(recording))
+    everywhere = _with_advice(not_finite_in_all(recording))
+    found = Health(recording.path, recording.frames, findings=everywhere)
     probe = recording.probe(0) if recording.probes and recording.probe_number is None else None
     for place, name in enumerate(recording.layers):
         shown = IntactFrames(probe, name, damaged) if probe is not None and name in probe else None
@@ -72,14 +75,20 @@ def _examine(intact: IntactFrames, probe: IntactFrames | None) -> LayerHealth:
         return found
     if frames < symptoms.SHORTEST:
         found.remarks.append("too few frames to tell what lasts")
-    found.findings += not_finite(intact)
+    look_for_not_finite(found, intact)
     look_for_constants(found, intact)
     _look_into_maps(found, intact)
     measure_change(found, intact, probe)
     if probe is not None:
         found.findings += unchanging_in_probe(found, probe)
     found.findings.sort(key=lambda one: (KINDS.index(one.kind), one.channel or 0))
+    found.findings = _with_advice(found.findings, found.module)
     return found
+
+
+def _with_advice(findings: list[Finding], module: str = "") -> list[Finding]:
+    """Returns findings with what to do about each, in a layer that is such a module."""
+    return [replace(one, advice=advise(one.kind, module, one.text, one.value)) for one in findings]
 
 
 def _look_into_maps(found: LayerHealth, intact: IntactFrames) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -23,6 +24,7 @@ from replay.schema import Cell
 from replay.schema.faces import call
 
 _CHANGES_SHOWN = 8  # in a line
+_ADVICE_WIDTH = 83  # letters of a line
 
 KINDS = ("nan", "inf", "dead", "flat", "stuck", "saturated", "unchanging", "duplicate")
 
@@ -45,6 +47,7 @@ class Finding:
         value: The value at which it is stuck or saturated, the correlation, or the number of
             values that are not finite.
         like: Of a duplicate, the channel that it is like.
+        advice: What to do about it, or how to tell whether it is a fault.
     """
 
     kind: str
@@ -56,6 +59,7 @@ class Finding:
     frames: int | None = None
     value: float | None = None
     like: int | None = None
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class LayerHealth:
         findings: What may be wrong, in the order of `KINDS`.
         zero: By (epoch, batch), at most 240 evenly spaced, the share of channels that are zero.
         saturated: By (epoch, batch) sampled, the share of channels at a bound of theirs.
+        not_finite: By (epoch, batch) read because the file counts some, the share of channels with
+            values that are NaN or infinite; frames without any are not among them.
         measure: What `changes` are of: `probe maps`, `kernels` or `ranges`.
         changes: From each epoch's last recorded batch to the next one's; within the only epoch.
         remarks: What could not be looked for.
@@ -101,6 +107,7 @@ class LayerHealth:
     findings: list[Finding] = field(default_factory=list)
     zero: dict[Cell, float] = field(default_factory=dict)
     saturated: dict[Cell, float] = field(default_factory=dict)
+    not_finite: dict[Cell, float] = field(default_factory=dict)
     measure: str = "ranges"
     changes: list[Change] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -161,8 +168,8 @@ class Health:
         frames = format_count(len(self.frames), "batch")
         paragraphs = [clean_line(f"{self.path}: {findings} in {layers}, {frames}")]
         if self.findings:
-            lines = [f"  {each.kind:<10}  {each.text}" for each in self.findings]
-            paragraphs.append("\n".join(["all layers", *lines]))
+            lines = list(_lines(self.findings))
+            paragraphs.append("\n".join(clean_line(line) for line in ["all layers", *lines]))
         for layer in sorted(self.layers, key=lambda layer: not layer.findings):
             paragraphs.append("\n".join(clean_line(line) for line in _layer_lines(layer)))
         if self.damaged:
@@ -212,18 +219,43 @@ def finding_to_the_end(
     return Finding(kind, text, layer.name, channel, epoch, batch, lasts, value)
 
 
+def group_findings(findings: Sequence[Finding]) -> list[tuple[str, list[str], str]]:
+    """Returns findings by their kind and what to do about them, channels with the same text in one.
+
+    Returns:
+        The kind, a text for each of its findings, and the advice, in the order of the findings.
+    """
+    grouped: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for found in findings:
+        channels = grouped.setdefault((found.kind, found.advice), {}).setdefault(found.text, [])
+        if found.channel is not None:
+            channels.append(found.channel)
+    return [
+        (
+            kind,
+            [
+                f"{format_numbers('channel', channels)}: {text}" if channels else text
+                for text, channels in texts.items()
+            ],
+            advice,
+        )
+        for (kind, advice), texts in grouped.items()
+    ]
+
+
+def _lines(findings: Sequence[Finding]) -> Iterable[str]:
+    """Yields a line for each finding, and behind those of a kind what to do about them."""
+    for kind, texts, advice in group_findings(findings):
+        for text in texts:
+            yield f"  {kind:<10}  {text}"
+        for place, part in enumerate(textwrap.wrap(advice, _ADVICE_WIDTH)):
+            yield f"  {'':<10}  {'   ' if place else '-> '}{part}"
+
+
 def _layer_lines(layer: LayerHealth) -> Iterable[str]:
     heading = [layer.name, format_module(layer.module), format_shape(layer.shape)]
     yield "   ".join(part for part in heading if part)
-    grouped: dict[tuple[str, str], list[Finding]] = {}
-    for found in layer.findings:
-        grouped.setdefault((found.kind, found.text), []).append(found)
-    for (kind, text), some in grouped.items():
-        channels = [found.channel for found in some if found.channel is not None]
-        which = ""
-        if channels:
-            which = f"{format_numbers('channel', channels)}: "
-        yield f"  {kind:<10}  {which}{text}"
+    yield from _lines(layer.findings)
     if not layer.findings:
         yield "  nothing found"
     for remark in layer.remarks:
@@ -251,6 +283,7 @@ def _layer_document(layer: LayerHealth) -> dict[str, Any]:
         "findings": [asdict(each) for each in layer.findings],
         "zero": series(layer.zero),
         "saturated": series(layer.saturated),
+        "not_finite": series(layer.not_finite),
         "change": {
             "of": layer.measure,
             "steps": [

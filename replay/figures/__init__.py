@@ -9,8 +9,8 @@ To be imported from here:
 
 from replay.figures.axes import draw
 from replay.figures.contact_sheet import sheet
+from replay.figures.figure import Figure
 from replay.figures.health_chart import draw_health
 from replay.figures.map_grid import grid
-from replay.figures.page import Figure
 
 __all__ = ["Figure", "draw", "draw_health", "grid", "sheet"]

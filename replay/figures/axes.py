@@ -7,21 +7,27 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.colors import Normalize
+from matplotlib.patches import Rectangle
 
 from replay.figures.batch import choose_batches
+from replay.figures.low_to_high import low_to_high
 from replay.maps.axes import choose_channels
 from replay.maps.runs import RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
 from replay.option_values import Numbers, either, one_number
 from replay.raster.palette import Table, unfinite_colors
+from replay.raster.tile_captions import Gain, gains_of
 from replay.recording import Recording
-from replay.schema import DamagedError, OptionError
+from replay.schema import DamagedError, OptionError, SelectionError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
 _GAP, _GAP_NUMBERED = 0.08, 0.32  # between two maps, as a share of a map's longer side
+_BAR = 0.4, 0.08, 0.08  # length, height and distance of a gain bar, as a share of a map's side
+_ACCENT, _FAINT = "#0062be", "#d8dadd"  # of a gain bar, in the light theme
 _ASPECT = 1.4  # width to height that a mosaic is to come close to
 
 
@@ -35,7 +41,7 @@ def draw(
     epochs: Numbers = None,
     batches: Numbers = None,
     channels: Numbers = None,
-    scale: str = "run",
+    scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
     cmap: str = "gray",
@@ -51,19 +57,25 @@ def draw(
         image = replay.draw("run.h5", ax, layer="conv2", epoch=0)
         figure.colorbar(image)
 
-    The values are those of the file, and the image's norm is their range, so a colour bar tells
-    the truth. NaN and infinite values have the colours that they have in an animation.
+    On a range for all maps (`run`, `epoch`, `frame`, or a `clip`) the image has the values of the
+    file, and its norm is their range, so that a colour bar has numbers. Where each map has a range
+    of its own, the image has each value's place in it, 0 for low and 1 for high, a colour bar says
+    low and high, and a gain bar stands beside each number: that range against the largest of the
+    layer, on a logarithmic scale from 1/1000. NaN and infinite values have the colours that they
+    have in an animation.
 
     Args:
         recording: An open recording, or the path of one.
         ax: Where to; the current axes by default.
-        layer: The layer's name; the first recorded one by default.
+        layer: The layer's name, or a glob that one layer matches; the first recorded one by
+            default.
         epoch: The epoch, by number; -1 is the last.
         batch: The batch, by number; -1 is the last of the epoch.
         epochs: Another name of `epoch`; one number, too.
         batches: Another name of `batch`; one number, too.
         channels: As in `replay.animate`; one channel is one map.
-        scale: `run`, `epoch` or `frame`: the values that share one range.
+        scale: `adaptive` or `map` (each map on a range of its own), `channel` (each channel on one
+            for the run), or `run`, `epoch` or `frame`, as in `replay.animate`.
         clip: An explicit (low, high).
         symmetric: A range symmetric around zero.
         cmap: Name of a registered matplotlib colormap.
@@ -74,18 +86,22 @@ def draw(
         probe: The number of a fixed image, whose maps are drawn.
 
     Returns:
-        The image. Its array holds float32 values; what lies between the maps is masked.
+        The image. Its array is float32; what lies between the maps is masked.
 
     Raises:
         RecordingError: What was asked for is not there, is damaged, or cannot be drawn.
     """
-    if scale == "channel":
-        raise OptionError("scale channel: expected run, epoch or frame, which have one colour bar")
     unfinite = unfinite_colors(cmap)
     epoch = one_number(either("epoch", epoch, "epochs", epochs, -1), "draw", "epoch")
     batch = one_number(either("batch", batch, "batches", batches, -1), "draw", "batch")
     with open_runs(recording, probe) as runs:
-        shown = RunSet(runs, choose_layers_of(runs, layer)[:1], slices, tokens)
+        layers = choose_layers_of(runs, layer)
+        if len(layers) > 1:
+            raise SelectionError(
+                f"draw: expected one layer, found {len(layers)}: {', '.join(layers)}; draw each "
+                "into axes of its own"
+            )
+        shown = RunSet(runs, layers, slices, tokens)
         cell = choose_batches(shown, epoch, batch)[0]
         maps = shown.rows[0].maps
         chosen = choose_channels(maps, channels, shown.cells())
@@ -93,17 +109,41 @@ def draw(
         if cell in maps.damaged:
             raise DamagedError(maps.damaged[cell])
         scaler = Scaler(maps, shown.cells(), chosen, scale, clip, symmetric)
+        scaler.measure(*cell, values)
+        own, tiles = scaler.channel_bounds(*cell), values.astype(np.float32)
         between = scaler.range_of(*cell, values)
-        assert between is not None
+        bounds = None if own is None else own.bounds
+        if scaler.mode == "channel":
+            ranges = [scaler.channel_range(place) for place in range(len(chosen))]
+            bounds = np.array([[each.low, each.high] for each in ranges])
+        if bounds is not None:
+            low, high = (end[:, None, None, None] for end in bounds.T)
+            tiles = ((tiles - low) / (high - low)).astype(np.float32)
+        each = values.shape[1]  # slices of a map
+        gains = [] if own is None else gains_of(own.gain, own.constant, own.faint)
         labels = maps.labels(chosen)
         title = f"{maps.layer.name}, epoch {cell[0]}, batch {cell[1]}"
-    tiles = values.reshape(-1, *values.shape[2:]).astype(np.float32)  # (C * S, H, W)
+    tiles = tiles.reshape(-1, *values.shape[2:])  # (C * S, H, W)
     mosaic, corners = _lay_out(tiles, columns, numbers)
     if ax is None:
         from matplotlib import pyplot
 
         ax = pyplot.gca()
-    return _paint(ax, mosaic, corners, labels if numbers else [], title, between, unfinite, cmap)
+    norm = low_to_high()
+    if between is not None:  # of a constant as matplotlib itself does it
+        norm = Normalize(between.low, between.low if between.word else between.high)
+    image = _paint(ax, mosaic, unfinite, cmap, norm)
+    if numbers and len(corners) > 1:
+        over = _GAP_NUMBERED * max(tiles.shape[1:])
+        ax.set_ylim(mosaic.shape[0] - 0.5, -0.5 - over)  # so that the title is above the numbers
+        _write_labels(ax, corners, labels)
+        for place, gain in enumerate(gains):
+            for corner in corners[place * each : (place + 1) * each]:
+                _draw_gain(ax, gain, corner, tiles.shape[1:])
+    ax.set_axis_off()
+    if not ax.get_title():
+        ax.set_title(title, fontsize="medium")
+    return image
 
 
 def _lay_out(tiles: Any, columns: int | None, numbered: bool) -> tuple[Any, list[tuple[int, int]]]:
@@ -137,18 +177,9 @@ def _columns(count: int, height: int, width: int) -> int:
     return min(range(1, count + 1), key=cost)
 
 
-def _paint(
-    ax: Axes,
-    mosaic: Any,
-    corners: list[tuple[int, int]],
-    labels: list[str],
-    title: str,
-    between: Any,
-    unfinite: Table,
-    cmap: str,
-) -> AxesImage:
-    high = between.low if between.word else between.high  # matplotlib's own way with a constant
-    image = ax.imshow(mosaic, cmap=cmap, vmin=between.low, vmax=high, interpolation="nearest")
+def _paint(ax: Axes, mosaic: Any, unfinite: Table, cmap: str, norm: Any) -> AxesImage:
+    """Draws the maps, and over them what is not finite."""
+    image = ax.imshow(mosaic, cmap=cmap, norm=norm, interpolation="nearest")
     strange = ~np.isfinite(mosaic.filled(0.0))
     if strange.any():
         marks = np.zeros((*mosaic.shape, 4), np.uint8)
@@ -156,10 +187,23 @@ def _paint(
         marks[strange] = [*inf, 255]
         marks[np.isnan(mosaic.filled(0.0))] = [*nan, 255]
         ax.imshow(marks, interpolation="nearest")
-    if len(corners) > 1:
-        for (top, left), label in zip(corners, labels, strict=False):
-            ax.text(left - 0.5, top - 0.7, label, fontsize="xx-small", va="bottom", ha="left")
-    ax.set_axis_off()
-    if not ax.get_title():
-        ax.set_title(title, fontsize="medium")
     return image
+
+
+def _write_labels(ax: Axes, corners: list[tuple[int, int]], labels: list[str]) -> None:
+    """Writes the number of each map over it."""
+    for (top, left), label in zip(corners, labels, strict=False):
+        ax.text(left - 0.5, top - 0.7, label, fontsize="xx-small", va="bottom", ha="left")
+
+
+def _draw_gain(ax: Axes, gain: Gain, corner: tuple[int, int], size: tuple[int, int]) -> None:
+    """Draws how strong a channel is, at the right over its map; an open bar where it is flat."""
+    (top, left), (height, width) = corner, size
+    side = max(height, width)
+    length, thick = min(_BAR[0] * width, _BAR[0] * side), _BAR[1] * side
+    x, y = left + width - 0.5 - length, top - 0.5 - _BAR[2] * side - thick
+    if gain.mark:
+        ax.add_patch(Rectangle((x, y), length, thick, facecolor="none", edgecolor="gray", lw=0.5))
+        return
+    ax.add_patch(Rectangle((x, y), length, thick, facecolor=_FAINT, linewidth=0))
+    ax.add_patch(Rectangle((x, y), length * gain.length, thick, facecolor=_ACCENT, linewidth=0))

@@ -16,6 +16,7 @@ from replay.maps.scaling import Scaler
 from replay.maps.selection import choose
 from replay.option_values import Numbers
 from replay.raster.palette import Pixels, Range, is_blank, no_picture, to_rgb, whitest
+from replay.raster.tile_captions import Gain, gains_of
 from replay.recording import Recording
 from replay.schema import DamagedError, SelectionError, format_intervals
 
@@ -36,6 +37,7 @@ class BatchPanel:
     input_text: str
     facts: list[str]
     answers: list[str]
+    gains: list[Gain] | None  # of each channel, where each map has a range of its own
 
 
 def choose_batches(shown: RunSet, epochs: Numbers, batch: int) -> list[tuple[int, int]]:
@@ -84,7 +86,8 @@ def load_panel(
     maps = np.ascontiguousarray(row.maps[cell][list(channels)])  # (C, S, H, W)
     if cell in row.maps.damaged:
         raise DamagedError(row.maps.damaged[cell])
-    levels = scaler.levels(*cell, maps)
+    scaler.measure(*cell, maps)
+    levels, own = scaler.levels(*cell, maps), scaler.channel_bounds(*cell)
     facts = []
     if "loss" in recording.batches:
         facts.append(f"loss {format_loss(float(recording.batches['loss'][cell]))}")
@@ -104,6 +107,7 @@ def load_panel(
         input_text=_input_text(recording, cell) if image else "",
         facts=facts,
         answers=answers,
+        gains=None if own is None else gains_of(own.gain, own.constant, own.faint),
     )
 
 

@@ -5,81 +5,39 @@ Uses matplotlib's objects only, never pyplot, and leaves its settings as they we
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import io
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
 
+from replay.figures.style import FigureTheme, own_settings
+from replay.figures.svg_images import shrink_images
+from replay.figures.wrapping import wrap
 from replay.formatting import format_number
+from replay.overwriting import MAKER
 from replay.raster.bidi import parts, visual_order
 from replay.raster.fonts import families, is_plain, missing_remarks, spell_unknown
 from replay.raster.names import in_lines
-from replay.raster.palette import find_theme
 
 SUFFIXES = (".png", ".pdf", ".svg")
+SMALL = 7.0  # points: the smallest type that journals print
 
-_SETTINGS: dict[Any, Any] = {
-    "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],
-    "pdf.fonttype": 42,  # fonts embedded whole: text stays text
-    "pdf.compression": 6,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "mapreel",  # the same picture, the same bytes
-    "image.composite_image": False,
-    "path.simplify": False,
-    "axes.unicode_minus": True,
-    "text.usetex": False,
-    "savefig.bbox": None,
-}
 _SHAPES = tuple(map(int, matplotlib.__version__.split(".")[:2])) >= (3, 11)  # with raqm of its own
-_NO_DATE: dict[str, dict[str, None]] = {
-    ".png": {},
-    ".pdf": {"CreationDate": None},
-    ".svg": {"Date": None},
-}
-
-
-_MUTED = {"light": "#63676e", "dark": "#9ba0a8"}
-
-
-@dataclass(frozen=True)
-class FigureTheme:
-    """The colors around the maps, as matplotlib spells them.
-
-    Attributes:
-        paper: The background.
-        ink: Text.
-        muted: Less important text, and lines.
-    """
-
-    paper: str
-    ink: str
-    muted: str
-
-
-def figure_theme(name: str) -> FigureTheme:
-    """Returns the theme of a name.
-
-    Raises:
-        OptionError: There is none of that name.
-    """
-    theme = find_theme(name)
-    paper, ink = ("#{:02x}{:02x}{:02x}".format(*color) for color in (theme.paper, theme.ink))
-    return FigureTheme(paper, ink, _MUTED[name])
 
 
 class Canvas:
     """A page with its origin in the upper left corner; sizes in pixels, type in points.
+
+    A page is opened at its width, drawn from the top down, and closed at the height that it needs.
 
     Args:
         dpi: Pixels an inch.
@@ -87,40 +45,65 @@ class Canvas:
         suffix: The format, one of `SUFFIXES`.
 
     Attributes:
-        size: (width, height) in pixels, once open.
+        dpi: Pixels an inch.
+        suffix: The format.
+        size: (width, height) in pixels; the height is 0 until the page is closed.
+        title: What the page is, in a line; empty until it is closed.
+        description: What it shows, in words; likewise.
     """
 
     def __init__(self, dpi: int, theme: FigureTheme, suffix: str) -> None:
+        self.dpi, self.suffix = dpi, suffix
         self.size = (0, 0)
-        self._dpi, self._theme, self._suffix = dpi, theme, suffix
-        with self._settings():
+        self.title = self.description = ""
+        self._theme = theme
+        with own_settings():
             self._figure = Figure(dpi=dpi, facecolor=theme.paper)
             agg: Any = FigureCanvasAgg(self._figure)
             self._measure = agg.get_renderer()
         self._axes: Any = None
         self._texts: set[str] = set()
+        self._widths: dict[tuple[str, float, bool], int] = {}
 
-    def open(self, width: int, height: int) -> None:
-        """Gives the page its size."""
-        self.size = (width, height)
-        with self._settings():
-            self._figure.set_size_inches(width / self._dpi, height / self._dpi)
+    def at(self, dpi: int) -> Canvas:
+        """Returns a canvas like this one with so many pixels an inch, not yet open."""
+        return self if dpi == self.dpi else Canvas(dpi, self._theme, self.suffix)
+
+    def fresh(self) -> Canvas:
+        """Returns a canvas like this one, for another page."""
+        return Canvas(self.dpi, self._theme, self.suffix)
+
+    def open(self, width: int) -> None:
+        """Gives the page its width in pixels."""
+        self.size = (width, 0)
+        with own_settings():
             self._axes = self._figure.add_axes((0, 0, 1, 1), frameon=False)
-            self._axes.set(xlim=(0, width), ylim=(height, 0))
             self._axes.set_axis_off()
+            self._axes.autoscale(False)
+
+    def close(self, height: int, title: str, description: str) -> None:
+        """Gives the page its height in pixels, and says what it shows."""
+        self.size = (self.size[0], height)
+        self.title, self.description = title, description
+        with own_settings():
+            self._figure.set_size_inches(self.size[0] / self.dpi, height / self.dpi)
+            self._axes.set(xlim=(0, self.size[0]), ylim=(height, 0))
 
     def line(self, points: float) -> int:
         """Returns the height of a line of type in pixels."""
-        return round(1.4 * points * self._dpi / 72)
+        return round(1.4 * points * self.dpi / 72)
 
     def width(self, text: str, points: float, bold: bool = False) -> int:
         """Returns the width of a line of text in pixels."""
-        text = self._legible(text)
-        with self._settings():
-            wide, _, _ = self._measure.get_text_width_height_descent(
-                text, self._font(text, points, bold), False
-            )
-        return int(np.ceil(wide))
+        key = text, points, bold
+        if key not in self._widths:
+            legible = self._legible(text)
+            with own_settings():
+                wide, _, _ = self._measure.get_text_width_height_descent(
+                    legible, self._font(legible, points, bold), False
+                )
+            self._widths[key] = int(np.ceil(wide))
+        return self._widths[key]
 
     def text(
         self,
@@ -156,10 +139,10 @@ class Canvas:
             return 0
         self._texts.add(text)
         legible = self._legible(text)
-        with self._settings():
+        with own_settings():
             self._axes.text(
                 x,
-                y + 1.1 * points * self._dpi / 72,
+                y + 1.1 * points * self.dpi / 72,
                 legible,
                 color=self._theme.muted if muted else self._theme.ink,
                 fontproperties=self._font(legible, points, bold),
@@ -169,20 +152,60 @@ class Canvas:
             )
         return self.width(text, points, bold)
 
+    def paragraph(
+        self,
+        x: int,
+        y: int,
+        text: str,
+        points: float,
+        max_width: int,
+        muted: bool = False,
+        *,
+        bold: bool = False,
+        align: str = "left",
+    ) -> int:
+        """Writes text in as many lines as it takes; as `text` does otherwise.
+
+        Returns:
+            The height of the lines in pixels.
+        """
+        lines = wrap(text, max_width, lambda part: self.width(part, points, bold))
+        for place, each in enumerate(lines):
+            self.text(x, y + place * self.line(points), each, points, muted, bold=bold, align=align)
+        return len(lines) * self.line(points)
+
     def picture(
-        self, x: int, y: int, pixels: npt.NDArray[Any], *, map: bool = False, framed: bool = False
+        self,
+        x: int,
+        y: int,
+        pixels: npt.NDArray[Any],
+        *,
+        map: bool = False,
+        framed: bool = False,
+        blocks: tuple[int, int] = (1, 1),
     ) -> None:
-        """Puts a picture's pixels onto the page's pixels, one to one."""
+        """Puts a picture's pixels onto the page's pixels, one to one.
+
+        Args:
+            x: Left edge in pixels.
+            y: Upper edge in pixels.
+            pixels: Colors, (height, width, 3).
+            map: Whether it is a feature map, which is told apart in an SVG.
+            framed: Whether it has a thin frame.
+            blocks: Height and width of the blocks of equal pixels that it consists of. An SVG gets
+                one pixel for each, which its viewer enlarges as sharply.
+        """
         height, width = pixels.shape[:2]
+        if self.suffix == ".svg":
+            pixels = pixels[:: blocks[0], :: blocks[1]]
         self._axes.imshow(
             pixels,
             extent=(x, x + width, y + height, y),
             # A vector format gets the pixels as they are, and no renderer comes between.
-            interpolation="nearest" if self._suffix == ".png" else "none",
+            interpolation="nearest" if self.suffix == ".png" else "none",
             aspect="auto",
             gid="map" if map else None,
         )
-        self._axes.set(xlim=(0, self.size[0]), ylim=(self.size[1], 0))
         if framed:
             self._axes.plot(
                 [x, x + width, x + width, x, x],
@@ -200,13 +223,41 @@ class Canvas:
         if 0.25 < zero < 0.75:
             at.insert(1, (zero, "0", "center"))
         for place, text, align in at:
-            self.text(x + round(place * width), y + 2, text, 7, align=align)
+            self.text(x + round(place * width), y + 2, text, SMALL, align=align)
+
+    def ends(self, x: int, y: int, width: int) -> None:
+        """Writes under a color bar that its ends are low and high, of no one range."""
+        self.text(x, y + 2, "low", SMALL)
+        self.text(x + width, y + 2, "high", SMALL, align="right")
+
+    def rectangle(
+        self, x: float, y: float, width: float, height: float, fill: str = "", *, edge: str = ""
+    ) -> None:
+        """Draws a filled rectangle, or an open one with a thin edge inside."""
+        inset = 0.2 * self.dpi / 72 if edge else 0.0
+        self._axes.add_patch(
+            Rectangle(
+                (x + inset, y + inset),
+                width - 2 * inset,
+                height - 2 * inset,
+                facecolor=fill or "none",
+                edgecolor=edge or "none",
+                linewidth=0.4 if edge else 0,
+            )
+        )
 
     def stroke(
-        self, xs: Sequence[float], ys: Sequence[float], color: str, points: float = 1.0
+        self,
+        xs: Sequence[float],
+        ys: Sequence[float],
+        color: str,
+        points: float = 1.0,
+        *,
+        dashed: bool = False,
     ) -> None:
         """Draws a line through places on the page."""
-        self._axes.plot(xs, ys, color=color, linewidth=points, solid_joinstyle="round")
+        style = "--" if dashed else "-"
+        self._axes.plot(xs, ys, style, color=color, linewidth=points, solid_joinstyle="round")
 
     def fill(
         self, xs: Sequence[float], ys: Sequence[float], base: float, color: str, alpha: float = 1.0
@@ -221,7 +272,7 @@ class Canvas:
     @property
     def remarks(self) -> list[str]:
         """What a reader should know of the text: characters that no font has."""
-        return [] if self._suffix == ".svg" else missing_remarks(self._texts)
+        return [] if self.suffix == ".svg" else missing_remarks(self._texts)
 
     @property
     def theme(self) -> FigureTheme:
@@ -232,23 +283,32 @@ class Canvas:
         """Returns values of 0..1 in colors on both sides of white, float32 (..., 3)."""
         return np.asarray(matplotlib.colormaps["RdBu_r"](values)[..., :3], np.float32)
 
-    def save(self, file: BinaryIO, title: str, text: str) -> None:
-        """Writes the page; equal pages are equal to the byte."""
-        key = {".png": "Description", ".pdf": "Subject", ".svg": "Description"}[self._suffix]
-        maker = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}[self._suffix]
-        metadata = {"Title": title, key: text, maker: "mapreel", **_NO_DATE[self._suffix]}
-        with self._settings():
+    def to_bytes(self) -> bytes:
+        """Returns the closed page as the bytes of a PNG or an SVG; equal pages are equal."""
+        key, maker = ("Description", "Software" if self.suffix == ".png" else "Creator")
+        metadata: dict[str, Any] = {"Title": self.title, key: self.description, maker: MAKER}
+        if self.suffix == ".svg":
+            metadata["Date"] = None
+        stream = io.BytesIO()
+        with own_settings():
             self._figure.savefig(
-                file,
-                format=self._suffix[1:],
-                dpi=self._dpi,
+                stream,
+                format=self.suffix[1:],
+                dpi=self.dpi,
                 facecolor=self._theme.paper,
                 metadata=metadata,
             )
+        drawn = stream.getvalue()
+        return shrink_images(drawn) if self.suffix == ".svg" else drawn
+
+    def add_to(self, pages: Any) -> None:
+        """Adds the closed page to a PDF, one of matplotlib's `PdfPages`."""
+        with own_settings():
+            pages.savefig(self._figure, dpi=self.dpi, facecolor=self._theme.paper)
 
     def _legible(self, text: str) -> str:
         """Returns a text as it is drawn; in an SVG it stays text, for fonts of another machine."""
-        if self._suffix == ".svg" or is_plain(text):
+        if self.suffix == ".svg" or is_plain(text):
             return text
         spelled = spell_unknown(text)
         if _SHAPES:
@@ -260,14 +320,23 @@ class Canvas:
         found = ["DejaVu Sans", *families(text)]
         return FontProperties(family=found, size=points, weight="bold" if bold else "normal")
 
-    @contextmanager
-    def _settings(self) -> Iterator[None]:
-        finder = logging.getLogger("matplotlib.font_manager")  # tells of fonts without a bold face
-        level = finder.level
-        finder.setLevel(logging.ERROR)
-        try:
-            with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # of an SVG
-                yield
-        finally:
-            finder.setLevel(level)
+
+def to_pdf(pages: Iterable[Canvas]) -> tuple[bytes, list[Canvas]]:
+    """Returns closed pages as the bytes of one PDF; equal pages are equal to the byte.
+
+    Args:
+        pages: The pages, each drawn when it is its turn.
+
+    Returns:
+        The PDF, and the pages.
+    """
+    stream, drawn = io.BytesIO(), []
+    with own_settings(), PdfPages(stream, metadata={"Creator": MAKER}) as book:
+        for page in pages:
+            page.add_to(book)
+            drawn.append(page)
+        about = book.infodict()
+        about["CreationDate"] = None
+        about["Title"] = "; ".join(page.title for page in drawn)
+        about["Subject"] = "\n\n".join(page.description for page in drawn)
+    return stream.getvalue(), drawn

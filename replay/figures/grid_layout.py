@@ -9,9 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH = 7.2  # inches that a page has before it grows: a text block of A4 or Letter
 _LARGEST = 2.6  # inches of one map, at most (where it need not grow to be exact)
 _MOST_PIXELS = 30_000  # along one side of a page
+_LEAST = 0.4  # inches of a map, for which fewer columns are chosen ...
+_NUMBERED = 64  # ... where there are no more maps than these
 _KERNEL = 0.3  # of a map's width
 _STRIP = 0.12  # inches, at least, to which a map of one row is drawn out downwards
 
@@ -80,6 +81,7 @@ def arrange(
     line: int,
     kernel: tuple[int, int] | None = None,
     unit: int = 1,
+    columns: int | None = None,
 ) -> GridCells:
     """Returns the arrangement whose page comes closest to a pleasant shape.
 
@@ -92,15 +94,19 @@ def arrange(
         line: Height of a line for the maps' numbers, in pixels.
         kernel: (height, width) of a kernel, to leave space for it.
         unit: So many maps belong together: a row holds a multiple of them, or they fill rows.
+        columns: Maps side by side, if that is settled.
     """
+    if columns is not None:
+        return _with_columns(columns, count, size, max_width, dpi, line, kernel)
     shape = 0.72 if batches == 1 else 1.1  # height over width
     found: tuple[float, GridCells] | None = None
-    for columns in _candidates(count, unit):
-        grid = _with_columns(columns, count, size, max_width, dpi, line, kernel)
+    for number in _candidates(count, unit):
+        grid = _with_columns(number, count, size, max_width, dpi, line, kernel)
         ratio = batches * grid.height / grid.width
         growth = max(0.0, math.log(grid.width / max_width))
-        empty = (grid.rows * columns - count) / count
-        score = abs(math.log(ratio / shape)) + 2 * growth + 0.8 * empty
+        empty = (grid.rows * number - count) / count
+        tiny = count <= _NUMBERED and number > 1 and grid.cell_size[1] < _LEAST * dpi
+        score = abs(math.log(ratio / shape)) + 2 * growth + 0.8 * empty + 2 * tiny
         if found is None or score < found[0]:
             found = score, grid
     assert found is not None, "at least one map"

@@ -1,39 +1,49 @@
-"""Draws what `health` found: each layer's share of silent channels, and how fast it changes."""
+"""Draws what `health` found: what is wrong with each layer, since when, and how fast it moves."""
 
 from __future__ import annotations
 
-import io
-import math
-from functools import partial
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
-from replay.diagnosis.report import KINDS, Health, LayerHealth
-from replay.figures.canvas import SUFFIXES, Canvas, figure_theme
-from replay.figures.grid_layout import WIDTH, too_large
-from replay.formatting import clean, format_count, format_number
+from replay.diagnosis.report import KINDS, Finding, Health, LayerHealth, group_findings
+from replay.figures.canvas import SMALL, SUFFIXES, Canvas, to_pdf
+from replay.figures.change_axis import ChangeAxis, Places, known_changes
+from replay.figures.grid_layout import too_large
+from replay.figures.page import PAGE_INCHES
+from replay.figures.style import figure_theme, own_settings
+from replay.formatting import clean, format_count
 from replay.output import check_suffix, replacing
-from replay.raster.names import tell_apart
+from replay.overwriting import check_replaceable
 from replay.schema import Cell, OptionError
 from replay.schema.faces import choose
 
 _DPI = 200
-_PLOT_INCHES = 0.75  # height of a plot
-_DEAD, _ZERO, _SATURATED, _CHANGE = "#b3261e", "#d9958f", "#c77700", "#2b6cb0"
-_CONSTANT = ("dead", "flat", "stuck")
+_PLOT_INCHES = 0.75  # height of the plots of a layer
+_LOW_INCHES = 0.4  # likewise where there is nothing to see on the left
+_LEFT = 0.56  # of the width
+_TEXTS = 3  # findings of a kind that are written out
+_CONSTANT_COLOR, _ZERO, _SATURATED, _CHANGE = "#b3261e", "#d9958f", "#c77700", "#2b6cb0"
+_DUPLICATE, _NOT_FINITE = "#7a4fb5", "#00838f"
+_CONSTANT = ("dead", "flat", "stuck", "unchanging")
 
 
-def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -> Path:
-    """Draws a figure: a row for each layer.
+def draw_health(
+    found: Health, out: str | PathLike[str], theme: str = "light", overwrite: bool = False
+) -> Path:
+    """Draws a figure: for each layer what was found, what to do about it, and two plots.
 
-    On the left, over the run: the share of channels that are dead, flat or stuck to the end, of
-    those that are zero in a batch, and of those that are saturated. On the right, how far the
-    layer moved from epoch to epoch.
+    On the left, over the run, where something was found: the share of channels that are dead, flat,
+    stuck or unchanging to the end, of those that are zero in a batch, that are saturated, that have
+    a value that is not finite, and of those that are like another one. On the right, how far the
+    layer moved from epoch to epoch, on one axis for all layers; the change from epoch 0 to 1 stands
+    at 1.
 
     Args:
         found: What `health` found.
-        out: A .png, .pdf or .svg. Replaced if it exists.
+        out: A .png, .pdf or .svg.
         theme: `light` or `dark`.
+        overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
 
     Raises:
         OutputError: It cannot be written.
@@ -41,13 +51,15 @@ def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -
     """
     path = Path(out)
     suffix = check_suffix(path, SUFFIXES)
+    check_replaceable([path], overwrite)
     canvas = Canvas(_DPI, figure_theme(theme), suffix)
     with replacing(path) as unfinished:
-        _Chart(found, canvas).draw()
-        drawn = io.BytesIO()
+        with own_settings():
+            height = _Chart(found, canvas).draw()
         findings = format_count(len(found.all_findings), "finding")
-        canvas.save(drawn, title=f"health of {found.path.name}", text=f"{findings}\n\n{found}")
-        unfinished.write_bytes(drawn.getvalue())
+        canvas.close(height, f"health of {found.path.name}", f"{findings}\n\n{found}")
+        data = to_pdf([canvas])[0] if suffix == ".pdf" else canvas.to_bytes()
+        unfinished.write_bytes(data)
     return path
 
 
@@ -56,163 +68,263 @@ class _Chart:
 
     def __init__(self, found: Health, canvas: Canvas) -> None:
         self.found, self.canvas = found, canvas
-        self.margin = round(0.2 * _DPI)
-        self.width = round(WIDTH * _DPI)
-        self.plot_height = round(_PLOT_INCHES * _DPI)
-        self.space = round(0.2 * _DPI)
-        self.scale_width = canvas.width("100 %", 7) + canvas.line(3)
-        self.places = {cell: place for place, cell in enumerate(found.frames)}
+        self.margin = round(0.15 * _DPI)
+        self.width = round(PAGE_INCHES * _DPI)
+        self.inner = self.width - 2 * self.margin
+        self.space = round(0.14 * _DPI)
+        self.scale_width = canvas.width("100 %", SMALL) + canvas.line(3)
+        self.places = Places(found.frames)
         self.largest = max(len(found.frames) - 1, 1)
-        names = [layer.name for layer in found.layers]
-        measure = partial(canvas.width, points=9, bold=True)
-        texts = tell_apart([clean(name) for name in names], self._width_of(0.6), measure)
-        self.names = dict(zip(names, texts, strict=True))
+        self.axis = ChangeAxis.of(found.layers, found.frames)
+        self.shares = any(_has_shares(layer) for layer in found.layers)
 
-    def draw(self) -> None:
-        """Draws the whole figure."""
-        canvas, margin = self.canvas, self.margin
-        line = canvas.line(7)
-        row_height = canvas.line(9) + self.plot_height + line + self.space
-        head = canvas.line(12) + canvas.line(8) + 2 * line + self.space
-        height = 2 * margin + head + row_height * len(self.found.layers)
-        if too_large(self.width, height):
-            instead = choose("use --csv or --json", "see to_csv() and to_json() of what was found")
-            raise OptionError(
-                f"a figure of {len(self.found.layers):,} layers is too large; {instead}"
-            )
-        canvas.open(self.width, height)
-        y = margin
-        inner = self.width - 2 * margin
-        canvas.text(margin, y, clean(self.found.path.name), 12, bold=True, max_width=inner)
-        y += canvas.line(12)
+    def draw(self) -> int:
+        """Draws the whole figure; returns its height."""
+        canvas = self.canvas
+        instead = choose("use --csv or --json", "see to_csv() and to_json() of what was found")
+        too_many = f"a figure of {len(self.found.layers):,} layers is too large; {instead}"
+        least = (canvas.line(9) + self.space) * len(self.found.layers)
+        if too_large(self.width, least):
+            raise OptionError(too_many)
+        canvas.open(self.width)
+        y = self.margin
+        name = clean(self.found.path.name)
+        y += canvas.paragraph(self.margin, y, name, 12, self.inner, bold=True)
+        findings = format_count(len(self.found.all_findings), "finding")
         frames = format_count(len(self.found.frames), "recorded batch")
-        text = f"{format_count(len(self.found.all_findings), 'finding')}   {frames}"
-        for finding in self.found.findings:
-            text += f"   {finding.kind}: {finding.text}"
-        canvas.text(margin, y, text, 8, muted=True, max_width=inner)
-        y += canvas.line(8) + line // 2
-        self._legend(y)
-        y += line + line // 2 + self.space
+        text = f"{findings} in {format_count(len(self.found.layers), 'layer')}   {frames}"
+        y += canvas.paragraph(self.margin, y, text, 8, self.inner, muted=True)
+        known = {one.kind for layer in self.found.layers for one in layer.findings}
+        y += self._findings(
+            [  # what to do about it stands in the layers
+                replace(one, advice="") if one.kind in known else one for one in self.found.findings
+            ],
+            y,
+        )
+        y += canvas.line(SMALL) // 2
+        y += self._legend(y)
         for layer in self.found.layers:
-            self._layer(layer, y)
-            y += row_height
+            y += self.space
+            y += self._layer(layer, y)
+        y += self.margin
+        if too_large(self.width, y):
+            raise OptionError(too_many)
+        return y
 
     @property
     def left(self) -> tuple[int, int]:
         """First and last pixel across of the plots on the left."""
         start = self.margin + self.scale_width
-        return start, start + round(0.56 * (self.width - 2 * self.margin)) - self.scale_width
+        return start, self.margin + round(_LEFT * self.inner)
 
     @property
     def right(self) -> tuple[int, int]:
-        """First and last pixel across of the plots on the right."""
-        start = self.left[1] + self.space + self.scale_width
-        return start, self.width - self.margin
+        """First and last pixel across of the plots on the right; all where there is no left."""
+        start = self.left[1] + self.space if self.shares else self.margin
+        return start + self.scale_width, self.width - self.margin
 
-    def _legend(self, y: int) -> None:
-        canvas = self.canvas
-        x, size = self.left[0], canvas.line(7) // 2
-        for color, text in (
-            (_DEAD, "dead, flat or stuck to the end"),
-            (_ZERO, "zero in the batch"),
-            (_SATURATED, "saturated"),
-        ):
-            middle = y + canvas.line(7) / 2
-            canvas.stroke([x, x + 2 * size], [middle, middle], color, 2.0)
-            x += 3 * size
-            x += canvas.text(x, y, text, 7, muted=True) + 2 * size
-        canvas.text(self.right[0], y, "relative change between epochs", 7, muted=True)
+    def _legend(self, y: int) -> int:
+        """Names the lines that are there, over the plots; returns its height."""
+        canvas, line = self.canvas, self.canvas.line(SMALL)
+        there = {
+            text: color
+            for layer in self.found.layers
+            for text, color, drawn in _kinds_of_lines(layer)
+            if drawn
+        }
+        x, size, row = self.left[0], line // 2, y
+        for text, color in there.items():
+            taken = 3 * size + canvas.width(text, SMALL) + 2 * size
+            if x > self.left[0] and x + taken > self.left[1] + 2 * size:
+                x, row = self.left[0], row + line
+            middle = row + line / 2
+            dashed = color == _DUPLICATE
+            canvas.stroke([x, x + 2 * size], [middle, middle], color, 2.0, dashed=dashed)
+            canvas.text(x + 3 * size, row, text, SMALL, muted=True)
+            x += taken
+        if not any(known_changes(layer) for layer in self.found.layers):
+            return row + line - y if there else 0
+        unit = "epochs" if self.axis.by_epoch else "batches"
+        text = f"relative change between {unit}" + (", logarithmic" * self.axis.logarithmic)
+        wide = self.right[1] - self.right[0]
+        taken = canvas.paragraph(self.right[0], y, text, SMALL, wide, muted=True)
+        return max(row + line - y, taken)
 
-    def _layer(self, layer: LayerHealth, y: int) -> None:
-        canvas = self.canvas
-        taken = canvas.text(self.left[0], y, self.names[layer.name], 9, bold=True)
-        x = self.left[0] + taken + canvas.line(6)
+    def _findings(self, findings: list[Finding], y: int) -> int:
+        """Writes findings and what to do about them; returns their height."""
+        canvas, height = self.canvas, 0
+        for kind, texts, advice in group_findings(findings):
+            said = "; ".join(clean(text) for text in texts[:_TEXTS])
+            if len(texts) > _TEXTS:
+                said += f"; and {len(texts) - _TEXTS:,} more"
+            text = f"{kind}: {said}"
+            height += canvas.paragraph(self.margin, y + height, text, SMALL, self.inner)
+            if not advice:
+                continue
+            x = self.margin + canvas.line(SMALL)
+            width = self.inner - canvas.line(SMALL)
+            height += canvas.paragraph(x, y + height, f"→ {advice}", SMALL, width, muted=True)
+        return height
+
+    def _layer(self, layer: LayerHealth, y: int) -> int:
+        """Draws what is known of a layer; returns its height."""
+        canvas, top = self.canvas, y
         drop = round(1.1 * 1.5 * _DPI / 72)  # so that both stand on one line
-        free = self.left[1] - x
-        canvas.text(x, y + drop, _summary(layer), 7.5, muted=True, max_width=free)
-        text = f"of {layer.measure}"
-        if layer.changes and layer.changes[0].start[0] == layer.changes[-1].end[0]:
-            text += ", between batches"
-        canvas.text(self.right[0], y + drop, text, 7.5, muted=True, max_width=self._width_of(1, 1))
-        y += canvas.line(9)
-        self._shares(layer, y)
-        self._changes(layer, y)
+        name, summary = clean(layer.name), _summary(layer)
+        taken = canvas.width(name, 9, bold=True) + canvas.line(6)
+        y += canvas.paragraph(self.margin, y, name, 9, self.inner, bold=True)
+        if taken + canvas.width(summary, 7.5) <= self.inner:
+            canvas.text(self.margin + taken, top + drop, summary, 7.5, muted=True)
+        else:
+            y += canvas.paragraph(self.margin, y, summary, 7.5, self.inner, muted=True)
+        y += self._findings(layer.findings, y)
+        shares, changes = _has_shares(layer), bool(known_changes(layer))
+        if not shares and not changes:
+            return y - top
+        y += canvas.line(SMALL) if layer.findings else canvas.line(SMALL) // 2
+        height = round((_PLOT_INCHES if shares else _LOW_INCHES) * _DPI)
+        if shares:
+            self._shares(layer, y, height)
+        if changes:
+            self._changes(layer, y, height)
+        return y + height + canvas.line(SMALL) + canvas.line(SMALL) // 4 - top
 
-    def _width_of(self, share: float, side: int = 0) -> int:
-        """Returns a share of the plots' width, on the left (0) or the right (1), in pixels."""
-        start, end = self.right if side else self.left
-        return round(share * (end - start))
+    def _frame(self, span: tuple[int, int], y: int, height: int) -> None:
+        """Draws the lines at the foot and the top of a plot."""
+        for at in (y, y + height):
+            self.canvas.stroke([*span], [at, at], self.canvas.theme.muted, 0.4)
 
-    def _across(self, cell: Cell, span: tuple[int, int]) -> float:
-        return span[0] + (span[1] - span[0]) * self.places[cell] / self.largest
+    def _tick(self, x: int, y: float, text: str) -> None:
+        """Writes a number beside the axis that goes up."""
+        half = round(0.55 * self.canvas.line(SMALL))
+        at = x - self.canvas.line(SMALL) // 3
+        self.canvas.text(at, round(y) - half, text, SMALL, muted=True, align="right")
 
-    def _frame(self, span: tuple[int, int], y: int, top: str) -> None:
-        """Draws the axes of a plot: its base, its top, and where epochs begin."""
-        canvas, base = self.canvas, y + self.plot_height
-        for height in (y, base):
-            canvas.stroke([*span], [height, height], canvas.theme.muted, 0.4)
-        size = canvas.line(7)
-        half = round(0.55 * size)
-        for height, text in ((y, top), (base, "0")):
-            canvas.text(span[0] - size // 3, height - half, text, 7, muted=True, align="right")
+    def _epochs(self, span: tuple[int, int], base: int, marks: list[tuple[float, int]]) -> None:
+        """Writes below a plot which epoch begins, or ends, where; as many as there is space for.
+
+        Args:
+            span: First and last pixel of the plot.
+            base: Its foot.
+            marks: The place across, 0 to 1, and the number of each epoch.
+        """
+        canvas, size = self.canvas, self.canvas.line(SMALL)
+        at = span[0] - size // 3
+        canvas.text(at, base + size // 5, "epoch", SMALL, muted=True, align="right")
         free: float = span[0] - size
-        for cell in self._starts():
-            x = self._across(cell, span)
-            word = f"epoch {cell[0]}" if free < span[0] else f"{cell[0]}"
-            if len(self.found.frames) > 1 and cell != self.found.frames[0]:
-                canvas.stroke([x, x], [base, base + size / 4], canvas.theme.muted, 0.4)
-            if x >= free and x + canvas.width(word, 7) <= span[1] + size:
-                canvas.text(round(x), base + size // 8, word, 7, muted=True)
-                free = x + canvas.width(word, 7) + size
+        for place, epoch in marks:
+            x = span[0] + place * (span[1] - span[0])
+            wide = canvas.width(f"{epoch}", SMALL)
+            start = x if x == span[0] else x - wide / 2
+            if start >= free and start + wide <= span[1] + size:
+                canvas.stroke([x, x], [base, base + size / 5], canvas.theme.muted, 0.4)
+                canvas.text(round(start), base + size // 5, f"{epoch}", SMALL, muted=True)
+                free = start + wide + size
 
-    def _starts(self) -> list[Cell]:
-        """Returns the first frame of each epoch."""
-        first: dict[int, Cell] = {}
+    def _shares(self, layer: LayerHealth, y: int, height: int) -> None:
+        canvas, span, base = self.canvas, self.left, y + height
+        self._frame(span, y, height)
+        self._tick(span[0], y, "100 %")
+        self._tick(span[0], base, "0")
+        starts: dict[int, Cell] = {}
         for cell in self.found.frames:
-            first.setdefault(cell[0], cell)
-        return list(first.values())
+            starts.setdefault(cell[0], cell)
+        marks = [(self.places[cell] / self.largest, epoch) for epoch, cell in starts.items()]
+        self._epochs(span, base, marks)
 
-    def _shares(self, layer: LayerHealth, y: int) -> None:
-        canvas, span, base = self.canvas, self.left, y + self.plot_height
-        self._frame(span, y, "100 %")
-        constant = sorted(
-            self.places[finding.epoch or 0, finding.batch or 0]
-            for finding in layer.findings
-            if finding.kind in _CONSTANT and finding.channel is not None
-        )
-        if constant:
-            xs, ys = [], []
-            for already, place in enumerate(constant):
-                x = span[0] + (span[1] - span[0]) * place / self.largest
-                xs += [x, x]
-                ys += [
-                    self._up(already / layer.channels, y),
-                    self._up((already + 1) / layer.channels, y),
-                ]
-            xs, ys = [*xs, span[1]], [*ys, ys[-1]]
-            canvas.fill(xs, ys, base, _DEAD, 0.25)
-            canvas.stroke(xs, ys, _DEAD, 1.4)
+        def across(cell: Cell) -> float:
+            return span[0] + (span[1] - span[0]) * self.places[cell] / self.largest
+
+        xs, ys = [], [0.0]
+        for cell, share in _constant_over_time(layer):
+            xs += [across(cell), across(cell)]
+            ys += [share, share]
+        if xs:
+            xs, ups = [*xs, span[1]], [base - height * share for share in ys]
+            canvas.fill(xs, ups, base, _CONSTANT_COLOR, 0.25)
+            canvas.stroke(xs, ups, _CONSTANT_COLOR, 1.4)
         for shares, color in ((layer.zero, _ZERO), (layer.saturated, _SATURATED)):
             if any(shares.values()):
-                xs = [self._across(cell, span) for cell in shares]
-                canvas.stroke(xs, [self._up(share, y) for share in shares.values()], color, 0.9)
+                xs = [across(cell) for cell in shares]
+                canvas.stroke(xs, [base - height * each for each in shares.values()], color, 0.9)
+        if alike := _share_of_duplicates(layer):
+            first = across(layer.sampled[len(layer.sampled) // 2])  # since when they are compared
+            at = base - height * alike
+            canvas.stroke([first, span[1]], [at, at], _DUPLICATE, 1.4, dashed=True)
+        for cell, share in layer.not_finite.items():
+            x, at = across(cell), base - height * max(share, 0.06)
+            canvas.stroke([x, x], [base, at], _NOT_FINITE, 0.9)
+            canvas.dot(x, at, _NOT_FINITE, 2.5)
 
-    def _up(self, share: float, y: int) -> float:
-        return y + self.plot_height * (1 - share)
-
-    def _changes(self, layer: LayerHealth, y: int) -> None:
-        canvas, span = self.canvas, self.right
-        known = [one for one in layer.changes if math.isfinite(one.value)]
-        if not known:
-            canvas.text(span[0], y + self.plot_height // 2, "not known", 7, muted=True)
-            return
-        top = max(one.value for one in known) or 1.0
-        self._frame(span, y, format_number(top))
-        xs = [self._across(one.end, span) for one in known]
-        ys = [self._up(one.value / top, y) for one in known]
+    def _changes(self, layer: LayerHealth, y: int, height: int) -> None:
+        canvas, span, axis, base = self.canvas, self.right, self.axis, y + height
+        self._frame(span, y, height)
+        ticks = axis.ticks()
+        step = -(-canvas.line(SMALL) * (len(ticks) - 1) // height)  # so that they do not touch
+        for place, (value, text) in enumerate(reversed(ticks)):
+            at = base - height * axis.up(value)
+            if place % step == 0 or place == len(ticks) - 1:
+                if 0 < base - at < canvas.line(SMALL):
+                    continue
+                self._tick(span[0], at, text)
+                canvas.stroke([*span], [at, at], canvas.theme.muted, 0.2)
+        if axis.by_epoch:
+            wide = axis.last - axis.first
+            epochs = range(axis.first, axis.last + 1)
+            self._epochs(span, base, [((epoch - axis.first) / wide, epoch) for epoch in epochs])
+        else:
+            self._epochs(span, base, [(0.0, self.found.frames[0][0])])
+        known = known_changes(layer)
+        xs = [span[0] + (span[1] - span[0]) * axis.across(one) for one in known]
+        ys = [base - height * axis.up(one.value) for one in known]
         canvas.stroke(xs, ys, _CHANGE, 1.2)
-        for x, height in zip(xs, ys, strict=True):
-            canvas.dot(x, height, _CHANGE)
+        for x, at in zip(xs, ys, strict=True):
+            canvas.dot(x, at, _CHANGE)
+        word = f"of {layer.measure}"
+        canvas.text(
+            span[1], y - round(1.2 * canvas.line(SMALL)), word, SMALL, muted=True, align="right"
+        )
+
+
+def _constant_over_time(layer: LayerHealth) -> list[tuple[Cell, float]]:
+    """Returns since when which share of a layer's channels puts out nothing new any more."""
+    since: dict[int | None, Cell] = {}
+    for found in layer.findings:
+        if found.kind in _CONSTANT and found.epoch is not None and found.batch is not None:
+            at = found.epoch, found.batch
+            since[found.channel] = min(at, since.get(found.channel, at))
+    shares: list[tuple[Cell, float]] = []
+    each = sorted(cell for channel, cell in since.items() if channel is not None)
+    for count, cell in enumerate(each, 1):
+        shares.append((cell, count / layer.channels))
+    if None in since:  # every channel
+        shares = [entry for entry in shares if entry[0] < since[None]] + [(since[None], 1.0)]
+    return shares
+
+
+def _share_of_duplicates(layer: LayerHealth) -> float:
+    alike = {found.channel for found in layer.findings if found.kind == "duplicate"}
+    return len(alike) / layer.channels
+
+
+def _kinds_of_lines(layer: LayerHealth) -> list[tuple[str, str, bool]]:
+    """Returns text and color of each kind of line, and whether the layer has such a line."""
+    return [
+        (
+            "dead, flat, stuck or unchanging to the end",
+            _CONSTANT_COLOR,
+            bool(_constant_over_time(layer)),
+        ),
+        ("zero in the batch", _ZERO, any(layer.zero.values())),
+        ("saturated", _SATURATED, any(layer.saturated.values())),
+        ("like another channel, late in the run", _DUPLICATE, bool(_share_of_duplicates(layer))),
+        ("NaN or infinite in the batch", _NOT_FINITE, bool(layer.not_finite)),
+    ]
+
+
+def _has_shares(layer: LayerHealth) -> bool:
+    """Returns whether there is something to see on the left."""
+    return any(drawn for _, _, drawn in _kinds_of_lines(layer))
 
 
 def _summary(layer: LayerHealth) -> str:

@@ -303,11 +303,11 @@ class Film(BaseFilm):
             for recording, label, picture in shown
         ]
         self._histograms: list[HistogramSource] = []
+        titles = histogram_titles(self.panels, SIDE)
         if extras is not None and extras.histogram:
             self._histograms = [
                 HistogramSource(section, self.cells) for section in self.map_sections
             ]
-        between = [source.between for source in self._histograms]
         self.layout = FrameLayout(
             [section.panel for section in self.sections],
             self.palette,
@@ -315,13 +315,10 @@ class Film(BaseFilm):
             captions,
             choose_headings(runs, self.panels, self._layers, options.title, self.scale),
             options,
-            list(
-                zip(
-                    histogram_titles(self.panels, between, SIDE),
-                    [source.peak for source in self._histograms],
-                    strict=True,
-                )
-            ),
+            [
+                (title, source.between, source.peak)
+                for title, source in zip(titles, self._histograms, strict=False)
+            ],
             *self._columns(options),
         )
         self.remarks += missing_remarks(self.layout.texts)

@@ -169,7 +169,7 @@ class FrameLayout(BaseLayout):
         inputs: What the network saw, for each recording.
         headings: What is written in every frame alike.
         options: How it looks: with or without captions, and how wide it may be.
-        histograms: What each histogram is of, and the share of its highest bar.
+        histograms: What each is of, its range where no colour bar says it, and its highest share.
         across: Layers side by side.
         column_width: Least width of a column of them, in pixels; 0 for the usual one.
 
@@ -192,7 +192,7 @@ class FrameLayout(BaseLayout):
         inputs: Sequence[InputCaption],
         headings: Headings,
         options: FilmOptions,
-        histograms: Sequence[tuple[str, float]] = (),
+        histograms: Sequence[tuple[str, str, float]] = (),
         across: int = 1,
         column_width: int = 0,
     ) -> None:
@@ -352,9 +352,9 @@ class FrameLayout(BaseLayout):
             name = f"loss of {facts.loss_of}" if facts.loss_of else "loss"
             self._curve = LossCurve(pen, top, MARGIN, SIDE, facts.cells, facts.loss, name)
             top += LossCurve.HEIGHT
-        for name, peak in self._histogram_peaks:
+        for about in self._histogram_peaks:
             top += _APART_ROWS
-            self.histograms.append(Histogram(pen, top, MARGIN, SIDE, name, peak))
+            self.histograms.append(Histogram(pen, top, MARGIN, SIDE, *about))
             top += Histogram.HEIGHT
 
         self._legend: ColorBar | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, fit_heads
+from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, bar_width, fit_heads
 from replay.maps.runs import LayerPanel
 from replay.raster.arrangement import BARE, GUTTER, SECTION_HEAD
 from replay.raster.text import ascent_of
@@ -74,16 +74,17 @@ class SectionGrid:
             left: Column of that corner.
             caption_tiles: Writes the numbers of a mosaic whose corner is at a row and column.
         """
+        panels = [panel for column in self._columns for panel in column]
         counts = _COUNTS if self._width >= _ROOMY else _COUNTS_TIGHT
         counts = counts if self.has_bars else _COUNTS_LEAST
-        space = self._width - counts - 12 - (ColorBar.WIDTH_BESIDE + 12) * self.has_bars
-        panels = [panel for column in self._columns for panel in column]
+        bar = bar_width(panels) if self.has_bars else 0
+        space = self._width - counts - 12 - (bar + 12) * self.has_bars
         heads = iter(fit_heads(panels, space, names_first=not self.has_bars))
         for place, column in enumerate(self._columns):
             x, y = left + place * (self._width + GUTTER), top
             for panel in column:
                 if self._headed and pen is not None:
-                    self._write_head(pen, panel, next(heads), (y, x), space, counts)
+                    self._write_head(pen, panel, next(heads), (y, x), (space, counts, bar))
                     y += SECTION_HEAD - _APART
                 self.corners.append((y, x))
                 if caption_tiles is not None:
@@ -96,15 +97,14 @@ class SectionGrid:
         panel: LayerPanel,
         head: tuple[str, str],
         corner: tuple[int, int],
-        space: int,
-        counts: int,
+        widths: tuple[int, int, int],
     ) -> None:
-        top, left = corner
+        (top, left), (space, counts, bar) = corner, widths
         after = pen.write(head[0], top, left, SECTION_SIZE, bold=True) + HEAD_GAP
         drop = ascent_of(SECTION_SIZE, bold=True) - ascent_of(SMALL)
         pen.write(head[1], top + drop, left + after, SMALL, "muted")
         left += space + 12
         self.counts.append(pen.reserve(top + drop, left, counts, SMALL, "right"))
-        at = (top + drop, left + counts + 12, ColorBar.WIDTH_BESIDE)
+        at = (top + drop, left + counts + 12, bar)
         shown = panel.color_bar and self.has_bars
         self.bars.append(ColorBar(pen, *at, True, panel.entries) if shown else None)

@@ -8,7 +8,7 @@ from replay.maps.runs import LayerPanel
 from replay.raster.histogram import label_width
 from replay.raster.names import tell_apart_at
 from replay.raster.text import fit, width_of
-from replay.raster.widgets import SMALL
+from replay.raster.widgets import SMALL, ColorBar
 
 SECTION_SIZE = 14  # pixels of the font of a layer's name
 HEAD_GAP = 10  # between a name and what follows it
@@ -45,24 +45,25 @@ def fit_heads(
     return heads
 
 
-def histogram_titles(panels: Sequence[LayerPanel], between: Sequence[str], width: int) -> list[str]:
+def bar_width(panels: Sequence[LayerPanel]) -> int:
+    """Returns the width of the colour bars beside the heads, with numbers where there are any."""
+    own = all(panel.gains for panel in panels)  # each map has a range of its own
+    return ColorBar.WITHOUT_NUMBERS if own else ColorBar.WIDTH_BESIDE
+
+
+def histogram_titles(panels: Sequence[LayerPanel], width: int) -> list[str]:
     """Returns what stands over the histogram of each layer: `values of conv1`, or the name alone.
 
     Args:
         panels: The layers.
-        between: For each layer, the range of its histogram in words, or nothing; empty without
-            histograms.
         width: Pixels of a histogram.
     """
     names = [panel.name for panel in panels]
-    ranges = [f", {words}" if words else "" for words in between]
     left = label_width(width)
-    whole = [_VALUES_OF + name + words for name, words in zip(names, ranges, strict=False)]
+    whole = [_VALUES_OF + name for name in names]
     if all(width_of(text, SMALL) <= left for text in whole):
         return whole
-    left -= max(width_of(words, SMALL) for words in ranges)
-    texts = tell_apart_at(names, SMALL, left)
-    return [text + words for text, words in zip(texts, ranges, strict=False)]
+    return tell_apart_at(names, SMALL, left)
 
 
 def _versions(panel: LayerPanel) -> list[str]:

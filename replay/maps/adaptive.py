@@ -19,14 +19,21 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.maps.axes import Maps, select_channels
-from replay.maps.percentiles import PERCENTILES, Bounds, percentiles_of
+from replay.maps.percentiles import (
+    PERCENTILES,
+    Bounds,
+    Measured,
+    moments_of,
+    percentiles_of,
+    steady,
+)
 from replay.schema import Cell, DamagedError
 
 MAGNIFIED = 8.0
 """How many times a map is magnified at most against the widest range of its channel nearby."""
 
 AROUND = 4
-"""Frames before and behind, over which the range of an image that stays is averaged."""
+"""Frames before and behind, over which the percentiles of an image that stays are averaged."""
 
 FAINT = 1e-3
 """Up to this share of the layer's largest range a channel is shown as flat."""
@@ -234,15 +241,21 @@ class OwnRanges:
         channels: The channels that are shown.
         mode: `adaptive`, or `map` for the least and the greatest value of each map.
         symmetric: Widens each range to be symmetric around zero.
+        trailing: Whether ranges are told from the frames before only, as while a run goes on.
 
     Attributes:
         stays: Whether frame after frame shows the same image, nearly everywhere.
     """
 
     def __init__(
-        self, maps: Maps, channels: Sequence[int], mode: str, symmetric: bool = False
+        self,
+        maps: Maps,
+        channels: Sequence[int],
+        mode: str,
+        symmetric: bool = False,
+        trailing: bool = False,
     ) -> None:
-        self._maps, self._channels = maps, list(channels)
+        self._maps, self._channels, self._trailing = maps, list(channels), trailing
         frames = maps.series.frames
         self._frames = frames
         self._places = {cell: place for place, cell in enumerate(frames)}
@@ -259,7 +272,15 @@ class OwnRanges:
             magnified=math.inf if plain else MAGNIFIED,
             symmetric=symmetric,
         )
-        self._known: dict[Cell, Bounds] = {}
+        self._known: dict[Cell, Measured] = {}
+
+    def __contains__(self, cell: object) -> bool:
+        return cell in self._places
+
+    @property
+    def largest(self) -> float:
+        """The largest range that any map of the layer has in the run."""
+        return self._ranges.largest
 
     def measure(self, cell: Cell, maps: npt.NDArray[np.float16]) -> None:
         """Notes a frame that was read anyway, so that it is not read again.
@@ -271,39 +292,31 @@ class OwnRanges:
         if cell not in self._known:
             while len(self._known) >= _REMEMBERED:
                 del self._known[next(iter(self._known))]
-            self._known[cell] = percentiles_of(maps, self._percents)
+            self._known[cell] = Measured(percentiles_of(maps, self._percents), moments_of(maps))
 
     def show(self, cell: Cell) -> Shown:
         """Returns how the maps of a frame are shown."""
         place = self._places[cell]
-        around = [self._percentiles(self._frames[each]) for each in self._around(place)]
-        return self._ranges.show(place, around[0] if len(around) == 1 else steady(around))
+        around = self._around(place)
+        measured = [self._measured(self._frames[each]) for each in around]
+        return self._ranges.show(place, steady(measured, place - around.start))
 
     def _around(self, place: int) -> range:
-        """Returns the places of the frames of one image that are as near before as behind."""
-        reach, image = 0, self._images[place]
-        while image and reach < AROUND:
-            first, last = place - reach - 1, place + reach + 1
-            if first < 0 or last >= len(self._frames):
-                break
-            if self._images[first] != image or self._images[last] != image:
-                break
-            reach += 1
-        return range(place - reach, place + reach + 1)
+        """Returns the places of the frames around that show the same image, one after the other."""
+        before, behind = (2 * AROUND, 0) if self._trailing else (AROUND, AROUND)
+        image = self._images[place]
+        first = last = place
+        while image and place - first < before and first and self._images[first - 1] == image:
+            first -= 1
+        end = len(self._frames) - 1
+        while image and last - place < behind and last < end and self._images[last + 1] == image:
+            last += 1
+        return range(first, last + 1)
 
-    def _percentiles(self, cell: Cell) -> Bounds:
+    def _measured(self, cell: Cell) -> Measured:
         if cell not in self._known:
             self.measure(cell, select_channels(_read(self._maps, cell), self._channels))
         return self._known[cell]
-
-
-def steady(percentiles: Sequence[Bounds]) -> Bounds:
-    """Returns the mean of the percentiles of several frames of one image, NaN left out."""
-    together = np.stack(percentiles)
-    there = np.isfinite(together)
-    count = there.sum(axis=0)
-    total = np.where(there, together, 0.0).sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def scale_channels(

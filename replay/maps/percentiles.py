@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -76,6 +78,28 @@ def _values(keys: npt.NDArray[np.uint16]) -> npt.NDArray[np.float64]:
     return bits.astype(np.uint16).view(np.float16).astype(np.float64)
 
 
+def moments_of(maps: npt.NDArray[np.float16]) -> npt.NDArray[np.float64]:
+    """Returns mean and standard deviation of the finite values of each map.
+
+    Args:
+        maps: float16 (C, ...).
+
+    Returns:
+        float64 (C, 2); 0 and 0 for a map without a finite value.
+    """
+    values = maps.reshape(len(maps), math.prod(maps.shape[1:])).astype(np.float32)
+    finite = np.isfinite(values)
+    if finite.all() and values.shape[1]:
+        mean = values.mean(axis=1)
+        deviation = np.sqrt(np.square(values - mean[:, None]).mean(axis=1))
+    else:
+        count = np.maximum(finite.sum(axis=1), 1)
+        mean = np.where(finite, values, 0).sum(axis=1) / count
+        apart = np.where(finite, np.where(finite, values, 0) - mean[:, None], 0)
+        deviation = np.sqrt(np.square(apart).sum(axis=1) / count)
+    return np.stack([mean, deviation], axis=1).astype(np.float64)
+
+
 def robust_range(values: Values) -> Range:
     """Returns the range of the middle 99 % of the finite values; of all if that were one value.
 
@@ -125,3 +149,45 @@ _ASCENDING = np.concatenate(
     [np.arange(_INFINITE - 1, -1, -1) | 0x8000, np.arange(_INFINITE)]
 ).astype(np.uint16)
 _FINITE = _ASCENDING.view(np.float16) + np.float16(0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of the maps of one frame.
+
+    Attributes:
+        percentiles: float64 (C, 2), as `percentiles_of` gives them.
+        moments: float64 (C, 2), as `moments_of` gives them.
+    """
+
+    percentiles: Bounds
+    moments: npt.NDArray[np.float64]
+
+
+def steady(measured: Sequence[Measured], own: int) -> Bounds:
+    """Returns the percentiles of a frame, averaged with those of frames around of the same image.
+
+    The mean is that of percentiles in units of each map's own mean and deviation: a map that only
+    grows has the same in every frame, so that its picture stays as it is however fast it grows,
+    while what percentiles have of chance is averaged out. Maps that are constant, or have no
+    finite value, are left out.
+
+    Args:
+        measured: What was measured of the frames.
+        own: The place among them of the frame that is shown.
+
+    Returns:
+        float64 (C, 2).
+    """
+    shown = measured[own]
+    if len(measured) == 1:
+        return shown.percentiles
+    mean, deviation = (
+        np.stack([each.moments[:, place, None] for each in measured]) for place in (0, 1)
+    )  # (frames, C, 1)
+    there = deviation > 0
+    relative = np.stack([each.percentiles for each in measured]) - mean
+    relative = np.where(there, relative / np.where(there, deviation, 1.0), 0.0)
+    average = relative.sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    found = mean[own] + deviation[own] * average
+    return np.where(there[own], found, shown.percentiles)

@@ -115,10 +115,7 @@ def find_font(letter: str) -> str | None:
     """Returns the file of a font that has a character; empty for DejaVu Sans, None without one."""
     if _UNSEEN.match(letter) or ord(letter) in _characters(str(dejavu_path())):
         return ""
-    wanted = _font_for(letter).replace(" ", "").lower()
-    for _, path in sorted(
-        _installed(), key=lambda each: not Path(each[1]).name.lower().startswith(wanted)
-    ):
+    for path in _candidates(_font_for(letter)):
         if ord(letter) in _characters(path) and _draws(path, letter):
             return path
     return None
@@ -197,6 +194,13 @@ def _font_for(letter: str) -> str:
     if unicodedata.category(letter) == "So" and ord(letter) > 0x1F000:
         script = "EMOJI"
     return _SCRIPTS.get(script, f"Noto Sans {script.capitalize()}".strip())
+
+
+@lru_cache(maxsize=256)
+def _candidates(wanted: str) -> tuple[str, ...]:
+    """Returns the files of all fonts, those whose family is the wanted one first."""
+    fonts = sorted(_installed(), key=lambda each: not each[0].startswith(wanted))
+    return tuple(dict.fromkeys(path for _, path in fonts))
 
 
 @lru_cache(maxsize=1)

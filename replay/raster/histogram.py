@@ -25,20 +25,25 @@ class Histogram:
         left: First column.
         width: Columns.
         label: What the values are of.
+        between: Its range in words, to stand below it; empty where a colour bar says it.
         peak: The share of the highest bar that fits; higher ones are cut off.
     """
 
     PLOT = 64
     HEIGHT = 2 * height_of(SMALL) + 6 + PLOT + 4
 
-    def __init__(self, pen: Pen, top: int, left: int, width: int, label: str, peak: float) -> None:
+    def __init__(
+        self, pen: Pen, top: int, left: int, width: int, label: str, between: str, peak: float
+    ) -> None:
         up_to = f"up to {_percent(peak)}"
         fitted = fit(label, SMALL, max(label_width(width), width - width_of(up_to, SMALL) - 12))
         pen.write(fitted, top, left, SMALL, "muted")
         pen.write(up_to, top, left + width - width_of(up_to, SMALL), SMALL, "muted")
         self._pen, self._peak = pen, peak
         self._top, self._left, self._width = top + height_of(SMALL) + 6, left, width
-        self._outside = pen.reserve(self._top + self.PLOT + 4, left, width, SMALL)
+        below, free = self._top + self.PLOT + 4, width - width_of(between, SMALL)
+        pen.write(between, below, left + free, SMALL, "muted")
+        self._outside = pen.reserve(below, left, free - 8 * bool(between), SMALL)
         pen.fill(self._top + self.PLOT, left, 1, width, "faint")
         self._edges = np.rint(np.linspace(1, width - 1, BINS + 1)).astype(int)
 

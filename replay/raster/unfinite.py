@@ -20,6 +20,8 @@ Table = npt.NDArray[np.uint8]
 _CANDIDATES = np.array(
     [
         *((230, 0, 150), (0, 190, 220), (255, 130, 0), (90, 200, 0), (90, 60, 255), (255, 0, 255)),
+        *((224, 0, 255), (0, 255, 0), (255, 128, 255), (160, 32, 0), (128, 160, 255), (0, 32, 224)),
+        *((160, 96, 255), (128, 0, 192), (255, 160, 0), (0, 96, 0), (96, 64, 0), (128, 192, 224)),
         *((96, 255, 0), (0, 0, 255), (128, 128, 255), (160, 0, 0), (160, 255, 0), (192, 64, 255)),
         *((160, 160, 255), (64, 128, 255), (255, 192, 255), (160, 192, 0), (192, 192, 0)),
         *((192, 255, 32), (160, 255, 96), (192, 160, 255), (96, 0, 0), (128, 0, 64), (64, 0, 64)),
@@ -30,8 +32,9 @@ _CANDIDATES = np.array(
         *((160, 160, 160), (192, 192, 192)),
     ]
 )
-_ENOUGH = 13.0  # CIEDE2000; of what is farther apart than that, the first are taken
+_ENOUGH = 18.0  # CIEDE2000; of what is farther apart than that, the first are taken
 _NEEDED = 10.5  # below which others than the candidates are tried, nearby; 10 with a margin
+_NEARBY = 25.0
 _STEPS = (16, 8, 4, 2)
 
 
@@ -67,12 +70,14 @@ def _improve(pair: npt.NDArray[np.int_], others: Table) -> npt.NDArray[np.int_]:
     """Returns a pair that is farther apart from all, nearby: by the steepest climb."""
     best = _score(pair[None], others)[0]
     for step in _STEPS:
+        near = others[least_difference(others, pair) < _NEARBY]  # the rest cannot matter soon
+        near = near if len(near) else others
         moves = np.array([move for move in np.ndindex(3, 3, 3) if move != (1, 1, 1)]) - 1
         while best < _NEEDED:
             none = np.zeros_like(moves)
             both = np.concatenate([np.stack([moves, none], 1), np.stack([none, moves], 1)])
             tried = np.clip(pair + step * both, 0, 255)
-            scores = _score(tried, others)
+            scores = _score(tried, near)
             if scores.max() <= best + 0.01:
                 break
             pair, best = tried[scores.argmax()], scores.max()

@@ -13,6 +13,7 @@ from replay.film.comparison_film import ComparisonFilm
 from replay.maps.runs import open_runs
 from replay.option_values import AUTO, Numbers, either
 from replay.options import ComparisonRequest
+from replay.overwriting import check_replaceable
 from replay.recording import Recording
 from replay.rendering.animation import Animation, gather, open_target, render, summarize
 from replay.rendering.presets import choose_out
@@ -50,6 +51,7 @@ def compare(
     executor: Executor | None = None,
     max_mb: float | str | None = AUTO,
     preset: str | None = None,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Animation:
     """Renders two runs side by side, aligned by epoch and batch.
@@ -96,6 +98,7 @@ def compare(
         executor: Renders instead, as in `replay.animate`.
         max_mb: Largest size in MB, as in `replay.animate`.
         preset: `github`, `slack`, `slides` or `paper`, as in `replay.animate`.
+        overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
         progress: Called with (frames done, frames in all) after each frame or part.
 
     Returns:
@@ -119,6 +122,7 @@ def compare(
         if preset is not None:
             path = choose_out(request, first.with_name(f"{first.stem}-{second.stem}.h5"))
         target = open_target(path, runs, "one of the recordings")
+        replaced = check_replaceable([target.path], overwrite)
         request = replace(request, film=replace(request.film, levels=target.levels))
         rendered = render(functools.partial(ComparisonFilm, runs), request, target)
-    return summarize(rendered, target, started)
+    return summarize(rendered, target, started, replaced)

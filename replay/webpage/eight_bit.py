@@ -1,24 +1,27 @@
-"""Maps in 8 bits, small enough for a page, and back to the levels of a colormap.
+"""Maps in steps as fine as a screen needs, and back to the levels of a colormap.
 
-A frame of one layer is stored as 254 equal steps between two values of its own, the *stored*
-range: its smallest and largest value, cut to what the widest scale on offer can show. Steps are
-thus no coarser than a screen needs, and what is cut off lies beyond the ends of every scale. For
-any scale, the level of the colormap follows from the stored level alone (`rescale`), in float64
+Each map of a frame is stored in whole steps from its smallest value. A step is the 253rd part of
+the narrowest range under which the page shows the map: its own, or the adaptive one of its channel.
+So the maps have 8 bits under every range that the page offers, and more under a wider one. For any
+range, the level of the colormap follows from the stored level (`color_levels`), in float64
 arithmetic that a browser repeats to the bit.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from replay.maps.scaling import Levels, table
+from replay.maps.percentiles import Bounds
+from replay.maps.scaling import Levels
 from replay.raster.palette import Range
+from replay.webpage.plane_codec import HIGHEST
+from replay.webpage.wavelet import Planes
 
-COUNT = 254  # levels for the values of a map
+COUNT = 254  # levels of a colormap for the values of a map
 NAN, INF = COUNT, COUNT + 1  # as in `scaling.table`
 
 
@@ -28,79 +31,80 @@ def widen(shown: Range) -> Range:
     return Range(-reach, reach) if reach > 0 else Range(-1.0, 1.0)
 
 
-def stored_range(maps: npt.NDArray[np.float16], offered: Iterable[Range]) -> Range:
-    """Returns the range under which a frame is stored.
+@dataclass(frozen=True)
+class StoredSteps:
+    """How the maps of a frame are stored.
+
+    Attributes:
+        low: float64 (C,), the value of the level 0 of each map.
+        step: float64 (C,), by how much a level is more than the one before.
+        highest: int32 (C,), the level of each map's largest value.
+    """
+
+    low: npt.NDArray[np.float64]
+    step: npt.NDArray[np.float64]
+    highest: Planes
+
+    @classmethod
+    def of(cls, bounds: npt.NDArray[Any], extremes: npt.NDArray[Any]) -> StoredSteps:
+        """Returns them, from numbers that have been rounded to float32, as the page has them.
+
+        Args:
+            bounds: (C, 2), the adaptive range of each channel.
+            extremes: (C, 2), smallest and largest finite value of each map; NaN where none is.
+        """
+        ends = np.where(np.isfinite(extremes), extremes, 0.0).astype(np.float32).astype(np.float64)
+        low, own = ends[:, 0], ends[:, 1] - ends[:, 0]
+        adaptive = np.diff(np.asarray(bounds).astype(np.float32).astype(np.float64))[:, 0]
+        width = np.where((adaptive > 0) & (adaptive < own), adaptive, own)
+        step = np.where(width > 0, width, 1.0) / (COUNT - 1)
+        highest = np.minimum(np.floor(own / step + 0.5), HIGHEST)
+        return cls(low, step, highest.astype(np.int32))
+
+    def quantize(self, maps: npt.NDArray[np.float16]) -> tuple[Planes, Levels | None]:
+        """Returns maps as levels, and where they are not finite.
+
+        Args:
+            maps: float16 (C, H, W).
+
+        Returns:
+            int32 (C, H, W), and uint8 of that shape: 1 for NaN, 2 for infinity; None where all
+            values are finite.
+        """
+        values = maps.astype(np.float64)
+        finite = np.isfinite(values)
+        odd = None
+        if not finite.all():
+            odd = np.where(finite, 0, np.where(np.isnan(values), 1, 2)).astype(np.uint8)
+            values = np.where(finite, values, self.low[:, None, None])
+        levels = np.floor((values - self.low[:, None, None]) / self.step[:, None, None] + 0.5)
+        return np.clip(levels, 0, self.highest[:, None, None]).astype(np.int32), odd
+
+    def values(self, levels: Planes) -> npt.NDArray[np.float64]:
+        """Returns the values that levels stand for, float64 of their shape."""
+        found: npt.NDArray[np.float64] = self.low[:, None, None] + levels * self.step[:, None, None]
+        return found
+
+    def expect(self, values: npt.NDArray[np.float64]) -> Planes:
+        """Returns the levels that these values would have, were there no end to them."""
+        levels = np.floor((values - self.low[:, None, None]) / self.step[:, None, None] + 0.5)
+        return np.clip(levels, -2 * HIGHEST, 2 * HIGHEST).astype(np.int32)
+
+
+def color_levels(levels: Planes, odd: Levels | None, stored: StoredSteps, shown: Bounds) -> Levels:
+    """Returns the level of the colormap for each pixel, uint8 (C, H, W).
+
+    `floor((value - low) / (high - low) * 253 + 0.5)`, cut to 0..253; 254 for NaN, 255 for infinity.
 
     Args:
-        maps: float16 (C, H, W).
-        offered: The ranges under which it may be shown; each may also be made symmetric.
-
-    Returns:
-        The extremes of the finite values, cut to the span of all ranges on offer.
+        levels: As stored.
+        odd: Where NaN and infinity are.
+        stored: How they are stored.
+        shown: (C, 2), the range of each channel.
     """
-    values = maps.astype(np.float64)
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return Range(0.0, 1.0)
-    every = [each for shown in offered for each in (shown, widen(shown))]
-    low = max(float(finite.min()), min(each.low for each in every))
-    high = min(float(finite.max()), max(each.high for each in every))
-    return Range(low, high) if low < high else Range(low, low + 1.0)
-
-
-def quantize(maps: npt.NDArray[np.float16], stored: Range) -> Levels:
-    """Returns maps as stored levels.
-
-    Args:
-        maps: float16 of any shape.
-        stored: The values of the levels 0 and 253; what lies beyond takes the nearer of them.
-
-    Returns:
-        uint8 of the same shape: 0 to 253, 254 for NaN, 255 for infinity.
-    """
-    return table(stored, COUNT).take(np.ascontiguousarray(maps).view(np.uint16))
-
-
-def rescale(stored: Range, shown: Range) -> Levels:
-    """Returns the level of the colormap for each stored level, uint8 (256,).
-
-    `floor((value - low) / (high - low) * 253 + 0.5)`, cut to 0..253, where
-    `value = stored.low + level * (stored.high - stored.low) / 253`; NaN and infinity stay.
-    """
-    last = COUNT - 1
-    levels = np.arange(COUNT, dtype=np.float64)
-    values = stored.low + levels * (stored.high - stored.low) / last
-    place = np.floor((values - shown.low) / (shown.high - shown.low) * last + 0.5)
-    return np.append(np.clip(place, 0, last), (NAN, INF)).astype(np.uint8)
-
-
-def pack(levels: npt.NDArray[np.uint8], more: bytes = b"") -> bytes:
-    """Planes of levels, compressed (zlib); `unpack` reads them back.
-
-    Each value is replaced by its difference from what its left, upper and upper left neighbours
-    let expect, modulo 256: smooth planes become small numbers, which compress by a further tenth
-    to a third.
-
-    Args:
-        levels: uint8 (C, H, W).
-        more: Bytes to put behind them.
-    """
-    across = np.diff(levels, axis=2, prepend=np.uint8(0))
-    return zlib.compress(np.diff(across, axis=1, prepend=np.uint8(0)).tobytes() + more, 6)
-
-
-def unpack(packed: bytes, shape: tuple[int, int, int]) -> tuple[Levels, bytes]:
-    """Returns the planes that `pack` packed, and the bytes behind them.
-
-    Args:
-        packed: What `pack` gave.
-        shape: (C, H, W) of the planes.
-
-    Returns:
-        uint8 (C, H, W), and the bytes.
-    """
-    data = zlib.decompress(packed)
-    size = shape[0] * shape[1] * shape[2]
-    planes = np.frombuffer(data[:size], np.uint8).reshape(shape)
-    down = np.cumsum(planes, axis=1, dtype=np.uint8)
-    return np.cumsum(down, axis=2, dtype=np.uint8), data[size:]
+    low, high = shown[:, 0, None, None], shown[:, 1, None, None]
+    place = np.floor((stored.values(levels) - low) / (high - low) * (COUNT - 1) + 0.5)
+    found = np.clip(place, 0, COUNT - 1).astype(np.uint8)
+    if odd is not None:
+        found[odd > 0] = odd[odd > 0] + (NAN - 1)
+    return found

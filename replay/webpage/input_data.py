@@ -11,49 +11,58 @@ from replay.maps.axes import spread
 from replay.maps.input_picture import InputPicture
 from replay.recording import Recording
 from replay.schema import Cell
-from replay.webpage.eight_bit import pack
-from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, PageItem
+from replay.webpage.frame_block import pack_picture
+from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, Fidelity, PageItem
 
 INPUT_SIDE = 256
 
 
 class InputData:
-    """The input pictures of a page.
+    """The input pictures of a page; of a fixed image, the one.
 
     Attributes:
         item: What one costs a frame.
     """
 
-    def __init__(self, recording: Recording, cells: Sequence[Cell]) -> None:
+    def __init__(self, recording: Recording, cells: Sequence[Cell], source: int = 0) -> None:
         self._recording, self._asked = recording, list(cells)
+        self._fixed = recording.probe_number is not None
         self._cells = self._asked
         shape = recording.inputs.shape
         assert shape is not None
         self._full = shape
         self._pictures: dict[int, InputPicture] = {}
-        self._pool = 1
-        self._costs: dict[int, float] = {}
-        self.item = PageItem(max(self._picture(1).shape), self._cost)
+        self._fidelity = Fidelity()
+        self._costs: dict[Fidelity, float] = {}
+        self.item = PageItem(max(self._picture(1).shape), self._cost, 1.0, source)
 
-    def prepare(self, cells: Sequence[Cell], pool: int) -> None:
-        """Sets the frames and the size that `blocks` and `describe` speak of."""
-        self._cells, self._pool = list(cells), pool
+    def prepare(self, cells: Sequence[Cell], fidelity: Fidelity) -> None:
+        """Sets the frames and the fidelity that `blocks` and `describe` speak of."""
+        self._cells = list(cells)
+        self._fidelity = Fidelity() if self._fixed else fidelity
 
     def blocks(self) -> Iterator[bytes]:
-        """Yields the block of each frame in turn."""
-        for cell in self._cells:
-            yield self.block(cell, self._pool)
+        """Yields the block of each frame in turn; of a fixed image, one block."""
+        for cell in self._cells[:1] if self._fixed else self._cells:
+            yield pack_picture(self._show(cell, self._fidelity.pool), self._fidelity.step)
 
     def describe(self) -> dict[str, Any]:
         """Returns the picture's part of the manifest."""
         channels = self._full[0]
-        text = "input: first image of the batch"
+        text = "first image of the batch"
+        if self._fixed:
+            text = f"fixed image {self._recording.probe_number}, evaluation mode"
         if channels not in (1, 3):
             text += ", channel 0 of 2" if channels == 2 else f", channels 0–2 of {channels}"
-        shape = self._picture(self._pool).shape
+        shape = self._picture(self._fidelity.pool).shape
         if shape != self._full[1:]:
             text += f", {self._full[1]}×{self._full[2]} shown as {shape[0]}×{shape[1]}"
-        return {"shape": shape, "words": text}
+        step = self._fidelity.step
+        return {"shape": shape, "words": text, "step": step, "fixed": self._fixed}
+
+    def block(self, cell: Cell) -> bytes:
+        """Returns the block of one frame while the run grows."""
+        return pack_picture(self._show(cell, 1))
 
     def _picture(self, pool: int) -> InputPicture:
         if pool not in self._pictures:
@@ -61,12 +70,16 @@ class InputData:
             self._pictures[pool] = InputPicture(self._recording, self._asked, side)
         return self._pictures[pool]
 
-    def block(self, cell: Cell, pool: int = 1) -> bytes:
-        """Returns the block of one frame."""
-        return pack(np.ascontiguousarray(self._picture(pool).show(*cell).transpose(2, 0, 1)))
+    def _show(self, cell: Cell, pool: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return self._picture(pool).show(*cell)
 
-    def _cost(self, pool: int) -> float:
-        if pool not in self._costs:
-            sizes = [len(self.block(cell, pool)) for cell in spread(self._asked, SAMPLED_FRAMES)]
-            self._costs[pool] = float(np.mean(sizes)) * 4 / 3 + MARKUP_BYTES
-        return self._costs[pool]
+    def _cost(self, fidelity: Fidelity) -> float:
+        if self._fixed:
+            return 0.0
+        if fidelity not in self._costs:
+            cells = spread(self._asked, 2 * SAMPLED_FRAMES)
+            sizes = [
+                len(pack_picture(self._show(cell, fidelity.pool), fidelity.step)) for cell in cells
+            ]
+            self._costs[fidelity] = float(np.mean(sizes)) * 1.18 + MARKUP_BYTES
+        return self._costs[fidelity]

@@ -1,8 +1,4 @@
-"""The maps of a layer as compressed blocks of a page, and what the manifest says of them.
-
-A block of a frame is the maps as `quantize` stores them, packed, followed by the kernels'
-pictures.
-"""
+"""The maps of a layer as compressed blocks of a page, and what the manifest says of them."""
 
 from __future__ import annotations
 
@@ -15,14 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_module
+from replay.maps.adaptive import OwnRanges, Shown
 from replay.maps.axes import JointMaps, Maps, choose_channels, shrink_maps, spread
 from replay.maps.scaling import Scaler
-from replay.raster.palette import Range, is_blank, kernel_levels, kernel_reach
+from replay.raster.palette import Range
 from replay.recording import Series
-from replay.schema import Cell, DamagedError, SelectionError, summarize
-from replay.webpage.eight_bit import COUNT, pack, quantize, stored_range
-from replay.webpage.manifest import SCALES
-from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, PageItem
+from replay.schema import Cell, SelectionError, summarize
+from replay.webpage.eight_bit import COUNT
+from replay.webpage.frame_block import FrameBlock, pack_frame
+from replay.webpage.kernel_data import KernelData
+from replay.webpage.size_budget import MARKUP_BYTES, Fidelity, PageItem
+
+KEYS = 10
+"""Every so many frames of a fixed image, one is stored without the one before it."""
+
+_SAMPLED = 20  # frames that are packed to estimate what all of them take
+_JOINT = ("run", "epoch", "frame", "channel")  # scales whose ranges the manifest has
 
 
 class LayerData:
@@ -33,6 +37,8 @@ class LayerData:
         channels: As in `choose_channels`.
         cells: The frames that were asked for; the scales are those of their values.
         joint: The layer in several recordings, whose scales and channels are shared.
+        source: The place of the images among those of the page.
+        live: Whether frames are still added: ranges are then told from those before.
 
     Attributes:
         channels: The channels' numbers.
@@ -40,81 +46,104 @@ class LayerData:
     """
 
     def __init__(
-        self, series: Series, channels: Any, cells: Sequence[Cell], joint: JointMaps | None = None
+        self,
+        series: Series,
+        channels: Any,
+        cells: Sequence[Cell],
+        joint: JointMaps | None = None,
+        source: int = 0,
+        live: bool = False,
     ) -> None:
         self._series = series
         self._shown = Maps(series)  # volumes as their middle slice, tokens as they lie
         self._channel_count, (self._height, self._width) = self._shown.channels, self._shown.size
         if not self._channel_count * self._height * self._width:
             raise SelectionError(f"layer {series.name!r} has empty maps: {series.layer.shape}")
+        self._measured: Maps | JointMaps = self._shown if joint is None else joint
         self._joint = joint
-        self._damaged_kernels: set[Cell] = set()
         self.channels = choose_channels(self._measured, channels, cells)
+        self._fixed = series.layer.probe is not None
+        self._live = live
+        self._ranges = self._own_ranges()
+        self._kernels = KernelData(series, self.channels, self._channel_count)
+        self._fidelity = Fidelity()
+        self._costs: dict[Fidelity, float] = {}
         self._cells = list(cells)
-        self.measure(cells)
-        kernel = series.layer.kernel
-        self._kernels = kernel is not None and len(kernel) > 2 and kernel[0] == self._channel_count
-        self._reach, self._pool = 1.0, 1
-        self._costs: dict[int, float] = {}
-        self.item = PageItem(max(self._height, self._width), self._cost)
-
-    @property
-    def _measured(self) -> Maps | JointMaps:
-        """The maps whose values the scales are of."""
-        return self._shown if self._joint is None else self._joint
+        self._measure_scales(cells)
+        side = max(self._height, self._width)
+        # The eye sees less of what is lost in large maps, which are not enlarged much.
+        tolerance = min(max(math.sqrt(side / 32), 0.7), 2.0) * (0.75 if self._fixed else 1.0)
+        self.item = PageItem(side, self._cost, tolerance, source, most=2.0 if joint else math.inf)
 
     def measure(self, cells: Sequence[Cell]) -> None:
-        """Measures the scales on these frames."""
+        """Measures the scales of several maps on these frames, which are all that there are."""
+        self._measure_scales(cells)
+
+    @property
+    def stays(self) -> bool:
+        """Whether frame after frame shows the same image."""
+        return self._ranges.stays
+
+    def _own_ranges(self) -> OwnRanges:
+        return OwnRanges(self._shown, self.channels, "adaptive", trailing=self._live)
+
+    def _measure_scales(self, cells: Sequence[Cell]) -> None:
         self._scalers = {
             scale: Scaler(self._measured, cells, self.channels, scale, count=COUNT)
-            for scale in SCALES
+            for scale in _JOINT
         }
 
-    def prepare(self, cells: Sequence[Cell], pool: int) -> None:
-        """Sets the frames and the size that `blocks` and `describe` speak of."""
-        self._cells, self._pool = list(cells), pool
-        if self._kernels:
-            self._reach = self._kernels_reach(cells)
-        self._without_kernels: list[bool] = []
-        self._stored: list[list[float]] = []
+    def prepare(self, cells: Sequence[Cell], fidelity: Fidelity) -> None:
+        """Sets the frames and the fidelity that `blocks` and `describe` speak of."""
+        self._cells, self._fidelity = list(cells), fidelity
+        self._kernels.prepare(cells)
         self._frame: list[list[float]] = []
         self._unfinite: list[list[int]] = []
         self._extremes: list[npt.NDArray[np.float32]] = []
+        self._squares = 0.0
 
     def blocks(self) -> Iterator[bytes]:
         """Yields the block of each frame in turn, and last that of the maps' extremes."""
-        for cell in self._cells:
+        before = None
+        for place, cell in enumerate(self._cells):
             maps = self._maps(cell)
             summary = summarize(maps)
-            small, stored, own = self._at_page_size(cell, maps, self._pool)
-            self._stored.append([stored.low, stored.high])
-            self._frame.append([own.low, own.high])
+            self._frame.append(_pair(self._range("frame", cell, maps)))
             self._unfinite.append([summary.nan, summary.inf])
             self._extremes.append(summary.ranges)
-            self._without_kernels.append(self._lacks_kernels(cell))
-            yield pack(quantize(small, stored), self._kernel_bytes(cell))
+            self._kernels.take(cell)
+            if not self._fixed or place % KEYS == 0:
+                before = None
+            block, before = self._pack(cell, maps, self._fidelity, before)
+            self._squares += self._squared_error(maps, before)
+            yield block
         yield zlib.compress(np.stack(self._extremes).astype("<f4").tobytes(), 6)
 
     def block(self, cell: Cell) -> tuple[bytes, dict[str, Any]]:
         """Returns a frame's block while the run grows, and what `describe` says of it elsewhere.
 
-        It is stored between its extremes, uncut, and its kernels are on a scale of their own:
-        what is known of the run so far may change, the block may not.
+        Its kernels are on a scale of their own: what is known of the run so far may change, the
+        block may not.
         """
+        if cell not in self._ranges:
+            self._ranges = self._own_ranges()
         maps = self._maps(cell)
+        shown = self._show(cell)
         summary = summarize(maps)
-        stored = stored_range(maps, [Range(-math.inf, math.inf)])
-        reach = kernel_reach(self._kernel(cell)) if self._kernels else 1.0
+        reach = self._kernels.reach_of(cell)
         facts = {
-            "stored": _pair(stored),
             "frame": _pair(self._range("frame", cell, maps)),
             "run": _pair(self._range("run", cell)),
             "epoch": _pair(self._range("epoch", cell)),
+            "channel": self._channel_ranges(),
+            "largest": self._ranges.largest,
             "unfinite": [summary.nan, summary.inf],
             "reach": reach,
-            "bare": self._lacks_kernels(cell),
+            "bare": self._kernels.lacks(cell),
         }
-        return pack(quantize(maps, stored), self._kernel_bytes(cell, reach)), facts
+        kernels = self._kernels.pictures(cell, reach)
+        block, _ = pack_frame(maps, summary.ranges, shown, kernels=kernels)
+        return block, facts
 
     def extremes(self, cells: Sequence[Cell]) -> bytes:
         """Returns the extremes of each map of some frames, as `blocks` has them last."""
@@ -134,10 +163,13 @@ class LayerData:
         ]
         return {
             "name": clean(name),
+            "maps": maps,
             "words": [part for part in texts if part],
             "channels": self.channels,
             "shape": self.shape,
-            "kernel": self._describe_kernel(),
+            "step": self._fidelity.step,
+            "largest": self._ranges.largest,
+            "kernel": self._kernels.describe(),
         }
 
     def describe(self) -> dict[str, Any]:
@@ -147,19 +179,30 @@ class LayerData:
             **self.outline(),
             "run": _pair(self._range("run", self._cells[0])),
             "epochs": {str(e): _pair(self._range("epoch", (e, 0))) for e in epochs},
-            "stored": self._stored,
             "frame": self._frame,
+            "channel": self._channel_ranges(),
             "unfinite": self._unfinite if any(map(any, self._unfinite)) else None,
-            "bare": self._without_kernels if any(self._without_kernels) else None,
+            "bare": self._kernels.bare,
         }
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self._series.name
+
+    @property
+    def error(self) -> float:
+        """Root of the mean square of what pixels are off, in 254ths of the adaptive range."""
+        return math.sqrt(self._squares / max(len(self._cells), 1))
 
     def note(self) -> str | None:
         """Returns what was done to the maps, in words; None where nothing was."""
-        if self._pool == 1:
+        if self._fidelity.pool == 1:
             return None
+        pool = self._fidelity.pool
         return (
             f"{clean(self._series.name)}: maps of {self._height}×{self._width} averaged over "
-            f"blocks of {self._pool}×{self._pool}, to {self.shape[0]}×{self.shape[1]}"
+            f"blocks of {pool}×{pool}, to {self.shape[0]}×{self.shape[1]}"
         )
 
     def damage(self) -> list[str]:
@@ -168,7 +211,7 @@ class LayerData:
         name = clean(series.name if self._joint is None else f"{series.path.name}: {series.name}")
         found = (
             ("maps", self._shown.damaged, "shown as NaN"),
-            ("kernels", self._damaged_kernels, "left out"),
+            ("kernels", self._kernels.damaged, "left out"),
         )
         notes = []
         for what, damaged, outcome in found:
@@ -182,22 +225,45 @@ class LayerData:
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width of a map in the page."""
-        return -(-self._height // self._pool), -(-self._width // self._pool)
+        pool = self._fidelity.pool
+        return -(-self._height // pool), -(-self._width // pool)
 
     def _pooled_words(self) -> str:
-        return f", averaged to {self.shape[0]}×{self.shape[1]}" if self._pool > 1 else ""
+        pooled = self._fidelity.pool > 1
+        return f", averaged to {self.shape[0]}×{self.shape[1]}" if pooled else ""
 
     def _maps(self, cell: Cell) -> npt.NDArray[np.float16]:
-        return np.ascontiguousarray(self._shown[cell][self.channels][:, 0])  # (C, H, W)
+        maps = np.ascontiguousarray(self._shown[cell][self.channels][:, 0])  # (C, H, W)
+        if cell in self._ranges:
+            self._ranges.measure(cell, maps)
+        return maps
 
-    def _at_page_size(
-        self, cell: Cell, maps: npt.NDArray[np.float16], pool: int
-    ) -> tuple[npt.NDArray[np.float16], Range, Range]:
-        """Returns the maps at their size in the page, their stored range, and the frame's range."""
-        small = shrink_maps(maps, pool)
-        own = self._range("frame", cell, small)
-        offered = [self._range("run", cell), self._range("epoch", cell), own]
-        return small, stored_range(small, offered), own
+    def _show(self, cell: Cell) -> Shown:
+        if cell in self._ranges:
+            return self._ranges.show(cell)
+        count = len(self.channels)  # the layer put out nothing in this batch
+        none = np.zeros(count, bool)
+        return Shown(np.tile([[0.0, 1.0]], (count, 1)), np.zeros(count), none, none)
+
+    def _pack(
+        self,
+        cell: Cell,
+        maps: npt.NDArray[np.float16],
+        fidelity: Fidelity,
+        before: FrameBlock | None,
+    ) -> tuple[bytes, FrameBlock]:
+        shown = self._show(cell)
+        extremes = summarize(maps).ranges
+        small = shrink_maps(maps, fidelity.pool)
+        kernels = self._kernels.pictures(cell)
+        return pack_frame(small, extremes, shown, fidelity.step, kernels, before)
+
+    def _squared_error(self, maps: npt.NDArray[np.float16], made: FrameBlock) -> float:
+        small = shrink_maps(maps, self._fidelity.pool).astype(np.float64)
+        width = (made.bounds[:, 1] - made.bounds[:, 0])[:, None, None]
+        finite = np.isfinite(small)
+        away = (np.where(finite, small - made.values, 0.0) / width) * (COUNT - 1)
+        return float(np.square(away).sum() / max(int(finite.sum()), 1))
 
     def _range(self, scale: str, cell: Cell, maps: npt.NDArray[np.float16] | None = None) -> Range:
         none = np.zeros((1, 1, 1), np.float16)
@@ -205,51 +271,28 @@ class LayerData:
         assert found is not None
         return found
 
-    def _cost(self, pool: int) -> float:
-        if pool not in self._costs:
+    def _channel_ranges(self) -> list[list[float]]:
+        scaler = self._scalers["channel"]
+        return [_pair(scaler.channel_range(place)) for place in range(len(self.channels))]
+
+    def _cost(self, fidelity: Fidelity) -> float:
+        if fidelity not in self._costs:
             sizes = []
-            for cell in spread(self._cells, SAMPLED_FRAMES):
-                small, stored, _ = self._at_page_size(cell, self._maps(cell), pool)
-                sizes.append(len(pack(quantize(small, stored), self._kernel_bytes(cell))))
+            for cell in spread(self._cells, _SAMPLED):
+                before = None
+                if self._fixed and (earlier := self._earlier(cell)) is not None:
+                    key, before = self._pack(earlier, self._maps(earlier), fidelity, None)
+                    sizes.append(len(key) / KEYS)
+                block, _ = self._pack(cell, self._maps(cell), fidelity, before)
+                sizes.append(len(block) * (1 - 1 / KEYS if before is not None else 1))
+            of_frames = sum(sizes) / len(spread(self._cells, _SAMPLED))
             extremes = 3 * len(self.channels)  # of 8 bytes, compressed
-            self._costs[pool] = (float(np.mean(sizes)) + extremes) * 4 / 3 + MARKUP_BYTES
-        return self._costs[pool]
+            self._costs[fidelity] = (of_frames + extremes) * 1.18 + MARKUP_BYTES
+        return self._costs[fidelity]
 
-    def _lacks_kernels(self, cell: Cell) -> bool:
-        """Returns whether the layer has kernels, but none were recorded with this frame."""
-        return self._kernels and is_blank(self._kernel(cell))
-
-    def _kernel(self, cell: Cell) -> npt.NDArray[np.float16]:
-        """Returns a frame's kernels, float16 (C, ...); NaN where they are damaged."""
-        try:
-            return self._series.kernels(*cell)[self.channels]
-        except DamagedError:
-            self._damaged_kernels.add(cell)
-            assert self._series.layer.kernel is not None
-            return np.full((len(self.channels), *self._series.layer.kernel[1:]), np.nan, np.float16)
-
-    def _kernels_reach(self, cells: Sequence[Cell]) -> float:
-        """Returns the absolute value at the ends of the kernels' scale, of those that there are."""
-        known = (kernels for kernels in map(self._kernel, cells) if not is_blank(kernels))
-        return max(map(kernel_reach, known), default=1.0)
-
-    def _kernel_bytes(self, cell: Cell, reach: float | None = None) -> bytes:
-        if not self._kernels:
-            return b""
-        shown, _ = kernel_levels(self._kernel(cell), self._reach if reach is None else reach)
-        last = 255 if shown.ndim == 4 else COUNT - 1
-        return np.rint(shown * last).astype(np.uint8).tobytes()
-
-    def _describe_kernel(self) -> dict[str, Any] | None:
-        if not self._kernels:
-            return None
-        shown, kind = kernel_levels(self._kernel(self._cells[0]), self._reach)
-        return {
-            "shape": shown.shape[1:3],
-            "rgb": shown.ndim == 4,
-            "words": kind.replace("kernels", "kernel", 1),
-            "reach": self._reach,
-        }
+    def _earlier(self, cell: Cell) -> Cell | None:
+        place = self._cells.index(cell)
+        return self._cells[place - 1] if place else None
 
 
 def _pair(shown: Range) -> list[float]:

@@ -6,9 +6,11 @@ block once sent stays valid.
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,69 @@ from replay.formatting import clean
 from replay.maps.input_picture import InputPicture
 from replay.maps.selection import choose_layers
 from replay.option_values import Numbers
+from replay.options import SCALES
+from replay.raster.time_axis import TimeAxis
 from replay.recording import Closing, Recording
-from replay.schema import RecordingError
+from replay.schema import Cell, RecordingError
 from replay.webpage.input_data import InputData
 from replay.webpage.layer_data import LayerData
-from replay.webpage.manifest import CMAPS, SCALES, color_tables, describe_frames, scale_words
+from replay.webpage.manifest import (
+    CMAPS,
+    color_tables,
+    describe_frames,
+    describe_page,
+    scale_words,
+    tell_layers_apart,
+)
 from replay.webpage.template import render
 
 _FRESH = 0.25  # seconds for which what was read of the file's state is used again
 _GROWTH = 1.25  # the scales are measured again when there are so many times more frames
 _NOTE = (
-    "Live, 8 bits a value: each frame of a layer is sent as 254 equal steps between its smallest "
-    "and largest value. The scales are those of the run so far, and follow as it grows."
+    "Live, 8 bits a value: each map of a frame is sent in steps of 1/253 of the narrowest range "
+    "under which it is shown. Ranges are told from the frames before, scales are those of the run "
+    "so far and follow as it grows."
 )
+_FIELDS = ("frame", "unfinite", "reach", "bare")  # of a layer, for each frame that was sent
+
+
+@dataclass
+class _Source:
+    """The images of one kind in a recording that grows.
+
+    Attributes:
+        run: The recording, or what it has of a fixed image.
+        cells: (epoch, batch) of its frames, in the order of recording.
+        layers: Those that were asked for so far.
+        measured: Of how many frames their scales are.
+        input: The input pictures.
+    """
+
+    run: Recording
+    cells: list[Cell] = field(default_factory=list)
+    layers: dict[str, LayerData] = field(default_factory=dict)
+    measured: dict[str, int] = field(default_factory=dict)
+    input: InputData | None = None
+
+    def refresh(self) -> None:
+        """Takes in the frames that have been committed."""
+        order = self.run.order
+        cells = np.argwhere(order > 0)
+        cells = cells[np.argsort(order[tuple(cells.T)], kind="stable")]
+        self.cells = [(int(epoch), int(batch)) for epoch, batch in cells]
+        if self.input is None and self.cells and InputPicture.possible(self.run):
+            self.input = InputData(self.run, self.cells)
+
+    def layer(self, name: str, channels: Numbers) -> LayerData:
+        """Returns a layer, on the scales of about as many frames as there are."""
+        count = len(self.cells)
+        if name not in self.layers:
+            self.layers[name] = LayerData(self.run[name], channels, self.cells, live=True)
+            self.measured[name] = count
+        elif count >= _GROWTH * self.measured[name]:
+            self.layers[name].measure(self.cells)
+            self.measured[name] = count
+        return self.layers[name]
 
 
 class Live(Closing):
@@ -42,6 +94,8 @@ class Live(Closing):
         channels: As in `choose_channels`.
         cmap: The colormap at first.
         title: A heading.
+        probe: The fixed image that the page opens with; by default the first, if there is one.
+        scale: The scale at first.
 
     Raises:
         RecordingError: It cannot be read, or does not hold what was asked for.
@@ -54,19 +108,18 @@ class Live(Closing):
         channels: Numbers = None,
         cmap: str = "gray",
         title: str | None = None,
+        probe: int | None = None,
+        scale: str = SCALES[0],
     ) -> None:
-        self._asked, self._channels = layers, channels
+        self._asked, self._channels, self._probe = layers, channels, probe
         tables = color_tables([cmap, *CMAPS])
-        self._settings = {"scale": "run", "cmap": cmap, "symmetric": False, "colours": tables}
+        self._settings = {"scale": scale, "cmap": cmap, "symmetric": False, "colours": tables}
         self._title = "" if title is None else clean(title)
         self._path = Path(path)
         self._lock = threading.RLock()
         self._recording: Recording | None = Recording(path)
         self._read_at = 0.0
-        self._layers: dict[str, LayerData] = {}
-        self._measured: dict[str, int] = {}
-        self._input: InputData | None = None
-        self._cells: list[tuple[int, int]] = []
+        self._sources: list[_Source] = []
         self._refresh()
 
     def close(self) -> None:
@@ -81,82 +134,104 @@ class Live(Closing):
         """Number of frames."""
         with self._lock:
             self._refresh()
-            return len(self._cells)
+            return len(self._sources[0].cells)
 
     def page(self) -> bytes:
         """Returns the page as it is served."""
         with self._lock:
             run = self._refresh()
             run.require_frames()
-            outlines = [self._layer(name).outline() for name in self._names()]
-            empty: dict[str, Any] = {"run": [0.0, 1.0], "epochs": {}}
-            scales = {name: scale_words(name) for name in SCALES}
-            scales["run"] = scales["run"].replace("whole run", "run so far")
+            if self._probe is not None:
+                run.probe(self._probe)  # which raises, and says what is there
+            there = [len(source.cells) > 0 for source in self._sources]
+            first = 1 if self._probe is None else 1 + self._probe
             manifest = {
                 "live": True,
-                "title": self._title,
                 "run": self._identity(run),
-                "file": clean(run.path.name),
-                "created": clean(run.created),
+                **describe_page(self._title, [run]),
                 "notes": [_NOTE],
-                "frames": self._frames(0),
-                "layers": [
-                    {
-                        **outline,
-                        **empty,
-                        "stored": [],
-                        "frame": [],
-                        "unfinite": [],
-                        "reach": [],
-                        "bare": [],
-                    }
-                    for outline in outlines
-                ],
-                "input": self._input.describe() if self._input else None,
-                "words": scales,
+                "sources": [self._describe(source) for source in self._sources],
+                "first": first if first < len(there) and there[first] else 0,
                 **self._settings,
             }
             title = f"{self._title or clean(run.path.name)}: feature maps, live"
             return render(title, manifest, [], live=True)
 
+    def _describe(self, source: _Source) -> dict[str, Any]:
+        probe = source.run.probe_number
+        layers = [source.layer(name, self._channels) for name in self._names(source)]
+        stays = any(layer.stays for layer in layers) or probe is not None
+        scales = {scale: scale_words(scale, stays=stays) for scale in SCALES}
+        scales["run"] = scales["run"].replace("whole run", "run so far")
+        empty: dict[str, Any] = {"run": [0.0, 1.0], "epochs": {}, "channel": []}
+        return {
+            "key": "first" if probe is None else f"probe-{probe}",
+            "words": "first image" if probe is None else f"probe {probe}",
+            "scales": scales,
+            "frames": self._frames(source, 0),
+            "input": source.input.describe() if source.input else None,
+            "layers": tell_layers_apart(
+                [{**layer.outline(), **empty, **{name: [] for name in _FIELDS}} for layer in layers]
+            ),
+        }
+
     def state(self) -> dict[str, Any]:
         """Returns how far the recording is, in JSON's types."""
         with self._lock:
             run = self._refresh()
+            sources = [
+                {
+                    "layers": [clean(name) for name in self._names(source)],
+                    "count": len(source.cells),
+                }
+                for source in self._sources
+            ]
             return {
                 "run": self._identity(run),
-                "layers": [clean(name) for name in self._names()],
-                "count": len(self._cells),
+                "sources": sources,
                 "closed": run.closed,
                 "dropped": run.dropped,
                 "lost": run.lost,
             }
 
-    def frames(self, since: int) -> dict[str, Any]:
-        """Returns numbers and fields of the frames from one on, and the time axis of all."""
+    def frames(self, since: int, source: int = 0) -> dict[str, Any] | None:
+        """Returns numbers and fields of the frames from one on, and the time axis of all.
+
+        None where there is no such source.
+        """
         with self._lock:
             self._refresh()
-            return self._frames(since)
+            if source >= len(self._sources):
+                return None
+            return self._frames(self._sources[source], since)
 
-    def block(self, name: str) -> tuple[bytes, dict[str, Any] | None] | None:
-        """Returns a block by its name, and the facts of a layer's frame; None if there is none."""
-        match = re.fullmatch(r"(?:layer-(\d{1,6})|input)-(\d{1,9}|extremes)", name)
+    def block(self, name: str) -> bytes | None:
+        """Returns a block by its name, behind the facts of a layer's frame; None if there is none.
+
+        Returns:
+            The length of the facts (uint32), the facts (JSON; `null` where there are none), and the
+            block as a page of its own holds it.
+        """
+        match = re.fullmatch(r"s(\d{1,4})-(?:layer-(\d{1,6})|input)-(\d{1,9}|extremes)", name)
         if match is None:
             return None
         with self._lock:
             run = self._refresh()
-            names = self._names()
-            if match[1] is None:
-                return self._picture(match[2]), None
-            if int(match[1]) >= len(names):
+            if int(match[1]) >= len(self._sources):
                 return None
-            layer = self._layer(names[int(match[1])])
-            if match[2] == "extremes":
+            source = self._sources[int(match[1])]
+            if match[2] is None:
+                return _with_facts(self._picture(source, match[3]))
+            names = self._names(source)
+            if int(match[2]) >= len(names):
+                return None
+            layer = source.layer(names[int(match[2])], self._channels)
+            if match[3] == "extremes":
                 run.require_frames()
-                return layer.extremes(self._cells), None
-            if int(match[2]) >= len(self._cells):
+                return _with_facts(layer.extremes(source.cells))
+            if int(match[3]) >= len(source.cells):
                 return None
-            return layer.block(self._cells[int(match[2])])
+            return _with_facts(*layer.block(source.cells[int(match[3])]))
 
     def _refresh(self) -> Recording:
         """Returns the recording as it is now; opened again where its writer has replaced it."""
@@ -170,41 +245,41 @@ class Live(Closing):
                     self._recording.close()
                 self._recording = None
                 self._recording = Recording(self._path)
-                self._layers.clear()
-                self._input = None
+                self._sources = []
             self._read_at = time.monotonic()
-            order = self._recording.order
-            cells = np.argwhere(order > 0)
-            cells = cells[np.argsort(order[tuple(cells.T)], kind="stable")]
-            self._cells = [(int(epoch), int(batch)) for epoch, batch in cells]
-            if self._input is None and self._cells and InputPicture.possible(self._recording):
-                self._input = InputData(self._recording, self._cells)
+            self._find_sources(self._recording)
         return self._recording
 
-    def _names(self) -> list[str]:
-        assert self._recording is not None
-        return choose_layers(self._recording, self._asked) if self._cells else []
+    def _find_sources(self, run: Recording) -> None:
+        if not self._sources:
+            self._sources = [_Source(run)]
+        for number in range(len(self._sources) - 1, run.probes):
+            self._sources.append(_Source(run.probe(number)))
+        for place, source in enumerate(self._sources):
+            if place:
+                source.run.refresh()
+            source.refresh()
 
-    def _layer(self, name: str) -> LayerData:
-        assert self._recording is not None
-        count = len(self._cells)
-        if name not in self._layers:
-            self._layers[name] = LayerData(self._recording[name], self._channels, self._cells)
-            self._measured[name] = count
-        elif count >= _GROWTH * self._measured[name]:
-            self._layers[name].measure(self._cells)
-            self._measured[name] = count
-        return self._layers[name]
+    def _names(self, source: _Source) -> list[str]:
+        return choose_layers(source.run, self._asked) if source.cells else []
 
-    def _frames(self, since: int) -> dict[str, Any]:
-        assert self._recording is not None
-        return describe_frames(self._recording, self._cells, self._cells[since:])
+    def _frames(self, source: _Source, since: int) -> dict[str, Any]:
+        if not source.cells:
+            return {"epoch": [], "batch": [], "epochs": "", "batches": "", "at": [], "breaks": []}
+        told = describe_frames(source.run, source.cells, source.cells[since:])
+        return {**told, "at": [round(float(at), 6) for at in TimeAxis(source.cells).places]}
 
-    def _picture(self, place: str) -> bytes:
-        if self._input is None or place == "extremes" or int(place) >= len(self._cells):
+    @staticmethod
+    def _picture(source: _Source, place: str) -> bytes:
+        if source.input is None or place == "extremes" or int(place) >= len(source.cells):
             raise RecordingError(f"no input picture {place}")
-        return self._input.block(self._cells[int(place)])
+        return source.input.block(source.cells[int(place)])
 
     @staticmethod
     def _identity(run: Recording) -> str:
         return clean(f"{run.run_id} {run.created}")
+
+
+def _with_facts(block: bytes, facts: dict[str, Any] | None = None) -> bytes:
+    text = json.dumps(facts, allow_nan=False).encode("ascii")
+    return len(text).to_bytes(4, "little") + text + block

@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.formatting import clean, format_loss
+from replay.formatting import clean, format_count, format_loss
+from replay.maps.adaptive import MAGNIFIED
 from replay.maps.input_picture import NO_PICTURE
 from replay.maps.percentiles import ROBUST
+from replay.maps.scaling import GAIN_WORDS
 from replay.raster.loss_curve import plain_range
+from replay.raster.names import tell_apart
 from replay.raster.palette import colormap, unfinite_colors
+from replay.raster.time_axis import TimeAxis
 from replay.recording import Recording, read_losses
 from replay.schema import Cell
 from replay.webpage.eight_bit import COUNT
 
-SCALES = ("run", "epoch", "frame")
 CMAPS = ("gray", "viridis", "magma", "cividis", "RdBu_r")
+_SHORT = 26  # letters of a layer's name in the list of all layers
 _CURVE = 4000  # points of the loss curve at most
 
 
@@ -37,12 +41,78 @@ def color_table(name: str) -> npt.NDArray[np.uint8]:
     return np.concatenate([colors, unfinite_colors(name)])
 
 
-def scale_words(scale: str, runs: int = 1) -> str:
-    """Returns what a scale is, in the words of a caption."""
-    texts = {"run": "one scale for the whole run", "epoch": "one scale for each epoch"}
-    shown = texts.get(scale, "each frame on its own scale")
-    shown += ", the same for both runs" if runs > 1 else ""
-    return f"activation, {shown}, {ROBUST[0]:g}–{ROBUST[1]:g} % of values"
+def scale_words(scale: str, runs: int = 1, stays: bool = False) -> str:
+    """Returns what a scale is, in the words of a caption.
+
+    Args:
+        scale: One of `SCALES`.
+        runs: How many runs are shown.
+        stays: Whether frame after frame shows the same image.
+    """
+    middle = f"{ROBUST[0]:g}–{ROBUST[1]:g} % of values"
+    both = ", the same for both runs" if runs > 1 else ""
+    held = ", held while the image stays" if stays else ""
+    return {
+        "adaptive": f"each map on its own range, 1–99 % of its values{held}, magnified "
+        f"{MAGNIFIED:g} times at most; {GAIN_WORDS}",
+        "map": f"each map by itself, from its least to its greatest value; {GAIN_WORDS}",
+        "run": f"one scale for the whole run{both}, {middle}",
+        "epoch": f"one scale for each epoch{both}, {middle}",
+        "frame": f"each frame on its own scale{both}, {middle}",
+        "channel": f"each channel on its own scale{both}, {middle}; {GAIN_WORDS}",
+    }[scale]
+
+
+def run_words(recording: Recording) -> list[str]:
+    """Returns what a run was, in words: model, dataset, epochs and batches, options."""
+    meta = recording.meta
+    epochs, batches, size = (_whole(meta.get(key)) for key in ("epochs", "batches", "batch_size"))
+    found = [
+        clean(str(meta[key])) for key in ("model", "dataset") if isinstance(meta.get(key), str)
+    ]
+    if epochs and batches:
+        of = f" of {size}" if size else ""
+        found.append(f"{format_count(epochs, 'epoch')} × {format_count(batches, 'batch')}{of}")
+    else:
+        present = recording.order > 0
+        there = int(present.any(axis=1).sum()), int(present.any(axis=0).sum())
+        found.append(f"{format_count(there[0], 'epoch')} × {format_count(there[1], 'batch')}")
+    for key in ("optimizer", "lr", "seed"):
+        value = meta.get(key)
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            found.append(
+                clean(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}")
+            )
+    return found
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def files_of(runs: Sequence[Recording]) -> str:
+    """Returns the names of the runs' files, in words."""
+    return " and ".join(clean(run.path.name) for run in runs)
+
+
+def describe_page(title: str, runs: Sequence[Recording]) -> dict[str, Any]:
+    """Returns what the manifest says of the runs: heading, what they were, and when."""
+    words = run_words(runs[0])
+    for run in runs[1:]:
+        words = [word for word in words if word in run_words(run)]
+    return {
+        "title": title,
+        "name": " and ".join(clean(run.path.stem) for run in runs),
+        "about": words,
+        "file": files_of(runs),
+        "created": " and ".join(clean(run.created) for run in runs if run.created),
+    }
+
+
+def tell_layers_apart(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns layers with a short name each, distinct where their names are."""
+    texts = tell_apart([layer["name"] for layer in layers], _SHORT)
+    return [{**layer, "short": text} for layer, text in zip(layers, texts, strict=True)]
 
 
 def describe_frames(
@@ -60,7 +130,8 @@ def describe_frames(
         ends: Of the loss curve's axis; by default those of the loss.
     """
     places = {cell: place for place, cell in enumerate(asked)}
-    span = max(len(asked) - 1, 1)
+    axis = TimeAxis(asked)
+    at = [round(float(place), 6) for place in axis.places]
     names = recording.meta.get("classes")
     classes = [clean(str(name)) for name in names] if isinstance(names, list) else []
 
@@ -77,11 +148,9 @@ def describe_frames(
         "batch": [batch for _, batch in kept],
         "epochs": _span([epoch for epoch, _ in asked]),
         "batches": _span([batch for _, batch in asked]),
-        "at": [round(places[cell] / span, 6) for cell in kept],
+        "at": [at[places[cell]] for cell in kept],
         "breaks": [
-            round(place / span, 6)
-            for place in range(1, len(asked))
-            if asked[place][0] != asked[place - 1][0]
+            at[place] for place in range(1, len(asked)) if asked[place][0] != asked[place - 1][0]
         ],
         "label": answers("label"),
         "prediction": answers("prediction"),
@@ -91,9 +160,33 @@ def describe_frames(
     }
     losses = read_losses(recording.batches, asked)
     if losses is not None:
-        frames["loss"] = [format_loss(float(losses[places[cell]])) for cell in kept]
-        frames["curve"] = loss_curve(losses, ends)
+        logged = _logged(recording, asked, losses)
+        frames["loss"] = [
+            format_loss(float(losses[places[cell]])) if logged[places[cell]] else "–"
+            for cell in kept
+        ]
+        frames["curve"] = loss_curve(losses, axis, ends)
     return frames
+
+
+def _logged(
+    recording: Recording, cells: Sequence[Cell], losses: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Returns whether each loss was logged, bool (frames,); the file has NaN where it was not.
+
+    A loss that is NaN is followed by maps that are; where none was ever left out before, it is
+    taken for one, too.
+    """
+    missing = np.isnan(losses)
+    if not missing.any():
+        return ~missing
+    counts = recording.batches.get("nan")
+    at = tuple(np.array(cells).T)
+    broken = np.zeros(len(cells), bool) if counts is None else counts[at] > 0
+    broken[:-1] |= broken[1:].copy()
+    last = missing & (np.arange(len(cells)) >= len(cells) - 1) & (missing.sum() == 1)
+    found: npt.NDArray[np.bool_] = ~missing | broken | last
+    return found
 
 
 def _unseen(recording: Recording, kept: Sequence[Cell]) -> list[str] | None:
@@ -105,12 +198,13 @@ def _unseen(recording: Recording, kept: Sequence[Cell]) -> list[str] | None:
 
 
 def loss_curve(
-    loss: npt.NDArray[np.float64], ends: tuple[float, float] | None = None
+    loss: npt.NDArray[np.float64], axis: TimeAxis, ends: tuple[float, float] | None = None
 ) -> dict[str, Any]:
     """Returns the loss as points of the unit square, and its ends in words.
 
     Args:
         loss: float64 (frames,).
+        axis: Where the frames stand; the line breaks where some are missing, too.
         ends: Lowest and highest value of the axis; by default those of the loss.
 
     Returns:
@@ -126,9 +220,16 @@ def loss_curve(
         places = np.array(sorted(chosen))
     with np.errstate(invalid="ignore"):
         heights = (np.clip(loss[places], low, high) - low) / (high - low)
+    x = [round(float(x), 5) for x in axis.places[places]]
+    y = [round(float(y), 4) if np.isfinite(y) else None for y in heights]
+    gaps = np.searchsorted(places, np.flatnonzero(axis.gaps))
+    for gap in reversed(np.unique(gaps).tolist()):
+        if 0 < gap < len(x):
+            x.insert(gap, round((x[gap - 1] + x[gap]) / 2, 5))
+            y.insert(gap, None)
     return {
-        "x": [round(float(x), 5) for x in places / max(len(loss) - 1, 1)],
-        "y": [round(float(y), 4) if np.isfinite(y) else None for y in heights],
+        "x": x,
+        "y": y,
         "low": format_loss(low),
         "high": format_loss(high),
     }

@@ -34,15 +34,21 @@ def check_runs(runs: Sequence[Recording]) -> None:
 
 
 def layers_of(
-    runs: Sequence[Recording], name: str, channels: Numbers, cells: Sequence[Cell]
+    runs: Sequence[Recording],
+    name: str,
+    channels: Numbers,
+    cells: Sequence[Cell],
+    source: int,
 ) -> list[LayerData]:
     """Returns a layer of each run, on the scales of the values of all of them.
+
+    The adaptive ranges are each run's own.
 
     Raises:
         SelectionError: Its maps are not of one shape.
     """
     if len(runs) == 1:
-        return [LayerData(runs[0][name], channels, cells)]
+        return [LayerData(runs[0][name], channels, cells, source=source)]
     maps = [Maps(run[name]) for run in runs]
     if len({each.layout.shape for each in maps}) > 1:
         found = " and ".join(
@@ -53,12 +59,15 @@ def layers_of(
             f"layer {name!r} has frames of {found}; a page of two runs needs equal ones, so name "
             "other layers"
         )
-    return [LayerData(run[name], channels, cells, JointMaps(maps)) for run in runs]
+    joint = JointMaps(maps)
+    return [LayerData(run[name], channels, cells, joint, source) for run in runs]
 
 
-def pictures_of(runs: Sequence[Recording], cells: Sequence[Cell]) -> list[InputData | None]:
+def pictures_of(
+    runs: Sequence[Recording], cells: Sequence[Cell], source: int
+) -> list[InputData | None]:
     """Returns the input pictures of each run; one only where all saw the same in each frame."""
-    found = [InputData(run, cells) if InputPicture.possible(run) else None for run in runs]
+    found = [InputData(run, cells, source) if InputPicture.possible(run) else None for run in runs]
     if len(runs) == 1 or not all(InputPicture.possible(run) for run in runs):
         return found
     a, b = (InputPicture(run, cells, INPUT_SIDE) for run in runs)
@@ -69,9 +78,13 @@ def pictures_of(runs: Sequence[Recording], cells: Sequence[Cell]) -> list[InputD
 
 def join_items(items: Sequence[PageItem]) -> PageItem:
     """Returns several items that are averaged over the same blocks as one."""
+    first = items[0]
     return PageItem(
         max(item.side for item in items),
-        lambda pool: sum(item.cost(pool) for item in items),
+        lambda fidelity: sum(item.cost(fidelity) for item in items),
+        first.tolerance,
+        first.source,
+        min(item.most for item in items),
     )
 
 
@@ -92,11 +105,10 @@ def describe_runs(
     for run, label, frames, picture in zip(runs, labels, each, pictures, strict=True):
         about = picture.describe() if picture else None
         if about is not None and one:
-            about["words"] = about["words"].replace("input:", "input of both:")
-        fields = {name: frames[name] for name in ("loss", "label", "prediction", "curve", "unseen")}
+            about["words"] += ", of both runs"
+        fields = {name: frames[name] for name in _OWN}
         described.append(
             {"name": clean(label), "file": clean(run.path.name), "input": about, **fields}
         )
-    own = ("loss", "label", "prediction", "curve", "unseen")
-    shared = {**each[0], **dict.fromkeys(own)}
+    shared = {**each[0], **dict.fromkeys(_OWN)}
     return shared, described

@@ -2,8 +2,8 @@
 
     GET /                   the page, without maps
     GET /state              how many frames there are, and whether the recording has ended
-    GET /frames?since=N     numbers and fields of the frames from the N-th on
-    GET /block/<name>       one block of maps, as a page of its own holds them
+    GET /frames?since=N     numbers and fields of the frames from the N-th on; &source=M
+    GET /block/<name>       one block of maps, as a page of its own holds them, behind its facts
 
 Only this computer can connect, and only by the names `localhost` and `127.0.0.1`: a page elsewhere
 that had its own name point here would be turned away.
@@ -91,21 +91,24 @@ def _handler(live: Live) -> type[BaseHTTPRequestHandler]:
                 self._answer(HTTPStatus.OK, live.page(), "text/html; charset=utf-8")
             elif path == "/state":
                 self._json(live.state())
-            elif path == "/frames" and re.fullmatch(r"\d{1,9}", query.get("since", ["0"])[0]):
-                self._json(live.frames(int(query.get("since", ["0"])[0])))
+            elif path == "/frames" and (frames := self._frames(query)) is not None:
+                self._json(frames)
             elif path.startswith("/block/") and (found := live.block(path[len("/block/") :])):
-                facts = {"Mapreel-Frame": json.dumps(found[1])} if found[1] else {}
-                self._answer(HTTPStatus.OK, found[0], "application/octet-stream", facts)
+                self._answer(HTTPStatus.OK, found, "application/octet-stream")
             else:
                 self._answer(HTTPStatus.NOT_FOUND, b"not here", "text/plain")
+
+        def _frames(self, query: dict[str, list[str]]) -> dict[str, Any] | None:
+            since, source = (query.get(name, ["0"])[0] for name in ("since", "source"))
+            if not re.fullmatch(r"\d{1,9}", since) or not re.fullmatch(r"\d{1,4}", source):
+                return None
+            return live.frames(int(since), int(source))
 
         def _json(self, data: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:
             text = json.dumps(data, allow_nan=False)
             self._answer(status, text.encode("ascii"), "application/json")
 
-        def _answer(
-            self, status: HTTPStatus, body: bytes, kind: str, more: dict[str, str] | None = None
-        ) -> None:
+        def _answer(self, status: HTTPStatus, body: bytes, kind: str) -> None:
             self.send_response(status)
             headers = {
                 "Content-Type": kind,
@@ -115,7 +118,6 @@ def _handler(live: Live) -> type[BaseHTTPRequestHandler]:
                 "Referrer-Policy": "no-referrer",
                 "X-Content-Type-Options": "nosniff",
                 "X-Frame-Options": "DENY",
-                **(more or {}),
             }
             for name, value in headers.items():
                 self.send_header(name, value)

@@ -1,16 +1,37 @@
-"""What to leave out so that a page fits a size: fewer frames, smaller maps. Numbers only."""
+"""What to leave out so that a page fits a size: detail that the eye misses, frames, pixels.
+
+Numbers only.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-SAMPLED_FRAMES = 5  # that are compressed to estimate what all of them take
-MARKUP_BYTES = 150  # around a block, its ranges in the manifest included
+SAMPLED_FRAMES = 5  # input pictures that are compressed to estimate what all of them take
+MARKUP_BYTES = 70  # around a block, its ranges in the manifest included
 
-# (frames, side): first maps are averaged down to that side as long as fewer than that many frames
-# would fit; if that is not enough, the next pair holds. Only then are frames left out.
+# How coarse a step may be at first, times what an item tolerates; the last one is what the eye
+# does not miss beside the maps themselves, as they are enlarged.
+_COARSENESS = (1, 2, 3, 4, 6, 8, 10, 12, 14)
+
+# (frames, side): where even that is not enough, frames are left out until so many remain; then maps
+# are averaged, down to that side, and the next pair holds.
 _STEPS = ((60, 56), (30, 28), (12, 14), (2, 4))
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How much of its planes an item keeps.
+
+    Attributes:
+        pool: The side of the blocks that are averaged.
+        step: As in `plane_codec.encode_planes`.
+    """
+
+    pool: int = 1
+    step: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -19,11 +40,17 @@ class PageItem:
 
     Attributes:
         side: The longer side of its planes, in pixels.
-        cost: Bytes in the page that a frame takes, for each factor by which it is pooled.
+        cost: Bytes in the page that a frame takes, for each fidelity.
+        tolerance: How much coarser a step may be than that of others.
+        source: The place of the images that it belongs to: each have frames of their own.
+        most: The coarsest step that it allows.
     """
 
     side: int
-    cost: Callable[[int], float]
+    cost: Callable[[Fidelity], float]
+    tolerance: float = 1.0
+    source: int = 0
+    most: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -31,43 +58,91 @@ class PagePlan:
     """How much of a recording a page holds.
 
     Attributes:
-        frames: Number of frames; 0 where not even one fits.
-        pools: For each item, the side of the blocks that are averaged.
+        frames: Number of frames of each source; 0 where not even one fits.
+        fidelity: For each item.
     """
 
-    frames: int
-    pools: tuple[int, ...]
+    frames: tuple[int, ...]
+    fidelity: tuple[Fidelity, ...]
 
 
-def plan_page(items: Sequence[PageItem], frames: int, budget: float) -> PagePlan:
-    """Chooses frames and pooling so that all of it takes no more than the budget.
+def plan_page(items: Sequence[PageItem], frames: Sequence[int], budget: float) -> PagePlan:
+    """Chooses frames and fidelity so that all of it takes no more than the budget.
 
-    Sixty frames (or all, if there are fewer) come before pixels, as long as planes keep 56 pixels
-    a side: the largest planes are pooled first. What the budget then has left is filled with
-    frames.
+    All frames come first, at steps as coarse as the eye does not see: coarser where maps are
+    large. Where those do not suffice, frames are left out evenly, but sixty (or all, if there are
+    fewer) come before pixels, as long as planes keep 56 pixels a side: the largest planes are
+    pooled first.
 
     Args:
         items: What each frame has.
-        frames: Frames that there are.
+        frames: Frames that there are, of each source.
         budget: Bytes.
     """
-    pools = [1] * len(items)
-
-    def capacity() -> int:
-        each = sum(item.cost(pool) for item, pool in zip(items, pools, strict=True))
-        return int(max(budget, 0.0) // max(each, 1.0))
-
-    for frames_wanted, least_side in _STEPS:
-        while capacity() < min(frames_wanted, frames):
-            sides = [-(-item.side // pool) for item, pool in zip(items, pools, strict=True)]
+    first, last = 0, len(_COARSENESS)  # where the answer lies; costs are found by trying
+    while first < last:
+        middle = (first + last) // 2
+        if _total(items, _coarse(items, _COARSENESS[middle]), frames) <= budget:
+            last = middle
+        else:
+            first = middle + 1
+    fidelity = _coarse(items, _COARSENESS[min(first, len(_COARSENESS) - 1)])
+    if first < len(_COARSENESS):
+        return PagePlan(tuple(frames), tuple(fidelity))
+    for wanted, least_side in _STEPS:
+        least = [min(wanted, count) for count in frames]
+        while _total(items, fidelity, least) > budget:
+            sides = [-(-item.side // each.pool) for item, each in zip(items, fidelity, strict=True)]
             poolable = [
                 place
                 for place, item in enumerate(items)
-                if -(-item.side // (pools[place] + 1)) >= least_side
+                if -(-item.side // (fidelity[place].pool + 1)) >= least_side
             ]
             if not poolable:
                 break
-            pools[max(poolable, key=lambda place: sides[place])] += 1
-        if capacity() >= min(frames_wanted, frames):
+            largest = max(poolable, key=lambda place: sides[place])
+            before = fidelity[largest]
+            fidelity[largest] = Fidelity(before.pool + 1, before.step)
+        if _total(items, fidelity, least) <= budget:
             break
-    return PagePlan(min(frames, capacity()), tuple(pools))
+    return PagePlan(_fill(items, fidelity, frames, budget), tuple(fidelity))
+
+
+def _coarse(items: Sequence[PageItem], coarseness: float) -> list[Fidelity]:
+    if coarseness <= 1:
+        return [Fidelity()] * len(items)
+    steps = (min(max(1.0, math.floor(coarseness * item.tolerance)), item.most) for item in items)
+    return [Fidelity(1, step) for step in steps]
+
+
+def _cost_of_sources(
+    items: Sequence[PageItem], fidelity: Sequence[Fidelity], count: int
+) -> list[float]:
+    costs = [0.0] * count
+    for item, each in zip(items, fidelity, strict=True):
+        costs[item.source] += item.cost(each)
+    return costs
+
+
+def _total(items: Sequence[PageItem], fidelity: Sequence[Fidelity], frames: Sequence[int]) -> float:
+    costs = _cost_of_sources(items, fidelity, len(frames))
+    return sum(cost * count for cost, count in zip(costs, frames, strict=True))
+
+
+def _fill(
+    items: Sequence[PageItem],
+    fidelity: Sequence[Fidelity],
+    frames: Sequence[int],
+    budget: float,
+) -> tuple[int, ...]:
+    """Returns how many frames of each source fit, as equal in number as can be."""
+    costs = _cost_of_sources(items, fidelity, len(frames))
+    filled = [0] * len(frames)
+    open_places = sorted(range(len(frames)), key=lambda place: frames[place])
+    left = max(budget, 0.0)
+    while open_places:
+        each = int(left // max(sum(costs[place] for place in open_places), 1.0))
+        place = open_places.pop(0)
+        filled[place] = min(frames[place], each)
+        left -= filled[place] * costs[place]
+    return tuple(filled)

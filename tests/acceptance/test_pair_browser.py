@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from browser import EXECUTABLE, Browser, Tab
 from page_tabs import READY, choose, complaints, frame, manifest_of, pixels_of
+from pages import frame_of, read
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.maps.axes import shrink_maps
 from replay.maps.input_picture import InputPicture
 from replay.raster.palette import Range
 from replay.webpage.document import canvas_pixels, page
+from replay.webpage.frame_block import FrameBlock
+from replay.webpage.manifest import color_table
 
 pytestmark = pytest.mark.skipif(
     EXECUTABLE is None, reason="no Chromium here: the page was not opened in a browser"
@@ -66,16 +68,19 @@ def shown(tab: Tab, run: int, channels: int) -> np.ndarray:
     return np.stack([pixels_of(tab, selector.format(run, c))[..., :3] for c in range(channels)])
 
 
+def blocks_of(paths: tuple[Path, Path], run: int, place: int, layer: str) -> FrameBlock:
+    about, reader = read(paths[0].with_suffix(".html"))
+    return frame_of(about, reader.blocks, 2 * ["conv1", "conv2"].index(layer) + run, place)
+
+
 def expected(
-    paths: tuple[Path, Path], run: int, place: int, layer: str, scale: str = "run", pool: int = 1
+    paths: tuple[Path, Path], run: int, place: int, layer: str, scale: str = "adaptive"
 ) -> np.ndarray:
-    about = manifest_of(paths[0].with_suffix(".html"))
-    part = about["layers"][2 * ["conv1", "conv2"].index(layer) + run]
-    epoch, batch = about["frames"]["epoch"][place], about["frames"]["batch"][place]
-    with replay.open(paths[run]) as recording:
-        maps = shrink_maps(recording[layer][epoch, batch], pool)
-    ranges = {"run": part["run"], "frame": part["frame"][place]}
-    return canvas_pixels(maps, Range(*part["stored"][place]), Range(*ranges[scale]))
+    part = manifest_of(paths[0].with_suffix(".html"))["sources"][0]["layers"]
+    part = part[2 * ["conv1", "conv2"].index(layer) + run]
+    block = blocks_of(paths, run, place, layer)
+    ranges = {"adaptive": None, "run": Range(*part["run"]), "frame": Range(*part["frame"][place])}
+    return canvas_pixels(block, ranges[scale])
 
 
 def test_the_slider_sets_both_runs_to_the_pixel(tab: Tab, paths: tuple[Path, Path]) -> None:
@@ -83,7 +88,8 @@ def test_the_slider_sets_both_runs_to_the_pixel(tab: Tab, paths: tuple[Path, Pat
         cells = [cell for cell in a.frames if cell in b.frames]
         values = np.stack([[r["conv1"][cell] for cell in cells] for r in (a, b)]).astype("f4")
         pictures = [InputPicture(r, cells, 32) for r in (a, b)]
-        for part in manifest_of(paths[0].with_suffix(".html"))["layers"][:2]:
+        about = manifest_of(paths[0].with_suffix(".html"))["sources"][0]
+        for part in about["layers"][:2]:
             np.testing.assert_allclose(part["run"], np.percentile(values, (0.5, 99.5)), rtol=1e-6)
         for place, cell in enumerate(cells):
             choose(tab, "slider", str(place))
@@ -109,10 +115,10 @@ def test_another_layer_scale_and_an_enlarged_map_of_the_second_run(
     choose(tab, "slider", "5")
     for number in (0, 1):
         assert (shown(tab, number, 2) == expected(paths, number, 5, "conv2", "frame")).all()
-    part = manifest_of(paths[0].with_suffix(".html"))["layers"]
+    part = manifest_of(paths[0].with_suffix(".html"))["sources"][0]["layers"]
     assert part[2]["frame"] == part[3]["frame"]  # one range for both runs
     choose(tab, "layer", "0")
-    choose(tab, "scale", "run")
+    choose(tab, "scale", "adaptive")
     tab.run('document.querySelector(\'.map[data-run="1"][data-channel="2"]\').click()')
     tab.wait(f"document.querySelector('#dialog').open && {READY}")
     name = paths[1].stem
@@ -126,6 +132,31 @@ def test_another_layer_scale_and_an_enlarged_map_of_the_second_run(
     tab.wait("document.activeElement.dataset.run === '1'")
 
 
+def test_the_difference_is_symmetric_and_each_run_on_ranges_of_its_own(
+    tab: Tab, paths: tuple[Path, Path]
+) -> None:
+    choose(tab, "slider", "5")
+    choose(tab, "difference", True)
+    a, b = (blocks_of(paths, run, 5, "conv1") for run in (0, 1))
+    assert (a.bounds != b.bounds).all()
+    for channel in range(4):
+        more = b.values[channel] - a.values[channel]
+        sizes = np.sort(np.abs(more), axis=None)
+        width = max(np.diff(each.bounds[channel])[0] for each in (a, b))
+        reach = max(sizes[int(0.99 * (sizes.size - 1))], width / 8)
+        level = np.clip(np.floor((more + reach) / (2 * reach) * 253 + 0.5), 0, 253).astype(int)
+        selector = f'.map[data-run="difference"][data-channel="{channel}"] canvas'
+        found = pixels_of(tab, selector)[..., :3]
+        assert (found == color_table("RdBu_r")[level]).all()
+        words = tab.run(f"document.querySelector('{selector}').getAttribute('aria-label')")
+        assert words.startswith(f"Difference of map {channel} of conv1 at epoch")
+    assert "difference=1" in tab.run("location.hash")
+    for number in (0, 1):
+        assert (shown(tab, number, 4) == expected(paths, number, 5, "conv1")).all()
+    choose(tab, "difference", False)
+    assert tab.run("document.querySelectorAll('[data-run=difference]').length") == 0
+
+
 def test_runs_that_saw_the_same_share_the_picture_and_the_size(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -133,7 +164,7 @@ def test_runs_that_saw_the_same_share_the_picture_and_the_size(
     tab = browser.open(page(paths).path.as_uri(), 360, 740, density=2, mobile=True)
     tab.wait(READY)
     assert tab.run("document.querySelector('#picture-b').hidden")
-    assert "input of both" in tab.run("document.querySelector('#picture').innerText")
+    assert "of both runs" in tab.run("document.querySelector('#picture').innerText")
     assert tab.run("document.documentElement.scrollWidth") == 360
     large = [
         write_recording(
@@ -141,16 +172,17 @@ def test_runs_that_saw_the_same_share_the_picture_and_the_size(
         )
         for seed in (1, 2)
     ]
-    result = page(large, max_mb=0.4)
-    assert result.bytes <= 400_000
-    first, second = manifest_of(result.path)["layers"]
+    result = page(large, max_mb=0.2)
+    assert result.bytes <= 200_000
+    one = manifest_of(result.path)["sources"][0]
+    first, second = one["layers"]
     assert first["shape"] == second["shape"] != [64, 64]
     tab = browser.open(result.path.as_uri())
     tab.wait(READY)
     paths = (large[0], large[1])
-    pool = 64 // first["shape"][0]
+    last = len(one["frames"]["epoch"]) - 1
     for number in (0, 1):
-        want = expected(paths, number, 0, "conv1", pool=pool)
+        want = expected(paths, number, last, "conv1")
         assert (shown(tab, number, 6) == want).all()
     assert complaints(tab) == []
 

@@ -39,7 +39,7 @@ def test_what_it_says_and_records(
     assert said[0].startswith("data       photos: 40 training and 400 test images of 32x32")
     assert "conv1  12x32x32 and kernels, 25.2 kB" in done.stderr
     assert [line for line in said if line.startswith("epoch ")][1].startswith("epoch 1: loss ")
-    assert f"next       {sys.executable} -m replay animate {path}" in done.stdout
+    assert f"next       {sys.executable} -m replay animate {path} --probe\n" in done.stdout
     with replay.open(path) as run:
         assert run.layers == ("conv1", "conv2", "conv3")
         assert len(run.frames) == 2 * 3

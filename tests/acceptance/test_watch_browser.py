@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from browser import EXECUTABLE, Browser, Tab
 import replay
 from replay.raster.palette import Range
 from replay.webpage.document import canvas_pixels
+from replay.webpage.frame_block import unpack_frame
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(
@@ -69,7 +71,9 @@ def watched(
     training: subprocess.Popen[str], tmp_path: Path
 ) -> Iterator[tuple[Tab, subprocess.Popen[str]]]:
     time.sleep(0.3)
-    server = start("-m", "replay", "watch", "run.h5", "--port", "0", folder=tmp_path)
+    server = start(
+        "-m", "replay", "watch", "run.h5", "--port", "0", "--no-browser", folder=tmp_path
+    )
     assert server.stdout is not None
     url = server.stdout.readline().strip()
     assert url.startswith("http://127.0.0.1:")
@@ -110,23 +114,29 @@ def test_frames_turn_up_soon_and_are_exact(
     tab.wait(f"{SHOWN} === 27 && {AT_REST}")
     assert "epoch 1 of 0–1" in tab.run("document.querySelector('#status').textContent")
 
-    # The range so far is the server's; stored range and pixels follow from the recording.
-    low, high = (
-        tab.run(f"document.querySelector('#{end}').textContent") for end in ("low", "high")
-    )
-    facts = tab.run("fetch('block/layer-0-27').then((a) => a.headers.get('Mapreel-Frame'))")
-    about = json.loads(facts)
-    assert [f"{v:.3g}".replace("-", "−") for v in about["run"]] == [low, high]
+    # What is known of the run so far is the server's; pixels follow from its block.
+    with urllib.request.urlopen(tab.run("location.origin") + "/block/s0-layer-0-27") as answer:
+        body = answer.read()
+    size = int.from_bytes(body[:4], "little")
+    about = json.loads(body[4 : 4 + size])
+    block = unpack_frame(body[4 + size :], (4, 16, 16), 1.0)
     with replay.open(path) as run:
-        maps = run[run.layers[0]][1, 13]
-    assert about["stored"] == [float(maps.min()), float(maps.max())]
-    want = canvas_pixels(maps, Range(*about["stored"]), Range(*about["run"]))
-    for channel in range(4):
-        shown = tab.run(
-            f"(() => {{ const c = document.querySelector('.map[data-channel=\"{channel}\"] canvas');"
-            "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; })()"
+        maps = run[run.layers[0]][1, 13].astype("f8")
+    assert (np.abs(block.values - maps) <= block.stored.step[:, None, None] * 0.51).all()
+    for scale, ranges in (("adaptive", None), ("run", Range(*about["run"]))):
+        tab.run(
+            f"(() => {{ const e = document.querySelector('#scale'); e.value = '{scale}';"
+            "e.dispatchEvent(new Event('change')); })()"
         )
-        assert (np.array(shown).reshape(16, 16, 4)[..., :3] == want[channel]).all()
+        tab.wait(AT_REST)
+        want = canvas_pixels(block, ranges)
+        for channel in range(4):
+            shown = tab.run(
+                f'(() => {{ const c = document.querySelector(\'.map[data-channel="{channel}"] '
+                "canvas'); return [...c.getContext('2d').getImageData(0, 0, c.width, c.height)"
+                ".data]; })()"
+            )
+            assert (np.array(shown).reshape(16, 16, 4)[..., :3] == want[channel]).all()
 
     tab.click('.map[data-channel="1"]')
     tab.wait(f"document.querySelector('#dialog').open && {AT_REST}")

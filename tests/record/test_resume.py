@@ -23,6 +23,7 @@ pytestmark = pytest.mark.usefixtures("quick_writers")
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--samples", "40", "--epochs", "4", "--image-size", "24", "--device", "cpu", "--quiet"]
+SMALL += ["--probe", "1"]  # at each batch, whatever the time it takes
 
 
 def contents(path: Path) -> dict[str, np.ndarray]:

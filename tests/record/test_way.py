@@ -18,6 +18,7 @@ from torch import nn
 
 import record
 from record import Recorder
+from record.session.after_close import closed_models
 
 ROOT = Path(record.__file__).parent
 MAX_FILES = 9
@@ -55,6 +56,7 @@ def way_of_a_batch(folder: Path) -> Way:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     batch = torch.randn(4, 1, 8, 8), torch.zeros(4, dtype=torch.long)
     way = Way()
+    closed_models._models.clear()  # of other tests, whose training might go on
     with Recorder(model, folder / "run.h5", layers="0") as recorder:
         for number, (images, labels) in enumerate(recorder.track([batch] * (WARM_UP + 2))):
             if number in (1, WARM_UP - 1):

@@ -156,7 +156,7 @@ def test_a_large_animation_is_named_instead(
 def test_draw_shows_the_values_of_the_file(path: Path) -> None:
     figure, ax = plt.subplots()
     with replay.open(path) as run:
-        image = replay.draw(run, ax, layer="conv2", epoch=0, batch=1, columns=2)
+        image = replay.draw(run, ax, layer="conv2", epoch=0, batch=1, columns=2, scale="run")
         maps = run["conv2"][0, 1].astype("f4")
         everything = np.concatenate([run["conv2"][at].ravel() for at in run.frames]).astype("f4")
     values: Any = image.get_array()
@@ -171,6 +171,33 @@ def test_draw_shows_the_values_of_the_file(path: Path) -> None:
     bar = figure.colorbar(image)
     assert bar.vmin == image.norm.vmin
     figure.canvas.draw()
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("scale", ["adaptive", "map", "channel"])
+def test_draw_shows_each_map_on_a_range_of_its_own(path: Path, scale: str) -> None:
+    figure, ax = plt.subplots()
+    with replay.open(path) as run:
+        image = replay.draw(run, ax, layer="conv2", epoch=0, batch=1, columns=2, scale=scale)
+        maps = run["conv2"][0, 1].astype("f8")
+        all_maps = np.stack([run["conv2"][at] for at in run.frames], axis=1).astype("f8")
+    values: Any = image.get_array()
+    assert image.get_clim() == (0.0, 1.0)
+    for place, where in ((0, np.s_[:8, :8]), (3, np.s_[-8:, -8:])):
+        low, high = {
+            "map": (maps[place].min(), maps[place].max()),
+            "adaptive": np.percentile(maps[place], (1, 99)),
+            "channel": np.percentile(all_maps[place], (0.5, 99.5)),
+        }[scale]
+        np.testing.assert_allclose(values[where], (maps[place] - low) / (high - low), atol=2e-3)
+    bar = figure.colorbar(image)
+    figure.canvas.draw()
+    assert [each.get_text() for each in bar.ax.get_yticklabels()] == ["low", "high"]
+    assert len(ax.patches) == (0 if scale == "channel" else 2 * len(maps))  # gain bars
+    left, top, right, bottom = ax.axis()[0], ax.axis()[3], ax.axis()[1], ax.axis()[2]
+    for patch in ax.patches:
+        assert left <= patch.get_x() <= patch.get_x() + patch.get_width() <= right
+        assert top <= patch.get_y() < bottom
     plt.close(figure)
 
 
@@ -195,7 +222,7 @@ def test_draw_marks_what_is_not_finite(tmp_path: Path) -> None:
 
 def test_what_cannot_be_drawn(path: Path) -> None:
     for options, error, words in (
-        ({"scale": "channel"}, OptionError, "one colour bar"),
+        ({"scale": "all"}, OptionError, "expected one of adaptive, map, run"),
         ({"layer": "nothing"}, SelectionError, "no layer"),
         ({"epoch": 7}, SelectionError, "no epoch 7"),
         ({"columns": 0}, OptionError, "columns 0"),

@@ -43,8 +43,8 @@ ALIASES = {"grid": {"epoch", "batches"}, "sheet": {"epoch", "batches"}}  # secon
 OTHER_DEFAULTS: dict[tuple[str, str], Any] = {
     ("page", "layers"): None,  # the command then says `all`
 }
-MORE_OF_THE_COMMAND = {"grid": {"probe"}, "health": {"out", "theme"}}
-COMMAND_ONLY = {"command", "call", "debug", "help", "json", "csv", "quiet", "recordings"}
+MORE_OF_THE_COMMAND = {"grid": {"probe"}, "health": {"out", "theme", "overwrite"}}
+COMMAND_ONLY = {"command", "call", "debug", "help", "json", "csv", "latex", "quiet", "recordings"}
 
 
 def parameters(face: Callable[..., Any]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_a_function_takes_what_is_declared_with_the_same_defaults(
     taken = parameters(face)
     assert taken == {name: options[name] for name in taken}
     left = set(options) - set(taken)
-    unused = {"show", "order", "captions", "max_mb", "preset", "alt", "poster"}
+    unused = {"show", "order", "captions", "alt", "poster"}
     assert left == (set() if face is replay.animate else unused)
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -58,20 +58,23 @@ class Seen:
 
 
 def decoded_tiles(
-    recording: Recording, layer: str, scale: str, cells: Sequence[Cell], folder: Path
+    recording: Recording, layer: str, options: FilmOptions, folder: Path
 ) -> Iterator[tuple[Cell, Tiles, npt.NDArray[np.bool_]]]:
     """Yields the tiles of a rendered film, (C, H, W) in levels, and which of them are marked."""
-    options = FilmOptions(layers=[layer], scale=scale)
-    film = Film(recording, options)
-    wanted = set(cells)
+    film = Film(recording, replace(options, layers=[layer]))
     out = folder / "film.mp4"
-    replay.animate(recording, out, layers=[layer], scale=scale)
+    replay.animate(
+        recording,
+        out,
+        layers=[layer],
+        scale=options.scale,
+        epochs=options.epochs,
+        batches=options.batches,
+    )
     mosaic, (top, left) = film.panels[0].mosaic, film.layout.mosaic_corners[0]
     height, width = mosaic.tile
-    frames = zip(film.cells, film.frames(), iio.imiter(out, plugin="FFMPEG"), strict=False)
+    frames = zip(film.cells, film.frames(), iio.imiter(out, plugin="FFMPEG"), strict=True)
     for cell, _, picture in frames:
-        if cell not in wanted:
-            continue
         gray = np.asarray(picture, np.float64).mean(axis=2)
         tiles = []
         for place in range(mosaic.count):
@@ -81,18 +84,27 @@ def decoded_tiles(
         each = mosaic.count // len(gains) if gains else 1
         marked = [bool(gain.mark) for gain in gains or []] or [False] * mosaic.count
         yield cell, np.stack(tiles), np.repeat(np.array(marked), each)
+    out.unlink()
 
 
 def measure(recording: Recording, layer: str, scale: str, every: int, folder: Path) -> Seen:
-    """Returns what is seen of a layer on one scale."""
-    frames = recording[layer].frames
-    last = frames[-1][0] if recording.probe_number is not None else None
-    cells = [cell for n, cell in enumerate(frames) if n % every == 0 or cell[0] == last]
-    seen, before = Seen(), None
-    for cell, tiles, marked in decoded_tiles(recording, layer, scale, cells, folder):
+    """Returns what is seen of a layer on one scale.
+
+    Args:
+        recording: The run, or a fixed image of it.
+        layer: The layer.
+        scale: The scale.
+        every: One in so many batches is measured; for the changes all of the last epoch are.
+        folder: An existing folder for the film.
+    """
+    seen = Seen()
+    options = FilmOptions(scale=scale, batches=f"::{every}")
+    for (epoch, _), tiles, marked in decoded_tiles(recording, layer, options, folder):
         seen.marked += int(marked.sum())
-        seen.deviations.setdefault(cell[0], []).extend(tiles.std(axis=(1, 2))[~marked])
-        if cell[0] == last:
+        seen.deviations.setdefault(epoch, []).extend(tiles.std(axis=(1, 2))[~marked])
+    if recording.probe_number is not None:
+        options, before = FilmOptions(scale=scale, epochs=-1), None
+        for _, tiles, _ in decoded_tiles(recording, layer, options, folder):
             if before is not None:
                 seen.changes.append(float(np.abs(tiles - before).mean()))
             before = tiles

@@ -12,12 +12,12 @@ from torch import nn
 
 import replay
 from record.__main__ import main
+from record.planning import find_layout
+from record.planning.lazy_modules import make_whole
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
 from record.session.metadata import count_parameters, root_attributes
-from record.training.layout import find_layout
 from record.training.loop import train
-from record.training.models import make_whole
 from record.training.settings import Settings
 from record.training.setup import prepare
 from record.writer.recording_file import RecordingFile
@@ -71,7 +71,7 @@ def test_a_model_is_made_whole_and_nothing_else_of_it_changes() -> None:
         assert torch.equal(norm.running_var, torch.ones(norm.num_features))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     make_whole(model, torch.ones(2, 3, 8, 8))
-    layout = find_layout(model, None, torch.ones(2, 3, 8, 8))
+    layout = find_layout(model, None, torch.ones(2, 3, 8, 8)).layout
     assert [layer.name for layer in layout.layers] == ["body.0", "late.0"]
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from record import short_path
 from record.launch.closing_lines import ClosedRecording, RecordingCount, closing_lines
 from record.launch.recording_paths import RecordingPaths
+from record.protocol.layout import BatchLayout
+from replay.schema import Layer
 from replay.schema.faces import python
 
 
@@ -32,21 +35,30 @@ def test_a_name_that_is_taken_is_not_offered_again() -> None:
 
 
 def recording(number: int, batches: int = 3, doubts: tuple[str, ...] = ()) -> ClosedRecording:
-    return ClosedRecording(number, f"Net{number % 2}", Path(f"{number}.h5"), batches, 1, doubts)
+    layout = BatchLayout((), (Layer("conv", "Conv2d", (1, 2, 2)),))
+    path = Path(f"{number}.h5")
+    return ClosedRecording(number, f"Net{number % 2}", path, batches, layout, doubts=doubts)
 
 
-def test_lines_come_in_the_order_in_which_recordings_began() -> None:
+def test_lines_come_in_the_order_in_which_recordings_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(short_path, "_FOLDER", str(tmp_path))
+    for number in range(2):
+        (tmp_path / f"{number}.h5").write_bytes(bytes(1200))
     lines = closing_lines([recording(1), recording(2, batches=0), recording(0, batches=1)])
     assert lines == [
-        f"recorded 1 batch of Net0, 1 layer: 0.h5; {python()} -m replay animate 0.h5",
-        f"recorded 3 batches of Net1, 1 layer: 1.h5; {python()} -m replay animate 1.h5",
+        f"recorded 1 batch of Net0, 1 layer, 1.2 kB: 0.h5; {python()} -m replay animate 0.h5",
+        f"recorded 3 batches of Net1, 1 layer, 1.2 kB: 1.h5; {python()} -m replay animate 1.h5",
     ]
 
 
 def test_many_recordings_are_named_by_their_first_and_last() -> None:
     lines = closing_lines([recording(number) for number in reversed(range(20))])
     assert len(lines) == 13
-    assert lines[-1] == ("recorded 8 more trainings of Net0, Net1, in their order: 12.h5 to 19.h5")
+    assert lines[-1].startswith("recorded 8 more trainings of Net0, Net1, in their order: ")
+    assert lines[-1].endswith("19.h5")
 
 
 def test_a_doubt_is_said_once_for_all_that_have_it() -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from record.modules.names import named_modules, unwrap
 from record.modules.selection import find_layers
-from record.training.layout import find_layout
+from record.planning import find_layout
 from record.training.models import auxiliary_weight, build, logits_and_auxiliary, native_size
 from replay.schema import OptionError
 
@@ -17,7 +17,7 @@ def test_tiny_begins_as_the_post_of_2019() -> None:
     assert isinstance(conv1, nn.Conv2d)
     assert (conv1.in_channels, conv1.out_channels) == (3, 12)
     assert (conv1.kernel_size, conv1.stride, conv1.padding) == ((3, 3), (1, 1), (1, 1))
-    layout = find_layout(model, None, torch.zeros(2, 3, 128, 128))
+    layout = find_layout(model, None, torch.zeros(2, 3, 128, 128)).layout
     assert [layer.shape for layer in layout.layers] == [(12, 128, 128), (24, 32, 32), (32, 16, 16)]
     assert model(torch.zeros(4, 3, 28, 28)).shape == (4, 10)
 
@@ -43,7 +43,7 @@ def test_finding_the_layout_leaves_the_model_alone() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    layout = find_layout(model, ["Conv2d", "BatchNorm2d"], torch.ones(2, 3, 8, 8))
+    layout = find_layout(model, ["Conv2d", "BatchNorm2d"], torch.ones(2, 3, 8, 8)).layout
     assert [layer.name for layer in layout.layers] == ["0", "1"]
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])

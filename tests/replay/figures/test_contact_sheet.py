@@ -40,13 +40,14 @@ def corner(page: np.ndarray, picture: np.ndarray) -> tuple[int, int]:
     return found
 
 
-def test_epochs_go_down_and_channels_across(path: Path, tmp_path: Path) -> None:
-    made = replay.sheet(path, tmp_path / "a.png", rows=3, dpi=100, cmap="viridis")
+@pytest.mark.parametrize("scale", ["adaptive", "run"])
+def test_epochs_go_down_and_channels_across(path: Path, tmp_path: Path, scale: str) -> None:
+    made = replay.sheet(path, tmp_path / "a.png", rows=3, dpi=100, cmap="viridis", scale=scale)
     with Image.open(made.path) as picture:
         page = np.asarray(picture.convert("RGB"))
     with replay.open(path) as run:
         probe = run.probe(0)
-        scaler = Scaler(probe["conv1"], probe.frames, range(5), count=254)
+        scaler = Scaler(probe["conv1"], probe.frames, range(5), scale, count=254)
         colours = colormap("viridis", 254)
         places = {}
         for epoch in (0, 10, 19):

@@ -42,16 +42,16 @@ def places(page: np.ndarray, picture: np.ndarray) -> int:
     return count
 
 
-@pytest.mark.parametrize("dpi", [72, 110])
+@pytest.mark.parametrize(("dpi", "scale"), [(72, "adaptive"), (110, "run"), (90, "map")])
 def test_every_map_pixel_is_a_block_of_its_exact_colour(
-    path: Path, tmp_path: Path, dpi: int
+    path: Path, tmp_path: Path, dpi: int, scale: str
 ) -> None:
-    made = grid(path, tmp_path / "a.png", layer="conv1", dpi=dpi, cmap="viridis")
+    made = grid(path, tmp_path / "a.png", layer="conv1", dpi=dpi, cmap="viridis", scale=scale)
     page = np.asarray(Image.open(made.path).convert("RGB"))
     assert page.shape[:2] == (made.height, made.width)
     assert (made.bytes, made.path) == (made.path.stat().st_size, tmp_path / "a.png")
     with replay.open(path) as run:
-        scaler = Scaler(run["conv1"], run.frames, range(6), count=254)  # the whole run's range
+        scaler = Scaler(run["conv1"], run.frames, range(6), scale, count=254)  # of the whole run
         levels = scaler.levels(2, 3, run["conv1"][2, 3])
     colours = colormap("viridis", 254)
     blocks = [
@@ -82,7 +82,10 @@ def test_text_stays_text_and_says_what_is_shown(path: Path, tmp_path: Path) -> N
     for word in ("conv1", "epoch 0", "epoch 2", "batch 3", "label dog", "predicted cat"):
         assert word in words
     assert [word for word in words if word.isdigit() and word != "0"] == list("12345") * 2
-    assert "activation, one scale for the whole run" in words
+    said = " ".join(words)
+    assert "activation, each map on its own range, 1–99 % of its values" in said
+    assert "bar: that range against the layer's largest (log)" in said
+    assert {"low", "high"} <= set(words)
     assert any(word.startswith("kernels in RGB: gray is 0") for word in words)
     assert svg.count('id="map"') or svg.count("<image") >= 12
     pdf = grid(path, tmp_path / "a.pdf").path.read_bytes()

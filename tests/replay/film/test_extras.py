@@ -202,7 +202,7 @@ def test_the_histogram_counts_what_is_shown(tmp_path: Path) -> None:
             bar = heights[edges[place] : edges[place + 1] - 1]
             assert set(bar.tolist()) == {int(np.ceil(share / (50 / 98) * Histogram.PLOT))}
         assert (heights > 0).sum() <= 2 * (edges[1] - edges[0] + 1)
-        shares = HistogramSource(film.map_sections[0], "conv", film.cells).shares((0, 0))
+        shares = HistogramSource(film.map_sections[0], film.cells).shares((0, 0))
         assert shares is not None
         assert (shares[0], shares[-1]) == (pytest.approx(1 / 98), pytest.approx(2 / 98))
 

@@ -41,9 +41,9 @@ def test_no_two_of_sixteen_layers_have_one_heading(
 
 def test_no_two_histograms_have_one_title(run: Path) -> None:
     made = Film(open_recording(run), FilmOptions(layers=NAMES[:6], show="histogram"))
-    titles = histogram_titles(made.panels, [""] * 6, SIDE)
+    titles = histogram_titles(made.panels, SIDE)
     assert len(set(titles)) == 6
-    assert histogram_titles(made.panels[:1], ["0 to 1"], 1000) == [f"values of {NAMES[0]}, 0 to 1"]
+    assert histogram_titles(made.panels[:1], 1000) == [f"values of {NAMES[0]}"]
 
 
 def test_runs_with_long_names_are_told_apart(run: Path, tmp_path: Path) -> None:

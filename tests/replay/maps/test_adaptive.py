@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from replay.maps.adaptive import (
-    AROUND,
-    MAGNIFIED,
-    AdaptiveRanges,
-    greatest_around,
-    scale_channels,
-    steady,
-)
-from replay.maps.percentiles import percentiles_of
+from replay.maps.adaptive import AROUND, MAGNIFIED, AdaptiveRanges, greatest_around, scale_channels
+from replay.maps.percentiles import Measured, moments_of, percentiles_of, steady
 
 MAPS = arrays(np.uint16, array_shapes(min_dims=3, max_dims=3, max_side=9)).map(
     lambda bits: bits.view(np.float16)
@@ -153,21 +148,51 @@ def test_a_map_that_only_grows_looks_the_same_and_its_gain_moves() -> None:
     frames = [(pattern * factor).astype(np.float16) for factor in growth]
     sizes = np.array([[np.ptp(frame.astype(float))] for frame in frames])
     ranges = AdaptiveRanges(ends(sizes), np.repeat(np.arange(6), 10).tolist())
-    each = [percentiles_of(frame) for frame in frames]
+    each = [measured(frame) for frame in frames]
     levels, gains = [], []
     for place, frame in enumerate(frames):
-        shown = ranges.show(place, steady(each[max(0, place - AROUND) : place + AROUND + 1]))
+        shown = ranges.show(
+            place, steady(each[max(0, place - AROUND) : place + AROUND + 1], min(place, AROUND))
+        )
         low, high = shown.bounds[0]
         levels.append(np.clip((frame.astype(float) - low) / (high - low), 0, 1) * 255)
         gains.append(shown.gain[0])
-    inner = slice(AROUND, -AROUND)
-    changes = [np.abs(a - b).mean() for a, b in zip(levels[inner], levels[inner][1:], strict=False)]
+    changes = [np.abs(a - b).mean() for a, b in itertools.pairwise(levels)]
     assert max(changes) < 2
     assert (np.diff(gains) > 0).all()
     assert gains[-1] / gains[0] > 50
 
 
+def measured(maps: np.ndarray) -> Measured:
+    return Measured(percentiles_of(maps), moments_of(maps))
+
+
 def test_a_mean_leaves_out_frames_that_have_nothing() -> None:
-    found = steady([np.array([[0.0, 2.0]]), np.array([[np.nan, np.nan]]), np.array([[2.0, 4.0]])])
-    assert found.tolist() == [[1.0, 3.0]]
-    assert np.isnan(steady([np.full((1, 2), np.nan)])).all()
+    rng = np.random.default_rng(1)
+    first, last = (rng.normal(size=(1, 9, 9)).astype(np.float16) for _ in range(2))
+    nothing = np.full((1, 9, 9), np.nan, np.float16)
+    constant = np.ones((1, 9, 9), np.float16)
+    alone = steady([measured(first), measured(last)], 0)
+    for between in (nothing, constant):
+        frames = [measured(first), measured(between), measured(last)]
+        np.testing.assert_allclose(steady(frames, 0), alone)
+    assert np.isnan(steady([measured(nothing), measured(first)], 0)).all()
+    assert steady([measured(constant), measured(first)], 0).tolist() == [[1.0, 1.0]]
+
+
+def test_what_percentiles_have_of_chance_is_averaged_out() -> None:
+    rng = np.random.default_rng(2)
+    frames = [measured(rng.normal(size=(1, 8, 8)).astype(np.float16)) for _ in range(9)]
+    deviations = np.array([each.moments[0, 1] for each in frames])
+    own = np.array([np.ptp(each.percentiles) for each in frames]) / deviations
+    held = np.array([np.ptp(steady(frames, place)) for place in range(9)]) / deviations
+    assert held.std() < own.std() / 100
+    assert held.mean() == pytest.approx(own.mean())
+
+
+@given(MAPS)
+def test_moments_are_those_of_numpy_over_finite_values(maps: np.ndarray) -> None:
+    for channel, (mean, deviation) in zip(maps, moments_of(maps), strict=True):
+        finite = channel[np.isfinite(channel)].astype(np.float64)
+        assert mean == pytest.approx(finite.mean() if finite.size else 0, rel=1e-3, abs=1e-3)
+        assert deviation == pytest.approx(finite.std() if finite.size else 0, rel=1e-2, abs=1e-2)

@@ -87,7 +87,9 @@ def test_films_and_figures_of_two_ranks(paths: list[Path], tmp_path: Path) -> No
     with Image.open(made.path) as image:
         assert image.n_frames == made.frames == 8
     assert replay.animate([replay.open(paths[0]), str(paths[1])], captions=False).frames == 8
-    words = replay.grid(paths, tmp_path / "a.svg", dpi=72, epochs="0,1").path.read_text()
+    words = replay.grid(
+        paths, tmp_path / "a.svg", dpi=72, epochs="0,1", scale="run"
+    ).path.read_text()
     for word in (">rank 0<", ">rank 1<", ">epoch 1<", ">label 1<", "the same for all recordings"):
         assert word in words
     second = paths[1].rename(tmp_path / "run.mp4")
@@ -99,7 +101,8 @@ def test_films_and_figures_of_two_ranks(paths: list[Path], tmp_path: Path) -> No
 
 def test_a_figure_of_two_runs_has_every_map_of_both_on_one_scale(tmp_path: Path) -> None:
     paths = [rank(tmp_path, number, run_id=str(number), meta={}) for number in (0, 1)]
-    made = replay.grid(paths, tmp_path / "a.png", epochs="0,1", layer="conv1", input=False)
+    asked = {"epochs": "0,1", "layer": "conv1", "input": False, "scale": "run"}
+    made = replay.grid(paths, tmp_path / "a.png", **asked)  # type: ignore[arg-type]
     with Image.open(made.path) as image:
         rows = {row.tobytes() for row in np.array(image.convert("RGB"))}
     with replay.open(paths[0]) as a, replay.open(paths[1]) as b:

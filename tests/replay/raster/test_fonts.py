@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from samples import drifting_maps, write_recording
 from tiny_font import bare, installed  # noqa: F401 (fixtures)
 
@@ -98,6 +100,16 @@ def test_parts_of_a_line_that_run_the_other_way() -> None:
 def test_joiners_stay_in_scripts_that_need_them_only() -> None:
     assert clean("می\u200cخواهم") == "می\u200cخواهم"
     assert clean("con\u200dv1\u202e") == "con·v1·"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=30), st.integers(1, 300))
+def test_any_text_can_be_drawn_and_fits(line: str, width: int) -> None:
+    line = clean(line)
+    assert cover(line, 12).shape == (height_of(12), max(width_of(line, 12), 1))
+    assert width_of(fit(line, 12, width), 12) <= width
+    assert "".join(part for part, _ in parts(line)) == line
+    assert all(visual_order(part) for part, _ in parts(line))
 
 
 @pytest.fixture(scope="module")

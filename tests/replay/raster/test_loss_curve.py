@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from samples import drifting_maps, write_recording
 
 from record.schedule.schedule import Schedule
@@ -70,6 +72,16 @@ def test_a_gap_is_as_wide_as_what_is_missing_but_never_most_of_the_axis() -> Non
     assert np.diff(without.places)[at - 1] == pytest.approx(20 / 119, abs=0.01)
     far = TimeAxis([*WHOLE, *((epoch + 500, batch) for epoch, batch in WHOLE)])
     assert np.diff(far.places).max() == pytest.approx(1 / 3, abs=0.01)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sets(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=60))
+def test_frames_stand_in_their_order_whatever_there_is(cells: set[tuple[int, int]]) -> None:
+    axis = TimeAxis(sorted(cells))
+    assert (np.diff(axis.places) > 0).all()
+    assert axis.places[0] == 0.0
+    assert axis.places[-1] <= 1.0 + 1e-9
+    assert not axis.gaps[0]
 
 
 def plot(film: Film | ComparisonFilm) -> np.ndarray:

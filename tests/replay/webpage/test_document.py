@@ -12,26 +12,24 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from pages import Reader, read
+from pages import Reader, bytes_of, frame_of, picture_of, read
 from samples import drifting_maps, write_recording
 
 import replay
 from replay.__main__ import main
+from replay.maps.adaptive import Shown
 from replay.maps.axes import shrink_maps, spread
+from replay.maps.input_picture import InputPicture
 from replay.maps.scaling import Scaler
+from replay.options import SCALES
 from replay.raster.palette import Range, kernel_levels, kernel_reach
 from replay.schema import DamagedError, OptionError, OutputError, RecordingError, SelectionError
 from replay.webpage.document import canvas_pixels, page
-from replay.webpage.eight_bit import quantize, stored_range, unpack
+from replay.webpage.frame_block import CONSTANT, pack_frame
+from replay.webpage.manifest import color_table
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 NOISE = "<!--<script>&quot;'\"`${1}"
-
-
-def levels_of(reader: Reader, manifest: dict, layer: int, frame: int) -> tuple[np.ndarray, bytes]:
-    about = manifest["layers"][layer]
-    shape = (len(about["channels"]), *about["shape"])
-    return unpack(base64.b64decode(reader.blocks[f"layer-{layer}-{frame}"]), shape)
 
 
 @pytest.fixture
@@ -57,57 +55,70 @@ def test_what_a_page_holds(run: Path) -> None:
     assert (manifest["cmap"], manifest["scale"]) == ("plasma", "epoch")
     assert set(manifest["colours"]) == {"plasma", "gray", "viridis", "magma", "cividis", "RdBu_r"}
     assert all(len(base64.b64decode(t)) == 768 for t in manifest["colours"].values())
-    frames = manifest["frames"]
+    part = manifest["sources"][0]
+    assert len(manifest["sources"]) == 1
+    frames = part["frames"]
     assert list(zip(frames["epoch"], frames["batch"], strict=True))[4:7] == [(0, 4), (1, 0), (1, 1)]
     assert frames["label"][:4] == ["cat", "dog", NOISE, "cat"]
     assert frames["loss"][0] == "2.30"
     assert frames["curve"]["y"][0] == 1.0
+    assert manifest["name"] == "run"
+    assert manifest["about"] == ["3 epochs × 5 batches"]
     assert "8 bits" in manifest["notes"][-1]
 
     with replay.open(run) as recording:
         cells = recording.frames
         for layer, name in enumerate(result.layers):
-            series, about = recording[name], manifest["layers"][layer]
+            series, about = recording[name], part["layers"][layer]
             channels = range(series.layer.channels)
-            scalers = {s: Scaler(series, cells, channels, s, count=254) for s in replay_scales()}
+            scalers = {s: Scaler(series, cells, channels, s, count=254) for s in SCALES}
             extremes = np.frombuffer(
-                zlib.decompress(base64.b64decode(reader.blocks[f"layer-{layer}-extremes"])), "<f4"
+                zlib.decompress(bytes_of(reader.blocks[f"s0-layer-{layer}-extremes"])), "<f4"
             ).reshape(len(cells), -1, 2)
+            assert about["step"] == 1
             for place, (epoch, batch) in enumerate(cells):
                 maps = series[epoch, batch]
-                ranges = [s.range_of(epoch, batch, maps) for s in scalers.values()]
-                assert about["run"] == [ranges[0].low, ranges[0].high]
-                assert about["epochs"][str(epoch)] == [ranges[1].low, ranges[1].high]
-                assert about["frame"][place] == [ranges[2].low, ranges[2].high]
-                stored = stored_range(maps, ranges)
-                assert about["stored"][place] == [stored.low, stored.high]
-                levels, _ = levels_of(reader, manifest, layer, place)
-                assert (levels == quantize(maps, stored)).all()
+                run_range, epoch_range, frame_range = (
+                    scalers[scale].range_of(epoch, batch, maps)
+                    for scale in ("run", "epoch", "frame")
+                )
+                assert about["run"] == [run_range.low, run_range.high]
+                assert about["epochs"][str(epoch)] == [epoch_range.low, epoch_range.high]
+                assert about["frame"][place] == [frame_range.low, frame_range.high]
+                block = frame_of(manifest, reader.blocks, layer, place)
+                shown = scalers["adaptive"].channel_bounds(epoch, batch)
+                assert shown is not None
+                np.testing.assert_allclose(block.bounds, shown.bounds, rtol=1e-6)
+                gains = np.diff(block.bounds)[:, 0] / about["largest"]
+                np.testing.assert_allclose(np.minimum(gains, 1), shown.gain, rtol=1e-5)
+                off = np.abs(block.values - maps.astype("f8"))
+                assert (off <= block.stored.step[:, None, None] * 0.5001).all()
                 assert (extremes[place, :, 0] == maps.min(axis=(1, 2))).all()
                 assert (extremes[place, :, 1] == maps.max(axis=(1, 2))).all()
+            ranges = [scalers["channel"].channel_range(channel) for channel in channels]
+            assert about["channel"] == [[each.low, each.high] for each in ranges]
         kernels = [recording["conv1"].kernels(*cell) for cell in cells]
-        assert manifest["layers"][0]["kernel"]["reach"] == max(map(kernel_reach, kernels))
-        shown, _ = kernel_levels(kernels[7], manifest["layers"][0]["kernel"]["reach"])
-        _, behind = levels_of(reader, manifest, 0, 7)
+        assert part["layers"][0]["kernel"]["reach"] == max(map(kernel_reach, kernels))
+        shown, _ = kernel_levels(kernels[7], part["layers"][0]["kernel"]["reach"])
+        behind = frame_of(manifest, reader.blocks, 0, 7).kernels
         assert behind == np.rint(shown * 255).astype(np.uint8).tobytes()
-        assert manifest["layers"][1]["kernel"] is None
-
-
-def replay_scales() -> tuple[str, ...]:
-    return ("run", "epoch", "frame")
+        assert part["layers"][1]["kernel"] is None
 
 
 def test_the_reference_is_the_colormap_under_the_range() -> None:
     from matplotlib import colormaps
 
     maps = np.array([[[-3.0, -1.0, 0.0, 0.5, 1.0, 3.0]]], np.float16)
-    pixels = canvas_pixels(maps, Range(-1.0, 1.0), Range(-1.0, 1.0), "viridis")
+    ends = np.array([[-3.0, 3.0]])
+    shown = Shown(ends, np.ones(1), np.zeros(1, bool), np.zeros(1, bool))
+    _, block = pack_frame(maps, ends.astype("f4"), shown)
     table = colormaps["viridis"](np.linspace(0, 1, 254), bytes=True)[:, :3]
-    assert (pixels[0, 0] == table[[0, 0, 126, 190, 253, 253]]).all()
-    wide = canvas_pixels(maps, Range(-1.0, 1.0), Range(0.0, 1.0), "viridis", symmetric=True)
-    assert (wide == pixels).all()
-    own = canvas_pixels(maps, Range(-1.0, 1.0), Range(0.0, 1.0), "viridis")
+    wide = canvas_pixels(block, None, "viridis")
+    assert (wide[0, 0] == table[[0, 84, 127, 148, 169, 253]]).all()
+    assert (canvas_pixels(block, Range(0.0, 3.0), "viridis", symmetric=True) == wide).all()
+    own = canvas_pixels(block, Range(0.0, 1.0), "viridis")
     assert (own[0, 0, :2] == table[0]).all()
+    assert (own[0, 0, 5] == table[253]).all()
 
 
 def test_names_from_a_file_are_never_markup(tmp_path: Path) -> None:
@@ -121,9 +132,10 @@ def test_names_from_a_file_are_never_markup(tmp_path: Path) -> None:
     out = page(path, title=f"</title>{HOSTILE}").path
     plain = page(write_recording(tmp_path / "plain.h5", {"a": drifting_maps(2, 8, 8)})).path
     manifest, reader = read(out)
-    assert manifest["layers"][0]["name"] == f"a{HOSTILE}"
-    assert manifest["layers"][1]["name"] == NOISE
-    assert manifest["frames"]["label"][0] == HOSTILE
+    part = manifest["sources"][0]
+    assert part["layers"][0]["name"] == f"a{HOSTILE}"
+    assert part["layers"][1]["name"] == NOISE
+    assert part["frames"]["label"][0] == HOSTILE
     tags, others = reader.tags, read(plain)[1].tags
     assert [tag for tag in tags if tag != "script"] == [tag for tag in others if tag != "script"]
     text = out.read_text(encoding="utf-8")
@@ -177,28 +189,40 @@ def test_a_page_is_no_larger_than_asked_and_says_what_that_took(
     assert result.path.stat().st_size <= max_mb * 1e6
     manifest, reader = read(result.path)
     assert manifest["notes"][:-1] == list(result.notes)
+    part = manifest["sources"][0]
     thinned = [note for note in result.notes if "frames, evenly spread" in note]
-    pooled = [note for note in result.notes if "averaged over blocks" in note]
+    rounded = [note for note in result.notes if "fine detail is rounded" in note]
     assert bool(thinned) == (result.frames < 80)
-    assert thinned or pooled or max_mb == 3.0
+    assert rounded or max_mb == 3.0
     if thinned:
         assert thinned[0].startswith(f"{result.frames} of 80 frames")
-    kept = list(zip(manifest["frames"]["epoch"], manifest["frames"]["batch"], strict=True))
+    kept = list(zip(part["frames"]["epoch"], part["frames"]["batch"], strict=True))
     with replay.open(larger) as recording:
         assert kept == spread(recording.frames, result.frames)
-        for layer, about in enumerate(manifest["layers"]):
+        for layer, about in enumerate(part["layers"]):
             maps = recording[about["name"]][kept[0]]
             pool = -(-maps.shape[1] // about["shape"][0])
             small = shrink_maps(maps, pool)
             assert small.shape[1:] == tuple(about["shape"])
             assert (pool > 1) == any(note.startswith(about["name"]) for note in result.notes)
-            levels, _ = levels_of(reader, manifest, layer, 0)
-            assert (levels == quantize(small, Range(*about["stored"][0]))).all()
-    assert len(manifest["frames"]["curve"]["x"]) == 80  # the time axis is that of all frames
+            block = frame_of(manifest, reader.blocks, layer, 0)
+            width = np.diff(block.bounds)[:, :, None]
+            off = (block.values - small) / width * 253
+            assert np.sqrt(np.mean(off**2)) < 10
+            assert (about["step"] > 1) == bool(rounded)
+    assert len(part["frames"]["curve"]["x"]) == 80  # the time axis is that of all frames
+
+
+def test_all_frames_come_first_at_less_detail(larger: Path) -> None:
+    sizes = {max_mb: page(larger, max_mb=max_mb) for max_mb in (3.0, 1.2)}
+    assert [made.frames for made in sizes.values()] == [80, 80]
+    assert sizes[3.0].notes == ()
+    (note,) = sizes[1.2].notes
+    assert note.startswith("fine detail is rounded so that the file stays below 1.2 MB")
 
 
 def test_most_of_the_room_is_used(larger: Path) -> None:
-    assert page(larger, max_mb=1.0).bytes > 0.8e6
+    assert page(larger, max_mb=0.3).bytes > 0.24e6
 
 
 def test_a_size_that_cannot_be_met_is_refused(larger: Path) -> None:
@@ -214,13 +238,14 @@ def test_a_part_of_a_recording(run: Path) -> None:
         run, layers="conv2", channels="1,4", epochs="-1", batches="1:", input=False, max_mb=1
     )
     manifest, reader = read(result.path)
-    assert [layer["name"] for layer in manifest["layers"]] == ["conv2"]
-    assert manifest["layers"][0]["channels"] == [1, 4]
-    assert manifest["layers"][0]["words"][-1] == "2 of 6 maps, 9×9"
-    assert set(manifest["frames"]["epoch"]) == {2}
-    assert manifest["frames"]["batches"] == "1–4"
-    assert manifest["input"] is None
-    assert not [name for name in reader.blocks if name.startswith("input")]
+    (part,) = manifest["sources"]
+    assert [layer["name"] for layer in part["layers"]] == ["conv2"]
+    assert part["layers"][0]["channels"] == [1, 4]
+    assert part["layers"][0]["words"][-1] == "2 of 6 maps, 9×9"
+    assert set(part["frames"]["epoch"]) == {2}
+    assert part["frames"]["batches"] == "1–4"
+    assert part["input"] is None
+    assert not [name for name in reader.blocks if "input" in name]
 
 
 def test_values_that_are_not_finite(tmp_path: Path) -> None:
@@ -238,21 +263,106 @@ def test_values_that_are_not_finite(tmp_path: Path) -> None:
         fields={"loss": lambda e, b: [1.0, float("nan"), float("inf"), 2.0][b]},
     )
     manifest, reader = read(page(path).path)
-    assert manifest["layers"][0]["unfinite"][0] == [1, 1]
-    assert manifest["layers"][1]["unfinite"] is None
-    assert manifest["frames"]["loss"][:4] == ["1.00", "nan", "inf", "2.00"]
-    assert manifest["frames"]["curve"]["y"][1] is None
-    levels, _ = levels_of(reader, manifest, 0, 0)
-    assert levels[0, 0, 0] == 254
-    assert levels[1, 0, 0] == 255
+    (part,) = manifest["sources"]
+    assert part["layers"][0]["unfinite"][0] == [1, 1]
+    assert part["layers"][1]["unfinite"] is None
+    assert part["frames"]["loss"][1:3] == ["nan", "inf"]
+    assert part["frames"]["curve"]["y"][1] is None
+    block = frame_of(manifest, reader.blocks, 0, 0)
+    assert block.odd is not None
+    assert (block.odd[0, 0, 0], block.odd[1, 0, 0], block.odd.sum()) == (1, 2, 3)
+    assert (frame_of(manifest, reader.blocks, 1, 0).flat == CONSTANT).all()
+    pixels = canvas_pixels(block)
+    assert (pixels[0, 0, 0] == color_table("gray")[254]).all()
+    assert (pixels[1, 0, 0] == color_table("gray")[255]).all()
+    lost = frame_of(manifest, reader.blocks, 0, 7)  # where all is NaN
+    assert lost.odd is not None
+    assert (lost.odd[0] == 1).all()
+
+
+def test_a_loss_that_was_not_logged_is_a_dash(tmp_path: Path) -> None:
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"a": drifting_maps(2, 8, 8)},
+        fields={"loss": lambda e, b: float("nan") if b % 2 else 1.5},
+    )
+    frames = read(page(path).path)[0]["sources"][0]["frames"]
+    assert [loss[:2] for loss in frames["loss"]] == ["1.", "–"] * 4
+    assert [y is None for y in frames["curve"]["y"]] == [False, True] * 4
+
+
+def test_a_missing_epoch_is_a_gap_in_the_curve(tmp_path: Path) -> None:
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"a": drifting_maps(2, 8, 8)},
+        epochs=4,
+        recorded=lambda epoch, batch: epoch != 2,
+    )
+    curve = read(page(path).path)[0]["sources"][0]["frames"]["curve"]
+    assert [place for place, y in enumerate(curve["y"]) if y is None] == [8]
+    assert curve["x"] == sorted(curve["x"])
+
+
+def recording_with_probes(path: Path) -> Path:
+    """Two fixed images beside the first of each batch; the second is not shown in every batch."""
+    ramp = np.linspace(-1, 1, 3 * 8 * 8).reshape(3, 8, 8)
+    fixed = drifting_maps(4, 24, 20)(0, 0)
+    return write_recording(
+        path,
+        {"conv1": drifting_maps(4, 24, 20), "conv2": drifting_maps(3, 6, 6)},
+        epochs=3,
+        batches=8,
+        probes=[
+            (ramp, {"conv1": lambda e, b: fixed * (1 + e + b / 9)}),
+            (-ramp, {"conv1": lambda e, b: fixed if b % 2 else None}),
+        ],
+        meta={"probe": [{"label": 1}, {"label": 0}], "classes": ["cat", "dog"]},
+    )
+
+
+def test_a_page_has_every_fixed_image_and_opens_with_the_first(tmp_path: Path) -> None:
+    path = recording_with_probes(tmp_path / "run.h5")
+    result = page(path, tmp_path / "all.html")
+    manifest, reader = read(result.path)
+    assert [source["key"] for source in manifest["sources"]] == ["first", "probe-0", "probe-1"]
+    assert manifest["first"] == 1
+    assert result.frames == 24
+    first, fixed, second = manifest["sources"]
+    assert fixed["frames"]["label"] == ["dog"] * 24
+    assert len(second["frames"]["epoch"]) == len(second["frames"]["at"])
+    assert [layer["name"] for layer in fixed["layers"]] == ["conv1"]
+    assert "held while the image stays" in fixed["scales"]["adaptive"]
+    assert "held" not in first["scales"]["adaptive"]
+    assert sum(name.startswith("s1-input") for name in reader.blocks) == 1  # it stays the same
+    with replay.open(path) as recording:
+        probe = recording.probe(0)
+        picture = InputPicture(probe, probe.frames, 8).show(0, 0)
+        assert (picture_of(manifest, reader.blocks, 0, source=1) == picture).all()
+        scaler = Scaler(probe["conv1"], probe.frames, range(4), "adaptive", count=254)
+        follows = 0
+        for place, cell in enumerate(probe.frames):
+            block = frame_of(manifest, reader.blocks, 0, place, source=1)
+            shown = scaler.channel_bounds(*cell)
+            assert shown is not None
+            np.testing.assert_allclose(block.bounds, shown.bounds, rtol=1e-6)
+            off = np.abs(block.values - probe["conv1"][cell].astype("f8"))
+            assert (off <= block.stored.step[:, None, None] * 0.5001).all()
+            follows += zlib.decompress(bytes_of(reader.blocks[f"s1-layer-0-{place}"]))[0] & 2
+    assert follows == 2 * (24 - 3)  # all but every tenth
+    alone = page(path, tmp_path / "one.html", probe=1)
+    (only,) = read(alone.path)[0]["sources"]
+    assert (only["key"], alone.layers) == ("probe-1", ("conv1",))
+    with pytest.raises(SelectionError, match="no probe image 7"):
+        page(path, tmp_path / "none.html", probe=7)
 
 
 def test_the_time_axis_of_a_long_run_keeps_its_spikes() -> None:
+    from replay.raster.time_axis import TimeAxis
     from replay.webpage.manifest import loss_curve
 
     loss = np.linspace(2, 1, 50_000)
     loss[31_234] = 2.5
-    curve = loss_curve(loss)
+    curve = loss_curve(loss, TimeAxis([(0, batch) for batch in range(50_000)]))
     assert len(curve["x"]) <= 4000
     assert max(y for y in curve["y"] if y is not None) == 1.0
     assert curve["x"] == sorted(curve["x"])
@@ -266,7 +376,8 @@ def test_the_time_axis_of_a_long_run_keeps_its_spikes() -> None:
         ({"layers": "conv9"}, SelectionError),
         ({"channels": "9"}, SelectionError),
         ({"cmap": "virdis"}, OptionError),
-        ({"scale": "channel"}, OptionError),
+        ({"scale": "kanal"}, OptionError),
+        ({"probe": 0}, SelectionError),
         ({"max_mb": 0}, OptionError),
         ({"max_mb": float("nan")}, OptionError),
     ],
@@ -285,13 +396,13 @@ def test_the_command(
 ) -> None:
     monkeypatch.chdir(larger.parent)
     assert (
-        main(["page", "run.h5", "-o", "b.html", "--layer", "conv1", "conv2", "--max-mb", "0.3"])
+        main(["page", "run.h5", "-o", "b.html", "--layer", "conv1", "conv2", "--max-mb", "0.1"])
         == 0
     )
     out, err = capsys.readouterr()
     assert out.startswith("b.html  ")
     assert err.startswith("note: ")
-    assert "so that the file stays below 0.3 MB" in err
+    assert "so that the file stays below 0.1 MB" in err
     assert main(["page", "run.h5", "--layer", "conv2", "--quiet"]) == 0
     assert capsys.readouterr().out.startswith("run.html  ")
     assert main(["page", "run.h5", "--max-mb", "0.01"]) == 2
@@ -322,11 +433,12 @@ def test_a_damaged_frame_is_said_and_the_others_are_shown(
     shown = read(made.path)[0]
     assert made.notes[-1].startswith(f"conv1: damaged {group} of 1 frame, first epoch 0 batch 1")
     assert made.notes[-1] in shown["notes"]
-    before, layer = whole["layers"][0], shown["layers"][0]
-    assert len(layer["stored"]) == len(before["stored"]) == len(shown["frames"]["epoch"])
+    before, layer = whole["sources"][0]["layers"][0], shown["sources"][0]["layers"][0]
+    count = len(shown["sources"][0]["frames"]["epoch"])
+    assert len(layer["frame"]) == len(before["frame"]) == count
     if group == "kernels":
         assert np.flatnonzero(layer["bare"]).tolist() == [1]
-        assert layer["stored"] == before["stored"]
+        assert layer["frame"] == before["frame"]
     else:
         assert np.flatnonzero(np.array(layer["unfinite"])[:, 0]).tolist() == [1]
     with pytest.raises(DamagedError), replay.open(run) as recording:
@@ -341,7 +453,7 @@ def test_kernels_that_were_not_recorded_do_not_widen_the_scale(tmp_path: Path) -
         batches=3,
         kernels={"conv": lambda e, b: kernels * (np.nan if b == 1 else 1)},
     )
-    about = read(page(path).path)[0]["layers"][0]
+    about = read(page(path).path)[0]["sources"][0]["layers"][0]
     assert about["kernel"]["reach"] == 0.25
     bare = np.array(about["bare"]).reshape(-1, 3)  # (epoch, batch)
     assert bare[:, 1].all()
@@ -351,4 +463,5 @@ def test_kernels_that_were_not_recorded_do_not_widen_the_scale(tmp_path: Path) -
 def test_channels_that_can_be_read_only_once_hold_for_every_layer(run: Path) -> None:
     made = page(run, layers=["conv1", "conv2"], channels=iter([0, 2]))
     manifest, _ = read(made.path)
-    assert [layer["channels"] for layer in manifest["layers"]] == [[0, 2], [0, 2]]
+    (part,) = manifest["sources"]
+    assert [layer["channels"] for layer in part["layers"]] == [[0, 2], [0, 2]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 from samples import drifting_maps, write_recording
 
+import replay
 from replay.__main__ import main
-from replay.raster.palette import Range
+from replay.maps.percentiles import percentiles_of
 from replay.schema import FileError, OptionError, SelectionError
-from replay.webpage.eight_bit import quantize, unpack
+from replay.webpage.frame_block import unpack_frame, unpack_picture
 from replay.webpage.live import Live
 from replay.webpage.server import Server
 
@@ -101,33 +103,71 @@ def get(
 
 def test_state_frames_and_blocks(server: Server, path: Path) -> None:
     state = json.loads(get(server, "/state")[2])
-    assert (state["count"], state["closed"]) == (3, False)
-    assert state["layers"] == ["conv1", "conv2"]
+    assert state["sources"] == [{"layers": ["conv1", "conv2"], "count": 3}]
+    assert state["closed"] is False
     frames = json.loads(get(server, "/frames?since=1")[2])
     assert (frames["epoch"], frames["batch"], frames["label"]) == ([0, 0], [1, 2], ["1", "2"])
     assert len(frames["curve"]["x"]) == 3
 
-    status, headers, body = get(server, "/block/layer-0-2")
-    facts = json.loads(headers["Mapreel-Frame"])
+    facts, block = split(get(server, "/block/s0-layer-0-2")[2])
+    assert facts is not None
     maps = drifting_maps(4, 12, 10)(0, 2)
-    assert status == 200
-    assert facts["stored"] == [float(maps.min()), float(maps.max())]
-    levels, more = unpack(body, (4, 12, 10))
-    assert (levels == quantize(maps, Range(*facts["stored"]))).all()
-    assert (facts["reach"], set(more)) == (0.5, {255})
-    extremes = np.frombuffer(zlib.decompress(get(server, "/block/layer-1-extremes")[2]), "<f4")
+    found = unpack_frame(block, (4, 12, 10), 1.0)
+    assert (np.abs(found.values - maps) <= found.stored.step[:, None, None] * 0.51).all()
+    assert (facts["reach"], set(found.kernels)) == (0.5, {255})
+    assert len(facts["channel"]) == 4
+    none, packed = split(get(server, "/block/s0-layer-1-extremes")[2])
+    extremes = np.frombuffer(zlib.decompress(packed), "<f4")
+    assert none is None
     assert extremes.reshape(3, 2, 2)[2, 1, 1] == drifting_maps(2, 5, 5)(0, 2)[1].max()
-    assert unpack(get(server, "/block/input-0")[2], (3, 32, 32))[0].any()
+    assert unpack_picture(split(get(server, "/block/s0-input-0")[2])[1], (32, 32), 1.0).any()
+
+
+def split(body: bytes) -> tuple[dict | None, bytes]:
+    """The facts before a block, and the block."""
+    size = int.from_bytes(body[:4], "little")
+    return json.loads(body[4 : 4 + size]), body[4 + size :]
+
+
+def test_fixed_images_are_served_beside_the_first_of_each_batch(tmp_path: Path) -> None:
+    fixed = drifting_maps(4, 12, 10)(0, 0)
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv1": drifting_maps(4, 12, 10)},
+        probes=[(np.ones((3, 8, 8)), {"conv1": lambda e, b: fixed * (1 + 0.01 * (4 * e + b))})],
+        meta={"probe": [{"label": 3}]},
+    )
+    with Live(path) as live:
+        assert [each["count"] for each in live.state()["sources"]] == [8, 8]
+        text = live.page().decode("utf-8")
+        manifest = json.loads(re.search(r'id="manifest">(.*?)</script>', text)[1])
+        assert (manifest["first"], manifest["sources"][1]["key"]) == (1, "probe-0")
+        assert live.frames(6, 1)["label"] == ["3", "3"]
+        assert live.frames(0, 2) is None
+        assert live.block("s2-layer-0-0") is None
+        own, before = (
+            unpack_frame(split(live.block(f"s1-layer-0-{place}"))[1], (4, 12, 10), 1.0)
+            for place in (7, 6)
+        )
+        with replay.open(path) as recording:
+            percentiles = [
+                percentiles_of(recording.probe(0)["conv1"][cell]) for cell in recording.frames
+            ]
+        # Ranges are told from the frames before; here all eight are within nine.
+        np.testing.assert_allclose(own.bounds, np.mean(percentiles, axis=0), rtol=1e-5)
+        np.testing.assert_allclose(before.bounds, np.mean(percentiles[:7], axis=0), rtol=1e-5)
+    with Live(path, probe=4) as live, pytest.raises(SelectionError, match="no probe image 4"):
+        live.page()
 
 
 def test_it_keeps_up(server: Server, writer: Writer) -> None:
-    assert get(server, "/block/layer-0-5")[0] == 404
+    assert get(server, "/block/s0-layer-0-5")[0] == 404
     writer.commit(8)
-    assert json.loads(get(server, "/state")[2])["count"] == 8
+    assert json.loads(get(server, "/state")[2])["sources"][0]["count"] == 8
     frames = json.loads(get(server, "/frames?since=3")[2])
     assert frames["epoch"] == [0, 1, 1, 1, 1]
     assert frames["breaks"] == [round(4 / 7, 6)]
-    assert get(server, "/block/layer-0-5")[0] == 200
+    assert get(server, "/block/s0-layer-0-5")[0] == 200
 
 
 def test_the_page_may_ask_its_own_server_only(server: Server) -> None:
@@ -141,7 +181,7 @@ def test_the_page_may_ask_its_own_server_only(server: Server) -> None:
     assert server.url.startswith("http://127.0.0.1:")
 
 
-@pytest.mark.parametrize("target", ["/", "/state", "/frames?since=0", "/block/layer-0-0"])
+@pytest.mark.parametrize("target", ["/", "/state", "/frames?since=0", "/block/s0-layer-0-0"])
 def test_another_name_for_this_computer_is_turned_away(server: Server, target: str) -> None:
     port = server.url.rstrip("/").rpartition(":")[2]
     for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", "127.0.0.1:1", ""):
@@ -155,12 +195,16 @@ def test_another_name_for_this_computer_is_turned_away(server: Server, target: s
         "/run.h5",
         "/../run.h5",
         "/block/",
-        "/block/layer-9-0",
-        "/block/layer-0-999999",
-        "/block/layer-0--1",
+        "/block/layer-0-0",
+        "/block/s0-layer-9-0",
+        "/block/s0-layer-0-999999",
+        "/block/s0-layer-0--1",
+        "/block/s9-layer-0-0",
         "/block/../state",
         "/frames?since=-1",
         "/frames?since=x",
+        "/frames?since=0&source=1",
+        "/frames?since=0&source=-1",
         "/state/",
     ],
 )
@@ -209,7 +253,7 @@ def test_the_command_on_bad_input(
 ) -> None:
     monkeypatch.chdir(path.parent)
     for words, message in (
-        ("watch none.h5", "no such file"),
+        ("watch none/run.h5", "no folder none in which to wait"),
         ("watch run.h5 --port 99999", "expected a port"),
         ("watch run.h5 --port 0 --layer conv9", "recorded: conv1, conv2"),
         ("watch run.h5 --port 0 --channels 9", "no channel 9"),

@@ -1,0 +1,136 @@
+// One frame: its maps, its picture and what is said of it.
+
+let painting = false, again = false;
+async function paint() {
+  again = true;
+  if (painting) return;
+  painting = true;
+  $("maps").setAttribute("aria-busy", "true");
+  try {
+    while (again) {
+      again = false;
+      await paintOnce();
+    }
+    $("maps").setAttribute("aria-busy", "false");
+  } catch (error) {
+    pause();
+    fail(error);
+  } finally {
+    painting = false;
+  }
+  paintOverview();
+}
+async function paintOnce() {
+  const { layer, frame } = state, one = source;
+  const [decoded, images] = await Promise.all([
+    Promise.all(mates(layer).map((mate) => loadMaps(one, mate, frame))),
+    Promise.all(runs.map((_, run) => loadInput(one, frame, run)))]);
+  if (layer !== state.layer || one !== source) return void (again = true);
+  const { shape } = layers[layer], scale = $("scale").value, colours = tables[$("cmap").value];
+  const ranges = decoded.map((each, run) => rangesOf(layers[layer + run], each, frame, scale));
+  for (const one of tiles) {
+    const { layer: mate, place, canvas, words } = one;
+    if (mate === null) {
+      const reach = fillDifference(canvas, decoded[0], decoded[1], place, shape, tables.RdBu_r);
+      one.bar.hidden = true;
+      one.button.querySelector(".mark").textContent = `±${number(reach)}`;
+      canvas.setAttribute("aria-label", `${words} at ${inWords(frame)}, from −${number(reach)} to ${number(reach)}`);
+      continue;
+    }
+    fillMap(canvas, decoded[mate - layer], place, shape, ranges[mate - layer][place], colours);
+    canvas.setAttribute("aria-label", `${words} at ${inWords(frame)}${mark(one, decoded[mate - layer], frame, scale)}`);
+  }
+  images.forEach((image, run) => {
+    if (image) fillColours(ofRun("input", run), image, pictures[run].shape, false);
+  });
+  describe(frame, decoded[0], colours);
+  if (state.enlarged !== null)
+    await paintEnlarged(decoded[state.large - layer], ranges[state.large - layer], frame, colours);
+  $("maps").dataset.frame = frame;
+  if (!state.playing) writeAddress();
+  if (state.playing && frame + 1 < count) { // so that the next one is there when it is asked for
+    for (const mate of mates(layer)) loadMaps(one, mate, frame + 1).catch(() => {});
+    runs.forEach((_, run) => loadInput(one, frame + 1, run).catch(() => {}));
+  }
+}
+
+function inWords(frame) {
+  const words = `epoch ${frames.epoch[frame]}, batch ${frames.batch[frame]}`;
+  return [words, ...runs.filter(({ loss }) => loss).map(({ loss, name }) =>
+    `loss ${several ? `of ${name} ` : ""}${loss[frame]}`)].join(", ");
+}
+const isBad = (value) => /nan|inf/.test(value);
+function describe(frame, decoded, colours) {
+  const parts = [["epoch ", frames.epoch[frame], ` of ${frames.epochs}`],
+    ["batch ", frames.batch[frame], ` of ${frames.batches}`]];
+  if (frames.loss) parts.push(["loss ", frames.loss[frame], ""]);
+  $("status").replaceChildren(...parts.map(([before, value, after]) => make("span", {},
+    make("i", {}, before), make("b", { className: isBad(value) ? "bad" : "" }, String(value)),
+    make("i", {}, after))));
+  $("slider").value = frame;
+  $("slider").setAttribute("aria-valuetext", inWords(frame));
+  $("track").style.setProperty("--at", count > 1 ? frame / (count - 1) : 1);
+  runs.forEach((run, i) => {
+    for (const [field] of fieldsOf()) if (run[field]) ofRun(`answer-${field}`, i).textContent = run[field][frame];
+    sayPicture(run, i, frame);
+    ofRun("input", i).setAttribute("aria-label",
+      `${pictures[i]?.fixed ? "Fixed image" : "Input picture"}${several ? ` of ${run.name}` : ""} at ${inWords(frame)}`);
+    if (several) tell(run, i, frame, colours);
+  });
+
+  if (runs.some(({ curve }) => curve)) $("curve-done").setAttribute("width", frames.at[frame] * 1000);
+  runs.forEach(({ curve }, i) => {
+    const dot = ofRun("dot", i), height = curve ? lossAt(frames.at[frame], curve) : null;
+    dot.hidden = height === null;
+    if (height === null) return;
+    dot.style.left = `${100 * frames.at[frame]}%`;
+    dot.style.top = `${100 * (1 - height)}%`;
+  });
+  describeScale(frame, colours);
+  if (!several) $("unfinite").replaceChildren(...notFinite(state.layer, frame, colours));
+}
+function describeScale(frame, colours) {
+  const symmetric = $("symmetric").checked;
+  const words = source.scales[$("scale").value] + (symmetric ? "; symmetric around 0" : "");
+  $("scale-words").textContent = `Activation: ${words}.`;
+  fillLevels($("bar"), Uint8Array.from({ length: LAST + 1 }, (_, i) => i), [1, LAST + 1], colours);
+  const shared = sharedRange(layers[state.layer], frame);
+  const [low, high] = shared ?? [0, 0], ends = shared ? shared.map(number) : ["low", "high"];
+  $("bar").setAttribute("aria-label", `Colour bar from ${ends[0]} to ${ends[1]}`);
+  $("low").textContent = ends[0];
+  $("high").textContent = ends[1];
+  const zero = shared ? -low / (high - low) : symmetric ? 0.5 : -1;
+  $("zero").hidden = zero < 0.2 || zero > 0.8;
+  $("zero").style.left = `${100 * zero}%`;
+}
+const fieldsOf = () => several ? [["label", "label"]] : [["label", "label"], ["prediction", "predicted"]];
+function sayPicture(run, i, frame) { // what it is, or that there is none
+  const words = pictures[i]?.words ?? "", name = several ? run.name : "";
+  const unseen = pictures[i] && run.unseen?.[frame];
+  ofRun("input-words", i).textContent = [name, unseen ? unseen : words].filter(Boolean).join(": ");
+}
+function notFinite(layer, frame, colours) {
+  const unfinite = layers[layer].unfinite?.[frame] ?? [0, 0];
+  return ["NaN", "inf"].flatMap((word, i) => {
+    if (!unfinite[i]) return [];
+    const square = make("b", { "aria-hidden": "true" }, "■ ");
+    square.style.color = css(colours[NAN + i]);
+    return [make("span", {}, square, `${unfinite[i].toLocaleString("en")} ${word}`)];
+  });
+}
+function tell({ loss, prediction }, i, frame, colours) { // over the maps of one of two runs
+  const parts = notFinite(state.layer + i, frame, colours);
+  for (const part of parts) part.className = "bad";
+  if (prediction) parts.unshift(make("span", {}, `predicted ${prediction[frame]}`));
+  if (loss) parts.unshift(make("span", { className: isBad(loss[frame]) ? "bad" : "" }, `loss ${loss[frame]}`));
+  $(`facts-${i}`).replaceChildren(...parts);
+  if (i === 1 && state.difference) $("facts-2").textContent = "white is 0; ± below each map are its ends";
+}
+function lossAt(at, { x, y }) {
+  let low = 0, high = x.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (x[middle] < at - 1e-5) low = middle + 1; else high = middle;
+  }
+  return y[low];
+}

@@ -1,0 +1,176 @@
+"""Everything that goes into a page, at any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from replay.film.comparison_facts import choose_common_layers
+from replay.formatting import clean, format_count
+from replay.maps.runs import RunSet
+from replay.maps.selection import choose_frames, choose_layers
+from replay.option_values import Numbers
+from replay.recording import Recording
+from replay.schema import OptionError, SelectionError
+from replay.webpage.manifest import describe_page, files_of
+from replay.webpage.page_source import PageSource
+from replay.webpage.size_budget import Fidelity, PagePlan, plan_page
+from replay.webpage.template import render
+
+_ATTEMPTS = 8
+_DEPTH = (
+    "8 bits a value: each map of a frame is stored in steps of 1/253 of the narrowest range under "
+    "which it is shown here; the recording has float16. Histograms are of these steps."
+)
+
+
+class PageContent:
+    """The images, layers and frames of a page.
+
+    Args:
+        runs: One recording or two.
+        layers: As in `page`.
+        channels: As in `page`.
+        epochs: As in `page`.
+        batches: As in `page`.
+        probe: As in `page`.
+        input: Whether the input pictures are in the page.
+        title: A heading, or None.
+        settings: What the page's controls are set to, for the manifest.
+
+    Attributes:
+        names: The layers.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Recording],
+        layers: str | Sequence[str] | None,
+        channels: Numbers,
+        epochs: Numbers,
+        batches: Numbers,
+        probe: int | None,
+        input: bool,
+        title: str | None,
+        settings: dict[str, Any],
+    ) -> None:
+        self._runs, self._settings = runs, settings
+        self._title = "" if title is None else clean(title)
+        self._remarks: list[str] = []
+        self.sources: list[PageSource] = []
+        probes: Sequence[int | None] = [probe]
+        if probe is None:
+            probes = [None, *range(min(run.probes for run in runs))]
+        for number in probes:
+            shown = runs if number is None else [run.probe(number) for run in runs]
+            try:
+                self._add(shown, layers, channels, epochs, batches, input, number)
+            except SelectionError:
+                if number is None or probe is not None:
+                    raise
+        self._first = len(self.sources) - 1 if probe is not None else min(len(self.sources) - 1, 1)
+        described = self.sources[self._first]
+        self.names = tuple(dict.fromkeys(each.name for each in described.layers))
+
+    def _add(
+        self,
+        runs: Sequence[Recording],
+        layers: str | Sequence[str] | None,
+        channels: Numbers,
+        epochs: Numbers,
+        batches: Numbers,
+        input: bool,
+        number: int | None,
+    ) -> None:
+        labels = [""]
+        if len(runs) == 1:
+            names, cells = choose_layers(runs[0], layers), choose_frames(runs[0], epochs, batches)
+        else:
+            names, remarks = choose_common_layers(runs, layers)
+            shown = RunSet(runs, names)
+            cells, labels = shown.cells(epochs, batches), shown.labels
+            remarks += [each for each in shown.remarks if "different runs" not in each]
+            self._remarks += [each for each in remarks if each not in self._remarks]
+        place = len(self.sources)
+        self.sources.append(PageSource(runs, labels, names, channels, cells, input, place))
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """Frames in the page, and those that were asked for, of what it opens with."""
+        source = self.sources[self._first]
+        return source.kept, len(source.cells)
+
+    def write(
+        self, limit: int, progress: Callable[[int, int], None] | None
+    ) -> tuple[bytes, tuple[str, ...]]:
+        """Returns a document of at most `limit` bytes, and the notes."""
+        items = [item for source in self.sources for item in source.items]
+        counts = [len(source.cells) for source in self.sources]
+        empty = len(self._document({"sources": [], **self._settings}, []))
+        budget = (limit - empty) * 0.985 - 40 * sum(counts) ** 0.5
+        for _ in range(_ATTEMPTS):
+            plan = plan_page(items, counts, budget)
+            if min(plan.frames) < 1:
+                break
+            document, notes = self._build(plan, limit, progress)
+            if len(document) <= limit:
+                return document, notes
+            budget -= 1.1 * (len(document) - limit)
+        each = sum(item.cost(Fidelity(max(1, item.side // 4), 12.0)) for item in items)
+        raise OptionError(
+            f"max-mb {limit / 1e6:g}: not even one frame fits; the page without maps takes "
+            f"{empty / 1e6:.2f} MB and a frame at its smallest {each / 1e6:.2f} MB; choose a "
+            "larger size, or fewer layers or channels"
+        )
+
+    def _build(
+        self, plan: PagePlan, limit: int, progress: Callable[[int, int], None] | None
+    ) -> tuple[bytes, tuple[str, ...]]:
+        start = 0
+        for source, frames in zip(self.sources, plan.frames, strict=True):
+            count = len(source.items)
+            source.prepare(frames, plan.fidelity[start : start + count])
+            start += count
+        total = sum(source.count for source in self.sources)
+        blocks: list[tuple[str, bytes]] = []
+        for source in self.sources:
+            for block in source.blocks():
+                blocks.append(block)
+                if progress is not None:
+                    progress(min(len(blocks), total), total)
+        given = tuple(map(clean, self._remarks)) + self._fitting(plan, limit)
+        given += tuple(dict.fromkeys(each for source in self.sources for each in source.notes()))
+        manifest = {
+            **describe_page(self._title, self._runs),
+            "notes": [*given, _DEPTH],
+            "sources": [source.describe() for source in self.sources],
+            "first": self._first,
+            **self._settings,
+        }
+        return self._document(manifest, blocks), given
+
+    def _fitting(self, plan: PagePlan, limit: int) -> tuple[str, ...]:
+        """Returns what was done so that the page fits its size, a sentence each."""
+        below = f"so that the file stays below {limit / 1e6:g} MB"
+        found = []
+        several = len(self.sources) > 1
+        for source in self.sources:
+            of = f" of {source.words}" if several else ""
+            if source.kept < len(source.cells):
+                share = f"{source.kept:,} of {format_count(len(source.cells), 'frame')}{of}"
+                found.append(f"{share}, evenly spread, {below}")
+        if any(each.step > 1 for each in plan.fidelity):
+            layers: dict[str, float] = {}
+            for source in self.sources:
+                for name, error in source.errors().items():
+                    layers[name] = max(error, layers.get(name, 0.0))
+            listed = ", ".join(f"{name} {error:.1f}" for name, error in layers.items())
+            found.append(
+                f"fine detail is rounded {below}: pixels are off by so many of 254 levels "
+                f"(root mean square): {listed}"
+            )
+        return tuple(found)
+
+    def _document(self, manifest: dict[str, Any], blocks: Sequence[tuple[str, bytes]]) -> bytes:
+        name = self._title or files_of(self._runs)
+        return render(f"{name}: feature maps", manifest, blocks)

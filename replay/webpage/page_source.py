@@ -1,0 +1,131 @@
+"""What a page shows of one kind of image: the first of each batch, or one that stays the same.
+
+A page holds one of them or several; the reader switches between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from replay.maps.axes import spread
+from replay.option_values import Numbers
+from replay.options import SCALES
+from replay.recording import Recording
+from replay.schema import Cell
+from replay.webpage.input_data import InputData
+from replay.webpage.layer_data import LayerData
+from replay.webpage.manifest import describe_frames, scale_words, tell_layers_apart
+from replay.webpage.pair import describe_runs, join_items, layers_of, pictures_of
+from replay.webpage.size_budget import Fidelity, PageItem
+
+
+class PageSource:
+    """The layers and pictures of one kind of image, of one run or of two.
+
+    Args:
+        runs: One recording or two; of a fixed image, what each has of it.
+        labels: What to call each of them.
+        names: The layers.
+        channels: As in `page`.
+        cells: (epoch, batch) of the frames that were asked for.
+        input: Whether the input pictures are in the page.
+        place: The source's place among those of the page.
+
+    Attributes:
+        cells: As given.
+        key: What it is called in the address of a page.
+        words: What it is called in the page.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Recording],
+        labels: Sequence[str],
+        names: Sequence[str],
+        channels: Numbers,
+        cells: Sequence[Cell],
+        input: bool,
+        place: int,
+    ) -> None:
+        self._runs, self._labels, self.cells, self._place = runs, labels, list(cells), place
+        probe = runs[0].probe_number
+        self.key = "first" if probe is None else f"probe-{probe}"
+        self.words = "first image" if probe is None else f"probe {probe}"
+        self._groups = [layers_of(runs, name, channels, cells, place) for name in names]
+        self._pictures: list[InputData | None] = [None] * len(runs)
+        if input:
+            self._pictures = pictures_of(runs, cells, place)
+        self._kept = self.cells
+
+    @property
+    def items(self) -> list[PageItem]:
+        """What each of its frames has."""
+        items = [join_items([layer.item for layer in group]) for group in self._groups]
+        pictures = [picture.item for picture in self._pictures if picture]
+        return items + ([join_items(pictures)] if pictures else [])
+
+    @property
+    def layers(self) -> list[LayerData]:
+        """The layers; of two runs, those of one name follow each other."""
+        return [layer for group in self._groups for layer in group]
+
+    @property
+    def kept(self) -> int:
+        """Number of frames in the page."""
+        return len(self._kept)
+
+    def prepare(self, frames: int, fidelity: Sequence[Fidelity]) -> None:
+        """Sets how many frames the page holds, and how much of each item."""
+        self._kept = spread(self.cells, frames)
+        for group, each in zip(self._groups, fidelity, strict=False):
+            for layer in group:
+                layer.prepare(self._kept, each)
+        for picture in self._pictures:
+            if picture is not None:
+                picture.prepare(self._kept, fidelity[-1])
+
+    @property
+    def count(self) -> int:
+        """Number of blocks that `blocks` yields, about."""
+        return len(self._kept) * (len(self.layers) + sum(p is not None for p in self._pictures))
+
+    def blocks(self) -> Iterator[tuple[str, bytes]]:
+        """Yields the name and the bytes of each block."""
+        for number, layer in enumerate(self.layers):
+            for place, block in enumerate(layer.blocks()):
+                last = "extremes" if place == len(self._kept) else str(place)
+                yield f"s{self._place}-layer-{number}-{last}", block
+        for run, picture in enumerate(self._pictures):
+            name = "input-b" if run else "input"
+            for place, block in enumerate(picture.blocks() if picture else ()):
+                yield f"s{self._place}-{name}-{place}", block
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the source's part of the manifest, after `blocks`."""
+        stays = any(layer.stays for layer in self.layers)
+        scales = {scale: scale_words(scale, len(self._runs), stays) for scale in SCALES}
+        about: dict[str, Any] = {"key": self.key, "words": self.words, "scales": scales}
+        about["layers"] = tell_layers_apart([layer.describe() for layer in self.layers])
+        if len(self._runs) == 1:
+            picture = self._pictures[0].describe() if self._pictures[0] else None
+            frames = describe_frames(self._runs[0], self.cells, self._kept)
+            return {**about, "frames": frames, "input": picture}
+        frames, runs = describe_runs(
+            self._runs, self._labels, self.cells, self._kept, self._pictures
+        )
+        return {**about, "frames": frames, "input": None, "runs": runs}
+
+    def notes(self) -> list[str]:
+        """Returns what was done to the maps so that they fit, and what is damaged."""
+        found = [group[0].note() for group in self._groups]
+        return [each for each in found if each] + [
+            each for layer in self.layers for each in layer.damage()
+        ]
+
+    def errors(self) -> dict[str, float]:
+        """Returns by how much pixels are off, as in `LayerData.error`, by the layer's name."""
+        return {
+            group[0].outline()["name"]: max(layer.error for layer in group)
+            for group in self._groups
+        }
