@@ -299,6 +299,9 @@ class RenderRequest:
         default=None,
         metadata=option("the format, size and proportions for a place, see below", choices=PRESETS),
     )
+    overwrite: bool = field(
+        default=False, metadata=option("also replace what mapreel has not made")
+    )
     alt: bool = field(default=False, metadata=option("also what it shows in words, to run.alt.txt"))
     poster: bool = field(default=False, metadata=option("also its last frame, to run.poster.png"))
     progress: Callable[[int, int], None] | None = None

@@ -19,7 +19,7 @@ from replay.cli.options import (
 )
 from replay.formatting import format_bytes
 from replay.option_values import whole_number
-from replay.options import FilmOptions, GridOptions, SheetOptions
+from replay.options import FilmOptions, GridOptions, RenderRequest, SheetOptions
 
 if TYPE_CHECKING:
     from replay.figures.figure import Figure
@@ -58,6 +58,7 @@ def add_grid(commands: Commands) -> None:
     add_options(parser, GridOptions, f"layer epochs batch {_DRAWING}")
     _add_paper(parser)
     add("--kernels", action="store_true", help="each map's kernel beside it")
+    add_options(parser, RenderRequest, "overwrite")
 
 
 def _grid(options: argparse.Namespace) -> None:
@@ -79,6 +80,7 @@ def _grid(options: argparse.Namespace) -> None:
             width=options.width,
             columns=options.columns,
             kernels=options.kernels,
+            overwrite=options.overwrite,
             **drawing,
         )
     _print_figure(result, options.latex)
@@ -104,6 +106,7 @@ def add_sheet(commands: Commands) -> None:
         help="each batch's first image, also where there is a fixed one",
     )
     _add_paper(parser)
+    add_options(parser, RenderRequest, "overwrite")
 
 
 def _sheet(options: argparse.Namespace) -> None:
@@ -122,6 +125,7 @@ def _sheet(options: argparse.Namespace) -> None:
             dpi=options.dpi,
             width=options.width,
             columns=options.columns,
+            overwrite=options.overwrite,
             **arguments(options, _DRAWING),
         )
     _print_figure(result, options.latex)
@@ -148,6 +152,8 @@ def _print_figure(made: Figure, latex: bool) -> None:
     """Prints what was written, on stderr where stdout has the snippet for LaTeX."""
     for remark in made.remarks:
         warn(remark)
+    for path in made.replaced:
+        say("note", f"replaced {path}")
     if latex:
         print(made.latex())
         for path in made.paths:

@@ -8,7 +8,7 @@ from replay.cli.console import check_frames, progress_bar, say, warn
 from replay.cli.next_steps import beside, offer, offer_after_info, offer_repair, offer_to_load
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, only
 from replay.formatting import clean_line, format_bytes, format_count
-from replay.options import THEMES, SheetOptions
+from replay.options import THEMES, RenderRequest, SheetOptions
 
 _INFO_EXAMPLES = """\
 examples:
@@ -119,6 +119,7 @@ def add_health(commands: Commands) -> None:
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", help="a figure, too: .png, .pdf or .svg")
     add("--theme", choices=THEMES, default="light", help="of the figure (default: light)")
+    add_options(parser, RenderRequest, "overwrite")
     add_quiet(parser)
 
 
@@ -126,12 +127,16 @@ def _health(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     from replay.diagnosis.examination import health
-    from replay.output import check_suffix
+    from replay.output import check_suffix, check_writable
+    from replay.overwriting import check_replaceable
     from replay.recording import open_recording
 
     path = only(options)
     if options.out is not None:
-        check_suffix(Path(options.out), (".png", ".pdf", ".svg"))
+        out = Path(options.out)
+        check_suffix(out, (".png", ".pdf", ".svg"))
+        check_writable(out)
+        replaced = check_replaceable([out], options.overwrite)
     with open_recording(path) as recording, progress_bar(options.quiet, " layers") as progress:
         check_frames(recording)
         found = health(recording, progress)
@@ -140,7 +145,9 @@ def _health(options: argparse.Namespace) -> None:
     if options.out is not None:
         from replay.figures.health_chart import draw_health
 
-        drawn = draw_health(found, options.out, options.theme)
+        drawn = draw_health(found, options.out, options.theme, options.overwrite)
+        if replaced:
+            say("note", f"replaced {drawn}")
         say("note", f"{drawn}  {format_bytes(drawn.stat().st_size)}")
     if options.json or options.csv or options.quiet:
         return

@@ -27,10 +27,11 @@ _SELECTION = "layers channels epochs batches"
 _ENCODING = "codec crf jobs|executor"
 _ANIMATE_OPTIONS = (
     f"out {_SELECTION} {PICTURE_OPTIONS} show order fps zoom columns captions {_ENCODING} "
-    "max_mb preset alt poster"
+    "max_mb preset overwrite alt poster"
 )
 _COMPARE_OPTIONS = (
-    f"out difference difference_cmap {_SELECTION} {PICTURE_OPTIONS} fps zoom columns {_ENCODING}"
+    f"out difference difference_cmap {_SELECTION} {PICTURE_OPTIONS} fps zoom columns {_ENCODING} "
+    "overwrite"
 )
 
 _ANIMATE_EXAMPLES = """
@@ -138,3 +139,5 @@ def _say_remarks(result: Animation) -> None:
     """Writes what a reader should know of an animation to stderr, a line each."""
     for remark in result.remarks:
         say("note" if remark in result.notes else "warning", remark)
+    for path in result.replaced:
+        say("note", f"replaced {path}")

@@ -9,10 +9,10 @@ from replay.cli.console import check_frames, print_result, progress_bar, say
 from replay.cli.next_steps import offer
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, arguments, only, reader
 from replay.option_values import positive_number
-from replay.options import LAYER_FLAGS, FilmOptions
+from replay.options import LAYER_FLAGS, FilmOptions, RenderRequest
 
 _LAYERS = "layers, globs, or all (default: all)"
-_PAGE_OPTIONS = "channels epochs batches probe scale symmetric cmap title input max_mb"
+_PAGE_OPTIONS = "channels epochs batches probe scale symmetric cmap title input max_mb overwrite"
 
 _PAGE_EXAMPLES = """
 The page is one file that any browser of 2023 or later opens from disk; it
@@ -68,6 +68,7 @@ def add_page(commands: Commands) -> None:
         default=20.0,
         help="largest size of the file in MB (default: 20)",
     )
+    add_options(parser, RenderRequest, "overwrite")
     add_quiet(parser)
 
 
@@ -86,6 +87,8 @@ def _page(options: argparse.Namespace) -> None:
         )
     for note in result.notes:
         say("note", note)
+    if result.replaced:
+        say("note", f"replaced {result.path}")
     print_result(result.path, result.bytes, result.seconds, result.frames)
     if not options.quiet:
         offer("compare" if len(options.recordings) > 1 else "animate", *options.recordings)

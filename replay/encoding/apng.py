@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from replay.encoding.ffmpeg import FfmpegSink
+from replay.overwriting import PNG_TEXT
+
+_END = 12  # bytes of the chunk that ends a file
 
 
 class ApngSink(FfmpegSink):
@@ -21,6 +24,14 @@ class ApngSink(FfmpegSink):
 
     pixel_format = "bgra"
     arguments = ("-pix_fmt", "rgb24", "-plays", "0", "-f", "apng")
+
+    def finish(self) -> None:
+        """Waits until ffmpeg has written the rest, and adds who made the file."""
+        super().finish()
+        with self.path.open("r+b") as file:
+            file.seek(-_END, 2)
+            _write_chunk(file, b"tEXt", PNG_TEXT)
+            _write_chunk(file, b"IEND", b"")
 
 
 def join_apng(parts: Sequence[Path], path: Path) -> None:

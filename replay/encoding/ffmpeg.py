@@ -31,6 +31,7 @@ class FfmpegSink:
             empty where the format has one encoder, which is among the arguments.
     """
 
+    path: Path
     pixel_format: str
     arguments: Sequence[str]
     encoders: Mapping[str, tuple[Sequence[str], int]] = MappingProxyType({})
@@ -43,6 +44,7 @@ class FfmpegSink:
         Raises:
             EncodeError: There is none, or it cannot be started.
         """
+        self.path = output.path
         height, width = size
         encoder: Sequence[str] = ()
         if self.encoders:

@@ -22,6 +22,7 @@ from PIL import Image
 
 from replay.encoding.pixel_formats import Bytes, Indexed
 from replay.output import EncodeOptions, Output, available_cores
+from replay.overwriting import GIF_COMMENT
 from replay.raster.palette import Palette
 from replay.schema import EncodeError
 
@@ -227,11 +228,11 @@ def _compress(plane: Bytes, spool: _Spool) -> None:
 
 
 def _header(size: tuple[int, int], colours: bytes) -> bytes:
-    """Returns sections 17 to 19, and the extension that has the file played again and again."""
+    """Returns sections 17 to 19, that the file is played again and again, and who made it."""
     height, width = size
     screen = struct.pack("<6sHHBBB", b"GIF89a", width, height, 0x70 | _TABLE, 0, 0)
     again = struct.pack("<BBB11sBBHB", 0x21, 0xFF, 11, b"NETSCAPE2.0", 3, 1, 0, 0)
-    return screen + colours + again
+    return screen + colours + again + GIF_COMMENT
 
 
 def _control(fps: float) -> bytes:

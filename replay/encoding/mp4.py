@@ -13,9 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from replay.encoding.ffmpeg import FfmpegSink, concatenate
+from replay.overwriting import MAKER
 
 _TAGS = "range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
-_CONTAINER = ("-movflags", "+faststart", "-f", "mp4")
+_CONTAINER = ("-metadata", f"comment={MAKER}", "-movflags", "+faststart", "-f", "mp4")
 _PARENTS = (b"moov", b"trak", b"edts", b"mdia")
 _DURATIONS = {b"mvhd": (16, 24), b"tkhd": (20, 28)}  # where they are, in versions 0 and 1
 _TIMESCALE = (12, 20)  # where it is in mdhd

@@ -9,8 +9,10 @@ import mmap
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from replay.encoding.ffmpeg import FfmpegSink
+from replay.overwriting import WEBP_CHUNK
 
 
 class WebpSink(FfmpegSink):
@@ -22,6 +24,12 @@ class WebpSink(FfmpegSink):
         *("-c:v", "libwebp_anim", "-lossless", "1", "-compression_level", "1"),
         *("-quality", "20", "-loop", "0", "-f", "webp"),
     )
+
+    def finish(self) -> None:
+        """Waits until ffmpeg has written the rest, and adds who made the file."""
+        super().finish()
+        with self.path.open("r+b") as file:
+            _end(file)
 
 
 def join_webp(parts: Sequence[Path], path: Path) -> None:
@@ -36,12 +44,20 @@ def join_webp(parts: Sequence[Path], path: Path) -> None:
                 end = at + 8 + size + size % 2
                 if end > len(data):
                     raise IndexError
-                if number == 0 or name == b"ANMF":
+                own = name == WEBP_CHUNK[:4]
+                if (number == 0 and not own) or name == b"ANMF":
                     file.write(data[at:end])
                 at = end
-        size = file.tell() - 8
-        file.seek(4)
-        file.write(struct.pack("<I", size))
+        _end(file)
+
+
+def _end(file: BinaryIO) -> None:
+    """Adds who made the file, and writes its size to its beginning."""
+    file.seek(0, 2)
+    file.write(WEBP_CHUNK)
+    size = file.tell() - 8
+    file.seek(4)
+    file.write(struct.pack("<I", size))
 
 
 def retime_webp(path: Path, fps: float, new: float) -> None:

@@ -23,6 +23,7 @@ from replay.figures.style import FigureTheme, own_settings
 from replay.figures.svg_images import shrink_images
 from replay.figures.wrapping import wrap
 from replay.formatting import format_number
+from replay.overwriting import MAKER
 from replay.raster.bidi import parts, visual_order
 from replay.raster.fonts import families, is_plain, missing_remarks, spell_unknown
 from replay.raster.names import in_lines
@@ -285,7 +286,7 @@ class Canvas:
     def to_bytes(self) -> bytes:
         """Returns the closed page as the bytes of a PNG or an SVG; equal pages are equal."""
         key, maker = ("Description", "Software" if self.suffix == ".png" else "Creator")
-        metadata: dict[str, Any] = {"Title": self.title, key: self.description, maker: "mapreel"}
+        metadata: dict[str, Any] = {"Title": self.title, key: self.description, maker: MAKER}
         if self.suffix == ".svg":
             metadata["Date"] = None
         stream = io.BytesIO()
@@ -330,7 +331,7 @@ def to_pdf(pages: Iterable[Canvas]) -> tuple[bytes, list[Canvas]]:
         The PDF, and the pages.
     """
     stream, drawn = io.BytesIO(), []
-    with own_settings(), PdfPages(stream, metadata={"Creator": "mapreel"}) as book:
+    with own_settings(), PdfPages(stream, metadata={"Creator": MAKER}) as book:
         for page in pages:
             page.add_to(book)
             drawn.append(page)

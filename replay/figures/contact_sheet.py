@@ -46,13 +46,13 @@ def sheet(
     tokens: str = "auto",
     width: str | float | None = None,
     columns: int | None = None,
+    overwrite: bool = False,
 ) -> Figure:
     """Draws how each channel developed: a row for each epoch, a column for each channel.
 
     Args:
         recording: An open recording, or its path.
-        out: A .png, .pdf or .svg; by default `run-sheet.png` beside `run.h5`. Replaced if it
-            exists.
+        out: A .png, .pdf or .svg; by default `run-sheet.png` beside `run.h5`.
         layer: One or more layers, globs, or `all`; the first recorded one by default. Each layer
             is a page of a PDF, and a file of its own otherwise: `run-sheet-conv1.png`.
         channels: As in `replay.animate`; by default all of up to 16, and of more the 12
@@ -78,6 +78,7 @@ def sheet(
         width: The width on paper, for which the figure is laid out, as in `replay.grid`.
         columns: Channels side by side; those that follow begin anew below, with all epochs. By
             default as many as look well.
+        overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
 
     Returns:
         The figure: its files, its size in pixels, and what LaTeX needs to show it.
@@ -122,4 +123,4 @@ def sheet(
                 page.subtitle += ", those that vary most"
             return page.draw(colors, canvas.fresh())
 
-        return write_figure(path, choose_layers_of([run], layer), draw, paper, remarks)
+        return write_figure(path, choose_layers_of([run], layer), draw, paper, remarks, overwrite)

@@ -14,6 +14,7 @@ from replay.figures.latex import snippets
 from replay.figures.paper import FULL, PaperWidth
 from replay.figures.style import own_settings
 from replay.output import check_writable, replacing
+from replay.overwriting import check_replaceable
 from replay.schema import DamagedError, SelectionError
 
 _LONGEST_NAME = 80  # letters of a layer's name in the name of a file
@@ -36,6 +37,7 @@ class Figure:
         captions: What each page shows, in words.
         dpi: Pixels an inch, of the first page.
         paper_width: Its width on paper as LaTeX spells it, such as `3.3in` or `\textwidth`.
+        replaced: The files that were there before.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Figure:
     captions: tuple[str, ...] = ()
     dpi: int = 200
     paper_width: str = r"\textwidth"
+    replaced: tuple[Path, ...] = ()
 
     def latex(self) -> str:
         """Returns a figure environment for each page, with its caption and its label."""
@@ -61,6 +64,7 @@ def write_figure(
     draw: Callable[[str], Canvas],
     width: PaperWidth | None,
     remarks: list[str],
+    overwrite: bool,
 ) -> Figure:
     """Draws a page for each layer, and writes them: into one PDF, or a file each.
 
@@ -72,13 +76,17 @@ def write_figure(
         draw: Draws the page of a layer; returns it closed.
         width: The width that was asked for, if any.
         remarks: To which is added what a reader should know.
+        overwrite: Whether files may be replaced that mapreel has not made.
 
     Raises:
-        OutputError: A file cannot be written; nothing is left half-written.
+        OutputError: A file cannot be written; nothing is left half-written. What may not be
+            replaced is found before anything is drawn.
         SelectionError: None of the layers can be drawn.
         DamagedError: Likewise.
     """
     start = time.perf_counter()
+    in_one = path.suffix.lower() == ".pdf" or len(layers) == 1
+    replaced = check_replaceable([path] if in_one else _paths(path, layers), overwrite)
     drawn: list[str] = []
     problems: list[SelectionError | DamagedError] = []
 
@@ -99,7 +107,7 @@ def write_figure(
         if not drawn:
             raise problems[0]
 
-    if path.suffix.lower() == ".pdf" or len(layers) == 1:
+    if in_one:
         paths = [path]
         with replacing(path) as unfinished:
             if path.suffix.lower() == ".pdf":
@@ -115,6 +123,7 @@ def write_figure(
             contents.append(canvas.to_bytes())
             canvases.append(canvas)
         paths = _paths(path, drawn)
+        replaced = check_replaceable(paths, overwrite)  # of those that could be drawn
         with ExitStack() as stack:
             for each, content in zip(paths, contents, strict=True):
                 stack.enter_context(replacing(each)).write_bytes(content)
@@ -130,6 +139,7 @@ def write_figure(
         tuple(canvas.description for canvas in canvases),
         first.dpi,
         _words(width, first),
+        replaced,
     )
 
 

@@ -14,6 +14,7 @@ from replay.figures.page import PAGE_INCHES
 from replay.figures.style import figure_theme, own_settings
 from replay.formatting import clean, format_count
 from replay.output import check_suffix, replacing
+from replay.overwriting import check_replaceable
 from replay.schema import Cell, OptionError
 from replay.schema.faces import choose
 
@@ -27,7 +28,9 @@ _DUPLICATE, _NOT_FINITE = "#7a4fb5", "#00838f"
 _CONSTANT = ("dead", "flat", "stuck", "unchanging")
 
 
-def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -> Path:
+def draw_health(
+    found: Health, out: str | PathLike[str], theme: str = "light", overwrite: bool = False
+) -> Path:
     """Draws a figure: for each layer what was found, what to do about it, and two plots.
 
     On the left, over the run, where something was found: the share of channels that are dead, flat,
@@ -38,8 +41,9 @@ def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -
 
     Args:
         found: What `health` found.
-        out: A .png, .pdf or .svg. Replaced if it exists.
+        out: A .png, .pdf or .svg.
         theme: `light` or `dark`.
+        overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
 
     Raises:
         OutputError: It cannot be written.
@@ -47,6 +51,7 @@ def draw_health(found: Health, out: str | PathLike[str], theme: str = "light") -
     """
     path = Path(out)
     suffix = check_suffix(path, SUFFIXES)
+    check_replaceable([path], overwrite)
     canvas = Canvas(_DPI, figure_theme(theme), suffix)
     with replacing(path) as unfinished:
         with own_settings():
@@ -133,7 +138,8 @@ class _Chart:
             if x > self.left[0] and x + taken > self.left[1] + 2 * size:
                 x, row = self.left[0], row + line
             middle = row + line / 2
-            canvas.stroke([x, x + 2 * size], [middle, middle], color, 2.0)
+            dashed = color == _DUPLICATE
+            canvas.stroke([x, x + 2 * size], [middle, middle], color, 2.0, dashed=dashed)
             canvas.text(x + 3 * size, row, text, SMALL, muted=True)
             x += taken
         if not any(known_changes(layer) for layer in self.found.layers):

@@ -43,6 +43,7 @@ def grid(
     probe: int | None = None,
     width: str | float | None = None,
     columns: int | None = None,
+    overwrite: bool = False,
 ) -> Figure:
     """Draws a static figure: the input picture, every map with its number, a colour bar.
 
@@ -51,7 +52,7 @@ def grid(
 
     Args:
         recording: An open recording, or its path; or several, as of the ranks of one run.
-        out: A .png, .pdf or .svg; by default `run-grid.png` beside `run.h5`. Replaced if it exists.
+        out: A .png, .pdf or .svg; by default `run-grid.png` beside `run.h5`.
         layer: One or more layers, globs, or `all`; the first recorded one by default. Each layer
             is a page of a PDF, and a file of its own otherwise: `run-grid-conv1.png`.
         epochs: The epochs to compare, by number; -1 is the last.
@@ -78,6 +79,7 @@ def grid(
             `3.3in`, `8.4cm`, `84mm`, `239pt` (of TeX), or `full` for 7 inches. No text is
             smaller than 7 points.
         columns: Maps side by side; by default as many as look well.
+        overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
 
     Returns:
         The figure: its files, its size in pixels, and what LaTeX needs to show it.
@@ -117,4 +119,4 @@ def grid(
             page = GridPage(rows[0].maps, chosen, scalers[0], panels, options)
             return page.draw(colors, canvas.fresh())
 
-        return write_figure(path, choose_layers_of(runs, layer), draw, paper, remarks)
+        return write_figure(path, choose_layers_of(runs, layer), draw, paper, remarks, overwrite)

@@ -107,7 +107,7 @@ class Flashes:
             return ""
         return (
             f"{self.fps:.3g} frames a second, since it would flash more than three times a second "
-            f"at {self._usual:.3g} (WCAG 2.3.1); --fps sets another rate"
+            f"at {self._usual:.3g} (WCAG 2.3.1); {spell('fps')} sets another rate"
         )
 
     def remark(self) -> str | None:

@@ -12,6 +12,7 @@ from replay.film.sections import MapSection
 from replay.formatting import format_count, format_loss, format_number, format_numbers
 from replay.maps.axes import count_unfinite, spread
 from replay.maps.runs import FilmFacts, LayerPanel
+from replay.overwriting import ALT_TEXT
 from replay.schema import Cell
 
 _READ = 256  # frames that are read again at most to see in which layer a value was not finite
@@ -44,7 +45,7 @@ def describe(film: Film, cells: Sequence[Cell], fps: float) -> str:
     values = [_Values(section, cells) for section in film.map_sections]
     listed = [_panel_in_words(*each) for each in zip(panels, values, strict=True)]
     sentences = [
-        f"Animation of {what}: {'; '.join(listed)}.",
+        f"{ALT_TEXT}{what}: {'; '.join(listed)}.",
         f"It shows {format_count(len(cells), 'recorded batch')} ({when}) in {lasts} "
         f"{'second' if lasts == '1' else 'seconds'}.",
         _scale_in_words(film, cells, values),

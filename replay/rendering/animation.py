@@ -21,6 +21,7 @@ from replay.maps.runs import Recordings, open_runs
 from replay.option_values import AUTO, Numbers, either
 from replay.options import RenderRequest
 from replay.output import EncodeOptions, Target, choose_target, size_of
+from replay.overwriting import check_replaceable
 from replay.recording import Recording
 from replay.rendering.accessibility import choose_fps, encode_watched
 from replay.rendering.alt_text import describe
@@ -51,6 +52,7 @@ class Animation:
         seconds: How long it took.
         remarks: What a reader should know: batches left out, recordings of different runs,
             what was given up for its size, flashes.
+        replaced: Files that were there before.
         alt: What it shows, in two to four sentences, for those who cannot see it.
         chosen: The one of the remarks that says what was given up for its size; empty if nothing.
         notes: Those of the remarks that say what was chosen and can be chosen otherwise: that one,
@@ -66,6 +68,7 @@ class Animation:
     seconds: float
     remarks: tuple[str, ...] = ()
     alt: str = field(default="", repr=False)
+    replaced: tuple[Path, ...] = ()
     chosen: str = field(default="", repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
 
@@ -107,6 +110,7 @@ def animate(
     executor: Executor | None = None,
     max_mb: float | str | None = AUTO,
     preset: str | None = None,
+    overwrite: bool = False,
     alt: bool = False,
     poster: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -129,8 +133,8 @@ def animate(
             all of them have.
         out: Where to. The suffix chooses the format: `.mp4`, `.gif`, `.webp` (lossless), `.png`
             or `.apng` (animated PNG); a path ending in `/` is a new or empty folder for numbered
-            PNG frames. An existing file is replaced, once the new one is whole. Default: the
-            recording's path with the suffix `.mp4`.
+            PNG frames. An existing file is replaced if mapreel made it, or with `overwrite`.
+            Default: the recording's path with the suffix `.mp4`.
         layers: A name, a list of names, globs such as `layer1.*`, or `all`. Default: the first
             recorded layer. Several layers stand under one another in the same frame, each with
             its own scale and colour bar, and are made smaller (or averaged over blocks) so that
@@ -196,6 +200,8 @@ def animate(
             1,280×1,080), `slides` (H.264 of high quality, 50 MB, 1,920×1,080) or `paper` (a folder
             of at most 60 numbered PNG frames, 20 MB in all, 1,000×1,000). Sets the format, `out`
             if that is None, and what was not asked for otherwise.
+        overwrite: Whether a file may be replaced that does not say that mapreel made it. One that
+            does is replaced anyway, once the new one is whole, and so is an empty one.
         alt: Whether a text of what it shows is written beside it, `run.alt.txt` of `run.mp4`.
         poster: Whether a picture of the last frame is written beside it, `run.poster.png`.
         progress: Called with (frames done, frames in all) after each frame or part, and
@@ -224,6 +230,8 @@ def animate(
         folder = target.format.is_folder
         alt_path = sidecar_path(target.path, ".alt.txt", folder) if alt else None
         poster_path = sidecar_path(target.path, ".poster.png", folder) if poster else None
+        beside = [each for each in (alt_path, poster_path) if each is not None]
+        replaced = check_replaceable([target.path, *beside], overwrite)
         request = replace(request, film=replace(request.film, levels=target.levels))
         most = target.format.usual_mb if max_mb == AUTO else max_mb
         if preset is None and most is None:
@@ -235,7 +243,7 @@ def animate(
             write_text(alt_path, text)
         if poster_path is not None:
             write_poster(poster_path, rendered.film, rendered.cells[-1])
-    return summarize(rendered, target, started, text)
+    return summarize(rendered, target, started, replaced, text)
 
 
 def gather(kind: type[Request], arguments: Mapping[str, Any]) -> Request:
@@ -295,7 +303,11 @@ def render(film: FilmT, request: RenderRequest, target: Target) -> Rendered[Film
 
 
 def summarize(
-    rendered: Rendered[FilmT], target: Target, started: float, text: str = ""
+    rendered: Rendered[FilmT],
+    target: Target,
+    started: float,
+    replaced: tuple[Path, ...],
+    text: str = "",
 ) -> Animation:
     """Returns what a public function returns of an animation that was written.
 
@@ -303,6 +315,7 @@ def summarize(
         rendered: The animation.
         target: Where it was written to.
         started: When the function was called, of `time.monotonic`.
+        replaced: The files that were there before.
         text: What it shows, for those who cannot see it.
     """
     film = rendered.film
@@ -323,6 +336,7 @@ def summarize(
             *filter(None, more),
         ),
         alt=text,
+        replaced=replaced,
         chosen=rendered.given_up,
         notes=notes,
     )

@@ -12,6 +12,7 @@ from replay.film.comparison_film import ComparisonFilm
 from replay.maps.runs import open_runs
 from replay.option_values import Numbers, either
 from replay.options import ComparisonRequest
+from replay.overwriting import check_replaceable
 from replay.recording import Recording
 from replay.rendering.animation import Animation, gather, open_target, render, summarize
 
@@ -46,6 +47,7 @@ def compare(
     probe: int | None = None,
     jobs: int | None = None,
     executor: Executor | None = None,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Animation:
     """Renders two runs side by side, aligned by epoch and batch.
@@ -90,6 +92,7 @@ def compare(
         probe: The number of a fixed image, whose maps are shown.
         jobs: Processes that render, as in `replay.animate`.
         executor: Renders instead, as in `replay.animate`.
+        overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
         progress: Called with (frames done, frames in all) after each frame or part.
 
     Returns:
@@ -111,6 +114,7 @@ def compare(
         first, second = (run.path for run in runs)
         path = first.with_name(f"{first.stem}-{second.stem}.mp4") if out is None else out
         target = open_target(path, runs, "one of the recordings")
+        replaced = check_replaceable([target.path], overwrite)
         options = replace(request.film, levels=target.levels)
         rendered = render(ComparisonFilm(runs, options), request, target)
-    return summarize(rendered, target, started)
+    return summarize(rendered, target, started, replaced)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from replay.encoding.pixel_formats import as_colours
 from replay.film.film import BaseFilm
 from replay.output import replacing
+from replay.overwriting import MAKER
 from replay.schema import Cell, OutputError
 from replay.schema.faces import spell
 
@@ -37,7 +39,9 @@ def write_poster(path: Path, film: BaseFilm, cell: Cell) -> None:
     for parts in as_colours(film.frames([cell]), film.palette, film.size):
         image = Image.fromarray(np.ascontiguousarray(parts[0][..., 2::-1]))
         with replacing(path) as unfinished:
-            image.save(unfinished, "PNG", optimize=True)
+            made = PngInfo()
+            made.add_text("Software", MAKER)
+            image.save(unfinished, "PNG", optimize=True, pnginfo=made)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -29,7 +29,7 @@ from replay.rendering.size_ladder import (
     too_small,
 )
 from replay.schema import Cell, OptionError
-from replay.schema.faces import spell
+from replay.schema.faces import choose, spell
 
 _TRIALS = 4  # times that the whole is encoded at most
 
@@ -210,7 +210,8 @@ class _Candidates:
         if setting == best:  # a preset's number of frames
             return f"{words}, which is as many as the preset has"
         assert self.limit is not None
-        more = " (--max-mb N or none sets another)" if self._request.max_mb == AUTO else ""
+        another = choose("--max-mb N or none", "max_mb=N or None")
+        more = f" ({another} sets another)" if self._request.max_mb == AUTO else ""
         return f"{words}, to stay under {self.limit / 1e6:g} MB{more}"
 
 

@@ -22,6 +22,7 @@ from replay.maps.runs import Recordings, open_runs
 from replay.option_values import Numbers, either
 from replay.options import SCALES
 from replay.output import check_suffix, replacing
+from replay.overwriting import check_replaceable
 from replay.raster.palette import Range
 from replay.schema import OptionError, OutputError
 from replay.schema.faces import spell
@@ -47,6 +48,7 @@ class Page:
         notes: What was left out, averaged or rounded so that it fits, one sentence each.
         bytes: Its size.
         seconds: How long it took.
+        replaced: Whether there was a file before.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class Page:
     notes: tuple[str, ...]
     bytes: int
     seconds: float
+    replaced: bool = False
 
 
 def page(
@@ -75,6 +78,7 @@ def page(
     title: str | None = None,
     input: bool = True,
     max_mb: float = 20.0,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Page:
     """Writes an interactive page: scrub, play, choose image, layer, channels, scale and colormap.
@@ -92,8 +96,8 @@ def page(
         recording: An open recording, or the path of one; also one that is being written. Of two,
             the page shows the maps beside each other, and their difference if the reader likes, at
             the epochs and batches that both have; they are named by their files.
-        out: A name ending in `.html`; by default `run.html` beside `run.h5`. Replaced if it exists,
-            once the new one is whole.
+        out: A name ending in `.html`; by default `run.html` beside `run.h5`. A page of mapreel's
+            that is there is replaced, once the new one is whole.
         layers: As in `replay.animate`; all by default.
         channels: As in `replay.animate`, for every layer. The scales are those of these channels.
         epochs: Which epochs, as in `replay.animate`.
@@ -108,6 +112,7 @@ def page(
         title: A heading; by default the name of the file.
         input: Whether the input picture is in it.
         max_mb: Largest size of the file, in millions of bytes.
+        overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
         progress: Called with (blocks done, blocks in all).
 
     Returns:
@@ -135,6 +140,7 @@ def page(
         check_suffix(path, SUFFIXES)
         if path.exists() and any(path.samefile(each.path) for each in runs):
             raise OutputError(f"{path} is the recording itself")
+        replaced = bool(check_replaceable([path], overwrite))
         with replacing(path) as unfinished:
             settings = {"scale": scale, "cmap": cmap, "symmetric": symmetric, "colours": tables}
             content = PageContent(
@@ -144,7 +150,7 @@ def page(
             unfinished.write_bytes(document)
     seconds = time.monotonic() - started
     kept, asked = content.kept
-    return Page(path, kept, asked, content.names, notes, len(document), seconds)
+    return Page(path, kept, asked, content.names, notes, len(document), seconds, replaced)
 
 
 def canvas_pixels(

@@ -43,8 +43,8 @@ ALIASES = {"grid": {"epoch", "batches"}, "sheet": {"epoch", "batches"}}  # secon
 OTHER_DEFAULTS: dict[tuple[str, str], Any] = {
     ("page", "layers"): None,  # the command then says `all`
 }
-MORE_OF_THE_COMMAND = {"grid": {"probe"}, "health": {"out", "theme"}}
-COMMAND_ONLY = {"command", "call", "debug", "help", "json", "csv", "quiet", "recordings"}
+MORE_OF_THE_COMMAND = {"grid": {"probe"}, "health": {"out", "theme", "overwrite"}}
+COMMAND_ONLY = {"command", "call", "debug", "help", "json", "csv", "latex", "quiet", "recordings"}
 
 
 def parameters(face: Callable[..., Any]) -> dict[str, Any]:

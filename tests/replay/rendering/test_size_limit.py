@@ -73,7 +73,7 @@ def test_what_is_shared_has_a_limit_unless_another_is_asked_for(
 ) -> None:
     made = replay.animate(large, tmp_path / "a.gif")
     assert made.path.stat().st_size == made.bytes <= 10e6
-    assert made.chosen.endswith("to stay under 10 MB (--max-mb N or none sets another)")
+    assert made.chosen.endswith("to stay under 10 MB (max_mb=N or None sets another)")
     assert made.remarks == (made.chosen,)
     assert replay.animate(large, tmp_path / "b.gif", max_mb=9.0).bytes <= 9e6
     usual = {format.name: format.usual_mb for format in FORMATS}
