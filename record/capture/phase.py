@@ -182,11 +182,13 @@ class CaptureState:
         seen.fired = seen.in_slot = False
         seen.found = None
         for slots in self.slots:
-            slots.calls = slots.failed = slots.in_slots = 0
-            slots.kernel_in_slot = False
-            slots.found_kernel = None
-            if slots.found:
-                slots.found.clear()
+            _forget(slots)
+
+    def forget_probes(self) -> None:
+        """Forgets what was put out for fixed images since the last batch."""
+        for slots in self.slots:
+            if slots.probe is not None:
+                _forget(slots)
 
     def point_at(self, slices: Slices | None) -> None:
         """Gives all hooks their slices of a buffer, in which nothing is; None takes them away."""
@@ -233,6 +235,15 @@ class CaptureState:
                 return False
             held += count
         return held == frames  # a layer of several shapes has more frames than calls
+
+
+def _forget(slots: OutputSlots) -> None:
+    """Forgets what a layer has put out since the last batch."""
+    slots.calls = slots.failed = slots.in_slots = 0
+    slots.kernel_in_slot = False
+    slots.found_kernel = None
+    if slots.found:
+        slots.found.clear()
 
 
 def _children_of_modules(

@@ -73,6 +73,8 @@ class PythonState:
                 put_back(holder, before)
 
     def _look_at(self, value: Any) -> None:
+        if type(value) in weakref.ProxyTypes:
+            raise CannotProbeError("its forward can reach what it belongs to (a trainer, say)")
         if isinstance(value, _LEAVES):
             return
         self._looked_at += 1

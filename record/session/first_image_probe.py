@@ -140,18 +140,21 @@ class FirstImageProbe:
 
     def _show(self, state: CaptureState, root: nn.Module, first: FirstImage) -> None:
         again = _copied(first.args), _copied(first.kwargs)
-        if not self.shown and self._stored is not None:
-            image, arrived = self._stored
-            arrived()
-            self._send_image(image[None].numpy())
         device = state.input.device or torch.device("cpu")
         python = PythonState(root)
         state.thread = get_ident()
         try:
             with _silenced():
                 show(state, device, 1, *again, _Refusal(state, root, again))
+        except BaseException:
+            state.forget_probes()
+            raise
         finally:
             python.restore()
+        if not self.shown and self._stored is not None:
+            image, arrived = self._stored
+            arrived()
+            self._send_image(image[None].numpy())
 
 
 class _Refusal(contextlib.AbstractContextManager[None]):

@@ -61,8 +61,11 @@ class ModelChecks:
             return ""
         if probe.shown and not probe.reason:
             return ""
-        if probe.reason or self._capture.state.traced:
-            return probe.reason or "it is compiled"
+        if probe.reason:
+            return probe.reason
+        state = self._capture.state
+        if state.traced or state.opened:
+            return "it is compiled" if state.traced else "its parts are called directly"
         return "nothing tells where its batches end"
 
     def show_probe(self, ends_epoch: bool = False) -> bool:

@@ -138,7 +138,8 @@ class _Chart:
             if x > self.left[0] and x + taken > self.left[1] + 2 * size:
                 x, row = self.left[0], row + line
             middle = row + line / 2
-            canvas.stroke([x, x + 2 * size], [middle, middle], color, 2.0)
+            dashed = color == _DUPLICATE
+            canvas.stroke([x, x + 2 * size], [middle, middle], color, 2.0, dashed=dashed)
             canvas.text(x + 3 * size, row, text, SMALL, muted=True)
             x += taken
         if not any(known_changes(layer) for layer in self.found.layers):

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, fit_heads
+from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, bar_width, fit_heads
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, FilmFacts, Headings, InputCaption, LayerPanel
 from replay.options import FilmOptions
@@ -372,26 +372,26 @@ class FrameLayout(BaseLayout):
 
     def _write_panels(self, top: int, left: int, width: int) -> None:
         counts = _COUNTS if width >= _NARROWEST_SECTION else _COUNTS_TIGHT
-        space = width - ColorBar.WIDTH_BESIDE - counts - 2 * 12
+        bar = bar_width(self._panels)
+        space = width - bar - counts - 2 * 12
         heads = fit_heads(self._panels, space)
         for panel, head in zip(self._panels, heads, strict=True):
             if len(self._panels) > 1:
-                self._write_section_head(panel, head, top, left, space, counts)
+                self._write_section_head(panel, head, top, left, (space, counts, bar))
                 top += SECTION_HEAD - 14
             self.mosaic_corners.append((top, left))
             self._tile_captions.append(self._caption_tiles(panel, top, left))
             top += panel.mosaic.height + 14
 
     def _write_section_head(
-        self, panel: LayerPanel, head: tuple[str, str], top: int, left: int, space: int, counts: int
+        self, panel: LayerPanel, head: Sequence[str], top: int, left: int, widths: Sequence[int]
     ) -> None:
-        pen = self._pen
+        pen, (space, counts, bar) = self._pen, widths
         after = pen.write(head[0], top, left, SECTION_SIZE, bold=True) + HEAD_GAP
         drop = ascent_of(SECTION_SIZE, bold=True) - ascent_of(SMALL)
         pen.write(head[1], top + drop, left + after, SMALL, "muted")
-        left += space + 12
-        self._counts.append(pen.reserve(top + drop, left, counts, SMALL, "right"))
-        at = (top + drop, left + counts + 12, ColorBar.WIDTH_BESIDE)
+        self._counts.append(pen.reserve(top + drop, left + space + 12, counts, SMALL, "right"))
+        at = (top + drop, left + space + counts + 2 * 12, bar)
         self._bars.append(ColorBar(pen, *at, True, panel.entries) if panel.color_bar else None)
 
 

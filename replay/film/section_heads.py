@@ -8,7 +8,7 @@ from replay.maps.runs import LayerPanel
 from replay.raster.histogram import label_width
 from replay.raster.names import tell_apart_at
 from replay.raster.text import fit, width_of
-from replay.raster.widgets import SMALL
+from replay.raster.widgets import SMALL, ColorBar
 
 SECTION_SIZE = 14  # pixels of the font of a layer's name
 HEAD_GAP = 10  # between a name and what follows it
@@ -35,6 +35,12 @@ def fit_heads(panels: Sequence[LayerPanel], space: int) -> list[tuple[str, str]]
         fitting = [text for text in versions if width_of(text, SMALL) <= left]
         heads.append((name, fitting[0] if fitting else fit(versions[1], SMALL, left)))
     return heads
+
+
+def bar_width(panels: Sequence[LayerPanel]) -> int:
+    """Returns the width of the colour bars beside the heads, with numbers where there are any."""
+    own = all(panel.gains for panel in panels)  # each map has a range of its own
+    return ColorBar.WITHOUT_NUMBERS if own else ColorBar.WIDTH_BESIDE
 
 
 def histogram_titles(panels: Sequence[LayerPanel], width: int) -> list[str]:

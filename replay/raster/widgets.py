@@ -25,7 +25,7 @@ class ColorBar:
         pen: Draws it.
         top: First row.
         left: First column.
-        width: Columns; `WIDTH_BESIDE` where the values stand beside.
+        width: Columns; `WIDTH_BESIDE` or `WITHOUT_NUMBERS` where the values stand beside.
         beside: Puts the values beside the strip: one line of text in all.
         entries: The palette's entries to show; those of its colormap by default.
     """
@@ -34,6 +34,7 @@ class ColorBar:
     HEIGHT = STRIP + 4 + height_of(SMALL)
     _STRIP_BESIDE = 120
     WIDTH_BESIDE = _STRIP_BESIDE + 8 + width_of("−1.23e−05 – 1.23e−05", SMALL)
+    WITHOUT_NUMBERS = _STRIP_BESIDE + 8 + width_of("low – high", SMALL)
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ from replay.webpage.manifest import (
     describe_frames,
     describe_page,
     scale_words,
+    tell_layers_apart,
 )
 from replay.webpage.template import render
 
@@ -169,9 +170,9 @@ class Live(Closing):
             "scales": scales,
             "frames": self._frames(source, 0),
             "input": source.input.describe() if source.input else None,
-            "layers": [
-                {**layer.outline(), **empty, **{name: [] for name in _FIELDS}} for layer in layers
-            ],
+            "layers": tell_layers_apart(
+                [{**layer.outline(), **empty, **{name: [] for name in _FIELDS}} for layer in layers]
+            ),
         }
 
     def state(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from replay.maps.input_picture import NO_PICTURE
 from replay.maps.percentiles import ROBUST
 from replay.maps.scaling import GAIN_WORDS
 from replay.raster.loss_curve import plain_range
+from replay.raster.names import tell_apart
 from replay.raster.palette import colormap, unfinite_colors
 from replay.raster.time_axis import TimeAxis
 from replay.recording import Recording, read_losses
@@ -22,6 +23,7 @@ from replay.schema import Cell
 from replay.webpage.eight_bit import COUNT
 
 CMAPS = ("gray", "viridis", "magma", "cividis", "RdBu_r")
+_SHORT = 26  # letters of a layer's name in the list of all layers
 _CURVE = 4000  # points of the loss curve at most
 
 
@@ -105,6 +107,12 @@ def describe_page(title: str, runs: Sequence[Recording]) -> dict[str, Any]:
         "file": files_of(runs),
         "created": " and ".join(clean(run.created) for run in runs if run.created),
     }
+
+
+def tell_layers_apart(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns layers with a short name each, distinct where their names are."""
+    texts = tell_apart([layer["name"] for layer in layers], _SHORT)
+    return [{**layer, "short": text} for layer, text in zip(layers, texts, strict=True)]
 
 
 def describe_frames(

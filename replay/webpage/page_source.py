@@ -15,7 +15,7 @@ from replay.recording import Recording
 from replay.schema import Cell
 from replay.webpage.input_data import InputData
 from replay.webpage.layer_data import LayerData
-from replay.webpage.manifest import describe_frames, scale_words
+from replay.webpage.manifest import describe_frames, scale_words, tell_layers_apart
 from replay.webpage.pair import describe_runs, join_items, layers_of, pictures_of
 from replay.webpage.size_budget import Fidelity, PageItem
 
@@ -106,7 +106,7 @@ class PageSource:
         stays = any(layer.stays for layer in self.layers)
         scales = {scale: scale_words(scale, len(self._runs), stays) for scale in SCALES}
         about: dict[str, Any] = {"key": self.key, "words": self.words, "scales": scales}
-        about["layers"] = [layer.describe() for layer in self.layers]
+        about["layers"] = tell_layers_apart([layer.describe() for layer in self.layers])
         if len(self._runs) == 1:
             picture = self._pictures[0].describe() if self._pictures[0] else None
             frames = describe_frames(self._runs[0], self.cells, self._kept)

@@ -12,17 +12,39 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "docs" / "pictures" / "gallery"
-TRAIN = "python -m record train --samples 320 --epochs 6 --seed 0 -o run.h5"
+TRAIN = "python -m record train --samples 320 --epochs 6 --seed 0 --probe 1 -o run.h5"
 OTHER = "python -m record train --samples 320 --epochs 6 --lr 0.03 -o other.h5"
 
 # (heading, what is said, command, picture)
 ENTRIES = [
     (
         "An animation",
-        "The maps of a layer, batch by batch, on one scale for the whole run. A GIF plays in a "
-        "README; the size is met by leaving frames out.",
+        "The maps of a layer, batch by batch, each on a range that is as steady as the image is; "
+        "the blue bar beside a number tells how strong a channel is. A GIF plays in a README; the "
+        "size is met by leaving frames out.",
         "python -m replay animate run.h5 -o animate.gif --channels 0:6 --max-mb 1.2",
         "animate.gif",
+    ),
+    (
+        "A fixed image, over the run",
+        "The same image in every frame: what changes is the network.",
+        "python -m replay animate run.h5 -o probe.gif --layer conv2 --probe --channels 0:6 "
+        "--batches 4,9,14,19 --max-mb 1.5",
+        "probe.gif",
+    ),
+    (
+        "Before: one scale for the whole run",
+        "The layer grows while it learns, so that on one scale its first maps are gray.",
+        "python -m replay animate run.h5 -o before.webp --layer conv2 --scale run --channels 0:12 "
+        "--epochs 0 --batches 5",
+        "before.webp",
+    ),
+    (
+        "After: each map on its own range",
+        "The same frame on the scale that is the default: `--scale adaptive`.",
+        "python -m replay animate run.h5 -o after.webp --layer conv2 --channels 0:12 --epochs 0 "
+        "--batches 5",
+        "after.webp",
     ),
     (
         "A fixed image, and what changed",
@@ -41,7 +63,7 @@ ENTRIES = [
     ),
     (
         "Two runs",
-        "Aligned by epoch and batch, on one scale, with the difference between them.",
+        "Aligned by epoch and batch, with the difference between them.",
         "python -m replay compare run.h5 other.h5 -o compare.webp --difference --channels 0:6 "
         "--epochs -1 --batches -1",
         "compare.webp",
@@ -53,14 +75,28 @@ ENTRIES = [
         "grid.png",
     ),
     (
+        "A figure for a column of 3.3 inches",
+        "Laid out for its width, with no type below 7 points; `--latex` prints what includes it.",
+        "python -m replay grid run.h5 -o column.png --layer conv2 --width 3.3in",
+        "column.png",
+    ),
+    (
+        "A contact sheet, before",
+        "The fixed image on one scale for the whole run.",
+        "python -m replay sheet run.h5 -o sheet-run.png --layer conv2 --channels 0:8 --scale run "
+        "--dpi 130",
+        "sheet-run.png",
+    ),
+    (
         "A contact sheet",
-        "Epochs down, channels across: development in one figure.",
-        "python -m replay sheet run.h5 -o sheet.png --layer conv1 --channels 0:8 --dpi 130",
+        "Epochs down, channels across: development in one figure. Below each map its strength.",
+        "python -m replay sheet run.h5 -o sheet.png --layer conv2 --channels 0:8 --dpi 130",
         "sheet.png",
     ),
     (
         "Health",
-        "Channels that are dead, stuck or alike, and how fast each layer changes.",
+        "Channels that are dead, stuck or alike and what to do about them; how fast each layer "
+        "changes.",
         "python -m replay health run.h5 -o health.png",
         "health.png",
     ),

@@ -6,6 +6,7 @@ Every training here is done twice, with and without the recorder, and ends the s
 from __future__ import annotations
 
 import random
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ STATE = {"calls": 0}
 CALLED = 0
 NUMBERS = np.random.default_rng(3)
 PYTHON = random.Random(4)
+OWNER = set[int]()
 
 
 @pytest.fixture
@@ -297,6 +299,12 @@ class Normalises(Plain):
         return super().forward(nn.functional.batch_norm(x, self.mean, self.var, training=True))
 
 
+class Owned(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trainer = weakref.proxy(OWNER)
+
+
 def scripted() -> nn.Module:
     model = Plain()
     model.fc = torch.jit.script(model.fc)
@@ -315,6 +323,7 @@ REFUSED = [
     (Draws, "random generator of its own"),
     (Writes, "TextIOWrapper"),
     (Iterates, "iterator"),
+    (Owned, "what it belongs to"),
     (OnlyTrains, "not in evaluation mode"),
     (scripted, "scripted"),
     (compiled, "compiled"),
@@ -333,6 +342,7 @@ def test_where_that_is_not_safe_it_is_left_out(
     assert reason in recorder._checks.why_no_probe
     with replay.open(tmp_path / "run.h5") as run:
         assert len(run.frames) == 12
+        assert run.probes == 0
 
 
 class Several(nn.Module):

@@ -17,7 +17,7 @@ ROOM = Path(replay.__file__).resolve().parent
 # As many as there are now, so that a way becomes longer only on purpose: 20, and what came
 # since: ranges of each map, gain bars, names that differ, gaps in the loss, words for the blind,
 # text in any script.
-MOST_OF_THE_WHOLE = {"mp4": 36, "gif": 40}  # a GIF has colours for its picture, and a limit
+MOST_OF_THE_WHOLE = {"mp4": 37, "gif": 41}  # a GIF has colours for its picture, and a limit
 MOST_OF_A_FRAME = {"mp4": 23, "gif": 25}
 
 

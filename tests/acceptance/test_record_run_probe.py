@@ -1,0 +1,68 @@
+"""`record run` keeps a fixed image by default; the script trains to the same weights without it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import replay
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("name", ["classify", "siamese"])
+def test_the_first_image_of_the_first_batch(name: str, tmp_path: Path) -> None:
+    script = SCRIPTS / f"{name}.py"
+    plain = run(tmp_path, script)
+    recorded = run(tmp_path, "-m", "record", "run", script)
+    assert recorded.stdout == plain.stdout  # with the weights' checksum in it
+    (line,) = recorded.stderr.removeprefix(plain.stderr).splitlines()
+    assert re.fullmatch(
+        r"mapreel: recorded \d+ batches of \w+, \d layers, [\d.]+ kB: run\.h5; .*animate run\.h5",
+        line,
+    )
+    with replay.open(tmp_path / "run.h5") as recording:
+        fixed = recording.probe(0)
+        assert fixed.layers == tuple(n for n in recording.layers if "#" not in n)  # one forward
+        for layer in fixed.layers:
+            assert fixed[layer].frames[:3] == recording.frames[:3]
+        assert fixed.inputs[0, 0].tobytes() == recording.inputs[0, 0].tobytes()
+        first = recording.frames[0]
+        # The network is in evaluation mode, but has no layer to which that matters.
+        there, here = fixed[layer][first], recording[layer][first]
+        assert there.shape == here.shape
+
+
+def test_probe_0_keeps_none(tmp_path: Path) -> None:
+    run(tmp_path, "-m", "record", "run", "--probe", "0", SCRIPTS / "classify.py")
+    with replay.open(tmp_path / "run.h5") as recording:
+        assert recording.probes == 0
+
+
+def test_what_is_no_number_of_probes(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "record", "run", "--probe", "2", SCRIPTS / "classify.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --probe 2: expected 1, or 0 for none")
+
+
+def test_where_there_is_none_the_line_says_why(tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", "record", "run", SCRIPTS / "vae.py")
+    assert "no probe image (its parts are called directly): run.h5; " in done.stderr
+    with replay.open(tmp_path / "run.h5") as recording:
+        assert recording.probes == 0
