@@ -89,7 +89,7 @@ def test_a_terminal_shows_what_one_wants_to_know(made: dict[str, Any]) -> None:
         "Figure": "<Figure 'g.png': conv1, *×* pixels, * kB>",
         "Figure svg": "<Figure 's.svg': conv1, *×* pixels, * kB>",
         "Figure pdf": "<Figure 's.pdf': conv1, b<i>, c ..., *×* pixels, * kB>",
-        "Page": "<Page 'p.html': * frames, 5 layers, * kB>",
+        "Page": "<Page 'p.html': * frames, * layer*, * kB>",
         "Health": "<Health of 'run.h5': * (*dead 1*) in 5 layers, 8 frames; print() tells all>",
         "Report": "<Report of 'run.h5': 0 problems in 8 frames>",
         "Exported": "<Exported 'e.npz': 8×4×12×16 float16, * kB>",
