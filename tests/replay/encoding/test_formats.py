@@ -13,7 +13,8 @@ from replay.__main__ import main
 from replay.encoding.formats import FORMATS
 from replay.encoding.mp4 import Mp4Sink
 from replay.options import CODECS
-from replay.output import HIGHEST_CRF, EncodeOptions, choose_fps, choose_target
+from replay.output import HIGHEST_CRF, EncodeOptions, choose_target
+from replay.rendering.accessibility import choose_fps
 from replay.schema import OptionError, OutputError
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "replay.md"
