@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from replay.encoding import formats
 from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
+from replay.html import player_html
 from replay.maps.runs import Recordings, open_runs
 from replay.option_values import AUTO, Numbers, either
 from replay.options import RenderRequest
@@ -25,7 +26,6 @@ from replay.overwriting import check_replaceable
 from replay.recording import Recording
 from replay.rendering.accessibility import choose_fps, encode_watched
 from replay.rendering.alt_text import describe
-from replay.rendering.html import player_html
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import choose_out
 from replay.rendering.rendered import Rendered
@@ -71,6 +71,12 @@ class Animation:
     replaced: tuple[Path, ...] = ()
     chosen: str = field(default="", repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        frames, size = format_count(self.frames, "frame"), format_bytes(self.bytes)
+        shape = f"{self.width}×{self.height}, {self.fps:.3g} a second"
+        remarks = f"; {format_count(len(self.remarks), 'remark')}" if self.remarks else ""
+        return f"<Animation {str(self.path)!r}: {frames} of {shape}, {size}{remarks}>"
 
     def _repr_html_(self) -> str:
         """Plays in a notebook."""
