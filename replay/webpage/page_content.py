@@ -69,8 +69,9 @@ class PageContent:
                 if number is None or probe is not None:
                     raise
         self._first = len(self.sources) - 1 if probe is not None else min(len(self.sources) - 1, 1)
-        described = self.sources[self._first]
-        self.names = tuple(dict.fromkeys(each.name for each in described.layers))
+        self.names = tuple(
+            dict.fromkeys(layer.name for source in self.sources for layer in source.layers)
+        )
 
     def _add(
         self,
