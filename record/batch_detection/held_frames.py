@@ -138,7 +138,8 @@ class HeldFrames:
         if candidate is self._captured:
             if keeps and position is not None:
                 if self._checks.has_probe and self._capture.phase == DONE:
-                    self._checks.show_probe(position.batch + 1 == self._sender.batches)
+                    ends_epoch = position.batch + 1 == self._sender.batches
+                    self._checks.show_probe(position.epoch, position.batch, ends_epoch)
                 self._held[candidate] = held
                 self.put_aside()
                 del self._held[candidate]

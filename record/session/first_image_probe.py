@@ -113,18 +113,20 @@ class FirstImageProbe:
         except Exception as error:
             self._first, self._unusable = None, _in_words(error)
 
-    def run(self, state: CaptureState, ends_epoch: bool) -> None:
+    def run(self, state: CaptureState, epoch: int, batch: int, ends_epoch: bool) -> None:
         """Shows the image, if it is time to; nothing is raised.
 
         Args:
             state: What the hooks of the recording share.
+            epoch: The epoch of the batch that ends.
+            batch: The batch's number in it.
             ends_epoch: Whether the batch is known to be the last one of its epoch.
         """
         root = state.root
         if self.reason or root is None or state.inside or not _is_calm():
             return
         try:
-            if not self._cadence.is_due(ends_epoch):
+            if not self._cadence.is_due(epoch, batch, ends_epoch):
                 return
             reason = _why_not(state, root) or ("" if self._first else self._unusable)
             if reason:

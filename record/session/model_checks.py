@@ -68,10 +68,12 @@ class ModelChecks:
             return "it is compiled" if state.traced else "its parts are called directly"
         return "nothing tells where its batches end"
 
-    def show_probe(self, ends_epoch: bool = False) -> bool:
+    def show_probe(self, epoch: int, batch: int, ends_epoch: bool) -> bool:
         """Shows the fixed images to the model; where that fails the batch is still recorded.
 
         Args:
+            epoch: The epoch of the batch that ends.
+            batch: The batch's number in it.
             ends_epoch: Whether the batch is known to be the last one of its epoch.
 
         Returns:
@@ -84,14 +86,14 @@ class ModelChecks:
         if self._probe is None:
             return True
         if isinstance(self._probe, FirstImageProbe):
-            self._probe.run(state, ends_epoch)
+            self._probe.run(state, epoch, batch, ends_epoch)
             return True
         if state.thread not in (0, get_ident()):
             self._problems.warn(
                 "the probe was left out where another thread goes on with the training", "probe"
             )
             return False
-        if self._cadence is not None and not self._cadence.is_due(ends_epoch):
+        if self._cadence is not None and not self._cadence.is_due(epoch, batch, ends_epoch):
             return True
         self.follow_changes()
         try:

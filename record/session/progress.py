@@ -348,8 +348,10 @@ class Progress:
         """Takes what the hooks hold for a batch."""
         assert self.sender is not None
         try:
-            if self._checks.has_probe and not self._checks.show_probe(batch.ends_epoch):
-                self.count_lost(1)
+            if self._checks.has_probe:
+                epoch, number, _ = batch.at
+                if not self._checks.show_probe(epoch, number, batch.ends_epoch):
+                    self.count_lost(1)
             batch.sealed = self.sender.seal()
         except Exception as error:
             self.hook_failed("frame", error)

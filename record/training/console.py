@@ -85,7 +85,10 @@ class Console:
         """Shows how the training stands: a bar on a terminal, elsewhere a line for each epoch."""
         if self._quiet:
             return
-        recorded = format_bytes(self._recorder.sent * self._recorder.layout.nbytes)
+        try:
+            recorded = format_bytes(self._recorder.path.stat().st_size)
+        except OSError:  # the writer has not begun
+            recorded = format_bytes(0)
         figures = (
             f"loss {spell_loss(report.loss)}, accuracy {report.accuracy:.3f}, recorded {recorded}"
         )

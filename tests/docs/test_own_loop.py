@@ -11,17 +11,18 @@ from documents import ROOT, code_blocks
 from torch import nn
 
 import replay
+from record import Recorder
 
 pytestmark = pytest.mark.usefixtures("quick_writers")
 
-PAGES = ["README.md", "docs/record.md", "docs/tutorial.md"]
+PAGES = ["README.md", "docs/record.md", "docs/tutorial.md", "docs/any-training.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_loop_records_the_batches_and_a_probe(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = [b for b in code_blocks(ROOT / page, "python") if "with Recorder(model" in b]
+    blocks = [b for b in code_blocks(ROOT / page, "python") if "in recorder.track(loader)" in b]
     assert len(blocks) == 1
     torch.manual_seed(0)
     model = nn.Sequential()
@@ -29,6 +30,7 @@ def test_the_loop_records_the_batches_and_a_probe(
     model.add_module("layer1", nn.Sequential(nn.Conv2d(4, 4, 3)))
     model.add_module("head", nn.Sequential(nn.Flatten(), nn.Linear(4 * 16, 3)))
     names: dict[str, Any] = {
+        "Recorder": Recorder,
         "model": model,
         "epochs": 2,
         "loader": [(torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])) for _ in range(3)],

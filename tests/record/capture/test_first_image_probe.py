@@ -516,35 +516,67 @@ class Clock:
     def __call__(self) -> float:
         return self.time
 
-    def run(self, cadence: cadence.Cadence, batches: int, epoch: int = 1 << 30) -> Iterator[int]:
-        for batch in range(batches):
+    def run(
+        self, cadence: cadence.Cadence, batches: int, length: int = 1 << 30, asks: int = 1
+    ) -> Iterator[tuple[int, int]]:
+        """Trains so many batches, `length` an epoch, and asks at the last of each `asks`."""
+        for number in range(batches):
             self.time += self.step
-            if cadence.is_due((batch + 1) % epoch == 0):
+            epoch, batch = divmod(number, length)
+            if (number + 1) % asks == 0 and cadence.is_due(epoch, batch, batch + 1 == length):
                 with cadence:
-                    self.time += self.cost(batch)
-                yield batch
+                    self.time += self.cost(number)
+                yield epoch, batch
 
 
-@pytest.mark.parametrize(("step", "cost", "stride"), [(1, 0.01, 1), (1, 0.1, 5), (0.01, 0.001, 5)])
+@pytest.mark.parametrize(("step", "cost", "stride"), [(1, 0.01, 1), (1, 0.1, 8), (0.01, 0.0008, 4)])
 def test_the_cadence_is_regular_and_cheap(step: float, cost: float, stride: int) -> None:
     clock = Clock(step, lambda batch: cost if batch else 0.9)  # the first one warms up
-    due = list(clock.run(cadence.Cadence(0.02, clock), 500))
+    due = [batch for _, batch in clock.run(cadence.Cadence(0.02, clock), 512)]
     assert due[:3] == [0, 1, 2]
-    assert set(np.diff(due[3:])) == {stride}
-    assert cost * len(due) <= 0.025 * step * 500
+    assert due[3] in (3, stride, 2 * stride)
+    assert due[3:] == list(range(due[3], 512, stride))
+    assert cost * len(due) <= 0.0205 * step * 512 + 2 * cost
 
 
 def test_a_slow_probe_is_not_repeated_to_find_out() -> None:
     clock = Clock(2.0, lambda batch: 4.0)
-    assert list(clock.run(cadence.Cadence(0.02, clock), 250)) == [0, 100, 200]
+    due = list(clock.run(cadence.Cadence(0.02, clock), 512))
+    assert due == [(0, 0), (0, 128), (0, 256), (0, 384)]
 
 
-def test_the_last_batch_of_an_epoch_is_shown_where_there_is_time() -> None:
-    clock = Clock(1.0, lambda batch: 0.082)
-    due = list(clock.run(cadence.Cadence(0.02, clock), 400, epoch=32))
-    ends = set(range(31, 400, 32))
-    assert len(ends & set(due)) >= len(ends) - 2
-    assert 0.082 * len(due) <= 0.02 * 400 + 0.3
+def test_epochs_have_it_at_the_same_batches_and_at_their_ends() -> None:
+    clock = Clock(1.0, lambda batch: 0.09)
+    due = list(clock.run(cadence.Cadence(0.02, clock), 600, length=60))
+    for epoch in range(1, 10):
+        batches = [batch for at, batch in due if at == epoch]
+        assert {8, 16, 24, 32, 40, 48, 56} <= set(batches) <= {*range(0, 60, 8), 59}
+    assert sum(batch == 59 for _, batch in due) >= 7
+    assert 0.09 * len(due) <= 0.02 * 600 + 0.1
+
+
+def test_two_runs_have_it_at_common_batches() -> None:
+    found = []
+    for cost in (0.05, 0.11):
+        clock = Clock(1.0, lambda batch, cost=cost: cost)
+        found.append(set(clock.run(cadence.Cadence(0.02, clock), 600, length=60)))
+    often, seldom = found
+    inside = {(epoch, batch) for epoch, batch in seldom if 0 < batch < 59}
+    assert inside <= often
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_short_epochs_do_not_make_it_dear(length: int) -> None:
+    clock = Clock(1.0, lambda batch: 0.2)
+    due = list(clock.run(cadence.Cadence(0.02, clock), 600, length=length))
+    assert 600 * 0.02 / 0.2 / 2 <= len(due) <= 600 * 0.02 / 0.2 + 4
+
+
+def test_where_batches_are_passed_over_the_next_one_has_it() -> None:
+    clock = Clock(1.0, lambda batch: 0.07)
+    due = [batch for _, batch in clock.run(cadence.Cadence(0.02, clock), 400, asks=4)]
+    assert due[:3] == [3, 7, 11]  # the last of the batches whose gradients are accumulated
+    assert 300 * 0.02 / 0.07 <= len(due) <= 400 * 0.02 / 0.07 + 4
 
 
 def test_a_training_that_slows_down_shows_it_more_often() -> None:

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.usefixtures("deterministic", "poisoned_buffers")
     reason="no CUDA device: not tested that recording adds no synchronisation of a GPU",
 )
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
-def test_no_synchronisation_is_added(tmp_path: Path) -> None:
+@pytest.mark.parametrize("probe", [None, "first"])
+def test_no_synchronisation_is_added(tmp_path: Path, probe: str | None) -> None:
     model = Net().cuda()
     # Net.encode looks at a value to find out whether to break, which is a synchronisation.
     model.forward = lambda x: model.decode(  # type: ignore[method-assign]
@@ -33,7 +34,7 @@ def test_no_synchronisation_is_added(tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
     data = [images.cuda() for images in batches(4, 4, 4, 4, 4, 4)]
     target = torch.zeros(4, 3, device="cuda")
-    with Recorder(model, tmp_path / "run.h5", layers=LAYERS) as recorder:
+    with Recorder(model, tmp_path / "run.h5", layers=LAYERS, probe=probe) as recorder:
         try:
             for number, images in enumerate(recorder.track(data)):
                 if number == 2:  # what the first batches set up is there
@@ -47,6 +48,8 @@ def test_no_synchronisation_is_added(tmp_path: Path) -> None:
             torch.cuda.set_sync_debug_mode("default")
     with replay.open(tmp_path / "run.h5") as run:
         assert (len(run.frames), run.lost, run.dropped) == (6, 0, 0)
+        assert recorder._checks.why_no_probe == ""
+        assert run.probes == (probe is not None)
         assert np.isfinite(run.batches["loss"]).all()
 
 
