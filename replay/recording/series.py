@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.formatting import clean_line, format_count, format_shape
+from replay.formatting import clean_line, format_count, format_module, format_shape
 from replay.recording.notebook_views import show
 from replay.recording.snapshot import Snapshot
 from replay.schema import Float16Array, Float32Array, Layer, SelectionError, dataset_path
@@ -39,7 +39,8 @@ class Series:
         self._read_at = snapshot.committed  # how many frames there were when those were read
 
     def __repr__(self) -> str:
-        what = " ".join(filter(None, [self.layer.module, format_shape(self.layer.shape)]))
+        module, maps = format_module(self.layer.module), format_shape(self.layer.shape)
+        what = f"{module}, {maps}" if module else maps
         of = "" if self.probe_number is None else f", probe image {self.probe_number}"
         return clean_line(
             f"<Layer {self.name!r} of {str(self.path)!r}{of}: {what}; "

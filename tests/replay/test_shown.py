@@ -80,7 +80,7 @@ def made(folder: Path) -> Iterator[dict[str, Any]]:
 def test_a_terminal_shows_what_one_wants_to_know(made: dict[str, Any]) -> None:
     wanted = {
         "Recording": "<Recording 'run.h5': conv1, b<i>, c ...; 2 epochs, 5 layers, 8 frames>",
-        "Layer": "<Layer 'conv1' of 'run.h5': * 4x12x16; 8 frames, [epoch, batch] reads one>",
+        "Layer": "<Layer 'conv1' of 'run.h5': *4x12x16; 8 frames, [epoch, batch] reads one>",
         "Inputs": "<Inputs of 'run.h5': 3x12x16, 8 images, [epoch, batch] reads one>",
         "probe": "<Recording 'run.h5': conv1; 2 epochs, 1 layer, 8 frames of probe image 0>",
         "probe layer": "<Layer 'conv1' of 'run.h5', probe image 0: *",
