@@ -77,7 +77,7 @@ def test_damaged_frames_are_nan_and_said(
 def test_nothing_is_overwritten_unasked(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.npy"
     target.write_text("mine")
-    with pytest.raises(OutputError, match="exists; name another file or allow --overwrite"):
+    with pytest.raises(OutputError, match="exists; name another file or allow overwrite=True"):
         replay.export(path, target)
     assert target.read_text() == "mine"
     replay.export(path, target, overwrite=True)

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from command_lines import without_next
 from torch import nn
 
 import replay
@@ -201,7 +202,7 @@ def test_killed_writers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     for command in (["info"], ["grid", "-o", str(tmp_path / "g.png")]):
         capsys.readouterr()
         assert main([command[0], str(path), *command[1:]]) == 0
-        err = capsys.readouterr().err
+        err = without_next(capsys.readouterr().err)
         assert err.splitlines() == [
             f"warning: {path} was not closed (its writer is at work, or was killed); 8 frames whole"
         ]
