@@ -12,12 +12,13 @@ from typing import NoReturn
 
 from replay.schema.faces import program, remember_caller
 from replay.schema.format import program_version
-from replay.schema.suggestions import did_you_mean
+from replay.schema.suggestions import did_you_mean, unknown
 
 _USAGE = """\
 usage: {mapreel} record COMMAND ...
        {mapreel} replay COMMAND ...
        {mapreel} help [record|replay] [COMMAND]
+       {mapreel} completion SHELL
        {mapreel} --version
 
 Records a network's feature maps while it trains, and replays them as films,
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if words[0] == "help":
         return _help(words[1:])
+    if words[0] == "completion":
+        return _complete(words[1:])
     if words[0] in ("record", "replay"):
         return _main_of(words[0])(words[1:])
     return _say_unknown(words[0])
@@ -73,6 +76,28 @@ def _help(about: Sequence[str]) -> int:
         if about[0] in _commands(package):
             return _main_of(package)(["help", *about])
     return _say_unknown(about[0])
+
+
+def _complete(words: Sequence[str]) -> int:
+    """Prints what makes a shell complete the words of `mapreel`."""
+    from record.__main__ import build_parser as record
+    from replay.cli.parser import SHELLS, build_parser, script
+    from replay.schema import RecordingError
+    from replay.schema.arguments import Parser
+
+    if len(words) != 1 or words[0] not in SHELLS:
+        print(f"error: {unknown('shell', ' '.join(words), SHELLS)}", file=sys.stderr)
+        return 2
+    whole = Parser(prog="mapreel")
+    packages = whole.add_subparsers(metavar="COMMAND")
+    for name, parser in (("record", record()), ("replay", build_parser())):
+        packages.add_parser(name, help=parser.description, parents=[parser], add_help=False)
+    try:
+        print(script(whole, "mapreel", words[0]))
+    except RecordingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
 def _say_unknown(word: str) -> int:

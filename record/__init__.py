@@ -50,3 +50,11 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """What `dir`, tab completion and `help` show: the names that can be imported."""
+    from importlib.util import find_spec
+
+    without = set() if find_spec("torch") else {"Recorder", "plan"}  # which need it
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))} - without)

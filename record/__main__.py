@@ -339,6 +339,7 @@ def _train(options: argparse.Namespace) -> int:
     from record.paths import check_source, check_target
     from record.recorder import Recorder
     from record.schedule.cadence import SHARE
+    from record.training.checkpoint import check_replaceable
     from record.training.console import Console
     from record.training.loop import train
     from record.training.setup import prepare
@@ -352,6 +353,8 @@ def _train(options: argparse.Namespace) -> int:
         check_source(output)
     if options.checkpoint is not None:
         check_target(options.checkpoint, overwrite=True)
+        if not options.overwrite:
+            check_replaceable(options.checkpoint)
     run = prepare(_settings(options))
     with Recorder(
         run.model,

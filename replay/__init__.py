@@ -79,13 +79,20 @@ def __getattr__(name: str) -> Any:
     module, attribute = _HOMES[name]
     home = import_module(module)
     if module == "replay.recording":
-        home.Recording.preview = _preview
+        from replay.recording.notebook_views import show_with
+
+        show_with(_view)
     value = getattr(home, attribute)
     globals()[name] = value
     return value
 
 
-def _preview(recording: Recording) -> str:
-    from replay.notebook import recording_html
+def _view(shown: object) -> str:
+    from replay.notebook import to_html
 
-    return recording_html(recording)
+    return to_html(shown)
+
+
+def __dir__() -> list[str]:
+    """What `dir`, tab completion and `help` show: the names that can be imported."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

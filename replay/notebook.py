@@ -1,4 +1,4 @@
-"""Shows a recording in a notebook, as HTML without scripts.
+"""Shows a recording, its layers and its inputs in a notebook, as HTML without scripts.
 
 Whatever a file holds, this never raises and stays small; what comes from the file is escaped.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from replay.formatting import (
     format_bytes,
@@ -18,15 +18,73 @@ from replay.formatting import (
     format_module,
     format_shape,
 )
-from replay.recording import read_losses
-from replay.rendering.html import image_html, text_html
-
-if TYPE_CHECKING:
-    from replay.recording import Recording
+from replay.html import image_html, text_html
+from replay.raster.palette import enlarge, reduce, to_rgb
+from replay.recording import Recording, open_recording, read_losses
+from replay.recording.series import Inputs, Series
 
 _LAYERS = 12  # rows of the table
+_IMAGE_SIDE = 160  # pixels of an input image, about
 _POSTER_BYTES = 200_000
 _POSTER_MAPS = (16, 9, 4, 1)  # tried until the picture is small enough
+
+
+def to_html(shown: object) -> str:
+    """Returns a recording, a layer's frames or input images as HTML."""
+    try:
+        if isinstance(shown, Series):
+            return _series_html(shown)
+        if isinstance(shown, Inputs):
+            return _inputs_html(shown)
+    except Exception as error:
+        return f"<div>{text_html(str(error))}</div>"
+    assert isinstance(shown, Recording)
+    return recording_html(shown)
+
+
+def _series_html(series: Series) -> str:
+    layer = series.layer
+    frames = format_count(int(series.present.sum()), "frame")
+    facts = [format_module(layer.module), format_shape(layer.shape), frames]
+    if series.probe_number is not None:
+        facts.append(f"probe image {series.probe_number}")
+    head = f"<b>{text_html(series.name)}</b><br><small>{_line(facts)}</small><br>"
+    with open_recording(series.path) as recording:  # the one at hand may be closed
+        number = series.probe_number
+        run = recording if number is None else recording.probe(number)
+        return f"<div>{head}{_poster(run, series.name)}</div>"
+
+
+def _inputs_html(inputs: Inputs) -> str:
+    number = inputs.probe_number
+    facts = [format_shape(shape) for shape in inputs.shapes[:4]]
+    facts.append(format_count(int(inputs.present.sum()), "frame"))
+    name = "inputs" if number is None else f"probe image {number}"
+    head = f"<b>{name}</b> of {text_html(inputs.path.name)}<br><small>{_line(facts)}</small>"
+    cells = np.argwhere(inputs.present)
+    if not inputs or not len(cells):
+        return f"<div>{head}<br><small>no image was recorded</small></div>"
+    epoch, batch = (int(each) for each in cells[-1])
+    image = inputs[epoch, batch]
+    if image.ndim != 3:
+        return f"<div>{head}</div>"
+    finite = image[np.isfinite(image)].astype(np.float32)
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    pixels = to_rgb(image, inputs.mean, inputs.std, low, high)
+    side, longest = _IMAGE_SIDE, max(pixels.shape[:2])
+    if longest > 2 * side:
+        pixels = reduce(pixels, -(-longest // (2 * side)))
+    elif longest < side:
+        pixels = enlarge(pixels, side // longest)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    caption = f"epoch {epoch}, batch {batch}"
+    picture = image_html(stream.getvalue(), "png", f"{name}, {caption}")
+    return f"<div>{head}<br>{picture}<br><small>{caption}</small></div>"
+
+
+def _line(facts: list[str]) -> str:
+    return " · ".join(text_html(fact) for fact in facts if fact)
 
 
 def recording_html(recording: Recording) -> str:
@@ -70,12 +128,12 @@ def _row(recording: Recording, name: str) -> str:
     return f"<tr>{columns}</tr>"
 
 
-def _poster(recording: Recording) -> str:
-    """Returns the first layer in the last frame as an inline PNG; else why there is none."""
+def _poster(recording: Recording, name: str = "") -> str:
+    """Returns a layer, the first by default, in its last frame as an inline PNG; else why not."""
     try:
         if not recording.frames:
             return "<small>no frame yet</small>"
-        name = recording.layers[0]
+        name = name or recording.layers[0]
         epoch, batch = recording[name].frames[-1]
         picture = _draw_poster(recording, name, epoch, batch)
     except Exception as error:
@@ -85,8 +143,6 @@ def _poster(recording: Recording) -> str:
 
 
 def _draw_poster(recording: Recording, name: str, epoch: int, batch: int) -> bytes:
-    from PIL import Image
-
     from replay.film.film import Film
     from replay.options import FilmOptions
 

@@ -88,6 +88,7 @@ class FilmOptions:
 
     Attributes:
         bounds: Greatest width and height of a frame in pixels; None for the usual ones.
+        share: Width and height of the maps, relative to what they would be.
         levels: Entries of the palette for the colormap, 2 to 240. The fewer, the more remain for a
             format that has to put the input picture into the palette.
     """
@@ -177,6 +178,7 @@ class FilmOptions:
     )
     captions: bool = field(default=True, metadata=option("only the maps", "--no-captions"))
     bounds: tuple[int, int] | None = None
+    share: float = 1.0
     levels: int = 240
 
     @property

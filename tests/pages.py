@@ -62,7 +62,7 @@ def frame_of(
     follows = zlib.decompress(packed)[0] & 2
     before = frame_of(manifest, blocks, layer, frame - 1, source) if follows else None
     shape = (len(about["channels"]), *about["shape"])
-    return unpack_frame(packed, shape, about["step"], before)
+    return unpack_frame(packed, shape, about["step" if follows else "key_step"], before)
 
 
 def picture_of(manifest: dict, blocks: dict[str, str], frame: int, source: int = 0) -> np.ndarray:

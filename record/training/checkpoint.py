@@ -114,6 +114,25 @@ def load(path: Path, settings: Settings) -> dict[str, Any]:
     return state
 
 
+def check_replaceable(path: Path) -> None:
+    """Makes sure that a new training replaces no file but a checkpoint of an earlier one.
+
+    Raises:
+        OutputError: It is something else.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever it is, it is none of ours
+        state = None
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise OutputError(
+            f"{path} exists, and is no checkpoint of record train; choose another --checkpoint, "
+            "or --overwrite to replace it"
+        )
+
+
 def restore(state: dict[str, Any], parts: StatefulParts) -> int:
     """Puts the training into the state of a checkpoint.
 

@@ -32,7 +32,7 @@ examples:
   python -m replay grid run.h5 -o grid.pdf --layer conv2 --channels top:16
   python -m replay grid run.h5 -o grid.svg --epoch 0,2,4
   python -m replay grid run.h5 -o grid.png --kernels --clip -1,1 --cmap RdBu_r
-  python -m replay grid run.h5 -o fig.pdf --layer all        a page for each layer
+  python -m replay grid run.h5 -o fig.pdf --layer all     a page for each layer
   python -m replay grid run.h5 -o fig.pdf --width 3.3in --latex > fig.tex
 """
 _SHEET_EXAMPLES = """
@@ -43,7 +43,7 @@ examples:
   python -m replay sheet run.h5                    to run-sheet.png
   python -m replay sheet run.h5 -o sheet.pdf --layer conv2 --channels top:8
   python -m replay sheet run.h5 --epochs 0:20 --rows 5 --no-probe
-  python -m replay sheet run.h5 -o sheet.pdf --layer all     a page for each layer
+  python -m replay sheet run.h5 -o sheet.pdf --layer all   a page for each layer
   python -m replay sheet run.h5 -o sheet.pdf --width 8.4cm --columns 4 --latex
 """
 

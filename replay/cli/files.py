@@ -32,8 +32,8 @@ What it looks for, in each layer:
   nan, inf    values that are not finite, and the first batch that has some
   change      how far the layer moved, relative to what it was: of the maps of
               the probe image, else of the kernels, else of the ranges
-It reads the ranges of all frames, and the maps of a bounded number. The
-exit code is 0 whatever it finds.
+Behind "->" stands what to do about it. It reads the ranges of all frames, and
+the maps of a bounded number. The exit code is 0 whatever it finds.
 
 examples:
   python -m replay health run.h5

@@ -31,10 +31,10 @@ _ANIMATE_OPTIONS = (
 )
 _COMPARE_OPTIONS = (
     f"out difference difference_cmap {_SELECTION} {PICTURE_OPTIONS} fps zoom columns {_ENCODING} "
-    "overwrite"
+    "max_mb preset overwrite"
 )
 
-_ANIMATE_EXAMPLES = """
+_PRESETS = """
 A preset sets the format, also that of the default -o, the largest size
 (--max-mb sets another) and the frame, but for what is asked for otherwise:
   github     .gif (or .webp)     10 MB   up to 1000x1000 pixels
@@ -44,7 +44,10 @@ A preset sets the format, also that of the default -o, the largest size
 To stay below a size, quality goes first, then frames, then zoom; --zoom, --crf
 and --fps are kept where given, and all frames with --batches. What does not
 fit is not written.
-
+"""
+_ANIMATE_EXAMPLES = (
+    _PRESETS
+    + """
 examples:
   python -m replay animate run.h5                      first layer, to run.mp4
   python -m replay animate run.h5 -o run.gif --epochs 0:2 --zoom 2
@@ -56,16 +59,21 @@ examples:
   python -m replay animate run.h5 -o small.mp4 --max-mb 1
   python -m replay animate run.rank0.h5 run.rank1.h5 -o both.mp4
 """
-_COMPARE_EXAMPLES = """
+)
+_COMPARE_EXAMPLES = (
+    """
 Run a stands at the left, run b at the right, on one scale. Shown are the epochs
 and batches that both have. --difference adds b - a, in float32, on a scale of
 its own that is symmetric around zero.
-
+"""
+    + _PRESETS
+    + """
 examples:
   python -m replay compare sgd.h5 adam.h5                to sgd-adam.mp4
   python -m replay compare sgd.h5 adam.h5 -o out.gif --layer conv2 --difference
   python -m replay compare sgd.h5 adam.h5 -o probe.mp4 --probe --difference
 """
+)
 
 
 def add_animate(commands: Commands) -> None:

@@ -18,7 +18,7 @@ from replay.schema import OptionError
 from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
 from replay.schema.faces import program
 
-_SHELLS = ("bash", "zsh", "fish", "tcsh")
+SHELLS = ("bash", "zsh", "fish", "tcsh")
 _SEVERAL = {"animate", "compare", "grid", "page", "sheet", "watch"}  # take several layers
 _FILES = ("FILE", "run.h5")  # what stands for a file in the help
 
@@ -144,7 +144,7 @@ def _add_completion(commands: Commands) -> None:
         _COMPLETION_EXAMPLES,
         recordings=False,
     )
-    parser.add_argument("shell", choices=_SHELLS)
+    parser.add_argument("shell", choices=SHELLS)
 
 
 def _completion(options: argparse.Namespace) -> None:

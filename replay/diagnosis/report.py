@@ -7,6 +7,7 @@ import io
 import json
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -20,10 +21,12 @@ from replay.formatting import (
     format_numbers,
     format_shape,
 )
+from replay.html import table_html, text_html
 from replay.schema import Cell
 from replay.schema.faces import call
 
 _CHANGES_SHOWN = 8  # in a line
+_ROWS = 40  # of the table in a notebook
 _ADVICE_WIDTH = 83  # letters of a line
 
 KINDS = ("nan", "inf", "dead", "flat", "stuck", "saturated", "unchanging", "duplicate")
@@ -133,6 +136,31 @@ class Health:
 
     def __bool__(self) -> bool:
         return not self.all_findings
+
+    def __repr__(self) -> str:
+        kinds = Counter(found.kind for found in self.all_findings)
+        found = format_count(sum(kinds.values()), "finding")
+        if kinds:
+            found += f" ({', '.join(f'{kind} {kinds[kind]}' for kind in KINDS if kinds[kind])})"
+        layers = format_count(len(self.layers), "layer")
+        frames = format_count(len(self.frames), "frame")
+        return f"<Health of {str(self.path)!r}: {found} in {layers}, {frames}; print() tells all>"
+
+    def _repr_html_(self) -> str:
+        """Shows itself in a notebook: a table of what was found, and what to do about it."""
+        rows = [
+            (layer, kind, text, advice)
+            for layer, findings in (
+                ("all layers", self.findings),
+                *((layer.name, layer.findings) for layer in self.layers),
+            )
+            for kind, texts, advice in group_findings(findings)
+            for text in texts
+        ]
+        table = table_html(("layer", "", "found", "what to do"), rows[:_ROWS]) if rows else ""
+        more = f"<small>and {len(rows) - _ROWS:,} more</small>" if len(rows) > _ROWS else ""
+        head = text_html(repr(self)[1:-1].partition(";")[0])
+        return f"<div><b>{head}</b>{table}{more}</div>"
 
     @property
     def all_findings(self) -> list[Finding]:

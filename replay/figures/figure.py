@@ -13,6 +13,8 @@ from replay.figures.canvas import Canvas, to_pdf
 from replay.figures.latex import snippets
 from replay.figures.paper import FULL, PaperWidth
 from replay.figures.style import own_settings
+from replay.formatting import format_bytes, format_count
+from replay.html import file_html
 from replay.output import check_writable, replacing
 from replay.overwriting import check_replaceable
 from replay.schema import DamagedError, SelectionError
@@ -52,6 +54,22 @@ class Figure:
     dpi: int = 200
     paper_width: str = r"\textwidth"
     replaced: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        files = f", {format_count(len(self.paths), 'file')}" if len(self.paths) > 1 else ""
+        remarks = f"; {format_count(len(self.remarks), 'remark')}" if self.remarks else ""
+        return f"<Figure {str(self.path)!r}: {self._in_words()}{files}{remarks}>"
+
+    def _repr_html_(self) -> str:
+        """Shows itself in a notebook: each file, or a link to it."""
+        words = self.captions or ("",)
+        shown = zip(self.paths or (self.path,), words, strict=False)
+        return "".join(file_html(path, text, self._in_words()) for path, text in shown)
+
+    def _in_words(self) -> str:
+        layers = ", ".join(self.layers[:3]) + (" ..." if len(self.layers) > 3 else "")
+        size = f"{self.width}×{self.height} pixels, {format_bytes(self.bytes)}"
+        return f"{layers}, {size}" if layers else size
 
     def latex(self) -> str:
         """Returns a figure environment for each page, with its caption and its label."""

@@ -9,12 +9,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+HIGHEST = 5.2  # inches down of one map, at most (likewise)
 _LARGEST = 2.6  # inches of one map, at most (where it need not grow to be exact)
 _MOST_PIXELS = 30_000  # along one side of a page
 _LEAST = 0.4  # inches of a map, for which fewer columns are chosen ...
 _NUMBERED = 64  # ... where there are no more maps than these
 _KERNEL = 0.3  # of a map's width
-_STRIP = 0.12  # inches, at least, to which a map of one row is drawn out downwards
+_LONG, _SHORT = 8, 64  # a map of at most so many rows that is so many times as wide is a signal
+_DRAWN_OUT = 0.12, 0.3  # inches, at least, to which one row, and several, are drawn out
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class GridCells:
     Attributes:
         count: Number of maps.
         columns: Maps side by side.
-        zoom: Page pixels a map pixel, along each side.
+        zoom: Page pixels a map pixel, across and down, unless the map is drawn out.
         kernel_zoom: Page pixels a kernel value, along each side; 0 without kernels.
-        map_size: (height, width) of a map on the page; higher than its block if it is a strip.
+        map_size: (height, width) of a map on the page.
         cell_size: (height, width) of a map with its number and its kernel.
         gap: Pixels between cells.
         line: Height of the line for a map's number.
@@ -113,6 +115,33 @@ def arrange(
     return found[1]
 
 
+def is_signal(size: tuple[int, int]) -> bool:
+    """Returns whether a map of so many rows and columns is far longer than it is wide."""
+    short, long = sorted(size)
+    return short < long if short == 1 else long >= _LONG * short and short <= _SHORT
+
+
+def draw_out(size: tuple[int, int], zoom: int, dpi: int, widest: int) -> tuple[int, int]:
+    """Returns the height and the width to which a pixel of a map is enlarged.
+
+    Both are the zoom, but for maps that are far longer than they are wide: these are drawn out like
+    signals.
+
+    Args:
+        size: (height, width) of a map, in its own pixels.
+        zoom: Page pixels a map pixel.
+        dpi: Pixels an inch.
+        widest: Page pixels that a map may have across.
+    """
+    if not is_signal(size):
+        return zoom, zoom
+    short = min(size)
+    enlarged = max(zoom, -(-round(_DRAWN_OUT[short > 1] * dpi) // short))
+    if size[0] < size[1]:
+        return enlarged, zoom
+    return zoom, max(zoom, min(enlarged, widest // size[1]))
+
+
 def too_large(width: int, height: int) -> bool:
     """Returns whether a page has more pixels along a side than drawing can bear."""
     return max(width, height) > _MOST_PIXELS
@@ -146,15 +175,15 @@ def _with_columns(
     each = (max_width - (columns - 1) * gap) / columns
     if kernel is not None:
         each = (each - gap / 2) / (1 + _KERNEL)
-    strip = size[0] == 1 < size[1]
+    strip = size[0] < size[1] and is_signal(size)
     zoom = max(1, (int(each) if strip else min(int(each), round(_LARGEST * dpi))) // size[1])
     height, width = size[0] * zoom, size[1] * zoom
     # A very tall map may not make a page of its own.
-    while zoom > 1 and height > 2 * _LARGEST * dpi:
+    while zoom > 1 and height > HIGHEST * dpi:
         zoom -= 1
         height, width = size[0] * zoom, size[1] * zoom
-    if strip:
-        height = max(zoom, round(_STRIP * dpi))
+    down, across = draw_out(size, zoom, dpi, int(each))
+    height, width = size[0] * down, size[1] * across
     kernel_zoom, cell_width = 0, width
     if kernel is not None:
         kernel_zoom = max(1, min(round(_KERNEL * width / kernel[1]), height // kernel[0]))

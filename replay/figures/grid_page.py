@@ -10,7 +10,7 @@ import numpy as np
 from replay.figures.batch import BatchPanel
 from replay.figures.canvas import SMALL, Canvas
 from replay.figures.gain_bars import BarsBeside, draw_below
-from replay.figures.grid_layout import GridCells, arrange, row_label, too_large
+from replay.figures.grid_layout import HIGHEST, GridCells, arrange, row_label, too_large
 from replay.figures.page import SPACE_INCHES, FigurePage
 from replay.figures.paper import choose_dpi
 from replay.formatting import format_number
@@ -68,7 +68,8 @@ class GridPage(FigurePage):
             return self._lay_out(dpi, beside, columns)
 
         if options.width is not None:
-            dpi = choose_dpi(options.inches, self.dpi, lambda dpi: lay_out(dpi).width)
+            tall = math.ceil(self.panels[0].levels.shape[1] / HIGHEST)
+            dpi = choose_dpi(options.inches, max(self.dpi, tall), lambda dpi: lay_out(dpi).width)
             self.dpi, canvas = dpi, canvas.at(dpi)
         layout = lay_out(self.dpi)
         width, margin, space = layout.width, layout.margin, self.inches(SPACE_INCHES)
@@ -240,11 +241,12 @@ class GridPage(FigurePage):
         if max(canvas.width(label, SMALL) for label in self.labels) < grid.map_size[1]:
             gains = [gain for each in self.panels for gain in each.gains or ()]
             bars = BarsBeside.fit(canvas, self.labels, gains, grid.map_size[1])
+        down = grid.map_size[0] // panel.levels.shape[1]
+        across = grid.map_size[1] // panel.levels.shape[2]
         for place in range(len(self.labels)):
             dx, dy = grid.place(place)
-            down = grid.map_size[0] // panel.levels.shape[1]
-            tile = enlarge(colors[panel.levels[place]], grid.zoom, down)
-            canvas.picture(x + dx, y + dy, tile, map=True, blocks=(down, grid.zoom))
+            tile = enlarge(colors[panel.levels[place]], across, down)
+            canvas.picture(x + dx, y + dy, tile, map=True, blocks=(down, across))
             if kernels is not None and place % slices == 0:
                 kernel = kernels[place // slices].astype(np.uint8)
                 if missing:

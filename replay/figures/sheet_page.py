@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from replay.figures.batch import BatchPanel
 from replay.figures.canvas import SMALL, Canvas
 from replay.figures.gain_bars import LINE_INCHES, draw_below
-from replay.figures.grid_layout import too_large
+from replay.figures.grid_layout import draw_out, too_large
 from replay.figures.page import SPACE_INCHES, FigurePage, PageOptions
 from replay.figures.paper import choose_dpi
 from replay.maps.axes import Maps
@@ -26,7 +26,7 @@ _NARROW_ROW_IMAGE_INCHES = 0.36
 _LARGEST_INCHES = 1.0  # of a map, at most
 _LEAST_INCHES = 0.36  # of a map, for which fewer columns are chosen
 _TEXT_INCHES = 1.2  # of a row's text, at most
-_STRIP_INCHES = 0.12  # to which maps of one row are drawn out downwards, at least
+_DENSEST = 1200  # pixels an inch, for which fewer columns are chosen
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ class _Layout:
         text: What the text of a row takes across.
         left: From the margin to the maps.
         columns: Channels side by side.
-        zoom: Pixels that a map's pixel takes across.
-        down: Pixels that it takes down.
+        blocks: Height and width of the block of pixels that a map's pixel becomes.
         map_size: (height, width) of a map.
         gap: Between maps.
         width: What all of it takes across.
@@ -49,8 +48,7 @@ class _Layout:
     text: int
     left: int
     columns: int
-    zoom: int
-    down: int
+    blocks: tuple[int, int]
     map_size: tuple[int, int]
     gap: int
     width: int
@@ -99,8 +97,11 @@ class SheetPage(FigurePage):
         text = self._text_inches(canvas)
         columns = self._columns(text)
         if options.width is not None:
+            tall = min(_DENSEST, self.panels[0].levels.shape[1] // int(2 * _LARGEST_INCHES))
             dpi = choose_dpi(
-                options.inches, self.dpi, lambda dpi: self._lay_out(dpi, text, columns).width
+                options.inches,
+                max(self.dpi, tall),
+                lambda dpi: self._lay_out(dpi, text, columns).width,
             )
             self.dpi, canvas = dpi, canvas.at(dpi)
         layout = self._lay_out(self.dpi, text, columns)
@@ -139,7 +140,10 @@ class SheetPage(FigurePage):
             return min(self.options.columns, count)
         layout = self._lay_out(self.dpi, text, 1)
         free = self.options.inches - (layout.left + 2 * layout.margin) / self.dpi
-        most = max(1, int(free / (_LEAST_INCHES + 0.03)))
+        most = int(free / (_LEAST_INCHES + 0.03))
+        if self.options.width is not None:
+            most = min(most, int(free * _DENSEST / self.panels[0].levels.shape[2]))
+        most = max(1, most)
         return -(-count // -(-count // most))
 
     def _lay_out(self, dpi: int, text: float, columns: int) -> _Layout:
@@ -161,14 +165,12 @@ class SheetPage(FigurePage):
         zoom = max(1, min(each, round(_LARGEST_INCHES * dpi)) // width)
         while zoom > 1 and zoom * height > 2 * _LARGEST_INCHES * dpi:
             zoom -= 1
-        strip = height == 1 < width
-        down = max(zoom, round(_STRIP_INCHES * dpi)) if strip else zoom
-        across = left + columns * (zoom * width + gap) - gap + 2 * margin
+        blocks = draw_out((height, width), zoom, dpi, each)
+        size = blocks[0] * height, blocks[1] * width
+        across = left + columns * (size[1] + gap) - gap + 2 * margin
         if options.width is None:
             across = max(across, round(4.5 * dpi))
-        return _Layout(
-            margin, beside, left, columns, zoom, down, (down * height, zoom * width), gap, across
-        )
+        return _Layout(margin, beside, left, columns, blocks, size, gap, across)
 
     @property
     def _row_image(self) -> float:
@@ -201,8 +203,9 @@ class SheetPage(FigurePage):
                 height = max(height, picture.shape[0])
             for column, place in enumerate(places):
                 at = left + column * (layout.map_size[1] + layout.gap)
-                tile = enlarge(colors[panel.levels[place]], layout.zoom, layout.down)
-                canvas.picture(at, y, tile, map=True, blocks=(layout.down, layout.zoom))
+                down, across = layout.blocks
+                tile = enlarge(colors[panel.levels[place]], across, down)
+                canvas.picture(at, y, tile, map=True, blocks=layout.blocks)
                 if panel.gains is not None:
                     gain = panel.gains[place // self.maps.slices]
                     draw_below(canvas, gain, at, y + layout.map_size[0] + 1, layout.map_size[1])

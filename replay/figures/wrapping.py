@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-_PARTS = re.compile(r"\s+|[^\s._/\-]+[._/\-]*|[._/\-]+")
-"""White space, and what a name may be broken behind: dots, dashes, underscores, slashes."""
+_PARTS = re.compile(r"[^._/\-]+[._/\-]*|[._/\-]+")
+"""The parts of a name, which may be broken behind dots, dashes, underscores and slashes."""
 
 
 def wrap(text: str, max_width: int, width_of: Callable[[str], int]) -> list[str]:
@@ -18,38 +18,31 @@ def wrap(text: str, max_width: int, width_of: Callable[[str], int]) -> list[str]
     Args:
         text: The text; all of it is in the lines, but for white space where they end.
         max_width: The width of a line.
-        width_of: Returns the width of a text.
+        width_of: Returns the width of a text. To measure takes long, so few texts are measured.
     """
+
+    def fitting(parts: Sequence[str]) -> int:
+        """Returns how many parts, one after the other, fit a line."""
+        low, high, middle = 0, len(parts), len(parts)
+        while low < high:
+            if width_of("".join(parts[:middle]).rstrip()) <= max_width:
+                low = middle
+            else:
+                high = middle - 1
+            middle = (low + high + 1) // 2
+        return low
+
     lines: list[str] = []
-    line = ""
-    for word in re.findall(r"\s+|\S+", text):
-        if width_of((line + word).rstrip()) <= max_width:
-            line += word
-            continue
-        if line.strip():
-            lines.append(line.rstrip())
-        line = ""
-        for part in _PARTS.findall(word.strip()):
-            if width_of(line + part) > max_width and line:
-                lines.append(line)
-                line = ""
-            while len(part) > 1 and width_of(part) > max_width:
-                kept = _longest(part, max_width, width_of)
-                lines.append(part[:kept])
-                part = part[kept:]
-            line += part
-    if line.strip():
+    words = re.findall(r"\S+\s*", text)
+    while words:
+        kept = fitting(words)
+        line = "".join(words[:kept])
+        if not kept:
+            word = words[0].rstrip()
+            parts = _PARTS.findall(word)
+            line = "".join(parts[: fitting(parts)]) or word[: max(1, fitting(word))]
+            words[0] = words[0][len(line) :].lstrip()
+            kept = 0 if words[0] else 1
         lines.append(line.rstrip())
+        words = words[kept:]
     return lines
-
-
-def _longest(text: str, max_width: int, width_of: Callable[[str], int]) -> int:
-    """Returns how many letters of a text fit a line; one at least."""
-    low, high = 1, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if width_of(text[:middle]) <= max_width:
-            low = middle
-        else:
-            high = middle - 1
-    return low

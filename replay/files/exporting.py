@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.formatting import format_count
+from replay.formatting import format_bytes, format_count
 from replay.maps.axes import choose_channels
 from replay.maps.selection import choose_frames, choose_layers
 from replay.option_values import Numbers, either
@@ -48,6 +48,12 @@ class Exported:
     damaged: tuple[tuple[int, int], ...]
     bytes: int
     remarks: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        sizes = "×".join(map(str, (self.frames, *self.shape)))
+        damaged = f"; {format_count(len(self.damaged), 'damaged frame')}" if self.damaged else ""
+        size = format_bytes(self.bytes)
+        return f"<Exported {str(self.path)!r}: {sizes} float16, {size}{damaged}>"
 
 
 def export(

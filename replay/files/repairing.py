@@ -15,6 +15,7 @@ import numpy.typing as npt
 from replay import schema
 from replay.files.hdf5_writer import RecordingWriter
 from replay.files.verification import Problem
+from replay.formatting import format_bytes, format_count
 from replay.output import replacing
 from replay.recording import Recording, open_recording
 from replay.recording.series import Series
@@ -37,6 +38,11 @@ class Repaired:
     frames: int
     left_out: tuple[Problem, ...]
     bytes: int
+
+    def __repr__(self) -> str:
+        left = format_count(len(self.left_out), "damaged array")
+        frames, size = format_count(self.frames, "frame"), format_bytes(self.bytes)
+        return f"<Repaired {str(self.path)!r}: {frames}, {size}; {left} left out>"
 
 
 def repair(

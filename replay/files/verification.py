@@ -70,6 +70,12 @@ class Report:
     def __bool__(self) -> bool:
         return not self.problems
 
+    def __repr__(self) -> str:
+        problems = format_count(len(self.problems), "problem")
+        first = f", the first: {self.problems[0]}" if self.problems else ""
+        frames = format_count(self.frames, "frame")
+        return f"<Report of {str(self.path)!r}: {problems} in {frames}{first}>"
+
     def to_json(self) -> str:
         """Returns the report as one JSON document."""
         document: dict[str, Any] = {**asdict(self), "path": str(self.path), "whole": bool(self)}

@@ -16,8 +16,9 @@ from replay.film.comparison_facts import (
     pair_rows,
     remarks_on_flat,
 )
-from replay.film.comparison_layout import ComparisonLayout, column_space
+from replay.film.comparison_layout import ComparisonLayout, column_space, most_layers
 from replay.film.film import BaseFilm
+from replay.film.overview import LEAST_TILE, describe_cut, describe_left_out
 from replay.film.sections import gains_at
 from replay.formatting import clean, format_module
 from replay.maps.axes import (
@@ -31,15 +32,17 @@ from replay.maps.difference import Difference, DifferenceScaler, Values, subtrac
 from replay.maps.runs import Count, Headings, LayerPanel, Row, RunSet
 from replay.maps.scaling import Scaler, choose_scalers
 from replay.options import ComparisonOptions
-from replay.raster.arrangement import Space, arrange
+from replay.raster.arrangement import Space, arrange, count_fitting, make_smaller
 from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Overlay
 from replay.raster.mosaic import Box, blank, paint
 from replay.raster.palette import Range, TwoMapPalette
 from replay.raster.tile_captions import Gain
+from replay.raster.widgets import ColorBar
 from replay.recording import Recording
 from replay.schema import Cell
 
+_LITTLE = 100  # pixels: in a lower mosaic rather fewer maps are shown than tiny ones
 _NONE = np.zeros((1, 1, 1, 1), np.float16)  # where a range is asked for and not measured
 
 
@@ -93,8 +96,17 @@ class ComparisonFilm(BaseFilm):
             self.remarks.append(
                 "the two runs saw different images, so the difference is not of the networks alone"
             )
-        space = column_space(3 if options.difference else 2, len(layers))
+        self.notes, self._cut = [], 0
+        columns = 3 if options.difference else 2
+        most = most_layers(options.bounds)
+        if most < len(layers):
+            self.notes.append(describe_left_out(layers, most))
+            layers = layers[:most]
+            runs = RunSet(recordings, layers, options.slices, options.tokens)
+        space = column_space(columns, len(layers), options.bounds)
         self._layers = [self._build(joint, rows, options, space) for joint, rows in pair_rows(runs)]
+        if self._cut:
+            self.notes.append(describe_cut(self._cut, len(layers)))
         self.panels = [layer.panel for layer in self._layers]
         self._maps = [row.maps for layer in self._layers for row in layer.rows]
         self.layout = ComparisonLayout(
@@ -104,6 +116,7 @@ class ComparisonFilm(BaseFilm):
             runs.all_cells,
             input_captions(runs, self.inputs),
             _headings(self._layers, runs, options),
+            min(ColorBar.WIDTH_BESIDE, max(ColorBar.NARROWEST_BESIDE, space.width)),
         )
         self.remarks += missing_remarks(self.layout.texts)
         self._mosaic_boxes = [
@@ -119,6 +132,23 @@ class ComparisonFilm(BaseFilm):
         maps = rows[0].maps
         cells = [cell for cell in self.cells if joint.present(cell)]
         channels = choose_channels(joint, options.channels, cells)
+        labels = maps.labels(channels)
+        digits = max(map(len, labels))
+        if options.bounds is not None or space.height <= _LITTLE:
+            most = count_fitting(
+                len(labels),
+                *maps.size,
+                space,
+                zoom=options.zoom,
+                columns=options.columns,
+                digits=digits,
+                unit=maps.slices,
+                gains=options.own_ranges,
+                least=LEAST_TILE if space.height <= _LITTLE else 1,
+            )
+            self._cut += most < len(labels)
+            channels = channels[: most // maps.slices]
+            labels = maps.labels(channels)
         scalers = choose_scalers(joint, cells, channels, options, self.palette.levels)
         if options.clip is None and not scalers[0].per_channel:
             self.remarks += remarks_on_flat(joint, cells, channels, self._labels)
@@ -133,17 +163,18 @@ class ComparisonFilm(BaseFilm):
                 self.palette.nan,
                 self.palette.inf,
             )
-        labels = maps.labels(channels)
         mosaic = arrange(
             len(labels),
             *maps.size,
             space,
             zoom=options.zoom,
             columns=options.columns,
-            digits=max(map(len, labels)),
+            digits=digits,
             unit=maps.slices,
             gains=options.own_ranges,
         )
+        if options.share < 1:
+            mosaic = make_smaller(mosaic, options.share, digits, options.own_ranges)
         smaller = f", {mosaic.in_words()}" if mosaic.in_words() else ""
         modules = dict.fromkeys(format_module(row.maps.layer.module) for row in rows)
         module = " / ".join(filter(None, modules))

@@ -33,11 +33,14 @@ from replay.schema import Cell
 
 _TITLE, _SUBTITLE, _STATUS, _HEAD = 20, 14, 16, 15  # pixels of the fonts
 _TONES = ("accent", "second")  # of run a, and of run b
-_NARROWEST = ColorBar.WIDTH_BESIDE  # of a panel
 _SWATCH = 26  # width of the piece of curve before a run's name
 _BETWEEN = 14  # rows between two layers
 _WIDEST = {2: 1400, 3: 1800}  # by the number of panels
 _USUAL = 760  # height of all mosaics of a usual comparison
+_HIGHEST = 2304  # pixels of a frame that players decode
+_HEAD_AND_FOOT = 200  # rows above and below all layers, as a rule
+_AROUND = 2 * height_of(SMALL) + 14 + _BETWEEN  # rows of a layer beside its mosaic
+_LEAST_HEIGHT = 40  # of a mosaic of which something is seen
 
 
 class ComparisonLayout(BaseLayout):
@@ -51,6 +54,7 @@ class ComparisonLayout(BaseLayout):
         cells: (epoch, batch) of every frame that both have, in order.
         inputs: The input picture of both, or of each.
         headings: What is written in every frame alike.
+        least_width: Pixels that a column has at least.
 
     Raises:
         OptionError: The frame would be larger than video formats allow.
@@ -70,13 +74,14 @@ class ComparisonLayout(BaseLayout):
         cells: Sequence[Cell],
         inputs: Sequence[InputCaption],
         headings: Headings,
+        least_width: int = ColorBar.WIDTH_BESIDE,
     ) -> None:
         super().__init__(panels, palette, inputs)
         self._runs, self._differences = runs, palette.differences
         self._cells = list(cells)
         self._places = {cell: place for place, cell in enumerate(cells)}
         self._columns = 3 if palette.differences else 2
-        self._column_width = max(_NARROWEST, *(panel.mosaic.width for panel in panels))
+        self._column_width = max(least_width, *(panel.mosaic.width for panel in panels))
         self.mosaic_corners: list[list[Cell]] = []
         self._tile_captions: list[list[TileCaptions]] = []
         self._lay_out(headings)
@@ -214,7 +219,7 @@ class ComparisonLayout(BaseLayout):
         self._bars: list[list[ColorBar]] = []
         self._counts: list[list[Slot]] = []
         captions = self._tile_captions
-        bar = ColorBar.WIDTH_BESIDE
+        bar = min(ColorBar.WIDTH_BESIDE, width)
         edge = lefts[1] + width
         space = edge - bar - 12 - lefts[0]
         heads = fit_heads(self._panels, space)
@@ -238,15 +243,29 @@ class ComparisonLayout(BaseLayout):
             top += height_of(SMALL) + _BETWEEN
 
 
-def column_space(columns: int, layers: int) -> Space:
+def most_layers(bounds: tuple[int, int] | None) -> int:
+    """Returns how many layers stand under one another in a frame.
+
+    Args:
+        bounds: Greatest width and height of the frame; None for the usual ones.
+    """
+    height = (_HIGHEST if bounds is None else bounds[1]) - _HEAD_AND_FOOT
+    return max(1, (height + _BETWEEN) // (_LEAST_HEIGHT + _AROUND))
+
+
+def column_space(columns: int, layers: int, bounds: tuple[int, int] | None = None) -> Space:
     """Returns the space for each mosaic of a comparison.
 
     Args:
         columns: Two, or three with the difference.
         layers: How many stand under one another.
+        bounds: Greatest width and height of the frame; None for the usual ones.
     """
-    whole = _WIDEST[columns] - 2 * MARGIN - (SIDE + GUTTER)
+    whole = (_WIDEST[columns] if bounds is None else bounds[0]) - 2 * MARGIN - (SIDE + GUTTER)
     width = (whole - (columns - 1) * GUTTER) // columns
+    if bounds is not None:
+        height = max(1, (bounds[1] - _HEAD_AND_FOOT + _BETWEEN) // layers - _AROUND)
+        return Space(width, height, bounds[0] - width, bounds[1] - height, stretch=1.0)
     height = max(60, _USUAL // layers)
     return Space(width, height, _WIDEST[columns] - width, 200 + _USUAL - height)
 

@@ -12,6 +12,7 @@ from itertools import chain
 
 from replay.film.extras import KERNEL_ROWS, Extras, HistogramSource
 from replay.film.frame_layout import BaseLayout, FrameLayout
+from replay.film.overview import LEAST_TILE, describe_cut, describe_left_out, plan_overview
 from replay.film.section_heads import histogram_titles
 from replay.film.sections import MapSection, Section
 from replay.formatting import clean, format_module
@@ -33,7 +34,14 @@ from replay.maps.runs import (
 )
 from replay.maps.scaling import choose_scalers
 from replay.options import DIVERGING, FilmOptions
-from replay.raster.arrangement import SIDE, Space, arrange, mosaic_space
+from replay.raster.arrangement import (
+    SIDE,
+    Space,
+    arrange,
+    count_fitting,
+    make_smaller,
+    mosaic_space,
+)
 from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Frame, Overlay
 from replay.raster.mosaic import Box
@@ -51,6 +59,7 @@ class BaseFilm:
         cells: (epoch, batch) of each frame.
         remarks: What a reader should know of the choice, a line each.
         panels: The layers, from top to bottom, and where their maps go.
+        notes: What was left out because a frame has no space for it, a line each.
     """
 
     palette: Palette
@@ -58,6 +67,7 @@ class BaseFilm:
     cells: list[Cell]
     remarks: list[str]
     panels: list[LayerPanel]
+    notes: list[str]
     _maps: list[Maps]  # of each mosaic of maps
     _mosaic_boxes: list[list[Box]]  # of each mosaic, where its tiles are
     _calls = _drawing = 0  # how often `frames` was called, and whose frame is on the plane
@@ -141,7 +151,7 @@ class Film(BaseFilm):
     ) -> None:
         options = options or FilmOptions()
         extras = Extras.parse(options) if options.show else None
-        self.cmap = options.cmap
+        self.cmap, self.notes, self._cut = options.cmap, [], 0
         self.scale_mode = options.scale if options.clip is None else "run"
         runs = self._plan(recordings, options, extras)
         self._build_sections(runs, options, extras)
@@ -157,6 +167,11 @@ class Film(BaseFilm):
         opened = [recordings] if isinstance(recordings, Recording) else recordings
         self._layers = choose_layers_of(opened, options.layers)
         runs = RunSet(opened, self._layers, options.slices, options.tokens)
+        most = self._most_layers(runs, options, extras)
+        if most < len(self._layers):
+            self.notes.append(describe_left_out(self._layers, most))
+            self._layers = self._layers[:most]
+            runs = RunSet(opened, self._layers, options.slices, options.tokens)
         self.remarks = runs.remarks
         self.cells = runs.cells(options.epochs, options.batches)
         self.facts = FilmFacts.read(runs)
@@ -171,7 +186,7 @@ class Film(BaseFilm):
             else Palette(options.cmap, levels, theme)
         )
         number = len(runs.recordings)
-        side = SIDE if number < 3 else max(64, 2 * SIDE // number)
+        side = _picture_side(number)
         self.inputs = [
             InputPicture(recording, self.cells, side)
             if options.input and InputPicture.possible(recording)
@@ -184,8 +199,13 @@ class Film(BaseFilm):
         """Makes what is drawn of each layer, from top to bottom."""
         maps, kernels = (len(runs.rows), 0) if extras is None else extras.count(runs.rows)
         mosaics = maps + kernels
+        self._overview = plan_overview(
+            mosaics, options.captions, self.picture_sizes, options.bounds
+        )
         space = mosaic_space(mosaics, options.captions, self.picture_sizes, options.bounds)
-        if kernels:  # which have a height of their own
+        if self._overview is not None:
+            space = self._overview.space
+        elif kernels:  # which have a height of their own
             left = space.height * mosaics - kernels * KERNEL_ROWS
             space = replace(space, height=max(60, left // maps))
         by_row: dict[int, tuple[MapSection, list[Section]]] = {}
@@ -194,6 +214,8 @@ class Film(BaseFilm):
             channels = choose_channels(joint, options.channels, cells)
             if options.order != "number":
                 channels = order_channels(joint, channels, cells, options.order)
+            if self._overview is not None or options.bounds is not None:
+                channels = self._fitting(rows[0].maps, channels, options, space)
             scalers = choose_scalers(joint, cells, channels, options, self.palette.levels)
             for row, scaler in zip(rows, scalers, strict=True):
                 panel = self._panel(row, channels, runs, options, space)
@@ -204,6 +226,8 @@ class Film(BaseFilm):
                         row, channels, panel, cells, self.palette, options, space
                     )
                     by_row[runs.rows.index(row)][1].extend(more)
+        if self._cut:
+            self.notes.append(describe_cut(self._cut, len(self._layers)))
         ordered = [by_row[place] for place in sorted(by_row)]
         self.map_sections = [section for section, _ in ordered]
         self.sections = [each for section, more in ordered for each in (section, *more)]
@@ -212,13 +236,23 @@ class Film(BaseFilm):
         if len(self.map_sections) == 1 < len(self.sections):  # the heading names it
             self.map_sections[0].panel = replace(self.panels[0], name="maps", details="")
 
-    def _panel(
-        self, row: Row, channels: list[int], runs: RunSet, options: FilmOptions, space: Space
-    ) -> LayerPanel:
-        """Returns where a row's maps go, and what is written about them."""
-        maps = row.maps
+    def _most_layers(self, runs: RunSet, options: FilmOptions, extras: Extras | None) -> int:
+        """Returns the number of layers that one frame has space for, at least one."""
+        sections = len(runs.rows) if extras is None else sum(extras.count(runs.rows))
+        number = len(runs.recordings)
+        side = _picture_side(number)
+        pictures = [(side, side)] * number if options.input else []
+        overview = plan_overview(sections, options.captions, pictures, options.bounds)
+        if overview is None:
+            return len(self._layers)
+        return max(1, overview.most * len(self._layers) // sections)
+
+    def _fitting(
+        self, maps: Maps, channels: list[int], options: FilmOptions, space: Space
+    ) -> list[int]:
+        """Returns those channels, the first ones, for whose maps there is space."""
         labels = maps.labels(channels)
-        mosaic = arrange(
+        most = count_fitting(
             len(labels),
             *maps.size,
             space,
@@ -228,7 +262,32 @@ class Film(BaseFilm):
             digits=max(map(len, labels)),
             unit=maps.slices,
             gains=options.own_ranges and options.captions,
+            least=LEAST_TILE if self._overview is not None else 1,
         )
+        fitting = channels[: most // maps.slices]
+        self._cut += len(fitting) < len(channels)
+        return fitting
+
+    def _panel(
+        self, row: Row, channels: list[int], runs: RunSet, options: FilmOptions, space: Space
+    ) -> LayerPanel:
+        """Returns where a row's maps go, and what is written about them."""
+        maps = row.maps
+        labels = maps.labels(channels)
+        digits, gains = max(map(len, labels)), options.own_ranges and options.captions
+        mosaic = arrange(
+            len(labels),
+            *maps.size,
+            space,
+            zoom=options.zoom,
+            columns=options.columns,
+            numbers=options.captions,
+            digits=digits,
+            unit=maps.slices,
+            gains=gains,
+        )
+        if options.share < 1:
+            mosaic = make_smaller(mosaic, options.share, digits, gains)
         names = [maps.layer.name] if not runs.several or len(self._layers) > 1 else []
         name = ", ".join([*names, *filter(None, [runs.labels[row.place]])])
         smaller = f", {mosaic.in_words()}" if mosaic.in_words() else ""
@@ -260,12 +319,20 @@ class Film(BaseFilm):
                 (title, source.between, source.peak)
                 for title, source in zip(titles, self._histograms, strict=False)
             ],
+            *self._columns(options),
         )
         self.remarks += missing_remarks(self.layout.texts)
         self._mosaic_boxes = [
             section.panel.mosaic.boxes(*corner)
             for section, corner in zip(self.sections, self.layout.mosaic_corners, strict=True)
         ]
+
+    def _columns(self, options: FilmOptions) -> tuple[int, int]:
+        """Returns how many layers stand side by side, and the least width of a column."""
+        if self._overview is None:
+            return 1, 0
+        width = round(options.share * self._overview.space.width)
+        return self._overview.columns, max(width, min(300, self._overview.space.width))
 
     @property
     def picture_sizes(self) -> list[tuple[int, int]]:
@@ -302,3 +369,8 @@ class Film(BaseFilm):
         for section, count, boxes in zip(self.sections, counts, self._mosaic_boxes, strict=True):
             if isinstance(section, MapSection) and count == (0, 0):
                 yield boxes
+
+
+def _picture_side(recordings: int) -> int:
+    """Returns the greatest width of the input picture of each of some recordings."""
+    return SIDE if recordings < 3 else max(64, 2 * SIDE // recordings)

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, bar_width, fit_heads
+from replay.film.section_grid import SectionGrid
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, FilmFacts, Headings, InputCaption, LayerPanel
 from replay.options import FilmOptions
-from replay.raster.arrangement import BARE, GUTTER, MARGIN, SECTION_HEAD, SIDE
+from replay.raster.arrangement import BARE, GUTTER, MARGIN, SIDE
 from replay.raster.histogram import Histogram
 from replay.raster.loss_curve import LossCurve
 from replay.raster.mosaic import Box
@@ -32,14 +32,13 @@ from replay.raster.palette import Palette, Range
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
 from replay.raster.tile_captions import Gain, TileCaptions
 from replay.raster.widgets import SMALL, ColorBar, Pen, ProgressLine, Slot
-from replay.schema import Cell, OptionError
+from replay.schema import OptionError
 
 _TITLE, _SUBTITLE, _STATUS = 20, 14, 16  # pixels of the fonts in the heading
 _NARROWEST, _NARROWEST_SECTION = 472, 1000
 _TIGHTEST_SECTION = 660  # where the width of the frame is bounded
 _APART_ROWS = 14  # above a histogram
 _APART = "   "  # between a module and its maps
-_COUNTS, _COUNTS_TIGHT = 190, 120  # width of the counts of NaN and infinity
 
 
 class BaseLayout:
@@ -171,6 +170,8 @@ class FrameLayout(BaseLayout):
         headings: What is written in every frame alike.
         options: How it looks: with or without captions, and how wide it may be.
         histograms: What each is of, its range where no colour bar says it, and its highest share.
+        across: Layers side by side.
+        column_width: Least width of a column of them, in pixels; 0 for the usual one.
 
     Raises:
         OptionError: The frame would be larger than video formats allow.
@@ -192,24 +193,27 @@ class FrameLayout(BaseLayout):
         headings: Headings,
         options: FilmOptions,
         histograms: Sequence[tuple[str, str, float]] = (),
+        across: int = 1,
+        column_width: int = 0,
     ) -> None:
         super().__init__(panels, palette, inputs)
         self._facts, self._histogram_peaks, self._captions = facts, histograms, options.captions
         self.histograms: list[Histogram] = []
-        self.mosaic_corners: list[Cell] = []
-        self._tile_captions: list[TileCaptions] = []
         self._narrowest_section = _NARROWEST_SECTION
         if options.bounds is not None:
             space = options.bounds[0] - 2 * MARGIN - SIDE - GUTTER
             self._narrowest_section = min(_NARROWEST_SECTION, max(_TIGHTEST_SECTION, space))
         self._places = {cell: place for place, cell in enumerate(facts.cells)}
         self._scale_lines = wrap(headings.scales[0], SMALL, SIDE)
-        mosaics_width = max(panel.mosaic.width for panel in panels)
+        least = column_width or (self._narrowest_section if len(panels) > 1 else 0)
+        least = least if self._captions else 0
+        self._grid = SectionGrid(panels, across, least, self._captions)
         if self._captions:
             self._status_columns = self._measure_status()
-            self._lay_out(mosaics_width, headings.title, headings.subtitle)
+            self._lay_out(headings.title, headings.subtitle)
         else:
-            self._lay_out_bare(mosaics_width)
+            self._lay_out_bare()
+        self.mosaic_corners = self._grid.corners
 
     def update(
         self,
@@ -243,12 +247,14 @@ class FrameLayout(BaseLayout):
                 self._pen.refill(slot, (format_loss(loss), tone))
             self._curve.update(epoch, batch)
         self._update_inputs(place, problems)
-        for bar, shown in zip(self._bars, ranges, strict=True):
+        if self._legend is not None:
+            self._legend.update(ranges[0] if len(self._panels) == 1 else None)
+        for bar, shown in zip(self._grid.bars, ranges, strict=False):
             if bar is not None:
                 bar.update(shown)
-        for slot, count in zip(self._counts, counts, strict=True):
+        for slot, count in zip(self._counts or self._grid.counts, counts, strict=True):
             self._write_count(slot, count, count == "damaged")
-        for captions, shown_gains in zip(self._tile_captions, gains, strict=False):
+        for captions, shown_gains in zip(self._grid.captions, gains, strict=False):
             captions.update(shown_gains)
         self._progress.update(epoch, batch)
 
@@ -273,10 +279,8 @@ class FrameLayout(BaseLayout):
         widths = sum(width_of(a + b, _STATUS) + 1 + number for a, number, b in columns)
         return widths + GUTTER * (len(columns) - 1)
 
-    def _lay_out(self, mosaics_width: int, title: str, subtitle: str) -> None:
-        several = len(self._panels) > 1
-        right_width = max(mosaics_width, self._narrowest_section if several else 0)
-        content = max(SIDE + GUTTER + right_width, self._status_width, _NARROWEST)
+    def _lay_out(self, title: str, subtitle: str) -> None:
+        content = max(SIDE + GUTTER + self._grid.width, self._status_width, _NARROWEST)
 
         # The heading: in one line where it fits, else in up to four.
         titles = lines_at(title, _TITLE, content, bold=True)
@@ -293,9 +297,7 @@ class FrameLayout(BaseLayout):
         side = sum(map(input_height, self._inputs)) + self._scale_height()
         side += LossCurve.HEIGHT * (self._facts.loss is not None)
         side += (Histogram.HEIGHT + _APART_ROWS) * len(self._histogram_peaks)
-        right = sum(panel.mosaic.height + SECTION_HEAD * several for panel in self._panels)
-        right -= 14 * several
-        bottom = top + max(side, right)
+        bottom = top + max(side, self._grid.height)
         self._start(bottom + 20 + ProgressLine.HEIGHT + 20, content + 2 * MARGIN)
 
         pen = self._pen
@@ -313,24 +315,21 @@ class FrameLayout(BaseLayout):
         self._write_status(foot - ascent_of(_STATUS), left)
 
         self._write_side(top, bottom - self._scale_height())
-        self._write_panels(top, MARGIN + SIDE + GUTTER, right_width)
+        self._grid.write(pen, top, MARGIN + SIDE + GUTTER, self._caption_tiles)
         self._progress = ProgressLine(pen, bottom + 20, MARGIN, content, self._facts.cells)
 
-    def _lay_out_bare(self, mosaics_width: int) -> None:
+    def _lay_out_bare(self) -> None:
         sizes = [caption.size or (0, 0) for caption in self._inputs]
         widest = max((size[1] for size in sizes), default=0)
         left = BARE + (widest + BARE if widest else 0)
-        right = sum(panel.mosaic.height + BARE for panel in self._panels) - BARE
         pictures = sum(size[0] + BARE for size in sizes if size[0]) - BARE
-        self._start(max(right, pictures) + 2 * BARE, left + mosaics_width + BARE)
+        grid = self._grid
+        self._start(max(grid.height, pictures) + 2 * BARE, left + grid.width + BARE)
         top = BARE
         for height, _ in sizes:
             self.input_corners.append((top, BARE))
             top += height + BARE
-        top = BARE
-        for panel in self._panels:
-            self.mosaic_corners.append((top, left))
-            top += panel.mosaic.height + BARE
+        grid.write(None, BARE, left)
 
     def _write_status(self, top: int, left: int) -> None:
         self._status: list[Slot] = []
@@ -342,7 +341,7 @@ class FrameLayout(BaseLayout):
 
     def _scale_height(self) -> int:
         """Returns the rows of the colour bar, of what is written about it, and of a distance."""
-        if len(self._panels) > 1:
+        if self._grid.has_bars:
             return 16 + len(self._scale_lines) * height_of(SMALL)
         return 16 + (len(self._scale_lines) + 1) * height_of(SMALL) + 8 + ColorBar.HEIGHT
 
@@ -358,7 +357,7 @@ class FrameLayout(BaseLayout):
             self.histograms.append(Histogram(pen, top, MARGIN, SIDE, *about))
             top += Histogram.HEIGHT
 
-        self._bars: list[ColorBar | None] = []
+        self._legend: ColorBar | None = None
         self._counts: list[Slot] = []
         row = scale_top + 16
         if len(self._panels) == 1:
@@ -367,32 +366,8 @@ class FrameLayout(BaseLayout):
         for line in self._scale_lines:
             pen.write(line, row, MARGIN, SMALL, "muted")
             row += height_of(SMALL)
-        if len(self._panels) == 1:
-            self._bars.append(ColorBar(pen, row + 4, MARGIN, SIDE))
-
-    def _write_panels(self, top: int, left: int, width: int) -> None:
-        counts = _COUNTS if width >= _NARROWEST_SECTION else _COUNTS_TIGHT
-        bar = bar_width(self._panels)
-        space = width - bar - counts - 2 * 12
-        heads = fit_heads(self._panels, space)
-        for panel, head in zip(self._panels, heads, strict=True):
-            if len(self._panels) > 1:
-                self._write_section_head(panel, head, top, left, (space, counts, bar))
-                top += SECTION_HEAD - 14
-            self.mosaic_corners.append((top, left))
-            self._tile_captions.append(self._caption_tiles(panel, top, left))
-            top += panel.mosaic.height + 14
-
-    def _write_section_head(
-        self, panel: LayerPanel, head: Sequence[str], top: int, left: int, widths: Sequence[int]
-    ) -> None:
-        pen, (space, counts, bar) = self._pen, widths
-        after = pen.write(head[0], top, left, SECTION_SIZE, bold=True) + HEAD_GAP
-        drop = ascent_of(SECTION_SIZE, bold=True) - ascent_of(SMALL)
-        pen.write(head[1], top + drop, left + after, SMALL, "muted")
-        self._counts.append(pen.reserve(top + drop, left + space + 12, counts, SMALL, "right"))
-        at = (top + drop, left + space + counts + 2 * 12, bar)
-        self._bars.append(ColorBar(pen, *at, True, panel.entries) if panel.color_bar else None)
+        if not self._grid.has_bars:
+            self._legend = ColorBar(pen, row + 4, MARGIN, SIDE)
 
 
 LABEL_SIZE = 13  # pixels: the font of labels and predictions

@@ -16,7 +16,9 @@ _APART = "   "  # between a module and its maps
 _VALUES_OF = "values of "
 
 
-def fit_heads(panels: Sequence[LayerPanel], space: int) -> list[tuple[str, str]]:
+def fit_heads(
+    panels: Sequence[LayerPanel], space: int, names_first: bool = False
+) -> list[tuple[str, str]]:
     """Returns the name and the details of each layer, as much of both as fits a line.
 
     Names take the space that the shortest details leave, and differ where they do in full.
@@ -24,8 +26,13 @@ def fit_heads(panels: Sequence[LayerPanel], space: int) -> list[tuple[str, str]]
     Args:
         panels: All layers that are shown together.
         space: Pixels for a name and its details.
+        names_first: Whether details have only what the name leaves of the line, if they fit.
     """
-    least = [min(width_of(_versions(panel)[-1], SMALL), space // 3) for panel in panels]
+    least = (
+        [0]
+        if names_first
+        else [min(width_of(_versions(panel)[-1], SMALL), space // 3) for panel in panels]
+    )
     width = space - HEAD_GAP - max(least, default=0)
     names = tell_apart_at([panel.name for panel in panels], SECTION_SIZE, width, bold=True)
     heads = []
@@ -33,7 +40,8 @@ def fit_heads(panels: Sequence[LayerPanel], space: int) -> list[tuple[str, str]]
         left = space - HEAD_GAP - width_of(name, SECTION_SIZE, bold=True)
         versions = _versions(panel)
         fitting = [text for text in versions if width_of(text, SMALL) <= left]
-        heads.append((name, fitting[0] if fitting else fit(versions[1], SMALL, left)))
+        rest = "" if names_first else fit(versions[1], SMALL, left)
+        heads.append((name, fitting[0] if fitting else rest))
     return heads
 
 

@@ -96,13 +96,7 @@ def arrange(
     def mosaic(per_row: int, zoom: int, shrink: int) -> Mosaic:
         strip, band = _drawn_out(height, width, zoom)
         plain = Mosaic(count, per_row, height, width, zoom, shrink, "none", strip=strip, band=band)
-        if not numbers:
-            return plain
-        needed = max(_SMALLEST_NUMBERED, digits * _DIGIT)
-        if min(plain.tile) >= needed or (count == 1 and plain.tile[1] >= digits * _DIGIT):
-            return replace(plain, numbers="tile")
-        line = (2 if min(plain.tile) < _FULL_LINE else 3) if gains else 0
-        return replace(plain, numbers="row", indent=digits * _DIGIT + 6, gain_line=line)
+        return _number(plain, digits, gains) if numbers else plain
 
     per_rows = [min(columns, count)] if columns is not None else _sensible_columns(count, unit)
 
@@ -143,6 +137,109 @@ def arrange(
     return max(
         [m for m in tightest if m.width <= space.width] or tightest[:1], key=lambda m: m.columns
     )
+
+
+def count_fitting(
+    count: int,
+    height: int,
+    width: int,
+    space: Space,
+    *,
+    zoom: int | None = None,
+    columns: int | None = None,
+    numbers: bool = True,
+    digits: int = 1,
+    unit: int = 1,
+    gains: bool = False,
+    least: int = 1,
+) -> int:
+    """Returns how many of some maps fit a space, the first ones, at a size that shows something.
+
+    Args:
+        count: Number of maps, at least 1.
+        height: Pixels of one map.
+        width: Pixels of one map.
+        space: The space that there is.
+        zoom: As in `arrange`.
+        columns: As in `arrange`.
+        numbers: As in `arrange`.
+        digits: As in `arrange`.
+        unit: As in `arrange`; the number that is returned is a multiple of it.
+        gains: As in `arrange`.
+        least: Pixels of the shorter side of a tile, below which rather fewer maps are shown.
+    """
+    whole = arrange(
+        count,
+        height,
+        width,
+        space,
+        zoom=zoom,
+        columns=columns,
+        numbers=numbers,
+        digits=digits,
+        unit=unit,
+        gains=gains,
+    )
+    fits = whole.width <= space.width and whole.height <= space.height
+    if fits and (zoom is not None or min(whole.tile) >= least):
+        return count
+    sizes = [(zoom, 1)] if zoom is not None else list(_sizes_around(height, width, least))
+    for zoom_, shrink in sizes:
+        strip, band = _drawn_out(height, width, zoom_)
+        tile = Mosaic(2, 1, height, width, zoom_, shrink, "none", strip=strip, band=band)
+        tile = _number(tile, digits, gains) if numbers else tile
+        across = (space.width - tile.indent + tile.gap) // tile.pitch[1]
+        down = (space.height + tile.gap) // tile.pitch[0]
+        if columns is not None:
+            across = min(across, columns)
+        if across * down >= unit:
+            return min(count, across * down // unit * unit)
+    return unit
+
+
+def _sizes_around(height: int, width: int, least: int) -> Iterator[tuple[int, int]]:
+    """Yields (zoom, shrink) from the smallest at which a tile is large enough, downwards."""
+    short = min(height, width)
+    for zoom in range(max(1, -(-least // short)), 0, -1):
+        if zoom > 1 or short <= least:
+            yield zoom, 1
+    for shrink in range(max(1, short // least), max(height, width) + 1):
+        yield 1, shrink
+
+
+def make_smaller(mosaic: Mosaic, share: float, digits: int, gains: bool) -> Mosaic:
+    """Returns a mosaic whose maps have about a share of their size, in as many columns.
+
+    Args:
+        mosaic: The mosaic.
+        share: Width and height of a map, relative to what they are.
+        digits: As in `arrange`.
+        gains: As in `arrange`.
+    """
+    size = share * mosaic.zoom / mosaic.shrink
+    zoom, shrink = (max(1, round(size)), 1) if size >= 0.75 else (1, round(1 / size))
+    strip = max(1, round(share * mosaic.strip / mosaic.map_height)) * mosaic.map_height
+    band = max(1, round(share * mosaic.band / mosaic.map_width)) * mosaic.map_width
+    smaller = replace(
+        mosaic,
+        zoom=zoom,
+        shrink=shrink,
+        strip=strip if mosaic.strip else 0,
+        band=band if mosaic.band else 0,
+        numbers="none",
+        indent=0,
+        gain_line=0,
+    )
+    return smaller if mosaic.numbers == "none" else _number(smaller, digits, gains)
+
+
+def _number(plain: Mosaic, digits: int, gains: bool) -> Mosaic:
+    """Returns a mosaic with numbers: one below each tile where they are large enough, or rows."""
+    needed = max(_SMALLEST_NUMBERED, digits * _DIGIT)
+    if min(plain.tile) >= needed or (plain.count == 1 and plain.tile[1] >= digits * _DIGIT):
+        return replace(plain, numbers="tile")
+    line = (2 if min(plain.tile) < _FULL_LINE else 3) if gains else 0
+    return replace(plain, numbers="row", indent=digits * _DIGIT + 6, gain_line=line)
 
 
 def _drawn_out(height: int, width: int, zoom: int) -> tuple[int, int]:

@@ -25,7 +25,8 @@ class ColorBar:
         pen: Draws it.
         top: First row.
         left: First column.
-        width: Columns; `WIDTH_BESIDE` or `WITHOUT_NUMBERS` where the values stand beside.
+        width: Columns; where the values stand beside `WIDTH_BESIDE`, `WITHOUT_NUMBERS` or, with a
+            shorter strip, `NARROWEST_BESIDE`.
         beside: Puts the values beside the strip: one line of text in all.
         entries: The palette's entries to show; those of its colormap by default.
     """
@@ -35,6 +36,7 @@ class ColorBar:
     _STRIP_BESIDE = 120
     WIDTH_BESIDE = _STRIP_BESIDE + 8 + width_of("−1.23e−05 – 1.23e−05", SMALL)
     WITHOUT_NUMBERS = _STRIP_BESIDE + 8 + width_of("low – high", SMALL)
+    NARROWEST_BESIDE = WIDTH_BESIDE - _STRIP_BESIDE + 24
 
     def __init__(
         self,
@@ -49,7 +51,10 @@ class ColorBar:
         self._beside = beside
         strip, strip_left, strip_top = width, left, top
         if beside:
-            strip, strip_top = self._STRIP_BESIDE, top + 1
+            strip = self._STRIP_BESIDE
+            if width < self.WIDTH_BESIDE and width != self.WITHOUT_NUMBERS:
+                strip -= self.WIDTH_BESIDE - width
+            strip_top = top + 1
             strip_left = left + width - strip
             self._both = pen.reserve(top, left, width - strip - 8, SMALL, "right")
         else:

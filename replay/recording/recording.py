@@ -7,16 +7,17 @@ there; frames committed later appear after `refresh()`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.formatting import format_count
+from replay.formatting import clean_line, format_count
 from replay.recording.live_file import Closing
+from replay.recording.notebook_views import show
 from replay.recording.safe_file import SafeFile
 from replay.recording.series import Inputs, Series, read_inputs
 from replay.recording.snapshot import ProbeFields, Snapshot
@@ -58,9 +59,6 @@ class Recording(Closing):
     """
 
     probe_number: int | None = None
-    preview: ClassVar[Callable[[Recording], str] | None] = None
-    """What shows a recording in a notebook, as HTML; `replay` sets it, so that this room imports
-    none of those that draw."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -74,12 +72,18 @@ class Recording(Closing):
             raise
 
     def __repr__(self) -> str:
-        whole = int((self.order > 0).sum())
+        whole = self.order > 0
         layers = format_count(len(self.layers), "layer")
-        return f"<Recording {str(self.path)!r}: {layers}, {format_count(whole, 'frame')}>"
+        names = ", ".join(self.layers[:3]) + (" ..." if len(self.layers) > 3 else "")
+        epochs = format_count(int(whole.any(axis=1).sum()), "epoch")
+        frames = format_count(int(whole.sum()), "frame")
+        what = "" if self.probe_number is None else f" of probe image {self.probe_number}"
+        state = "" if self.closed else "; not closed"
+        name = clean_line(f"{str(self.path)!r}: {names + '; ' if names else ''}")
+        return f"<Recording {name}{epochs}, {layers}, {frames}{what}{state}>"
 
-    def _repr_html_(self) -> str:
-        return repr(self) if Recording.preview is None else Recording.preview(self)
+    def _repr_html_(self) -> str | None:
+        return show(self)
 
     def close(self) -> None:
         """Closes the file. The arrays handed out stay valid."""

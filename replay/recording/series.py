@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.formatting import clean_line, format_count, format_module, format_shape
+from replay.recording.notebook_views import show
 from replay.recording.snapshot import Snapshot
 from replay.schema import Float16Array, Float32Array, Layer, SelectionError, dataset_path
 
@@ -35,6 +37,18 @@ class Series:
         self._present: npt.NDArray[np.bool_] | None = None
         self._sums: dict[str, npt.NDArray[np.uint32] | None] = {}
         self._read_at = snapshot.committed  # how many frames there were when those were read
+
+    def __repr__(self) -> str:
+        module, maps = format_module(self.layer.module), format_shape(self.layer.shape)
+        what = f"{module}, {maps}" if module else maps
+        of = "" if self.probe_number is None else f", probe image {self.probe_number}"
+        return clean_line(
+            f"<Layer {self.name!r} of {str(self.path)!r}{of}: {what}; "
+            f"{format_count(int(self.present.sum()), 'frame')}, [epoch, batch] reads one>"
+        )
+
+    def _repr_html_(self) -> str | None:
+        return show(self)
 
     @property
     def name(self) -> str:
@@ -236,6 +250,31 @@ class Inputs:
 
     def __bool__(self) -> bool:
         return self.shape is not None
+
+    def __repr__(self) -> str:
+        number = self.probe_number
+        what = "Inputs" if number is None else f"Probe image {number}"
+        if self.shape is None:
+            return clean_line(f"<{what} of {str(self.path)!r}: no image was recorded>")
+        sizes = " or ".join(format_shape(shape) for shape in self.shapes[:3])
+        more = ", ..." if len(self.shapes) > 3 else ""
+        many = format_count(int(self.present.sum()), "image" if number is None else "frame")
+        return clean_line(
+            f"<{what} of {str(self.path)!r}: {sizes}{more}, {many}, [epoch, batch] reads one>"
+        )
+
+    def _repr_html_(self) -> str | None:
+        return show(self)
+
+    @property
+    def path(self) -> Path:
+        """The recording's file."""
+        return self._snapshot.path
+
+    @property
+    def probe_number(self) -> int | None:
+        """The number of the fixed image that they are; None for the batches' own."""
+        return self._snapshot.probe_number
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:

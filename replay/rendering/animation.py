@@ -6,6 +6,7 @@ film's frames encoded, and what was written is summarized in an `Animation`.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from replay.encoding import formats
 from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
+from replay.html import player_html
 from replay.maps.runs import Recordings, open_runs
 from replay.option_values import AUTO, Numbers, either
 from replay.options import RenderRequest
@@ -25,7 +27,7 @@ from replay.overwriting import check_replaceable
 from replay.recording import Recording
 from replay.rendering.accessibility import choose_fps, encode_watched
 from replay.rendering.alt_text import describe
-from replay.rendering.html import player_html
+from replay.rendering.frame_bounds import VIDEO_BOUNDS, make_within
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import choose_out
 from replay.rendering.rendered import Rendered
@@ -56,7 +58,7 @@ class Animation:
         alt: What it shows, in two to four sentences, for those who cannot see it.
         chosen: The one of the remarks that says what was given up for its size; empty if nothing.
         notes: Those of the remarks that say what was chosen and can be chosen otherwise: that one,
-            and a lower frame rate than usual.
+            layers and maps for which the frame has no space, a lower frame rate than usual.
     """
 
     path: Path
@@ -71,6 +73,12 @@ class Animation:
     replaced: tuple[Path, ...] = ()
     chosen: str = field(default="", repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        frames, size = format_count(self.frames, "frame"), format_bytes(self.bytes)
+        shape = f"{self.width}×{self.height}, {self.fps:.3g} a second"
+        remarks = f"; {format_count(len(self.remarks), 'remark')}" if self.remarks else ""
+        return f"<Animation {str(self.path)!r}: {frames} of {shape}, {size}{remarks}>"
 
     def _repr_html_(self) -> str:
         """Plays in a notebook."""
@@ -138,7 +146,9 @@ def animate(
         layers: A name, a list of names, globs such as `layer1.*`, or `all`. Default: the first
             recorded layer. Several layers stand under one another in the same frame, each with
             its own scale and colour bar, and are made smaller (or averaged over blocks) so that
-            the frame stays about as high as it is wide; beyond some ten layers it grows.
+            the frame stays about as high as it is wide. More than seven stand side by side, too,
+            in a frame of up to 3,840×2,160 pixels; of maps that would be too small to be seen the
+            first ones are shown, and remarks say of what there was more.
         channels: Numbers of channels: `"0,3,8-11"`, `"0:12"`, `"top:16"` for those that vary
             most over the run, an int, a list or a slice; default all. Holds for every layer.
         epochs: Which epochs, in the same ways; numbers are zero-based, as everywhere.
@@ -233,11 +243,7 @@ def animate(
         beside = [each for each in (alt_path, poster_path) if each is not None]
         replaced = check_replaceable([target.path, *beside], overwrite)
         request = replace(request, film=replace(request.film, levels=target.levels))
-        most = target.format.usual_mb if max_mb == AUTO else max_mb
-        if preset is None and most is None:
-            rendered = render(Film(runs, request.film), request, target)
-        else:
-            rendered = render_within_limit(runs, request, target)
+        rendered = render(functools.partial(Film, runs), request, target)
         text = describe(rendered.film, rendered.cells, rendered.fps)
         if alt_path is not None:
             write_text(alt_path, text)
@@ -284,13 +290,23 @@ def open_target(out: str | os.PathLike[str], runs: Sequence[Recording], whose: s
     return target
 
 
-def render(film: FilmT, request: RenderRequest, target: Target) -> Rendered[FilmT]:
+def render(make: Callable[[Any], FilmT], request: RenderRequest, target: Target) -> Rendered[FilmT]:
     """Writes all frames of a film to the target, or leaves nothing behind.
 
+    Args:
+        make: Makes the film of its options.
+        request: What was asked for.
+        target: Where it goes.
+
     Raises:
-        OptionError: A frame rate, codec, crf or number of jobs that cannot be used.
+        OptionError: An option that cannot be used, or a size that cannot be reached.
         EncodeError: The encoder failed; the target is as it was before.
     """
+    most = target.format.usual_mb if request.max_mb == AUTO else request.max_mb
+    if request.preset is not None or most is not None:
+        return render_within_limit(make, request, target)
+    largest = VIDEO_BOUNDS if target.kind == "mp4" else None
+    film, _ = make_within(make, request.film, largest)
     fps = choose_fps(request.fps, len(film.cells), target.format)
     encode_options = EncodeOptions(fps, request.codec, request.crf, calm=request.fps is None)
     cells, progress = film.cells, request.progress
@@ -320,7 +336,7 @@ def summarize(
     """
     film = rendered.film
     height, width = film.size
-    notes = tuple(filter(None, (rendered.given_up, rendered.flashes.note())))
+    notes = tuple(filter(None, (*film.notes, rendered.given_up, rendered.flashes.note())))
     more = (*notes, rendered.flashes.remark())
     return Animation(
         path=target.path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -10,11 +11,12 @@ from dataclasses import replace
 
 from replay.film.comparison_film import ComparisonFilm
 from replay.maps.runs import open_runs
-from replay.option_values import Numbers, either
+from replay.option_values import AUTO, Numbers, either
 from replay.options import ComparisonRequest
 from replay.overwriting import check_replaceable
 from replay.recording import Recording
 from replay.rendering.animation import Animation, gather, open_target, render, summarize
+from replay.rendering.presets import choose_out
 
 
 def compare(
@@ -47,6 +49,8 @@ def compare(
     probe: int | None = None,
     jobs: int | None = None,
     executor: Executor | None = None,
+    max_mb: float | str | None = AUTO,
+    preset: str | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Animation:
@@ -92,6 +96,8 @@ def compare(
         probe: The number of a fixed image, whose maps are shown.
         jobs: Processes that render, as in `replay.animate`.
         executor: Renders instead, as in `replay.animate`.
+        max_mb: Largest size in MB, as in `replay.animate`.
+        preset: `github`, `slack`, `slides` or `paper`, as in `replay.animate`.
         overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
         progress: Called with (frames done, frames in all) after each frame or part.
 
@@ -113,8 +119,10 @@ def compare(
     with open_runs([a, b], probe) as runs:
         first, second = (run.path for run in runs)
         path = first.with_name(f"{first.stem}-{second.stem}.mp4") if out is None else out
+        if preset is not None:
+            path = choose_out(request, first.with_name(f"{first.stem}-{second.stem}.h5"))
         target = open_target(path, runs, "one of the recordings")
         replaced = check_replaceable([target.path], overwrite)
-        options = replace(request.film, levels=target.levels)
-        rendered = render(ComparisonFilm(runs, options), request, target)
+        request = replace(request, film=replace(request.film, levels=target.levels))
+        rendered = render(functools.partial(ComparisonFilm, runs), request, target)
     return summarize(rendered, target, started, replaced)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from replay.film.film import Film
+from replay.film.film import BaseFilm
 from replay.output import EncodeOptions, Target, encode, size_of
 from replay.schema import Cell
 
@@ -20,7 +20,7 @@ _KEYFRAMES = 250  # frames of an MP4 from one that stands for itself to the next
 
 
 def estimate_bytes(
-    film: Film, cells: Sequence[Cell], target: Target, options: EncodeOptions, total: int
+    film: BaseFilm, cells: Sequence[Cell], target: Target, options: EncodeOptions, total: int
 ) -> float:
     """Returns the bytes that an animation would take, from at most 27 frames of it.
 

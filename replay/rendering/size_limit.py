@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Generic
 
-from replay.film.film import Film
+from replay.film.film import BaseFilm
 from replay.maps.axes import spread
 from replay.option_values import AUTO
 from replay.options import RenderRequest
 from replay.output import EncodeOptions, Format, LimitError, Target
-from replay.raster.arrangement import surroundings
-from replay.recording import Recording
 from replay.rendering.accessibility import choose_fps
+from replay.rendering.frame_bounds import VIDEO_BOUNDS, FilmT, make_within
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import Preset, choose_preset
 from replay.rendering.rendered import Rendered
@@ -35,15 +33,15 @@ _TRIALS = 4  # times that the whole is encoded at most
 
 
 def render_within_limit(
-    runs: Sequence[Recording], request: RenderRequest, target: Target
-) -> Rendered[Film]:
+    make: Callable[[Any], FilmT], request: RenderRequest, target: Target
+) -> Rendered[FilmT]:
     """Writes an animation, as good as its limit allows.
 
     Some stretches are encoded to estimate what it takes; what is then written is verified, and
     written once more, smaller, if it is over. The target is replaced by nothing that is over.
 
     Args:
-        runs: The recordings.
+        make: Makes a film of its options.
         request: What was asked for, with a preset or where there is a limit.
         target: Where it goes.
 
@@ -51,7 +49,7 @@ def render_within_limit(
         OptionError: An option that cannot be used, or a limit that cannot be met.
         EncodeError: The encoder failed; the target is as it was before.
     """
-    candidates = _Candidates(runs, request, target)
+    candidates = _Candidates(make, request, target)
     best = candidates.settings[0]
     if candidates.limit is None or best.frames <= FEW_FRAMES:  # an estimate would not be cheaper
         with suppress(LimitError):
@@ -95,11 +93,11 @@ def choose_limit(
     return int(max_mb * 1_000_000)
 
 
-class _Candidates:
+class _Candidates(Generic[FilmT]):
     """The films that could be written, one for each setting of size and colours.
 
     Args:
-        runs: The recordings.
+        make: Makes a film of its options.
         request: What was asked for.
         target: Where the animation goes.
 
@@ -108,14 +106,18 @@ class _Candidates:
         settings: From the best one down.
     """
 
-    def __init__(self, runs: Sequence[Recording], request: RenderRequest, target: Target) -> None:
+    def __init__(
+        self, make: Callable[[Any], FilmT], request: RenderRequest, target: Target
+    ) -> None:
         preset = None if request.preset is None else choose_preset(request.preset)
         self.limit = choose_limit(request.max_mb, target.format, preset)
         if preset is not None:
             request = replace(request, film=replace(request.film, bounds=preset.bounds))
-        self._runs, self._request, self._target = runs, request, target
+        self._make, self._request, self._target = make, request, target
         self._workers = Workers(request.jobs, request.executor)
-        self._film = self._usual = self._make_usual()
+        largest = VIDEO_BOUNDS if target.kind == "mp4" else None
+        self._usual, self._options = make_within(make, request.film, largest)
+        self._film = self._usual
         self._drawn = (1.0, target.levels)  # the share and the colours of the last film
         self._form = {"mp4": request.codec, "folder": ""}.get(target.kind, target.kind)
         most, thin = len(self._usual.cells), request.film.batches is None
@@ -137,7 +139,7 @@ class _Candidates:
         options = replace(self._encode_options(setting, cells), limit=None)
         return estimate_bytes(film, cells, self._target, options, self.settings[0].frames)
 
-    def write(self, setting: Setting) -> Rendered[Film]:
+    def write(self, setting: Setting) -> Rendered[FilmT]:
         """Writes the whole animation.
 
         Raises:
@@ -158,7 +160,7 @@ class _Candidates:
         crf = setting.quality if kind == "mp4" else request.crf
         return EncodeOptions(fps, request.codec, crf, self.limit, calm=request.fps is None)
 
-    def _film_of(self, setting: Setting) -> Film:
+    def _film_of(self, setting: Setting) -> FilmT:
         """Returns the film of a setting; that of the last one is kept."""
         levels = self._target.levels
         if self._form in COLOURS and setting.quality is not None:
@@ -166,42 +168,11 @@ class _Candidates:
         if (setting.share, levels) == (1.0, self._target.levels):
             return self._usual
         if self._drawn != (setting.share, levels):
-            bounds = self._bounds if setting.share == 1.0 else self._smaller(setting.share)
-            self._film = self._make(bounds, levels)
+            self._film = self._make(replace(self._options, share=setting.share, levels=levels))
             self._drawn = setting.share, levels
         return self._film
 
-    def _smaller(self, share: float) -> tuple[int, int]:
-        """Returns the width and height of a frame whose maps have a share of their usual size."""
-        mosaics = [panel.mosaic for panel in self._usual.panels]
-        captions = self._request.film.captions
-        beside, above = surroundings(len(mosaics), captions, self._usual.picture_sizes)
-        # What lies between the tiles does not become smaller with them.
-        less_wide = min((1 - share) * m.columns * m.tile[1] for m in mosaics)
-        less_high = [(1 - share) * m.rows * m.tile[0] for m in mosaics]
-        width = beside + max(m.width for m in mosaics) - less_wide
-        height = above + sum(m.height for m in mosaics) - sum(less_high)
-        return math.ceil(width), math.ceil(height) + len(mosaics)
-
-    def _make_usual(self) -> Film:
-        """Returns the film in a frame no larger than a preset's bounds, where that can be."""
-        options, levels = self._request.film, self._target.levels
-        self._bounds = options.bounds
-        film = self._make(self._bounds, levels)
-        for _ in range(3):
-            if options.bounds is None or self._bounds is None or options.zoom is not None:
-                break
-            over = [max(0, film.size[1 - axis] - options.bounds[axis]) for axis in (0, 1)]
-            if not any(over):
-                break
-            self._bounds = (self._bounds[0] - over[0], self._bounds[1] - over[1])
-            film = self._make(self._bounds, levels)
-        return film
-
-    def _make(self, bounds: tuple[int, int] | None, levels: int) -> Film:
-        return Film(self._runs, replace(self._request.film, bounds=bounds, levels=levels))
-
-    def _in_words(self, setting: Setting, film: Film) -> str:
+    def _in_words(self, setting: Setting, film: BaseFilm) -> str:
         """Returns what was given up; empty if nothing was."""
         best, frames = self.settings[0], len(self._usual.cells)
         words = describe_savings(setting, best, frames, self._form, _size_in_words(film))
@@ -215,7 +186,7 @@ class _Candidates:
         return f"{words}, to stay under {self.limit / 1e6:g} MB{more}"
 
 
-def _size_in_words(film: Film) -> str:
+def _size_in_words(film: BaseFilm) -> str:
     mosaics = [panel.mosaic for panel in film.panels]
     zooms = sorted({mosaic.zoom for mosaic in mosaics if mosaic.shrink == 1})
     shrinks = sorted({mosaic.shrink for mosaic in mosaics if mosaic.shrink > 1})

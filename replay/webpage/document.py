@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from replay.formatting import format_bytes, format_count
+from replay.html import file_html, text_html
 from replay.maps.percentiles import Bounds
 from replay.maps.runs import Recordings, open_runs
 from replay.option_values import Numbers, either
@@ -59,6 +61,22 @@ class Page:
     bytes: int
     seconds: float
     replaced: bool = False
+
+    def __repr__(self) -> str:
+        notes = f"; {format_count(len(self.notes), 'note')}" if self.notes else ""
+        return f"<Page {str(self.path)!r}: {self._in_words()}{notes}>"
+
+    def _repr_html_(self) -> str:
+        """Shows itself in a notebook as a link, and what is in it."""
+        notes = "".join(f"<br><small>{text_html(note)}</small>" for note in self.notes)
+        return f"{file_html(self.path, '', self._in_words())}{notes}"
+
+    def _in_words(self) -> str:
+        frames = format_count(self.frames, "frame")
+        if self.frames < self.asked:
+            frames = f"{self.frames:,} of {format_count(self.asked, 'frame')}"
+        layers = format_count(len(self.layers), "layer")
+        return f"{frames}, {layers}, {format_bytes(self.bytes)}"
 
 
 def page(

@@ -72,7 +72,7 @@ class LayerData:
         self._measure_scales(cells)
         side = max(self._height, self._width)
         # The eye sees less of what is lost in large maps, which are not enlarged much.
-        tolerance = min(max(math.sqrt(side / 32), 0.7), 2.0) * (0.75 if self._fixed else 1.0)
+        tolerance = min(max(math.sqrt(side / 32), 0.7), 2.0) * (0.5 if self._fixed else 1.0)
         self.item = PageItem(side, self._cost, tolerance, source, most=2.0 if joint else math.inf)
 
     def measure(self, cells: Sequence[Cell]) -> None:
@@ -168,6 +168,7 @@ class LayerData:
             "channels": self.channels,
             "shape": self.shape,
             "step": self._fidelity.step,
+            "key_step": self._key_step(self._fidelity),
             "largest": self._ranges.largest,
             "kernel": self._kernels.describe(),
         }
@@ -256,7 +257,15 @@ class LayerData:
         extremes = summarize(maps).ranges
         small = shrink_maps(maps, fidelity.pool)
         kernels = self._kernels.pictures(cell)
-        return pack_frame(small, extremes, shown, fidelity.step, kernels, before)
+        step = self._key_step(fidelity) if before is None else fidelity.step
+        return pack_frame(small, extremes, shown, step, kernels, before)
+
+    def _key_step(self, fidelity: Fidelity) -> float:
+        """Returns the step of a frame that is stored without the one before it.
+
+        What those that follow it do not change stays as it is, so that it has to be better.
+        """
+        return max(1.0, fidelity.step // 3) if self._fixed else fidelity.step
 
     def _squared_error(self, maps: npt.NDArray[np.float16], made: FrameBlock) -> float:
         small = shrink_maps(maps, self._fidelity.pool).astype(np.float64)

@@ -69,8 +69,9 @@ class PageContent:
                 if number is None or probe is not None:
                     raise
         self._first = len(self.sources) - 1 if probe is not None else min(len(self.sources) - 1, 1)
-        described = self.sources[self._first]
-        self.names = tuple(dict.fromkeys(each.name for each in described.layers))
+        self.names = tuple(
+            dict.fromkeys(layer.name for source in self.sources for layer in source.layers)
+        )
 
     def _add(
         self,
@@ -160,11 +161,11 @@ class PageContent:
                 share = f"{source.kept:,} of {format_count(len(source.cells), 'frame')}{of}"
                 found.append(f"{share}, evenly spread, {below}")
         if any(each.step > 1 for each in plan.fidelity):
-            layers: dict[str, float] = {}
-            for source in self.sources:
-                for name, error in source.errors().items():
-                    layers[name] = max(error, layers.get(name, 0.0))
-            listed = ", ".join(f"{name} {error:.1f}" for name, error in layers.items())
+            listed = "; ".join(
+                (f"{source.words}: " if several else "")
+                + ", ".join(f"{name} {error:.1f}" for name, error in source.errors().items())
+                for source in self.sources
+            )
             found.append(
                 f"fine detail is rounded {below}: pixels are off by so many of 254 levels "
                 f"(root mean square): {listed}"

@@ -14,7 +14,7 @@ MARKUP_BYTES = 70  # around a block, its ranges in the manifest included
 
 # How coarse a step may be at first, times what an item tolerates; the last one is what the eye
 # does not miss beside the maps themselves, as they are enlarged.
-_COARSENESS = (1, 2, 3, 4, 6, 8, 10, 12, 14)
+_COARSENESS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
 
 # (frames, side): where even that is not enough, frames are left out until so many remain; then maps
 # are averaged, down to that side, and the next pair holds.

@@ -32,6 +32,9 @@ def main() -> None:
         execute(notebook, folder)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":  # as who reads it would type it
+                output.text = output.text.replace(sys.executable, "python")
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

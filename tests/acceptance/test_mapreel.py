@@ -105,6 +105,12 @@ def test_replay_needs_neither_torch_nor_record(recording: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_an_unknown_shell_is_answered(programs: Path, tmp_path: Path) -> None:
+    done = run("mapreel", "completion", "bsh", cwd=tmp_path, path=programs)
+    assert done.returncode == 2
+    assert "unknown shell 'bsh'; expected one of bash, zsh, fish, tcsh; did you mean" in done.stderr
+
+
 def test_without_a_word_it_says_how_it_is_used(programs: Path, tmp_path: Path) -> None:
     done = run("mapreel", cwd=tmp_path, path=programs)
     assert done.returncode == 2

@@ -187,6 +187,25 @@ def test_runs_that_saw_the_same_share_the_picture_and_the_size(
     assert complaints(tab) == []
 
 
+def test_fixed_images_of_two_runs(browser: Browser, tmp_path: Path) -> None:
+    picture = np.linspace(-1, 1, 3 * 16 * 16).reshape(3, 16, 16)
+    made = []
+    for seed in (1, 2):
+        fixed = drifting_maps(4, 10, 14, seed)(0, 0)
+        probes = [(picture, {"conv1": lambda e, b, m=fixed: m * (1 + e + 0.1 * b)})]
+        made.append(run(tmp_path, f"run{seed}", seed, probes=probes))
+    result = page(made)
+    about, reader = read(result.path)
+    assert [source["key"] for source in about["sources"]] == ["first", "probe-0"]
+    tab = browser.open(result.path.as_uri())
+    tab.wait(READY)
+    assert "fixed image 0, evaluation mode, of both runs" in tab.run("document.body.innerText")
+    for number in (0, 1):
+        want = canvas_pixels(frame_of(about, reader.blocks, number, 7, source=1))
+        assert (shown(tab, number, 4) == want).all()
+    assert complaints(tab) == []
+
+
 def test_what_a_page_does_not_show(paths: tuple[Path, Path], tmp_path: Path) -> None:
     other = run(tmp_path, "other", 2)
     wide = write_recording(

@@ -140,3 +140,26 @@ def test_the_gpu_records_what_the_layer_put_out(tmp_path: Path) -> None:
     with replay.open(path) as run:
         assert len(run.frames) == 6
         assert all(abs(run["conv1"][at]).max() > 0 for at in run.frames)
+
+
+def test_a_checkpoint_replaces_no_file_of_the_users(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    small = [
+        *["--epochs", "1", "--samples", "8", "--image-size", "16", "--device", "cpu", "--quiet"],
+        "--overwrite",
+    ]
+    state = tmp_path / "state.pt"
+    words = ["train", "-o", str(tmp_path / "a.h5"), "--checkpoint", str(state)]
+    assert main([*words, *small]) == 0
+    (tmp_path / "a.h5").unlink()
+    assert main([*words, *small[:-1]]) == 0  # an earlier one of ours
+    (tmp_path / "a.h5").unlink()
+    for spoil in (lambda: state.write_text("mine"), lambda: torch.save({"w": 1}, state)):
+        spoil()
+        before = state.read_bytes()
+        assert main([*words, *small[:-1]]) == 2
+        assert "is no checkpoint of record train" in capfd.readouterr().err
+        assert state.read_bytes() == before
+        assert not (tmp_path / "a.h5").exists()
+    assert main([*words, *small]) == 0

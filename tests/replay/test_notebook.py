@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import base64
-import io
 import re
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
 from samples import drifting_maps, write_recording
+from strict_html import Strict
 
 import replay
 from replay.schema import OptionError, SelectionError, encode_name
@@ -23,36 +21,6 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parents[2]
-
-
-class Strict(HTMLParser):
-    """Collects tags and text; `open` holds what was not closed."""
-
-    VOID = ("br", "img", "meta")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.words = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words += data + "\n"
-
-    def picture(self) -> Image.Image:
-        source = next(attributes["src"] for tag, attributes in self.tags if tag == "img")
-        assert source is not None
-        return Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
 
 
 @pytest.fixture
@@ -68,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_recording_shows_a_table_and_a_poster(path: Path) -> None:
     with replay.open(path) as run:
-        assert repr(run) == f"<Recording '{path}': 2 layers, 6 frames>"
+        assert repr(run) == (f"<Recording '{path}': conv1, conv2; 2 epochs, 2 layers, 6 frames>")
         page = Strict(run._repr_html_())
         assert page.open == []
         for word in ("run.h5", "6 frames · 2 epochs · loss 2.00 to 0.800", "conv1", "12x32x32"):
@@ -149,7 +117,7 @@ def test_a_large_animation_is_named_instead(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = replay.animate(path, tmp_path / "run.gif", zoom=1)
-    monkeypatch.setattr("replay.rendering.html._EMBEDDED_BYTES", 100)
+    monkeypatch.setattr("replay.html._EMBEDDED_BYTES", 100)
     assert "too large to be shown here" in made._repr_html_()
 
 

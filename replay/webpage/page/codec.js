@@ -138,8 +138,8 @@ function decodePlanes(bytes, shape, step, highest, expected) {
 }
 
 // A frame of a layer: what `FrameBlock` is there, with the ranges as [low, high] of each channel.
-function decodeFrame(bytes, { channels: { length: channels }, shape: [height, width], step }, before) {
-  const flags = bytes[0], size = height * width;
+function decodeFrame(bytes, { channels: { length: channels }, shape: [height, width], ...about }, before) {
+  const flags = bytes[0], step = flags & 2 ? about.step : about.key_step, size = height * width;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const told = (row) => Float64Array.from({ length: channels }, (_, i) => view.getFloat32(1 + 4 * (row * channels + i), true));
   const [lows, highs, least, most] = [0, 1, 2, 3].map(told);

@@ -9,11 +9,12 @@ function enlarge(channel, layer = state.large) {
   paint();
 }
 function sizeEnlarged() {
-  const [height, width] = layers[state.layer].shape, dense = devicePixelRatio || 1;
+  const [height, width] = drawnShape(layers[state.layer].shape), dense = devicePixelRatio || 1;
   const phone = innerWidth < 760;
   const wide = phone ? innerWidth - 66 : Math.min(600, innerWidth - 340);
   const tall = innerHeight * (phone ? 0.45 : 1) - (phone ? 0 : 130);
   const zoom = Math.floor(Math.min(wide * dense / width, tall * dense / height));
+  $("enlarged").style.aspectRatio = `${width} / ${height}`;
   $("enlarged").style.width = `${zoom >= 1 ? width * zoom / dense : Math.min(wide, tall * width / height)}px`;
 }
 async function paintEnlarged(decoded, ranges, frame, colours) {

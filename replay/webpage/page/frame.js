@@ -105,7 +105,7 @@ function describeScale(frame, colours) {
 }
 const fieldsOf = () => several ? [["label", "label"]] : [["label", "label"], ["prediction", "predicted"]];
 function sayPicture(run, i, frame) { // what it is, or that there is none
-  const words = pictures[i]?.words ?? "", name = several ? run.name : "";
+  const words = pictures[i]?.words ?? "", name = several && !words.endsWith("both runs") ? run.name : "";
   const unseen = pictures[i] && run.unseen?.[frame];
   ofRun("input-words", i).textContent = [name, unseen ? unseen : words].filter(Boolean).join(": ");
 }

@@ -9,7 +9,7 @@ function layLayers() {
     const canvas = make("canvas", { width, height: THUMB, "aria-hidden": "true" });
     const name = make("b", {}, about.short ?? about.name);
     const button = make("button", { type: "button", className: "layer", title: [about.name, ...about.words].join(", ") },
-      name, make("span", { className: "muted" }, ` ${about.maps}`), canvas);
+      make("span", { className: "layer-words" }, name, make("span", { className: "muted" }, about.maps)), canvas);
     button.dataset.layer = about.name;
     button.addEventListener("click", () => chooseLayer(layer));
     return [{ layer, button, canvas }];

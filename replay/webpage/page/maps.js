@@ -1,5 +1,6 @@
 // The maps of a layer, side by side: a tile for each, as large as there is room for.
 
+const LONGEST = 12; // times as long as high, as it is drawn
 let tiles = []; // { layer, channel, place, button, canvas, under, bar }; of a difference, layer is null
 const named = (channel, layer) => `Map ${channel} of ${layers[layer].name}` +
   (several ? `, ${runs[layer - state.layer].name}` : "");
@@ -60,10 +61,14 @@ function tile(channel, layer) {
   return { layer, channel, place: layers[state.layer].channels.indexOf(channel), button, canvas, bar, words };
 }
 
+// Very long maps are drawn out like signals, with pixels that are not square.
+function drawnShape([height, width]) {
+  return [Math.max(height, Math.round(width / LONGEST)), Math.max(width, Math.round(height / LONGEST))];
+}
 // The largest tiles with which all maps fit; where they would be too small, so large that one has to
 // scroll. Where whole pixels of the screen are nearly as large for a map's, those are taken.
 function size() {
-  const [height, width] = layers[state.layer].shape, dense = devicePixelRatio || 1;
+  const [height, width] = drawnShape(layers[state.layer].shape), dense = devicePixelRatio || 1;
   const box = $("maps"), grids = [...box.querySelectorAll(".tiles")];
   if (!grids.length || !box.clientWidth) return;
   const stacked = getComputedStyle(box).gridTemplateColumns.split(" ").length < grids.length;
@@ -71,7 +76,7 @@ function size() {
   const room = (box.clientWidth - 20 * (beside - 1)) / beside;
   const above = several ? grids[0].offsetTop - grids[0].parentElement.offsetTop : 0;
   const bottom = $("shown").hidden ? 0 : $("shown").offsetHeight;
-  const tall = (box.clientHeight - bottom) / (stacked ? grids.length : 1) - above;
+  const tall = (box.clientHeight - bottom + 20) / (stacked ? grids.length : 1) - 20 - above;
   const many = tiles.length / grids.length, least = Math.min(room, innerWidth < 700 ? 56 : 44);
   const chosen = Number($("zoom").value);
   let best = null;

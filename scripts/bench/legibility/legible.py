@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import imageio.v3 as iio
+import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 
@@ -73,9 +73,10 @@ def decoded_tiles(
     )
     mosaic, (top, left) = film.panels[0].mosaic, film.layout.mosaic_corners[0]
     height, width = mosaic.tile
-    frames = zip(film.cells, film.frames(), iio.imiter(out, plugin="FFMPEG"), strict=True)
-    for cell, _, picture in frames:
-        gray = np.asarray(picture, np.float64).mean(axis=2)
+    reader = imageio_ffmpeg.read_frames(str(out), pix_fmt="gray", bits_per_pixel=8)
+    next(reader)  # what is known of the file
+    for cell, _ in zip(film.cells, film.frames(), strict=True):
+        gray = np.frombuffer(next(reader), np.uint8).reshape(film.size).astype(np.float64)
         tiles = []
         for place in range(mosaic.count):
             y, x = mosaic.corner(place)
@@ -84,6 +85,7 @@ def decoded_tiles(
         each = mosaic.count // len(gains) if gains else 1
         marked = [bool(gain.mark) for gain in gains or []] or [False] * mosaic.count
         yield cell, np.stack(tiles), np.repeat(np.array(marked), each)
+    reader.close()
     out.unlink()
 
 

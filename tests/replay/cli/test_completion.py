@@ -38,12 +38,15 @@ def call(package: str, *words: str) -> str:
         ("replay", ["animate", "--preset", "s"], {"slack", "slides"}),
         ("record", ["pl"], {"plan"}),
         ("record", ["train", "--dow"], {"--download"}),
+        ("mapreel", ["rec"], {"record"}),
+        ("mapreel", ["replay", "comple"], {"completion"}),
+        ("mapreel", ["record", "train", "--dow"], {"--download"}),
     ],
 )
 def test_bash_completes(tmp_path: Path, package: str, words: list[str], found: set[str]) -> None:
     script = tmp_path / "completion"
     script.write_text(call(package, "completion", "bash"))
-    program = f"mapreel-{package}"
+    program = "mapreel" if package == "mapreel" else f"mapreel-{package}"
     typed = " ".join([program, *words])
     ask = (
         f"source {script}; COMP_WORDS=({typed}); COMP_CWORD={len(words)}; "

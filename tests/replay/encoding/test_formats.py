@@ -13,7 +13,8 @@ from replay.__main__ import main
 from replay.encoding.formats import FORMATS
 from replay.encoding.mp4 import Mp4Sink
 from replay.options import CODECS
-from replay.output import HIGHEST_CRF, EncodeOptions, choose_fps, choose_target
+from replay.output import HIGHEST_CRF, EncodeOptions, choose_target
+from replay.rendering.accessibility import choose_fps
 from replay.schema import OptionError, OutputError
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "replay.md"
@@ -68,7 +69,7 @@ def test_targets_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
 
 
 def test_options_that_cannot_be_used_are_refused() -> None:
-    with pytest.raises(OptionError, match="unknown codec 'vp9'; expected h264 or av1"):
+    with pytest.raises(OptionError, match="unknown codec 'vp9'; expected one of h264, av1"):
         EncodeOptions(10.0, "vp9")
     with pytest.raises(OptionError, match="crf 52: expected 0 to 51 for h264"):
         EncodeOptions(10.0, crf=52)

@@ -153,7 +153,7 @@ def test_what_cannot_be_drawn_leaves_nothing(
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "old.png").write_bytes(b"old")
     with pytest.raises(error, match=words):
-        grid(path, **{"out": "old.png", **options})  # type: ignore[arg-type]
+        grid(path, overwrite=True, **{"out": "old.png", **options})  # type: ignore[arg-type]
     assert (tmp_path / "old.png").read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.png", "old.png"]
 

@@ -14,6 +14,7 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.__main__ import main
+from replay.figures.grid_layout import draw_out
 from replay.figures.latex import escape
 from replay.figures.paper import choose_dpi, read_width
 from replay.figures.wrapping import wrap
@@ -334,3 +335,35 @@ def test_lines_fit_and_all_letters_are_there(width: int) -> None:
 def test_names_are_broken_where_their_parts_end() -> None:
     assert wrap("encoder.layers.0.convolution", 17, len) == ["encoder.layers.0.", "convolution"]
     assert wrap("block_12/expand-conv", 12, len) == ["block_12/", "expand-conv"]
+
+
+@pytest.mark.parametrize("command", ["grid", "sheet"])
+@pytest.mark.parametrize("width", [None, "3.3in"])
+def test_maps_far_longer_than_wide_are_drawn_out_like_signals(
+    tmp_path: Path, command: str, width: str | None
+) -> None:
+    layers = {
+        "wide": drifting_maps(4, 4, 1200),
+        "tall": drifting_maps(4, 1200, 4),
+        "row": drifting_maps(4, 1, 300),
+    }
+    path = write_recording(tmp_path / "run.h5", layers, epochs=1, batches=2)
+    for layer in layers:
+        made = getattr(replay, command)(path, tmp_path / "a.svg", layer=layer, width=width)
+        found = re.findall(
+            r'id="map" width="(\d+)" height="(\d+)" transform="matrix\(([\d.]+) 0 0 ([\d.]+) ',
+            made.path.read_text(),
+        )
+        assert len(found) == 4
+        for wide, high, across, down in found:
+            size = int(wide) * float(across), int(high) * float(down)
+            assert min(size) > 72 * (0.11 if layer == "row" else 0.28)
+            assert size[0] < 72 * (3.3 if width else 8)
+
+
+def test_maps_that_are_no_signals_keep_their_shape() -> None:
+    assert [draw_out(size, 3, 200, 999) for size in ((9, 9), (4, 20), (100, 900), (1, 1))] == [
+        (3, 3)
+    ] * 4
+    assert draw_out((2, 40), 3, 200, 999) == (30, 3)
+    assert draw_out((40, 2), 3, 200, 30) == (3, 15)  # no wider than there is space

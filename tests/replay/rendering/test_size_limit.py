@@ -141,11 +141,12 @@ def test_what_cannot_fit_is_refused_and_replaces_nothing(
     out = tmp_path / "a.gif"
     out.write_bytes(b"before")
     with pytest.raises(OptionError, match=r"max_mb 0.01: the smallest .* about 0\.\d+ MB .*allow"):
-        replay.animate(run, out, max_mb=0.01)
-    assert main(["animate", str(run), "-o", str(out), "--max-mb", "0.01"]) == 2
+        replay.animate(run, out, max_mb=0.01, overwrite=True)
+    words = ["animate", str(run), "-o", str(out), "--max-mb", "0.01", "--overwrite"]
+    assert main(words) == 2
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(OptionError, match="max_mb -1: expected a number above 0"):
-        replay.animate(run, out, max_mb=-1)
+        replay.animate(run, out, max_mb=-1, overwrite=True)
     assert out.read_bytes() == b"before"
     assert [path.name for path in tmp_path.iterdir()] == ["a.gif"]
 
@@ -161,7 +162,11 @@ def test_a_wrong_estimate_is_made_good_without_ever_replacing_the_target(
     )
     seen: list[tuple[int, bytes]] = []
     made = replay.animate(
-        run, out, max_mb=0.6, progress=lambda done, _: seen.append((done, out.read_bytes()[:6]))
+        run,
+        out,
+        max_mb=0.6,
+        overwrite=True,
+        progress=lambda done, _: seen.append((done, out.read_bytes()[:6])),
     )
     assert made.bytes <= 600_000
     starts = [done for done, _ in seen].count(1)

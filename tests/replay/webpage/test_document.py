@@ -326,7 +326,7 @@ def test_a_page_has_every_fixed_image_and_opens_with_the_first(tmp_path: Path) -
     manifest, reader = read(result.path)
     assert [source["key"] for source in manifest["sources"]] == ["first", "probe-0", "probe-1"]
     assert manifest["first"] == 1
-    assert result.frames == 24
+    assert (result.frames, result.layers) == (24, ("conv1", "conv2"))
     first, fixed, second = manifest["sources"]
     assert fixed["frames"]["label"] == ["dog"] * 24
     assert len(second["frames"]["epoch"]) == len(second["frames"]["at"])
@@ -405,6 +405,8 @@ def test_the_command(
     assert "so that the file stays below 0.1 MB" in err
     assert main(["page", "run.h5", "--layer", "conv2", "--quiet"]) == 0
     assert capsys.readouterr().out.startswith("run.html  ")
+    assert main(["page", "run.h5", "--probe", "0"]) == 2
+    assert "no probe image in run.h5" in capsys.readouterr().err
     assert main(["page", "run.h5", "--max-mb", "0.01"]) == 2
     assert capsys.readouterr().err.startswith("error: max-mb 0.01: not even one frame fits")
 
@@ -417,7 +419,13 @@ def test_a_page_of_an_open_recording_replaces_what_stood_there(run: Path) -> Non
     out = run.with_name("a.html")
     out.write_text("old")
     with replay.open(run) as recording:
-        page(recording, out)
+        with pytest.raises(OutputError, match="does not say that mapreel made it"):
+            page(recording, out)
+        assert out.read_text() == "old"
+        page(recording, out, overwrite=True)
+        before = out.stat().st_mtime_ns
+        page(recording, out)  # its own
+        assert out.stat().st_mtime_ns > before
         assert recording["conv1"][0, 0].shape == (4, 24, 20)
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
 

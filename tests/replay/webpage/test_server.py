@@ -18,7 +18,8 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.__main__ import main
-from replay.maps.percentiles import percentiles_of
+from replay.maps.adaptive import OwnRanges
+from replay.maps.axes import Maps
 from replay.schema import FileError, OptionError, SelectionError
 from replay.webpage.frame_block import unpack_frame, unpack_picture
 from replay.webpage.live import Live
@@ -145,17 +146,19 @@ def test_fixed_images_are_served_beside_the_first_of_each_batch(tmp_path: Path) 
         assert live.frames(6, 1)["label"] == ["3", "3"]
         assert live.frames(0, 2) is None
         assert live.block("s2-layer-0-0") is None
-        own, before = (
+        last, one_before = (
             unpack_frame(split(live.block(f"s1-layer-0-{place}"))[1], (4, 12, 10), 1.0)
             for place in (7, 6)
         )
         with replay.open(path) as recording:
-            percentiles = [
-                percentiles_of(recording.probe(0)["conv1"][cell]) for cell in recording.frames
-            ]
-        # Ranges are told from the frames before; here all eight are within nine.
-        np.testing.assert_allclose(own.bounds, np.mean(percentiles, axis=0), rtol=1e-5)
-        np.testing.assert_allclose(before.bounds, np.mean(percentiles[:7], axis=0), rtol=1e-5)
+            series = recording.probe(0)["conv1"]
+            before, around = (
+                OwnRanges(Maps(series), range(4), "adaptive", trailing=trailing)
+                for trailing in (True, False)
+            )
+            for cell, block in (((1, 3), last), ((1, 2), one_before)):
+                np.testing.assert_allclose(block.bounds, before.show(cell).bounds, rtol=1e-5)
+            assert (around.show((1, 2)).bounds != before.show((1, 2)).bounds).any()
     with Live(path, probe=4) as live, pytest.raises(SelectionError, match="no probe image 4"):
         live.page()
 

@@ -1,15 +1,22 @@
-"""An animation in a notebook or a page: HTML without scripts."""
+"""What shows itself in a notebook: films, pictures and tables as HTML without scripts."""
 
 from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from replay.formatting import clean
 
 _EMBEDDED_BYTES = 20_000_000
-_KINDS = {".gif": "gif", ".webp": "webp", ".png": "png", ".apng": "png"}
+_KINDS = {
+    ".gif": "gif",
+    ".webp": "webp",
+    ".png": "png",
+    ".apng": "png",
+    ".svg": "svg+xml",
+}
 
 
 _WORDS = 80  # letters of a name that are shown
@@ -34,6 +41,38 @@ def player_html(path: Path, alt: str, caption: str) -> str:
         return _player(path, alt)
     except (OSError, IndexError):
         return f"<small>{text_html(caption)}; it is no longer there</small>"
+
+
+def file_html(path: Path, words: str, caption: str) -> str:
+    """Returns HTML with a link to a file, and the picture itself where it is one.
+
+    Args:
+        path: The file; a PDF or a page is linked alone.
+        words: What a picture shows, for those who cannot see it.
+        caption: What the file is, its size among it.
+    """
+    link = f"<a href='{html.escape(path.as_posix())}'>{text_html(path.name)}</a>"
+    line = f"<small>{link}: {text_html(caption)}</small>"
+    kind = _KINDS.get(path.suffix.lower())
+    try:
+        if kind is None or path.stat().st_size > _EMBEDDED_BYTES:
+            return f"<div>{line}</div>"
+        return f"<div>{image_html(path.read_bytes(), kind, words)}<br>{line}</div>"
+    except OSError:
+        return f"<div><small>{text_html(path.name)}: it is no longer there</small></div>"
+
+
+def table_html(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table of texts, its columns to the left.
+
+    Args:
+        head: What stands over the columns.
+        rows: As many texts each.
+    """
+    start = "style='text-align:left;vertical-align:top'"
+    parts = ["".join(f"<th {start}>{text_html(each)}</th>" for each in head)]
+    parts += ["".join(f"<td {start}>{text_html(each)}</td>" for each in row) for row in rows]
+    return f"<table>{''.join(f'<tr>{part}</tr>' for part in parts)}</table>"
 
 
 def _player(path: Path, words: str) -> str:

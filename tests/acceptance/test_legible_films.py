@@ -1,0 +1,107 @@
+"""One sees the features: what is decoded of films at default settings, of two real trainings.
+
+The numbers are those of `scripts/bench/legible`: the standard deviation within each tile in levels
+(0 to 255), and on the fixed image the mean change from frame to frame in the last epoch.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import replay
+from record import Recorder
+from record.__main__ import main as record_main
+from record.training.photos import load_photos
+
+pytestmark = pytest.mark.slow
+
+MEDIAN, FLAT, SHARE, MOVES = 40, 10, 0.01, 0.15
+
+
+@pytest.fixture(scope="module")
+def legible() -> ModuleType:
+    """The bench's module."""
+    path = Path(__file__).parents[2] / "scripts" / "bench" / "legibility" / "legible.py"
+    spec = importlib.util.spec_from_file_location("legible", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["legible"] = module  # where its dataclass looks for its names
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def built_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`python -m record train` with its defaults."""
+    path = tmp_path_factory.mktemp("built-in") / "run.h5"
+    assert record_main(["train", "--device", "cpu", "--quiet", "-o", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ResNet-18 on photographs, with a rate of learning that ends at 0."""
+    path = tmp_path_factory.mktemp("resnet") / "run.h5"
+    torch.manual_seed(0)
+    epochs, batches = 4, 8
+    photos, held_out = load_photos(64, 0)
+    order = torch.Generator().manual_seed(0)
+    loader = torch.utils.data.DataLoader(photos, 8, shuffle=True, generator=order)
+    model = torchvision.models.resnet18(num_classes=10)
+    optimizer = torch.optim.SGD(model.parameters(), 0.02, momentum=0.9)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
+    with Recorder(model, path, layers="Conv2d", probe=held_out[0][0][None], quiet=True) as recorder:
+        for _ in range(epochs):
+            for images, labels in recorder.track(list(itertools.islice(loader, batches))):
+                loss = nn.functional.cross_entropy(model(images), labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                rate.step()
+                recorder.log(loss=loss)
+    return path
+
+
+def check(seen: Any, what: str) -> None:
+    """Makes sure that one sees the maps of a layer."""
+    assert min(seen.medians) >= MEDIAN, f"{what}: medians {seen.medians}"
+    assert (seen.all < FLAT).mean() <= SHARE, what
+
+
+def test_one_sees_the_features_of_the_built_in_run(
+    built_in: Path, legible: ModuleType, tmp_path: Path
+) -> None:
+    with replay.open(built_in) as run:
+        assert run.probes >= 1
+        for name in run.layers:
+            check(legible.measure(run, name, "adaptive", 12, tmp_path), name)
+            fixed = legible.measure(run.probe(0), name, "adaptive", 12, tmp_path)
+            check(fixed, f"{name} of the fixed image")
+            plain = legible.measure(run.probe(0), name, "run", 60, tmp_path)
+            assert np.mean(fixed.changes) <= np.mean(plain.changes) + MOVES, name
+
+
+def test_one_sees_the_features_of_every_layer_of_a_resnet(
+    resnet: Path, legible: ModuleType, tmp_path: Path
+) -> None:
+    with replay.open(resnet) as run:
+        assert len(run.layers) == 20
+        for name in run.layers:
+            check(legible.measure(run, name, "adaptive", 8, tmp_path), name)
+        for name in ("conv1", "layer2.0.conv1", "layer4.1.conv2"):
+            fixed = legible.measure(run.probe(0), name, "adaptive", 8, tmp_path)
+            plain = legible.measure(run.probe(0), name, "run", 8, tmp_path)
+            check(fixed, f"{name} of the fixed image")
+            assert np.mean(fixed.changes) <= np.mean(plain.changes) + MOVES, name
