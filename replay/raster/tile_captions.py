@@ -22,9 +22,11 @@ from replay.raster.widgets import Pen, Slot
 LEAST_GAIN = 1e-3
 """The gain at which a bar is empty."""
 
+_USUAL = 16  # pixels: the width of the bar of a small tile, where there is space for it
 _BAR, _BAR_WIDTH = 6, 60  # pixels: height and greatest width of a bar beside a number
-_NARROWEST = 16  # pixels: a narrower bar tells nothing
-_APART = 6  # pixels between a number, a gain and its bar
+_NARROWEST = 8  # pixels: a narrower bar tells nothing
+_BESIDE_TEXT = 32  # pixels: the least width of a bar beside a written gain
+_APART = 4  # pixels between a number, a gain and its bar
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,9 @@ class TileCaptions:
             return
         text = width_of("constant", NUMBER_SIZE)
         shorter = width_of("×0.0088", NUMBER_SIZE)
-        written = next((w for w in (text, shorter) if space - w - _APART >= 2 * _NARROWEST), 0)
-        width = min(_BAR_WIDTH, space - (written + _APART if written else 0), tile_width // 4)
-        width = max(width, _NARROWEST)
+        written = next((w for w in (text, shorter) if space - w - _APART >= _BESIDE_TEXT), 0)
+        width = min(_BAR_WIDTH, space - (written + _APART if written else 0))
+        width = min(width, max(tile_width // 4, _USUAL))
         for place in range(self._mosaic.count):
             y, x = self._mosaic.corner(place)
             top, left = self._corner[0] + y + tile_height, self._corner[1] + x

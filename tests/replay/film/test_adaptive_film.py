@@ -101,7 +101,7 @@ def test_the_bar_is_drawn_as_long_as_it_is(tmp_path: Path) -> None:
                 line = frame.plane[row, left + x : left + x + mosaic.tile[1]]
                 shown = np.isin(line, (accent, faint))[::-1]  # from the right
                 width = int(np.argmin(shown)) or len(shown)
-                assert width >= 16
+                assert width >= 8
                 assert (line[-width:] == accent).sum() == round(gain.length * width)
 
 
