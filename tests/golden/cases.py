@@ -656,7 +656,14 @@ def _recorder(seen: Seen, **options: Any) -> Document:
 
 def _script(seen: Seen) -> Document:
     Path("train.py").write_text(SCRIPT + RUN)
-    said = command_apart("record", "run", "-o", "new.h5", "train.py", "--epochs", "2")
+    # Without the probe: how often it is shown depends on the time that a batch takes.
+    said = command_apart(
+        "record", "run", "--probe", "0", "-o", "new.h5", "train.py", "--epochs", "2"
+    )
+    said["stderr"] = [
+        re.sub(r", [\d.]+ \w+: new", ", SIZE: new", line).replace(sys.executable, "python")
+        for line in said["stderr"]
+    ]
     told = command("replay", "info", "new.h5")["stdout"]
     told = [
         line for line in told if not line.startswith(("file ", "run ", "created ", "versions "))
