@@ -127,7 +127,7 @@ def test_no_message_spells_an_option_by_itself() -> None:
             text = node.value if isinstance(node, ast.Constant) else None
             if isinstance(text, str) and id(node) not in apart and " " in text.strip():
                 clear = text.replace("record train --probe 1", "")
-                if re.search(r"(?<![\w-])--[a-z]{2,}(?!:)", clear):
+                if re.search(r"(?<![\w-])--[a-z]{2,}\b(?!:)", clear):
                     found.append(f"{path}:{node.lineno}: {text}")
     assert not found
 
