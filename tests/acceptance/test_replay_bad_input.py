@@ -60,7 +60,7 @@ OPTIONS = {
     "--cmap virdis": "unknown colormap 'virdis'; did you mean 'viridis'",
     "--clip 1,-1": "LO below HI",
     "--clip -1": "expected LO,HI",
-    "--scale each": "unknown value 'each'; expected one of run, epoch",
+    "--scale each": "unknown value 'each'; expected one of adaptive, map, run",
     "--theme blue": "unknown value 'blue'; expected one of light, dark",
     "--dpi 0": "whole number of 1 or more",
     "--dpi 9": "20 to 2400",
@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_used(
 def test_an_option_that_cannot_be_used(
     folder: Path, capsys: pytest.CaptureFixture[str], options: str
 ) -> None:
-    words = ["grid", "run.h5", "-o", "old.png", *options.split()]
+    words = ["grid", "run.h5", "-o", "old.png", "--overwrite", *options.split()]
     check(capsys, words, OPTIONS[options])
 
 
