@@ -463,7 +463,6 @@ def _commands() -> list[Case]:
         ("page", "run.h5", "-o", "a.txt"),
         ("page", "run.h5", "--max-mb", "0.0001"),
         ("page", "run.h5", "other.h5", "rank.h5"),
-        ("watch", "none.h5"),
         ("watch", "run.h5", "--layer", "conv9", "--port", "0"),
         ("info", "damaged.h5", "none.h5"),
     ):
@@ -477,7 +476,7 @@ def _commands() -> list[Case]:
         "preset": lambda: replay.animate("run.h5", preset="cinema"),
         "clip": lambda: replay.animate("run.h5", "a.gif", clip=(1, float("nan"))),
         "no runs": lambda: replay.animate([], "a.gif"),
-        "page scale": lambda: replay.page("run.h5", "a.html", scale="channel"),
+        "page scale": lambda: replay.page("run.h5", "a.html", scale="day"),
         "open": lambda: replay.open("text.h5"),
         "layer": lambda: replay.open("run.h5")["conv9"],
         "batch": lambda: replay.open("run.h5")["conv1"][7, 0],
@@ -514,13 +513,14 @@ def _watch(seen: Seen) -> Document:
     import subprocess
     from urllib.request import urlopen
 
-    words = [sys.executable, "-m", "replay", "watch", "live.h5", "--port", "0", "--layer", "all"]
+    words = [sys.executable, "-m", "replay", "watch", "live.h5", "--port", "0"]
+    words += ["--layer", "all", "--no-browser"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
             url = server.stdout.readline().strip()
             found: Document = {}
-            for path in ("state", "frames?since=1", "block/layer-0-0", "block/input-1"):
+            for path in ("state", "frames?since=1", "block/s0-layer-0-0", "block/s0-input-1"):
                 with urlopen(url + path, timeout=20) as answer:
                     found[path] = {"type": answer.headers["Content-Type"], "said": _body(answer)}
             with urlopen(url, timeout=20) as answer:
@@ -531,12 +531,10 @@ def _watch(seen: Seen) -> Document:
 
 
 def _body(answer: Any) -> str:
-    import zlib
-
     data = answer.read()
     if answer.headers["Content-Type"].startswith("application/json"):
         return str(data.decode())
-    return sha256(zlib.decompress(data))
+    return sha256(data)
 
 
 def _subcommands(package: str) -> list[str]:

@@ -120,6 +120,7 @@ def lines(text: str) -> list[str]:
     """Text without what differs from day to day: how long it took, and sizes of written files."""
     text = text.replace(str(Path.cwd()), "FOLDER")
     text = re.sub(rf"^((?:note: )?\S+  ){_SIZE}(?=$|,)", r"\1SIZE", text, flags=re.MULTILINE)
+    text = re.sub(r"[^\s'\"]*python[\d.]*(?= -[mc] )", "python", text)  # as it was called
     return re.sub(r"\b\d+\.\d s\b", "TIME s", text).split("\n")
 
 
