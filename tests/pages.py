@@ -6,6 +6,7 @@ import json
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,3 +72,10 @@ def picture_of(manifest: dict, blocks: dict[str, str], frame: int, source: int =
     return unpack_picture(
         bytes_of(blocks[f"s{source}-input-{frame}"]), about["shape"], about["step"]
     )
+
+
+def facts_of(body: bytes) -> dict[str, Any]:
+    """Returns the facts of a layer's frame that stand before a block of a live page."""
+    size = int.from_bytes(body[:4], "little")
+    facts: dict[str, Any] = json.loads(body[4 : 4 + size])
+    return facts

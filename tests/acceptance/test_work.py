@@ -56,13 +56,28 @@ def test_an_animation_reads_what_it_shows_and_a_bounded_sample(
         batches=10,
     )
     reads.clear()
-    replay.animate(path, tmp_path / "out.gif", epochs=slice(0, 8), jobs=1)
+    replay.animate(path, tmp_path / "out.gif", epochs=slice(0, 8), jobs=1, scale="run", max_mb=None)
     maps = {key: times for key, times in reads.items() if key[0] == "maps/conv"}
     assert set(maps) == {("maps/conv", epoch, batch) for epoch in range(8) for batch in range(10)}
     assert max(maps.values()) == 2  # once to be shown; some once more, for the scale
     assert sum(maps.values()) - len(maps) <= 48
     assert not [key for key in reads if "other" in str(key[0])]
     assert sum(times for key, times in reads.items() if key[0] == "inputs") <= 80
+
+
+def test_ranges_of_their_own_read_nothing_more(
+    tmp_path: Path, reads: collections.Counter[tuple[object, ...]]
+) -> None:
+    """Of a fixed image each frame is read for those around it, too, and for the words in alt."""
+    maps = drifting_maps(2, 8, 8)
+    image = np.zeros((3, 8, 8), np.float16)
+    path = write_recording(tmp_path / "run.h5", {"conv": maps}, probes=[(image, {"conv": maps})])
+    reads.clear()
+    replay.animate(path, tmp_path / "out.gif", jobs=1, max_mb=None)
+    assert max(times for key, times in reads.items() if key[0] == "maps/conv") == 1
+    reads.clear()
+    replay.animate(path, tmp_path / "fixed.gif", jobs=1, max_mb=None, probe=0)
+    assert max(times for key, times in reads.items() if "maps/conv" in str(key[0])) <= 3
 
 
 def test_a_frame_is_one_read_and_info_reads_none(

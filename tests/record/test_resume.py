@@ -88,7 +88,7 @@ def test_what_cannot_be_resumed(tmp_path: Path, capfd: pytest.CaptureFixture[str
     for options, message in (
         (["--resume", str(path)], "--resume needs the checkpoint"),
         (["--resume", str(path), "--checkpoint", str(tmp_path / "no.pt")], "no checkpoint"),
-        (["--resume", str(path), "--checkpoint", str(path)], "cannot be read as a checkpoint"),
+        (["--resume", str(path), "--checkpoint", str(path)], "is no checkpoint of record train"),
         (
             ["--resume", str(path), "--checkpoint", str(end), "--seed", "1"],
             "belongs to another training: it has epochs 1, not 4; seed 0, not 1",

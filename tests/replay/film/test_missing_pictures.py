@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from pages import read
+from pages import facts_of, read
 from samples import drifting_maps, write_recording
 
 import replay
@@ -125,32 +125,31 @@ def test_pictures_that_are_all_missing_or_black_are_no_trouble(tmp_path: Path) -
 
 
 def test_a_page_says_which_frames_lack_what(path: Path) -> None:
-    manifest, _ = read(page(path).path)
+    (source,) = read(page(path).path)[0]["sources"]
     at = GONE[0] * 4 + GONE[1]
-    assert [place for place, bare in enumerate(manifest["layers"][0]["bare"]) if bare] == [at]
-    assert [place for place, word in enumerate(manifest["frames"]["unseen"]) if word] == [at]
-    assert manifest["frames"]["unseen"][at] == "no picture in this batch"
+    assert [place for place, bare in enumerate(source["layers"][0]["bare"]) if bare] == [at]
+    assert [place for place, word in enumerate(source["frames"]["unseen"]) if word] == [at]
+    assert source["frames"]["unseen"][at] == "no picture in this batch"
     whole = write(path.with_name("whole.h5"), kernels={}, images=lambda e, b: np.ones((3, 8, 8)))
-    manifest, _ = read(page(whole).path)
-    assert (manifest["layers"][0]["bare"], manifest["frames"]["unseen"]) == (None, None)
+    (source,) = read(page(whole, overwrite=True).path)[0]["sources"]
+    assert (source["layers"][0]["bare"], source["frames"]["unseen"]) == (None, None)
 
 
 def test_a_page_of_two_runs_says_it_of_each(path: Path) -> None:
     whole = path.with_name("whole.h5")
     write(whole, images=lambda e, b: np.full((3, 16, 16), 0.5), run_id="f" * 32)
-    manifest, _ = read(page([path, whole]).path)
-    assert [bool(run["unseen"]) for run in manifest["runs"]] == [True, False]
+    (source,) = read(page([path, whole]).path)[0]["sources"]
+    assert [bool(run["unseen"]) for run in source["runs"]] == [True, False]
 
 
 def test_a_live_page_says_it_too(path: Path) -> None:
     live = Live(path)
     for place in range(8):
-        block = live.block(f"layer-0-{place}")
+        block = live.block(f"s0-layer-0-{place}")
         assert block is not None
-        assert block[1] is not None
-        assert block[1]["bare"] == (place == 6)
+        assert facts_of(block)["bare"] == (place == 6)
     assert [bool(word) for word in live.frames(4)["unseen"]] == [False, False, True, False]
-    assert live.block("input-6") is not None
+    assert live.block("s0-input-6") is not None
     live.close()
 
 

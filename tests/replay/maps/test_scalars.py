@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from pages import facts_of
 from PIL import Image
 from samples import drifting_maps, write_recording
 
@@ -111,10 +112,10 @@ def test_two_runs_and_a_live_page(path: Path) -> None:
     with Image.open(out) as image:
         assert image.n_frames == 8
     live = Live(path, layers="sq")
-    block = live.block("layer-0-3")
+    block = live.block("s0-layer-0-3")
     assert block is not None
-    assert block[1] is not None
-    assert block[1]["frame"][0] <= float(number(0, 3)) <= block[1]["frame"][1]
+    low, high = facts_of(block)["frame"]
+    assert low <= float(number(0, 3)) <= high
     live.close()
 
 

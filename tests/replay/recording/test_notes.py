@@ -110,8 +110,8 @@ def test_pictures_say_notes(tmp_path: Path) -> None:
         assert [f"maps of 8×8, {NOTE}·" in words for words in said] == [True, False]
     grid = replay.grid(path, tmp_path / "a.svg", layer="a").path.read_text(encoding="utf-8")
     assert NOTE in grid
-    manifest, _ = read(replay.page(path).path)
-    assert [layer["words"][2:] for layer in manifest["layers"]] == [[f"{NOTE}·"], []]
+    (source,) = read(replay.page(path).path)[0]["sources"]
+    assert [layer["words"][2:] for layer in source["layers"]] == [[f"{NOTE}·"], []]
 
 
 def test_info_shows_notes(tmp_path: Path) -> None:

@@ -221,12 +221,12 @@ def test_what_fails_leaves_the_target_alone(run: Path, tmp_path: Path) -> None:
             return future
 
     with pytest.raises(EncodeError, match="a worker failed: the worker is gone"):
-        replay.animate(run, target, executor=Broken())
+        replay.animate(run, target, executor=Broken(), overwrite=True)
     with pytest.raises(EncodeError, match="the workers need"):
-        replay.animate(run, target, executor=Elsewhere())
+        replay.animate(run, target, executor=Elsewhere(), overwrite=True)
     for wrong in ({"jobs": 0}, {"jobs": 2, "executor": Broken()}):
         with pytest.raises(OptionError, match="jobs"):
-            replay.animate(run, target, **wrong)  # type: ignore[arg-type]
+            replay.animate(run, target, overwrite=True, **wrong)  # type: ignore[arg-type]
     assert target.read_bytes() == b"precious"
     assert [path.name for path in tmp_path.iterdir()] == ["run.webp"]
 
