@@ -46,7 +46,9 @@ def legible() -> ModuleType:
 def built_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`python -m record train` with its defaults."""
     path = tmp_path_factory.mktemp("built-in") / "run.h5"
-    assert record_main(["train", "--device", "cpu", "--quiet", "-o", str(path)]) == 0
+    assert (
+        record_main(["train", "--device", "cpu", "--quiet", "--probe", "1", "-o", str(path)]) == 0
+    )
     return path
 
 

@@ -12,6 +12,7 @@ tiles change, in levels, from frame to frame in the last epoch.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -73,19 +74,21 @@ def decoded_tiles(
     )
     mosaic, (top, left) = film.panels[0].mosaic, film.layout.mosaic_corners[0]
     height, width = mosaic.tile
-    reader = imageio_ffmpeg.read_frames(str(out), pix_fmt="gray", bits_per_pixel=8)
-    next(reader)  # what is known of the file
-    for cell, _ in zip(film.cells, film.frames(), strict=True):
-        gray = np.frombuffer(next(reader), np.uint8).reshape(film.size).astype(np.float64)
-        tiles = []
-        for place in range(mosaic.count):
-            y, x = mosaic.corner(place)
-            tiles.append(gray[top + y : top + y + height, left + x : left + x + width])
-        gains = film.map_sections[0].gains
-        each = mosaic.count // len(gains) if gains else 1
-        marked = [bool(gain.mark) for gain in gains or []] or [False] * mosaic.count
-        yield cell, np.stack(tiles), np.repeat(np.array(marked), each)
-    reader.close()
+    decode = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(out)]
+    decode += ["-f", "rawvideo", "-pix_fmt", "gray", "-"]
+    with subprocess.Popen(decode, stdout=subprocess.PIPE) as ffmpeg:
+        assert ffmpeg.stdout is not None
+        for cell, _ in zip(film.cells, film.frames(), strict=True):
+            frame = ffmpeg.stdout.read(film.size[0] * film.size[1])
+            gray = np.frombuffer(frame, np.uint8).reshape(film.size).astype(np.float64)
+            tiles = []
+            for place in range(mosaic.count):
+                y, x = mosaic.corner(place)
+                tiles.append(gray[top + y : top + y + height, left + x : left + x + width])
+            gains = film.map_sections[0].gains
+            each = mosaic.count // len(gains) if gains else 1
+            marked = [bool(gain.mark) for gain in gains or []] or [False] * mosaic.count
+            yield cell, np.stack(tiles), np.repeat(np.array(marked), each)
     out.unlink()
 
 
