@@ -42,6 +42,7 @@ _Ends: TypeAlias = "npt.NDArray[np.floating[Any]]"
 _Channels: TypeAlias = "npt.NDArray[np.float64]"
 
 _REMEMBERED = 16 * (2 * AROUND + 1)  # frames of which percentiles are kept
+_NO_MOMENTS = np.zeros((0, 2))  # of frames that are never averaged with others
 _FARTHEST = 1024  # frames before and behind at most, so that memory stays flat in a long epoch
 _AT_ONCE = 256  # frames whose ends are read at a time
 _EXPONENT = np.uint16(0x7C00)  # all of it is set in NaN and infinity
@@ -137,7 +138,11 @@ class AdaptiveRanges:
             self.largest = max(self.largest, float(_widths(lows, highs).max(initial=0.0)))
             low = min(low, float(lows.min(initial=math.inf)))
             high = max(high, float(highs.max(initial=-math.inf)))
-        self._of_layer = (low, high) if low < high else (low if low <= high else 0.0, None)
+        low, high = (low, high) if low <= high else (0.0, 0.0)
+        self._ends = (low, high if low < high else low + 1.0)
+        if symmetric:
+            reach = max(map(abs, self._ends))
+            self._ends = (-reach, reach)
 
     def show(self, place: int, percentiles: Bounds) -> Shown:
         """Returns how a frame is shown.
@@ -169,11 +174,7 @@ class AdaptiveRanges:
         faint = known & ~constant & (widest <= self.largest * FAINT)
         width = high - low
         flat = constant | faint | (width <= 0)
-        least_of_all, greatest = self._of_layer
-        ends = least_of_all, least_of_all + 1.0 if greatest is None else greatest
-        if self._symmetric:
-            ends = -max(map(abs, ends)), max(map(abs, ends))
-        bounds = np.stack([np.where(flat, ends[0], low), np.where(flat, ends[1], high)], axis=1)
+        bounds = np.where(flat[:, None], self._ends, np.stack([low, high], axis=1))
         gain = np.minimum(width / self.largest, 1.0) if self.largest > 0 else np.zeros_like(width)
         return Shown(bounds, np.where(constant | ~known, 0.0, gain), constant, faint)
 
@@ -223,7 +224,12 @@ class RecordedExtremes:
             each = [percentiles_of(_read(self._maps, cell), (0, 100)) for cell in cells]
             return np.array(each, np.float32)
         epochs, batches = np.array(cells).T
-        found = series.ranges(range(cells[0][0], cells[-1][0] + 1))[epochs - cells[0][0], batches]
+        rows = range(cells[0][0], cells[-1][0] + 1)
+        # Of one epoch only the batches that are asked for, or a long one would be read again and
+        # again.
+        columns = range(cells[0][1], cells[-1][1] + 1) if len(rows) == 1 else None
+        first = columns.start if columns else 0
+        found = series.ranges(rows, columns)[epochs - rows.start, batches - first]
         ends: npt.NDArray[np.float32] = found
         if found.shape[1] != channels:  # shown as one map
             ends = np.stack([found[..., 0].min(axis=1), found[..., 1].max(axis=1)], axis=1)[:, None]
@@ -265,6 +271,7 @@ class OwnRanges:
         self._images = np.zeros(len(frames)) if plain else images
         same = (self._images[1:] == self._images[:-1]) & (self._images[1:] != 0)
         self.stays = bool(same.mean() > 0.5) if same.size else False
+        self._averages = bool(same.any())
         self._ranges = AdaptiveRanges(
             RecordedExtremes(maps, frames),
             [epoch for epoch, _ in frames],
@@ -273,6 +280,7 @@ class OwnRanges:
             symmetric=symmetric,
         )
         self._known: dict[Cell, Measured] = {}
+        self._last: tuple[Cell, Shown] | None = None  # asked for by levels, and by gain bars
 
     def __contains__(self, cell: object) -> bool:
         return cell in self._places
@@ -292,14 +300,17 @@ class OwnRanges:
         if cell not in self._known:
             while len(self._known) >= _REMEMBERED:
                 del self._known[next(iter(self._known))]
-            self._known[cell] = Measured(percentiles_of(maps, self._percents), moments_of(maps))
+            moments = moments_of(maps) if self._averages else _NO_MOMENTS
+            self._known[cell] = Measured(percentiles_of(maps, self._percents), moments)
 
     def show(self, cell: Cell) -> Shown:
         """Returns how the maps of a frame are shown."""
-        place = self._places[cell]
-        around = self._around(place)
-        measured = [self._measured(self._frames[each]) for each in around]
-        return self._ranges.show(place, steady(measured, place - around.start))
+        if self._last is None or self._last[0] != cell:
+            place = self._places[cell]
+            around = self._around(place)
+            measured = [self._measured(self._frames[each]) for each in around]
+            self._last = cell, self._ranges.show(place, steady(measured, place - around.start))
+        return self._last[1]
 
     def _around(self, place: int) -> range:
         """Returns the places of the frames around that show the same image, one after the other."""

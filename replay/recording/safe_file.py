@@ -232,9 +232,9 @@ class SafeFile(Closing):
 
     @_retried
     def read_block(
-        self, path: str, shape: tuple[int, ...], rows: range, columns: int
+        self, path: str, shape: tuple[int, ...], rows: range, columns: range
     ) -> schema.Float32Array:
-        """Reads some rows, and their first columns, of a dataset of float32 (epoch, batch, *shape).
+        """Reads some rows, and columns of them, of a dataset of float32 (epoch, batch, *shape).
 
         NaN stands for what lies beyond the dataset's end.
 
@@ -242,14 +242,16 @@ class SafeFile(Closing):
             FileError: There is no such dataset, its shape is another one, or it cannot be read.
         """
         dataset = self._find(path, 2 + len(shape))
-        values: schema.Float32Array = np.full((len(rows), columns, *shape), np.nan, np.float32)
+        values: schema.Float32Array = np.full((len(rows), len(columns), *shape), np.nan, np.float32)
         with file_errors(self.path):
             if dataset is None or dataset.shape[2:] != shape or dataset.dtype.kind != "f":
                 raise ValueError(f"{path!r} does not hold float32 (epoch, batch, *{shape})")
-            stop, width = min(rows.stop, dataset.shape[0]), min(columns, dataset.shape[1])
-            height = max(0, stop - rows.start)
+            height = max(0, min(rows.stop, dataset.shape[0]) - rows.start)
+            width = max(0, min(columns.stop, dataset.shape[1]) - columns.start)
             self._check_bytes(path, height * width * math.prod(shape) * 4, "values")
-            values[:height, :width] = dataset[rows.start : rows.start + height, :width]
+            values[:height, :width] = dataset[
+                rows.start : rows.start + height, columns.start : columns.start + width
+            ]
         return values
 
     @_retried

@@ -150,23 +150,24 @@ class Series:
         found: npt.NDArray[np.bool_] = (fields["nan"] > 0) | (fields["inf"] > 0)
         return found
 
-    def ranges(self, epochs: range | None = None) -> Float32Array:
+    def ranges(self, epochs: range | None = None, batches: range | None = None) -> Float32Array:
         """Returns smallest and largest finite value of every map, float32 (epoch, batch, C, 2).
 
         NaN where nothing was recorded.
 
         Args:
             epochs: Those that are read, one after the other; all by default.
+            batches: Those that are read of each, likewise.
 
         Raises:
             FileError: They cannot be read.
         """
         snapshot = self._snapshot
-        number, batches = snapshot.shape
-        rows = range(number) if epochs is None else epochs
+        rows = range(snapshot.shape[0]) if epochs is None else epochs
+        columns = range(snapshot.shape[1]) if batches is None else batches
         shape = (self.layer.channels, 2)
-        ranges = snapshot.file.read_block(self._dataset(schema.RANGES), shape, rows, batches)
-        ranges[snapshot.order[rows.start : rows.stop] == 0] = np.nan
+        ranges = snapshot.file.read_block(self._dataset(schema.RANGES), shape, rows, columns)
+        ranges[snapshot.order[rows.start : rows.stop, columns.start : columns.stop] == 0] = np.nan
         return ranges
 
     @property

@@ -234,3 +234,33 @@ def test_a_damaged_frame_nearby_is_no_remark_of_a_film_without_it(tmp_path: Path
         file["probe/0/checksums/conv"][0, 5] += 1
     made = replay.animate(path, f"{tmp_path / 'some'}/", probe=0, epochs=0, batches=[4])
     assert not any("damaged" in remark for remark in made.remarks)
+
+
+def test_a_long_epoch_is_read_in_pieces_and_only_once_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one epoch of many batches no piece of the ranges is the whole epoch again."""
+    from replay.recording.safe_file import SafeFile
+
+    batches = 1200
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv": lambda e, b: np.full((1, 2, 2), b, np.float16) * [[1, 2], [3, 4]]},
+        epochs=1,
+        batches=batches,
+        image=None,
+    )
+    read: list[int] = []
+    whole = SafeFile.read_block
+
+    def noted(self: Any, name: str, shape: Any, rows: range, columns: range) -> Any:
+        read.append(len(rows) * len(columns))
+        return whole(self, name, shape, rows, columns)
+
+    monkeypatch.setattr(SafeFile, "read_block", noted)
+    with replay.open(path) as run:
+        film = Film(run, FilmOptions(layers=["conv"]))
+        scaler = film.map_sections[0].scaler
+        for cell in film.cells:
+            assert scaler.channel_bounds(*cell) is not None
+    assert sum(read) <= 4 * batches
