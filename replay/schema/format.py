@@ -24,11 +24,16 @@ INPUTS = "inputs"  # inputs                    float16 (epoch, batch, *image)
 BATCHES = "batches"  # batches/<field>           (epoch, batch)
 PROBE = "probe"  # probe/<n>/maps ...        the same again for a fixed image
 PROBE_INPUT = "input"  # probe/<n>/input           float16 (C, H, W)
+ATTENTION = "attention"  # attention/maps ...        what the layers attended to
+GRADIENTS = "gradients"  # gradients/maps ...        gradients with respect to the maps
+CAM = "cam"  # probe/<n>/cam/maps ...  the channels' weights of class activation maps
+EXPONENTS = "exponents"  # exponents/<layer>         int16 (epoch, batch), of gradients and cam
 STATE = "state"  # state                     int64 (4,), see STATE_FIELDS
 
 FRAME_DTYPE = np.dtype("<f2")
 RANGE_DTYPE = np.dtype("<f4")
 CHECKSUM_DTYPE = np.dtype("<u4")
+EXPONENT_DTYPE = np.dtype("<i2")
 
 # What /state counts, in this order. `committed` is written last, with a flush on each side of
 # it: a frame whose number in batches/recorded is at most `committed` is whole.
@@ -90,12 +95,13 @@ def custom_field(name: str) -> Field:
 
 
 # By a frame's rank, what its axes may mean; the first holds where a file says nothing.
-# C channel, H and W height and width, D depth, L length of a signal, T token.
+# C channel, H and W height and width, D depth, L length of a signal, T token; of attention C head,
+# Q query, T key.
 AXES = {
     0: ("",),
     1: ("C",),
-    2: ("CL", "TC"),
-    3: ("CHW", "HWC"),
+    2: ("CL", "TC", "CT"),
+    3: ("CHW", "HWC", "CQT"),
     4: ("CDHW", "DHWC"),
 }
 
@@ -117,6 +123,11 @@ class Layer:
             batches.
         note: What a reader has to know of the frames, such as "magnitude of complex values"; may
             be empty.
+        kind: What the frames are: maps (empty), `attention`, `gradients` or `cam`.
+        scaled: Whether the frames are stored times a power of two, whose exponent is beside them.
+        queries: Of attention: `class`, `mean` or `all`; empty where it is none.
+        grid: Rows and columns of the image's tokens; None where that is not known.
+        of: What was differentiated, such as `loss`; empty where nothing was.
     """
 
     name: str
@@ -127,6 +138,11 @@ class Layer:
     pooled: int = 1
     probe: int | None = None
     note: str = ""
+    kind: str = ""
+    scaled: bool = False
+    queries: str = ""
+    grid: tuple[int, int] | None = None
+    of: str = ""
 
     def __post_init__(self) -> None:
         known = AXES.get(len(self.shape), ("",))
@@ -146,8 +162,9 @@ class Layer:
 
     @property
     def group(self) -> str:
-        """Where in the file the layer's groups lie: empty, or `probe/<n>/`."""
-        return "" if self.probe is None else f"{PROBE}/{self.probe}/"
+        """Where in the file the layer's groups lie: empty, `probe/<n>/`, and `<kind>/` after it."""
+        of = "" if self.probe is None else f"{PROBE}/{self.probe}/"
+        return f"{of}{self.kind}/" if self.kind else of
 
     def channels_first(self, frame: Float16Array) -> Float16Array:
         """Returns a frame as float16 (C, ...), C-contiguous: what `summarize` takes."""
