@@ -26,8 +26,8 @@ from replay.schema.faces import call
 Fields: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """Fields by name, each of shape (epoch, batch)."""
 
-# Of what is no map, what the axes of a frame mean by its rank; gradients have those of the maps.
-_AXES = {schema.ATTENTION: {2: "CT", 3: "CQT"}, schema.CAM: {1: "C"}}
+# Of what is no map, the number of axes that a frame may have.
+_RANKS = {schema.ATTENTION: (2, 3), schema.CAM: (1,)}
 
 
 class Snapshot:
@@ -102,8 +102,7 @@ class Snapshot:
             shape = self.file.frame_shape(group + path)
             if shape is None or schema.encode_name(name) != link:
                 continue
-            letters = _AXES.get(kind, {}).get(len(shape), "")
-            if kind in _AXES and not letters:
+            if len(shape) not in _RANKS.get(kind, (len(shape),)):
                 continue
             keys = ("order", "module", "axes", "pooled", "note", "queries", "grid", "of")
             about = self.file.attributes(keys, group + path)
@@ -115,7 +114,7 @@ class Snapshot:
                 module=read_text(about["module"]),
                 shape=shape,
                 kernel=None if kind else self.file.frame_shape(f"{group}{schema.KERNELS}/{link}"),
-                axes=letters or read_text(about["axes"]),
+                axes=read_text(about["axes"]),
                 pooled=max(1, _whole(about["pooled"], 1)),
                 probe=self.probe_number,
                 note=read_text(about["note"]),
