@@ -142,10 +142,11 @@ class Series:
     def unfinite(self) -> npt.NDArray[np.bool_] | None:
         """Returns where a value of any layer is NaN or infinite, bool (epoch, batch).
 
-        None where the file does not say: of a fixed image, or without the counts.
+        None where the file does not say: of a fixed image, what is no map, or without the counts.
         """
         fields = self._snapshot.fields
-        if self.probe_number is not None or not {"nan", "inf"} <= set(fields):
+        own = self.probe_number is None and not self.layer.kind
+        if not own or not {"nan", "inf"} <= set(fields):
             return None
         found: npt.NDArray[np.bool_] = (fields["nan"] > 0) | (fields["inf"] > 0)
         return found
@@ -212,7 +213,7 @@ class Series:
             self._sums[sums] = self.checksums(sums)
         known = self._sums[sums]
         checksum = 0 if known is None else int(known[epoch, batch])
-        what = f"{self.name} {group}"
+        what = f"{self.name} {self.layer.kind or group}"
         return self._snapshot.read_frame(self._dataset(group), epoch, batch, checksum, what)
 
     def _dataset(self, group: str) -> str:
