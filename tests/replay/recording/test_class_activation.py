@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from replay.maps.class_activation import class_activation, place_tokens
+from replay.recording.class_activation import class_activation, place_tokens
 from replay.schema import OptionError
 
 
