@@ -1,8 +1,8 @@
 """A mosaic of blocks, one for each image: a text at the left, and the image's tiles beside it.
 
-    conv1    conv2              conv1    conv2        the title of each column of tiles
-    cat   [tile]   [tile]       dog   [tile]   [tile]
-    0.93   0.4      1.2         0.51   0.7      0.9   what is written below a tile
+conv1    conv2              conv1    conv2        the title of each column of tiles
+cat   [tile]   [tile]       dog   [tile]   [tile]
+0.93   0.4      1.2         0.51   0.7      0.9   what is written below a tile
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,45 @@ from replay.recording.class_activation import (
     needs_gradients,
     place_tokens,
 )
-from replay.recording.series import parse_key
+from replay.recording.series import Inputs, Series, parse_key
 from replay.recording.token_grid import find_grid
 from replay.schema import Cell, Float16Array, Float32Array, SelectionError
 
-if TYPE_CHECKING:
-    from replay.recording.recording import Recording
-
 _PLACED = ("CHW", "HWC", "TC")  # axes of what has places in an image
+
+
+class Recording(Protocol):
+    """As much of a `Recording` as is needed here."""
+
+    path: Path
+    probe_number: int | None
+
+    @property
+    def inputs(self) -> Inputs:
+        """The images."""
+
+    def probe(self, number: int) -> Any:
+        """Returns what there is of a fixed image."""
+
+    def beside(self, kind: str) -> Any:
+        """Returns what lies beside the maps."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def __getitem__(self, name: str) -> Series: ...
+
+
+def cam_of(recording: Recording, layer: str | None, probe: int | None, method: str) -> CamFrames:
+    """Returns class activation of a fixed image of a recording, or of the image that it is.
+
+    Args:
+        recording: The recording.
+        layer: As in `CamFrames`.
+        probe: The image's number; None for the one that the recording is, else the first.
+        method: As in `CamFrames`.
+    """
+    is_image = recording.probe_number is not None and probe is None
+    return CamFrames(recording if is_image else recording.probe(probe or 0), layer, method)
 
 
 class CamFrames:
@@ -65,7 +96,7 @@ class CamFrames:
                 raise SelectionError(
                     f"{method} needs the gradients of {name!r} for probe image "
                     f"{recording.probe_number}, which are not in {recording.path}; grad-cam does "
-                    f"without, {schema_words()} records them"
+                    "without, 'record run --gradients' or Recorder(gradients=...) records them"
                 )
             self._weights = gradients.scaled(name)
         self.layer, self.of = self._maps.layer, self._weights.layer.of
@@ -87,8 +118,6 @@ class CamFrames:
                 )
             self._grid = grid
             self.left_out = tokens - grid[0] * grid[1]
-        elif self.layer.axes == "HWC":
-            self._grid = None
         self.size: tuple[int, int] = self._grid or (
             self.layer.shape[self.layer.axes.index("H")],
             self.layer.shape[self.layer.axes.index("W")],
@@ -126,7 +155,8 @@ class CamFrames:
     @property
     def present(self) -> npt.NDArray[np.bool_]:
         """Where there is all that a map is made of, bool (epoch, batch)."""
-        return self._maps.present & self._weights.present
+        both: npt.NDArray[np.bool_] = self._maps.present & self._weights.present
+        return both
 
     @property
     def frames(self) -> list[Cell]:

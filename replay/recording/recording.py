@@ -25,9 +25,8 @@ from replay.schema import FileError, Layer, SelectionError
 from replay.schema.suggestions import listed, near_layers, unknown
 
 if TYPE_CHECKING:
+    from replay.recording.cam_frames import CamFrames
     from replay.recording.scaled import ScaledFrames
-
-_KINDS = (schema.ATTENTION, schema.GRADIENTS, schema.CAM)
 
 _WORDS = {
     schema.ATTENTION: "attention",
@@ -172,6 +171,20 @@ class Recording(RecordedFrames):
             probe: As in `beside`.
         """
         return self.beside(schema.CAM, probe).scaled(name)
+
+    def cam(
+        self, layer: str | None = None, probe: int | None = None, method: str = "grad-cam"
+    ) -> CamFrames:
+        """Returns class activation of a fixed image by [epoch, batch]; see `CamFrames`.
+
+        Args:
+            layer: The layer; the last one that has weights by default.
+            probe: The image's number; by default that of a `Probe`, else 0.
+            method: `grad-cam`, `hirescam` or `gradient-x-activation`.
+        """
+        from replay.recording.cam_frames import cam_of
+
+        return cam_of(self, layer, probe, method)
 
     @property
     def probes(self) -> int:
@@ -319,8 +332,8 @@ class BesideMaps(Recording):
     """
 
     def __init__(self, recording: Recording, kind: str) -> None:
-        if kind not in _KINDS:
-            raise SelectionError(unknown("kind", kind, _KINDS))
+        if kind not in _WORDS:
+            raise SelectionError(unknown("kind", kind, list(_WORDS)))
         self.run, self.kind = recording, kind
         self.probe_number = recording.probe_number
         self.path, self._file = recording.path, recording._file
