@@ -38,6 +38,7 @@ class BatchPanel:
     facts: list[str]
     answers: list[str]
     gains: list[Gain] | None  # of each channel, where each map has a range of its own
+    quantity: str  # what the values are
 
 
 def choose_batches(shown: RunSet, epochs: Numbers, batch: int) -> list[tuple[int, int]]:
@@ -91,23 +92,26 @@ def load_panel(
     facts = []
     if "loss" in recording.batches:
         facts.append(f"loss {format_loss(float(recording.batches['loss'][cell]))}")
+    facts += filter(None, [row.maps.series.remark(cell)])
     answers = [
         f"{word} {_class(recording, int(recording.batches[field][cell]))}"
         for field, word in (("label", "label"), ("prediction", "predicted"))
         if field in recording.batches and recording.batches[field][cell] >= 0
     ]
+    between = scaler.range_of(*cell, maps)
     image = image and InputPicture.possible(recording)
     return BatchPanel(
         clean(shown.labels[row.place]),
         *cell,
         levels=levels.reshape(-1, *levels.shape[2:]),
-        range=scaler.range_of(*cell, maps),
+        range=between and between.times(row.maps.series.unit),
         kernels=row.maps.series.kernels(*cell)[list(channels)] if kernels else None,
         image=_input(recording, cell) if image else None,
         input_text=_input_text(recording, cell) if image else "",
         facts=facts,
         answers=answers,
         gains=None if own is None else gains_of(own.gain, own.constant, own.faint),
+        quantity=recording.quantity,
     )
 
 

@@ -55,7 +55,7 @@ class GridPage(FigurePage):
             for panel in self.panels
         )
         name = self.maps.layer.name
-        text = f"Feature maps of {name} ({self.subtitle}) at {cells}; {self.scale_words}"
+        text = f"{self.subject} of {name} ({self.subtitle}) at {cells}; {self.scale_words}"
         return f"{name}, {self.subtitle}", text
 
     def draw(self, colors: Pixels, canvas: Canvas) -> Canvas:

@@ -88,7 +88,7 @@ class SheetPage(FigurePage):
         """Returns the title and the description that the file itself carries."""
         name = self.maps.layer.name
         cells = ", ".join(f"epoch {panel.epoch} batch {panel.batch}" for panel in self.panels)
-        text = f"Feature maps of {name} ({self.subtitle}) from top to bottom at {cells}"
+        text = f"{self.subject} of {name} ({self.subtitle}) from top to bottom at {cells}"
         return f"{self.title}, {self.subtitle}", f"{text}; {self.source}; {self.scale_words}"
 
     def draw(self, colors: Pixels, canvas: Canvas) -> Canvas:
