@@ -48,16 +48,16 @@ class Components:
 
     @property
     def in_words(self) -> str:
-        """What the colours stand for: `red 41 %, green 18 %, blue 9 % of the variance`."""
+        """What the colours stand for: `red 41 %, green 18 %, blue 9 %` of the variance."""
         if not self.shares:
             return "no finite value"
         if not any(self.shares):
             return "constant"
         shares = [_percent(share) for share in self.shares]
         if len(shares) == 1:
-            return f"brightness {shares[0]} of the variance"
+            return f"brightness {shares[0]}"
         parts = (f"{name} {share}" for name, share in zip(_COLOURS, shares, strict=False))
-        return f"{', '.join(parts)} of the variance"
+        return ", ".join(parts)
 
     def values(self, maps: Maps) -> npt.NDArray[np.float32]:
         """Returns the components of every position, (C, ...) to float32 (k, ...)."""

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from replay.maps.axes import Maps, spread
+from replay.maps.axes import spread
 from replay.maps.input_picture import InputPicture
-from replay.options import FilmOptions
+from replay.maps.planes import Planes
+from replay.options import SCALES, FilmOptions
 from replay.raster.palette import Pixels, Range
 from replay.recording import Recording
 from replay.recording.cam_frames import CamFrames
 from replay.recording.class_activation import SIGNED
-from replay.schema import Cell, DamagedError
+from replay.schema import Cell, DamagedError, OptionError
+from replay.schema.faces import spell
+from replay.schema.suggestions import unknown
 
 Values = npt.NDArray[np.float32]
+Highs = npt.NDArray[np.float64]
 
 _AROUND = 4  # frames before and after one over whose greatest values a steady image's are averaged
+_STEADY = 1.5  # but a range is within so many times a frame's own
 _SAMPLED = 64  # frames from which the range of a run is measured
 _KEPT = 2 * _AROUND + 2
 
@@ -46,6 +52,41 @@ class Overlaid(Protocol):
         """Returns the values of a frame, float32 (n, h, w); all NaN where it is damaged."""
 
 
+_SCALES = {
+    "adaptive": "each tile up to its own greatest value, the mean over nine frames of one image",
+    "map": "each tile up to its own greatest value",
+    "frame": "up to the greatest value of the frame",
+    "epoch": "up to the greatest value of the epoch",
+    "run": "up to the greatest value of the run",
+    "channel": "each tile up to its greatest value of the run",
+}
+
+
+def describe_scale(options: FilmOptions) -> str:
+    """Returns what the range of values is, in words."""
+    return "a range that was given" if options.clip is not None else _SCALES.get(options.scale, "")
+
+
+def drawn_as_given(options: FilmOptions) -> FilmOptions:
+    """Returns the options of what has its colours already, so that nothing is measured again.
+
+    Raises:
+        OptionError: Something is to be shown beside it that only maps have, or an unknown scale.
+    """
+    words = options.show.split(",") if isinstance(options.show, str) else options.show
+    beside = [word.strip() for word in words if word.strip() not in ("", "loss")]
+    if beside:
+        raise OptionError(
+            f"{spell('show', beside[0])} goes with maps; expected loss alone with "
+            f"{spell('view', options.view)}"
+        )
+    if options.scale not in SCALES:
+        raise OptionError(unknown("scale", options.scale, SCALES))
+    return replace(
+        options, scale="run", clip=(0.0, 1.0), symmetric=False, channels=None, order="number"
+    )
+
+
 class CamTile:
     """Class activation of a fixed image, as one tile; see `Overlaid`.
 
@@ -54,7 +95,7 @@ class CamTile:
     """
 
     def __init__(self, cam: CamFrames) -> None:
-        self.cam, self.labels, self.signed = cam, [cam.name], cam.method in SIGNED
+        self.cam, self.labels, self.signed = cam, [" "], cam.method in SIGNED
         self.damaged: dict[Cell, str] = {}
 
     @property
@@ -74,28 +115,28 @@ class ChannelTiles:
     """Some channels of a layer, or heads, each as a tile; see `Overlaid`.
 
     Args:
-        maps: The layer.
+        planes: The layer.
         channels: Which ones.
-        labels: What each is called.
+        label: What is written before each number, such as `head `.
     """
 
-    def __init__(self, maps: Maps, channels: Sequence[int], labels: Sequence[str]) -> None:
-        self.maps, self._channels, self.labels = maps, list(channels), list(labels)
-        self.damaged = maps.damaged
+    def __init__(self, planes: Planes, channels: Sequence[int], label: str = "") -> None:
+        self._planes, self._channels = planes, list(channels)
+        self.labels = [f"{label}{channel}" for channel in channels]
+        self.damaged = planes.damaged
         self.signed = self._has_negative()
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
         """Where there is a frame, bool (epoch, batch)."""
-        return self.maps.series.present
+        return self._planes.series.present
 
     def __getitem__(self, cell: Cell) -> Values:
-        frame = self.maps[cell]  # (C, S, H, W)
-        return frame[self._channels, frame.shape[1] // 2].astype(np.float32)
+        return self._planes[cell][self._channels].astype(np.float32)
 
     def _has_negative(self) -> bool:
-        series = self.maps.series
-        if series.has_ranges and self.maps.channels == series.layer.channels:
+        series = self._planes.series
+        if series.has_ranges:
             low = series.ranges()[..., self._channels, 0]
             return bool((low < 0).any())
         return any(bool((self[cell] < 0).any()) for cell in spread(series.frames, _SAMPLED))
@@ -105,9 +146,9 @@ class Strengths:
     """The ranges under which tiles are shown, all from zero, or symmetric around it.
 
     `adaptive`, the usual one: each tile up to its own greatest value, where the image stays the
-    mean of that over nine frames around, so that nothing flickers. `map`: up to its own in the
-    frame. `frame`: up to the greatest of all tiles. `channel`, `epoch` and `run` likewise over
-    frames all over the run, or the epoch.
+    mean of that over nine frames around, so that nothing flickers; within 1.5 times its own.
+    `map`: up to its own in the frame. `frame`: up to the greatest of all tiles. `channel`, `epoch`
+    and `run` likewise over frames all over the run, or the epoch.
 
     Args:
         tiles: All that is shown together.
@@ -133,9 +174,9 @@ class Strengths:
         self.own = options.clip is None and options.scale in ("adaptive", "map", "channel")
         self._steady = steady
         self._places = {cell: place for place, cell in enumerate(self._cells)}
-        self._found: dict[tuple[int, Cell], npt.NDArray[np.float64]] = {}
+        self._found: dict[tuple[int, Cell], Highs] = {}
         self._values: dict[tuple[int, Cell], Values] = {}
-        self._fixed: dict[int, list[npt.NDArray[np.float64]]] = {}
+        self._fixed: dict[int, list[Highs]] = {}
 
     def values(self, which: int, cell: Cell) -> Values:
         """Returns the values of some tiles in a frame, (n, h, w); those of a few frames are kept.
@@ -165,12 +206,14 @@ class Strengths:
     def _range(self, high: float) -> Range:
         return Range(-high if self.signed else 0.0, high)
 
-    def _highest(self, which: int, cell: Cell) -> npt.NDArray[np.float64]:
+    def _highest(self, which: int, cell: Cell) -> Highs:
         if self._mode == "adaptive" and self._steady:
             at = self._places[cell]
             around = self._cells[max(0, at - _AROUND) : at + _AROUND + 1]
             near = [self._own(which, each) for each in around if self._has(which, each)]
-            return np.mean(near, axis=0)
+            own = self._own(which, cell)
+            steady: Highs = np.clip(np.mean(near, axis=0), own / _STEADY, own * _STEADY)
+            return steady
         if self._mode in ("adaptive", "map"):
             return self._own(which, cell)
         if self._mode == "frame":
@@ -182,7 +225,7 @@ class Strengths:
         most = max((float(each.max(initial=0.0)) for each in shown), default=0.0)
         return np.full(len(self._tiles[which].labels), most)
 
-    def _of_many(self, epoch: int) -> list[npt.NDArray[np.float64]]:
+    def _of_many(self, epoch: int) -> list[Highs]:
         """Returns the greatest values of all tiles over the run (-1), or over an epoch."""
         if epoch not in self._fixed:
             some = [cell for cell in self._cells if epoch in (-1, cell[0])]
@@ -200,7 +243,7 @@ class Strengths:
         present = self._tiles[which].present
         return cell[0] < present.shape[0] and cell[1] < present.shape[1] and bool(present[cell])
 
-    def _own(self, which: int, cell: Cell) -> npt.NDArray[np.float64]:
+    def _own(self, which: int, cell: Cell) -> Highs:
         """Returns the greatest value, or magnitude, of each tile of a frame; 0 without any."""
         key = which, cell
         if key not in self._found:

@@ -33,9 +33,8 @@ class OverlaySeries(ColourSeries):
         note: What is to be said of it.
 
     Attributes:
-        strengths: The ranges, perhaps of more than these tiles.
-        which: The place of these tiles among those of `strengths`.
-        colours: What the values look like.
+        overlaid: As given.
+        picture: The picture.
     """
 
     def __init__(
@@ -47,17 +46,26 @@ class OverlaySeries(ColourSeries):
         way: str,
         note: str,
     ) -> None:
-        self.overlaid, self._way = overlaid, way
+        self.overlaid, self._way, self.labels = overlaid, way, tuple(overlaid.labels)
         frames = source.frames
         values = overlaid[frames[0]].shape[1:] if frames else (1, 1)
         self.picture = TilePicture(recording, frames, (values[0], values[1]))
-        shape = (len(overlaid.labels), *self.picture.size)
-        about = source.layer
         layer = replace(
-            about, shape=shape, axes="CHW", kind="", note=note, kernel=None, pooled=1, grid=None
+            source.layer,
+            shape=(len(overlaid.labels), *self.picture.size),
+            axes="CHW",
+            kernel=None,
+            pooled=1,
+            note=note,
+            kind="",
+            scaled=False,
+            queries="",
+            grid=None,
+            of="",
         )
-        super().__init__(source, replace(layer, scaled=False, queries="", of=""))
-        self.use(Strengths([overlaid], frames, options, source.probe_number is not None), 0, options)
+        super().__init__(source, layer)
+        steady = source.probe_number is not None
+        self.use(Strengths([overlaid], frames, options, steady), 0, options)
 
     def use(self, strengths: Strengths, which: int, options: FilmOptions) -> None:
         """Has the tiles shown under ranges that hold for others, too.
@@ -67,53 +75,56 @@ class OverlaySeries(ColourSeries):
             which: The place of these tiles among theirs.
             options: The colormap.
         """
-        self.strengths, self.which = strengths, which
+        self._strengths, self._which = strengths, which
         cmap = None if options.cmap == _USUAL else options.cmap
-        self.colours = OverlayColours(cmap, strengths.signed)
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """What each tile is called."""
-        return self.overlaid.labels
+        self._colours = OverlayColours(cmap, strengths.signed)
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
         """Where there is a frame, bool (epoch, batch)."""
         return self.overlaid.present
 
-    def tiles(self, cell: Cell, shrink: int = 1) -> list[Pixels]:
-        """Returns the pictures of a frame, each uint8 (H, W, 3).
-
-        Args:
-            cell: Epoch and batch.
-            shrink: Rows and columns of the picture that become a pixel.
-
-        Raises:
-            DamagedError: What they are made of is damaged.
-        """
-        values = self.strengths.values(self.which, cell)
+    def tiles(self, cell: Cell, channels: Sequence[int] | None = None, shrink: int = 1) -> Pixels:
+        """Returns the pictures of a frame, uint8 (N, H, W, 3); see `ColourSeries`."""
+        values = self._strengths.values(self._which, cell)
         if cell in self.overlaid.damaged:
             raise DamagedError(self.overlaid.damaged[cell])
+        chosen = range(len(values)) if channels is None else channels
+        height, width = (-(-side // shrink) for side in self.picture.size)
         gray = to_gray(self.picture.show(cell, shrink))
+        found: Pixels = np.full((len(chosen), height, width, 3), 128, np.uint8)
         ranges = self.ranges_at(cell)
-        if all(each == ranges[0] for each in ranges):
-            return list(self.colours.lay(values, gray, ranges[0], self._way))
-        each = zip(values, ranges, strict=True)
-        return [self.colours.lay(value, gray, shown, self._way) for value, shown in each]
+        for place, channel in enumerate(chosen):
+            shown = self._colours.lay(values[channel], gray, ranges[channel], self._way)
+            found[place, : shown.shape[0], : shown.shape[1]] = shown
+        return found
+
+    def bar(self, steps: int) -> Pixels:
+        """Returns the colours of the colour bar, uint8 (steps, 3)."""
+        return self._colours.bar(steps)
+
+    def shown(self, cell: Cell) -> tuple[float, float] | None:
+        """Returns the values of both ends of the colour bar; None where each tile has its own."""
+        ranges = self.ranges_at(cell)
+        return (ranges[0].low, ranges[0].high) if len(set(ranges)) == 1 else None
 
     def ranges_at(self, cell: Cell) -> list[Range]:
         """Returns the range of values under which each tile of a frame is shown."""
-        return self.strengths.ranges(self.which, cell)
+        return self._strengths.ranges(self._which, cell)
 
     def remark(self, cell: Cell) -> str:
-        """Returns the values between which the tiles of a frame are shown, in words."""
+        """Returns how far the tiles of a frame reach, in words, where each has a range of its own.
+
+        Also that there is nothing above zero.
+        """
         if not self.present[cell]:
             return ""
-        ranges = self.ranges_at(cell)
-        if all(each == ranges[0] for each in ranges):
-            return ranges[0].in_words()
-        low, high = min(each.high for each in ranges), max(each.high for each in ranges)
-        return f"each to its own greatest, {format_number(low)} to {format_number(high)}"
+        highs = [each.high for each in self.ranges_at(cell)]
+        if not any(highs):
+            return "nothing above 0"
+        if len(set(highs)) == 1:
+            return ""
+        return f"each up to {format_number(min(highs))} – {format_number(max(highs))}"
 
     def __getitem__(self, key: tuple[int, int]) -> Float16Array:
         """Returns the values at the picture's size, float16 (N, H, W); see `Series`."""

@@ -30,7 +30,10 @@ class View(Protocol):
 
 _HOMES = {
     "attention": "replay.maps.attention_view",
+    "cam": "replay.maps.cam_view",
+    "components": "replay.maps.components_view",
     "gradient": "replay.maps.gradient_view",
+    "overlay": "replay.maps.overlay_view",
 }
 
 

@@ -63,7 +63,7 @@ class CamFrames:
     Args:
         recording: A fixed image of a recording.
         name: The layer; None for the last one that has weights.
-        method: One of `class_activation.METHODS`.
+        method: One of `options.CAM_METHODS`.
 
     Raises:
         OptionError: An unknown method.
@@ -108,16 +108,17 @@ class CamFrames:
         self._grid: tuple[int, int] | None = None
         self.left_out = 0
         if self.layer.axes == "TC":
-            tokens, image = self.layer.shape[0], recording.inputs.shape
-            known = weights[name].layer.grid
-            grid = find_grid(tokens, image, known)
+            shape, known = recording.inputs.shape, weights[name].layer.grid
+            image = (shape[1], shape[2]) if shape is not None and len(shape) == 3 else None
+            grid = find_grid(self.layer.shape[0], known, image)
             if grid is None:
                 raise SelectionError(
-                    f"no class activation of {name!r} in {recording.path}: its {tokens} tokens "
-                    "fill no rows and columns in the proportions of the image"
+                    f"no class activation of {name!r} in {recording.path}: its "
+                    f"{self.layer.shape[0]} tokens fill no rows and columns in the proportions of "
+                    "the image"
                 )
-            self._grid = grid
-            self.left_out = tokens - grid[0] * grid[1]
+            self._grid = grid.rows, grid.columns
+            self.left_out = grid.prefix
         self.size: tuple[int, int] = self._grid or (
             self.layer.shape[self.layer.axes.index("H")],
             self.layer.shape[self.layer.axes.index("W")],

@@ -19,10 +19,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from replay.options import CAM_METHODS
 from replay.schema import OptionError
 from replay.schema.suggestions import unknown
-
-METHODS = ("grad-cam", "hirescam", "gradient-x-activation")
 
 SIGNED = frozenset({"gradient-x-activation"})
 """Those whose values may be below zero."""
@@ -36,10 +35,10 @@ def check_method(method: str) -> str:
     """Returns the method.
 
     Raises:
-        OptionError: It is none of `METHODS`.
+        OptionError: It is none of `CAM_METHODS`.
     """
-    if method not in METHODS:
-        raise OptionError(unknown("CAM method", method, METHODS))
+    if method not in CAM_METHODS:
+        raise OptionError(unknown("CAM method", method, CAM_METHODS))
     return method
 
 
@@ -54,7 +53,7 @@ def class_activation(method: str, maps: Maps, weights: npt.NDArray[np.generic]) 
     A position where a value is NaN or infinite is NaN.
 
     Args:
-        method: One of `METHODS`.
+        method: One of `CAM_METHODS`.
         maps: What the layer put out, (C, H, W).
         weights: For `grad-cam` (C,), the mean gradient of each channel; else (C, H, W), the
             gradient.

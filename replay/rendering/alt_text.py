@@ -133,6 +133,8 @@ def _panel_in_words(panel: LayerPanel, values: _Values) -> str:
 def _scale_in_words(film: Film, cells: Sequence[Cell], values: Sequence[_Values]) -> str:
     """Returns the sentence that says what the colours of a film stand for."""
     scale = film.scale
+    if film.map_sections[0].row.maps.series.in_colour:
+        return f"{film.quantity.capitalize()} in colours: {scale}."
     if len(film.panels) == 1 and film.scale_mode == "run" and (not values or values[0].vary):
         section = film.map_sections[0]
         shown = section.range_of(cells[-1])

@@ -116,6 +116,7 @@ def animate(
     order: str = "number",
     view: str = "maps",
     query: str | int | tuple[int, int] | None = None,
+    cam_method: str = "grad-cam",
     jobs: int | None = None,
     executor: Executor | None = None,
     max_mb: float | str | None = AUTO,
@@ -202,6 +203,7 @@ def animate(
         query: Of attention of all tokens, whose is shown: the number of a token, its row and column
             (`"3,4"`), `class`, `mean` (over all) or `all` (a matrix for each head). Default: that
             of the class token, else the mean; without an image all.
+        cam_method: Of class activation: `grad-cam`, `hirescam` or `gradient-x-activation`.
         jobs: Processes that render ranges of the frames, whose encoded parts are then joined.
             Default: as many as pay, which is one for MP4, GIF and numbered PNG, whose encoders use
             all cores by themselves.
