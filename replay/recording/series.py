@@ -29,7 +29,7 @@ class Series:
         layer: Name, module, frame shape and what its axes are.
         run_series: The layer's frames of the batches; the series itself where it is that.
         in_colour: Whether the frames are pictures in colours; see `ColourSeries`.
-        unit: What a value of 1 stands for.
+        unit: What a value of 1 stands for; 0 where that differs from frame to frame.
     """
 
     in_colour = False
