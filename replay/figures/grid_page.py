@@ -245,7 +245,7 @@ class GridPage(FigurePage):
         across = grid.map_size[1] // panel.levels.shape[2]
         for place in range(len(self.labels)):
             dx, dy = grid.place(place)
-            tile = enlarge(colors[panel.levels[place]], across, down)
+            tile = enlarge(panel.picture(place, colors), across, down)
             canvas.picture(x + dx, y + dy, tile, map=True, blocks=(down, across))
             if kernels is not None and place % slices == 0:
                 kernel = kernels[place // slices].astype(np.uint8)

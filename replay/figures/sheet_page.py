@@ -204,7 +204,7 @@ class SheetPage(FigurePage):
             for column, place in enumerate(places):
                 at = left + column * (layout.map_size[1] + layout.gap)
                 down, across = layout.blocks
-                tile = enlarge(colors[panel.levels[place]], across, down)
+                tile = enlarge(panel.picture(place, colors), across, down)
                 canvas.picture(at, y, tile, map=True, blocks=layout.blocks)
                 if panel.gains is not None:
                     gain = panel.gains[place // self.maps.slices]

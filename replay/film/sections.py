@@ -178,14 +178,16 @@ class ChangeSection:
     ) -> tuple[Range | None, Count]:
         """Paints the change up to a frame, or leaves the tiles empty; see `Section`."""
         values = self._find(cell)
+        unit = self._row.maps.series.unit
         if isinstance(values, str):
             blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
-            return self._shown, values
+            return self._shown and self._shown.times(unit), values
         small: Values = shrink_maps(values, self.panel.mosaic.blocks)
         levels = self._scaler.levels(*cell, small)
         self._shown = self._scaler.range_of(*cell, small)
         paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
-        return self._shown, (int(np.isnan(values).sum()), int(np.isinf(values).sum()))
+        shown = self._shown and self._shown.times(unit)
+        return shown, (int(np.isnan(values).sum()), int(np.isinf(values).sum()))
 
     def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
         """Yields nothing: changes are painted in colours of the palette."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.formatting import format_count
+from replay.maps.runs import choose_layers_of
 from replay.options import FilmOptions
 from replay.recording import Recording, Series
 from replay.recording.derived import DerivedRecording, DerivedSeries
@@ -32,11 +33,13 @@ def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recor
     The last layer is shown where none is asked for, since there the heads look at things.
     """
     query = read_query(options.query)
-    found = [AttentionRecording(run, query, options.tokens) for run in runs]
-    for attention in found:
-        attention.require_frames()
+    sources = [run.beside(schema.ATTENTION) for run in runs]
+    for source in sources:
+        source.require_frames()
     if options.layers is None:
-        options = replace(options, layers=found[0].layers[-1])
+        options = replace(options, layers=sources[0].layers[-1])
+    names = choose_layers_of(sources, options.layers)
+    found = [AttentionRecording(source, query, options.tokens, names) for source in sources]
     return [*found], options
 
 
@@ -120,9 +123,7 @@ class AttentionSeries(DerivedSeries):
             shape, axes = about.shape, "CHW"
         elif self.grid is not None:
             shape, axes = (heads, self.grid.rows, self.grid.columns), "CHW"
-        note = ", ".join(
-            [f"attention {words}, {format_count(heads, 'head')}", *filter(None, [about.note])]
-        )
+        note = ", ".join([f"attention {words}", "a head each", *filter(None, [about.note])])
         layer = Layer(about.name, about.module, shape, axes=axes, probe=about.probe, note=note)
         super().__init__(source, layer)
 
@@ -151,7 +152,7 @@ class AttentionSeries(DerivedSeries):
         assert self._last is not None
         share = self._last[1]
         whose = "class token" if self.grid.prefix == 1 else f"{self.grid.prefix} first tokens"
-        return "" if np.isnan(share) else f"{share:.0%} of it on the {whose}"
+        return "" if np.isnan(share) else f"{100 * share:.0f} % of it on the {whose}"
 
     def _rows(self, frame: Float16Array) -> npt.NDArray[np.float16]:
         """Returns what is shown of a frame, float16 (heads, T)."""

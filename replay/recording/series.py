@@ -30,7 +30,7 @@ class Series:
         run_series: The layer's frames of the batches; the series itself where it is that.
         labels: What each map is called; empty for its number.
         in_colour: Whether the frames are pictures in colours; see `ColourSeries`.
-        unit: What a value of 1 stands for.
+        unit: What a value of 1 stands for; 0 where that differs from frame to frame.
     """
 
     labels: tuple[str, ...] = ()

@@ -87,7 +87,7 @@ class _Values:
     def _find_ends(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Returns the least and the greatest finite value of each channel, NaN without one."""
         series, nothing = self._maps.series, np.zeros(0, np.float32)
-        if not self._cells or not series.has_ranges:
+        if not self._cells or not series.has_ranges or not series.unit:
             return nothing, nothing
         ranges = series.ranges()[tuple(np.array(self._cells).T)] * series.unit  # (frames, C, 2)
         if ranges.shape[1] != self._maps.channels:
