@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from replay import schema
 from replay.formatting import format_count
-from replay.maps.attention_view import AttentionRecording
+from replay.maps import attention_view
 from replay.maps.axes import choose_channels
 from replay.maps.overlaid import ChannelTiles, describe_scale, drawn_as_given
 from replay.maps.overlay_series import OverlaySeries
@@ -25,7 +25,9 @@ _USUAL = 4  # channels, those that vary most: each is a picture of the input's s
 def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recording], FilmOptions]:
     """Returns channels of layers, or heads of attention, over the input, see `views.look_at`."""
     names, heads = _choose(runs, options)
-    sources = [AttentionRecording(run) if heads else run for run in runs]
+    sources = list(runs)
+    if heads:
+        sources, _ = attention_view.look_at(runs, replace(options, layers=names))
     found: list[Recording] = [OverlayRecording(each, names, options) for each in sources]
     for each in found:
         each.require_frames()
