@@ -183,6 +183,12 @@ class FilmOptions:
             "whose attention: a token N, its row,column, class, mean or all", metavar="TOKEN"
         ),
     )
+    grid_of_probes: bool = field(
+        default=False,
+        metadata=option(
+            "a row for each fixed image, a column for each layer, head or channel, over the input"
+        ),
+    )
     cam_method: str = field(
         default="grad-cam",
         metadata=option("of class activation (default: grad-cam)", choices=CAM_METHODS),

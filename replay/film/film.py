@@ -49,7 +49,7 @@ from replay.raster.palette import Palette, TwoMapPalette
 from replay.recording import Recording
 from replay.schema import Cell
 
-_LEVELS_OF_A_BAR = 120  # colours, so that a palette of 256 has as many for pictures
+LEVELS_OF_A_BAR = 120  # colours, so that a palette of 256 has as many for pictures
 
 
 class BaseFilm:
@@ -185,7 +185,7 @@ class Film(BaseFilm):
         levels, theme = options.levels, options.theme
         first = runs.rows[0].maps.series
         if first.in_colour:  # pictures need what the colour bar does not
-            levels = min(levels, _LEVELS_OF_A_BAR)
+            levels = min(levels, LEVELS_OF_A_BAR)
         self.palette = (
             TwoMapPalette(options.cmap, DIVERGING, levels, theme)
             if diverging

@@ -111,6 +111,7 @@ class ComponentSeries(ColourSeries):
 
     color_bar = False
     labels = (" ",)  # the only one needs no number
+    subject = "channels as red, green and blue"
 
     def __init__(self, planes: Planes, basis_of: Sequence[Planes]) -> None:
         self._planes = planes

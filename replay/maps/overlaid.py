@@ -267,14 +267,15 @@ class TilePicture:
     """
 
     def __init__(self, recording: Recording, cells: Sequence[Cell], size: tuple[int, int]) -> None:
-        self._source: InputPicture | None = None
-        self.size = size
-        if InputPicture.possible(recording):
-            shapes = recording.inputs.shapes
-            height, width = (max(shape[axis] for shape in shapes) for axis in (1, 2))
-            self._source = InputPicture(recording, cells, max(width, -(-height * 4 // 5)))
-            self.size = height, width
+        self._recording = recording
         self._steady = recording.probe_number is not None
+        self._cells = list(cells[:1] if self._steady else cells)
+        self._possible = InputPicture.possible(recording)
+        self.size = size
+        if self._possible:
+            shapes = recording.inputs.shapes
+            self.size = max(shape[1] for shape in shapes), max(shape[2] for shape in shapes)
+        self._source: InputPicture | None = None  # made when it is first needed
         self._last: tuple[object, Pixels] | None = None
 
     def show(self, cell: Cell, shrink: int) -> Pixels:
@@ -290,9 +291,11 @@ class TilePicture:
         return self._last[1]
 
     def _draw(self, cell: Cell, shrink: int) -> Pixels:
-        if self._source is None:
-            picture: Pixels = np.full((*self.size, 3), 128, np.uint8)
-        else:
+        picture: Pixels = np.full((*self.size, 3), 128, np.uint8)
+        if self._possible:
+            if self._source is None:
+                side = max(self.size[1], -(-self.size[0] * 4 // 5))
+                self._source = InputPicture(self._recording, self._cells, side)
             picture = self._source.show(*cell)
         if shrink == 1:
             return picture

@@ -80,6 +80,11 @@ class OverlaySeries(ColourSeries):
         self._colours = OverlayColours(cmap, strengths.signed)
 
     @property
+    def own_ranges(self) -> bool:
+        """Whether each tile has a range of its own."""
+        return self._strengths.own
+
+    @property
     def present(self) -> npt.NDArray[np.bool_]:
         """Where there is a frame, bool (epoch, batch)."""
         return self.overlaid.present

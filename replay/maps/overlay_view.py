@@ -59,10 +59,18 @@ class OverlayRecording(DerivedRecording):
         names: The layers.
         options: Which channels, the scale and the colormap. Where none are asked for, the four
             that vary most, or all heads.
+        like: The recording whose channels are looked at for that; by default the same.
     """
 
-    def __init__(self, source: Recording, names: Sequence[str], options: FilmOptions) -> None:
-        self._names, self._options, self.quantity = names, options, source.quantity
+    def __init__(
+        self,
+        source: Recording,
+        names: Sequence[str],
+        options: FilmOptions,
+        like: Recording | None = None,
+    ) -> None:
+        self._names, self._options, self._like = names, options, like or source
+        self.quantity = source.quantity
         self.scale_words = describe_scale(options)
         super().__init__(source)
 
@@ -84,11 +92,14 @@ class OverlayRecording(DerivedRecording):
         heads = self.quantity == "attention"
         usual = None if heads or planes.channels <= _USUAL else f"top:{_USUAL}"
         numbers = usual if options.channels is None else options.channels
-        chosen = choose_channels(planes, numbers, series.frames)
+        like = Planes(self._like[name], options.tokens)
+        chosen = choose_channels(like, numbers, like.series.frames)
         what = "head" if heads else "channel"
         of = f"{len(chosen)} of " if len(chosen) < planes.channels else ""
         parts = [of + format_count(planes.channels, what)]
         parts += [f"{planes.size[0]}×{planes.size[1]}, over the input", series.layer.note]
-        tiles = ChannelTiles(planes, chosen)
+        tiles = ChannelTiles(planes, chosen, f"{what} ")
         note = ", ".join(filter(None, parts))
-        return OverlaySeries(self.source, series, tiles, options, "nearest", note)
+        found = OverlaySeries(self.source, series, tiles, options, "nearest", note)
+        found.subject = parts[0]
+        return found

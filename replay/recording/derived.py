@@ -56,10 +56,12 @@ class ColourSeries(DerivedSeries):
 
     Attributes:
         color_bar: Whether there are values that the colours stand for.
+        subject: What the pictures show, in a few words.
     """
 
     in_colour = True
     color_bar = True
+    subject = ""
 
     def tiles(
         self, cell: Cell, channels: Sequence[int] | None = None, shrink: int = 1
