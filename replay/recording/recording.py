@@ -66,10 +66,14 @@ class Recording(RecordedFrames):
         layers: Names of the recorded layers, in the order in which they first ran.
         probe_number: None; the number of the fixed image in what `probe` gives.
         kind: Empty; what the frames are in what `beside` gives.
+        quantity: What the values are, for captions.
+        scale_words: What the colours stand for; empty where the scale says it.
     """
 
     probe_number: int | None = None
     kind: str = ""
+    quantity: str = "activation"
+    scale_words: str = ""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)

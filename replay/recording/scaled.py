@@ -20,6 +20,7 @@ from replay.recording.snapshot import Snapshot
 from replay.schema import Cell, DamagedError, Float16Array, Float32Array, Layer, dataset_path
 
 LARGEST_EXPONENT = 200  # float32 ends at 2 ** 128, and at 2 ** -149 on the other side
+_MOST = 65_504  # of float16
 _TOP = 15  # 2 ** 15 is what the largest value of a run becomes, which float16 holds
 
 
@@ -144,6 +145,23 @@ class ScaledFrames:
         ranges[np.abs(exponents) > LARGEST_EXPONENT] = np.nan
         return ranges
 
+    def ranges_by(
+        self, exponent: int, epochs: range | None = None, batches: range | None = None
+    ) -> Float32Array:
+        """Returns `ranges` divided by 2 to a power."""
+        return scale(self.ranges(epochs, batches), -exponent)
+
+    def scaled_by(self, key: tuple[int, int], exponent: int) -> Float16Array:
+        """Returns one frame divided by 2 to a power, float16; see `__getitem__`.
+
+        What is beyond float16 then is as large as float16 can be.
+        """
+        cell = self._snapshot.locate(*parse_key(key))
+        stored = self.stored[cell]
+        values = scale(stored, self.exponent(cell) - exponent)
+        held = np.clip(values, -_MOST, _MOST, out=values, where=np.isfinite(stored))
+        return held.astype(np.float16)
+
     @functools.cached_property
     def largest(self) -> npt.NDArray[np.float64]:
         """The largest magnitude of every frame, float64 (epoch, batch); NaN without one.
@@ -190,14 +208,11 @@ class EvenSeries(Series):
 
     def __getitem__(self, key: tuple[int, int]) -> Float16Array:
         """Returns one frame, as `Series` does, times one power of two."""
-        cell = self._snapshot.locate(*parse_key(key))
-        by = self.true.exponent(cell) - self.exponent
-        with np.errstate(over="ignore", under="ignore"):
-            return np.ldexp(self.true.stored[cell].astype(np.float32), by).astype(np.float16)
+        return self.true.scaled_by(key, self.exponent)
 
     def ranges(self, epochs: range | None = None, batches: range | None = None) -> Float32Array:
         """Returns the ranges of these frames, as `Series` does."""
-        return scale(self.true.ranges(epochs, batches), -self.exponent)
+        return self.true.ranges_by(self.exponent, epochs, batches)
 
 
 def scale(values: npt.NDArray[Any], exponent: int | npt.NDArray[np.int64]) -> Float32Array:

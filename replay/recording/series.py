@@ -28,7 +28,12 @@ class Series:
     Attributes:
         layer: Name, module, frame shape and what its axes are.
         run_series: The layer's frames of the batches; the series itself where it is that.
+        in_colour: Whether the frames are pictures in colours; see `ColourSeries`.
+        unit: What a value of 1 stands for; 0 where that differs from frame to frame.
     """
+
+    in_colour = False
+    unit: Any = 1.0
 
     def __init__(self, snapshot: Snapshot, layer: Layer, run_series: Series | None = None) -> None:
         self._snapshot = snapshot
@@ -116,6 +121,10 @@ class Series:
         """
         epoch, batch = self._snapshot.locate(*parse_key(key))
         return self._read(schema.MAPS, schema.CHECKSUMS, epoch, batch)
+
+    def remark(self, cell: tuple[int, int]) -> str:
+        """Returns what is to be said of one frame, in words; empty where nothing is."""
+        return ""
 
     def kernels(self, epoch: int, batch: int) -> Float16Array:
         """Returns the kernels that made a frame, float16 (C_out, C_in/groups, kH, kW).
