@@ -79,7 +79,8 @@ class HeadWriter:
 
 def _in_words(answer: Answer) -> list[tuple[str, str]]:
     """Returns two lines, each with its tone: the answer, and whether it is right."""
-    words, tone = [], "muted"
+    words: list[str] = []
+    tone = "muted"
     if answer.right is not None:
         words, tone = (["right"], "accent") if answer.right else (["wrong"], "warning")
     if answer.prediction and not np.isnan(answer.probability):

@@ -72,20 +72,28 @@ class AttentionRecording(DerivedRecording):
     """The attention of a recording, a map for each head.
 
     Args:
-        run: The recording.
+        source: The attention, as `Recording.beside` gives it.
         query: As `read_query` gives it.
         tokens: As in `FilmOptions`: whether they stand as in the picture, as a square, or in a row.
+        names: The layers that are shown; all by default.
     """
 
     quantity = "attention"
 
-    def __init__(self, run: Recording, query: Query = "", tokens: str = "auto") -> None:
-        self._query, self._tokens = query, tokens
-        super().__init__(run.beside(schema.ATTENTION))
+    def __init__(
+        self,
+        source: Recording,
+        query: Query = "",
+        tokens: str = "auto",
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self._query, self._tokens, self._names = query, tokens, names
+        super().__init__(source)
 
     def derive(self) -> Mapping[str, Series]:
         """Returns the attention of each layer as maps."""
-        each = (self.source[name] for name in self.source.layers)
+        names = self.source.layers if self._names is None else self._names
+        each = (self.source[name] for name in names if name in self.source)
         return {series.name: AttentionSeries(series, self._query, self._tokens) for series in each}
 
 
@@ -151,8 +159,8 @@ class AttentionSeries(DerivedSeries):
                 return ""
         assert self._last is not None
         share = self._last[1]
-        whose = "class token" if self.grid.prefix == 1 else f"{self.grid.prefix} first tokens"
-        return "" if np.isnan(share) else f"{100 * share:.0f} % of it on the {whose}"
+        whose = "class token" if self.grid.prefix == 1 else f"first {self.grid.prefix} tokens"
+        return "" if np.isnan(share) else f"{whose} {100 * share:.0f} %"
 
     def _rows(self, frame: Float16Array) -> npt.NDArray[np.float16]:
         """Returns what is shown of a frame, float16 (heads, T)."""

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from replay import schema
+from replay.formatting import format_count
 from replay.maps.answers import Answers
 from replay.maps.overlaid import CamTile, describe_scale, drawn_as_given
-from replay.formatting import format_count
-from replay.maps.runs import choose_layers_of
-from replay.schema import Cell, SelectionError
 from replay.maps.overlay_series import OverlaySeries
+from replay.maps.runs import choose_layers_of
 from replay.options import FilmOptions
 from replay.recording import Recording, Series
 from replay.recording.cam_frames import CamFrames
 from replay.recording.derived import DerivedRecording
+from replay.schema import Cell, SelectionError
 
 _NAMES = {
     "grad-cam": "Grad-CAM",

@@ -28,11 +28,8 @@ if TYPE_CHECKING:
     from replay.recording.cam_frames import CamFrames
     from replay.recording.scaled import ScaledFrames
 
-_WORDS = {
-    schema.ATTENTION: "attention",
-    schema.GRADIENTS: "gradients",
-    schema.CAM: "class activation weights",
-}
+_WORDS = {kind: kind for kind in (schema.ATTENTION, schema.GRADIENTS)}
+_WORDS[schema.CAM] = "class activation weights"
 
 
 def open_recording(path: str | os.PathLike[str]) -> Recording:
