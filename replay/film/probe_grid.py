@@ -98,7 +98,7 @@ class ProbeGridFilm(BaseFilm):
                 values=tiles.own,
             )
             everything = mosaic.count == len(self._tiles) * mosaic.each
-            if everything and min(mosaic.tile) >= min(_LARGE, *size):
+            if everything and min(mosaic.tile) >= _LARGE:
                 break
         assert mosaic is not None
         return make_smaller(mosaic, options.share) if options.share < 1 else mosaic

@@ -10,7 +10,7 @@ from replay.formatting import format_number
 from replay.maps.answers import Answer
 from replay.maps.probe_tiles import ProbeTiles
 from replay.raster.block_mosaic import LINE, BlockMosaic
-from replay.raster.text import fit
+from replay.raster.text import fit, width_of
 from replay.raster.widgets import SMALL, Pen, Slot
 from replay.schema import Cell
 
@@ -46,7 +46,9 @@ class HeadWriter:
             _, column = mosaic.block_corner(block)
             for place, label in enumerate(tiles[0].labels):
                 at = left + column + mosaic.head + place * mosaic.pitch[1]
-                pen.write(fit(label, SMALL, across, middle=True), top, at, SMALL, "muted")
+                short = label.rpartition(" ")[2]
+                text = label if width_of(label, SMALL) <= across else short
+                pen.write(fit(text, SMALL, across, middle=True), top, at, SMALL, "muted")
         width = mosaic.head - _APART
         for block, image in enumerate(tiles):
             y, x = mosaic.block_corner(block)
@@ -74,6 +76,8 @@ class HeadWriter:
             for below, high in zip(values, highs, strict=False):
                 if below is not None:
                     text = "" if high is None else f"to {format_number(high)}"
+                    if width_of(text, SMALL) > below.width:
+                        text = text.removeprefix("to ")
                     self._pen.refill(below, (text, "muted"))
 
 
