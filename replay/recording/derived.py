@@ -97,11 +97,7 @@ class DerivedRecording(Recording):
     def __init__(self, source: Recording) -> None:
         self.source = source
         self.probe_number, self.kind = source.probe_number, source.kind
-        self.path, self._file = source.path, source._file
-        self.version, self.meta = source.version, source.meta
-        self.run_id, self.created = source.run_id, source.created
-        self._snapshot = source._snapshot
-        self._find_series()
+        self._share(source, source._snapshot)
 
     def derive(self) -> Mapping[str, Series]:
         """Returns what there is by its name."""

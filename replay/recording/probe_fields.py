@@ -30,7 +30,7 @@ class ProbeFields(Mapping[str, "npt.NDArray[Any]"]):
         order: int64 (epoch, batch), each whole frame's number, or 0.
         number: The number of the fixed image.
         described: What the run's description has on the image, such as its label.
-        label: The class of the image that the file has beside it; anything.
+        label: The class of the image that the file has beside it.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class ProbeFields(Mapping[str, "npt.NDArray[Any]"]):
         order: npt.NDArray[np.int64],
         number: int,
         described: object,
-        label: object,
+        label: int | None,
     ) -> None:
         self._fields, self._order = fields, order
         known = described if isinstance(described, dict) else {}
         if label is not None:
-            known = {**known, "label": int(label) if isinstance(label, np.integer) else label}
+            known = {**known, "label": label}
         self._constant = {
             name: known[name]
             for name in ("label", "prediction")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.formatting import clean_line, format_count
+from replay.recording.beside_words import BESIDE, nothing_beside
 from replay.recording.notebook_views import show
 from replay.recording.probe_fields import ProbeFields
 from replay.recording.safe_file import SafeFile
@@ -27,9 +28,6 @@ from replay.schema.suggestions import listed, near_layers, unknown
 if TYPE_CHECKING:
     from replay.recording.cam_frames import CamFrames
     from replay.recording.scaled import ScaledFrames
-
-_WORDS = {kind: kind for kind in (schema.ATTENTION, schema.GRADIENTS)}
-_WORDS[schema.CAM] = "class activation weights"
 
 
 def open_recording(path: str | os.PathLike[str]) -> Recording:
@@ -241,6 +239,13 @@ class Recording(RecordedFrames):
         self.created = read_text(attribute("created"))
         self.meta = schema.decode_meta(read_text(attribute("meta")))
 
+    def _share(self, other: Recording, snapshot: Snapshot) -> None:
+        """Begins to read from the file of another recording."""
+        self.path, self._file, self._snapshot = other.path, other._file, snapshot
+        self.version, self.meta = other.version, other.meta
+        self.run_id, self.created = other.run_id, other.created
+        self._find_series()
+
     def _find_series(self) -> None:
         layers = self._snapshot.find_layers(self.kind)
         self._series = {layer.name: self._new_series(layer) for layer in layers}
@@ -286,11 +291,7 @@ class Probe(Recording):
             )
         self.probe_number = number
         self.run = recording
-        self.path, self._file = recording.path, recording._file
-        self.version, self.meta = recording.version, recording.meta
-        self.run_id, self.created = recording.run_id, recording.created
-        self._snapshot = Snapshot(self._file, number)
-        self._find_series()
+        self._share(recording, Snapshot(recording._file, number))
 
     def close(self) -> None:
         """Does nothing: the file belongs to the recording that this was made from."""
@@ -302,8 +303,13 @@ class Probe(Recording):
         described = self.meta.get("probe")
         images = described if isinstance(described, list) else []
         about = dict(enumerate(images)).get(self.probe_number)
+        return ProbeFields(self._snapshot.fields, self.order, self.probe_number, about, self.label)
+
+    @property
+    def label(self) -> int | None:
+        """The image's class, where the file has it beside the image."""
         label = self._file.attribute("label", f"{schema.PROBE}/{self.probe_number}")
-        return ProbeFields(self._snapshot.fields, self.order, self.probe_number, about, label)
+        return int(label) if isinstance(label, (int, np.integer)) else None
 
     def _new_series(self, layer: Layer) -> Series:
         return Series(self._snapshot, layer, self.run._series.get(layer.name))
@@ -333,15 +339,11 @@ class BesideMaps(Recording):
     """
 
     def __init__(self, recording: Recording, kind: str) -> None:
-        if kind not in _WORDS:
-            raise SelectionError(unknown("kind", kind, list(_WORDS)))
+        if kind not in BESIDE:
+            raise SelectionError(unknown("kind", kind, BESIDE))
         self.run, self.kind = recording, kind
         self.probe_number = recording.probe_number
-        self.path, self._file = recording.path, recording._file
-        self.version, self.meta = recording.version, recording.meta
-        self.run_id, self.created = recording.run_id, recording.created
-        self._snapshot = recording._snapshot
-        self._find_series()
+        self._share(recording, recording._snapshot)
 
     def close(self) -> None:
         """Does nothing: the file belongs to the recording that this was made from."""
@@ -359,16 +361,8 @@ class BesideMaps(Recording):
         """
         if name in self._series:
             return self._series[name]
-        words = _WORDS[self.kind]
-        of = "" if self.probe_number is None else f" for probe image {self.probe_number}"
-        if not self.layers:
-            raise SelectionError(
-                f"no {words} in {self.path}{of}; 'record run --{self.kind}' or "
-                f"Recorder({self.kind}=...) records it"
-            )
         raise SelectionError(
-            f"no {words} of {name!r} in {self.path}{of}; there are those of "
-            f"{listed(self.layers)}{near_layers(name, self.layers)}"
+            nothing_beside(self.kind, name, self.layers, self.path, self.probe_number)
         )
 
     def scaled(self, name: str) -> ScaledFrames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from looking import (
 from samples import drifting_maps, write_recording
 
 import replay
+from replay.__main__ import main
 from replay.schema import DamagedError, FileError, SelectionError
 
 
@@ -196,3 +198,73 @@ def test_a_grid_that_does_not_fit(path: Path, grid: tuple[int, int]) -> None:
         file["attention/maps/blocks.0.attn"].attrs["grid"] = np.array(grid)
     with replay.open(path) as run:
         assert run.attention("blocks.0.attn")[0, 0].shape == (4, 65)  # which needs no grid
+
+
+def test_verify_and_repair_know_them(path: Path, tmp_path: Path) -> None:
+    whole = replay.verify(path)
+    assert whole, whole.problems
+    bare = write_looking(tmp_path / "bare.h5", attention=False, gradients=False)
+    assert whole.arrays > replay.verify(bare).arrays
+    with h5py.File(path, "r+") as file:
+        file["attention/maps/blocks.0.attn"][1, 0, 2, 3] = 0.9
+        file["probe/1/gradients/maps/conv2"][0, 0, 0, 0, 0] = 3
+        file["gradients/exponents/conv1"][0, 1] = 30_000
+        file["probe/0/cam/ranges/conv2"][2, 1, 0, 0] = 9
+    found = {str(problem).partition(": ")[0] for problem in replay.verify(path).problems}
+    texts = " / ".join(map(str, replay.verify(path).problems))
+    assert len(found) <= 4
+    for words in (
+        "blocks.0.attn attention epoch 1 batch 0: attention",
+        "probe 1: conv2 gradients epoch 0 batch 0: gradients",
+        "conv1 gradients epoch 0 batch 1: gradients",
+        "probe 0: conv2 cam epoch 2 batch 1: ranges",
+    ):
+        assert words in texts, texts
+    made = replay.repair(path, tmp_path / "fixed.h5")
+    assert len(made.left_out) == 3
+    assert replay.verify(made.path), replay.verify(made.path).problems
+    with replay.open(made.path) as run, replay.open(path) as old:
+        assert run.attentions == old.attentions
+        kept = run.attention("blocks.1.attn")
+        np.testing.assert_array_equal(kept[2, 1], class_rows()(2, 1))
+        assert kept.layer == old.attention("blocks.1.attn").layer
+        assert not run.attention("blocks.0.attn").present[1, 0]
+        assert run.gradient("conv2").layer == old.gradient("conv2").layer
+        np.testing.assert_array_equal(run.gradient("conv2")[2, 1], old.gradient("conv2")[2, 1])
+        weights = run.cam_weights("conv2", probe=1)[1, 0]
+        np.testing.assert_array_equal(weights, old.cam_weights("conv2", probe=1)[1, 0])
+        assert run.probe(0).batches["prediction"].tolist() == [[0, 0], [2, 2], [2, 2]]
+        assert run.probe(1).label == LABELS[1]
+
+
+def test_what_a_recording_has_is_listed(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "beside    attention of 2 layers, gradients of 2 layers\n" in said
+    assert "label 0, evaluation mode, layers conv1, conv2, blocks.0; attention of 2 layers" in said
+    assert "cam of 1 layer" in said
+    many = write_looking(tmp_path / "many.h5", epochs=1, batches=1, probes=10)
+    assert main(["info", str(many), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert not [name for name in document["fields"] if name.startswith("probe")]
+    assert document["attention"][0]["queries"] == "class"
+    assert document["gradients"][0]["of"] == "loss"
+    assert document["probes"][1]["prediction"] == 1
+    assert document["probes"][1]["probability"] == pytest.approx(0.4)
+    assert document["probes"][1]["cam"][0]["name"] == "conv2"
+    assert main(["info", str(many)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("\nprobe ") == 1
+    assert "10 images of labels 0, 2, each: image of 3x32x32" in said
+
+
+def test_a_plain_recording_is_listed_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = write_recording(tmp_path / "run.h5", {"conv1": drifting_maps(2, 4, 4)})
+    assert main(["info", str(plain), "--json"]) == 0
+    assert not {"attention", "gradients", "cam"} & set(json.loads(capsys.readouterr().out))
+    assert main(["info", str(plain)]) == 0
+    assert "beside" not in capsys.readouterr().out
