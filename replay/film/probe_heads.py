@@ -71,6 +71,8 @@ class HeadWriter:
         for image, answers, values in zip(self._tiles, self._answers, self._values, strict=True):
             answer = image.answers.at(cell)
             for slot, (text, tone) in zip(answers, _in_words(answer), strict=True):
+                if width_of(text, SMALL) > slot.width:
+                    text = text.partition(" (")[0]
                 self._pen.refill(slot, (text, tone))
             highs = image.highs(cell) if any(values) else []
             for below, high in zip(values, highs, strict=False):

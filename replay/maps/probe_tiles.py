@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from replay.formatting import clean
 from replay.maps.answers import Answers
@@ -103,7 +104,9 @@ class ProbeTiles:
         for series in self._series:
             if series.present[cell]:
                 size = -(-self.size[0] // shrink), -(-self.size[1] // shrink)
-                found += [_fit(each, size) for each in series.tiles(cell, None, shrink)]
+                whole = series.layer.shape[1:] == self.size
+                tiles = series.tiles(cell, None, shrink if whole else 1)
+                found += [_fit(each, size) for each in tiles]
             else:
                 found += [None] * len(series.labels)
         return found
@@ -117,7 +120,10 @@ def _in_colour(image: Recording, name: str) -> ColourSeries:
 
 
 def _fit(picture: Picture, size: tuple[int, int]) -> Picture:
-    """Returns a picture whose pixels are blocks, or rows and columns more, of a tile's size."""
-    if picture.shape[:2] == size:
+    """Returns a picture at a tile's size: each pixel as a block, or the mean over some of them."""
+    height, width = picture.shape[:2]
+    if (height, width) == size:
         return picture
+    if height > size[0] or width > size[1]:
+        return np.array(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BOX))
     return np.moveaxis(blocks(np.moveaxis(picture, 2, 0), size), 0, 2)
