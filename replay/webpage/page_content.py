@@ -121,8 +121,13 @@ class PageContent:
         counts = [len(source.cells) for source in self.sources]
         empty = len(self._document({"sources": [], **self._settings}, []))
         budget = (limit - empty) * 0.985 - 40 * sum(counts) ** 0.5
+        before: PagePlan | None = None
         for _ in range(_ATTEMPTS):
             plan = plan_page(items, counts, budget)
+            while plan == before:  # too large by less than a frame
+                budget -= 0.002 * limit
+                plan = plan_page(items, counts, budget)
+            before = plan
             if min(plan.frames) < 1:
                 break
             document, notes = self._build(plan, limit, progress)
