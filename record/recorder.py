@@ -155,7 +155,7 @@ class Recorder:
         self._name = type(root).__name__
         self._capture = capture = Capture(root, found, max_map, axes)
         asked = ProbeOptions(probe, labels, cam, probe_share, resume is False, metadata or {})
-        fixed = make_probe(asked, capture, self._send_probe)
+        fixed = make_probe(asked, capture, lambda *images: self._sender.send_probes(*images))
         cadence = None if probe_share is None else Cadence(probe_share)
         self._checks = ModelChecks(capture, self._layers_now, fixed, problems, cadence)
         self._progress = Progress(capture.state, self._checks, problems)
@@ -378,11 +378,6 @@ class Recorder:
     def _say(self, text: str) -> None:
         """Warns the user."""
         warn(text)
-
-    def _send_probe(self, *images: Any) -> None:
-        """Sends images and their labels to the writer, when they are shown for the first time."""
-        if self._courier is not None:
-            self._courier.set_probes(*images)
 
     def _go_on(self, there: dict[str, int], epoch: int | None, budget: Budget | None) -> None:
         """Counts on from what the file holds: with an epoch, or with the one after its last."""

@@ -175,7 +175,7 @@ class ActivationLayer:
         return given if output is tensor else type(output)([given, *output[1:]])
 
     def settle(self, gradients: list[torch.Tensor | None], classes: int, of_pixels: bool) -> bool:
-        """Chooses the default layer by what a forward and a gradient have shown.
+        """Chooses the default layer, if it is not known, by a forward and a gradient.
 
         Args:
             gradients: The gradient of the scores by what each call has put out; None for nothing.
@@ -183,8 +183,10 @@ class ActivationLayer:
             of_pixels: Whether each pixel has scores.
 
         Returns:
-            Whether there is one.
+            Whether it is known.
         """
+        if self.name is not None:
+            return True
         for number in range(len(self.calls) - 1, -1, -1):
             call, gradient = self.calls[number], gradients[number]
             if gradient is None or not call.has_positions(self._state.probes):

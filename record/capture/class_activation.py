@@ -151,14 +151,13 @@ class ClassActivation:
             return
         is_half = any(call.tensor.dtype == torch.float16 for call in layer.calls)
         gradients = _gradients(total, layer.calls, _LIFT if is_half else 0)
-        if layer.name is None:
-            if not layer.settle(gradients, scores.classes, scores.of_pixels):
-                self._looked += 1
-                if not any(call.has_positions(self._state.probes) for call in layer.calls):
-                    layer.look_further()
-                if self._looked >= _PATIENCE:  # weights that are zero at first are not any more
-                    raise CannotActivateError("its scores have no gradient by any layer's maps")
-                return
+        if not layer.settle(gradients, scores.classes, scores.of_pixels):
+            self._looked += 1
+            if not any(call.has_positions(self._state.probes) for call in layer.calls):
+                layer.look_further()
+            if self._looked >= _PATIENCE:  # weights that are zero at first are not any more
+                raise CannotActivateError("its scores have no gradient by any layer's maps")
+            return
         for number, call in enumerate(c for c in layer.calls if c.name == layer.name):
             gradient = gradients[layer.calls.index(call)]
             if not call.has_positions(self._state.probes):
