@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-_LARGEST = 14  # the largest of the scaled numbers is from 2 ** 13 to 2 ** 14
+_LARGEST = 15  # the largest of the scaled numbers is from 2 ** 14 to 2 ** 15
 _SMALLEST = -100  # exponent: numbers that are smaller still are zero in float32 soon
 
 
 def scale_to_half(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Scales numbers by a power of two so that float16 holds the largest ones exactly enough.
 
-    Numbers that are 2 ** 38 times smaller than the largest one become zero. Nothing waits for a
+    Numbers that are 2 ** 39 times smaller than the largest one become zero. Nothing waits for a
     GPU.
 
     Args:

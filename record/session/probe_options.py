@@ -15,6 +15,7 @@ from record.modules.selection import find_layers
 from record.schedule.cadence import Cadence
 from record.session.first_image_probe import FirstImageProbe, SendImages
 from replay.schema import OptionError
+from replay.schema.faces import spell
 
 FIRST, CLASSES = "first", "classes"
 """The first image of the first batch, and the first one of each class."""
@@ -59,12 +60,14 @@ def make_probe(
         raise OptionError(f"probe_share: expected a share from 0 to 1, found {share!r}")
     is_word = isinstance(probe, str)
     if is_word and probe not in (FIRST, CLASSES):
-        raise OptionError(f"probe: expected images, 'first' or 'classes', found {probe!r}")
+        raise OptionError(f"{spell('probe')}: expected images, first or classes, found {probe!r}")
     if labels is not None and (probe is None or is_word):
         raise OptionError("labels: expected images in probe, of which they are the classes")
     asks_cam = asked.cam is not None and asked.cam is not False
     if asks_cam and probe is None:
-        raise OptionError("cam: expected fixed images to show: probe='first', 'classes' or images")
+        raise OptionError(
+            f"{spell('cam')}: expected fixed images to show: {spell('probe', 'classes')}, say"
+        )
     activation = _activation(asked.cam, capture) if asks_cam else None
     if probe is None:
         return None
@@ -99,7 +102,9 @@ def _activation(cam: Any, capture: Capture) -> ClassActivation:
     names = list(find_layers(root, cam))
     if len(names) > 1:
         more = f", {names[1]} ..." if len(names) > 2 else f" and {names[1]}"
-        raise OptionError(f"cam: expected one layer, found {len(names)}: {names[0]}{more}")
+        raise OptionError(
+            f"{spell('cam')}: expected one layer, found {len(names)}: {names[0]}{more}"
+        )
     return ClassActivation(capture, names[0])
 
 
