@@ -91,7 +91,7 @@ class ClassActivation:
             yield
             return
         try:
-            with _outside_inference_mode(), undisturbed_backward(root):
+            with undisturbed_backward(root):
                 self._layer.begin(root)
                 yield
         finally:
@@ -252,16 +252,6 @@ class ClassActivation:
             return image, 1
         factor = max(-(-image.shape[place] // most) for place in spatial)
         return (pool_means(image, spatial, factor), factor) if factor > 1 else (image, 1)
-
-
-@contextlib.contextmanager
-def _outside_inference_mode() -> Iterator[None]:
-    """Allows gradients where the script is in inference mode; they begin at the layer even so."""
-    if not torch.is_inference_mode_enabled():
-        yield
-        return
-    with torch.inference_mode(False), torch.no_grad():
-        yield
 
 
 def _gradients(

@@ -139,6 +139,7 @@ def show(
     autocast = state.input.autocast
     try:
         with (
+            _outside_inference_mode(),
             torch.no_grad(),
             # Without its cache: a weight that is converted here knows no gradient, and some
             # versions of torch would have the training, under the same autocast, take that.
@@ -161,6 +162,13 @@ def show(
                 classes.take(output, count, () if image is None else image.shape[-2:])
     finally:
         state.phase, state.batch = before, batch
+
+
+def _outside_inference_mode() -> AbstractContextManager[Any]:
+    """Has tensors made for which a gradient can be computed, where the script is in that mode."""
+    if torch.is_inference_mode_enabled():
+        return torch.inference_mode(False)
+    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager
