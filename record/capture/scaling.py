@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 _LARGEST = 15  # the largest of the scaled numbers is from 2 ** 14 to 2 ** 15
-_SMALLEST = -100  # exponent: numbers that are smaller still are zero in float32 soon
+_MOST = 100  # powers of two that are multiplied by at once: 2 ** 128 is no float32
 
 
 def scale_to_half(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,5 +23,6 @@ def scale_to_half(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     largest = values.abs().nan_to_num(0.0, 0.0, 0.0).amax() if values.numel() else values.sum()
     exponent = torch.frexp(largest).exponent - _LARGEST
-    exponent = torch.where(largest > 0, exponent.clamp(min=_SMALLEST), 0)
-    return torch.ldexp(values, -exponent), exponent
+    exponent = torch.where(largest > 0, exponent, 0)
+    first = (-exponent).clamp(-_MOST, _MOST)
+    return torch.ldexp(torch.ldexp(values, first), -exponent - first), exponent
