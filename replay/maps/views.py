@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol, TypeVar, cast
 
+from replay import schema
 from replay.options import VIEWS, FilmOptions
 from replay.recording import Recording
 from replay.schema import OptionError
@@ -35,6 +36,16 @@ _HOMES = {
     "gradient": "replay.maps.gradient_view",
     "overlay": "replay.maps.overlay_view",
 }
+
+_KINDS = {"attention": schema.ATTENTION, "gradient": schema.GRADIENTS}
+
+
+def views_of(runs: Sequence[Recording]) -> list[str]:
+    """Returns the views that all of some recordings have something of, the maps first."""
+    found = ["maps"] if all(run.layers for run in runs) else []
+    return found + [
+        view for view, kind in _KINDS.items() if all(run.beside(kind).layers for run in runs)
+    ]
 
 
 def look_at(runs: Sequence[Recording], options: OptionsT) -> tuple[list[Recording], OptionsT]:

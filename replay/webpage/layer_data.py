@@ -19,7 +19,9 @@ from replay.recording import Series
 from replay.schema import Cell, SelectionError, summarize
 from replay.webpage.eight_bit import COUNT
 from replay.webpage.frame_block import FrameBlock, pack_frame
+from replay.webpage.input_data import InputData
 from replay.webpage.kernel_data import KernelData
+from replay.webpage.picture_filters import filters_possible
 from replay.webpage.size_budget import MARKUP_BYTES, Fidelity, PageItem
 
 KEYS = 10
@@ -64,6 +66,7 @@ class LayerData:
         self.channels = choose_channels(self._measured, channels, cells)
         self._fixed = series.layer.probe is not None
         self._live = live
+        self._pictures: InputData | None = None
         self._ranges = self._own_ranges()
         self._kernels = KernelData(series, self.channels, self._channel_count)
         self._fidelity = Fidelity()
@@ -78,6 +81,23 @@ class LayerData:
     def measure(self, cells: Sequence[Cell]) -> None:
         """Measures the scales of several maps on these frames, which are all that there are."""
         self._measure_scales(cells)
+
+    def tell_from(self, pictures: InputData | None) -> bool:
+        """Has maps told from the picture of their frame, as pictures that lose nothing have it.
+
+        Args:
+            pictures: The pictures; None to have no map told from them any more.
+
+        Returns:
+            Whether maps may be told from them.
+        """
+        self._costs.clear()
+        self._pictures = pictures
+        if pictures is not None:
+            shape = pictures.picture(self._cells[0]).planes.shape
+            if not filters_possible((len(self.channels), self._height, self._width), shape):
+                self._pictures = None
+        return self._pictures is not None
 
     @property
     def stays(self) -> bool:
@@ -99,6 +119,7 @@ class LayerData:
         self._kernels.prepare(cells)
         self._frame: list[list[float]] = []
         self._unfinite: list[list[int]] = []
+        self._remarks: list[str] = []
         self._extremes: list[npt.NDArray[np.float32]] = []
         self._squares = 0.0
 
@@ -110,6 +131,7 @@ class LayerData:
             summary = summarize(maps)
             self._frame.append(_pair(self._range("frame", cell, maps)))
             self._unfinite.append([summary.nan, summary.inf])
+            self._remarks.append(self._series.remark(cell))
             self._extremes.append(summary.ranges)
             self._kernels.take(cell)
             if not self._fixed or place % KEYS == 0:
@@ -140,6 +162,7 @@ class LayerData:
             "unfinite": [summary.nan, summary.inf],
             "reach": reach,
             "bare": self._kernels.lacks(cell),
+            "remarks": self._series.remark(cell),
         }
         kernels = self._kernels.pictures(cell, reach)
         block, _ = pack_frame(maps, summary.ranges, shown, kernels=kernels)
@@ -147,7 +170,10 @@ class LayerData:
 
     def extremes(self, cells: Sequence[Cell]) -> bytes:
         """Returns the extremes of each map of some frames, as `blocks` has them last."""
-        ranges = self._series.ranges()[tuple(np.array(cells).T)][:, self.channels]
+        if self._series.has_ranges:
+            ranges = self._series.ranges()[tuple(np.array(cells).T)][:, self.channels]
+        else:
+            ranges = np.stack([summarize(self._maps(cell)).ranges for cell in cells])
         return zlib.compress(ranges.astype("<f4").tobytes(), 1)
 
     def outline(self) -> dict[str, Any]:
@@ -171,6 +197,7 @@ class LayerData:
             "key_step": self._key_step(self._fidelity),
             "largest": self._ranges.largest,
             "kernel": self._kernels.describe(),
+            **({} if self._pictures is None else {"beyond": self._pictures.beyond}),
         }
 
     def describe(self) -> dict[str, Any]:
@@ -184,6 +211,7 @@ class LayerData:
             "channel": self._channel_ranges(),
             "unfinite": self._unfinite if any(map(any, self._unfinite)) else None,
             "bare": self._kernels.bare,
+            "remarks": self._remarks if any(self._remarks) else None,
         }
 
     @property
@@ -258,7 +286,9 @@ class LayerData:
         small = shrink_maps(maps, fidelity.pool)
         kernels = self._kernels.pictures(cell)
         step = self._key_step(fidelity) if before is None else fidelity.step
-        return pack_frame(small, extremes, shown, step, kernels, before)
+        told = self._pictures if fidelity.pool == 1 else None
+        picture = None if told is None else told.picture(cell)
+        return pack_frame(small, extremes, shown, step, kernels, before, picture)
 
     def _key_step(self, fidelity: Fidelity) -> float:
         """Returns the step of a frame that is stored without the one before it.

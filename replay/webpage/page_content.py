@@ -9,12 +9,14 @@ from replay.film.comparison_facts import choose_common_layers
 from replay.formatting import clean, format_count
 from replay.maps.runs import RunSet
 from replay.maps.selection import choose_frames, choose_layers
+from replay.maps.views import look_at, views_of
 from replay.option_values import Numbers
+from replay.options import FilmOptions
 from replay.recording import Recording
 from replay.schema import OptionError, SelectionError
 from replay.webpage.manifest import describe_page, files_of
 from replay.webpage.page_source import PageSource
-from replay.webpage.size_budget import Fidelity, PagePlan, plan_page
+from replay.webpage.size_budget import Fidelity, PageItem, PagePlan, plan_page
 from replay.webpage.template import render
 
 _ATTEMPTS = 8
@@ -37,6 +39,7 @@ class PageContent:
         input: Whether the input pictures are in the page.
         title: A heading, or None.
         settings: What the page's controls are set to, for the manifest.
+        view: As in `page`.
 
     Attributes:
         names: The layers.
@@ -53,6 +56,7 @@ class PageContent:
         input: bool,
         title: str | None,
         settings: dict[str, Any],
+        view: str | None = None,
     ) -> None:
         self._runs, self._settings = runs, settings
         self._title = "" if title is None else clean(title)
@@ -63,12 +67,18 @@ class PageContent:
             probes = [None, *range(min(run.probes for run in runs))]
         for number in probes:
             shown = runs if number is None else [run.probe(number) for run in runs]
-            try:
-                self._add(shown, layers, channels, epochs, batches, input, number)
-            except SelectionError:
-                if number is None or probe is not None:
-                    raise
-        self._first = len(self.sources) - 1 if probe is not None else min(len(self.sources) - 1, 1)
+            errors: list[SelectionError] = []
+            before = len(self.sources)
+            for each in views_of(shown) or ["maps"] if view is None else [view]:
+                try:
+                    self._add(shown, layers, channels, epochs, batches, input, each)
+                except SelectionError as error:
+                    errors.append(error)
+            needed = number is None or probe is not None
+            if needed and errors and len(self.sources) == before:
+                raise errors[0]
+        first = [place for place, source in enumerate(self.sources) if source.probe is not None]
+        self._first = first[0] if first else 0
         self.names = tuple(
             dict.fromkeys(layer.name for source in self.sources for layer in source.layers)
         )
@@ -81,9 +91,11 @@ class PageContent:
         epochs: Numbers,
         batches: Numbers,
         input: bool,
-        number: int | None,
+        view: str,
     ) -> None:
         labels = [""]
+        runs, options = look_at(runs, FilmOptions(layers, view=view))
+        layers = options.layers
         if len(runs) == 1:
             names, cells = choose_layers(runs[0], layers), choose_frames(runs[0], epochs, batches)
         else:
@@ -93,7 +105,7 @@ class PageContent:
             remarks += [each for each in shown.remarks if "different runs" not in each]
             self._remarks += [each for each in remarks if each not in self._remarks]
         place = len(self.sources)
-        self.sources.append(PageSource(runs, labels, names, channels, cells, input, place))
+        self.sources.append(PageSource(runs, labels, names, channels, cells, input, place, options))
 
     @property
     def kept(self) -> tuple[int, int]:
@@ -105,24 +117,33 @@ class PageContent:
         self, limit: int, progress: Callable[[int, int], None] | None
     ) -> tuple[bytes, tuple[str, ...]]:
         """Returns a document of at most `limit` bytes, and the notes."""
-        items = [item for source in self.sources for item in source.items]
+        items = self._items()
         counts = [len(source.cells) for source in self.sources]
         empty = len(self._document({"sources": [], **self._settings}, []))
         budget = (limit - empty) * 0.985 - 40 * sum(counts) ** 0.5
-        for _ in range(_ATTEMPTS):
+        if any(each.step > 1 for each in plan_page(items, counts, budget).fidelity):
+            for source in self.sources:
+                source.tell_from_pictures()
+            items = self._items()
+        for attempt in range(_ATTEMPTS):
             plan = plan_page(items, counts, budget)
             if min(plan.frames) < 1:
                 break
             document, notes = self._build(plan, limit, progress)
             if len(document) <= limit:
                 return document, notes
-            budget -= 1.1 * (len(document) - limit)
+            # A little less may change nothing, so that each attempt gives up more.
+            budget -= max(1.1 * (len(document) - limit), 0.004 * 2**attempt * budget)
         each = sum(item.cost(Fidelity(max(1, item.side // 4), 12.0)) for item in items)
         raise OptionError(
             f"max-mb {limit / 1e6:g}: not even one frame fits; the page without maps takes "
             f"{empty / 1e6:.2f} MB and a frame at its smallest {each / 1e6:.2f} MB; choose a "
             "larger size, or fewer layers or channels"
         )
+
+    def _items(self) -> list[PageItem]:
+        """Returns what each frame has, of all sources."""
+        return [item for source in self.sources for item in source.items]
 
     def _build(
         self, plan: PagePlan, limit: int, progress: Callable[[int, int], None] | None
@@ -160,7 +181,8 @@ class PageContent:
             if source.kept < len(source.cells):
                 share = f"{source.kept:,} of {format_count(len(source.cells), 'frame')}{of}"
                 found.append(f"{share}, evenly spread, {below}")
-        if any(each.step > 1 for each in plan.fidelity):
+        tell = any(source.tells for source in self.sources)
+        if tell or any(each.step > 1 for each in plan.fidelity):
             listed = "; ".join(
                 (f"{source.words}: " if several else "")
                 + ", ".join(f"{name} {error:.1f}" for name, error in source.errors().items())
