@@ -15,6 +15,7 @@ from replay import schema
 from replay.options import VIEWS, FilmOptions
 from replay.recording import Recording
 from replay.schema import OptionError
+from replay.schema.faces import spell
 from replay.schema.suggestions import unknown
 
 OptionsT = TypeVar("OptionsT", bound=FilmOptions)
@@ -37,7 +38,13 @@ _HOMES = {
     "overlay": "replay.maps.overlay_view",
 }
 
-_KINDS = {"attention": schema.ATTENTION, "gradient": schema.GRADIENTS}
+_VALUES = {"cam": "replay.maps.cam_values"}  # of views that are pictures in colours
+
+_KINDS = {
+    "attention": schema.ATTENTION,
+    "gradient": schema.GRADIENTS,
+    "cam": schema.CAM,
+}
 
 
 def views_of(runs: Sequence[Recording]) -> list[str]:
@@ -48,12 +55,16 @@ def views_of(runs: Sequence[Recording]) -> list[str]:
     ]
 
 
-def look_at(runs: Sequence[Recording], options: OptionsT) -> tuple[list[Recording], OptionsT]:
+def look_at(
+    runs: Sequence[Recording], options: OptionsT, values: bool = False
+) -> tuple[list[Recording], OptionsT]:
     """Returns what is shown of recordings by the option `view`, and the options that suit it.
 
     Args:
         runs: The recordings, or what each has of a fixed image.
         options: What was asked for.
+        values: Whether values are needed instead of pictures in colours, as in a page, which has
+            colormaps of its own.
 
     Raises:
         OptionError: Another view, or an option that it cannot do with.
@@ -63,5 +74,10 @@ def look_at(runs: Sequence[Recording], options: OptionsT) -> tuple[list[Recordin
         return list(runs), options
     if options.view not in _HOMES:
         raise OptionError(unknown("view", options.view, VIEWS))
-    view: View = import_module(_HOMES[options.view])
+    if values and options.view not in _KINDS:
+        raise OptionError(
+            f"{spell('view', options.view)}: a page shows one of maps, {', '.join(_KINDS)}"
+        )
+    home = _VALUES.get(options.view) if values else None
+    view: View = import_module(home or _HOMES[options.view])
     return cast("tuple[list[Recording], OptionsT]", view.look_at(runs, options))
