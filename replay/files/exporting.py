@@ -19,7 +19,7 @@ from replay.option_values import Numbers, either
 from replay.output import replacing
 from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
-from replay.recording.series import Series
+from replay.recording.recording import BesideMaps
 from replay.schema import FRAME_DTYPE, DamagedError, Float16Array, OptionError, OutputError
 from replay.schema.faces import spell
 from replay.schema.suggestions import did_you_mean
@@ -40,6 +40,7 @@ class Exported:
         damaged: (epoch, batch) of frames that are damaged: NaN in an array, left out of a folder.
         bytes: Size of it all.
         remarks: What a reader should know.
+        dtype: Of the frames: `float16`, of gradients `float32`.
     """
 
     path: Path
@@ -48,12 +49,13 @@ class Exported:
     damaged: tuple[tuple[int, int], ...]
     bytes: int
     remarks: tuple[str, ...] = ()
+    dtype: str = "float16"
 
     def __repr__(self) -> str:
         sizes = "×".join(map(str, (self.frames, *self.shape)))
         damaged = f"; {format_count(len(self.damaged), 'damaged frame')}" if self.damaged else ""
         size = format_bytes(self.bytes)
-        return f"<Exported {str(self.path)!r}: {sizes} float16, {size}{damaged}>"
+        return f"<Exported {str(self.path)!r}: {sizes} {self.dtype}, {size}{damaged}>"
 
 
 def export(
@@ -67,10 +69,14 @@ def export(
     batch: Numbers = None,
     channels: Numbers = None,
     probe: int | None = None,
+    view: str = "maps",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Exported:
     """Writes a layer's maps, float16 (frames, C, ...), the channels first whatever the layer is.
+
+    Or what was recorded beside them, as it is in the recording: attention, float16 (frames, heads,
+    T) or (frames, heads, T_q, T_k), or gradients in their true values, float32.
 
     Memory does not grow with the recording: a frame is read and written at a time.
 
@@ -88,6 +94,7 @@ def export(
         batch: Another name of `batches`.
         channels: Their numbers, as in `replay.animate`; all by default.
         probe: The number of a fixed image, whose maps are written.
+        view: `maps`, `attention` or `gradient`.
         overwrite: Whether a file may be replaced. A folder must be new or empty.
         progress: Called with (frames done, frames in all).
 
@@ -110,17 +117,24 @@ def export(
                 batches=batches,
                 channels=channels,
                 probe=probe,
+                view=view,
                 overwrite=overwrite,
                 progress=progress,
             )
     path, kind = _choose_target(out, overwrite)
     run = recording if probe is None else recording.probe(probe)
+    if view != "maps":
+        from replay.maps.views import beside_of
+
+        run = beside_of(run, view)
+        run.require_frames()
     name, *others = choose_layers(run, layer)
     if others:
         raise OptionError(f"layer {layer!r} is {1 + len(others)} layers; an export is of one")
     cells = choose_frames(run, epochs, batches, [name])
-    chosen = choose_channels(_ChannelsFirst(run[name]), channels, cells)
-    reader = _Reader(run, run[name], cells, chosen, progress)
+    source = _ChannelsFirst(run, name)
+    chosen = choose_channels(source, channels, cells)
+    reader = _Reader(run, source, cells, chosen, progress)
     if path.exists() and path.samefile(run.path):
         raise OutputError(f"{path} is the recording itself; name another file ({spell('out')})")
     if kind in (".npz", ".npy"):
@@ -138,6 +152,7 @@ def export(
         tuple(reader.damaged),
         size or path.stat().st_size,
         tuple(reader.remarks),
+        str(np.dtype(reader.dtype)),
     )
 
 
@@ -164,15 +179,25 @@ def _choose_target(out: str | os.PathLike[str], overwrite: bool) -> tuple[Path, 
 
 
 class _ChannelsFirst:
-    """A layer's frames as (C, ...), as they are and not as they are shown."""
+    """A layer's frames as (C, ...), as they are and not as they are shown.
 
-    def __init__(self, series: Series) -> None:
-        self.series = series
-        self.channels = series.layer.channels
+    Attributes:
+        layer: The layer.
+        channels: How many channels it has.
+        dtype: Of its values, little-endian.
+    """
 
-    def __getitem__(self, cell: tuple[int, int]) -> Float16Array:
-        frame = self.series.layer.channels_first(self.series[cell])
-        return frame if self.series.layer.channel_axis is not None else frame[None]
+    def __init__(self, run: Recording, name: str) -> None:
+        self.layer = run[name].layer
+        self.channels = self.layer.channels
+        self._frames: Any = run[name]
+        if self.layer.scaled and isinstance(run, BesideMaps):
+            self._frames = run.scaled(name)
+        self.dtype = self._frames.dtype.newbyteorder("<")
+
+    def __getitem__(self, cell: tuple[int, int]) -> Any:
+        frame = self.layer.channels_first(self._frames[cell])
+        return frame if self.layer.channel_axis is not None else frame[None]
 
 
 class _Reader:
@@ -180,6 +205,7 @@ class _Reader:
 
     Attributes:
         shape: Shape of the maps of a frame.
+        dtype: Of its values.
         damaged: (epoch, batch) of the damaged frames that were met so far.
         remarks: What a reader should know.
     """
@@ -187,7 +213,7 @@ class _Reader:
     def __init__(
         self,
         run: Recording,
-        series: Series,
+        source: _ChannelsFirst,
         cells: Sequence[tuple[int, int]],
         channels: Sequence[int],
         progress: Callable[[int, int], None] | None,
@@ -195,16 +221,16 @@ class _Reader:
         self.run, self.cells, self.channels = run, list(cells), list(channels)
         self.damaged: list[tuple[int, int]] = []
         self.remarks: list[str] = []
-        self._source, self._progress = _ChannelsFirst(series), progress
-        axis, shape = series.layer.channel_axis, series.layer.shape
+        self._source, self._progress, self.dtype = source, progress, source.dtype
+        axis, shape = source.layer.channel_axis, source.layer.shape
         rest = shape if axis is None else shape[:axis] + shape[axis + 1 :]
         self.shape = (len(self.channels), *rest)
 
-    def frames(self) -> Iterator[tuple[tuple[int, int], Float16Array | None]]:
+    def frames(self) -> Iterator[tuple[tuple[int, int], Any]]:
         """Yields (epoch, batch) and maps, float16 (C, ...), of each frame; None if damaged."""
         for place, cell in enumerate(self.cells):
             try:
-                maps = np.ascontiguousarray(self._source[cell][self.channels], FRAME_DTYPE)
+                maps = np.ascontiguousarray(self._source[cell][self.channels], self.dtype)
                 yield cell, maps
             except DamagedError:
                 self.damaged.append(cell)
@@ -212,10 +238,10 @@ class _Reader:
             if self._progress is not None:
                 self._progress(place + 1, len(self.cells))
 
-    def maps(self) -> Iterator[Float16Array]:
+    def maps(self) -> Iterator[npt.NDArray[Any]]:
         """Yields each frame's maps, float16 (C, ...); NaN where they are damaged."""
         for _, maps in self.frames():
-            yield np.full(self.shape, np.nan, FRAME_DTYPE) if maps is None else maps
+            yield np.full(self.shape, np.nan, self.dtype) if maps is None else maps
 
     def image_shape(self) -> tuple[int, ...] | None:
         """Returns the shape of the input pictures, if there are some and all have the same."""
@@ -250,6 +276,8 @@ class _Reader:
             "channel": np.array(self.channels, "<i8"),
             "damaged": np.array([cell in damaged for cell in self.cells]),
         }
+        if self._source.layer.grid is not None:
+            found["grid"] = np.array(self._source.layer.grid, "<i8")
         if "loss" in self.run.batches:
             found["loss"] = self.run.batches["loss"][epoch, batch]
         return found
@@ -257,7 +285,7 @@ class _Reader:
 
 def _write_array(path: Path, reader: _Reader) -> None:
     shape = (len(reader.cells), *reader.shape)
-    array = np.lib.format.open_memmap(path, "w+", FRAME_DTYPE, shape)
+    array = np.lib.format.open_memmap(path, "w+", reader.dtype, shape)
     try:
         for place, maps in enumerate(reader.maps()):
             array[place] = maps
@@ -271,15 +299,20 @@ def _write_array(path: Path, reader: _Reader) -> None:
 def _write_archive(path: Path, reader: _Reader) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
 
-        def stream(name: str, shape: tuple[int, ...], arrays: Iterator[npt.NDArray[Any]]) -> None:
-            header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        def stream(
+            name: str,
+            shape: tuple[int, ...],
+            arrays: Iterator[npt.NDArray[Any]],
+            dtype: np.dtype[Any] = FRAME_DTYPE,
+        ) -> None:
+            header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
             with archive.open(_member(name), "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_1_0(file, header)
                 for array in arrays:
                     file.write(array.tobytes())
 
         count = len(reader.cells)
-        stream("maps", (count, *reader.shape), reader.maps())
+        stream("maps", (count, *reader.shape), reader.maps(), reader.dtype)
         shape = reader.image_shape()
         if shape is not None and reader.run.probe_number is not None:
             stream("input", shape, iter([reader.run.inputs[reader.cells[0]]]))
@@ -308,12 +341,17 @@ def _write_zarr(folder: Path, reader: _Reader) -> None:
     group = zarr.open_group(str(folder), mode="w")
     create = getattr(group, "create_array", None) or group.create_dataset  # zarr 2 has the latter
 
-    def stream(name: str, shape: tuple[int, ...], arrays: Iterator[npt.NDArray[Any]]) -> None:
-        array = create(name, shape=(len(reader.cells), *shape), chunks=(1, *shape), dtype="<f2")
+    def stream(
+        name: str,
+        shape: tuple[int, ...],
+        arrays: Iterator[npt.NDArray[Any]],
+        dtype: np.dtype[Any] = FRAME_DTYPE,
+    ) -> None:
+        array = create(name, shape=(len(reader.cells), *shape), chunks=(1, *shape), dtype=dtype.str)
         for place, values in enumerate(arrays):
             array[place] = values
 
-    stream("maps", reader.shape, reader.maps())
+    stream("maps", reader.shape, reader.maps(), reader.dtype)
     numbers = reader.numbers()
     shape = reader.image_shape()
     if shape is not None and reader.run.probe_number is not None:

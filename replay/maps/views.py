@@ -45,6 +45,17 @@ def views_of(runs: Sequence[Recording]) -> list[str]:
     ]
 
 
+def beside_of(run: Recording, view: str) -> Recording:
+    """Returns what a recording has of a view, as it is in the file.
+
+    Raises:
+        OptionError: Another view, or one that is made of something else.
+    """
+    if view not in _KINDS:
+        raise OptionError(unknown("view", view, ["maps", *_KINDS]))
+    return run.beside(_KINDS[view])
+
+
 def look_at(runs: Sequence[Recording], options: OptionsT) -> tuple[list[Recording], OptionsT]:
     """Returns what is shown of recordings by the option `view`, and the options that suit it.
 
