@@ -12,17 +12,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.files.exported_values import ExportedValues, choose_values
 from replay.formatting import format_bytes, format_count
 from replay.maps.axes import choose_channels
-from replay.maps.selection import choose_frames, choose_layers
+from replay.maps.selection import choose_cells
 from replay.option_values import Numbers, either
 from replay.output import replacing
 from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
-from replay.recording.recording import BesideMaps
-from replay.schema import FRAME_DTYPE, DamagedError, Float16Array, OptionError, OutputError
+from replay.schema import (
+    FRAME_DTYPE,
+    DamagedError,
+    Float16Array,
+    OptionError,
+    OutputError,
+    SelectionError,
+)
 from replay.schema.faces import spell
 from replay.schema.suggestions import did_you_mean
+
+Values = npt.NDArray[Any]
 
 SUFFIXES = (".npz", ".npy", ".zarr")
 
@@ -40,7 +49,7 @@ class Exported:
         damaged: (epoch, batch) of frames that are damaged: NaN in an array, left out of a folder.
         bytes: Size of it all.
         remarks: What a reader should know.
-        dtype: Of the frames: `float16`, of gradients `float32`.
+        dtype: Type of the values.
     """
 
     path: Path
@@ -70,20 +79,18 @@ def export(
     channels: Numbers = None,
     probe: int | None = None,
     view: str = "maps",
+    cam_method: str = "grad-cam",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Exported:
     """Writes a layer's maps, float16 (frames, C, ...), the channels first whatever the layer is.
-
-    Or what was recorded beside them, as it is in the recording: attention, float16 (frames, heads,
-    T) or (frames, heads, T_q, T_k), or gradients in their true values, float32.
 
     Memory does not grow with the recording: a frame is read and written at a time.
 
     Args:
         recording: The file, or an open recording.
         out: `.npz`: arrays `maps`, `epoch`, `batch`, `channel`, `damaged`, and `loss` and `input`
-            where they were recorded; of a probe, `input` is the one image. `.npy`: the maps.
+            where they were recorded; of a probe, `input` is the one image; of attention `grid`, the rows and columns of its tokens. `.npy`: the maps.
             `.zarr`: a group of the same arrays as an archive has, for which the package zarr must
             be installed. A name that ends in `/`, or has no suffix: a folder with a file
             `epoch0003_batch0012.npy` for each frame.
@@ -94,7 +101,10 @@ def export(
         batch: Another name of `batches`.
         channels: Their numbers, as in `replay.animate`; all by default.
         probe: The number of a fixed image, whose maps are written.
-        view: `maps`, `attention` or `gradient`.
+        view: `maps`, or what was recorded beside them, in true values: `attention` (float16, heads
+            first), `gradient` (float32), or `cam` (float32, one map a frame, of the first fixed
+            image unless `probe` says another).
+        cam_method: Of class activation, as in `replay.animate`.
         overwrite: Whether a file may be replaced. A folder must be new or empty.
         progress: Called with (frames done, frames in all).
 
@@ -118,21 +128,19 @@ def export(
                 channels=channels,
                 probe=probe,
                 view=view,
+                cam_method=cam_method,
                 overwrite=overwrite,
                 progress=progress,
             )
     path, kind = _choose_target(out, overwrite)
+    if probe is None and view == "cam" and recording.probe_number is None:
+        probe = 0
     run = recording if probe is None else recording.probe(probe)
-    if view != "maps":
-        from replay.maps.views import beside_of
-
-        run = beside_of(run, view)
-        run.require_frames()
-    name, *others = choose_layers(run, layer)
-    if others:
-        raise OptionError(f"layer {layer!r} is {1 + len(others)} layers; an export is of one")
-    cells = choose_frames(run, epochs, batches, [name])
-    source = _ChannelsFirst(run, name)
+    run.require_frames()
+    source = choose_values(run, view, layer, cam_method)
+    if not source.frames.present.any():
+        raise SelectionError(f"no frame of {source.frames.name} in {run.path}")
+    cells = choose_cells(source.frames.present, epochs, batches)
     chosen = choose_channels(source, channels, cells)
     reader = _Reader(run, source, cells, chosen, progress)
     if path.exists() and path.samefile(run.path):
@@ -152,7 +160,7 @@ def export(
         tuple(reader.damaged),
         size or path.stat().st_size,
         tuple(reader.remarks),
-        str(np.dtype(reader.dtype)),
+        source.dtype.name,
     )
 
 
@@ -178,34 +186,12 @@ def _choose_target(out: str | os.PathLike[str], overwrite: bool) -> tuple[Path, 
     return path, suffix
 
 
-class _ChannelsFirst:
-    """A layer's frames as (C, ...), as they are and not as they are shown.
-
-    Attributes:
-        layer: The layer.
-        channels: How many channels it has.
-        dtype: Of its values, little-endian.
-    """
-
-    def __init__(self, run: Recording, name: str) -> None:
-        self.layer = run[name].layer
-        self.channels = self.layer.channels
-        self._frames: Any = run[name]
-        if self.layer.scaled and isinstance(run, BesideMaps):
-            self._frames = run.scaled(name)
-        self.dtype = self._frames.dtype.newbyteorder("<")
-
-    def __getitem__(self, cell: tuple[int, int]) -> Any:
-        frame = self.layer.channels_first(self._frames[cell])
-        return frame if self.layer.channel_axis is not None else frame[None]
-
-
 class _Reader:
     """Reads what is to be written, frame by frame.
 
     Attributes:
         shape: Shape of the maps of a frame.
-        dtype: Of its values.
+        dtype: Type of their values.
         damaged: (epoch, batch) of the damaged frames that were met so far.
         remarks: What a reader should know.
     """
@@ -213,7 +199,7 @@ class _Reader:
     def __init__(
         self,
         run: Recording,
-        source: _ChannelsFirst,
+        source: ExportedValues,
         cells: Sequence[tuple[int, int]],
         channels: Sequence[int],
         progress: Callable[[int, int], None] | None,
@@ -222,12 +208,10 @@ class _Reader:
         self.damaged: list[tuple[int, int]] = []
         self.remarks: list[str] = []
         self._source, self._progress, self.dtype = source, progress, source.dtype
-        axis, shape = source.layer.channel_axis, source.layer.shape
-        rest = shape if axis is None else shape[:axis] + shape[axis + 1 :]
-        self.shape = (len(self.channels), *rest)
+        self.shape = (len(self.channels), *source.rest)
 
-    def frames(self) -> Iterator[tuple[tuple[int, int], Any]]:
-        """Yields (epoch, batch) and maps, float16 (C, ...), of each frame; None if damaged."""
+    def frames(self) -> Iterator[tuple[tuple[int, int], Values | None]]:
+        """Yields (epoch, batch) and maps (C, ...) of each frame; None if damaged."""
         for place, cell in enumerate(self.cells):
             try:
                 maps = np.ascontiguousarray(self._source[cell][self.channels], self.dtype)
@@ -238,8 +222,8 @@ class _Reader:
             if self._progress is not None:
                 self._progress(place + 1, len(self.cells))
 
-    def maps(self) -> Iterator[npt.NDArray[Any]]:
-        """Yields each frame's maps, float16 (C, ...); NaN where they are damaged."""
+    def maps(self) -> Iterator[Values]:
+        """Yields each frame's maps (C, ...); NaN where they are damaged."""
         for _, maps in self.frames():
             yield np.full(self.shape, np.nan, self.dtype) if maps is None else maps
 
@@ -276,8 +260,9 @@ class _Reader:
             "channel": np.array(self.channels, "<i8"),
             "damaged": np.array([cell in damaged for cell in self.cells]),
         }
-        if self._source.layer.grid is not None:
-            found["grid"] = np.array(self._source.layer.grid, "<i8")
+        grid = getattr(getattr(self._source.frames, "layer", None), "grid", None)
+        if grid is not None:
+            found["grid"] = np.array(grid, "<i8")
         if "loss" in self.run.batches:
             found["loss"] = self.run.batches["loss"][epoch, batch]
         return found
@@ -347,7 +332,8 @@ def _write_zarr(folder: Path, reader: _Reader) -> None:
         arrays: Iterator[npt.NDArray[Any]],
         dtype: np.dtype[Any] = FRAME_DTYPE,
     ) -> None:
-        array = create(name, shape=(len(reader.cells), *shape), chunks=(1, *shape), dtype=dtype.str)
+        chunks = (1, *shape)
+        array = create(name, shape=(len(reader.cells), *shape), chunks=chunks, dtype=dtype.str)
         for place, values in enumerate(arrays):
             array[place] = values
 

@@ -31,7 +31,35 @@ class View(Protocol):
 
 _HOMES = {
     "attention": "replay.maps.attention_view",
+    "cam": "replay.maps.cam_view",
+    "components": "replay.maps.components_view",
     "gradient": "replay.maps.gradient_view",
+    "overlay": "replay.maps.overlay_view",
+}
+
+_KINDS = {"attention": schema.ATTENTION, "gradient": schema.GRADIENTS}
+
+
+def views_of(runs: Sequence[Recording]) -> list[str]:
+    """Returns the views that all of some recordings have something of, the maps first."""
+    found = ["maps"] if all(run.layers for run in runs) else []
+    return found + [
+        view for view, kind in _KINDS.items() if all(run.beside(kind).layers for run in runs)
+    ]
+
+
+def look_at(
+    self, runs: Sequence[Recording], options: FilmOptions
+) -> tuple[list[Recording], FilmOptions]:
+    """Returns what is shown of the recordings, and the options that suit it."""
+
+
+_HOMES = {
+    "attention": "replay.maps.attention_view",
+    "cam": "replay.maps.cam_view",
+    "components": "replay.maps.components_view",
+    "gradient": "replay.maps.gradient_view",
+    "overlay": "replay.maps.overlay_view",
 }
 
 _KINDS = {"attention": schema.ATTENTION, "gradient": schema.GRADIENTS}
