@@ -178,6 +178,7 @@ examples:
   python -m replay export run.h5 --layer conv1 -o maps.npz
   python -m replay export run.h5 --epochs -1 --channels 0,3 -o last.npy
   python -m replay export run.h5 --probe 0 -o frames/
+  python -m replay export run.h5 --show attention -o attention.npz
   python -m replay export run.h5 --show cam --probe 3 -o cam.npz
 """
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.formatting import clean_line, format_count, format_shape
+from replay.recording.notebook_views import show
 from replay.recording.series import Series, parse_key
 from replay.recording.snapshot import Snapshot
 from replay.schema import Cell, DamagedError, Float16Array, Float32Array, Layer, dataset_path
@@ -50,6 +51,9 @@ class ScaledFrames:
             f"<{self.layer.kind.capitalize()} of {self.name!r} of {str(self.path)!r}: "
             f"{format_shape(self.layer.shape)}{of}; {frames}, [epoch, batch] reads one>"
         )
+
+    def _repr_html_(self) -> str | None:
+        return show(self.stored)
 
     @property
     def name(self) -> str:
