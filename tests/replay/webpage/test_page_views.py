@@ -31,7 +31,8 @@ def test_a_page_has_all_that_was_recorded(path: Path) -> None:
     manifest, reader = read(result.path)
     kinds = [(source["words"], source["view"]) for source in manifest["sources"]]
     images, views = ("first image", "probe 0"), ("maps", "attention", "gradient")
-    assert kinds == [(image, view) for image in images for view in views]
+    expected = [(image, view) for image in images for view in views]
+    assert kinds == [*expected, ("probe 0", "cam")]  # which only a fixed image has
     assert [source["key"] for source in manifest["sources"]][2:4] == ["first-gradient", "probe-0"]
     assert manifest["first"] == 3  # the maps of the fixed image
     attention, slope = manifest["sources"][1], manifest["sources"][2]
@@ -50,6 +51,13 @@ def test_a_page_has_all_that_was_recorded(path: Path) -> None:
     block = frame_of(manifest, reader.blocks, 0, 3, source=2)
     true = gradient("conv1", 1, 1)
     assert np.abs(block.values - true / np.abs(true).max()).max() < 0.05
+    cam = manifest["sources"][6]
+    assert cam["colours"] == ["plasma", False]
+    assert "Grad-CAM of the score of the label" in cam["layers"][0]["words"]
+    block = frame_of(manifest, reader.blocks, 0, 3, source=6)
+    with replay.open(path) as run:
+        values = run.cam()[1, 1]
+    assert np.abs(block.values[0] - values / values.max()).max() < 0.05
 
 
 def test_only_one_view_is_asked_for(path: Path, tmp_path: Path) -> None:
@@ -78,7 +86,7 @@ def test_watch_shows_what_comes(tmp_path: Path) -> None:
         file["state"][0] = 2
     with Live(path) as live:
         state = live.state()
-        assert [source["count"] for source in state["sources"]] == [2] * 6
+        assert [source["count"] for source in state["sources"]] == [2] * 7
         assert state["sources"][1]["layers"] == ["blocks.0.attn", "blocks.1.attn"]
         text = live.page().decode()
         manifest = json.loads(
@@ -93,7 +101,7 @@ def test_watch_shows_what_comes(tmp_path: Path) -> None:
         with h5py.File(path, "r+") as file:
             file["state"][0] = 4
         time.sleep(0.3)
-        assert [source["count"] for source in live.state()["sources"]] == [4] * 6
+        assert [source["count"] for source in live.state()["sources"]] == [4] * 7
         for source, word in ((1, "class token"), (2, "largest ±"), (5, "largest ±")):
             block = live.block(f"s{source}-layer-0-3")
             assert block is not None
