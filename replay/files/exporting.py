@@ -90,7 +90,8 @@ def export(
     Args:
         recording: The file, or an open recording.
         out: `.npz`: arrays `maps`, `epoch`, `batch`, `channel`, `damaged`, and `loss` and `input`
-            where they were recorded; of a probe, `input` is the one image; of attention `grid`, the rows and columns of its tokens. `.npy`: the maps.
+            where they were recorded; of a probe, `input` is the one image; of attention `grid`, the
+            rows and columns of its tokens. `.npy`: the maps.
             `.zarr`: a group of the same arrays as an archive has, for which the package zarr must
             be installed. A name that ends in `/`, or has no suffix: a folder with a file
             `epoch0003_batch0012.npy` for each frame.
