@@ -51,6 +51,11 @@ def choose_names(images: Sequence[Recording], options: FilmOptions) -> list[str]
     return names[-1:] if options.layers is None else names
 
 
+def words_of(cam: CamFrames) -> str:
+    """Returns what it is: `Grad-CAM of the score of the label`."""
+    return _NAMES[cam.method] + (f" of the {cam.of}" if cam.of else "")
+
+
 def _without(image: Recording) -> SelectionError:
     """Returns what to say of an image without class activation."""
     there = [
@@ -100,8 +105,7 @@ class CamSeries(OverlaySeries):
 
     def __init__(self, image: Recording, name: str, options: FilmOptions) -> None:
         self.cam = cam = CamFrames(image, name, options.cam_method)
-        of = f" of the {cam.of}" if cam.of else ""
-        self.subject = f"{_NAMES[cam.method]}{of}"
+        self.subject = words_of(cam)
         note = f"{self.subject}, {cam.size[0]}×{cam.size[1]}, bilinear over the input"
         self._answers = Answers(image)
         super().__init__(image, image[name], CamTile(cam), options, "bilinear", note)

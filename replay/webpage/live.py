@@ -283,7 +283,7 @@ class Live(Closing):
         if (shown.probe_number, view) in known:
             return
         try:
-            (run,), options = look_at([shown], FilmOptions(self._asked, view=view))
+            (run,), options = look_at([shown], FilmOptions(self._asked, view=view), True)
         except RecordingError:
             if self._view is not None and shown.probe_number is None and shown.order.any():
                 raise

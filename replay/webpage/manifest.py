@@ -84,7 +84,7 @@ def describe_source(
         "quantity": run.quantity,
         "scales": {scale: scale_words(scale, runs, stays) for scale in SCALES},
     }
-    if view == "gradient":
+    if view in ("gradient", "cam"):
         about["quantity"] += ", each frame divided by its largest value"
         about["colours"] = [options.cmap, options.symmetric]
         about["scales"] = {

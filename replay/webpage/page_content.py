@@ -94,7 +94,7 @@ class PageContent:
         view: str,
     ) -> None:
         labels = [""]
-        runs, options = look_at(runs, FilmOptions(layers, view=view))
+        runs, options = look_at(runs, FilmOptions(layers, view=view), values=True)
         layers = options.layers
         if len(runs) == 1:
             names, cells = choose_layers(runs[0], layers), choose_frames(runs[0], epochs, batches)
