@@ -30,8 +30,9 @@ def test_a_page_has_all_that_was_recorded(path: Path) -> None:
     result = page(path)
     manifest, reader = read(result.path)
     kinds = [(source["words"], source["view"]) for source in manifest["sources"]]
-    images, views = ("first image", "probe 0"), ("maps", "attention", "gradient")
-    assert kinds == [(image, view) for image in images for view in views]
+    views = ("maps", "attention", "gradient")
+    assert kinds[:6] == [(image, view) for image in ("first image", "probe 0") for view in views]
+    assert kinds[6:] == [("probe 0", "cam")]
     assert [source["key"] for source in manifest["sources"]][2:4] == ["first-gradient", "probe-0"]
     assert manifest["first"] == 3  # the maps of the fixed image
     attention, slope = manifest["sources"][1], manifest["sources"][2]
@@ -78,7 +79,7 @@ def test_watch_shows_what_comes(tmp_path: Path) -> None:
         file["state"][0] = 2
     with Live(path) as live:
         state = live.state()
-        assert [source["count"] for source in state["sources"]] == [2] * 6
+        assert [source["count"] for source in state["sources"]] == [2] * 7
         assert state["sources"][1]["layers"] == ["blocks.0.attn", "blocks.1.attn"]
         text = live.page().decode()
         manifest = json.loads(
@@ -93,7 +94,7 @@ def test_watch_shows_what_comes(tmp_path: Path) -> None:
         with h5py.File(path, "r+") as file:
             file["state"][0] = 4
         time.sleep(0.3)
-        assert [source["count"] for source in live.state()["sources"]] == [4] * 6
+        assert [source["count"] for source in live.state()["sources"]] == [4] * 7
         for source, word in ((1, "class token"), (2, "largest ±"), (5, "largest ±")):
             block = live.block(f"s{source}-layer-0-3")
             assert block is not None
