@@ -26,6 +26,7 @@ from replay.schema import FileError, Layer, SelectionError
 from replay.schema.suggestions import listed, near_layers, unknown
 
 if TYPE_CHECKING:
+    from replay.recording.cam_frames import CamFrames
     from replay.recording.scaled import ScaledFrames
 
 
@@ -169,6 +170,20 @@ class Recording(RecordedFrames):
             probe: As in `beside`.
         """
         return self.beside(schema.CAM, probe).scaled(name)
+
+    def cam(
+        self, layer: str | None = None, probe: int | None = None, method: str = "grad-cam"
+    ) -> CamFrames:
+        """Returns class activation of a fixed image by [epoch, batch]; see `CamFrames`.
+
+        Args:
+            layer: The layer; the last one that has weights by default.
+            probe: The image's number; by default that of a `Probe`, else 0.
+            method: `grad-cam`, `hirescam` or `gradient-x-activation`.
+        """
+        from replay.recording.cam_frames import cam_of
+
+        return cam_of(self, layer, probe, method)
 
     @property
     def probes(self) -> int:
