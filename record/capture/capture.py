@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from record.capture.attention import Attention
 from record.capture.captured_frames import CapturedFrames
 from record.capture.hidden_hooks import (
     add_forward_hook,
@@ -30,10 +31,12 @@ class Capture:
         layers: The modules to record, by name.
         max_map: Maps that are larger than this along an axis are pooled before they are copied.
         batch_axes: Which axis counts the images of a batch, by globs of layers' names or `input`.
+        attention: Whose attention is recorded, `cls` or `full`; None for none.
 
     Attributes:
         state: What the hooks share: how far the recording of the batch has come.
         frames: What was captured of the batch, and its layout.
+        attention: Records attention; None where nobody asks for it.
     """
 
     def __init__(
@@ -42,11 +45,16 @@ class Capture:
         layers: dict[str, nn.Module],
         max_map: int | None = None,
         batch_axes: Mapping[str, int] | None = None,
+        attention: str | None = None,
     ) -> None:
         self.state = CaptureState(model, max_map, batch_axes)
         self._model_hook = ModelHook(self.state)
         self._layer_hooks: list[LayerHook] = []
         self.frames = CapturedFrames(self.state, self._layer_hooks)
+        self.attention: Attention | None = None
+        if attention is not None:
+            full = attention == "full"
+            self.attention = Attention(self.state, self._model_hook, self.frames, full)
         for name, module in layers.items():
             self._add(name, module)
 
@@ -78,6 +86,8 @@ class Capture:
             if hook.in_model and module is not None:
                 add_forward_hook(module, hook)
         add_pre_forward_hook(root, PreForwardHook(self._model_hook))
+        if self.attention is not None:
+            self.attention.attach(root)
         add_forward_hook(root, PostForwardHook(self._model_hook), always=True)
 
     def _detach(self) -> None:
@@ -90,6 +100,8 @@ class Capture:
     def remove(self) -> None:
         """Removes the hooks."""
         self._model_hook.show_hooks()
+        if self.attention is not None:
+            self.attention.detach()
         self._detach()
         copy_guard.end()
         self.state.phase = IDLE
