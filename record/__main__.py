@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from record.options import ATTENTION_KINDS
 from record.training.settings import Settings
 from replay.schema import OptionError, RecordingError
 from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
@@ -248,6 +249,11 @@ def _add_training(train: argparse.ArgumentParser) -> None:
         help="fixed images to show at each recorded batch (default: one, at as many of them as "
         "take at most about 2 %% of the time); 0 for none",
     )  # fmt: skip
+    model.add_argument(
+        "--attention", nargs="?", const="cls", choices=ATTENTION_KINDS,
+        help="record what attention looks at: cls (default), a row for each head, that of the "
+        "class token or the mean over the queries; full, every query's",
+    )  # fmt: skip
 
     training = train.add_argument_group("training")
     training.add_argument(
@@ -300,6 +306,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         max_map=options.max_map,
         batch_axis=parse_axes(options.batch_axis),
         probe=options.probe,
+        attention=options.attention,
         checkpoint=options.checkpoint,
         resume=options.resume,
         input=getattr(options, "input", None),
@@ -367,6 +374,7 @@ def _train(options: argparse.Namespace) -> int:
         max_map=run.settings.max_map,
         batch_axis=run.settings.batch_axis,
         probe=run.probe,
+        attention=run.settings.attention or False,
         probe_share=SHARE if options.probe is None else None,
         quiet=True,
         overwrite=options.overwrite,

@@ -238,8 +238,11 @@ class _Before(Hook):
         root = self._state.root
         return [] if root is None else [root]
 
-    def __call__(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        """Passes the call on; what torch.compile traces is left alone."""
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
+        """Passes the call on; what torch.compile traces is left alone.
+
+        A hook that was taken out while hooks are called is still called, without what it asked for.
+        """
         if not torch.compiler.is_compiling():
             self._attention.begin(module)
 
@@ -247,7 +250,7 @@ class _Before(Hook):
 class _Behind(_Before):
     """Ends listening at the end of each forward of the model."""
 
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+    def __call__(self, module: nn.Module, args: Any, output: Any = None) -> None:
         """Passes the call on."""
         if not torch.compiler.is_compiling():
             self._attention.end()

@@ -49,12 +49,12 @@ class AttentionFrames:
         self._tokens = ModelTokens(root, self._full)
 
     def size_in_words(self) -> str:
-        """Returns how much there is of every query's attention in a first batch, in words."""
+        """Returns how much there is of every query's attention in a batch, in words."""
         kept = [
             values
             for source in self._sources.values()
             for slots in source.slots.values()
-            for values in slots.found.values()
+            for values in (*slots.slots, *slots.found.values())
         ]
         if not kept or not self._full:
             return ""

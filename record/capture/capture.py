@@ -120,6 +120,8 @@ class Capture:
         root = self.root
         if root is not None:
             self._model_hook.before(root, args, kwargs, frame)
+            if self.attention is not None:
+                self.attention.begin(root)
 
     def follow(self, find: Callable[[nn.Module], dict[str, nn.Module]]) -> list[str]:
         """Takes in layers that were replaced or added since the model was last looked at.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from record.options import ATTENTION_KINDS
 from replay.schema.arguments import spoken
 from replay.schema.faces import program
 from replay.schema.suggestions import did_you_mean, near_option
@@ -36,6 +37,9 @@ options:
   --probe 0|1            show the network the first batch's first image at the
                          recorded batches, in evaluation mode and without a
                          trace, for at most about 2 % of the time (default: 1)
+  --attention [cls|full] record what attention looks at: a row for each head, the
+                         class token's or the mean over the queries (cls, the
+                         default), or every query's (full)
   --include-eval         record forwards in evaluation mode too
   --ranks 0|all          of a distributed run: rank 0, or a file for each rank
                          (default: 0)
@@ -66,7 +70,7 @@ _WITH_VALUE = (
     "--probe",
 )
 _FLAGS = ("--include-eval", "--overwrite", "--debug")
-OPTIONS = ("-o", "--layers", *_WITH_VALUE, *_FLAGS)
+OPTIONS = ("-o", "--layers", "--attention", *_WITH_VALUE, *_FLAGS)
 """Every option of `record run`, but for `-m` and `-h`."""
 
 
@@ -83,6 +87,7 @@ class RunOptions:
         max_map: The largest side of a map, in pixels, that is recorded without pooling.
         batch_axis: Which axis counts the images of a batch, by layer.
         probe: Whether the first image of the first batch is shown again: 1, or 0.
+        attention: Whose attention is recorded, `cls` or `full`; None for none.
         include_eval: Whether forwards in evaluation mode are recorded too.
         ranks: Which ranks of a distributed run record: `0` or `all`.
         overwrite: Whether existing recordings are replaced.
@@ -97,6 +102,7 @@ class RunOptions:
     max_map: int | None = None
     batch_axis: dict[str, int] | None = None
     probe: int = 1
+    attention: str | None = None
     include_eval: bool = False
     ranks: str = "0"
     overwrite: bool = False
@@ -163,6 +169,10 @@ def parse(words: Sequence[str]) -> RunCommand:
             if not patterns:
                 raise UsageError("--layers: expected names, globs or classes")
             layers += patterns
+        elif name == "--attention":
+            if not equals:
+                value = rest.pop(0) if rest and rest[0] in ATTENTION_KINDS else "cls"
+            options["attention"] = value
         elif name in _WITH_VALUE:
             if not equals:
                 if not rest:
@@ -211,6 +221,9 @@ def check(command: RunCommand) -> None:
     if str(options.setdefault("probe", 1)) not in ("0", "1"):
         raise UsageError(f"--probe {options['probe']}: expected 1, or 0 for none")
     options["probe"] = int(options["probe"])
+    if options.get("attention", "cls") not in ATTENTION_KINDS:
+        meant = did_you_mean(options["attention"], ATTENTION_KINDS)
+        raise UsageError(f"--attention={options['attention']}: expected cls or full{meant}")
     Schedule.parse(options.get("schedule"), options.get("every", 1))
     if "batch_axis" in options:
         options["batch_axis"] = parse_axes(options["batch_axis"])

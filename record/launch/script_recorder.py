@@ -73,6 +73,7 @@ class ScriptRecorder(Recorder):
             overwrite=overwrite,
             metadata={"command": list(options.command)},
             probe="first" if options.probe else None,
+            attention=options.attention or False,
             quiet=True,  # of all recordings the launcher says what became of them
         )
         self._model = None  # the script drops its model when it likes

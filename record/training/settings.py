@@ -32,6 +32,7 @@ class Settings:
     batch_axis: dict[str, int] | None = None
     checkpoint: Path | None = None  # written at the end of each epoch
     resume: Path | None = None  # the recording to go on with, from the checkpoint
+    attention: str | None = None  # `cls` or `full`: what attention looks at is recorded
     probe: int | None = None  # fixed images; None: one, as often as that costs little
     input: tuple[int, int, int] | None = None  # to plan without data: (C, H, W) of an image
     batches: int | None = None  # likewise: batches in an epoch
