@@ -7,9 +7,7 @@ waits for a device.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 
 import torch
 
@@ -55,18 +53,24 @@ def attention_weights(
     if key.shape[0] != query.shape[0]:  # grouped: heads that share a key follow each other
         shared = query.shape[0] // key.shape[0]
         key = key[:, None].expand(-1, shared, -1, -1).reshape(-1, *key.shape[1:])
-    with _without_autocast(query.device.type):
-        if queries == CLASS:
-            row = query[:, :1].float() * scale
-            # No matrix product: one row is little, and no setting of the user's rounds it.
-            scores = (key * row).sum(-1)
-            if causal:
-                scores[:, 1:] = -math.inf
-            return _softmax(_masked(scores, None if mask is None else mask[:, 0]))
+    if queries == CLASS:
+        # No product of matrices: a row is little, and no setting of the user's rounds it.
+        scores = (key * (query[:, :1].float() * scale)).sum(-1)
+        if causal:
+            scores[:, 1:] = -math.inf
+        return _softmax(scores, None if mask is None else mask[:, 0])
+    device = query.device.type
+    autocast = torch.is_autocast_enabled(device)
+    if autocast:  # switched off, not left: the cache of converted weights stays as it is
+        torch.set_autocast_enabled(device, False)
+    try:
         flipped = key.float().transpose(-2, -1)
         if queries == ALL:
             return _rows(query, flipped, scale, mask, causal, 0)
         return _mean(query, flipped, scale, mask, causal)
+    finally:
+        if autocast:
+            torch.set_autocast_enabled(device, True)
 
 
 def _mean(
@@ -102,34 +106,15 @@ def _rows(
     if causal:
         seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril_(first)
         scores = scores.masked_fill_(~seen, -math.inf)
-    return _softmax(_masked(scores, mask))
+    return _softmax(scores, mask)
 
 
-def _masked(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+def _softmax(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Returns the softmax of scores under a mask, 0 where a row may attend to nothing."""
     if mask is None:
-        return scores
-    if mask.dtype == torch.bool:
-        return scores.masked_fill(~mask, -math.inf)
-    return scores + mask
-
-
-def _softmax(scores: torch.Tensor) -> torch.Tensor:
-    """Returns the softmax of scores, 0 where all of a row are minus infinity."""
+        return scores.softmax(-1)
+    scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     safe = getattr(torch, "_safe_softmax", None)  # from torch 2.5 on
     if safe is not None:
         return safe(scores, -1)  # type: ignore[no-any-return]
-    weights = scores.softmax(-1)
-    return weights.masked_fill((scores == -math.inf).all(-1, keepdim=True), 0)
-
-
-@contextlib.contextmanager
-def _without_autocast(device: str) -> Iterator[None]:
-    """Has products computed in float32; the cache of converted weights stays as it is."""
-    if not torch.is_autocast_enabled(device):
-        yield
-        return
-    torch.set_autocast_enabled(device, False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_enabled(device, True)
+    return scores.softmax(-1).masked_fill((scores == -math.inf).all(-1, keepdim=True), 0)

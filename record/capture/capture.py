@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from record.capture.attention import Attention
 from record.capture.captured_frames import CapturedFrames
 from record.capture.hidden_hooks import (
     add_forward_hook,
@@ -21,6 +20,9 @@ from record.capture.hidden_hooks import (
 from record.capture.layer_hook import LayerHook
 from record.capture.model_hook import ModelHook, PostForwardHook, PreForwardHook
 from record.capture.phase import IDLE, CaptureListener, CaptureState
+
+if TYPE_CHECKING:
+    from record.capture.attention import Attention
 
 
 class Capture:
@@ -53,6 +55,8 @@ class Capture:
         self.frames = CapturedFrames(self.state, self._layer_hooks)
         self.attention: Attention | None = None
         if attention is not None:
+            from record.capture.attention import Attention
+
             full = attention == "full"
             self.attention = Attention(self.state, self._model_hook, self.frames, full)
         for name, module in layers.items():
