@@ -10,6 +10,7 @@ import contextlib
 import sys
 from _thread import get_ident
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import torch
@@ -153,11 +154,13 @@ class Attention:
 
     def fused(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Records what a call of `scaled_dot_product_attention` has weighed its values with."""
-        self._keep(lambda name, module: self._kept.keep_fused(name, module, args, kwargs))
+        self._keep(
+            lambda name, module, call: self._kept.keep_fused(name, module, call, args, kwargs)
+        )
 
     def explicit(self, weights: torch.Tensor) -> None:
         """Records weights that an `nn.MultiheadAttention` has computed itself."""
-        self._keep(lambda name, module: self._kept.keep_weights(name, module, weights))
+        self._keep(lambda name, module, _: self._kept.keep_weights(name, module, weights))
 
     def written_out(self, name: str, module: nn.Module, weights: torch.Tensor) -> None:
         """Records weights that the code of a module has computed itself."""
@@ -176,20 +179,22 @@ class Attention:
         """Records the attention within windows, each put back into its place in the image."""
         windows, self._windows = self._windows, None
         if windows is not None:
-            self._keep(lambda name, module: self._kept.keep_windows(name, module, weights, windows))
+            self._keep(
+                lambda name, module, _: self._kept.keep_windows(name, module, weights, windows)
+            )
 
-    def _keep(self, keep: Callable[[str, nn.Module], None]) -> None:
+    def _keep(self, keep: Callable[[str, nn.Module, FrameType], None]) -> None:
         """Has attention recorded of the innermost module whose forward runs; nothing is raised."""
         if not self._listens():
             return
         name = "attention"
         try:
-            for module, _ in calling_modules(sys._getframe(2)):
+            for module, call in calling_modules(sys._getframe(2)):
                 found = self.name_of(module)
                 if found is not None:
                     name = found
                     with _aside():
-                        keep(name, module)
+                        keep(name, module, call)
                     return
         except Exception as error:  # never into the training
             self._cannot(name, error)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
+from record.capture.attention_products import tokens_given
 from record.capture.attention_source import AttentionSource, first_row
 from record.capture.attention_tokens import ModelTokens, Tokens
 from record.capture.attention_weights import ALL, CLASS, MEAN, attention_weights
@@ -66,13 +68,19 @@ class AttentionFrames:
         )
 
     def keep_fused(
-        self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        name: str,
+        module: nn.Module,
+        call: FrameType,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
         """Computes the weights of a call of `scaled_dot_product_attention`, and keeps them.
 
         Args:
             name: The module's name.
             module: The module that has called it.
+            call: The frame of the module's own call.
             args: The positional arguments.
             kwargs: The keyword arguments.
 
@@ -83,6 +91,8 @@ class AttentionFrames:
         query, key = _plain(query), _plain(key)
         if query.is_nested or key.is_nested:
             raise ValueError("its tokens are nested tensors")
+        if name not in self._sources and _is_of_channels(query, key, call):
+            raise ValueError("it is attention over channels, not over tokens")
         if mask is not None:
             mask = _plain(mask).broadcast_to((*query.shape[:-1], key.shape[-2]))
         if query.ndim == 3:  # heads and images in one, or a single head
@@ -92,8 +102,10 @@ class AttentionFrames:
         if query.ndim == 2:
             query, key = query[None, None], key[None, None]
             mask = None if mask is None else mask[None, None]
-        if query.ndim != 4:
-            raise ValueError(f"its query has the shape {tuple(query.shape)}")
+        if query.ndim == 5:  # windows have an axis of their own
+            query, key = _without_windows(query, module), _without_windows(key, module)
+            mask = None if mask is None else _without_windows(mask, module)
+        _check_heads(query, module)
 
         def values(row: int, tokens: Tokens) -> torch.Tensor:
             return attention_weights(
@@ -114,14 +126,17 @@ class AttentionFrames:
         Args:
             name: The module's name.
             module: The module that has computed them.
-            weights: (N, heads, T_q, T_k), or (N * heads, T_q, T_k).
+            weights: (N, heads, T_q, T_k), (N, windows, heads, T_q, T_k) or (N * heads, T_q, T_k).
 
         Raises:
             ValueError: Nothing tells what of it is the first image's.
         """
         weights = _plain(weights)
+        if weights.ndim == 5:
+            weights = _without_windows(weights, module)
         if weights.ndim == 3:
             weights = _split(weights, self._heads_of(module, weights.shape[0]))
+        _check_heads(weights, module)
 
         def values(row: int, tokens: Tokens) -> torch.Tensor:
             if tokens.queries == CLASS:
@@ -203,10 +218,9 @@ class AttentionFrames:
         sizes = self._sizes()
         if count in sizes or not sizes:
             return 1
-        for attribute in _HEADS:
-            heads = getattr(module, attribute, None)
-            if type(heads) is int and heads > 0 and count % heads == 0:
-                return heads
+        heads = _said_heads(module)
+        if heads and count % heads == 0:
+            return heads
         raise ValueError(f"nothing tells which of its {count} matrices are heads")
 
     def _sizes(self) -> tuple[int, ...]:
@@ -227,6 +241,45 @@ def _of_call(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, bool, float | None]:
     """Returns what matters of the arguments of `scaled_dot_product_attention`."""
     return query, key, attn_mask, is_causal, scale
+
+
+def _said_heads(module: nn.Module) -> int:
+    """Returns how many heads a module says that it has; 0 where it says nothing."""
+    for attribute in _HEADS:
+        heads = getattr(module, attribute, None)
+        if type(heads) is int and heads > 0:
+            return heads
+    return 0
+
+
+def _without_windows(tensor: torch.Tensor, module: nn.Module) -> torch.Tensor:
+    """Returns (N * windows, heads, ...) of (N, windows, heads, ...) or (N, heads, windows, ...).
+
+    Raises:
+        ValueError: Nothing tells which it is.
+    """
+    heads = _said_heads(module)
+    if not heads or (tensor.shape[1] == heads) == (tensor.shape[2] == heads):
+        raise ValueError(f"nothing tells which axis of {tuple(tensor.shape)} counts its heads")
+    if tensor.shape[1] == heads:
+        tensor = tensor.transpose(1, 2)
+    return tensor.flatten(0, 1)
+
+
+def _check_heads(tensor: torch.Tensor, module: nn.Module) -> None:
+    """Raises `ValueError` where (N, heads, ...) is another number of heads than the module says."""
+    heads = _said_heads(module)
+    if tensor.ndim != 4 or (heads and tensor.shape[1] != heads):
+        raise ValueError(f"nothing tells its {heads or ''} heads from {tuple(tensor.shape)}")
+
+
+def _is_of_channels(query: torch.Tensor, key: torch.Tensor, call: FrameType) -> bool:
+    """Whether what attends to each other are channels, and the tokens are what is multiplied."""
+    count = query.shape[-2]
+    if count != key.shape[-2]:
+        return False
+    tokens = tokens_given(call)
+    return count not in tokens and query.shape[-1] in tokens
 
 
 def _split(tensor: torch.Tensor, heads: int) -> torch.Tensor:

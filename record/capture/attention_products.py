@@ -1,8 +1,8 @@
 """Finds attention that a network's own code writes out: a product, its softmax, a product again.
 
 What is taken for attention is softmax over the last axis of what came from a product of matrices,
-once it has been multiplied with something again, and where the queries are as many as the tokens
-that the module was given. Attention over channels, gates and routers are none of it.
+once it has been multiplied with something again, and where the queries or the keys are as many as
+the tokens that the module was given. Attention over channels, gates and routers are none of it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ProductListener(Protocol):
         """Called behind `scaled_dot_product_attention`, with its arguments."""
 
     def written_out(self, name: str, module: nn.Module, weights: torch.Tensor) -> None:
-        """Called with weights of 3 or 4 axes, of which the last ones are (T_q, T_k)."""
+        """Called with weights of 3 to 5 axes, of which the last ones are (T_q, T_k)."""
 
     def name_of(self, module: nn.Module) -> str | None:
         """Returns the name of a module; None where it is not of the model."""
@@ -141,7 +141,7 @@ class ProductMode(TorchFunctionMode):
             if any(weights is other for other in self._pending):
                 self._pending = [other for other in self._pending if other is not weights]
                 self._keep(weights)
-        if output.ndim in (3, 4) and not used:
+        if output.ndim in (3, 4, 5) and not used:
             origin = self._origin(sys._getframe(3))
             if origin is not None:
                 self._scores[id(output)] = weakref.ref(output), origin
@@ -152,7 +152,7 @@ class ProductMode(TorchFunctionMode):
         origin = _get(self._scores, scores) if isinstance(scores, torch.Tensor) else None
         if origin is None or axis not in (-1, output.ndim - 1):
             return
-        if output.ndim not in (3, 4) or int(output.shape[-2]) not in origin.tokens:
+        if output.ndim not in (3, 4, 5) or origin.tokens.isdisjoint(output.shape[-2:]):
             return
         weights = _Weights(output, _version(output), origin)
         self._derived[id(output)] = weakref.ref(output), weights
@@ -168,8 +168,7 @@ class ProductMode(TorchFunctionMode):
         for module, call in calling_modules(frame):
             name = self._listener.name_of(module)
             if name is not None:
-                given = call.f_locals
-                return _Origin(name, module, frozenset(_tokens(given["args"], given["kwargs"])))
+                return _Origin(name, module, tokens_given(call))
         return None
 
 
@@ -178,15 +177,22 @@ def _modes() -> list[Any]:
     return list(_get_current_function_mode_stack())  # type: ignore[no-untyped-call]
 
 
-def _tokens(args: Any, kwargs: Any) -> Iterator[int]:
-    """Yields the numbers of tokens that a module may be given: (N, T, C), (N, H, W, C) ..."""
-    for tensor in all_tensors([args, kwargs]):
+def tokens_given(call: FrameType) -> frozenset[int]:
+    """Returns the numbers of tokens that a module may be given: (N, T, C), (N, H, W, C) ...
+
+    Args:
+        call: The frame of its call, from `calling_modules`.
+    """
+    given = call.f_locals
+    return frozenset(_counts(all_tensors([given["args"], given["kwargs"]])))
+
+
+def _counts(tensors: list[torch.Tensor]) -> Iterator[int]:
+    for tensor in tensors:
         shape = tensor.shape
-        if len(shape) == 2:
-            yield int(shape[0])
-        elif len(shape) >= 3:
-            yield int(shape[0])
-            yield int(shape[1])
+        if len(shape) in (2, 3):  # (T, C), (N, T, C) or (T, N, C)
+            yield from shape[:-1]
+        elif len(shape) > 3:
             yield shape[1:-1].numel()
             yield shape[2:].numel()
             yield int(shape[-2])

@@ -34,7 +34,9 @@ class ModelTokens:
     A class token is taken for one where the model has a parameter of such a name (`cls_token`,
     `class_token`, `class_embedding` ...) and the number of tokens is that of a grid of patches in
     the proportions of the input, and one more for it and for each register: in a network that adds
-    its class token late, the first of the earlier tokens is a patch.
+    its class token late, the first of the earlier tokens is a patch. Fewer tokens than there are
+    patches are a grid where all of them came before, in a network of several stages; else they are
+    some of the patches, as a masked autoencoder has them.
 
     Args:
         model: The network.
@@ -52,6 +54,7 @@ class ModelTokens:
         beside = {name: _count(tensor) for name, tensor in named if _BESIDE.match(name)}
         self._beside = sum(beside.values())
         self._patch = _patch_size(model)
+        self._was_whole = False  # whether all patches, and nothing else, were tokens before
         self._known: dict[tuple[int, int, bool, tuple[int, ...] | None], Tokens] = {}
 
     def of(
@@ -78,16 +81,19 @@ class ModelTokens:
         if image is not None:
             with_class = [1 + self._beside, 1] if self._has_class else []
             without = [self._beside, 0]
-            # What the patches say for sure comes before what the proportions suggest.
-            for find in (self._grid_of_patches, _grid_in_proportion):
-                fitting = [n for n in (*with_class, *without) if find(keys - n, image)]
-                if fitting:
-                    grid = find(keys - fitting[0], image)
-                    first = fitting[0] > 0 and fitting[0] in with_class
-                    break
+            find = self._grid_of_patches if self._patch else _grid_in_proportion
+            fitting = [n for n in (*with_class, *without) if find(keys - n, image)]
+            if fitting:
+                grid = find(keys - fitting[0], image)
+                first = fitting[0] in with_class
+            self._was_whole |= bool(self._patch and find(queries, image))
+            if grid is None and self._was_whole:  # a later stage, of fewer tokens
+                grid = _grid_in_proportion(keys, image)
         if self._full:
             return Tokens(ALL, grid)
-        return Tokens(CLASS if first and queries == keys and not causal else MEAN, grid)
+        # Late class tokens are the only query, to all tokens.
+        has_row = first and queries in (keys, 1) and not causal
+        return Tokens(CLASS if has_row else MEAN, grid)
 
     def _grid_of_patches(self, tokens: int, image: tuple[int, ...]) -> tuple[int, int] | None:
         if self._patch is None:

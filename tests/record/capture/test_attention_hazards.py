@@ -45,6 +45,7 @@ class Inner(nn.Module):
     def __init__(self, attend: Any) -> None:
         super().__init__()
         self.qkv = nn.Linear(8, 24)
+        self.num_heads = 2
         self.attend = attend
         self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -329,6 +330,38 @@ def test_what_is_no_attention_over_tokens(tmp_path: Path, attend: Any) -> None:
     with pytest.warns(RecordingWarning, match="no attention was recorded: no attention"):
         fit(Attend(attend), tmp_path / "run.h5")
     assert names(tmp_path / "run.h5") == []
+
+
+def test_fused_attention_over_channels(tmp_path: Path) -> None:
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return functional.scaled_dot_product_attention(q.mT, k.mT, v.mT).mT
+
+    with pytest.warns(RecordingWarning) as said:
+        fit(Attend(attend), tmp_path / "run.h5")
+    assert ["over channels" in str(w.message) for w in said] == [True, False]
+    assert names(tmp_path / "run.h5") == []
+
+
+@pytest.mark.parametrize("heads_first", [False, True])
+@pytest.mark.parametrize("written_out", [False, True])
+def test_windows_with_an_axis_of_their_own(
+    tmp_path: Path, written_out: bool, heads_first: bool
+) -> None:
+    def attend(*qkv: torch.Tensor) -> torch.Tensor:
+        q, k, v = (t.unflatten(2, (3, 3)) for t in qkv)  # (N, heads, windows, T, d)
+        if not heads_first:
+            q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        if written_out:
+            y = (q @ k.mT / 2).softmax(-1) @ v
+        else:
+            y = functional.scaled_dot_product_attention(q, k, v)
+        return (y if heads_first else y.transpose(1, 2)).flatten(2, 3)
+
+    torch.manual_seed(0)
+    model = Attend(attend)
+    fit(model, tmp_path / "run.h5")
+    model.attn.seen = [(q[:, :, :3], k[:, :, :3]) for q, k in model.attn.seen]
+    np.testing.assert_allclose(frames(tmp_path / "run.h5"), means(model), atol=1e-3)
 
 
 def test_windows_of_its_own(tmp_path: Path) -> None:

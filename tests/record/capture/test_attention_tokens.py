@@ -29,10 +29,12 @@ def model(patch: int | None = 16, **tokens: int) -> nn.Module:
         (model(), (224, 224), (196, 196), ("mean", (14, 14))),
         (model(reg_token=4), (224, 224), (200, 200), ("mean", (14, 14))),
         (model(cls_token=1), (224, 224), (196, 196), ("mean", (14, 14))),  # it comes later
-        (model(cls_token=1), (224, 224), (1, 197), ("mean", (14, 14))),  # asks for itself alone
+        (model(cls_token=1), (224, 224), (1, 197), ("class", (14, 14))),  # it asks alone
         (model(cls_token=1), (224, 224), (7, 7), ("mean", None)),
         (model(cls_token=1), None, (197, 197), ("mean", None)),
-        (model(4), (32, 32), (16, 16), ("mean", (4, 4))),  # a later stage, of a quarter
+        (model(cls_token=1), (224, 224), (50, 50), ("mean", None)),  # a masked autoencoder
+        (model(4), (32, 32), (16, 16), ("mean", None)),
+        (model(None), (32, 32), (16, 16), ("mean", (4, 4))),
     ],
 )
 def test_tokens(
@@ -44,3 +46,10 @@ def test_tokens(
     assert tuple(ModelTokens(made, full=False).of(*sizes, False, image)) == expected
     assert tuple(ModelTokens(made, full=True).of(*sizes, False, image)) == ("all", expected[1])
     assert ModelTokens(made, full=False).of(*sizes, True, image).queries == "mean"  # causal
+
+
+def test_stages_of_fewer_tokens() -> None:
+    tokens = ModelTokens(model(4), full=False)
+    assert tokens.of(64, 64, False, (32, 32)).grid == (8, 8)
+    assert tokens.of(64, 16, False, (32, 32)).grid == (4, 4)
+    assert tokens.of(4, 4, False, (32, 32)).grid == (2, 2)
