@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -70,6 +71,17 @@ def attention_kind(attention: Any) -> str | None:
         meant = did_you_mean(str(attention), ATTENTION_KINDS)
         raise OptionError(f"attention: expected True, cls or full, found {attention!r}{meant}")
     return str(attention)
+
+
+def parse_probe(text: str) -> int | str:
+    """Reads how many fixed images there are to be: a number, or `classes`.
+
+    Raises:
+        ArgumentTypeError: It is neither.
+    """
+    if text == "classes" or text.lstrip("-").isdecimal():
+        return text if text == "classes" else int(text)
+    raise ArgumentTypeError(f"expected a number or classes, found {text!r}")
 
 
 def parse_axes(words: Iterable[str]) -> dict[str, int]:

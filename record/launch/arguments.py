@@ -34,9 +34,12 @@ options:
   --batch-axis LAYER=N   which axis of a layer's outputs counts the images of a
                          batch, where nothing else tells; names or globs, and
                          input; may be given several times
-  --probe 0|1            show the network the first batch's first image at the
-                         recorded batches, in evaluation mode and without a
-                         trace, for at most about 2 % of the time (default: 1)
+  --probe 0|1|classes    show the network the first batch's first image, or the
+                         first one of each class, at the recorded batches, in
+                         evaluation mode and without a trace, for at most about
+                         2 % of the time (default: 1)
+  --cam [LAYER]          keep class activation (Grad-CAM) of these images, of
+                         this layer or of the last one whose maps have positions
   --attention [cls|full] record what attention looks at: a row for each head, the
                          class token's or the mean over the queries (cls, the
                          default), or every query's (full)
@@ -70,7 +73,7 @@ _WITH_VALUE = (
     "--probe",
 )
 _FLAGS = ("--include-eval", "--overwrite", "--debug")
-OPTIONS = ("-o", "--layers", "--attention", *_WITH_VALUE, *_FLAGS)
+OPTIONS = ("-o", "--layers", "--cam", "--attention", *_WITH_VALUE, *_FLAGS)
 """Every option of `record run`, but for `-m` and `-h`."""
 
 
@@ -86,7 +89,8 @@ class RunOptions:
         budget: The file's largest size, in words.
         max_map: The largest side of a map, in pixels, that is recorded without pooling.
         batch_axis: Which axis counts the images of a batch, by layer.
-        probe: Whether the first image of the first batch is shown again: 1, or 0.
+        probe: Whether the first image of the first batch is shown again: 1, or 0; or `classes`.
+        cam: Whether class activation is kept, or of which layer.
         attention: Whose attention is recorded, `cls` or `full`; None for none.
         include_eval: Whether forwards in evaluation mode are recorded too.
         ranks: Which ranks of a distributed run record: `0` or `all`.
@@ -101,7 +105,8 @@ class RunOptions:
     budget: str | None = None
     max_map: int | None = None
     batch_axis: dict[str, int] | None = None
-    probe: int = 1
+    probe: int | str = 1
+    cam: bool | str = False
     attention: str | None = None
     include_eval: bool = False
     ranks: str = "0"
@@ -169,6 +174,10 @@ def parse(words: Sequence[str]) -> RunCommand:
             if not patterns:
                 raise UsageError("--layers: expected names, globs or classes")
             layers += patterns
+        elif name == "--cam":
+            has_value = not equals and rest and not rest[0].startswith("-")
+            value = rest.pop(0) if has_value and not _is_script(rest[0]) else value
+            options["cam"] = value or True
         elif name == "--attention":
             if not equals:
                 value = rest.pop(0) if rest and rest[0] in ATTENTION_KINDS else "cls"
@@ -218,9 +227,13 @@ def check(command: RunCommand) -> None:
     if options.get("ranks", "0") not in ("0", "all"):
         meant = did_you_mean(options["ranks"], ["0", "all"])
         raise UsageError(f"--ranks {options['ranks']}: expected 0 or all{meant}")
-    if str(options.setdefault("probe", 1)) not in ("0", "1"):
-        raise UsageError(f"--probe {options['probe']}: expected 1, or 0 for none")
-    options["probe"] = int(options["probe"])
+    probe = str(options.setdefault("probe", 1))
+    if probe not in ("0", "1", "classes"):
+        meant = did_you_mean(probe, ["classes"])
+        raise UsageError(f"--probe {probe}: expected 1 or classes, or 0 for none{meant}")
+    options["probe"] = probe if probe == "classes" else int(probe)
+    if probe == "0" and options.get("cam"):
+        raise UsageError("--cam: expected fixed images to show: --probe 1 or --probe classes")
     if options.get("attention", "cls") not in ATTENTION_KINDS:
         meant = did_you_mean(options["attention"], ATTENTION_KINDS)
         raise UsageError(f"--attention={options['attention']}: expected cls or full{meant}")
