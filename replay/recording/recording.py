@@ -203,10 +203,10 @@ class Recording(Closing):
         version = attribute("version")
         if not isinstance(version, (int, np.integer)) or version < 1:
             raise FileError(f"damaged recording: {self.path} has no version number")
-        if version > schema.VERSION:
+        if version > schema.PACKED_VERSION:
             raise FileError(
                 f"{self.path} has version {int(version)} of the format, and this mapreel reads up "
-                f"to {schema.VERSION}: upgrade with 'pip install -U mapreel'"
+                f"to {schema.PACKED_VERSION}: upgrade with 'pip install -U mapreel'"
             )
         self.version = int(version)
         self.run_id = _text(attribute("run_id"))
@@ -314,11 +314,20 @@ def _find_layers(file: SafeFile, probe_number: int | None) -> list[Layer]:
             axes=_text(about["axes"]),
             pooled=max(1, _whole(about["pooled"], 1)),
             probe=probe_number,
-            note=_text(about["note"]),
+            note="; ".join(filter(None, (_text(about["note"]), _precision(file, group + path)))),
         )
         found.append((_whole(about["order"], 1 << 30), layer))
     found.sort(key=lambda entry: entry[0])
     return [layer for _, layer in found]
+
+
+def _precision(file: SafeFile, path: str) -> str:
+    """Returns what is to be said of maps that are kept in 8 bits; else nothing."""
+    if not file.has_8_bits(path):
+        return ""
+    from replay.recording.eight_bits import NOTE
+
+    return NOTE
 
 
 def _text(value: Any) -> str:
