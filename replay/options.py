@@ -331,7 +331,7 @@ class PackOptions:
     bits: int | None = field(
         default=None,
         metadata=option(
-            "of a value of the maps: 16, nothing is lost (default), or 8, within 0.2 %% of each "
+            "of a value of the maps: 16, nothing is lost (default), or 8, within 0.4 %% of each "
             "map's range",
             metavar="16|8",
             read=int,

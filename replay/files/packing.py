@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -159,9 +160,11 @@ def unpack(
         return _write(run, target, CopyPlan(0, "none", about={PACKED: None}), False, progress)
 
 
-def _opened(recording: str | os.PathLike[str] | Recording) -> Recording:
-    """Opens a recording's file, also where it is open already: for this is closed again."""
-    return open_recording(recording.path if isinstance(recording, Recording) else recording)
+def _opened(
+    recording: str | os.PathLike[str] | Recording,
+) -> AbstractContextManager[Recording]:
+    """Returns a context with the recording, which stays open if it was open before."""
+    return nullcontext(recording) if isinstance(recording, Recording) else open_recording(recording)
 
 
 def _choose_target(run: Recording, out: str | os.PathLike[str], overwrite: bool) -> Path:

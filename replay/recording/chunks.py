@@ -37,6 +37,10 @@ def read_chunk(
         if dataset.id.get_chunk_info_by_coord(at).byte_offset is None:
             return None
         raise
+    except ValueError as error:  # there is no room for it
+        raise ValueError(
+            f"refused: a chunk takes more bytes in the file than the {size:,} of its shape"
+        ) from error
     values = pipeline.decode(stored, left_out, size)
     chunk: npt.NDArray[Any] = values.view(dataset.dtype).reshape(dataset.chunks)
     return chunk

@@ -229,7 +229,7 @@ def test_what_reads_a_recording_reads_a_packed_one(path: Path, tmp_path: Path, b
     assert replay.verify(tmp_path / "f.h5")
     assert replay.health(small).layers
     for name in ("c.svg", "d.html"):
-        assert ("within 0.2 %" in (tmp_path / name).read_text()) == (bits == 8), name
+        assert ("within 0.4 %" in (tmp_path / name).read_text()) == (bits == 8), name
 
 
 def test_a_size_that_must_not_be_exceeded(path: Path, tmp_path: Path) -> None:
@@ -329,4 +329,4 @@ def test_the_commands(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["unpack", str(small), "-o", str(again)]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main(["info", str(small)]) == 0
-    assert "8 bits, within 0.2 % of each map's range" in capsys.readouterr().out
+    assert "8 bits, within 0.4 % of each map's range" in capsys.readouterr().out
