@@ -91,8 +91,7 @@ class FrameCopy:
         if self._quantizes:
             self.dataset.attrs[eight_bits.BITS] = 8
             if "axes" not in self.entry.node.attrs:
-                axes = schema.AXES.get(len(self._shape) - 2, ("",))[0]
-                self.dataset.attrs["axes"] = axes
+                self.dataset.attrs["axes"] = self._source.packed.axes(self.path)
         if left_out and self.path.startswith(f"{schema.MAPS}/"):
             self._count = (run.batches.get("nan", np.zeros(run.shape)) > 0) | (
                 run.batches.get("inf", np.zeros(run.shape)) > 0

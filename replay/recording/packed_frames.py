@@ -73,13 +73,24 @@ class PackedFrames:
         channels = 1 if axis is None else stored.shape[axis]
         return eight_bits.restore(stored, self.ranges(ranges, epoch, batch, channels), axis)
 
+    def axes(self, path: str) -> str:
+        """Returns a letter for each axis of a frame; those of a probe may be the run's own."""
+        shape = self._file.frame_shape(path) or ()
+        of_run = path.split("/", 2)[-1] if path.startswith(f"{schema.PROBE}/") else path
+        for place in (path, of_run):
+            axes = self._file.attribute("axes", place)
+            if isinstance(axes, str) and len(axes) == len(shape):
+                return axes
+        return schema.AXES.get(len(shape), ("",))[0]
+
     def channel_axis(self, path: str) -> int | None:
         """Returns the axis of a frame on which the channels lie; None where there is none."""
-        shape = self._file.frame_shape(path) or ()
-        axes = self._file.attribute("axes", path)
-        if not isinstance(axes, str) or len(axes) != len(shape):
-            axes = schema.AXES.get(len(shape), ("",))[0]
+        axes = self.axes(path)
         return axes.index("C") if "C" in axes else None
+
+    def note(self, note: str) -> str:
+        """Returns what is to be known of maps in 8 bits, behind what is known besides."""
+        return "; ".join(filter(None, (note, eight_bits.NOTE)))
 
     def ranges(self, path: str, epoch: int, batch: int, channels: int) -> schema.Float32Array:
         """Reads the ranges of one frame, float32 (C, 2); those of an epoch are kept in memory.

@@ -296,10 +296,11 @@ class SafeFile(Closing):
         return self._packed
 
     @retried
-    def has_8_bits(self, path: str) -> bool:
-        """Returns whether the frames of a dataset are maps in 8 bits, see `eight_bits`."""
+    def note_of_bits(self, path: str, note: str) -> str:
+        """Returns a note with what is to be said of frames in 8 bits, see `eight_bits`."""
         dataset = self.frames(path)
-        return dataset is not None and dataset.dtype != schema.FRAME_DTYPE
+        of_16 = dataset is None or dataset.dtype == schema.FRAME_DTYPE
+        return note if of_16 else self.packed.note(note)
 
     def pipeline(self, path: str) -> Pipeline | None:
         """Returns what undoes the filters of a dataset that was found; None where HDF5 does."""
