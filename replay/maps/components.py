@@ -16,7 +16,7 @@ import numpy.typing as npt
 from replay.maps.axes import spread
 from replay.schema import Cell
 
-_FRAMES, _POSITIONS = 24, 256  # at most so many frames, and positions of each, are looked at
+_FRAMES, _POSITIONS = 24, 400  # at most so many frames, and positions of each, are looked at
 _PERCENTILES = 1.0, 99.0  # of a component's values in a frame
 _OF_FRAMES = 25.0, 75.0  # of those of all frames: the ends of its colour
 _COLOURS = ("red", "green", "blue")
