@@ -37,8 +37,8 @@ def test_a_page_has_all_that_was_recorded(path: Path) -> None:
     assert manifest["first"] == 3  # the maps of the fixed image
     attention, slope = manifest["sources"][1], manifest["sources"][2]
     assert attention["quantity"] == "attention"
-    assert attention["layers"][1]["maps"] == "4 maps of 8×8"
-    assert "attention of the class token, a head each" in attention["layers"][1]["words"]
+    assert attention["layers"][1]["maps"] == "4 heads of 8×8"
+    assert "attention of the class token" in attention["layers"][1]["words"]
     assert attention["layers"][0]["remarks"][0].startswith("class token ")
     assert slope["colours"] == ["RdBu_r", True]
     assert slope["layers"][0]["remarks"][1].startswith("largest ±")
