@@ -15,6 +15,7 @@ from replay.formatting import (
     format_shape,
     pluralize,
 )
+from replay.schema.suggestions import listed
 
 _EPOCHS_SHOWN = 12
 _SHAPES_SHOWN = 4
@@ -98,7 +99,7 @@ def _probe_texts(probes: Sequence[dict[str, Any]]) -> list[str]:
 
 def _probe_text(number: int, probe: dict[str, Any]) -> str:
     image = "no image" if probe["shape"] is None else f"image of {format_shape(probe['shape'])}"
-    names = ", ".join(layer["name"] for layer in probe["layers"])
+    names = listed([layer["name"] for layer in probe["layers"]])
     layers = pluralize("layer", len(probe["layers"]))
     label = "" if probe["label"] is None else f", label {probe['label']}"
     beside = _beside_text(probe)
