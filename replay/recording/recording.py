@@ -229,10 +229,10 @@ class Recording(RecordedFrames):
         version = attribute("version")
         if not isinstance(version, (int, np.integer)) or version < 1:
             raise FileError(f"damaged recording: {self.path} has no version number")
-        if version > schema.VERSION:
+        if version > schema.PACKED_VERSION:
             raise FileError(
                 f"{self.path} has version {int(version)} of the format, and this mapreel reads up "
-                f"to {schema.VERSION}: upgrade with 'pip install -U mapreel'"
+                f"to {schema.PACKED_VERSION}: upgrade with 'pip install -U mapreel'"
             )
         self.version = int(version)
         self.run_id = read_text(attribute("run_id"))
