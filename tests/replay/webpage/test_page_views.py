@@ -51,6 +51,13 @@ def test_a_page_has_all_that_was_recorded(path: Path) -> None:
     block = frame_of(manifest, reader.blocks, 0, 3, source=2)
     true = gradient("conv1", 1, 1)
     assert np.abs(block.values - true / np.abs(true).max()).max() < 0.05
+    cam = manifest["sources"][6]
+    assert cam["colours"] == ["plasma", False]
+    assert "Grad-CAM of the score of the label" in cam["layers"][0]["words"]
+    block = frame_of(manifest, reader.blocks, 0, 3, source=6)
+    with replay.open(path) as run:
+        values = run.cam()[1, 1]
+    assert np.abs(block.values[0] - values / values.max()).max() < 0.05
 
 
 def test_only_one_view_is_asked_for(path: Path, tmp_path: Path) -> None:
