@@ -200,10 +200,10 @@ class Maps:
         if self.series.in_colour:
             return clean(self.layer.note)
         height, width = self.size
-        number = format_count(chosen, "map")
+        number = format_count(chosen, self.series.tile)
         of = f" of {height}×{width}"
         if chosen < self.channels:
-            number, of = f"{chosen} of {self.channels} maps", f", {height}×{width}"
+            number, of = f"{chosen} of {self.channels} {self.series.tile}s", f", {height}×{width}"
         return ", ".join([number + ("" if self._placed else of), *self._remarks()])
 
     @property

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from replay.maps.axes import spread
 from replay.schema import Cell
 
-_FRAMES, _POSITIONS = 24, 256  # at most so many frames, and positions of each, are looked at
-_PERCENTILES = 1.0, 99.0  # of a component's values: the ends of its colour
+_FRAMES, _POSITIONS = 24, 400  # at most so many frames, and positions of each, are looked at
+_PERCENTILES = 1.0, 99.0  # of a component's values in a frame
+_OF_FRAMES = 25.0, 75.0  # of those of all frames: the ends of its colour
 _COLOURS = ("red", "green", "blue")
 _CLEARLY = 1e-6  # of the largest possible: what is nearer to zero has no sign
 _MIDDLE = 128
@@ -159,11 +160,23 @@ def _with_signs(basis: Values) -> Values:
 
 
 def _ends(samples: Iterable[Values], basis: Values, centre: Values) -> tuple[Values, Values]:
-    """Returns the percentiles between which the values of each component lie, two of (k,)."""
-    values = np.concatenate([basis @ (each - centre[:, None]) for each in samples], axis=1)
-    low, high = np.percentile(values, _PERCENTILES, axis=1)
+    """Returns the ends of the colour of each component, two of (k,).
+
+    They are such that three quarters of the frames lie within: a few frames of an unstable
+    training may have values a hundred times as large.
+    """
+    each, most = [], 0.0
+    for sample in samples:
+        if sample.size:
+            values = basis @ (sample - centre[:, None])
+            most = max(most, float(np.abs(values).max()))
+            each.append(np.percentile(values, _PERCENTILES, axis=1))
+    low, high = (
+        np.percentile([ends[place] for ends in each], percent, axis=0)
+        for place, percent in enumerate(_OF_FRAMES)
+    )
     # What rounding alone has left of a component without any variance is none.
-    flat = high - low <= _CLEARLY * max(float(np.abs(values).max()), float(np.abs(centre).max()))
+    flat = high - low <= _CLEARLY * max(most, float(np.abs(centre).max()))
     return np.where(flat, 0.0, low), np.where(flat, 0.0, high)
 
 

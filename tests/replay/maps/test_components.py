@@ -103,6 +103,13 @@ def test_fewer_than_three_channels(channels: int) -> None:
     assert colours[..., 0].std() > 20
 
 
+def test_a_frame_far_beyond_all_others_does_not_take_the_colours_of_these() -> None:
+    read, *_ = frames_of(8)
+    found = find_components(lambda c: read(c) * (100 if c == (1, 1) else 1), CELLS)
+    colours = found.colours(read((2, 3)))
+    assert colours.std(axis=(0, 1)).max() > 40
+
+
 def test_nan_has_a_colour_of_its_own_and_is_not_in_the_basis() -> None:
     read, *_ = frames_of(6)
 
