@@ -374,8 +374,10 @@ def lines(quick: bool) -> Iterator[Line]:
                 continue
             yield ratio(what, found)
     yield from on_gpu(quick)
-    import activating  # which measures with what is above
+    import activating  # which measure with what is above
+    import attending
 
+    yield from attending.lines(quick)
     yield from activating.lines(quick)
 
 
