@@ -30,6 +30,7 @@ from record.session.frame_sender import FrameSender
 from record.session.loop import Tracked, as_number
 from record.session.metadata import rank_and_world, root_attributes
 from record.session.model_checks import ModelChecks
+from record.session.packing import pack_in_background
 from record.session.probe_options import ProbeOptions, make_probe, probe_facts
 from record.session.progress import FORWARDS, STEPS, Progress
 from record.summary import GOES_ON, NO_EPOCHS, closing_line, recorder_html, recorder_text
@@ -96,6 +97,7 @@ class Recorder:
             modules do not tell: `{"encoder.*": 1}`, by names or globs; `input` is the model's
             input.
         quiet: Says nothing at the end but warnings; else one line says what was recorded.
+        pack: Packs the file, losing nothing, when it is closed, in a process nobody waits for.
         ranks: Of a distributed run, `0`: rank 0 records. `all`: each rank records into a file of
             its own, `run.rank0.h5` and so on.
 
@@ -135,6 +137,7 @@ class Recorder:
         durability: str = "fsync",
         batch_axis: Mapping[str, int] | None = None,
         quiet: bool = False,
+        pack: bool = False,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
@@ -160,7 +163,7 @@ class Recorder:
         self._checks = ModelChecks(capture, self._layers_now, fixed, problems, cadence)
         self._progress = Progress(capture.state, self._checks, problems)
         self._courier: Courier | None = None
-        self._quiet = quiet
+        self._quiet, self._pack = quiet, pack
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
@@ -331,11 +334,10 @@ class Recorder:
         else:
             problems.warn(f"nothing was recorded in {self.path}: {self._why_nothing(broken)}")
         if self.dropped or self.lost:
-            problems.warn(
-                f"{self.path}: {format_count(self.dropped, 'batch')} dropped (queue full), "
-                f"{format_count(self.lost, 'frame')} lost",
-            )
+            dropped = f"{format_count(self.dropped, 'batch')} dropped (queue full)"
+            problems.warn(f"{self.path}: {dropped}, {format_count(self.lost, 'frame')} lost")
         self._say_end()
+        pack_in_background(self._file, self._pack and self.committed > 0)
 
     def _say_end(self) -> None:
         """Says what was recorded, in one line, and that no epoch was ever marked."""

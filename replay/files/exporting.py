@@ -20,7 +20,8 @@ from replay.output import replacing
 from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
 from replay.recording.series import Series
-from replay.schema import FRAME_DTYPE, DamagedError, Float16Array, OptionError, OutputError
+from replay.recording.xarray_view import dimension_names
+from replay.schema import FRAME_DTYPE, DamagedError, Float16Array, Layer, OptionError, OutputError
 from replay.schema.faces import spell
 from replay.schema.suggestions import did_you_mean
 
@@ -199,6 +200,8 @@ class _Reader:
         axis, shape = series.layer.channel_axis, series.layer.shape
         rest = shape if axis is None else shape[:axis] + shape[axis + 1 :]
         self.shape = (len(self.channels), *rest)
+        names = dimension_names(series.layer)
+        self._names = ["channel", *(name for at, name in enumerate(names) if at != axis)]
 
     def frames(self) -> Iterator[tuple[tuple[int, int], Float16Array | None]]:
         """Yields (epoch, batch) and maps, float16 (C, ...), of each frame; None if damaged."""
@@ -216,6 +219,16 @@ class _Reader:
         """Yields each frame's maps, float16 (C, ...); NaN where they are damaged."""
         for _, maps in self.frames():
             yield np.full(self.shape, np.nan, FRAME_DTYPE) if maps is None else maps
+
+    def dimensions(self, name: str, rank: int) -> list[str]:
+        """Returns what the axes of an array are called, for programs that give axes names."""
+        if name == "channel":
+            return ["channel"]
+        names = self._names if name == "maps" else []
+        if name == "input":
+            image = Layer("", "", self.run.inputs.shape or ())
+            names = [f"input_{each}" for each in dimension_names(image)]
+        return ["frame", *names][-rank:]
 
     def image_shape(self) -> tuple[int, ...] | None:
         """Returns the shape of the input pictures, if there are some and all have the same."""
@@ -306,10 +319,19 @@ def _write_zarr(folder: Path, reader: _Reader) -> None:
     except ImportError:
         raise OptionError("a .zarr needs the package zarr: pip install 'mapreel[zarr]'") from None
     group = zarr.open_group(str(folder), mode="w")
-    create = getattr(group, "create_array", None) or group.create_dataset  # zarr 2 has the latter
+    modern = hasattr(group, "create_array")  # zarr 3; the format of 2 has names as an attribute
+
+    def create(name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any) -> Any:
+        names = reader.dimensions(name, len(shape))
+        about = {"shape": shape, "chunks": chunks, "dtype": dtype}
+        if modern:
+            return group.create_array(name, **about, dimension_names=names)
+        array = group.create_dataset(name, **about)
+        array.attrs["_ARRAY_DIMENSIONS"] = names
+        return array
 
     def stream(name: str, shape: tuple[int, ...], arrays: Iterator[npt.NDArray[Any]]) -> None:
-        array = create(name, shape=(len(reader.cells), *shape), chunks=(1, *shape), dtype="<f2")
+        array = create(name, (len(reader.cells), *shape), (1, *shape), "<f2")
         for place, values in enumerate(arrays):
             array[place] = values
 
@@ -321,4 +343,7 @@ def _write_zarr(folder: Path, reader: _Reader) -> None:
     elif shape is not None:
         stream("input", shape, reader.images(shape))
     for name, values in numbers.items():
-        create(name, shape=values.shape, chunks=values.shape, dtype=values.dtype)[...] = values
+        create(name, values.shape, values.shape, values.dtype)[...] = values
+    group.attrs["coordinates"] = "epoch batch damaged"  # as xarray understands it
+    if not modern:
+        zarr.consolidate_metadata(str(folder))
