@@ -28,7 +28,9 @@ THEMES = ("light", "dark")
 TOKENS = ("auto", "square", "strip")
 ORDERS = ("number", "similar")
 CODECS = ("h264", "av1")
-VIEWS = ("maps", "attention", "gradient")
+VIEWS = ("maps", "attention", "cam", "gradient", "components", "overlay")
+EXPORTED = ("maps", "attention", "gradient", "cam")  # views that are values
+CAM_METHODS = ("grad-cam", "hirescam", "gradient-x-activation")
 PRESETS = ("github", "slack", "slides", "paper")
 
 DIVERGING = "RdBu_r"  # the colormap of what is symmetric around zero
@@ -181,6 +183,16 @@ class FilmOptions:
         metadata=option(
             "whose attention: a token N, its row,column, class, mean or all", metavar="TOKEN"
         ),
+    )
+    grid_of_probes: bool = field(
+        default=False,
+        metadata=option(
+            "a row for each fixed image, a column for each layer, head or channel, over the input"
+        ),
+    )
+    cam_method: str = field(
+        default="grad-cam",
+        metadata=option("of class activation (default: grad-cam)", choices=CAM_METHODS),
     )
     order: str = field(
         default="number", metadata=option("similar: such channels side by side", choices=ORDERS)
