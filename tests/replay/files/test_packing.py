@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -309,6 +310,26 @@ def test_an_interrupt_leaves_nothing(path: Path, tmp_path: Path) -> None:
         replay.pack(path, tmp_path / "small.h5", progress=interrupt)
     assert [each.name for each in tmp_path.iterdir()] == ["run.h5"]
     assert path.read_bytes() == before
+
+
+def test_a_recording_whose_writer_was_killed(path: Path, tmp_path: Path) -> None:
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        file["state"][:] = [6, 0, 0, 0]  # two frames were not committed
+        file.swmr_mode = True
+        file.flush()
+        killed = path.read_bytes()
+    path.write_bytes(killed)
+    os.utime(path, (0, 0))
+    small = tmp_path / "small.h5"
+    result = replay.pack(path, small)
+    assert result.frames == 6
+    assert replay.verify(small)
+    with replay.open(path) as run, replay.open(small) as packed:
+        assert not packed.closed
+        assert packed.frames == run.frames
+        assert packed["conv1"][0, 1].tobytes() == run["conv1"][0, 1].tobytes()
+    with h5py.File(small) as file:  # which is an ordinary file
+        assert file["state"][0] == 6
 
 
 def test_a_recording_that_grows_meanwhile_is_not_packed(path: Path, tmp_path: Path) -> None:
