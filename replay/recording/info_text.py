@@ -27,6 +27,7 @@ def format_info(document: dict[str, Any]) -> str:
     """Returns what `describe` found as a table; names from the file are cleaned for a terminal."""
     rows = [
         ("file", f"{document['file']}, {format_bytes(document['file_bytes'])}"),
+        ("packed", _packed_text(document["packed"])),
         ("run", document["run_id"] or "unknown"),
         ("created", document["created"] or "unknown"),
         *(
@@ -47,6 +48,15 @@ def format_info(document: dict[str, Any]) -> str:
     lines = [f"{clean_line(key):<{width}}  {clean_line(value)}" for key, value in rows if value]
     layers = document["layers"]
     return "\n".join([*lines, "", *_layer_table(layers), *_note_lines(layers)])
+
+
+def _packed_text(packed: dict[str, Any] | None) -> str:
+    """Returns how a file is packed; nothing for one that is not."""
+    if not packed:
+        return ""
+    bits = packed.get("bits")
+    lossless = ", nothing is lost" if bits == 16 else ""
+    return f"{bits} bits, {packed.get('filter')}{lossless}"
 
 
 def _spell(key: str, value: Any) -> str:
