@@ -30,6 +30,7 @@ from record.session.frame_sender import FrameSender
 from record.session.loop import Tracked, log_numbers
 from record.session.metadata import rank_and_world, root_attributes
 from record.session.model_checks import ModelChecks
+from record.session.packing import pack_in_background
 from record.session.probe_options import ProbeOptions, make_probe, probe_facts
 from record.session.progress import FORWARDS, STEPS, Progress
 from record.summary import GOES_ON, NO_EPOCHS, closing_line, recorder_html, recorder_text
@@ -95,6 +96,7 @@ class Recorder:
             modules do not tell: `{"encoder.*": 1}`, by names or globs; `input` is the model's
             input.
         quiet: Says nothing at the end but warnings; else one line says what was recorded.
+        pack: Packs the file, losing nothing, when it is closed, in a process nobody waits for.
         attention: Records what attention looks at, for the same images: `cls` (or True) the class
             token's row of each head, or the mean over the queries where there is no class token;
             `full` the row of every query, which is much.
@@ -137,6 +139,7 @@ class Recorder:
         durability: str = "fsync",
         batch_axis: Mapping[str, int] | None = None,
         quiet: bool = False,
+        pack: bool = False,
         attention: bool | str = False,
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -164,7 +167,7 @@ class Recorder:
         self._checks = ModelChecks(capture, self._layers_now, fixed, problems, cadence)
         self._progress = Progress(capture.state, self._checks, problems)
         self._courier: Courier | None = None
-        self._quiet = quiet
+        self._quiet, self._pack = quiet, pack
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
@@ -328,11 +331,10 @@ class Recorder:
         if capture.attention is not None and (reason := capture.attention.why_none):
             problems.warn(f"no attention was recorded: {reason}")
         if self.dropped or self.lost:
-            problems.warn(
-                f"{self.path}: {format_count(self.dropped, 'batch')} dropped (queue full), "
-                f"{format_count(self.lost, 'frame')} lost",
-            )
+            dropped = f"{format_count(self.dropped, 'batch')} dropped (queue full)"
+            problems.warn(f"{self.path}: {dropped}, {format_count(self.lost, 'frame')} lost")
         self._say_end()
+        pack_in_background(self._file, self._pack and self.committed > 0)
 
     def _say_end(self) -> None:
         """Says what was recorded, in one line, and that no epoch was ever marked."""

@@ -313,6 +313,8 @@ class Film(BaseFilm):
         self.quantity = runs.recordings[0].quantity
         self.scale = runs.recordings[0].scale_words
         self.scale = self.scale or self.map_sections[0].scaler.describe(len(self._layers) > 1)
+        if self._overview is not None:
+            self.scale += self._overview.describe_bits(maps.layer for maps in self._maps)
         shown = zip(runs.recordings, runs.labels, self.inputs, strict=True)
         captions = [
             InputCaption.read(recording, runs, label, picture)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from replay.raster.arrangement import BARE, GUTTER, SECTION_HEAD, Space, surroundings
+from replay.schema import NOTE_OF_8_BITS, Layer
 from replay.schema.faces import spell
 
 LEAST_TILE = 28
@@ -33,6 +34,11 @@ class Overview:
     space: Space
     most: int
     bounds: tuple[int, int]
+
+    def describe_bits(self, layers: Iterable[Layer]) -> str:
+        """Returns what to add to a line where layers have 8 bits: their headings are too short."""
+        bits = describe_bits(layers)
+        return f"; {bits}" if bits else ""
 
 
 def plan_overview(
@@ -74,6 +80,17 @@ def plan_overview(
     each = max(1, height // rows - head)
     one = (width + GUTTER) // columns - GUTTER
     return Overview(columns, Space(one, each, stretch=1.0), most, frame)
+
+
+def describe_bits(layers: Iterable[Layer], label: str = "maps") -> str:
+    """Returns a line where layers are kept in 8 bits, for where no heading says so of each.
+
+    Args:
+        layers: The layers that are shown.
+        label: What has 8 bits, if any.
+    """
+    of_8_bits = any(NOTE_OF_8_BITS in layer.note for layer in layers)
+    return f"{label}: {NOTE_OF_8_BITS}" if of_8_bits else ""
 
 
 def describe_left_out(layers: Sequence[str], most: int) -> str:
