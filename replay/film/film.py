@@ -12,7 +12,15 @@ from itertools import chain
 
 from replay.film.extras import KERNEL_ROWS, Extras, HistogramSource
 from replay.film.frame_layout import BaseLayout, FrameLayout
-from replay.film.overview import LEAST_TILE, describe_cut, describe_left_out, plan_overview
+from replay.film.overview import (
+    LEAST_TILE,
+    arrange_layers,
+    describe_cut,
+    describe_left_out,
+    plan_overview,
+    shapes_of,
+    tiling_of,
+)
 from replay.film.section_heads import histogram_titles
 from replay.film.sections import MapSection, Section
 from replay.formatting import clean, format_module
@@ -37,14 +45,13 @@ from replay.options import DIVERGING, FilmOptions
 from replay.raster.arrangement import (
     SIDE,
     Space,
-    arrange,
     count_fitting,
     make_smaller,
     mosaic_space,
 )
 from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Frame, Overlay
-from replay.raster.mosaic import Box
+from replay.raster.mosaic import Box, Mosaic
 from replay.raster.palette import Palette, TwoMapPalette
 from replay.recording import Recording
 from replay.schema import Cell
@@ -198,17 +205,18 @@ class Film(BaseFilm):
     def _build_sections(self, runs: RunSet, options: FilmOptions, extras: Extras | None) -> None:
         """Makes what is drawn of each layer, from top to bottom."""
         maps, kernels = (len(runs.rows), 0) if extras is None else extras.count(runs.rows)
-        mosaics = maps + kernels
+        number = maps + kernels
         self._overview = plan_overview(
-            mosaics, options.captions, self.picture_sizes, options.bounds
+            number, options.captions, self.picture_sizes, options.bounds, shapes_of(runs)
         )
-        space = mosaic_space(mosaics, options.captions, self.picture_sizes, options.bounds)
+        space = mosaic_space(number, options.captions, self.picture_sizes, options.bounds)
         if self._overview is not None:
             space = self._overview.space
         elif kernels:  # which have a height of their own
-            left = space.height * mosaics - kernels * KERNEL_ROWS
+            left = space.height * number - kernels * KERNEL_ROWS
             space = replace(space, height=max(60, left // maps))
         by_row: dict[int, tuple[MapSection, list[Section]]] = {}
+        layers = []
         for joint, rows in runs.groups():
             cells = [cell for cell in self.cells if joint.present(cell)]
             channels = choose_channels(joint, options.channels, cells)
@@ -217,8 +225,13 @@ class Film(BaseFilm):
             if self._overview is not None or options.bounds is not None:
                 channels = self._fitting(rows[0].maps, channels, options, space)
             scalers = choose_scalers(joint, cells, channels, options, self.palette.levels)
+            layers.append((rows, channels, scalers, cells))
+        together = self._overview is None and extras is None
+        shown = [(rows, channels) for rows, channels, *_ in layers]
+        mosaics = arrange_layers(shown, options, space, together)
+        for (rows, channels, scalers, cells), mosaic in zip(layers, mosaics, strict=True):
             for row, scaler in zip(rows, scalers, strict=True):
-                panel = self._panel(row, channels, runs, options, space)
+                panel = self._panel(row, channels, mosaic, runs, options)
                 section = MapSection(row, channels, scaler, panel)
                 by_row[runs.rows.index(row)] = section, []
                 if extras is not None:
@@ -242,7 +255,9 @@ class Film(BaseFilm):
         number = len(runs.recordings)
         side = _picture_side(number)
         pictures = [(side, side)] * number if options.input else []
-        overview = plan_overview(sections, options.captions, pictures, options.bounds)
+        overview = plan_overview(
+            sections, options.captions, pictures, options.bounds, shapes_of(runs)
+        )
         if overview is None:
             return len(self._layers)
         return max(1, overview.most * len(self._layers) // sections)
@@ -251,43 +266,31 @@ class Film(BaseFilm):
         self, maps: Maps, channels: list[int], options: FilmOptions, space: Space
     ) -> list[int]:
         """Returns those channels, the first ones, for whose maps there is space."""
-        labels = maps.labels(channels)
         most = count_fitting(
-            len(labels),
+            len(channels) * maps.slices,
             *maps.size,
             space,
-            zoom=options.zoom,
-            columns=options.columns,
-            numbers=options.captions,
-            digits=max(map(len, labels)),
-            unit=maps.slices,
-            gains=options.own_ranges and options.captions,
             least=LEAST_TILE if self._overview is not None else 1,
+            **tiling_of(maps, channels, options),
         )
         fitting = channels[: most // maps.slices]
         self._cut += len(fitting) < len(channels)
         return fitting
 
     def _panel(
-        self, row: Row, channels: list[int], runs: RunSet, options: FilmOptions, space: Space
+        self,
+        row: Row,
+        channels: list[int],
+        mosaic: Mosaic,
+        runs: RunSet,
+        options: FilmOptions,
     ) -> LayerPanel:
         """Returns where a row's maps go, and what is written about them."""
         maps = row.maps
         labels = maps.labels(channels)
-        digits, gains = max(map(len, labels)), options.own_ranges and options.captions
-        mosaic = arrange(
-            len(labels),
-            *maps.size,
-            space,
-            zoom=options.zoom,
-            columns=options.columns,
-            numbers=options.captions,
-            digits=digits,
-            unit=maps.slices,
-            gains=gains,
-        )
         if options.share < 1:
-            mosaic = make_smaller(mosaic, options.share, digits, gains)
+            tiling = tiling_of(maps, channels, options)
+            mosaic = make_smaller(mosaic, options.share, tiling["digits"], tiling["gains"])
         names = [maps.layer.name] if not runs.several or len(self._layers) > 1 else []
         name = ", ".join([*names, *filter(None, [runs.labels[row.place]])])
         smaller = f", {mosaic.in_words()}" if mosaic.in_words() else ""
