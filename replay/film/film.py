@@ -106,16 +106,23 @@ class BaseFilm:
     @property
     def damaged(self) -> list[str]:
         """What is wrong with the damaged frames that were met so far."""
-        return [text for found in self.damage() for text in found.values()]
+        return [text for maps in self._maps for text in maps.damaged.values()]
 
-    def damage(self) -> list[dict[Cell, str]]:
-        """Returns what is wrong with damaged frames by layer and run, and by (epoch, batch)."""
-        return [maps.damaged for maps in self._maps]
+    def findings(self) -> list[dict[Cell, Count]]:
+        """Returns what was met so far, by layer and run, and by (epoch, batch).
 
-    def note_damage(self, found: list[dict[Cell, str]]) -> None:
-        """Adds what `damage` returned in another process that rendered some of the frames."""
-        for mine, theirs in zip(self.damage(), found, strict=True):
-            mine.update(theirs)
+        It is what is wrong with a frame that is damaged, else how many values are not finite.
+        """
+        return [{**maps.counts, **maps.damaged} for maps in self._maps]
+
+    def note_findings(self, found: list[dict[Cell, Count]]) -> None:
+        """Adds what `findings` returned in another process that rendered some of the frames."""
+        for maps, theirs in zip(self._maps, found, strict=True):
+            for cell, each in theirs.items():
+                if isinstance(each, str):
+                    maps.damaged[cell] = each
+                else:
+                    maps.counts[cell] = each
 
     def _recall(self, before: Sequence[Cell]) -> None:
         """Prepares for a first frame that has these before it."""
