@@ -57,6 +57,26 @@ def check_options(
     return dict(axes)
 
 
+def either(name: str, number: int | None, alias: str, other: int | None) -> int | None:
+    """Returns the number that was given under one of two names that mean the same, if any.
+
+    Args:
+        name: The one, such as `epochs`.
+        number: What was given under it.
+        alias: The other one, `epoch`.
+        other: What was given under that.
+
+    Raises:
+        OptionError: Both were given.
+    """
+    if number is not None and other is not None:
+        raise OptionError(
+            f"{name} and {alias}: two names of the same, give one of them; "
+            f"found {number!r} and {other!r}"
+        )
+    return number if other is None else other
+
+
 def parse_probe(text: str) -> int | str:
     """Reads how many fixed images there are to be: a number, or `classes`.
 
