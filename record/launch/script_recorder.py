@@ -73,9 +73,11 @@ class ScriptRecorder(Recorder):
             batch_axis=options.batch_axis,
             ranks=options.ranks,
             overwrite=overwrite,
+            pack=options.pack,
             metadata={"command": list(options.command)},
             probe=_PROBES[options.probe],
             cam=options.cam,
+            attention=options.attention or False,
             quiet=True,  # of all recordings the launcher says what became of them
         )
         self._model = None  # the script drops its model when it likes

@@ -15,7 +15,7 @@ from torch import nn
 
 from record.modules.names import unwrap
 from record.modules.selection import Patterns
-from record.options import check_options, either
+from record.options import attention_kind, check_options, either
 from record.planning.layout import FoundLayout, run_copy
 from record.planning.lazy_modules import unfinished
 from record.schedule.plan import Plan, make_plan
@@ -45,6 +45,7 @@ def plan(
     max_map: int | None = None,
     probe: int = 0,
     batch_axis: Mapping[str, int] | None = None,
+    attention: bool | str = False,
 ) -> Plan:
     """Says what a `Recorder` with the same arguments would record of a model, and what it takes.
 
@@ -73,6 +74,7 @@ def plan(
         max_map: As for `Recorder`.
         probe: The number of fixed images.
         batch_axis: As for `Recorder`.
+        attention: As for `Recorder`.
 
     Returns:
         The plan. It shows itself as a table; `layers` are the layers with their shapes.
@@ -103,7 +105,8 @@ def plan(
     if loader is not None:
         batch, batches = _first_batch(loader), batches or _length(loader)
     calls = _calls_of_batch(root, batch) if input_shape is None else _calls_of_shape(input_shape)
-    found = _run_one(root, layers, calls, max_map, probe, axes)
+    kind = attention_kind(attention)
+    found = _run_one(root, layers, calls, max_map, probe, axes, kind)
     chosen = Schedule.parse(schedule, every)
     made = make_plan(found.layout, chosen, epochs, batches or 1, budget)
     return replace(
@@ -122,6 +125,7 @@ def _run_one(
     max_map: int | None,
     probe: int,
     axes: dict[str, int],
+    attention: str | None,
 ) -> FoundLayout:
     """Returns what the first call shows that the model takes.
 
@@ -133,7 +137,7 @@ def _run_one(
     for args, kwargs in calls:
         try:
             moved = _moved(args, device), _moved(kwargs, device)
-            return run_copy(root, layers, *moved, max_map, probe, axes)
+            return run_copy(root, layers, *moved, max_map, probe, axes, attention)
         except RecordingError:
             raise
         except Exception as error:  # the user's own code

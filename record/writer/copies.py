@@ -213,8 +213,11 @@ def _check_resumable(path: str) -> None:
             ours = file.attrs.get("format") == schema.FORMAT
             version = int(file.attrs.get("version", 0))
             complete = f"{schema.BATCHES}/recorded" in file and schema.STATE in file
+            packed = "packed" in file.attrs
     except OSError as error:
         raise OSError(f"cannot resume: {' '.join(str(error).split())[:200]}") from error
+    if packed:
+        raise OSError("cannot resume: it is packed; 'replay unpack' makes one that can go on")
     if not ours or version != schema.VERSION or not complete:
         raise OSError("cannot resume: it is no recording of this version of the format")
 

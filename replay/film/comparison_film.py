@@ -19,7 +19,14 @@ from replay.film.comparison_facts import (
 from replay.film.comparison_layout import ComparisonLayout
 from replay.film.comparison_plan import LITTLE, plan_comparison
 from replay.film.film import BaseFilm
-from replay.film.overview import LEAST_TILE, describe_cut, describe_left_out, shapes_of, tiling_of
+from replay.film.overview import (
+    LEAST_TILE,
+    describe_bits,
+    describe_cut,
+    describe_left_out,
+    shapes_of,
+    tiling_of,
+)
 from replay.film.sections import gains_at
 from replay.formatting import clean, format_module
 from replay.maps.axes import (
@@ -261,6 +268,9 @@ def _headings(layers: Sequence[_Layer], runs: RunSet, options: ComparisonOptions
     scales = [f"{runs.recordings[0].quantity}: {scale}"]
     if difference is not None:
         scales.append(f"difference: {difference.describe(len(layers) > 1)}")
+    for place, label in enumerate(runs.labels):
+        of_run = [layer.rows[place].maps.layer for layer in layers]
+        scales += filter(None, [describe_bits(of_run, clean(label))])
     if len(layers) == 1:
         name, details = layers[0].panel.name, layers[0].panel.details
     else:

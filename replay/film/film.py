@@ -17,8 +17,7 @@ from replay.film.overview import (
     arrange_layers,
     describe_cut,
     describe_left_out,
-    plan_overview,
-    shapes_of,
+    overview_of,
     tiling_of,
 )
 from replay.film.section_heads import histogram_titles
@@ -55,6 +54,8 @@ from replay.raster.mosaic import Box, Mosaic
 from replay.raster.palette import Palette, TwoMapPalette
 from replay.recording import Recording
 from replay.schema import Cell
+
+LEVELS_OF_A_BAR = 120  # colours, so that a palette of 256 has as many for pictures
 
 
 class BaseFilm:
@@ -195,11 +196,16 @@ class Film(BaseFilm):
             extras.check(runs.rows, self.facts)
             diverging = extras.needs_diverging(runs.rows)
         levels, theme = options.levels, options.theme
+        first = runs.rows[0].maps.series
+        if first.in_colour:  # pictures need what the colour bar does not
+            levels = min(levels, LEVELS_OF_A_BAR)
         self.palette = (
             TwoMapPalette(options.cmap, DIVERGING, levels, theme)
             if diverging
             else Palette(options.cmap, levels, theme)
         )
+        if (bar := first.bar(self.palette.levels)) is not None:
+            self.palette.table[: len(bar)] = bar
         number = len(runs.recordings)
         side = _picture_side(number)
         self.inputs = [
@@ -214,9 +220,7 @@ class Film(BaseFilm):
         """Makes what is drawn of each layer, from top to bottom."""
         maps, kernels = (len(runs.rows), 0) if extras is None else extras.count(runs.rows)
         number = maps + kernels
-        self._overview = plan_overview(
-            number, options.captions, self.picture_sizes, options.bounds, shapes_of(runs)
-        )
+        self._overview = overview_of(runs, number, options, self.picture_sizes)
         space = mosaic_space(number, options.captions, self.picture_sizes, options.bounds)
         if self._overview is not None:
             space = self._overview.space
@@ -234,9 +238,8 @@ class Film(BaseFilm):
                 channels = self._fitting(rows[0].maps, channels, options, space)
             scalers = choose_scalers(joint, cells, channels, options, self.palette.levels)
             layers.append((rows, channels, scalers, cells))
-        together = self._overview is None and extras is None
         shown = [(rows, channels) for rows, channels, *_ in layers]
-        mosaics = arrange_layers(shown, options, space, together)
+        mosaics = arrange_layers(shown, options, space, self._overview is None and extras is None)
         for (rows, channels, scalers, cells), mosaic in zip(layers, mosaics, strict=True):
             for row, scaler in zip(rows, scalers, strict=True):
                 panel = self._panel(row, channels, mosaic, runs, options)
@@ -267,9 +270,7 @@ class Film(BaseFilm):
         number = len(runs.recordings)
         side = _picture_side(number)
         pictures = [(side, side)] * number if options.input else []
-        overview = plan_overview(
-            sections, options.captions, pictures, options.bounds, shapes_of(runs)
-        )
+        overview = overview_of(runs, sections, options, pictures)
         if overview is None:
             return len(self._layers)
         return max(1, overview.most * len(self._layers) // sections)
@@ -314,6 +315,8 @@ class Film(BaseFilm):
         self.quantity = runs.recordings[0].quantity
         self.scale = runs.recordings[0].scale_words
         self.scale = self.scale or self.map_sections[0].scaler.describe(len(self._layers) > 1)
+        if self._overview is not None:
+            self.scale += self._overview.describe_bits(maps.layer for maps in self._maps)
         shown = zip(runs.recordings, runs.labels, self.inputs, strict=True)
         captions = [
             InputCaption.read(recording, runs, label, picture)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -21,6 +21,7 @@ from replay.raster.arrangement import (
     worth,
 )
 from replay.raster.mosaic import Mosaic
+from replay.schema import NOTE_OF_8_BITS, Layer
 from replay.schema.faces import spell
 
 LEAST_TILE = 28
@@ -29,6 +30,7 @@ LEAST_TILE = 28
 APART = 14  # rows between two layers, of the rows of a head
 _FRAMES = ((1920, 1080), (2560, 1440), (3840, 2160))  # the smallest that does is taken
 _STACKED = 100  # pixels: layers that have so much height need not stand side by side
+_HIGHER = 1 << 16  # than any frame
 _ROOMY = 360, 60  # pixels: width and height of a mosaic of which something is seen
 _TIGHT = 300, 40  # where there is no more space
 
@@ -49,6 +51,11 @@ class Overview:
     most: int
     bounds: tuple[int, int]
 
+    def describe_bits(self, layers: Iterable[Layer]) -> str:
+        """Returns what to add to a line where layers have 8 bits: their headings are too short."""
+        bits = describe_bits(layers)
+        return f"; {bits}" if bits else ""
+
 
 def plan_overview(
     layers: int,
@@ -56,6 +63,7 @@ def plan_overview(
     pictures: Sequence[tuple[int, int]],
     bounds: tuple[int, int] | None = None,
     maps: Sequence[tuple[int, int, int]] = (),
+    stacked: int = _STACKED,
 ) -> Overview | None:
     """Returns how many layers are arranged in columns; None where they stand under one another.
 
@@ -68,11 +76,12 @@ def plan_overview(
         pictures: Height and width of each input picture.
         bounds: Greatest width and height of the frame; None for one that is chosen.
         maps: Number, height and width of the maps of each layer.
+        stacked: Pixels: layers that have so much height need not stand side by side.
     """
     beside, above = surroundings(1, captions, pictures)
     head, apart = (SECTION_HEAD, APART) if captions else (BARE, BARE)
     usual = 1000 if bounds is None else bounds[1] - above
-    if layers == 1 or usual // layers - head >= _STACKED:
+    if layers == 1 or usual // layers - head >= stacked:
         return None
     frames = _FRAMES if bounds is None else (bounds,)
     for frame in frames:
@@ -98,6 +107,24 @@ def plan_overview(
     return Overview(best, spaces[best], max(most, layers) if possible else most, frame)
 
 
+def overview_of(
+    runs: RunSet, sections: int, options: FilmOptions, pictures: Sequence[tuple[int, int]]
+) -> Overview | None:
+    """Returns how the layers of a film are arranged in columns; see `plan_overview`.
+
+    Args:
+        runs: The layers, of one run or of several.
+        sections: Number of mosaics.
+        options: What is asked for.
+        pictures: Height and width of each input picture.
+    """
+    # Layers that are a single picture each stand side by side.
+    alone = all(row.maps.series.in_colour and row.maps.channels == 1 for row in runs.rows)
+    stacked = _HIGHER if alone else _STACKED
+    shapes = shapes_of(runs)
+    return plan_overview(sections, options.captions, pictures, options.bounds, shapes, stacked)
+
+
 def worth_in(space: Space, maps: Sequence[tuple[int, int, int]], captions: bool) -> float:
     """Returns how much is seen of layers that have so much space each.
 
@@ -113,6 +140,17 @@ def worth_in(space: Space, maps: Sequence[tuple[int, int, int]], captions: bool)
         tile = arrange(shown, height, width, space, **more).tile
         total += maps.count((count, height, width)) * worth(shown, min(tile))
     return total
+
+
+def describe_bits(layers: Iterable[Layer], label: str = "maps") -> str:
+    """Returns a line where layers are kept in 8 bits, for where no heading says so of each.
+
+    Args:
+        layers: The layers that are shown.
+        label: What has 8 bits, if any.
+    """
+    of_8_bits = any(NOTE_OF_8_BITS in layer.note for layer in layers)
+    return f"{label}: {NOTE_OF_8_BITS}" if of_8_bits else ""
 
 
 def describe_left_out(layers: Sequence[str], most: int) -> str:

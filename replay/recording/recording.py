@@ -26,6 +26,7 @@ from replay.schema import FileError, Layer, SelectionError
 from replay.schema.suggestions import listed, near_layers, unknown
 
 if TYPE_CHECKING:
+    from replay.recording.cam_frames import CamFrames
     from replay.recording.scaled import ScaledFrames
 
 
@@ -56,6 +57,7 @@ class Recording(RecordedFrames):
         meta: The run's description, as the recorder wrote it (command, versions, model, ...).
         run_id: Identifies the run; the same in every file of one run.
         created: When recording began, ISO 8601 with time zone.
+        packed: What `replay.pack` did to the file: `bits` and `filter`; empty for nothing.
         layers: Names of the recorded layers, in the order in which they first ran.
         probe_number: None; the number of the fixed image in what `probe` gives.
         kind: Empty; what the frames are in what `beside` gives.
@@ -170,6 +172,20 @@ class Recording(RecordedFrames):
         """
         return self.beside(schema.CAM, probe).scaled(name)
 
+    def cam(
+        self, layer: str | None = None, probe: int | None = None, method: str = "grad-cam"
+    ) -> CamFrames:
+        """Returns class activation of a fixed image by [epoch, batch]; see `CamFrames`.
+
+        Args:
+            layer: The layer; the last one that has weights by default.
+            probe: The image's number; by default that of a `Probe`, else 0.
+            method: `grad-cam`, `hirescam` or `gradient-x-activation`.
+        """
+        from replay.recording.cam_frames import cam_of
+
+        return cam_of(self, layer, probe, method)
+
     @property
     def probes(self) -> int:
         """How many fixed images were shown to the network at each recorded batch."""
@@ -186,6 +202,23 @@ class Recording(RecordedFrames):
             SelectionError: No such image was recorded; the message says what was.
         """
         return Probe(self, number)
+
+    def to_xarray(self, layer: str | None = None) -> Any:
+        """Returns a layer as an `xarray.Dataset`, whose frames are read when they are looked at.
+
+        `maps` has the dimensions `epoch`, `batch` and those of the layer (`channel`, `y`, `x`), NaN
+        where nothing was recorded; beside it lie `input`, `range` and the fields of the batches.
+
+        Args:
+            layer: The layer's name; the first recorded one by default.
+
+        Raises:
+            SelectionError: No such layer in the file.
+            OptionError: xarray is not installed.
+        """
+        from replay.recording.xarray_view import to_xarray
+
+        return to_xarray(self, layer)
 
     def __contains__(self, name: object) -> bool:
         return name in self._series
@@ -214,20 +247,21 @@ class Recording(RecordedFrames):
         version = attribute("version")
         if not isinstance(version, (int, np.integer)) or version < 1:
             raise FileError(f"damaged recording: {self.path} has no version number")
-        if version > schema.VERSION:
+        if version > schema.PACKED_VERSION:
             raise FileError(
                 f"{self.path} has version {int(version)} of the format, and this mapreel reads up "
-                f"to {schema.VERSION}: upgrade with 'pip install -U mapreel'"
+                f"to {schema.PACKED_VERSION}: upgrade with 'pip install -U mapreel'"
             )
         self.version = int(version)
         self.run_id = read_text(attribute("run_id"))
         self.created = read_text(attribute("created"))
         self.meta = schema.decode_meta(read_text(attribute("meta")))
+        self.packed = schema.decode_meta(read_text(attribute("packed")))
 
     def _share(self, other: Recording, snapshot: Snapshot) -> None:
         """Begins to read from the file of another recording."""
         self.path, self._file, self._snapshot = other.path, other._file, snapshot
-        self.version, self.meta = other.version, other.meta
+        self.version, self.meta, self.packed = other.version, other.meta, other.packed
         self.run_id, self.created = other.run_id, other.created
         self._find_series()
 
