@@ -17,7 +17,7 @@ from record.capture.probe import Probe
 from record.formatting import format_count
 from record.modules.names import unwrap
 from record.modules.selection import Patterns, find_layers
-from record.options import attention_kind, check_options
+from record.options import attention_kind, check_options, either
 from record.paths import check_source, check_target
 from record.protocol.layout import BatchLayout
 from record.reporting import Problems, say, warn
@@ -75,8 +75,8 @@ class Recorder:
             each epoch), `dense-early` (every batch at first, ever fewer later), joined by commas.
         budget: Bytes that the file may take, such as `"2GB"`: batches are left out so that the
             whole run fits, its last part included.
-        epochs: How many epochs the run will have, if you know: a budget is then spread evenly,
-            else most of it goes to the early batches.
+        epochs: How many epochs the run will have: a budget is then spread evenly over it.
+        epoch: The same as `epochs`.
         max_map: Maps that are larger in one direction are pooled (means of whole blocks) before
             they leave the device; the file says so.
         probe: Fixed images, (N, C, H, W) or (C, H, W), normalised as the network expects them.
@@ -129,6 +129,7 @@ class Recorder:
         schedule: str | Schedule | None = None,
         budget: str | int | None = None,
         epochs: int | None = None,
+        epoch: int | None = None,
         max_map: int | None = None,
         probe: torch.Tensor | str | None = None,
         labels: Sequence[int | None] | torch.Tensor | None = None,
@@ -154,6 +155,7 @@ class Recorder:
         if world > 1 and ranks == "all":
             self.path = self.path.with_name(f"{self.path.stem}.rank{rank}{self.path.suffix}")
         chosen = Schedule.parse(schedule, every)
+        epochs = either("epochs", epochs, "epoch", epoch)
         limit = None if budget is None else Budget(parse_bytes(budget), chosen, epochs)
         self._file = self.path.absolute()  # wherever the program goes meanwhile
         self._patterns = layers

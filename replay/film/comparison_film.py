@@ -16,9 +16,17 @@ from replay.film.comparison_facts import (
     pair_rows,
     remarks_on_flat,
 )
-from replay.film.comparison_layout import ComparisonLayout, column_space, most_layers
+from replay.film.comparison_layout import ComparisonLayout
+from replay.film.comparison_plan import LITTLE, plan_comparison
 from replay.film.film import BaseFilm
-from replay.film.overview import LEAST_TILE, describe_bits, describe_cut, describe_left_out
+from replay.film.overview import (
+    LEAST_TILE,
+    describe_bits,
+    describe_cut,
+    describe_left_out,
+    shapes_of,
+    tiling_of,
+)
 from replay.film.sections import gains_at
 from replay.formatting import clean, format_module
 from replay.maps.axes import (
@@ -43,7 +51,6 @@ from replay.recording import Recording
 from replay.schema import Cell, OptionError
 from replay.schema.faces import spell
 
-_LITTLE = 100  # pixels: in a lower mosaic rather fewer maps are shown than tiny ones
 _NONE = np.zeros((1, 1, 1, 1), np.float16)  # where a range is asked for and not measured
 
 
@@ -112,12 +119,13 @@ class ComparisonFilm(BaseFilm):
             )
         self.notes, self._cut = [], 0
         columns = 3 if options.difference else 2
-        most = most_layers(options.bounds)
-        if most < len(layers):
-            self.notes.append(describe_left_out(layers, most))
-            layers = layers[:most]
+        shapes = shapes_of(runs)[::2]  # of one run
+        plan = plan_comparison(shapes, columns, options.bounds, options.own_ranges)
+        if plan.most < len(layers):
+            self.notes.append(describe_left_out(layers, plan.most))
+            layers = layers[: plan.most]
             runs = RunSet(recordings, layers, options.slices, options.tokens)
-        space = column_space(columns, len(layers), options.bounds)
+        space = plan.space
         self._layers = [self._build(joint, rows, options, space) for joint, rows in pair_rows(runs)]
         if self._cut:
             self.notes.append(describe_cut(self._cut, len(layers)))
@@ -131,6 +139,7 @@ class ComparisonFilm(BaseFilm):
             input_captions(runs, self.inputs),
             _headings(self._layers, runs, options),
             min(ColorBar.WIDTH_BESIDE, max(ColorBar.NARROWEST_BESIDE, space.width)),
+            plan.columns,
         )
         self.remarks += missing_remarks(self.layout.texts)
         self._mosaic_boxes = [
@@ -146,23 +155,13 @@ class ComparisonFilm(BaseFilm):
         maps = rows[0].maps
         cells = [cell for cell in self.cells if joint.present(cell)]
         channels = choose_channels(joint, options.channels, cells)
-        labels = maps.labels(channels)
-        digits = max(map(len, labels))
-        if options.bounds is not None or space.height <= _LITTLE:
-            most = count_fitting(
-                len(labels),
-                *maps.size,
-                space,
-                zoom=options.zoom,
-                columns=options.columns,
-                digits=digits,
-                unit=maps.slices,
-                gains=options.own_ranges,
-                least=LEAST_TILE if space.height <= _LITTLE else 1,
-            )
-            self._cut += most < len(labels)
+        tiling = tiling_of(maps, channels, options)
+        if space.stretch == 1.0:  # there is no more
+            alone = options.bounds is not None and space.height > LITTLE
+            count, least = len(channels) * maps.slices, 1 if alone else LEAST_TILE
+            most = count_fitting(count, *maps.size, space, least=least, **tiling)
+            self._cut += most < count
             channels = channels[: most // maps.slices]
-            labels = maps.labels(channels)
         scalers = choose_scalers(joint, cells, channels, options, self.palette.levels)
         if options.clip is None and not scalers[0].per_channel:
             self.remarks += remarks_on_flat(joint, cells, channels, self._labels)
@@ -177,18 +176,10 @@ class ComparisonFilm(BaseFilm):
                 self.palette.nan,
                 self.palette.inf,
             )
-        mosaic = arrange(
-            len(labels),
-            *maps.size,
-            space,
-            zoom=options.zoom,
-            columns=options.columns,
-            digits=digits,
-            unit=maps.slices,
-            gains=options.own_ranges,
-        )
+        labels = maps.labels(channels)
+        mosaic = arrange(len(labels), *maps.size, space, **tiling)
         if options.share < 1:
-            mosaic = make_smaller(mosaic, options.share, digits, options.own_ranges)
+            mosaic = make_smaller(mosaic, options.share, tiling["digits"], options.own_ranges)
         smaller = f", {mosaic.in_words()}" if mosaic.in_words() else ""
         modules = dict.fromkeys(format_module(row.maps.layer.module) for row in rows)
         module = " / ".join(filter(None, modules))

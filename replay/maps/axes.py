@@ -154,6 +154,7 @@ class Maps:
         layout: The rule.
         damaged: By (epoch, batch), what is wrong with a frame that was asked for and is damaged;
             it comes as NaN.
+        counts: Likewise, how many of the values that a film drew are NaN, and infinite.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class Maps:
         self.series = series
         self.layer = series.layer
         self.damaged: dict[tuple[int, int], str] = {}
+        self.counts: dict[tuple[int, int], tuple[int, int]] = {}
         image = _image_of(series) if "T" in self.layer.axes else None
         self.layout = layout_of(self.layer, slices, tokens, image)
 
