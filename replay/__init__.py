@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from replay.rendering.animation import animate
     from replay.rendering.comparison import compare
     from replay.schema import RecordingError
+    from replay.trackers.pushing import push
     from replay.webpage.document import page
 
 __version__: str
@@ -45,6 +46,7 @@ __all__ = [
     "health",
     "open",
     "page",
+    "push",
     "repair",
     "sheet",
     "verify",
@@ -64,6 +66,7 @@ _HOMES = {
     "sheet": ("replay.figures.contact_sheet", "sheet"),
     "verify": ("replay.files.verification", "verify"),
     "page": ("replay.webpage.document", "page"),
+    "push": ("replay.trackers.pushing", "push"),
 }
 
 

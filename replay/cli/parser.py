@@ -13,13 +13,14 @@ from replay.cli.files import add_export, add_health, add_info, add_repair, add_v
 from replay.cli.films import add_animate, add_compare
 from replay.cli.options import Commands
 from replay.cli.pages import add_page, add_watch
+from replay.cli.push import add_push
 from replay.options import LAYER_FLAGS
 from replay.schema import OptionError
 from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
 from replay.schema.faces import program
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
-_SEVERAL = {"animate", "compare", "grid", "page", "sheet", "watch"}  # take several layers
+_SEVERAL = {"animate", "compare", "grid", "page", "push", "sheet", "watch"}  # take several layers
 _FILES = ("FILE", "run.h5")  # what stands for a file in the help
 
 _DESCRIPTION = """\
@@ -119,7 +120,7 @@ def build_parser() -> Parser:
     for add in (
         *(add_info, add_verify, add_health, add_repair),
         *(add_animate, add_compare, add_grid, add_sheet),
-        *(add_export, add_page, add_watch, _add_help, _add_completion),
+        *(add_export, add_page, add_watch, add_push, _add_help, _add_completion),
     ):
         add(commands)
     return parser

@@ -1,0 +1,43 @@
+"""The trackers by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, cast
+
+from replay.schema import OptionError
+from replay.schema.destinations import Destination
+from replay.trackers.interface import Tracker
+
+_CLASSES = {
+    "tensorboard": "TensorBoard",
+    "wandb": "Wandb",
+    "mlflow": "MLflow",
+    "aim": "Aim",
+    "trackio": "Trackio",
+    "folder": "Folder",
+}
+
+
+def find_tracker(destination: Destination) -> type[Tracker]:
+    """Returns what pushes to a tracker.
+
+    Raises:
+        OptionError: Its package is not installed, or cannot be imported.
+    """
+    if destination.missing:
+        raise OptionError(destination.missing)
+    name = destination.tracker
+    try:
+        if name != "folder":
+            import_module(name)
+        module = import_module(f"replay.trackers.{name}")
+    except ImportError as error:
+        raise OptionError(f"{name}: its package cannot be imported: {error}") from error
+    return cast("type[Tracker]", getattr(module, _CLASSES[name]))
+
+
+def tracker_of(run: Any) -> str | None:
+    """Returns the name of the tracker that a run object belongs to; None where there is none."""
+    package = type(run).__module__.partition(".")[0]
+    return package if package in _CLASSES and package != "folder" else None
