@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,10 +29,11 @@ from record.schedule.schedule import Schedule
 from record.session.after_close import closed_models
 from record.session.first_image_probe import make_probe
 from record.session.frame_sender import FrameSender
-from record.session.loop import Tracked, as_number
+from record.session.loop import Tracked, as_number, kind_of
 from record.session.metadata import rank_and_world, root_attributes
 from record.session.model_checks import ModelChecks
 from record.session.progress import FORWARDS, STEPS, Progress
+from record.session.pushing import Push
 from record.summary import GOES_ON, NO_EPOCHS, closing_line, recorder_html, recorder_text
 from record.transport.courier import Courier
 from record.transport.startup import await_own_writer
@@ -97,6 +97,8 @@ class Recorder:
         quiet: Says nothing at the end but warnings; else one line says what was recorded.
         ranks: Of a distributed run, `0`: rank 0 records. `all`: each rank records into a file of
             its own, `run.rank0.h5` and so on.
+        push: `wandb`, `mlflow` or `trackio`: to the run that is active here when it is closed go
+            film, sheet, page and numbers. Or such a run, one of Aim, `tensorboard=DIR`, ...
 
     Raises:
         OptionError: A pattern matches no layer, or an argument is out of range.
@@ -132,6 +134,7 @@ class Recorder:
         durability: str = "fsync",
         batch_axis: Mapping[str, int] | None = None,
         quiet: bool = False,
+        push: Any = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
@@ -156,7 +159,7 @@ class Recorder:
         self._checks = ModelChecks(capture, self._layers_now, fixed, problems, cadence)
         self._progress = Progress(capture.state, self._checks, problems)
         self._courier: Courier | None = None
-        self._quiet = quiet
+        self._quiet, self._push = quiet, None if push is None else Push(push, problems.warn)
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
@@ -201,12 +204,7 @@ class Recorder:
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -288,9 +286,7 @@ class Recorder:
             try:
                 self._progress.log(name, as_number(value))
             except (TypeError, ValueError, RuntimeError):
-                shape = tuple(getattr(value, "shape", ()))
-                found = f"{type(value).__name__}{f' of shape {shape}' if shape else ''}"
-                self._problems.meet(f"log({name}=...): expected one number, found {found}")
+                self._problems.meet(f"log({name}=...): expected one number, found {kind_of(value)}")
 
     def flush(self) -> bool:
         """Waits until all recorded batches are readable in the file: before a checkpoint, say.
@@ -333,6 +329,8 @@ class Recorder:
                 f"{format_count(self.lost, 'frame')} lost",
             )
         self._say_end()
+        if self._push is not None and self.committed:
+            self._push.push(self._file, self._quiet)
 
     def _say_end(self) -> None:
         """Says what was recorded, in one line, and that no epoch was ever marked."""

@@ -70,3 +70,9 @@ def as_number(value: Any) -> Any:
             return target.copy_(value, non_blocking=True)
         return float(value)
     return float(value)
+
+
+def kind_of(value: Any) -> str:
+    """Returns what a value is, in words: `Tensor of shape (2, 3)`."""
+    shape = tuple(getattr(value, "shape", ()))
+    return f"{type(value).__name__}{f' of shape {shape}' if shape else ''}"

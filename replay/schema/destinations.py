@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import Any
 
 from replay.schema.errors import OptionError
 from replay.schema.suggestions import unknown
@@ -33,10 +34,12 @@ class Destination:
     Attributes:
         tracker: One of TRACKERS.
         value: A folder, a project, an address or a repository; empty for the tracker's own choice.
+        run: The tracker's own object of a run that goes on; None where one is begun, or looked for.
     """
 
     tracker: str
     value: str = ""
+    run: Any = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.tracker}={self.value}" if self.value else self.tracker
@@ -54,18 +57,20 @@ class Destination:
         return f"{self.tracker}: not installed; pip install 'mapreel[{self.tracker}]'"
 
 
-def read_destination(words: str | os.PathLike[str], whole: bool = True) -> Destination:
+def read_destination(to: Any, whole: bool = True) -> Destination:
     """Reads a destination.
 
     Args:
-        words: Such as `wandb=PROJECT`.
-        whole: Whether it is refused without a value that it needs; not where it stands for a run
-            that is there already.
+        to: Words, such as `wandb=PROJECT`; or a run of a tracker, or a `SummaryWriter`.
+        whole: Whether words are refused without a value that they need; not where they stand for
+            a run that is there already.
 
     Raises:
-        OptionError: No such tracker, or it needs a value.
+        OptionError: No such tracker, it needs a value, or it is something else.
     """
-    text = os.fspath(words)
+    if not isinstance(to, (str, os.PathLike)):
+        return _destination_of(to)
+    text = str(os.fspath(to))
     tracker, _, value = text.partition("=")
     if tracker not in _VALUES:
         raise OptionError(unknown("tracker", tracker, TRACKERS))
@@ -73,3 +78,17 @@ def read_destination(words: str | os.PathLike[str], whole: bool = True) -> Desti
     if whole and found.needs_value and not found.value:
         raise OptionError(f"{tracker}: expected {tracker}={_VALUES[tracker]}, found {text!r}")
     return found
+
+
+def _destination_of(run: Any) -> Destination:
+    """Returns where a tracker's own object of a run writes to."""
+    kind = type(run)
+    folder = getattr(run, "log_dir", None) or getattr(run, "logdir", None)
+    if kind.__name__ == "SummaryWriter" and folder:
+        return Destination("tensorboard", os.fspath(folder))
+    package = kind.__module__.partition(".")[0]
+    if package not in _VALUES or package == FOLDER:
+        raise OptionError(
+            f"expected a tracker, such as wandb=PROJECT, or a run of one; found {kind.__name__}"
+        )
+    return Destination(package, run=run)

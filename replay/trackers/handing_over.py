@@ -9,31 +9,23 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
 
 from replay.schema import OptionError
 from replay.schema.destinations import Destination
 from replay.trackers import folder
 from replay.trackers.interface import Tracker
-from replay.trackers.registry import find_tracker, tracker_of
+from replay.trackers.registry import find_tracker
 
 
-def find_run(to: Destination | Any) -> Tracker:
-    """Returns the run of a tracker that is active in this process.
-
-    Args:
-        to: The tracker, or the run itself.
+def find_run(destination: Destination) -> Tracker:
+    """Returns a run that goes on: the one that was given, or is active in this process.
 
     Raises:
-        OptionError: There is none, or the tracker is unknown or not installed.
+        OptionError: There is none, or the tracker is not installed.
     """
-    given = not isinstance(to, Destination)
-    name = tracker_of(to) if given else to.tracker
-    if name is None:
-        raise OptionError(f"expected the run of a tracker, found {type(to).__name__}")
-    found = find_tracker(Destination(name)).attach(to if given else None)
+    found = find_tracker(destination).attach(destination.run)
     if found is None:
-        raise OptionError(f"no run of {name} is active in this process")
+        raise OptionError(f"no run of {destination.tracker} is active in this process")
     return found
 
 

@@ -120,12 +120,9 @@ def push(
     check_options(options)
     kinds = _choose_kinds(only)
     given = [to] if isinstance(to, (str, PathLike)) or not isinstance(to, Sequence) else list(to)
-    destinations = [
-        read_destination(each) if isinstance(each, (str, PathLike)) else each for each in given
-    ]
+    destinations = [read_destination(each) for each in given]
     for each in destinations:
-        if isinstance(each, Destination):
-            find_tracker(each)  # says that it is not there before anything is made
+        find_tracker(each)  # says that it is not there before anything is made
     if not destinations:
         raise OptionError("push: no tracker was given")
     pushed: list[PushedFile] = []
@@ -147,9 +144,7 @@ def push(
             for tracker in trackers:
                 with _errors_of(tracker):
                     where.append(tracker.close())
-    names = tuple(
-        str(each) if isinstance(each, Destination) else type(each).__name__ for each in destinations
-    )
+    names = tuple(map(str, destinations))
     seconds = time.monotonic() - started
     return Pushed(names, tuple(where), points, tuple(pushed), seconds, tuple(content.remarks))
 
@@ -180,8 +175,8 @@ def _choose_kinds(only: str | Sequence[str] | None) -> list[str]:
     return [part for part in PARTS if part in words]
 
 
-def _open(destination: Destination | Any, run: Recording) -> Tracker:
-    if not isinstance(destination, Destination):
+def _open(destination: Destination, run: Recording) -> Tracker:
+    if destination.run is not None:
         return find_run(destination)
     kind = find_tracker(destination)
     facts = {"run_id": run.run_id, "created": run.created, **run.meta}

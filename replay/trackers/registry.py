@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, cast
+from typing import cast
 
 from replay.schema import OptionError
 from replay.schema.destinations import Destination
@@ -35,9 +35,3 @@ def find_tracker(destination: Destination) -> type[Tracker]:
     except ImportError as error:
         raise OptionError(f"{name}: its package cannot be imported: {error}") from error
     return cast("type[Tracker]", getattr(module, _CLASSES[name]))
-
-
-def tracker_of(run: Any) -> str | None:
-    """Returns the name of the tracker that a run object belongs to; None where there is none."""
-    package = type(run).__module__.partition(".")[0]
-    return package if package in _CLASSES and package != "folder" else None
