@@ -58,7 +58,7 @@ def closing_line(
 
 def _layers_of(layout: BatchLayout) -> list[Layer]:
     """Returns the layers of the batches' own images."""
-    return [layer for layer in layout.layers if layer.probe is None]
+    return [layer for layer in layout.layers if layer.is_main]
 
 
 def recorder_text(path: Path, model: str, state: str, layout: BatchLayout) -> str:

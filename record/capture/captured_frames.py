@@ -6,7 +6,8 @@ comes the layout, which only ever grows; from then on every layer has its slice 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -33,6 +34,28 @@ class _Place(NamedTuple):
     shape: tuple[int, ...]
 
 
+class FrameSource(Protocol):
+    """What puts frames beside the maps: a layer's attention, its gradients, its class activation.
+
+    Attributes:
+        slots: Where each of its tensors goes, as of a `LayerHook`.
+        description: The module in one line.
+        axes: By the number of axes of one image's part, what the axes are.
+    """
+
+    @property
+    def slots(self) -> Mapping[tuple[int | None, str], OutputSlots]:
+        """See above."""
+
+    @property
+    def description(self) -> str:
+        """See above."""
+
+    @property
+    def axes(self) -> Sequence[str]:
+        """See above."""
+
+
 class CapturedFrames:
     """The frames of a batch, and their layout.
 
@@ -41,6 +64,8 @@ class CapturedFrames:
         hooks: The hooks of the layers, to which further ones may come.
 
     Attributes:
+        further: What puts frames beside the maps; sources may come at any time. They are no
+            layers: where one is silent in a batch, its frame is missing, and nothing is counted.
         layout: What one batch consists of; empty before the first recorded forward.
         probe_places: The places in the layout of the layers of fixed images.
     """
@@ -49,14 +74,19 @@ class CapturedFrames:
         self.layout = BatchLayout((), ())
         self._state = state
         self._hooks = hooks
+        self.further: list[FrameSource] = []
         self._places: list[_Place] = []  # of the layout's layers, in their order
         self.probe_places: tuple[int, ...] = ()
 
     @property
     def silent_layers(self) -> dict[str, str]:
         """The layers without any frame so far, and in words what they put out instead."""
-        known = {place.slots.layer for place in self._places}
-        known |= {slots.layer for slots in self._state.slots if slots.found or slots.in_slots}
+        known = {place.slots.layer for place in self._places if not place.slots.kind}
+        known |= {
+            slots.layer
+            for slots in self._state.slots
+            if not slots.kind and (slots.found or slots.in_slots)
+        }
         return {
             hook.name: hook.put_out
             for hook in self._hooks
@@ -68,14 +98,21 @@ class CapturedFrames:
         layout = self.layout
         calls: dict[OutputSlots, list[torch.Tensor]] = {}
         kernels: dict[OutputSlots, torch.Tensor | None] = {}
+        exponents: dict[OutputSlots, list[torch.Tensor]] = {}
         for number, (slots, call, _) in enumerate(self._places):
             views = calls.setdefault(slots, [])
             if call == len(views):  # a call's first shape; its calls are in their order
                 views.append(view(flat, layout.map_slots[number]))
+                exponent = layout.exponent_slots[number]
+                if exponent is not None:
+                    exponents.setdefault(slots, []).append(view(flat, exponent))
             kernel = layout.kernel_slots[number]
             kernels[slots] = kernels.get(slots) if kernel is None else view(flat, kernel)
         image = view(flat, layout.image_slots[0]) if layout.images else None
-        return image, [(slots, views, kernels[slots]) for slots, views in calls.items()]
+        return image, [
+            (slots, views, kernels[slots], exponents.get(slots, []))
+            for slots, views in calls.items()
+        ]
 
     def extend(self) -> bool:
         """Adds what was found for the first time to the layout.
@@ -92,8 +129,8 @@ class CapturedFrames:
         for slots, call, _ in self._places:
             shapes[slots, call] = shapes.get((slots, call), 0) + 1
         added: list[Layer] = []
-        for hook in self._hooks:
-            for slots in hook.slots.values():
+        for hook in (*self._hooks, *self.further):
+            for slots in list(hook.slots.values()):
                 for call, found in sorted(slots.found.items()):
                     place = _Place(slots, call, tuple(found.shape))
                     others = shapes.get((slots, call), 0)
@@ -111,6 +148,11 @@ class CapturedFrames:
                             pooled=slots.pooled.get(call, 1),
                             probe=slots.probe,
                             note=slots.note,
+                            kind=slots.kind,
+                            scaled=slots.scaled,
+                            queries=slots.queries,
+                            grid=slots.grid,
+                            of=slots.of,
                         )
                     )
         if not added and images == self.layout.images:
@@ -143,12 +185,20 @@ class CapturedFrames:
                     view(flat, self.layout.map_slots[number]).copy_(found)
                     in_slot = True
                 if in_slot:
+                    self._fill_exponent(flat, number, slots, call)
                     self._fill_kernel(flat, number, slots, call)
                     held.add(number)
             except Exception as error:  # this layer's frame is missing, the others are not
                 slots.give_up(call)
                 self._state.fail(slots.layer, error)
         return held
+
+    def _fill_exponent(
+        self, flat: torch.Tensor, number: int, slots: OutputSlots, call: int
+    ) -> None:
+        slot, exponent = self.layout.exponent_slots[number], slots.exponents.get(call)
+        if slot is not None and exponent is not None:
+            view(flat, slot).copy_(exponent)
 
     def _fill_kernel(self, flat: torch.Tensor, number: int, slots: OutputSlots, call: int) -> None:
         slot = self.layout.kernel_slots[number]
@@ -193,7 +243,10 @@ class CapturedFrames:
         present: dict[tuple[OutputSlots, int], bool] = {}
         for number, (slots, call, _) in enumerate(self._places):
             present[slots, call] = present.get((slots, call), False) or number in held
-        absent = sum(slots.probe is None and not is_held for (slots, _), is_held in present.items())
+        absent = sum(
+            slots.probe is None and not slots.kind and not is_held
+            for (slots, _), is_held in present.items()
+        )
         placed: dict[OutputSlots, set[int]] = {}
         for (slots, call), is_held in present.items():
             if is_held:

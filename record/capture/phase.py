@@ -24,10 +24,11 @@ DONE: Final = 4  # The forward of the batch has been recorded.
 PROBING: Final = 5  # The model is shown the fixed images.
 BROKEN: Final = 6  # The forward of the batch ended in an exception.
 
-# The parts of a flat buffer: the input's, and for each tensor that is put out its calls and its
-# kernels.
+# The parts of a flat buffer: the input's, and for each tensor that is put out its calls, its
+# kernels and the exponents of its calls.
 Slices = tuple[
-    "torch.Tensor | None", list[tuple[OutputSlots, list[torch.Tensor], "torch.Tensor | None"]]
+    "torch.Tensor | None",
+    list[tuple[OutputSlots, list[torch.Tensor], "torch.Tensor | None", list[torch.Tensor]]],
 ]
 
 _KEYS = torch._C._TorchDispatchModeKey
@@ -199,12 +200,12 @@ class CaptureState:
         if slices is None:
             self.input.slot = None
             for slots in self.slots:
-                slots.slots, slots.kernel_slot = [], None
+                slots.slots, slots.kernel_slot, slots.exponent_slots = [], None, []
                 slots.in_slots, slots.kernel_in_slot = 0, False
             return
         self.input.slot = slices[0]
-        for slots, calls, kernel in slices[1]:
-            slots.slots, slots.kernel_slot = calls, kernel
+        for slots, calls, kernel, exponents in slices[1]:
+            slots.slots, slots.kernel_slot, slots.exponent_slots = calls, kernel, exponents
             slots.in_slots, slots.kernel_in_slot = 0, False
 
     def holds_just(self, frames: int, with_probes: bool = True) -> bool:
@@ -244,6 +245,8 @@ def _forget(slots: OutputSlots) -> None:
     slots.found_kernel = None
     if slots.found:
         slots.found.clear()
+    if slots.exponents:
+        slots.exponents.clear()
 
 
 def _children_of_modules(

@@ -71,6 +71,8 @@ class OutputSlots:
         probe: The number of the fixed image that the tensor belongs to; None for a batch's.
         layer: The layer's name.
         item: What the tensor is called among those that the layer puts out.
+        kind: What the tensor is, as `schema.Layer.kind`.
+        scaled: Whether each frame has an exponent, as `schema.Layer.scaled`.
 
     Attributes:
         calls: How often the tensor was put out in this batch.
@@ -82,13 +84,21 @@ class OutputSlots:
         kernel_slot: A slice of the buffer for the kernels; None without one.
         kernel_in_slot: Whether the kernels are in their slot.
         found_kernel: A float16 copy of kernels without a slot.
+        exponent_slots: A slice of the buffer, of one value, for the exponent of each known call.
+        exponents: By call, the exponents of what was found, float16.
+        queries: As `schema.Layer.queries`.
+        grid: As `schema.Layer.grid`.
+        of: As `schema.Layer.of`.
         axis: The axis that counted the images in the last output, or UNSETTLED.
         size: How many images it counted.
         note: What a reader has to know of the frames; empty where there is nothing.
     """
 
-    def __init__(self, probe: int | None, layer: str, item: str) -> None:
+    def __init__(
+        self, probe: int | None, layer: str, item: str, kind: str = "", scaled: bool = False
+    ) -> None:
         self.probe, self.layer, self.item = probe, layer, item
+        self.kind, self.scaled = kind, scaled
         self.calls = 0
         self.failed = 0
         self.slots: list[torch.Tensor] = []
@@ -98,6 +108,10 @@ class OutputSlots:
         self.kernel_slot: torch.Tensor | None = None
         self.kernel_in_slot = False
         self.found_kernel: torch.Tensor | None = None
+        self.exponent_slots: list[torch.Tensor] = []
+        self.exponents: dict[int, torch.Tensor] = {}
+        self.queries, self.of = "", ""
+        self.grid: tuple[int, int] | None = None
         self.axis, self.size = UNSETTLED, 0
         self.note = ""
 
@@ -117,6 +131,21 @@ class OutputSlots:
         else:
             copied = image.to(torch.float16, copy=True)
             self.found[call], self.pooled[call] = copied, pooled
+
+    def keep_scaled(self, call: int, image: torch.Tensor, exponent: torch.Tensor) -> None:
+        """Copies values that have an exponent, and then notes that they are there.
+
+        Args:
+            call: The number of the call in this batch, from 0.
+            image: One image's part, to be multiplied by 2 to the power of the exponent.
+            exponent: A whole number, shape ().
+        """
+        known = call < len(self.exponent_slots)
+        if known and self.slots[call].shape == image.shape:
+            self.exponent_slots[call].copy_(exponent)
+        elif call < MAX_CALLS:
+            self.exponents[call] = exponent.to(torch.float16, copy=True)
+        self.keep(call, image)
 
     def keep_kernel(self, weight: torch.Tensor, most: int) -> None:
         """Copies the kernels that made a map, unless they are larger than the map.

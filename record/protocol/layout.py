@@ -43,7 +43,8 @@ class Slot(NamedTuple):
 class BatchLayout:
     """What one batch consists of, and where each part lies in its flat float16 buffer.
 
-    The images come first, then for each layer its maps and, where they are kept, its kernels.
+    The images come first, then for each layer its maps and, where they are kept, its kernels and
+    the exponent of its values.
 
     Attributes:
         images: Shapes of the input images, (C, H, W), that occur: usually one, none where no
@@ -52,6 +53,8 @@ class BatchLayout:
         image_slots: Where the images lie.
         map_slots: Where the maps of each layer lie.
         kernel_slots: Where the kernels of each layer lie; None of a layer without.
+        exponent_slots: Where the exponent of each layer lies, a whole number; None of a layer
+            whose values are stored as they are.
         size: The number of values of a batch.
     """
 
@@ -60,6 +63,7 @@ class BatchLayout:
     image_slots: tuple[Slot, ...] = field(init=False, repr=False, compare=False)
     map_slots: tuple[Slot, ...] = field(init=False, repr=False, compare=False)
     kernel_slots: tuple[Slot | None, ...] = field(init=False, repr=False, compare=False)
+    exponent_slots: tuple[Slot | None, ...] = field(init=False, repr=False, compare=False)
     size: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -72,23 +76,30 @@ class BatchLayout:
             return slot
 
         images = tuple(place(shape) for shape in self.images)
-        maps, kernels = [], []
+        maps, kernels, exponents = [], [], []
         for layer in self.layers:
             maps.append(place(layer.shape))
             kernels.append(None if layer.kernel is None else place(layer.kernel))
+            exponents.append(place(()) if layer.scaled else None)
         object.__setattr__(self, "image_slots", images)
         object.__setattr__(self, "map_slots", tuple(maps))
         object.__setattr__(self, "kernel_slots", tuple(kernels))
+        object.__setattr__(self, "exponent_slots", tuple(exponents))
         object.__setattr__(self, "size", end)
 
     @property
     def places(self) -> dict[object, Slot]:
         """Every part by a key that it keeps in a later layout, which has more parts."""
         named: dict[object, Slot] = dict(zip(self.images, self.image_slots, strict=True))
-        for layer, maps, kernel in zip(self.layers, self.map_slots, self.kernel_slots, strict=True):
+        slots = zip(
+            self.layers, self.map_slots, self.kernel_slots, self.exponent_slots, strict=True
+        )
+        for layer, maps, kernel, exponent in slots:
             named[layer.group, layer.name] = maps
             if kernel is not None:
                 named[layer.group, layer.name, "kernel"] = kernel
+            if exponent is not None:
+                named[layer.group, layer.name, "exponent"] = exponent
         return named
 
     @property

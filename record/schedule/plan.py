@@ -92,7 +92,7 @@ class Plan:
         Args:
             most: How many layers are named; None names all.
         """
-        layers = [layer for layer in self.layout.layers if layer.probe is None]
+        layers = [layer for layer in self.layout.layers if layer.is_main]
         shown = layers if most is None else layers[:most]
         width = max([len(layer.name) for layer in shown], default=0)
         lines = [
@@ -114,7 +114,7 @@ class Plan:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers that will be recorded of a batch, with shapes and axes, in their order."""
-        return tuple(layer for layer in self.layout.layers if layer.probe is None)
+        return tuple(layer for layer in self.layout.layers if layer.is_main)
 
     @property
     def most_in_epoch(self) -> int:

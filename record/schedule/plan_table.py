@@ -114,7 +114,7 @@ def table_rows(plan: PlanFacts, everything: bool = False) -> Iterator[TableRow]:
     outputs = {output.name: output for output in plan.outputs}
     recorded: dict[str, list[Layer]] = {}
     for layer in plan.layout.layers:
-        if layer.probe is None:
+        if layer.is_main:
             recorded.setdefault(module_name(layer.name), []).append(layer)
     wanted = list(dict.fromkeys([*(outputs if everything else ()), *recorded]))
     if everything:  # in the order of the modules, not of their calls

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import platform
-import sys
 import uuid
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from replay import schema
+import record.run_facts as run_facts
 
 
 def root_attributes(model: nn.Module, world: int, meta: dict[str, Any]) -> dict[str, Any]:
@@ -24,27 +20,12 @@ def root_attributes(model: nn.Module, world: int, meta: dict[str, Any]) -> dict[
         world: The number of processes of the run.
         meta: Becomes part of the JSON, and takes the place of what is found here.
     """
-    return {
-        "format": schema.FORMAT,
-        "version": schema.VERSION,
-        "run_id": run_id(world),
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "meta": schema.encode_meta({**_environment(model), **meta}),
-    }
-
-
-def _environment(model: nn.Module) -> dict[str, Any]:
-    """Returns the command, the versions and the model, as far as they are known from here."""
-    return {
-        "command": [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]],
-        "versions": {
-            "mapreel": schema.program_version(),
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
+    known = {
+        **run_facts.environment(torch=str(torch.__version__)),
         "model": type(model).__name__,
         "parameters": count_parameters(model),
     }
+    return run_facts.root_attributes(run_id(world), {**known, **meta})
 
 
 def count_parameters(model: nn.Module) -> int | None:

@@ -71,12 +71,18 @@ class Push:
         handing_over: Any = import_module("replay.trackers.handing_over")
         run = handing_over.find_run(self._to)
         with tempfile.TemporaryDirectory(prefix="mapreel-") as folder:
-            _replay(path, Destination("folder", folder))
+            form = ["--gif"] if run.film_suffix == ".gif" else []
+            _replay(path, Destination("folder", folder), *form)
             return str(handing_over.hand_over(Path(folder), run))
 
 
-def _replay(path: Path, to: Destination) -> str:
+def _replay(path: Path, to: Destination, *options: str) -> str:
     """Has another process push a recording; returns where it is, in words.
+
+    Args:
+        path: The recording.
+        to: Where to.
+        *options: Further words of the command line.
 
     Raises:
         RecordingError: It could not.
@@ -84,8 +90,9 @@ def _replay(path: Path, to: Destination) -> str:
         subprocess.TimeoutExpired: It took too long, and was ended.
     """
     root = Path(__file__).resolve().parents[2]
+    words = ["push", str(path), "--to", str(to), "--quiet", *options]
     done = subprocess.run(
-        [sys.executable, "-c", _START, str(root), "push", str(path), "--to", str(to), "--quiet"],
+        [sys.executable, "-c", _START, str(root), *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -94,6 +101,6 @@ def _replay(path: Path, to: Destination) -> str:
     )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        words = said[-1].removeprefix("error: ") if said else f"exit code {done.returncode}"
-        raise RecordingError(words)
+        found = said[-1].removeprefix("error: ") if said else f"exit code {done.returncode}"
+        raise RecordingError(found)
     return done.stdout.splitlines()[0]

@@ -108,7 +108,7 @@ class Console:
         if self._quiet:
             return
         recorder, path = self._recorder, self._recorder.path
-        names = [layer.name for layer in recorder.layout.layers if layer.probe is None]
+        names = [layer.name for layer in recorder.layout.layers if layer.is_main]
         try:
             size = format_bytes(path.stat().st_size)
         except OSError as error:

@@ -95,6 +95,7 @@ class LayerDatasets:
         checksums: Writes the checksum of its maps.
         kernel: Writes its kernels; None without any.
         kernel_checksums: Writes the checksum of its kernels; None without any.
+        exponents: Writes the exponent of its values; None where they have none.
     """
 
     place: int
@@ -104,6 +105,7 @@ class LayerDatasets:
     checksums: RowWriter
     kernel: ChunkWriter | None = None
     kernel_checksums: RowWriter | None = None
+    exponents: RowWriter | None = None
 
     def row_writers(self) -> Iterator[RowWriter]:
         """Yields what writes its small values."""
@@ -111,6 +113,8 @@ class LayerDatasets:
         yield self.checksums
         if self.kernel_checksums is not None:
             yield self.kernel_checksums
+        if self.exponents is not None:
+            yield self.exponents
 
 
 class OpenDatasets:
@@ -194,6 +198,9 @@ class OpenDatasets:
             if layer.kernel_checksums is not None:
                 found = [frame.checksums.kernels[layer.place] for frame in group]
                 write(layer.kernel_checksums, _as_array(found), 0)
+            if layer.exponents is not None:
+                found = [frame.checksums.exponents[layer.place] for frame in group]
+                write(layer.exponents, _as_array(found, schema.EXPONENT_DTYPE), 0)
 
     def _field(self, name: str) -> RowWriter:
         """Returns what writes a field of `/batches`."""
@@ -232,10 +239,14 @@ class OpenDatasets:
                 datasets.kernel = ChunkWriter(kernels, slot)
                 checksums = self._file[f"{group}{schema.KERNEL_CHECKSUMS}/{link}"]
                 datasets.kernel_checksums = RowWriter(checksums)
+            if layer.scaled:
+                datasets.exponents = RowWriter(self._file[f"{group}{schema.EXPONENTS}/{link}"])
             self._layers.append(datasets)
         return self._layers
 
 
-def _as_array(checksums: Sequence[int | None]) -> npt.NDArray[np.uint32]:
-    """Returns checksums as an array, 0 for those that are missing."""
-    return np.array([checksum or 0 for checksum in checksums], np.uint32)
+def _as_array(
+    numbers: Sequence[int | None], dtype: np.dtype[Any] = schema.CHECKSUM_DTYPE
+) -> npt.NDArray[Any]:
+    """Returns checksums or exponents as an array, 0 for those that are missing."""
+    return np.array([number or 0 for number in numbers], dtype)

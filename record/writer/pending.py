@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -58,11 +59,13 @@ class Checksums(NamedTuple):
         image: The checksum of the first image of the batch.
         maps: The checksums of the maps of each layer, in the order of the layout.
         kernels: The checksums of the kernels of each layer, in the order of the layout.
+        exponents: The exponents of the values of each layer, likewise: they are as small.
     """
 
     image: int | None
     maps: list[int | None]
     kernels: list[int | None]
+    exponents: list[int | None]
 
 
 def compute_checksums(
@@ -81,9 +84,16 @@ def compute_checksums(
             return None
         return schema.checksum(slot.of(values))
 
+    def exponent_of(slot: Slot | None, place: int) -> int | None:
+        if slot is None or place in header.missing:
+            return None
+        value = float(np.frombuffer(slot.of(values), schema.FRAME_DTYPE)[0])
+        return int(value) if math.isfinite(value) else 0
+
     image = None if header.image is None else layout.image_slots[header.image]
     return Checksums(
         None if image is None else schema.checksum(image.of(values)),
         [checksum_of(slot, place) for place, slot in enumerate(layout.map_slots)],
         [checksum_of(slot, place) for place, slot in enumerate(layout.kernel_slots)],
+        [exponent_of(slot, place) for place, slot in enumerate(layout.exponent_slots)],
     )

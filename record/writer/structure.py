@@ -172,6 +172,13 @@ class FileStructure:
         maps.attrs["module"] = _as_hdf5_text(layer.module)
         maps.attrs["axes"] = layer.axes
         maps.attrs["pooled"] = layer.pooled
+        for name, text in (("queries", layer.queries), ("of", layer.of)):
+            if text:
+                maps.attrs[name] = _as_hdf5_text(text)
+        if layer.grid is not None:
+            maps.attrs["grid"] = np.array(layer.grid, np.int64)
+        if layer.scaled:
+            self._create_small(_path(layer, schema.EXPONENTS), (), schema.EXPONENT_DTYPE, 0)
         ranges = (layer.channels, 2)
         self._create_small(_path(layer, schema.RANGES), ranges, schema.RANGE_DTYPE, np.nan)
         self._create_small(_path(layer, schema.CHECKSUMS), (), schema.CHECKSUM_DTYPE, 0)

@@ -94,7 +94,7 @@ class FrameSummarizer:
             maps = frames[number, slot.start : slot.stop].reshape(slot.shape)
             found = schema.summarize(layer.channels_first(maps))
             ranges[number, slice(*self.spans[place])] = found.ranges
-            if layer.probe is None:
+            if layer.probe is None and not layer.kind:
                 counts[number][0] += found.nan
                 counts[number][1] += found.inf
         for number, places in enumerate(missing):

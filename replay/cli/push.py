@@ -62,6 +62,7 @@ def add_push(commands: Commands) -> None:
     )
     add("--only", metavar="LIST", help="of film, sheet, page and scalars (default: all)")
     add("--follow", action="store_true", help="at the end of each epoch, until the training ends")
+    add("--gif", action="store_true", help="the film as a GIF, also where there is video")
     add_options(parser, RenderRequest, _FILM_OPTIONS)
     add(
         "--rows",
@@ -93,6 +94,7 @@ def _push(options: argparse.Namespace) -> None:
             options.to,
             only=options.only,
             follow=options.follow,
+            gif=options.gif,
             progress=progress,
             **chosen,
         )

@@ -24,13 +24,18 @@ from replay.schema.errors import (
     SelectionError,
 )
 from replay.schema.format import (
+    ATTENTION,
     AXES,
     BATCHES,
+    CAM,
     CHECKSUM_DTYPE,
     CHECKSUMS,
+    EXPONENT_DTYPE,
+    EXPONENTS,
     FIELDS,
     FORMAT,
     FRAME_DTYPE,
+    GRADIENTS,
     INPUTS,
     KERNEL_CHECKSUMS,
     KERNELS,
@@ -65,13 +70,18 @@ from replay.schema.format import (
 from replay.schema.losses import spell_loss
 
 __all__ = [
+    "ATTENTION",
     "AXES",
     "BATCHES",
+    "CAM",
     "CHECKSUMS",
     "CHECKSUM_DTYPE",
+    "EXPONENTS",
+    "EXPONENT_DTYPE",
     "FIELDS",
     "FORMAT",
     "FRAME_DTYPE",
+    "GRADIENTS",
     "INPUTS",
     "KERNELS",
     "KERNEL_CHECKSUMS",

@@ -23,12 +23,17 @@ KERNEL_CHECKSUMS = "kernel_checksums"  # kernel_checksums/<layer>  uint32 (epoch
 INPUTS = "inputs"  # inputs                    float16 (epoch, batch, *image)
 BATCHES = "batches"  # batches/<field>           (epoch, batch)
 PROBE = "probe"  # probe/<n>/maps ...        the same again for a fixed image
+ATTENTION = "attention"  # attention/maps/<layer>    float16 (epoch, batch, heads, ...), ranges ...
+GRADIENTS = "gradients"  # gradients/maps/<layer>    float16 (epoch, batch, *frame), exponents ...
+CAM = "cam"  # probe/<n>/cam/maps/...    float16 (epoch, batch, C), exponents ...
+EXPONENTS = "exponents"  # .../exponents/<layer>     int16 (epoch, batch)
 PROBE_INPUT = "input"  # probe/<n>/input           float16 (C, H, W)
 STATE = "state"  # state                     int64 (4,), see STATE_FIELDS
 
 FRAME_DTYPE = np.dtype("<f2")
 RANGE_DTYPE = np.dtype("<f4")
 CHECKSUM_DTYPE = np.dtype("<u4")
+EXPONENT_DTYPE = np.dtype("<i2")
 
 # What /state counts, in this order. `committed` is written last, with a flush on each side of
 # it: a frame whose number in batches/recorded is at most `committed` is whole.
@@ -98,6 +103,8 @@ AXES = {
     3: ("CHW", "HWC"),
     4: ("CDHW", "DHWC"),
 }
+# Likewise of attention: C head, Q query, T key.
+ATTENTION_AXES = {2: ("CT",), 3: ("CQT",)}
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,14 @@ class Layer:
             batches.
         note: What a reader has to know of the frames, such as "magnitude of complex values"; may
             be empty.
+        kind: What the frames are: empty for what the layer put out, or one of `attention`,
+            `gradients` and `cam`.
+        scaled: Whether the values are to be multiplied by 2 to the power of an exponent that each
+            frame has.
+        queries: Of attention, whose it is: `class` (the class token's), `mean` (the mean over all
+            queries) or `all`.
+        grid: Of attention, the rows and columns of the image's tokens; None where not known.
+        of: Of gradients and class activation, what was differentiated, such as `loss`.
     """
 
     name: str
@@ -127,9 +142,15 @@ class Layer:
     pooled: int = 1
     probe: int | None = None
     note: str = ""
+    kind: str = ""
+    scaled: bool = False
+    queries: str = ""
+    grid: tuple[int, int] | None = None
+    of: str = ""
 
     def __post_init__(self) -> None:
-        known = AXES.get(len(self.shape), ("",))
+        axes = ATTENTION_AXES if self.kind == ATTENTION else AXES
+        known = axes.get(len(self.shape), ("",))
         if self.axes not in known:
             object.__setattr__(self, "axes", known[0])
 
@@ -145,9 +166,16 @@ class Layer:
         return 1 if axis is None else self.shape[axis]
 
     @property
+    def is_main(self) -> bool:
+        """Whether the frames are maps of the batches' own images."""
+        return self.probe is None and not self.kind
+
+    @property
     def group(self) -> str:
-        """Where in the file the layer's groups lie: empty, or `probe/<n>/`."""
-        return "" if self.probe is None else f"{PROBE}/{self.probe}/"
+        """Where in the file the layer's groups lie: empty, `probe/<n>/`, `attention/` ..."""
+        return ("" if self.probe is None else f"{PROBE}/{self.probe}/") + (
+            f"{self.kind}/" if self.kind else ""
+        )
 
     def channels_first(self, frame: Float16Array) -> Float16Array:
         """Returns a frame as float16 (C, ...), C-contiguous: what `summarize` takes."""
@@ -164,6 +192,13 @@ class Layer:
 
     def encode(self) -> dict[str, Any]:
         """Returns the layer as JSON-ready values; `decode` reads them back."""
+        beside = {
+            "kind": self.kind,
+            "scaled": self.scaled,
+            "queries": self.queries,
+            "grid": self.grid and list(self.grid),
+            "of": self.of,
+        }
         return {
             "name": self.name,
             "module": self.module,
@@ -173,6 +208,7 @@ class Layer:
             "pooled": self.pooled,
             "probe": self.probe,
             "note": self.note,
+            **{name: value for name, value in beside.items() if value},
         }
 
     @classmethod
@@ -188,6 +224,11 @@ class Layer:
             pooled=data["pooled"],
             probe=data["probe"],
             note=data.get("note", ""),
+            kind=data.get("kind", ""),
+            scaled=data.get("scaled", False),
+            queries=data.get("queries", ""),
+            grid=None if data.get("grid") is None else (data["grid"][0], data["grid"][1]),
+            of=data.get("of", ""),
         )
 
 

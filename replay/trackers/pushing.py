@@ -83,6 +83,7 @@ def push(
     *,
     only: str | Sequence[str] | None = None,
     follow: bool = False,
+    gif: bool = False,
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Pushed:
@@ -103,6 +104,7 @@ def push(
         only: What is pushed: one or more of `film`, `sheet`, `page` and `scalars`; default all.
         follow: Whether it is pushed at the end of each epoch while the training goes on, until the
             recording is closed.
+        gif: Whether the film is a GIF also where a tracker has video.
         progress: Called with (frames done, frames in all) of each film.
         **options: Those of `animate`, which hold for the sheet and the page, too, where they have
             them (`layers`, `channels`, `epochs`, `probe`, `scale`, ...); and `rows` of the sheet.
@@ -135,7 +137,7 @@ def push(
                 content.forget(last)
                 trackers = trackers or [_open(each, run) for each in destinations]
                 for tracker in trackers:
-                    files = content.files(kinds, tracker.film_suffix)
+                    files = content.files(kinds, ".gif" if gif else tracker.film_suffix)
                     with _errors_of(tracker):
                         tracker.log(read_points(run, new) if SCALARS in kinds else [], files)
                     pushed += [_describe(file) for file in files]
