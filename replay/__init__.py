@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from replay.figures.map_grid import grid
     from replay.files.exporting import export
     from replay.files.repairing import repair
+    from replay.files.transfer import fetch
     from replay.files.verification import verify
     from replay.recording import Recording
     from replay.recording import open_recording as open
@@ -42,6 +43,7 @@ __all__ = [
     "compare",
     "draw",
     "export",
+    "fetch",
     "grid",
     "health",
     "open",
@@ -61,6 +63,7 @@ _HOMES = {
     "draw": ("replay.figures.axes", "draw"),
     "grid": ("replay.figures.map_grid", "grid"),
     "export": ("replay.files.exporting", "export"),
+    "fetch": ("replay.files.transfer", "fetch"),
     "health": ("replay.diagnosis.examination", "health"),
     "repair": ("replay.files.repairing", "repair"),
     "sheet": ("replay.figures.contact_sheet", "sheet"),

@@ -39,6 +39,7 @@ examples:
   python -m replay push run.h5 --to wandb=my-project --layer conv1 --follow
   python -m replay push run.h5 --to mlflow=sqlite:///mlflow.db --only film,scalars
   python -m replay push run.h5 --to aim=. --to trackio=my-project
+  python -m replay push run.h5 --to s3://bucket/run.h5    the recording itself
   python -m replay push run.h5 --to folder=out      the files, and scalars.csv
 """
 
@@ -57,8 +58,8 @@ def add_push(commands: Commands) -> None:
         metavar="TRACKER[=WHERE]",
         action="append",
         required=True,
-        help="tensorboard=DIR, wandb[=PROJECT], mlflow[=URI], aim[=REPO], trackio=PROJECT or "
-        "folder=DIR; may be given several times",
+        help="tensorboard=DIR, wandb[=PROJECT], mlflow[=URI], aim[=REPO], trackio=PROJECT, "
+        "folder=DIR, or an address to copy the recording to; several times for several",
     )
     add("--only", metavar="LIST", help="of film, sheet, page and scalars (default: all)")
     add("--follow", action="store_true", help="at the end of each epoch, until the training ends")

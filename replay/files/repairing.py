@@ -19,7 +19,7 @@ from replay.formatting import format_bytes, format_count
 from replay.output import replacing
 from replay.recording import Recording, open_recording
 from replay.recording.series import Series
-from replay.schema import OutputError, RecordingError
+from replay.schema import FileError, OutputError, SelectionError
 from replay.schema.faces import spell
 
 
@@ -69,10 +69,10 @@ def repair(
         FileError: The file cannot be read as a recording at all.
         OutputError: The new file exists, is the old one, or cannot be written.
     """
-    path, target = Path(recording), Path(out)
-    with open_recording(path) as run:
+    target = Path(out)
+    with open_recording(recording) as run:
         if target.exists():
-            if target.samefile(path):
+            if target.samefile(run.path):
                 raise OutputError(
                     f"{target} is the recording itself; name another file ({spell('out')})"
                 )
@@ -191,7 +191,7 @@ class _LayerCopy:
     ) -> schema.Float16Array | None:
         try:
             array = np.ascontiguousarray(read())
-        except RecordingError as error:
+        except (FileError, SelectionError) as error:
             probe = self.layer.probe
             name = self.layer.name if probe is None else f"probe {probe}: {self.layer.name}"
             self._left_out.append(Problem(group, str(error), name, *at))
@@ -230,7 +230,7 @@ class _ImageCopy:
         at = (epoch, batch)
         try:
             image = np.ascontiguousarray(self._inputs[at])
-        except RecordingError as error:
+        except (FileError, SelectionError) as error:
             self._left_out.append(Problem("input", str(error), "", *at))
             return
         self._writer.write_image(self._paths[image.shape], at, image)

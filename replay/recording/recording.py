@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.formatting import clean_line, format_count
+from replay.recording.address import read_path
 from replay.recording.live_file import Closing
 from replay.recording.notebook_views import show
 from replay.recording.safe_file import SafeFile
@@ -61,7 +61,7 @@ class Recording(Closing):
     probe_number: int | None = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = read_path(path)
         self._file = SafeFile(self.path)
         try:
             self._read_header()

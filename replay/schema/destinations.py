@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
+from replay.schema.addresses import is_address
 from replay.schema.errors import OptionError
 from replay.schema.suggestions import unknown
 
 FOLDER = "folder"
+COPY = "copy"
 
 # What stands behind the `=`; in brackets where the tracker knows one by itself.
 _VALUES = {
@@ -32,7 +34,7 @@ class Destination:
     """What takes the pictures and numbers of a recording, and where.
 
     Attributes:
-        tracker: One of TRACKERS.
+        tracker: One of TRACKERS; COPY where the recording itself is copied to an address.
         value: A folder, a project, an address or a repository; empty for the tracker's own choice.
         run: The tracker's own object of a run that goes on; None where one is begun, or looked for.
     """
@@ -42,6 +44,8 @@ class Destination:
     run: Any = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
+        if self.tracker == COPY:
+            return self.value
         return f"{self.tracker}={self.value}" if self.value else self.tracker
 
     @property
@@ -52,7 +56,7 @@ class Destination:
     @property
     def missing(self) -> str:
         """What to do where the tracker's package is not installed; empty where it is."""
-        if self.tracker == FOLDER or find_spec(self.tracker) is not None:
+        if self.tracker in (FOLDER, COPY) or find_spec(self.tracker) is not None:
             return ""
         return f"{self.tracker}: not installed; pip install 'mapreel[{self.tracker}]'"
 
@@ -71,6 +75,8 @@ def read_destination(to: Any, whole: bool = True) -> Destination:
     if not isinstance(to, (str, os.PathLike)):
         return _destination_of(to)
     text = str(os.fspath(to))
+    if is_address(text):
+        return Destination(COPY, text)
     tracker, _, value = text.partition("=")
     if tracker not in _VALUES:
         raise OptionError(unknown("tracker", tracker, TRACKERS))

@@ -13,11 +13,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from replay.files.transfer import upload
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import open_runs
 from replay.recording import Recording
 from replay.schema import Cell, EncodeError, OptionError, RecordingError
-from replay.schema.destinations import Destination, read_destination
+from replay.schema.destinations import COPY, Destination, read_destination
 from replay.schema.suggestions import unknown
 from replay.trackers.content import Content, check_options
 from replay.trackers.following import ended_epochs
@@ -100,7 +101,8 @@ def push(
         to: `tensorboard=DIR`, `wandb` or `wandb=PROJECT`, `mlflow` or `mlflow=URI`, `aim` or
             `aim=REPO`, `trackio=PROJECT`, `folder=DIR`: a run of its own there, online or offline
             as the tracker itself is told to be. Or a run of wandb, mlflow, aim or trackio, which
-            goes on. Or several of these.
+            goes on. Or an address, `s3://bucket/run.h5`, to which the recording itself is copied.
+            Or several of these.
         only: What is pushed: one or more of `film`, `sheet`, `page` and `scalars`; default all.
         follow: Whether it is pushed at the end of each epoch while the training goes on, until the
             recording is closed.
@@ -123,9 +125,11 @@ def push(
     kinds = _choose_kinds(only)
     given = [to] if isinstance(to, (str, PathLike)) or not isinstance(to, Sequence) else list(to)
     destinations = [read_destination(each) for each in given]
+    copies = [each.value for each in destinations if each.tracker == COPY]
+    destinations = [each for each in destinations if each.tracker != COPY]
     for each in destinations:
         find_tracker(each)  # says that it is not there before anything is made
-    if not destinations:
+    if not destinations and not copies:
         raise OptionError("push: no tracker was given")
     pushed: list[PushedFile] = []
     points, where = 0, list[str]()
@@ -134,6 +138,8 @@ def push(
         trackers: list[Tracker] = []
         try:
             for new, last in ended_epochs(run) if follow else _all_at_once(run):
+                if not destinations:
+                    continue
                 content.forget(last)
                 trackers = trackers or [_open(each, run) for each in destinations]
                 for tracker in trackers:
@@ -142,11 +148,13 @@ def push(
                         tracker.log(read_points(run, new) if SCALARS in kinds else [], files)
                     pushed += [_describe(file) for file in files]
                 points += len(new) if SCALARS in kinds else 0
+            copied = [upload(run.path, address) for address in copies]
         finally:
             for tracker in trackers:
                 with _errors_of(tracker):
                     where.append(tracker.close())
-    names = tuple(map(str, destinations))
+    names = tuple(map(str, [*destinations, *(name for name, _ in copied)]))
+    where += [f"a copy of {format_bytes(size)}" for _, size in copied]
     seconds = time.monotonic() - started
     return Pushed(names, tuple(where), points, tuple(pushed), seconds, tuple(content.remarks))
 
