@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class Recording(Closing):
     probe_number: int | None = None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = read_path(path)
+        self.path = read_path(path) if "://" in str(path) else Path(path)
         self._file = SafeFile(self.path)
         try:
             self._read_header()
