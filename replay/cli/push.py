@@ -20,8 +20,8 @@ from replay.option_values import whole_number
 from replay.options import RenderRequest
 
 _FILM_OPTIONS = (
-    f"layers channels epochs batches {PICTURE_OPTIONS} show order fps zoom columns captions codec "
-    "crf max_mb"
+    f"layers channels epochs batches {PICTURE_OPTIONS} view query show order fps zoom columns "
+    "captions codec crf max_mb"
 )
 
 _PUSH_EXAMPLES = """
