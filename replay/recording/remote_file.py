@@ -139,8 +139,9 @@ class RemoteFile:
             except Exception as error:
                 found = self._understand(error)
                 if found is None and pause is None:
-                    words = (str(error).strip().splitlines() or [""])[0]
-                    why = f"{type(error).__name__}: {words}".removesuffix(": ")
+                    cause = error.__cause__ or error
+                    words = (str(cause).strip().splitlines() or [""])[0]
+                    why = f"{type(cause).__name__}: {words}".removesuffix(": ")
                     found = UnreachableError(f"the connection to {self.name} was lost ({why})")
                 if found is not None:
                     self.failure = found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -322,13 +321,23 @@ def test_an_s3_bucket(run: Path, bucket: str, elsewhere: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("target", ["s3://bucket/run.h5", "https://host/run.h5"])
-def test_nothing_is_recorded_to_an_address(target: str) -> None:
-    from record.paths import check_target
+@pytest.mark.parametrize("target", ["s3://bucket/run.h5", "https://host/a/run.h5"])
+def test_nothing_is_recorded_to_an_address(
+    target: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torch import nn
 
+    from record import Recorder
+    from record.__main__ import main as record_main
+
+    said = f"{target}: a recording is written to a file of this machine, run.h5, say; then "
     for path in (target, Path(target)):
-        with pytest.raises(
-            OutputError, match=f"^{target}: a recording is written to a file of this"
-        ):
-            check_target(Path(path), overwrite=True)
-    shutil.rmtree("s3:", ignore_errors=True)
+        with pytest.raises(OutputError, match=f"^{said}'replay.push\\('run.h5', to='{target}'\\)'"):
+            Recorder(nn.Conv2d(1, 1, 1), path)
+    (elsewhere / "script.py").write_text("print('ran')")
+    for words in (["train", "-o", target], ["run", "-o", target, "script.py"]):
+        assert record_main(words) == 2
+        found = capsys.readouterr()
+        assert found.err.startswith(f"error: {said}")
+        assert f"replay push run.h5 --to {target}' copies it there" in found.err
+        assert "ran" not in found.out
