@@ -72,7 +72,11 @@ class Pushed:
 
     def in_words(self) -> str:
         """Returns what was pushed, in words."""
-        sizes = [f"{each.name} {format_bytes(each.bytes)}" for each in self.files]
+        sizes = []
+        for name in dict.fromkeys(each.name for each in self.files):
+            found = [each.bytes for each in self.files if each.name == name]
+            times = f" ({len(found)} times)" if len(found) > 1 else ""
+            sizes.append(f"{name} {format_bytes(found[-1])}{times}")
         if self.points:
             sizes.append(f"numbers of {format_count(self.points, 'batch')}")
         return ", ".join(sizes) or "nothing"
