@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from replay.figures.contact_sheet import sheet
     from replay.figures.map_grid import grid
     from replay.files.exporting import export
+    from replay.files.packing import pack, unpack
     from replay.files.repairing import repair
     from replay.files.transfer import fetch
     from replay.files.verification import verify
@@ -47,10 +48,12 @@ __all__ = [
     "grid",
     "health",
     "open",
+    "pack",
     "page",
     "push",
     "repair",
     "sheet",
+    "unpack",
     "verify",
 ]
 
@@ -65,6 +68,8 @@ _HOMES = {
     "export": ("replay.files.exporting", "export"),
     "fetch": ("replay.files.transfer", "fetch"),
     "health": ("replay.diagnosis.examination", "health"),
+    "pack": ("replay.files.packing", "pack"),
+    "unpack": ("replay.files.packing", "unpack"),
     "repair": ("replay.files.repairing", "repair"),
     "sheet": ("replay.figures.contact_sheet", "sheet"),
     "verify": ("replay.files.verification", "verify"),

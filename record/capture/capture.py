@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -21,6 +21,9 @@ from record.capture.layer_hook import LayerHook
 from record.capture.model_hook import ModelHook, PostForwardHook, PreForwardHook
 from record.capture.phase import IDLE, CaptureListener, CaptureState
 
+if TYPE_CHECKING:
+    from record.capture.attention import Attention
+
 
 class Capture:
     """Copies the first image's part of what each layer puts out, as float16.
@@ -30,10 +33,12 @@ class Capture:
         layers: The modules to record, by name.
         max_map: Maps that are larger than this along an axis are pooled before they are copied.
         batch_axes: Which axis counts the images of a batch, by globs of layers' names or `input`.
+        attention: Whose attention is recorded, `cls` or `full`; None for none.
 
     Attributes:
         state: What the hooks share: how far the recording of the batch has come.
         frames: What was captured of the batch, and its layout.
+        attention: Records attention; None where nobody asks for it.
     """
 
     def __init__(
@@ -42,11 +47,18 @@ class Capture:
         layers: dict[str, nn.Module],
         max_map: int | None = None,
         batch_axes: Mapping[str, int] | None = None,
+        attention: str | None = None,
     ) -> None:
         self.state = CaptureState(model, max_map, batch_axes)
         self._model_hook = ModelHook(self.state)
         self._layer_hooks: list[LayerHook] = []
         self.frames = CapturedFrames(self.state, self._layer_hooks)
+        self.attention: Attention | None = None
+        if attention is not None:
+            from record.capture.attention import Attention
+
+            full = attention == "full"
+            self.attention = Attention(self.state, self._model_hook, self.frames, full)
         for name, module in layers.items():
             self._add(name, module)
 
@@ -83,6 +95,8 @@ class Capture:
             if hook.in_model and module is not None:
                 add_forward_hook(module, hook)
         add_pre_forward_hook(root, PreForwardHook(self._model_hook))
+        if self.attention is not None:
+            self.attention.attach(root)
         add_forward_hook(root, PostForwardHook(self._model_hook), always=True)
 
     def _detach(self) -> None:
@@ -95,6 +109,8 @@ class Capture:
     def remove(self) -> None:
         """Removes the hooks."""
         self._model_hook.show_hooks()
+        if self.attention is not None:
+            self.attention.detach()
         self._detach()
         copy_guard.end()
         self.state.phase = IDLE
@@ -113,6 +129,8 @@ class Capture:
         root = self.root
         if root is not None:
             self._model_hook.before(root, args, kwargs, frame)
+            if self.attention is not None:
+                self.attention.begin(root)
 
     def follow(self, find: Callable[[nn.Module], dict[str, nn.Module]]) -> list[str]:
         """Takes in layers that were replaced or added since the model was last looked at.

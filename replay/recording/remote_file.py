@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 PAUSES = (0.5, 1.0, 2.0)  # seconds before it is tried again
 _BLOCK = 1 << 16  # bytes
 _BLOCKS = 1024  # that are kept: 64 MiB
-_LARGE = 1 << 15  # bytes from which a read is a range of its own
+_LARGE = 1 << 13  # bytes from which a read is a range of its own
 _FINAL = (IsADirectoryError, NotImplementedError, ImportError)
 
 
