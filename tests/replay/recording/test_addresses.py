@@ -95,6 +95,7 @@ def test_a_frame_is_the_same_from_far_away(run: Path, served: Served) -> None:
         ["page"],
         ["export", "-o", "maps.npz"],
         ["repair", "-o", "repaired.h5"],
+        ["pack", "-o", "small.h5"],
         ["push", "--to", "folder=out"],
         ["fetch"],
     ],
@@ -117,6 +118,7 @@ def test_every_command_takes_an_address(
         "page": {"run.html"},
         "export": {"maps.npz"},
         "repair": {"repaired.h5"},
+        "pack": {"small.h5"},
         "push": {"out"},
         "fetch": {"run.h5"},
     }
@@ -144,6 +146,15 @@ def test_a_film_from_far_away_is_the_same(run: Path, served: Served) -> None:
     far = replay.animate(f"{served.address}run.h5", "far.mp4", epochs="0:2")
     near = replay.animate(run, "near.mp4", epochs="0:2")
     assert far.path.read_bytes() == near.path.read_bytes()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_packed_recording_is_read_by_its_address(run: Path, served: Served, bits: int) -> None:
+    packed = replay.pack(run, run.with_name("small.h5"), bits=bits).path
+    with replay.open(packed) as near, replay.open(f"{served.address}small.h5") as far:
+        assert np.array_equal(far["conv1"][3, 2], near["conv1"][3, 2])
+    assert replay.verify(f"{served.address}small.h5")
+    assert served.sent < 2 * packed.stat().st_size
 
 
 def test_info_of_ten_gigabytes_reads_less_than_twenty_megabytes(tmp_path: Path) -> None:
