@@ -225,6 +225,11 @@ def _add_training(train: argparse.ArgumentParser) -> None:
         help="names, globs (layer1.*) or classes (ReLU); default: convolutions and blocks",
     )  # fmt: skip
     model.add_argument(
+        "--gradients", nargs="*", metavar="PATTERN",
+        help="record the gradients with respect to the maps, too, of all recorded layers or of "
+        "these",
+    )  # fmt: skip
+    model.add_argument(
         "--every", type=int, default=1, metavar="N", help="record every Nth batch (default: 1)"
     )
 
@@ -286,6 +291,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         samples=options.samples,
         model=options.model,
         layers=None if options.layers is None else tuple(options.layers),
+        gradients=options.gradients is not None and (tuple(options.gradients) or True),
         epochs=options.epochs,
         batch_size=options.batch_size,
         lr=options.lr,
@@ -361,6 +367,7 @@ def _train(options: argparse.Namespace) -> int:
         output,
         resume=run.start if options.resume is not None else False,
         layers=run.settings.layers,
+        gradients=run.settings.gradients,
         schedule=run.schedule,
         budget=run.settings.budget,
         epochs=run.settings.epochs,

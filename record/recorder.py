@@ -94,6 +94,8 @@ class Recorder:
         batch_axis: Which axis of a layer's outputs counts the images of a batch, where sizes and
             modules do not tell: `{"encoder.*": 1}`, by names or globs; `input` is the model's
             input.
+        gradients: Records the gradients with respect to the maps beside them: True, or names, globs
+            and classes of recorded layers.
         quiet: Says nothing at the end but warnings; else one line says what was recorded.
         ranks: Of a distributed run, `0`: rank 0 records. `all`: each rank records into a file of
             its own, `run.rank0.h5` and so on.
@@ -131,6 +133,7 @@ class Recorder:
         resume: bool | int = False,
         durability: str = "fsync",
         batch_axis: Mapping[str, int] | None = None,
+        gradients: Patterns | bool = None,
         quiet: bool = False,
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -150,7 +153,7 @@ class Recorder:
         self._problems = problems = Problems(on_error == "raise", self._say)
         self._model: nn.Module | None = root  # which the hooks do not keep alive
         self._name = type(root).__name__
-        self._capture = capture = Capture(root, found, max_map, axes)
+        self._capture = capture = Capture(root, found, max_map, axes, gradients)
         fixed = make_probe(probe, capture.state, probe_share, resume is False, self._send_probe)
         cadence = None if probe_share is None else Cadence(probe_share)
         self._checks = ModelChecks(capture, self._layers_now, fixed, problems, cadence)
@@ -170,14 +173,11 @@ class Recorder:
             check_target(self.path, overwrite)
         facts: dict[str, Any] = {
             "schedule": chosen.to_text(),
-            "rank": rank if world > 1 else None,
-            "world_size": world if world > 1 else None,
             "max_map": max_map,
             "budget": None if limit is None else limit.limit,
             "probe": [{} for _ in range(len(fixed))] if isinstance(fixed, Probe) else None,
         }
-        meta = {name: fact for name, fact in facts.items() if fact is not None}
-        attributes = root_attributes(root, world, {**meta, **(metadata or {})})
+        attributes = root_attributes(root, rank, world, facts, metadata or {})
         self._courier = courier = Courier(
             self.path.absolute(), overwrite, attributes, when_full, problems.warn, start, durability
         )

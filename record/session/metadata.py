@@ -16,20 +16,27 @@ from torch import nn
 from replay import schema
 
 
-def root_attributes(model: nn.Module, world: int, meta: dict[str, Any]) -> dict[str, Any]:
+def root_attributes(
+    model: nn.Module, rank: int, world: int, facts: dict[str, Any], meta: dict[str, Any]
+) -> dict[str, Any]:
     """Returns the attributes of the file's root.
 
     Args:
         model: The network, unwrapped.
+        rank: The number of this process in the run.
         world: The number of processes of the run.
+        facts: What the recorder was asked for; becomes part of the JSON where it is not None.
         meta: Becomes part of the JSON, and takes the place of what is found here.
     """
+    if world > 1:
+        facts = {**facts, "rank": rank, "world_size": world}
+    known = {name: fact for name, fact in facts.items() if fact is not None}
     return {
         "format": schema.FORMAT,
         "version": schema.VERSION,
         "run_id": run_id(world),
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "meta": schema.encode_meta({**_environment(model), **meta}),
+        "meta": schema.encode_meta({**_environment(model), **known, **meta}),
     }
 
 

@@ -17,6 +17,7 @@ class Settings:
     samples: int | None = None
     model: str = "tiny"
     layers: tuple[str, ...] | None = None
+    gradients: tuple[str, ...] | bool = False  # of which layers; True: of all that are recorded
     epochs: int = 5
     batch_size: int = 16
     lr: float | None = None  # None: 0.01 for tiny, else 0.001

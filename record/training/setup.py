@@ -156,7 +156,8 @@ def prepare(settings: Settings) -> Run:
     images = torch.zeros(2, 3, size, size)
     probes = len(data.fixed(settings.probes))
     found = find_layout(
-        model, settings.layers, images, settings.max_map, probes, settings.batch_axis
+        *(model, settings.layers, images, settings.max_map, probes, settings.batch_axis),
+        gradients=settings.gradients,
     )
     models.logits_and_auxiliary(found.output)
     state = None
@@ -188,7 +189,8 @@ def plan(settings: Settings) -> Plan:
     model = _build(settings, 10, settings.input[1])
     images = torch.zeros(2, *settings.input)
     found = find_layout(
-        model, settings.layers, images, settings.max_map, settings.probes, settings.batch_axis
+        *(model, settings.layers, images, settings.max_map, settings.probes, settings.batch_axis),
+        gradients=settings.gradients,
     )
     models.logits_and_auxiliary(found.output)
     made = make_plan(found.layout, schedule, settings.epochs, settings.batches, settings.budget)
