@@ -9,8 +9,9 @@
                 ...
                 recorder.log(loss=loss, label=labels[0])
 
-`record.plan(model, (3, 224, 224))` says beforehand what that will hold. Names are imported on first
-use: the writer process passes through here and needs no torch.
+`record.plan(model, (3, 224, 224))` says beforehand what that will hold. `Writer` writes what other
+frameworks have as arrays. Names are imported on first use: the writer process passes through here
+and needs no torch.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from typing import TYPE_CHECKING, Any
 from record import torchvision_operators
 
 if TYPE_CHECKING:
-    from record.planning import plan
+    from record.arrays.writer import Writer
+    from record.planning.plan import plan
     from record.recorder import Recorder
     from record.reporting import RecordingWarning
     from replay.schema import RecordingError
 
 __version__: str
-__all__ = ["Recorder", "RecordingError", "RecordingWarning", "__version__", "plan"]
+__all__ = ["Recorder", "RecordingError", "RecordingWarning", "Writer", "__version__", "plan"]
 
 _HOMES = {
     "Recorder": "record.recorder",
     "RecordingWarning": "record.reporting",
+    "Writer": "record.arrays.writer",
     "plan": "record.planning",
     "RecordingError": "replay.schema",
 }

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import platform
-import sys
 import uuid
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from replay import schema
+import record.run_facts as run_facts
 
 
 def root_attributes(
@@ -30,28 +26,13 @@ def root_attributes(
     """
     if world > 1:
         facts = {**facts, "rank": rank, "world_size": world}
-    known = {name: fact for name, fact in facts.items() if fact is not None}
-    return {
-        "format": schema.FORMAT,
-        "version": schema.VERSION,
-        "run_id": run_id(world),
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "meta": schema.encode_meta({**_environment(model), **known, **meta}),
-    }
-
-
-def _environment(model: nn.Module) -> dict[str, Any]:
-    """Returns the command, the versions and the model, as far as they are known from here."""
-    return {
-        "command": [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]],
-        "versions": {
-            "mapreel": schema.program_version(),
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
+    asked = {name: fact for name, fact in facts.items() if fact is not None}
+    known = {
+        **run_facts.environment(torch=str(torch.__version__)),
         "model": type(model).__name__,
         "parameters": count_parameters(model),
     }
+    return run_facts.root_attributes(run_id(world), {**known, **asked, **meta})
 
 
 def count_parameters(model: nn.Module) -> int | None:

@@ -219,6 +219,7 @@ class Courier:
 
     def check(self) -> None:
         """Warns, once, if the writer has failed; called from the training's own thread."""
+        self.channel.warn_of_moved()
         failure = self.failure
         if failure is None or self._reported:
             return

@@ -139,6 +139,8 @@ class FrameChannel:
             The buffer; None where the frame is to be given up, which is then counted.
         """
         process, pool = self._process, self.pool
+        if process.moved is not None:
+            self.warn_of_moved()
         if process.failure is not None or self.closed:
             self.lost += 1
             return None
@@ -216,6 +218,17 @@ class FrameChannel:
         self._lent.append((pool, frame.buffer))  # first: see `take_back`
         self.post([header])
         return True
+
+    def warn_of_moved(self) -> None:
+        """Warns, once, that an (epoch, batch) was recorded a second time."""
+        moved, self._process.moved = self._process.moved, None
+        if moved is not None:
+            epoch, batch, row = moved
+            self._warn(
+                f"batch {batch} of epoch {epoch} came a second time, and nothing is written "
+                f"over: from here on epochs are counted further, epoch {epoch} is epoch {row} of "
+                f"{self._path}. Folds, or a loop within a loop? Record each into a file of its own"
+            )
 
     def _warn_of_stall(self) -> None:
         """Warns that the writer stands still; once until it moves again."""

@@ -39,6 +39,8 @@ class WriterProcess:
         finished: Set once it has given its last answer.
         is_ready: Whether it has opened the file.
         failure: Why it no longer takes frames, or None.
+        moved: Epoch and batch of the first frame that came twice, and the epoch as which it was
+            written then; None while there is none, and once that was said.
         last_progress: When it last moved, in seconds of `time.monotonic`.
         is_stalled: Whether it was said that it stands still, and it has not moved since.
     """
@@ -50,6 +52,7 @@ class WriterProcess:
         self.finished = threading.Event()
         self.is_ready = False
         self.failure: str | None = None
+        self.moved: tuple[int, int, int] | None = None
         self.last_progress = time.monotonic()
         self.is_stalled = False
         self._ready = threading.Event()
@@ -169,6 +172,9 @@ class WriterProcess:
                 self.is_stalled = False
                 self.committed = answer.get("committed", self.committed)
                 closed = closed or answer.get("closed", False)
+                if "moved" in answer:
+                    epoch, batch, row = answer["moved"]
+                    self.moved = epoch, batch, row
                 if "error" in answer:
                     self.fail(answer["error"])
                 self.opening = answer.get("opening", self.opening)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from record.locking.lock import Lock
 from record.protocol import messages
 from record.protocol.layout import GROWTH, BatchLayout
+from record.writer.cells import Cells
 from record.writer.copies import (
     copy_path,
     copy_whole_file,
@@ -52,6 +53,7 @@ class RecordingFile:
         attributes: The file's root attributes.
         resume: The epoch with which an existing recording goes on; None begins a recording.
         durability: `fsync` puts the file's data on the disk now and then, `flush` does not.
+        on_moved: As `Cells.say`.
 
     Raises:
         BusyError: Another process writes the recording.
@@ -65,6 +67,7 @@ class RecordingFile:
         attributes: dict[str, Any],
         resume: int | None = None,
         durability: str = "fsync",
+        on_moved: Callable[[int, int, int], None] = lambda epoch, batch, row: None,
     ) -> None:
         self._path = os.path.realpath(path)
         self._state = np.zeros(4, np.int64)
@@ -74,6 +77,7 @@ class RecordingFile:
         self._last_batches: dict[int, int] = {}  # the latest batch written of each epoch
         self._pending: list[PendingFrame] = []
         self._written = 0  # frames
+        self._cells = Cells(np.zeros((0, 0), np.int64), on_moved)
         self._probes: list[npt.NDArray[np.float16]] = []  # fixed images
         self._fsync = BackgroundFsync() if durability == "fsync" else None
         self._epoch: int | None = None  # of the last frame
@@ -111,6 +115,7 @@ class RecordingFile:
         self._state[3] = 0
         self._file[schema.STATE][:] = self._state
         self._written = int(self._state[0])
+        self._cells.take(self._file[f"{schema.BATCHES}/recorded"][:])
 
     def _undo_start(self) -> None:
         """Leaves nothing behind of a start that failed, and what was there before as it was.
@@ -208,6 +213,7 @@ class RecordingFile:
         """
         if frames.shape != (len(headers), self._layout.size):
             raise ValueError(f"expected frames of {self._layout.size} values, found {frames.shape}")
+        headers = [self._cells.place(header) for header in headers]
         missing = [header.missing for header in headers]
         if frames.nbytes < _LARGE:
             summaries = self._summarizer.summarize(frames, missing)
@@ -320,6 +326,7 @@ class RecordingFile:
         os.replace(copy_path(self._path), self._path)
         self._file = self._structure.file = self._open_copy()
         self._state[0] = self._written = committed
+        self._cells.take(self._file[f"{schema.BATCHES}/recorded"][:])
         self._enter_swmr_mode()
 
     def close(self, dropped: int | None = None, lost: int | None = None) -> None:

@@ -50,6 +50,7 @@ class Service:
         self._file: RecordingFile | None = None
         self._layout = BatchLayout((), ())
         self._next_commit = time.monotonic()
+        self._has_moved = False  # whether it was said that a frame came twice
 
     def run(self) -> None:
         """Serves to the end, and closes the file."""
@@ -116,6 +117,7 @@ class Service:
                 data["attributes"],
                 data["resume"],
                 data["durability"],
+                self._say_moved,
             )
             self._answer({"ready": True, "opening": file.opening, "committed": file.committed})
         elif file is None:
@@ -138,6 +140,12 @@ class Service:
         else:
             frame = np.frombuffer(message.payload, schema.FRAME_DTYPE)
             self._write([message.header], frame[None])
+
+    def _say_moved(self, epoch: int, batch: int, row: int) -> None:
+        """Says, once, that a frame has come a second time and was written as another epoch's."""
+        if not self._has_moved:
+            self._has_moved = True
+            self._answer({"moved": [epoch, batch, row]})
 
     def _show_progress(self, file: RecordingFile) -> None:
         """Shows the training and other writers that this one still works on something long."""

@@ -287,3 +287,12 @@ def test_a_frozen_model_that_is_trained_through_its_input(
             assert run.inputs[at].tobytes() == picture.tobytes()
         losses = [float(run.batches["loss"][at]) for at in run.frames]
         assert losses == sorted(losses, reverse=True)
+
+
+def test_arrays_of_any_framework(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe("Arrays of any framework", {})
+    with replay.open("run.h5") as run:
+        assert run["edges"].frames == [(epoch, batch) for epoch in range(2) for batch in range(3)]
+        assert run["edges"][1, 2].shape == (2, 16, 16)
+        assert run.inputs[1, 2].shape == (1, 16, 16)
