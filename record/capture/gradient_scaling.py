@@ -13,30 +13,34 @@ from collections.abc import Sequence
 import torch
 
 _TOP = 15  # the largest value is brought below two to the power of this
+_ONE_FACTOR = 120  # a factor of two to the power of less is a float32 of full precision
 _ROW = 1024  # values of which the largest is looked for at once, on a device
 
 
-def scale_on_cpu(gradient: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Scales one frame that lies in main memory.
+def scale_on_cpu(gradient: torch.Tensor) -> int:
+    """Scales one frame that lies in main memory, in place.
 
     Args:
         gradient: float32, of any shape.
 
     Returns:
-        The frame, float32, to be multiplied by 2 to the power of the number beside it.
+        The exponent: the frame is to be multiplied by 2 to the power of it.
     """
     if not gradient.numel():
-        return gradient, 0
-    largest = float(torch.linalg.vector_norm(gradient, math.inf))
+        return 0
+    lowest, highest = torch.aminmax(gradient)  # a norm takes twenty times as long
+    largest = max(-float(lowest), float(highest))
     if not math.isfinite(largest):
         largest = float(gradient.nan_to_num(0.0, 0.0, 0.0).abs_().max())
     if largest == 0:
-        return gradient, 0
+        return 0
     exponent = math.frexp(largest)[1] - _TOP
-    half = -exponent // 2  # 2**163 is no float32
-    if abs(exponent) < 120:
-        return gradient * 2.0**-exponent, exponent
-    return gradient * 2.0**half * 2.0 ** (-exponent - half), exponent
+    if abs(exponent) < _ONE_FACTOR:
+        gradient.mul_(2.0**-exponent)
+    else:  # 2**163 is no float32
+        half = -exponent // 2
+        gradient.mul_(2.0**half).mul_(2.0 ** (-exponent - half))
+    return exponent
 
 
 class DeviceGradients:

@@ -197,8 +197,8 @@ class Gradients:
             if one.total.device.type != "cpu":
                 by_device.setdefault(one.total.device, []).append(one)
                 continue
-            scaled, exponent = scale_on_cpu(one.total)
-            _keep(one, scaled, torch.tensor(exponent))
+            exponent = scale_on_cpu(one.total)
+            _keep(one, one.total, torch.tensor(exponent))
         for device, ones in by_device.items():
             together = self._on_devices.setdefault(device, _OnDevice(device))
             for one, scaled, number in together.scaled(ones):
