@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from record.options import parse_axes, parse_probe
 from record.training.settings import Settings
 from replay.schema import OptionError, RecordingError
 from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
@@ -249,9 +250,15 @@ def _add_training(train: argparse.ArgumentParser) -> None:
         "tells: names or globs, and input; may be given several times",
     )  # fmt: skip
     model.add_argument(
-        "--probe", type=int, metavar="N",
+        "--probe", type=parse_probe, metavar="N",
         help="fixed images to show at each recorded batch (default: one, at as many of them as "
-        "take at most about 2 %% of the time); 0 for none",
+        "take at most about 2 %% of the time); classes for one of each class, likewise as often as "
+        "that costs little; 0 for none",
+    )  # fmt: skip
+    model.add_argument(
+        "--cam", nargs="?", const=True, default=False, metavar="LAYER",
+        help="keep class activation (Grad-CAM) of the fixed images, of this layer or of the last "
+        "one whose maps have positions",
     )  # fmt: skip
 
     training = train.add_argument_group("training")
@@ -281,8 +288,6 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def _settings(options: argparse.Namespace) -> Settings:
     """Returns the settings that the options say."""
-    from record.options import parse_axes
-
     return Settings(
         data=options.data,
         data_dir=options.data_dir,
@@ -306,6 +311,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         max_map=options.max_map,
         batch_axis=parse_axes(options.batch_axis),
         probe=options.probe,
+        cam=options.cam,
         checkpoint=options.checkpoint,
         resume=options.resume,
         input=getattr(options, "input", None),
@@ -374,7 +380,9 @@ def _train(options: argparse.Namespace) -> int:
         max_map=run.settings.max_map,
         batch_axis=run.settings.batch_axis,
         probe=run.probe,
-        probe_share=SHARE if options.probe is None else None,
+        labels=run.labels,
+        cam=run.settings.cam,
+        probe_share=SHARE if options.probe in (None, "classes") else None,
         quiet=True,
         overwrite=options.overwrite,
         metadata=run.metadata(),

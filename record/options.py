@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -54,6 +55,17 @@ def check_options(
             f"found {batch_axis!r}"
         )
     return dict(axes)
+
+
+def parse_probe(text: str) -> int | str:
+    """Reads how many fixed images there are to be: a number, or `classes`.
+
+    Raises:
+        ArgumentTypeError: It is neither.
+    """
+    if text == "classes" or text.lstrip("-").isdecimal():
+        return text if text == "classes" else int(text)
+    raise ArgumentTypeError(f"expected a number or classes, found {text!r}")
 
 
 def parse_axes(words: Iterable[str]) -> dict[str, int]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -28,11 +26,11 @@ from record.schedule.cadence import Cadence
 from record.schedule.choice import BatchChoice
 from record.schedule.schedule import Schedule
 from record.session.after_close import closed_models
-from record.session.first_image_probe import make_probe
 from record.session.frame_sender import FrameSender
 from record.session.loop import Tracked, as_number
 from record.session.metadata import rank_and_world, root_attributes
 from record.session.model_checks import ModelChecks
+from record.session.probe_options import ProbeOptions, make_probe, probe_facts
 from record.session.progress import FORWARDS, STEPS, Progress
 from record.summary import GOES_ON, NO_EPOCHS, closing_line, recorder_html, recorder_text
 from record.transport.courier import Courier
@@ -84,9 +82,12 @@ class Recorder:
         probe: Fixed images, (N, C, H, W) or (C, H, W), normalised as the network expects them.
             After each recorded batch the model sees them in evaluation mode; what its layers put
             out goes to `/probe/<n>`. Training flags, buffers and random states are restored.
-            `first`: the first image of the first batch, where showing it can change nothing.
-        probe_share: How much of the run's time may be spent on that: 0.02 for `first`, and
-            without end, which is at each recorded batch, for images that are given.
+            `first`: the first image of the first batch, where showing it can change nothing;
+            `classes`: the first one of each class, where labels are beside the images.
+        labels: The class of each of the fixed images that are given.
+        cam: Keeps their class activation, of the last layer with positions (True) or of another.
+        probe_share: How much of the run's time may be spent on that: 0.02, and without end, which
+            is at each recorded batch, for images that are given.
         resume: Goes on with an existing recording: True behind its last recorded epoch, a number
             with that epoch, whose frames and later ones are replaced. `track` counts from there.
         durability: `fsync` has the file put on the disk at the end of each epoch and at least
@@ -128,6 +129,8 @@ class Recorder:
         epochs: int | None = None,
         max_map: int | None = None,
         probe: torch.Tensor | str | None = None,
+        labels: Sequence[int | None] | torch.Tensor | None = None,
+        cam: bool | str = False,
         probe_share: float | None = None,
         ranks: str = "0",
         resume: bool | int = False,
@@ -154,7 +157,8 @@ class Recorder:
         self._model: nn.Module | None = root  # which the hooks do not keep alive
         self._name = type(root).__name__
         self._capture = capture = Capture(root, found, max_map, axes, gradients)
-        fixed = make_probe(probe, capture.state, probe_share, resume is False, self._send_probe)
+        asked = ProbeOptions(probe, labels, cam, probe_share, resume is False, metadata or {})
+        fixed = make_probe(asked, capture, lambda *images: self._sender.send_probes(*images))
         cadence = None if probe_share is None else Cadence(probe_share)
         self._checks = ModelChecks(capture, self._layers_now, fixed, problems, cadence)
         self._progress = Progress(capture.state, self._checks, problems)
@@ -165,17 +169,16 @@ class Recorder:
             return
         closed_models.forget(root)
         await_own_writer(self.path)
-        start: int | None = None  # the epoch to go on with
-        if resume is not False:
-            start = _EVERY_EPOCH if resume is True else int(resume)
-            check_source(self.path)
-        else:
+        start = None if resume is False else _EVERY_EPOCH if resume is True else int(resume)
+        if start is None:  # the epoch to go on with
             check_target(self.path, overwrite)
+        else:
+            check_source(self.path)
         facts: dict[str, Any] = {
             "schedule": chosen.to_text(),
             "max_map": max_map,
             "budget": None if limit is None else limit.limit,
-            "probe": [{} for _ in range(len(fixed))] if isinstance(fixed, Probe) else None,
+            "probe": probe_facts(fixed),
         }
         attributes = root_attributes(root, rank, world, facts, metadata or {})
         self._courier = courier = Courier(
@@ -187,7 +190,7 @@ class Recorder:
         if start is not None:
             self._go_on(courier.opening, None if resume is True else start, limit)
         if isinstance(fixed, Probe):
-            courier.set_probes(fixed.stored)
+            courier.set_probes(fixed.stored, fixed.labels)
         try:
             capture.install(self._forward_listener())
         except BaseException:
@@ -375,11 +378,6 @@ class Recorder:
     def _say(self, text: str) -> None:
         """Warns the user."""
         warn(text)
-
-    def _send_probe(self, image: npt.NDArray[np.float16]) -> None:
-        """Sends the first image to the writer, when it is shown for the first time."""
-        if self._courier is not None:
-            self._courier.set_probes(image)
 
     def _go_on(self, there: dict[str, int], epoch: int | None, budget: Budget | None) -> None:
         """Counts on from what the file holds: with an epoch, or with the one after its last."""

@@ -28,6 +28,7 @@ THEMES = ("light", "dark")
 TOKENS = ("auto", "square", "strip")
 ORDERS = ("number", "similar")
 CODECS = ("h264", "av1")
+VIEWS = ("maps", "attention", "gradient")
 PRESETS = ("github", "slack", "slides", "paper")
 
 DIVERGING = "RdBu_r"  # the colormap of what is symmetric around zero
@@ -165,6 +166,20 @@ class FilmOptions:
             "--with",
             metavar="LIST",
             repeated=True,
+        ),
+    )
+    view: str = field(
+        default="maps",
+        metadata=option(
+            "what is shown: the maps (default), or what was recorded beside them",
+            "--show",
+            choices=VIEWS,
+        ),
+    )
+    query: str | int | tuple[int, int] | None = field(
+        default=None,
+        metadata=option(
+            "whose attention: a token N, its row,column, class, mean or all", metavar="TOKEN"
         ),
     )
     order: str = field(

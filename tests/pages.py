@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from replay.webpage.frame_block import FrameBlock, unpack_frame, unpack_picture
+from replay.webpage.picture_filters import Picture
 
 
 class Reader(HTMLParser):
@@ -60,10 +61,24 @@ def frame_of(
     """What a page holds of a frame of a layer, by its blocks' texts."""
     about = manifest["sources"][source]["layers"][layer]
     packed = bytes_of(blocks[f"s{source}-layer-{layer}-{frame}"])
-    follows = zlib.decompress(packed)[0] & 2
+    flags = zlib.decompress(packed)[0]
+    follows, told = flags & 2, flags & 4
     before = frame_of(manifest, blocks, layer, frame - 1, source) if follows else None
+    picture = None
+    if told:
+        fixed = manifest["sources"][source]["input"]["fixed"]
+        colours = picture_of(manifest, blocks, 0 if fixed else frame, source).transpose(2, 0, 1)
+        beyond = tuple(about["beyond"])
+        picture = Picture(colours[: len(beyond)].astype(np.int32), beyond)
     shape = (len(about["channels"]), *about["shape"])
-    return unpack_frame(packed, shape, about["step" if follows else "key_step"], before)
+    step = about["step" if follows else "key_step"]
+    return unpack_frame(packed, shape, step, before, picture)
+
+
+def is_told(blocks: dict[str, str], layer: int, frame: int, source: int = 0) -> bool:
+    """Whether a frame of a layer is told from its input picture."""
+    packed = bytes_of(blocks[f"s{source}-layer-{layer}-{frame}"])
+    return bool(zlib.decompress(packed)[0] & 4)
 
 
 def picture_of(manifest: dict, blocks: dict[str, str], frame: int, source: int = 0) -> np.ndarray:

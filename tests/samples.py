@@ -32,6 +32,31 @@ def drifting_maps(channels: int, height: int, width: int, seed: int = 0) -> Maps
     return maps
 
 
+def smooth_image(seed: int, channels: int, side: int, mean: float, std: float) -> np.ndarray:
+    """A picture with large and small forms, in whole steps of 255, normalised; float16 (C, H, W)."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] / side
+    waves = [
+        np.sin(6 * random.random() * x + 9 * random.random() * y + place) * 70 + 127
+        for place in range(channels)
+    ]
+    colours = np.rint(np.stack(waves) + random.normal(0, 6, (channels, side, side))).clip(0, 255)
+    made: np.ndarray = ((colours / 255 - mean) / std).astype(np.float16)
+    return made
+
+
+def convolve(image: np.ndarray, kernels: np.ndarray) -> np.ndarray:
+    """A convolution with 3x3 kernels (C, channels, 3, 3) and zeros around, float16 (C, H, W)."""
+    _, height, width = image.shape
+    padded = np.pad(image.astype(np.float64), ((0, 0), (1, 1), (1, 1)))
+    made = np.zeros((len(kernels), height, width))
+    for down in range(3):
+        for across in range(3):
+            part = padded[:, down : down + height, across : across + width]
+            made += np.einsum("oc,chw->ohw", kernels[:, :, down, across], part)
+    return made.astype(np.float16)
+
+
 def write_recording(
     path: Path,
     layers: Mapping[str, Perhaps],

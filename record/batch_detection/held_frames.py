@@ -140,6 +140,7 @@ class HeldFrames:
                 if self._checks.has_probe and self._capture.phase == DONE:
                     ends_epoch = position.batch + 1 == self._sender.batches
                     self._checks.show_probe(position.epoch, position.batch, ends_epoch)
+                    held.values.update(self._checks.take_probe_values())
                 self._held[candidate] = held
                 self.put_aside()
                 del self._held[candidate]

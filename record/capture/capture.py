@@ -67,6 +67,11 @@ class Capture:
         """The model; None once nobody else keeps it alive."""
         return self.state.root
 
+    @property
+    def layer_names(self) -> set[str]:
+        """The names of the layers whose maps are recorded."""
+        return {hook.name for hook in self._layer_hooks if hook.in_model}
+
     def _add(self, name: str, module: nn.Module, with_gradients: bool) -> None:
         if self._gradients is None or not with_gradients:
             self._layer_hooks.append(LayerHook(self.state, self._model_hook, name, module))

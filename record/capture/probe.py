@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import nn
 
 from record.capture.batch_axis import BatchSize
 from record.capture.phase import PROBING, CaptureState
+from record.capture.probe_classes import ProbeClasses
+from record.capture.tensors import images_of
 from replay.schema import OptionError
 
 _MAX_IMAGES = 64
@@ -27,12 +29,16 @@ class Probe:
     Args:
         images: (N, C, H, W), or (C, H, W) for one; floating point, normalised as the network
             expects its input.
+        classes: Learns what the network makes of them; None where nobody asked for that.
+
+    Attributes:
+        classes: As given.
 
     Raises:
         OptionError: The images are no such tensor.
     """
 
-    def __init__(self, images: torch.Tensor) -> None:
+    def __init__(self, images: torch.Tensor, classes: ProbeClasses | None = None) -> None:
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(images)
         if not isinstance(images, torch.Tensor) or not images.is_floating_point():
@@ -45,6 +51,7 @@ class Probe:
                 f"probe: expected (N, C, H, W) with N of 1 to {_MAX_IMAGES}, "
                 f"found {tuple(images.shape)}"
             )
+        self.classes = classes
         self._images = images.detach().clone()
         self._copies: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
 
@@ -56,6 +63,11 @@ class Probe:
         """The images as the file keeps them, float16 (N, C, H, W)."""
         stored: npt.NDArray[np.float16] = self._images.cpu().to(torch.float16).numpy()
         return np.ascontiguousarray(stored)
+
+    @property
+    def labels(self) -> list[int | None]:
+        """The class of each image, None where it is not known; none where nobody asked."""
+        return [] if self.classes is None else self.classes.labels
 
     def run(self, state: CaptureState) -> None:
         """Runs one forward in evaluation mode, which the hooks record; then all is as it was.
@@ -75,7 +87,28 @@ class Probe:
         images = self._copies.get(where)
         if images is None:
             images = self._copies[where] = self._images.to(*where)
-        show(state, device, len(self), (images,), {})
+        show_as_asked(state, device, len(self), (images,), {}, self.classes)
+
+
+def show_as_asked(
+    state: CaptureState,
+    device: torch.device,
+    count: int,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    classes: ProbeClasses | None,
+    guard: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> None:
+    """Shows images as `show` does; where class activation is in the way, without it."""
+    activation = None if classes is None else classes.activation
+    try:
+        show(state, device, count, args, kwargs, classes, guard())
+    except Exception as error:
+        if activation is None or activation.reason:
+            raise
+        activation.give_up(error)
+        state.forget_probes()
+        show(state, device, count, args, kwargs, classes, guard())
 
 
 def show(
@@ -84,6 +117,7 @@ def show(
     count: int,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    classes: ProbeClasses | None = None,
     guard: AbstractContextManager[Any] | None = None,
 ) -> None:
     """Runs one forward in evaluation mode, which the hooks record; then all is as it was.
@@ -94,6 +128,7 @@ def show(
         count: The number of images.
         args: The positional arguments of the forward.
         kwargs: Its keyword arguments.
+        classes: Learns what the network makes of the images; None where nobody asked for that.
         guard: What is active while the forward runs.
     """
     root = state.root
@@ -104,6 +139,7 @@ def show(
     autocast = state.input.autocast
     try:
         with (
+            _outside_inference_mode(),
             torch.no_grad(),
             # Without its cache: a weight that is converted here knows no gradient, and some
             # versions of torch would have the training, under the same autocast, take that.
@@ -115,13 +151,24 @@ def show(
             _random_states(device),
             _own_buffers(root),
             _evaluating(root),
-            contextlib.nullcontext() if guard is None else guard,
+            contextlib.nullcontext() if classes is None else classes.watching(root),
         ):
-            # A model compiled in place would compile once more for this.
-            call = root if root._compiled_call_impl is None else root._call_impl
-            call(*args, **kwargs)  # type: ignore[no-untyped-call]
+            with contextlib.nullcontext() if guard is None else guard:
+                # A model compiled in place would compile once more for this.
+                call = root if root._compiled_call_impl is None else root._call_impl
+                output = call(*args, **kwargs)  # type: ignore[no-untyped-call]
+            if classes is not None:
+                image, _ = images_of(args, kwargs)
+                classes.take(output, count, () if image is None else image.shape[-2:])
     finally:
         state.phase, state.batch = before, batch
+
+
+def _outside_inference_mode() -> AbstractContextManager[Any]:
+    """Has tensors made for which a gradient can be computed, where the script is in that mode."""
+    if torch.is_inference_mode_enabled():
+        return torch.inference_mode(False)
+    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager

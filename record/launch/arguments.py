@@ -36,9 +36,12 @@ options:
   --batch-axis LAYER=N   which axis of a layer's outputs counts the images of a
                          batch, where nothing else tells; names or globs, and
                          input; may be given several times
-  --probe 0|1            show the network the first batch's first image at the
-                         recorded batches, in evaluation mode and without a
-                         trace, for at most about 2 % of the time (default: 1)
+  --probe 0|1|classes    show the network the first batch's first image, or the
+                         first one of each class, at the recorded batches, in
+                         evaluation mode and without a trace, for at most about
+                         2 % of the time (default: 1)
+  --cam [LAYER]          keep class activation (Grad-CAM) of these images, of
+                         this layer or of the last one whose maps have positions
   --include-eval         record forwards in evaluation mode too
   --ranks 0|all          of a distributed run: rank 0, or a file for each rank
                          (default: 0)
@@ -70,7 +73,7 @@ _WITH_VALUE = (
 )
 _FLAGS = ("--include-eval", "--overwrite", "--debug")
 _WITH_PATTERNS = ("--layers", "--gradients")
-OPTIONS = ("-o", *_WITH_PATTERNS, *_WITH_VALUE, *_FLAGS)
+OPTIONS = ("-o", *_WITH_PATTERNS, "--cam", *_WITH_VALUE, *_FLAGS)
 """Every option of `record run`, but for `-m` and `-h`."""
 
 
@@ -87,7 +90,8 @@ class RunOptions:
         budget: The file's largest size, in words.
         max_map: The largest side of a map, in pixels, that is recorded without pooling.
         batch_axis: Which axis counts the images of a batch, by layer.
-        probe: Whether the first image of the first batch is shown again: 1, or 0.
+        probe: Whether the first image of the first batch is shown again: 1, or 0; or `classes`.
+        cam: Whether class activation is kept, or of which layer.
         include_eval: Whether forwards in evaluation mode are recorded too.
         ranks: Which ranks of a distributed run record: `0` or `all`.
         overwrite: Whether existing recordings are replaced.
@@ -102,7 +106,8 @@ class RunOptions:
     budget: str | None = None
     max_map: int | None = None
     batch_axis: dict[str, int] | None = None
-    probe: int = 1
+    probe: int | str = 1
+    cam: bool | str = False
     include_eval: bool = False
     ranks: str = "0"
     overwrite: bool = False
@@ -169,6 +174,10 @@ def parse(words: Sequence[str]) -> RunCommand:
                 raise UsageError("--layers: expected names, globs or classes")
             before = options.get(name[2:]) or ()
             options[name[2:]] = (() if before is True else before) + tuple(patterns) or True
+        elif name == "--cam":
+            has_value = not equals and rest and not rest[0].startswith("-")
+            value = rest.pop(0) if has_value and not _is_script(rest[0]) else value
+            options["cam"] = value or True
         elif name in _WITH_VALUE:
             if not equals:
                 if not rest:
@@ -214,9 +223,13 @@ def check(command: RunCommand) -> None:
     if options.get("ranks", "0") not in ("0", "all"):
         meant = did_you_mean(options["ranks"], ["0", "all"])
         raise UsageError(f"--ranks {options['ranks']}: expected 0 or all{meant}")
-    if str(options.setdefault("probe", 1)) not in ("0", "1"):
-        raise UsageError(f"--probe {options['probe']}: expected 1, or 0 for none")
-    options["probe"] = int(options["probe"])
+    probe = str(options.setdefault("probe", 1))
+    if probe not in ("0", "1", "classes"):
+        meant = did_you_mean(probe, ["classes"])
+        raise UsageError(f"--probe {probe}: expected 1 or classes, or 0 for none{meant}")
+    options["probe"] = probe if probe == "classes" else int(probe)
+    if probe == "0" and options.get("cam"):
+        raise UsageError("--cam: expected fixed images to show: --probe 1 or --probe classes")
     Schedule.parse(options.get("schedule"), options.get("every", 1))
     if "batch_axis" in options:
         options["batch_axis"] = parse_axes(options["batch_axis"])

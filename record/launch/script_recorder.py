@@ -22,6 +22,8 @@ from record.schedule.choice import BatchChoice
 from record.schedule.schedule import Schedule
 from record.session.progress import STEPS, Progress
 
+_PROBES: dict[int | str, str | None] = {0: None, 1: "first", "classes": "classes"}
+
 
 class ForwardListener(Protocol):
     """What a `ScriptRecorder` tells of its model's forwards."""
@@ -73,7 +75,8 @@ class ScriptRecorder(Recorder):
             ranks=options.ranks,
             overwrite=overwrite,
             metadata={"command": list(options.command)},
-            probe="first" if options.probe else None,
+            probe=_PROBES[options.probe],
+            cam=options.cam,
             quiet=True,  # of all recordings the launcher says what became of them
         )
         self._model = None  # the script drops its model when it likes

@@ -8,10 +8,11 @@ to tensors is refused before it happens, and a model of which that cannot be kno
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 from _thread import get_ident
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 import numpy as np
@@ -20,98 +21,79 @@ import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
 
-from record.capture.first_image import CannotProbeError, FirstImage, keep_first_image
+from record.capture.first_image import CannotProbeError, FirstImage
 from record.capture.phase import CaptureState, is_transformed
-from record.capture.probe import Probe, show
+from record.capture.probe import show_as_asked
+from record.capture.probe_classes import ProbeClasses
 from record.capture.python_state import PythonState
 from record.capture.refused_writes import RefusedWrites
 from record.modules.names import is_wrapper
 from record.schedule.cadence import Cadence
-from replay.schema import OptionError
+from record.session.kept_images import KeptImages, in_words
 
 _PLAIN_WEIGHTS = (nn.Parameter, torch.Tensor)
 
 
-def make_probe(
-    probe: Any,
-    state: CaptureState,
-    share: float | None,
-    is_new: bool,
-    send_image: Callable[[npt.NDArray[np.float16]], None],
-) -> Probe | FirstImageProbe | None:
-    """Returns what shows fixed images to the network; None where nobody asked for that.
-
-    Args:
-        probe: The argument of `Recorder`.
-        state: What the hooks of the recording share.
-        share: How much of the run's time may be spent; None for the usual share of the first image.
-        is_new: Whether the recording begins: one that is gone on with has a first image already.
-        send_image: As for `FirstImageProbe`.
-
-    Raises:
-        OptionError: It is neither images nor `first`.
-    """
-    if share is not None and not 0 < share <= 1:
-        raise OptionError(f"probe_share: expected a share from 0 to 1, found {share!r}")
-    if probe is None:
-        return None
-    if isinstance(probe, str):
-        if probe != "first":
-            raise OptionError(f"probe: expected images or 'first', found {probe!r}")
-        cadence = Cadence() if share is None else Cadence(share)
-        first = FirstImageProbe(state, cadence, send_image)
-        if not is_new:
-            first.reason = "the recording is gone on with, and its first image is another one"
-        return first
-    state.asks_autocast = True
-    return Probe(probe)
+SendImages = Callable[[npt.NDArray[np.float16], Sequence[int | None]], None]
+"""Takes images as the file keeps them, float16 (N, C, H, W), and the label of each."""
 
 
 class FirstImageProbe:
     """Shows the first image of the first batch to the network, as often as that costs little.
 
+    Or one image of each class, the first that is seen in the first epoch.
+
     Args:
         state: What the hooks of the recording share.
         cadence: Says at which of the recorded batches it is shown.
-        send_image: Takes the image as the file keeps it, float16 (1, C, H, W), before any of its
-            maps.
+        send_images: Takes the images, before any of their maps, and again where there are more.
+        classes: Learns what the network makes of them; None where nobody asked for that.
+        by_class: Whether one image of each class is shown.
 
     Attributes:
         reason: Why the image is not shown any more, in words; empty where it is.
         shown: How many times it was shown.
+        classes: As given.
     """
 
     def __init__(
         self,
         state: CaptureState,
         cadence: Cadence,
-        send_image: Callable[[npt.NDArray[np.float16]], None],
+        send_images: SendImages,
+        classes: ProbeClasses | None = None,
+        by_class: bool = False,
     ) -> None:
         self.reason = ""
         self.shown = 0
+        self.classes = classes
         self._cadence = cadence
-        self._send_image = send_image
-        self._first: FirstImage | None = None
-        # The image as the file keeps it, and what waits until it has come from a GPU.
-        self._stored: tuple[torch.Tensor, Callable[[], Any]] | None = None
-        self._unusable = ""  # why what the last forward was given cannot be shown again
+        self._send_images = send_images
+        self._by_class = by_class
+        self._kept = KeptImages(by_class, classes is not None)
+        self._epoch: int | None = None  # in which images are kept
         self._thread = 0  # in which the forwards run
         state.asks_autocast = True
         state.on_inputs = self.see
 
+    @property
+    def note(self) -> str:
+        """What was asked for and is not so, in words; empty where there is nothing."""
+        if not (self._by_class and self.shown) or self._kept.sees_classes:
+            return ""
+        return (
+            "no labels, whole numbers, are beside the images in what the loader hands out: the "
+            "probe is the first image alone"
+        )
+
     def see(self, state: CaptureState, args: Any, kwargs: dict[str, Any]) -> None:
-        """Keeps what a recorded forward is given, until the first one was shown again."""
+        """Keeps what a recorded forward is given, until what was wanted was shown again."""
         if self._thread not in (0, get_ident()):
             self.reason = self.reason or "several threads train it"
         self._thread = get_ident()
-        if self.shown or self.reason:
+        if self.reason or (self.shown and not self._kept.collects):
             return
-        try:
-            self._first = keep_first_image(args, kwargs, state.batch)
-            image = self._first.image
-            self._stored = None if image is None else _to_host(image)
-        except Exception as error:
-            self._first, self._unusable = None, _in_words(error)
+        self._kept.see(state, args, kwargs)
 
     def run(self, state: CaptureState, epoch: int, batch: int, ends_epoch: bool) -> None:
         """Shows the image, if it is time to; nothing is raised.
@@ -123,40 +105,47 @@ class FirstImageProbe:
             ends_epoch: Whether the batch is known to be the last one of its epoch.
         """
         root = state.root
+        if self._epoch not in (None, epoch):
+            self._kept.stop()
+        self._epoch = epoch
         if self.reason or root is None or state.inside or not _is_calm():
             return
         try:
             if not self._cadence.is_due(epoch, batch, ends_epoch):
                 return
-            reason = _why_not(state, root) or ("" if self._first else self._unusable)
+            given = self._kept.given()
+            reason = _why_not(state, root) or ("" if given else self._kept.unusable)
             if reason:
                 raise CannotProbeError(reason)
-            if self._first is None:
+            if given is None:
                 return
             with self._cadence:
-                self._show(state, root, self._first)
+                self._show(state, root, given)
             self.shown += 1
         except Exception as error:
-            self.reason = _in_words(error)
-            self._first = None
+            self.reason = in_words(error)
+            self._kept = KeptImages()
 
-    def _show(self, state: CaptureState, root: nn.Module, first: FirstImage) -> None:
-        again = _copied(first.args), _copied(first.kwargs)
+    def _show(self, state: CaptureState, root: nn.Module, given: FirstImage) -> None:
+        again = _copied(given.args), _copied(given.kwargs)
         device = state.input.device or torch.device("cpu")
+        count = len(self._kept)
         python = PythonState(root)
         state.thread = get_ident()
+        if self.classes is not None:
+            self.classes.labels = self._kept.labels
         try:
             with _silenced():
-                show(state, device, 1, *again, _Refusal(state, root, again))
+                guard = functools.partial(_Refusal, state, root, again)
+                show_as_asked(state, device, count, *again, self.classes, guard)
         except BaseException:
             state.forget_probes()
             raise
         finally:
             python.restore()
-        if not self.shown and self._stored is not None:
-            image, arrived = self._stored
-            arrived()
-            self._send_image(image[None].numpy())
+        images = self._kept.take_new()
+        if images is not None and (len(images) or self.classes is not None):
+            self._send_images(images, self._kept.labels if self.classes is not None else ())
 
 
 class _Refusal(contextlib.AbstractContextManager[None]):
@@ -226,24 +215,6 @@ def _is_calm() -> bool:
 def _captures_cuda_graph() -> bool:
     is_ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return bool(is_ready and torch.cuda.is_current_stream_capturing())
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, CannotProbeError):
-        return str(error)
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-
-
-def _to_host(image: torch.Tensor) -> tuple[torch.Tensor, Callable[[], Any]]:
-    """Begins to copy an image, as float16, and returns it with what waits for the copy's end."""
-    image = image.to(torch.float16)
-    if image.device.type != "cuda":
-        return image.cpu(), lambda: None
-    host = torch.empty(image.shape, dtype=image.dtype, pin_memory=True)
-    host.copy_(image, non_blocking=True)
-    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    event.record()
-    return host, event.synchronize  # long since there, a batch later
 
 
 def _copied(value: Any) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from record.capture.buffers import DeviceBuffers, HostBuffer, can_register
@@ -100,6 +102,12 @@ class FrameSender:
                 self._gather_on(device).turn()
         self._point_at(host)
         return True
+
+    def send_probes(
+        self, images: npt.NDArray[np.float16], labels: Sequence[int | None] = ()
+    ) -> None:
+        """Sends fixed images, float16 (N, C, H, W), and the class of each, before their maps."""
+        self._courier.set_probes(images, labels)
 
     @property
     def spare(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _thread import get_ident
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -87,6 +88,9 @@ class ModelChecks:
             return True
         if isinstance(self._probe, FirstImageProbe):
             self._probe.run(state, epoch, batch, ends_epoch)
+            if self._probe.note:
+                self._problems.warn(self._probe.note)
+            self._say_of_classes()
             return True
         if state.thread not in (0, get_ident()):
             self._problems.warn(
@@ -106,7 +110,24 @@ class ModelChecks:
             self._probe, self.has_probe = None, False
             reason = " ".join(str(error).split())[:200]
             self._problems.meet(f"the probe was given up: {type(error).__name__}: {reason}")
+        self._say_of_classes()
         return True
+
+    def take_probe_values(self) -> dict[str, Any]:
+        """Returns what the network made of the fixed images when they were shown, by fields."""
+        classes = None if self._probe is None else self._probe.classes
+        return {} if classes is None else classes.take_values()
+
+    def _say_of_classes(self) -> None:
+        """Says, once, why nothing is kept of what the network makes of the images.
+
+        Raises:
+            RecordingError: The user asked for errors.
+        """
+        classes = None if self._probe is None else self._probe.classes
+        problem = "" if classes is None else classes.new_problem()
+        if problem:
+            self._problems.meet(problem)
 
     def name_silent_layers(self) -> None:
         """Names the layers that are silent in the first batch, once."""

@@ -352,6 +352,7 @@ class Progress:
                 epoch, number, _ = batch.at
                 if not self._checks.show_probe(epoch, number, batch.ends_epoch):
                     self.count_lost(1)
+                batch.values.update(self._checks.take_probe_values())
             batch.sealed = self.sender.seal()
         except Exception as error:
             self.hook_failed("frame", error)

@@ -28,7 +28,7 @@ _MAY_DIFFER: tuple[str, ...] = (
     "checkpoint",
     "resume",
 )
-_MAY_DIFFER += ("layers", "every", "schedule", "budget", "max_map", "probe")
+_MAY_DIFFER += ("layers", "every", "schedule", "budget", "max_map", "probe", "cam")
 
 
 @dataclass(frozen=True)

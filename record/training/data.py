@@ -21,6 +21,7 @@ from record.training.photos import Sample
 from replay.schema import OptionError
 from replay.schema.suggestions import unknown
 
+_MOST_CLASSES = 64  # that have a fixed image
 NAMES = ("photos", "cifar10", "mnist", "fashion-mnist", "folder", "fake")
 
 
@@ -47,10 +48,22 @@ class Data:
     std: tuple[float, float, float]
     portraits: Dataset[Sample] | None = None
 
-    def fixed(self, count: int) -> list[Sample]:
-        """Returns the first samples to be shown as fixed images, as many as there are."""
+    def fixed(self, count: int | str) -> list[Sample]:
+        """Returns samples to be shown as fixed images, as many as there are.
+
+        Args:
+            count: How many of the first ones; or `classes`, the first one of each class.
+        """
         samples: Any = self.test if self.portraits is None else self.portraits
-        return [samples[place] for place in range(min(count, len(samples)))]
+        if isinstance(count, int):
+            return [samples[place] for place in range(min(count, len(samples)))]
+        first: dict[int, int] = {}
+        wanted = len(self.classes)
+        for place in range(len(samples)):
+            first.setdefault(_label(samples, place), place)
+            if len(first) == wanted:
+                break
+        return [samples[first[label]] for label in sorted(first)[:_MOST_CLASSES]]
 
 
 def load(
@@ -94,6 +107,14 @@ def load(
         first = range(min(samples, len(data.train)))  # type: ignore[arg-type]
         data = replace(data, train=Subset(data.train, first))
     return data
+
+
+def _label(samples: Any, place: int) -> int:
+    """Returns the label of a sample, without its image where that can be."""
+    if isinstance(samples, Subset):
+        return _label(samples.dataset, int(samples.indices[place]))
+    targets = getattr(samples, "targets", None)
+    return int(samples[place][1] if targets is None else targets[place])
 
 
 # torchvision's data sets

@@ -33,11 +33,17 @@ class Settings:
     batch_axis: dict[str, int] | None = None
     checkpoint: Path | None = None  # written at the end of each epoch
     resume: Path | None = None  # the recording to go on with, from the checkpoint
-    probe: int | None = None  # fixed images; None: one, as often as that costs little
+    probe: int | str | None = None  # fixed images, or `classes`: one of each; None: see `probes`
+    cam: bool | str = False  # keeps class activation of them: of the usual layer, or of this one
     input: tuple[int, int, int] | None = None  # to plan without data: (C, H, W) of an image
     batches: int | None = None  # likewise: batches in an epoch
 
     @property
-    def probes(self) -> int:
-        """The number of fixed images."""
+    def probes(self) -> int | str:
+        """The number of fixed images, or `classes`; without `probe` one, shown now and then."""
         return 1 if self.probe is None else self.probe
+
+    @property
+    def asks_classes(self) -> bool:
+        """Whether it is recorded what the network makes of the fixed images."""
+        return self.probe == "classes" or self.cam is not False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sized
 from dataclasses import dataclass, replace
@@ -21,10 +22,12 @@ from record.training import checkpoint as checkpoints
 from record.training import data as data_sets
 from record.training import models
 from record.training.data import Data
+from record.training.photos import Sample
 from record.training.settings import Settings
 from replay.schema import OptionError
 
 DEFAULT_SIZE = 128
+_CLASSES = 10  # where a run is planned without data
 _TINY_LR, _DEFAULT_LR = 1e-2, 1e-3  # OneCycleLR's maximum
 
 
@@ -78,8 +81,19 @@ class Run:
     @property
     def probe(self) -> torch.Tensor | None:
         """The fixed images, (N, C, H, W), to be shown at recorded batches; None for none."""
-        images = [image for image, _ in self.data.fixed(self.settings.probes)]
+        images = [image for image, _ in self.fixed]
         return torch.stack(images) if images else None
+
+    @functools.cached_property
+    def fixed(self) -> list[Sample]:
+        """The fixed images with their labels."""
+        return self.data.fixed(self.settings.probes)
+
+    @property
+    def labels(self) -> list[int] | None:
+        """The labels of the fixed images, where the recording is to know of classes."""
+        asks = self.settings.asks_classes and self.fixed
+        return [int(label) for _, label in self.fixed] if asks else None
 
     def metadata(self) -> dict[str, Any]:
         """Returns the run's description for the recording."""
@@ -105,7 +119,7 @@ class Run:
 
     def _probe_metadata(self) -> dict[str, Any]:
         """Returns the labels of the fixed images, if there are any."""
-        labels = [int(label) for _, label in self.data.fixed(self.settings.probes)]
+        labels = [int(label) for _, label in self.fixed]
         return {"probe": [{"label": label} for label in labels]} if labels else {}
 
     @property
@@ -127,7 +141,7 @@ def prepare(settings: Settings) -> Run:
             raise OptionError(f"--{name} {value}: expected at least 1")
     if settings.every < 1:
         raise OptionError(f"--every {settings.every}: expected at least 1")
-    if settings.probes < 0:
+    if isinstance(settings.probes, int) and settings.probes < 0:
         raise OptionError(f"--probe {settings.probe}: expected 0 or more")
     if settings.max_map is not None and settings.max_map < 1:
         raise OptionError(f"--max-map {settings.max_map}: expected at least 1")
@@ -186,10 +200,11 @@ def plan(settings: Settings) -> Plan:
     if settings.batches < 1 or settings.epochs < 1:
         raise OptionError("--batches and --epochs: expected at least 1")
     schedule = Schedule.parse(settings.schedule, settings.every)
-    model = _build(settings, 10, settings.input[1])
+    model = _build(settings, _CLASSES, settings.input[1])
     images = torch.zeros(2, *settings.input)
+    probes = settings.probes if isinstance(settings.probes, int) else _CLASSES
     found = find_layout(
-        *(model, settings.layers, images, settings.max_map, settings.probes, settings.batch_axis),
+        *(model, settings.layers, images, settings.max_map, probes, settings.batch_axis),
         gradients=settings.gradients,
     )
     models.logits_and_auxiliary(found.output)

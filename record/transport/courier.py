@@ -12,7 +12,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +163,17 @@ class Courier:
         }
         self.channel.put(messages.pack(messages.LAYOUT, data))
 
-    def set_probes(self, images: npt.NDArray[np.float16]) -> None:
-        """Sends the fixed images, float16 (N, C, H, W); before the first layout."""
-        header = messages.pack(messages.PROBES, {"shape": images.shape}, images.nbytes)
+    def set_probes(
+        self, images: npt.NDArray[np.float16], labels: Sequence[int | None] = ()
+    ) -> None:
+        """Sends the fixed images; before the layout in which their maps have a place.
+
+        Args:
+            images: The images, float16 (N, C, H, W).
+            labels: The class of each, None where it is not known.
+        """
+        data = {"shape": images.shape, "labels": list(labels)}
+        header = messages.pack(messages.PROBES, data, images.nbytes)
         self.channel.put(header + images.tobytes())
 
     def flush(self) -> bool:

@@ -108,6 +108,8 @@ def copy_frames(
 
     def copy(path: str, node: h5py.Group | h5py.Dataset) -> None:
         if not isinstance(node, h5py.Dataset):
+            for name, value in node.attrs.items():
+                target.require_group(path).attrs[name] = value
             return
         on_progress()
         if node.maxshape[:2] != (None, None):

@@ -78,7 +78,6 @@ class RecordingFile:
         self._pending: list[PendingFrame] = []
         self._written = 0  # frames
         self._cells = Cells(np.zeros((0, 0), np.int64), on_moved)
-        self._probes: list[npt.NDArray[np.float16]] = []  # fixed images
         self._fsync = BackgroundFsync() if durability == "fsync" else None
         self._epoch: int | None = None  # of the last frame
         self._helpers = ThreadPoolExecutor(2, "mapreel-helper")  # for large frames
@@ -184,20 +183,24 @@ class RecordingFile:
         self._leave_swmr_mode()
         self._structure.complete_meta(facts or {})
         self._structure.grow(1, batches or GROWTH)
-        self._structure.add_layout(layout, known, self._probes)
+        self._structure.add_layout(layout, known)
         self._layout = layout
         self._summarizer = FrameSummarizer(layout)
         self._enter_swmr_mode()
 
-    def set_probes(self, shape: tuple[int, ...], payload: memoryview) -> None:
+    def set_probes(
+        self, shape: tuple[int, ...], payload: memoryview, labels: Sequence[int | None] = ()
+    ) -> None:
         """Takes the fixed images; they enter the file with the next layout.
 
         Args:
             shape: (N, C, H, W).
             payload: Their values, float16.
+            labels: The class of each, None where it is not known.
         """
         images = np.frombuffer(payload, schema.FRAME_DTYPE).reshape(shape)
-        self._probes = [image.copy() for image in images]
+        self._structure.probes = [image.copy() for image in images]
+        self._structure.labels = labels
 
     def write(
         self, headers: Sequence[messages.FrameHeader], frames: npt.NDArray[np.float16]

@@ -136,7 +136,8 @@ class Service:
             file.thin(message.data["keep"], lambda: self._show_progress(file))
             self._answer({"committed": file.committed})
         elif message.kind == messages.PROBES:
-            file.set_probes(tuple(message.data["shape"]), message.payload)
+            data = message.data
+            file.set_probes(tuple(data["shape"]), message.payload, data.get("labels", ()))
         else:
             frame = np.frombuffer(message.payload, schema.FRAME_DTYPE)
             self._write([message.header], frame[None])

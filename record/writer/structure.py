@@ -23,9 +23,13 @@ class FileStructure:
         rows: The number of epochs in every dataset.
         columns: The number of batches of an epoch in every dataset.
         batches: The number of batches in an epoch, where it is known.
+        probes: The fixed images, (C, H, W) each.
+        labels: The class of each, None where it is not known.
     """
 
     def __init__(self) -> None:
+        self.probes: Sequence[npt.NDArray[np.float16]] = ()
+        self.labels: Sequence[int | None] = ()
         self.file: h5py.File
         self.fields: dict[str, Field] = {}
         self.rows, self.columns = 0, 0
@@ -67,18 +71,12 @@ class FileStructure:
             self._create_small(path, (), field.dtype, field.fill)
             self.fields[field.name] = field
 
-    def add_layout(
-        self,
-        layout: BatchLayout,
-        known: Collection[tuple[str, str]],
-        probes: Sequence[npt.NDArray[np.float16]],
-    ) -> None:
+    def add_layout(self, layout: BatchLayout, known: Collection[tuple[str, str]]) -> None:
         """Creates what a layout needs and the file does not have yet.
 
         Args:
             layout: What a frame consists of.
             known: The group and the name of the layers of the layout before it.
-            probes: The fixed images, (C, H, W) each.
 
         Raises:
             ValueError: A layer of a resumed file had another shape.
@@ -91,10 +89,13 @@ class FileStructure:
             path = schema.inputs_path(shape if place else None)
             if path not in self.file:
                 self._describe_image(self._create(path, shape, schema.FRAME_DTYPE, np.nan))
-        for number, image in enumerate(probes):
+        for number, image in enumerate(self.probes):
             path = f"{schema.PROBE}/{number}/{schema.PROBE_INPUT}"
             if path not in self.file:
                 self._describe_image(self.file.create_dataset(path, data=image))
+        for number, label in enumerate(self.labels):
+            if label is not None:
+                self.file.require_group(f"{schema.PROBE}/{number}").attrs["label"] = label
 
     def complete_meta(self, facts: dict[str, Any]) -> None:
         """Adds facts to the run's description that it does not have yet."""

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 _SELECTION = "layers channels epochs batches"
 _ENCODING = "codec crf jobs|executor"
 _ANIMATE_OPTIONS = (
-    f"out {_SELECTION} {PICTURE_OPTIONS} show order fps zoom columns captions {_ENCODING} "
-    "max_mb preset overwrite alt poster"
+    f"out {_SELECTION} {PICTURE_OPTIONS} view query show order fps zoom columns captions "
+    f"{_ENCODING} max_mb preset overwrite alt poster"
 )
 _COMPARE_OPTIONS = (
-    f"out difference difference_cmap {_SELECTION} {PICTURE_OPTIONS} fps zoom columns {_ENCODING} "
-    "max_mb preset overwrite"
+    f"out difference difference_cmap {_SELECTION} {PICTURE_OPTIONS} view query fps zoom columns "
+    f"{_ENCODING} max_mb preset overwrite"
 )
 
 _PRESETS = """
@@ -55,6 +55,7 @@ examples:
   python -m replay animate run.h5 -o frames/ --cmap RdBu_r --symmetric
   python -m replay animate run.h5 -o probe.mp4 --probe
   python -m replay animate run.h5 -o all.mp4 --with kernels,difference,histogram
+  python -m replay animate run.h5 --show attention --probe 0
   python -m replay animate run.h5 --preset github --alt --poster
   python -m replay animate run.h5 -o small.mp4 --max-mb 1
   python -m replay animate run.rank0.h5 run.rank1.h5 -o both.mp4
@@ -97,7 +98,9 @@ def _animate(options: argparse.Namespace) -> None:
         shown = select_probe(recordings, options.probe)
         chosen = arguments(options, _ANIMATE_OPTIONS)
         chosen.update(
-            layers=choose_layers_of(shown, options.layers),
+            layers=options.layers
+            if options.view != "maps"
+            else choose_layers_of(shown, options.layers),
             probe=None,  # it has been selected
             show=",".join(options.show or []),
             executor=executor,

@@ -16,6 +16,7 @@ from replay.maps.axes import choose_channels
 from replay.maps.runs import RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
 from replay.option_values import Numbers, either, one_number
+from replay.options import FilmOptions
 from replay.raster.palette import Table, unfinite_colors
 from replay.raster.tile_captions import Gain, gains_of
 from replay.recording import Recording
@@ -50,6 +51,8 @@ def draw(
     slices: Numbers = "middle",
     tokens: str = "auto",
     probe: int | None = None,
+    view: str = "maps",
+    query: str | int | tuple[int, int] | None = None,
 ) -> AxesImage:
     """Draws the maps of one batch into axes of matplotlib.
 
@@ -84,6 +87,8 @@ def draw(
         slices: Of a volume, as in `replay.animate`.
         tokens: As in `replay.animate`.
         probe: The number of a fixed image, whose maps are drawn.
+        view: `maps`, `attention` or `gradient`, as in `replay.animate`.
+        query: Of attention, as in `replay.animate`.
 
     Returns:
         The image. Its array is float32; what lies between the maps is masked.
@@ -95,7 +100,24 @@ def draw(
     epoch = one_number(either("epoch", epoch, "epochs", epochs, -1), "draw", "epoch")
     batch = one_number(either("batch", batch, "batches", batches, -1), "draw", "batch")
     with open_runs(recording, probe) as runs:
-        layers = choose_layers_of(runs, layer)
+        if view != "maps":
+            from replay.maps.views import look_at
+
+            options = FilmOptions(
+                layer,
+                scale=scale,
+                clip=clip,
+                symmetric=symmetric,
+                cmap=cmap,
+                tokens=tokens,
+                view=view,
+                query=query,
+            )
+            runs, options = look_at(runs, options)
+            clip, symmetric, cmap = options.clip, options.symmetric, options.cmap
+            scale = options.scale
+            unfinite = unfinite_colors(cmap)
+        layers = choose_layers_of(runs, layer if view == "maps" else options.layers)
         if len(layers) > 1:
             raise SelectionError(
                 f"draw: expected one layer, found {len(layers)}: {', '.join(layers)}; draw each "
@@ -119,6 +141,10 @@ def draw(
         if bounds is not None:
             low, high = (end[:, None, None, None] for end in bounds.T)
             tiles = ((tiles - low) / (high - low)).astype(np.float32)
+        elif maps.series.unit != 1.0 and between is not None:
+            between = between.times(maps.series.unit)
+            tiles *= maps.series.unit
+        colours = _tiles(maps.series, cell)[chosen] if maps.series.in_colour else None
         each = values.shape[1]  # slices of a map
         gains = [] if own is None else gains_of(own.gain, own.constant, own.faint)
         labels = maps.labels(chosen)
@@ -132,7 +158,13 @@ def draw(
     norm = low_to_high()
     if between is not None:  # of a constant as matplotlib itself does it
         norm = Normalize(between.low, between.low if between.word else between.high)
-    image = _paint(ax, mosaic, unfinite, cmap, norm)
+    if colours is None:
+        image = _paint(ax, mosaic, unfinite, cmap, norm)
+    else:
+        planes = [_lay_out(colours[..., band], columns, numbers)[0] for band in range(3)]
+        opaque = np.where(mosaic.mask, 0, 255)
+        pixels = np.stack([*(plane.filled(0) for plane in planes), opaque], axis=2)
+        image = ax.imshow(pixels.astype(np.uint8), interpolation="nearest")
     if numbers and len(corners) > 1:
         over = _GAP_NUMBERED * max(tiles.shape[1:])
         ax.set_ylim(mosaic.shape[0] - 0.5, -0.5 - over)  # so that the title is above the numbers
@@ -144,6 +176,11 @@ def draw(
     if not ax.get_title():
         ax.set_title(title, fontsize="medium")
     return image
+
+
+def _tiles(series: Any, cell: tuple[int, int]) -> Any:
+    """Returns the pictures of what has colours of its own, uint8 (N, H, W, 3)."""
+    return series.tiles(cell)
 
 
 def _lay_out(tiles: Any, columns: int | None, numbered: bool) -> tuple[Any, list[tuple[int, int]]]:

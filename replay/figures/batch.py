@@ -38,6 +38,18 @@ class BatchPanel:
     facts: list[str]
     answers: list[str]
     gains: list[Gain] | None  # of each channel, where each map has a range of its own
+    quantity: str  # what the values are
+    tiles: Pixels | None = None  # (C * S, H, W, 3), of what has colours of its own
+
+    def picture(self, place: int, colors: Pixels) -> Pixels:
+        """Returns the picture of one map, uint8 (H, W, 3).
+
+        Args:
+            place: Which map it is.
+            colors: The colors of the levels, uint8 (256, 3).
+        """
+        found: Pixels = colors[self.levels[place]] if self.tiles is None else self.tiles[place]
+        return found
 
 
 def choose_batches(shown: RunSet, epochs: Numbers, batch: int) -> list[tuple[int, int]]:
@@ -86,28 +98,35 @@ def load_panel(
     maps = np.ascontiguousarray(row.maps[cell][list(channels)])  # (C, S, H, W)
     if cell in row.maps.damaged:
         raise DamagedError(row.maps.damaged[cell])
+    series, tiles = row.maps.series, None
+    if series.in_colour:
+        tiles = series.tiles(cell)[list(channels)]  # type: ignore[attr-defined]
     scaler.measure(*cell, maps)
     levels, own = scaler.levels(*cell, maps), scaler.channel_bounds(*cell)
     facts = []
     if "loss" in recording.batches:
         facts.append(f"loss {format_loss(float(recording.batches['loss'][cell]))}")
+    facts += filter(None, [series.remark(cell)])
     answers = [
         f"{word} {_class(recording, int(recording.batches[field][cell]))}"
         for field, word in (("label", "label"), ("prediction", "predicted"))
         if field in recording.batches and recording.batches[field][cell] >= 0
     ]
+    between = scaler.range_of(*cell, maps)
     image = image and InputPicture.possible(recording)
     return BatchPanel(
         clean(shown.labels[row.place]),
         *cell,
         levels=levels.reshape(-1, *levels.shape[2:]),
-        range=scaler.range_of(*cell, maps),
+        range=between and between.times(series.unit),
         kernels=row.maps.series.kernels(*cell)[list(channels)] if kernels else None,
         image=_input(recording, cell) if image else None,
         input_text=_input_text(recording, cell) if image else "",
         facts=facts,
         answers=answers,
         gains=None if own is None else gains_of(own.gain, own.constant, own.faint),
+        quantity=recording.quantity,
+        tiles=tiles,
     )
 
 

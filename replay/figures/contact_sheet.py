@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 
 from replay.figures.batch import LEVELS, choose_batches, load_panel, one_group
@@ -44,6 +45,8 @@ def sheet(
     theme: str = "light",
     slices: Numbers = "middle",
     tokens: str = "auto",
+    view: str = "maps",
+    query: str | int | tuple[int, int] | None = None,
     width: str | float | None = None,
     columns: int | None = None,
     overwrite: bool = False,
@@ -75,6 +78,8 @@ def sheet(
         theme: `light` or `dark`.
         slices: Of a volume: `middle`, `all`, or numbers, as in `replay.animate`.
         tokens: `auto`, `square` or `strip`, as in `replay.animate`.
+        view: `maps`, `attention` or `gradient`, as in `replay.animate`.
+        query: Of attention, as in `replay.animate`.
         width: The width on paper, for which the figure is laid out, as in `replay.grid`.
         columns: Channels side by side; those that follow begin anew below, with all epochs. By
             default as many as look well.
@@ -91,7 +96,9 @@ def sheet(
     batch = one_number(either("batch", batch, "batches", batches, -1), "sheet", "batch")
     paper = None if width is None else read_width(width)
     options = PageOptions(dpi, title, paper, columns)
-    scales = FilmOptions(scale=scale, clip=clip, symmetric=symmetric)
+    scales = FilmOptions(
+        layer, scale=scale, clip=clip, symmetric=symmetric, cmap=cmap, view=view, query=query
+    )
     if rows < 1:
         raise OptionError(f"rows {rows}: expected 1 or more")
     with open_runs(recording) as runs:
@@ -99,12 +106,16 @@ def sheet(
             raise OptionError(f"sheet: expected one recording, found {len(runs)}")
         run = runs[0]
         path, canvas = open_canvas(run.path, out, "sheet", dpi, theme)
-        colors = level_colors(cmap)
         run.require_frames()
         if probe is None and run.probe_number is None and run.probes:
             probe = 0
         if probe is not None and probe is not False:
             run = run.probe(int(probe))
+        if view != "maps":
+            from replay.maps.views import look_at
+
+            (run,), scales = look_at([run], replace(scales, tokens=tokens))
+        colors = level_colors(scales.cmap)
         remarks: list[str] = []
 
         def draw(name: str) -> Canvas:
@@ -123,4 +134,6 @@ def sheet(
                 page.subtitle += ", those that vary most"
             return page.draw(colors, canvas.fresh())
 
-        return write_figure(path, choose_layers_of([run], layer), draw, paper, remarks, overwrite)
+        return write_figure(
+            path, choose_layers_of([run], scales.layers), draw, paper, remarks, overwrite
+        )

@@ -55,7 +55,7 @@ class GridPage(FigurePage):
             for panel in self.panels
         )
         name = self.maps.layer.name
-        text = f"Feature maps of {name} ({self.subtitle}) at {cells}; {self.scale_words}"
+        text = f"{self.subject} of {name} ({self.subtitle}) at {cells}; {self.scale_words}"
         return f"{name}, {self.subtitle}", text
 
     def draw(self, colors: Pixels, canvas: Canvas) -> Canvas:
@@ -245,7 +245,7 @@ class GridPage(FigurePage):
         across = grid.map_size[1] // panel.levels.shape[2]
         for place in range(len(self.labels)):
             dx, dy = grid.place(place)
-            tile = enlarge(colors[panel.levels[place]], across, down)
+            tile = enlarge(panel.picture(place, colors), across, down)
             canvas.picture(x + dx, y + dy, tile, map=True, blocks=(down, across))
             if kernels is not None and place % slices == 0:
                 kernel = kernels[place // slices].astype(np.uint8)

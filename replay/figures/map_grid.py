@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 
 from replay.figures.batch import LEVELS, choose_batches, load_panel, one_group
@@ -41,6 +42,8 @@ def grid(
     slices: Numbers = "middle",
     tokens: str = "auto",
     probe: int | None = None,
+    view: str = "maps",
+    query: str | int | tuple[int, int] | None = None,
     width: str | float | None = None,
     columns: int | None = None,
     overwrite: bool = False,
@@ -75,6 +78,8 @@ def grid(
         slices: Of a volume: `middle`, `all`, or numbers, as in `replay.animate`.
         tokens: `auto`, `square` or `strip`, as in `replay.animate`.
         probe: The number of a fixed image, whose maps are shown.
+        view: `maps`, `attention` or `gradient`, as in `replay.animate`.
+        query: Of attention, as in `replay.animate`.
         width: The width on paper, for which the figure is laid out: inches, or a length such as
             `3.3in`, `8.4cm`, `84mm`, `239pt` (of TeX), or `full` for 7 inches. No text is
             smaller than 7 points.
@@ -92,10 +97,16 @@ def grid(
     batch = one_number(either("batch", batch, "batches", batches, -1), "grid", "batch")
     paper = None if width is None else read_width(width)
     options = PageOptions(dpi, title, paper, columns)
-    scales = FilmOptions(scale=scale, clip=clip, symmetric=symmetric)
+    scales = FilmOptions(
+        layer, scale=scale, clip=clip, symmetric=symmetric, cmap=cmap, view=view, query=query
+    )
     with open_runs(recording, probe) as runs:
         path, canvas = open_canvas(runs[0].path, out, "grid", dpi, theme)
-        colors = level_colors(cmap)
+        if view != "maps":
+            from replay.maps.views import look_at
+
+            runs, scales = look_at(runs, replace(scales, tokens=tokens))
+        colors = level_colors(scales.cmap)
         remarks: list[str] = []
 
         def draw(name: str) -> Canvas:
@@ -119,4 +130,6 @@ def grid(
             page = GridPage(rows[0].maps, chosen, scalers[0], panels, options)
             return page.draw(colors, canvas.fresh())
 
-        return write_figure(path, choose_layers_of(runs, layer), draw, paper, remarks, overwrite)
+        return write_figure(
+            path, choose_layers_of(runs, scales.layers), draw, paper, remarks, overwrite
+        )

@@ -127,6 +127,12 @@ class FigurePage(ABC):
         self.subtitle = "   ".join(part for part in parts if part)
 
     @property
+    def subject(self) -> str:
+        """What is drawn of a layer, with a capital."""
+        quantity = self.panels[0].quantity
+        return "Feature maps" if quantity == "activation" else quantity.capitalize()
+
+    @property
     def scale_words(self) -> str:
         """What the colors stand for, and what the bars at the maps are."""
         text = self.scaler.describe()
@@ -218,7 +224,8 @@ class FigurePage(ABC):
             Its height in pixels.
         """
         top = y
-        y += canvas.paragraph(x, y, f"activation, {self.scale_words}", SMALL, right - x, muted=True)
+        text = f"{self.panels[0].quantity}, {self.scale_words}"
+        y += canvas.paragraph(x, y, text, SMALL, right - x, muted=True)
         width = min(self.inches(2.4), (right - x) * 2 // 5)
         bar = colors[np.linspace(0, LEVELS - 1, width).astype(int)][None]
         thick = self.inches(BAR_INCHES)

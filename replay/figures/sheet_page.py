@@ -88,7 +88,7 @@ class SheetPage(FigurePage):
         """Returns the title and the description that the file itself carries."""
         name = self.maps.layer.name
         cells = ", ".join(f"epoch {panel.epoch} batch {panel.batch}" for panel in self.panels)
-        text = f"Feature maps of {name} ({self.subtitle}) from top to bottom at {cells}"
+        text = f"{self.subject} of {name} ({self.subtitle}) from top to bottom at {cells}"
         return f"{self.title}, {self.subtitle}", f"{text}; {self.source}; {self.scale_words}"
 
     def draw(self, colors: Pixels, canvas: Canvas) -> Canvas:
@@ -204,7 +204,7 @@ class SheetPage(FigurePage):
             for column, place in enumerate(places):
                 at = left + column * (layout.map_size[1] + layout.gap)
                 down, across = layout.blocks
-                tile = enlarge(colors[panel.levels[place]], across, down)
+                tile = enlarge(panel.picture(place, colors), across, down)
                 canvas.picture(at, y, tile, map=True, blocks=layout.blocks)
                 if panel.gains is not None:
                     gain = panel.gains[place // self.maps.slices]

@@ -40,8 +40,11 @@ class RecordingWriter(Closing):
         """Makes a layer's datasets."""
         maps = self._large(_path(layer, schema.MAPS), layer.shape)
         about = {"module": layer.module, "axes": layer.axes}
-        if layer.note:
-            about["note"] = layer.note
+        for key in ("note", "queries", "of"):
+            if getattr(layer, key):
+                about[key] = getattr(layer, key)
+        if layer.grid is not None:
+            maps.attrs["grid"] = np.array(layer.grid, "<i8")
         for name, value in {"order": place, "pooled": layer.pooled, **about}.items():
             maps.attrs[name] = value
         if layer.kernel is not None:
@@ -85,6 +88,12 @@ class RecordingWriter(Closing):
         dataset = self._file.create_dataset(path, data=image)
         for name, value in about.items():
             dataset.attrs[name] = value
+
+    def describe_probe(self, number: int, label: int | None) -> None:
+        """Writes what is known of a fixed image, once something of it is there."""
+        group = f"{schema.PROBE}/{number}"
+        if label is not None and group in self._file:
+            self._file[group].attrs["label"] = label
 
     def finish(self, state: list[int]) -> None:
         """Writes the counters and puts the file on the disk.

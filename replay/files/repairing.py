@@ -18,7 +18,7 @@ from replay.files.verification import Problem
 from replay.formatting import format_bytes, format_count
 from replay.output import replacing
 from replay.recording import Recording, open_recording
-from replay.recording.series import Series
+from replay.recording.stored import StoredLayer, stored_layers
 from replay.schema import OutputError, RecordingError
 from replay.schema.faces import spell
 
@@ -92,7 +92,7 @@ def _copy(
     left_out: list[Problem],
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    views: list[Recording] = [run, *(run.probe(number) for number in range(run.probes))]
+    probes = [run.probe(number) for number in range(run.probes)]
     meta = {
         **run.meta,
         "repaired": {
@@ -108,9 +108,7 @@ def _copy(
         "meta": schema.encode_meta(meta),
     }
     with RecordingWriter(path, run.shape, attributes) as writer:
-        layers = [
-            _LayerCopy(view[name], writer, left_out) for view in views for name in view.layers
-        ]
+        layers = [_LayerCopy(stored, writer, left_out) for stored in stored_layers(run)]
         for place, layer in enumerate(layers):
             writer.add_layer(layer.layer, place)
         images = _ImageCopy(run, writer, left_out)
@@ -119,9 +117,9 @@ def _copy(
         for place, (epoch, batch) in enumerate(run.frames):
             for layer in layers:
                 found = layer.copy(epoch, batch)
-                if found is None and missing is not None and layer.layer.probe is None:
+                if found is None and missing is not None and layer.layer.is_main:
                     missing[epoch, batch] += 1
-                elif found is not None and layer.layer.probe is None:
+                elif found is not None and layer.layer.is_main:
                     counts["nan"][epoch, batch] += found[0]
                     counts["inf"][epoch, batch] += found[1]
             images.copy(epoch, batch)
@@ -141,21 +139,25 @@ def _copy(
             entry = known.get(name, schema.custom_field(name))
             values = np.where(run.order > 0, values, entry.fill).astype(entry.dtype)
             writer.write_field(schema.dataset_path(schema.BATCHES, name), values, entry.fill)
-        for number, view in enumerate(views[1:]):
+        for number, view in enumerate(probes):
             if view.inputs:
                 about = images.about
                 at = f"{schema.PROBE}/{number}/{schema.PROBE_INPUT}"
                 writer.write_single_image(
                     at, view.inputs[run.frames[0]], about
                 ) if run.frames else None
+            writer.describe_probe(number, view.label)
         writer.finish([len(run.frames), run.dropped, run.lost + len(left_out), 1])
 
 
 class _LayerCopy:
     """One layer on its way into the new file."""
 
-    def __init__(self, series: Series, writer: RecordingWriter, left_out: list[Problem]) -> None:
-        self._series, self._writer, self._left_out = series, writer, left_out
+    def __init__(
+        self, stored: StoredLayer, writer: RecordingWriter, left_out: list[Problem]
+    ) -> None:
+        series = stored.series
+        self._stored, self._series, self._writer, self._left_out = stored, series, writer, left_out
         self.layer = series.layer
         self._shape = (series.shape[0], series.shape[1])
         self._present = series.present
@@ -165,6 +167,8 @@ class _LayerCopy:
         for sums in (schema.CHECKSUMS, schema.KERNEL_CHECKSUMS):
             if sums == schema.CHECKSUMS or self.layer.kernel is not None:
                 self._small[sums] = np.zeros(self._shape, schema.CHECKSUM_DTYPE)
+        if stored.scaled is not None:
+            self._small[schema.EXPONENTS] = np.zeros(self._shape, schema.EXPONENT_DTYPE)
         cell = (*self._shape, self.layer.channels, 2)
         self._small[schema.RANGES] = np.full(cell, np.nan, schema.RANGE_DTYPE)
 
@@ -179,12 +183,18 @@ class _LayerCopy:
         at, series = (epoch, batch), self._series
         if self.layer.kernel is not None and self._kernels_present[at]:
             self._copy_array(schema.KERNELS, at, lambda: series.kernels(*at))
-        frame = self._copy_array(schema.MAPS, at, lambda: series[at])
+        frame = self._copy_array(schema.MAPS, at, lambda: self._read(at))
         if frame is None:
             return None
+        if self._stored.scaled is not None:
+            self._small[schema.EXPONENTS][at] = self._stored.scaled.exponent(at)
         summary = schema.summarize(self.layer.channels_first(frame))
         self._small[schema.RANGES][at] = summary.ranges
         return summary.nan, summary.inf
+
+    def _read(self, at: tuple[int, int]) -> schema.Float16Array:
+        self._stored.check_exponent(at)
+        return self._series[at]
 
     def _copy_array(
         self, group: str, at: tuple[int, int], read: Callable[[], schema.Float16Array]
@@ -192,9 +202,8 @@ class _LayerCopy:
         try:
             array = np.ascontiguousarray(read())
         except RecordingError as error:
-            probe = self.layer.probe
-            name = self.layer.name if probe is None else f"probe {probe}: {self.layer.name}"
-            self._left_out.append(Problem(group, str(error), name, *at))
+            what = self.layer.kind or group
+            self._left_out.append(Problem(what, str(error), self._stored.name, *at))
             return None
         self._writer.write(self.layer, group, at, array)
         kind = schema.CHECKSUMS if group == schema.MAPS else schema.KERNEL_CHECKSUMS

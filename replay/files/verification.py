@@ -16,7 +16,7 @@ from replay import schema
 from replay.formatting import format_count
 from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
-from replay.recording.series import Series
+from replay.recording.stored import StoredLayer, stored_layers
 from replay.schema import FileError, Float16Array, RecordingError
 
 
@@ -25,9 +25,11 @@ class Problem:
     """One thing that is not as it was recorded.
 
     Attributes:
-        what: `maps`, `kernels`, `ranges`, `input`, `counts`, `order` or `file`.
+        what: `maps`, `kernels`, `ranges`, `input`, `counts`, `order` or `file`; of what lies beside
+            the maps `attention`, `gradients` or `cam`.
         text: What was expected and what was found.
-        layer: The layer's name, `probe 0: conv1` for a fixed image; empty where it is none's.
+        layer: The layer's name, `probe 0: conv1` for a fixed image, `conv1 gradients` for what lies
+            beside its maps; empty where it is none's.
         epoch: Where, or None for the whole file.
         batch: Where, or None for the whole file.
     """
@@ -114,8 +116,7 @@ def verify(
 def _verify(run: Recording, progress: Callable[[int, int], None] | None) -> Report:
     report = Report(run.path, frames=len(run.frames), closed=run.closed)
     report.problems += _check_order(run)
-    views: list[Recording] = [run, *(run.probe(number) for number in range(run.probes))]
-    checks = [_LayerCheck(view[name], report) for view in views for name in view.layers]
+    checks = [_LayerCheck(stored, report) for stored in stored_layers(run)]
     images = _ImageCheck(run, report)
     counts = _CountCheck(run, report)
     for place, (epoch, batch) in enumerate(run.frames):
@@ -124,8 +125,8 @@ def _verify(run: Recording, progress: Callable[[int, int], None] | None) -> Repo
         for check in checks:
             found = check.check(epoch, batch)
             if found is None:
-                sound = False
-            elif check.series.layer.probe is None:
+                sound = sound and not check.series.layer.is_main
+            elif check.series.layer.is_main:
                 nan, inf = nan + found[0], inf + found[1]
         images.check(epoch, batch)
         if sound:
@@ -138,10 +139,10 @@ def _verify(run: Recording, progress: Callable[[int, int], None] | None) -> Repo
 class _LayerCheck:
     """One layer's maps, ranges and kernels."""
 
-    def __init__(self, series: Series, report: Report) -> None:
-        self.series, self.report = series, report
-        layer = series.layer
-        self.name = layer.name if layer.probe is None else f"probe {layer.probe}: {layer.name}"
+    def __init__(self, stored: StoredLayer, report: Report) -> None:
+        series = stored.series
+        self.stored, self.series, self.report = stored, series, report
+        self.name = stored.name
         self.present = series.present
         self.sums = self._numbers(schema.CHECKSUMS)
         self.kernel_sums = self._numbers(schema.KERNEL_CHECKSUMS)
@@ -167,7 +168,8 @@ class _LayerCheck:
         """
         if not self.present[epoch, batch]:
             return 0, 0
-        frame = self._compare("maps", self.sums, epoch, batch, lambda: self.series[epoch, batch])
+        what = self.series.layer.kind or "maps"
+        frame = self._compare(what, self.sums, epoch, batch, lambda: self._read(epoch, batch))
         if self.series.layer.kernel is not None:
             self._compare(
                 "kernels",
@@ -189,6 +191,10 @@ class _LayerCheck:
                 )
                 self.report.problems.append(Problem("ranges", text, self.name, epoch, batch))
         return found.nan, found.inf
+
+    def _read(self, epoch: int, batch: int) -> Float16Array:
+        self.stored.check_exponent((epoch, batch))
+        return self.series[epoch, batch]
 
     def _compare(
         self,

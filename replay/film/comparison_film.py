@@ -56,6 +56,11 @@ class _Layer:
     difference: DifferenceScaler | None
     panel: LayerPanel
 
+    @property
+    def unit(self) -> float:
+        """What a value of 1 stands for."""
+        return float(self.rows[0].maps.series.unit)
+
     def select(self, run: int, cell: Cell) -> npt.NDArray[np.float16] | str:
         """Returns the chosen maps of one run, float16 (C, S, H, W), or why there are none."""
         maps = self.rows[run].maps
@@ -201,11 +206,12 @@ class ComparisonFilm(BaseFilm):
                     for scaler, maps in zip(layer.scalers, found, strict=True)
                 ]
             )
-            ranges.append((layer.scalers[0].range_of(*cell, _NONE), None))
+            own = layer.scalers[0].range_of(*cell, _NONE)
+            ranges.append((own and own.times(layer.unit), None))
             if layer.difference is not None:
                 count, shown = self._show_difference(layer, cell, found, corners[2])
                 counts[-1].append(count)
-                ranges[-1] = (ranges[-1][0], shown)
+                ranges[-1] = (ranges[-1][0], shown and shown.times(layer.unit))
         problems = [picture.problem(*cell) for picture in self.inputs]
         self.layout.update(*cell, ranges, counts, problems, gains)
         return ()
@@ -268,7 +274,7 @@ def _headings(layers: Sequence[_Layer], runs: RunSet, options: ComparisonOptions
     scaler, difference = layers[0].scalers[0], layers[0].difference
     scale = scaler.describe(len(layers) > 1)
     scale = scale.replace("the same for all recordings", "the same for both runs")
-    scales = [f"activation: {scale}"]
+    scales = [f"{runs.recordings[0].quantity}: {scale}"]
     if difference is not None:
         scales.append(f"difference: {difference.describe(len(layers) > 1)}")
     if len(layers) == 1:

@@ -158,7 +158,8 @@ class HistogramSource:
         if section.scaler.per_channel:
             scaler = Scaler(section.row.maps, self._recorded, section.channels)
             self._range = scaler.range_of(*self._recorded[0], np.empty(0, np.float16))
-            self.between = "" if self._range is None else self._range.in_words(" to ")
+            unit = section.row.maps.series.unit
+            self.between = "" if self._range is None else self._range.times(unit).in_words(" to ")
         self.peak = self._find_peak()
 
     def shares(self, cell: Cell) -> Shares | None:

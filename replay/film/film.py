@@ -142,6 +142,7 @@ class Film(BaseFilm):
         cmap: The name of the colormap.
         scale_mode: Which values share one range: `run`, `epoch`, `frame` or `channel`.
         scale: What the range of values is, in words.
+        quantity: What the values are, in a word.
     """
 
     layout: FrameLayout
@@ -220,6 +221,10 @@ class Film(BaseFilm):
             for row, scaler in zip(rows, scalers, strict=True):
                 panel = self._panel(row, channels, runs, options, space)
                 section = MapSection(row, channels, scaler, panel)
+                if row.maps.series.in_colour:
+                    from replay.film.colour_section import ColourSection
+
+                    section = ColourSection(row, channels, scaler, panel)
                 by_row[runs.rows.index(row)] = section, []
                 if extras is not None:
                     more = extras.sections(
@@ -296,7 +301,9 @@ class Film(BaseFilm):
 
     def _lay_out(self, runs: RunSet, options: FilmOptions, extras: Extras | None) -> None:
         """Draws all that stays from frame to frame."""
-        self.scale = self.map_sections[0].scaler.describe(len(self._layers) > 1)
+        self.quantity = runs.recordings[0].quantity
+        self.scale = runs.recordings[0].scale_words
+        self.scale = self.scale or self.map_sections[0].scaler.describe(len(self._layers) > 1)
         shown = zip(runs.recordings, runs.labels, self.inputs, strict=True)
         captions = [
             InputCaption.read(recording, runs, label, picture)
@@ -367,7 +374,7 @@ class Film(BaseFilm):
     def _without_marks(self, counts: Sequence[Count]) -> Iterator[list[Box]]:
         """Yields the boxes of maps of which all values are finite."""
         for section, count, boxes in zip(self.sections, counts, self._mosaic_boxes, strict=True):
-            if isinstance(section, MapSection) and count == (0, 0):
+            if isinstance(section, MapSection) and section.is_plain(count):
                 yield boxes
 
 

@@ -96,11 +96,16 @@ class MapSection:
             blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
             reason = _NO_FRAME if self.maps is None else "damaged"
             self.maps = None
-            return self.shown, reason
+            return self.shown_values(), reason
         levels, self.shown = self._scale(cell, self.maps)
         paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
         finite = levels.max(initial=0) < self.scaler.count  # as is nearly always so
-        return self.shown, (0, 0) if finite else count_unfinite(self.maps)
+        count = maps.series.remark(cell) or (0, 0) if finite else count_unfinite(self.maps)
+        return self.shown_values(), count
+
+    def is_plain(self, count: Count) -> bool:
+        """Returns whether the last frame has nothing but colours of the colormap."""
+        return count == (0, 0) or (isinstance(count, str) and self.maps is not None)
 
     def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
         """Yields nothing: maps are painted in colours of the palette."""
@@ -124,6 +129,10 @@ class MapSection:
     def select(self, cell: Cell) -> npt.NDArray[np.float16]:
         """Returns the chosen maps of one frame, float16 (C, S, H, W)."""
         return select_channels(self.row.maps[cell], self.channels)
+
+    def shown_values(self) -> Range | None:
+        """Returns the range of the last frame that there was, in what its values stand for."""
+        return self.shown and self.shown.times(self.row.maps.series.unit)
 
     def _scale(self, cell: Cell, maps: npt.NDArray[np.float16]) -> tuple[Levels, Range | None]:
         """Returns their levels at the size at which they are shown, and the range behind them."""
@@ -169,14 +178,16 @@ class ChangeSection:
     ) -> tuple[Range | None, Count]:
         """Paints the change up to a frame, or leaves the tiles empty; see `Section`."""
         values = self._find(cell)
+        unit = self._row.maps.series.unit
         if isinstance(values, str):
             blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
-            return self._shown, values
+            return self._shown and self._shown.times(unit), values
         small: Values = shrink_maps(values, self.panel.mosaic.blocks)
         levels = self._scaler.levels(*cell, small)
         self._shown = self._scaler.range_of(*cell, small)
         paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
-        return self._shown, (int(np.isnan(values).sum()), int(np.isinf(values).sum()))
+        shown = self._shown and self._shown.times(unit)
+        return shown, (int(np.isnan(values).sum()), int(np.isinf(values).sum()))
 
     def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
         """Yields nothing: changes are painted in colours of the palette."""

@@ -19,14 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.maps.axes import Maps, select_channels
-from replay.maps.percentiles import (
-    PERCENTILES,
-    Bounds,
-    Measured,
-    moments_of,
-    percentiles_of,
-    steady,
-)
+from replay.maps.percentiles import PERCENTILES, Bounds, Measured, percentiles_of, steady, widening
 from replay.schema import Cell, DamagedError
 
 MAGNIFIED = 8.0
@@ -42,7 +35,6 @@ _Ends: TypeAlias = "npt.NDArray[np.floating[Any]]"
 _Channels: TypeAlias = "npt.NDArray[np.float64]"
 
 _REMEMBERED = 16 * (2 * AROUND + 1)  # frames of which percentiles are kept
-_NO_MOMENTS = np.zeros((0, 2))  # of frames that are never averaged with others
 _FARTHEST = 1024  # frames before and behind at most, so that memory stays flat in a long epoch
 _AT_ONCE = 256  # frames whose ends are read at a time
 _EXPONENT = np.uint16(0x7C00)  # all of it is set in NaN and infinity
@@ -138,19 +130,20 @@ class AdaptiveRanges:
             self.largest = max(self.largest, float(_widths(lows, highs).max(initial=0.0)))
             low = min(low, float(lows.min(initial=math.inf)))
             high = max(high, float(highs.max(initial=-math.inf)))
-        low, high = (low, high) if low <= high else (0.0, 0.0)
+        low = low if low <= high else 0.0
         self._ends = (low, high if low < high else low + 1.0)
         if symmetric:
             reach = max(map(abs, self._ends))
             self._ends = (-reach, reach)
 
-    def show(self, place: int, percentiles: Bounds) -> Shown:
+    def show(self, place: int, percentiles: Bounds, widening: float = 1.0) -> Shown:
         """Returns how a frame is shown.
 
         Args:
             place: The frame's place in the order of epochs and batches.
             percentiles: float64 (C, 2), what `percentiles_of` gives for the maps that are shown;
                 where the image stays, the mean of the frames around, as `steady` gives it.
+            widening: By how much they lie farther apart than the map's own; its gain does not tell.
         """
         block = self._find(place)
         row = place - block.first
@@ -175,7 +168,8 @@ class AdaptiveRanges:
         width = high - low
         flat = constant | faint | (width <= 0)
         bounds = np.where(flat[:, None], self._ends, np.stack([low, high], axis=1))
-        gain = np.minimum(width / self.largest, 1.0) if self.largest > 0 else np.zeros_like(width)
+        strength = width / widening
+        gain = np.minimum(strength / self.largest, 1.0) if self.largest > 0 else 0.0 * width
         return Shown(bounds, np.where(constant | ~known, 0.0, gain), constant, faint)
 
     def _find(self, place: int) -> _Block:
@@ -300,8 +294,7 @@ class OwnRanges:
         if cell not in self._known:
             while len(self._known) >= _REMEMBERED:
                 del self._known[next(iter(self._known))]
-            moments = moments_of(maps) if self._averages else _NO_MOMENTS
-            self._known[cell] = Measured(percentiles_of(maps, self._percents), moments)
+            self._known[cell] = Measured.of(maps, self._percents, self._averages)
 
     def show(self, cell: Cell) -> Shown:
         """Returns how the maps of a frame are shown."""
@@ -309,7 +302,9 @@ class OwnRanges:
             place = self._places[cell]
             around = self._around(place)
             measured = [self._measured(self._frames[each]) for each in around]
-            self._last = cell, self._ranges.show(place, steady(measured, place - around.start))
+            percentiles = steady(measured, place - around.start)
+            wider = widening(measured[0].values) if len(measured) > 1 else 1.0
+            self._last = cell, self._ranges.show(place, percentiles, wider)
         return self._last[1]
 
     def _around(self, place: int) -> range:

@@ -41,6 +41,8 @@ class InputPicture:
         shape: Height and width of the largest pictures before enlarging.
         zoom: Whole number of pixels, in each direction, that a pixel becomes.
         channels: Channels of an image.
+        zero: What the value 0 is on the scale of the picture, 0 to 255, where it may lie outside;
+            for each colour, or for all of them.
     """
 
     def __init__(self, recording: Recording, frames: Sequence[tuple[int, int]], side: int) -> None:
@@ -53,7 +55,9 @@ class InputPicture:
         self._factor = factor
         self.shape = self._shrunk(height, width)
         self._last: tuple[tuple[int, int], npt.NDArray[np.float16] | str] | None = None
-        self._table = self._brightness(*self._find_gain(frames))
+        gain, offset = self._find_gain(frames)
+        self.zero = tuple((offset.astype(np.float64) * 255).tolist())
+        self._table = self._brightness(gain, offset)
 
     @staticmethod
     def possible(recording: Recording) -> bool:

@@ -23,6 +23,10 @@ Bounds = npt.NDArray[np.float64]
 
 Values: TypeAlias = "npt.NDArray[np.floating[Any]]"
 
+FEW = 100
+"""Of fewer values the 1st and the 99th percentile are little else than the two extremes."""
+
+_MOST_WIDENED = 1.5  # so that maps of four values stay legible, too
 _AT_ONCE = 1 << 17  # values counted at a time: what numpy makes of them stays in the caches
 _SIGN = np.uint16(0x8000)
 _KEY_OF_INFINITY = np.uint16(0xFC00)  # keys of finite values lie between these two
@@ -158,10 +162,58 @@ class Measured:
     Attributes:
         percentiles: float64 (C, 2), as `percentiles_of` gives them.
         moments: float64 (C, 2), as `moments_of` gives them.
+        values: How many values each map has.
     """
 
     percentiles: Bounds
     moments: npt.NDArray[np.float64]
+    values: int
+
+    @classmethod
+    def of(
+        cls, maps: npt.NDArray[np.float16], percents: tuple[float, float], averaged: bool
+    ) -> Measured:
+        """Returns what is known of a frame, its moments only if it is averaged with others.
+
+        Args:
+            maps: float16 (C, ...).
+            percents: Which percentiles.
+            averaged: Whether moments are asked for.
+        """
+        moments = moments_of(maps) if averaged else np.zeros((0, 2))
+        return cls(percentiles_of(maps, percents), moments, math.prod(maps.shape[1:]))
+
+
+def widening(values: int) -> float:
+    """Returns by how much the range of an image that stays is widened in maps of few values.
+
+    The 1st and the 99th percentile of few values lie closer together than those of what the values
+    were drawn from: of 16 normal ones by a factor of 1.37 in the mean, which 1 + 6 / 16 meets
+    within 1 %, as 1 + 6 / n does for 8 to 100 values within 5 %. On so close a range each of the
+    few values moves between black and white, and the picture moves more than the image does.
+    """
+    return min(1 + 6 / values, _MOST_WIDENED) if 1 < values < FEW else 1.0
+
+
+def widened(percentiles: Bounds, values: int) -> Bounds:
+    """Returns the 1st and the 99th percentile that a map of few values would have, had it many.
+
+    The range is wider by the factor `widening`. An end that is exactly 0 is kept: what lies behind
+    a ReLU has nothing below, and its zero stays dark.
+
+    Args:
+        percentiles: float64 (..., 2).
+        values: How many values a map has; of `FEW` or more nothing changes.
+
+    Returns:
+        float64 (..., 2).
+    """
+    if (factor := widening(values)) == 1:
+        return percentiles
+    low, high = percentiles[..., 0], percentiles[..., 1]
+    more = (high - low) * (factor - 1)
+    below = np.where(low == 0, 0.0, np.where(high == 0, more, more / 2))
+    return np.stack([low - below, high + more - below], axis=-1)
 
 
 def steady(measured: Sequence[Measured], own: int) -> Bounds:
@@ -169,8 +221,8 @@ def steady(measured: Sequence[Measured], own: int) -> Bounds:
 
     The mean is that of percentiles in units of each map's own mean and deviation: a map that only
     grows has the same in every frame, so that its picture stays as it is however fast it grows,
-    while what percentiles have of chance is averaged out. Maps that are constant, or have no
-    finite value, are left out.
+    while what percentiles have of chance is averaged out. Those of maps of few values are `widened`
+    before. Maps that are constant, or have no finite value, are left out.
 
     Args:
         measured: What was measured of the frames.
@@ -186,7 +238,7 @@ def steady(measured: Sequence[Measured], own: int) -> Bounds:
         np.stack([each.moments[:, place, None] for each in measured]) for place in (0, 1)
     )  # (frames, C, 1)
     there = deviation > 0
-    relative = np.stack([each.percentiles for each in measured]) - mean
+    relative = np.stack([widened(each.percentiles, each.values) for each in measured]) - mean
     relative = np.where(there, relative / np.where(there, deviation, 1.0), 0.0)
     average = relative.sum(axis=0) / np.maximum(there.sum(axis=0), 1)
     found = mean[own] + deviation[own] * average

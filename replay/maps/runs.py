@@ -362,7 +362,7 @@ def choose_headings(
         title: The heading that was asked for, if any.
         scale: What the range of values is.
     """
-    scales = (f"activation, {scale}",)
+    scales = (f"{runs.recordings[0].quantity}, {scale}",)
     if len(panels) == 1:
         name, details = panels[0].name, panels[0].details
         if title:

@@ -23,6 +23,7 @@ from replay.schema import OptionError
 from replay.schema.suggestions import unknown
 
 GAIN_WORDS = "bar: that range against the layer's largest (log)"
+_FRAME_GAIN_WORDS = "bar: that range against the frame's largest (log)"
 
 Levels = npt.NDArray[np.uint8]
 Values: TypeAlias = "npt.NDArray[np.floating[Any]]"
@@ -94,7 +95,7 @@ class Scaler:
             assert isinstance(maps[0], Maps), "what has no file has no ranges in it"
             self._own = OwnRanges(maps[0], self._channels, self.mode, symmetric)
             self.words += ", held while the image stays" if self._own.stays else ""
-            self.gain_words = GAIN_WORDS
+            self.gain_words = GAIN_WORDS if maps[0].series.unit else _FRAME_GAIN_WORDS
         if symmetric:
             self.words += ", symmetric around 0"
         if isinstance(self._source, JointMaps) and self._source.several:

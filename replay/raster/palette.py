@@ -46,6 +46,7 @@ THEMES = {
     "dark": Theme((17, 19, 23), (242, 243, 245), (86, 166, 250), (255, 138, 92), (244, 204, 96)),
 }
 
+_CONSTANT = "constant "
 _STEPS = 8  # from paper to ink
 _MUTED, _FAINT = 5, 1  # muted ink has at least 4.5:1 against the paper in both themes
 
@@ -217,13 +218,23 @@ class Range:
     @classmethod
     def of_one(cls, value: float, symmetric: bool = False) -> Range:
         """Returns the range of a constant, which has the first level, or that in the middle."""
-        word = f"constant {format_number(value)}"
+        word = f"{_CONSTANT}{format_number(value)}"
         return cls(value - 1.0 if symmetric else value, value + 1.0, word)
 
     @classmethod
     def of_none(cls) -> Range:
         """Returns the range of values of which none is finite."""
         return cls(0.0, 1.0, "no finite value")
+
+    def times(self, unit: float) -> Range:
+        """Returns the range of the values times a number above 0."""
+        if unit == 1.0:
+            return self
+        if self.word.startswith(_CONSTANT):
+            return Range(
+                self.low, self.high, f"{_CONSTANT}{format_number((self.high - 1.0) * unit)}"
+            )
+        return self if self.word else Range(self.low * unit, self.high * unit)
 
     def in_words(self, between: str = " – ") -> str:
         """Returns both values with something between them, or what there is instead."""

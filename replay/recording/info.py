@@ -15,11 +15,15 @@ import numpy.typing as npt
 from replay.formatting import (
     format_count,
 )
+from replay.recording.beside_words import BESIDE
+from replay.recording.probe_fields import of_a_probe
 from replay.recording.recording import Probe, Recording
 
 
 def describe(recording: Recording) -> dict[str, Any]:
     """Returns the recording as one document: the same keys for every file, None where unknown.
+
+    Only where something lies beside the maps, such as attention, there is a key for it.
 
     Args:
         recording: An open recording with at least one layer and one committed frame.
@@ -56,13 +60,14 @@ def describe(recording: Recording) -> dict[str, Any]:
             "std": None if inputs.std is None else _json_ready(inputs.std.tolist()),
         },
         "probes": [_probe(recording.probe(number)) for number in range(recording.probes)],
-        "fields": sorted(recording.batches),
+        "fields": sorted(name for name in recording.batches if not of_a_probe(name)),
         "loss": _loss(recording),
         "accuracy": _accuracy(recording),
         "not_finite": {
             kind: _counted(recording, kind) for kind in ("nan", "inf") if kind in recording.batches
         },
         "missing": _counted(recording, "missing"),
+        **_beside(recording),
     }
 
 
@@ -89,6 +94,7 @@ def to_json(document: dict[str, Any] | list[dict[str, Any]]) -> str:
 def _layer(recording: Recording, name: str) -> dict[str, Any]:
     layer = recording[name].layer
     frames = int(recording[name].present.sum())
+    more = {"queries": layer.queries, "grid": layer.grid and list(layer.grid), "of": layer.of}
     return {
         "name": name,
         "module": layer.module,
@@ -100,6 +106,7 @@ def _layer(recording: Recording, name: str) -> dict[str, Any]:
         "kernel": None if layer.kernel is None else list(layer.kernel),
         "frame_bytes": layer.nbytes,
         "total_bytes": layer.nbytes * frames,
+        **{key: value for key, value in more.items() if value},
     }
 
 
@@ -109,6 +116,26 @@ def _probe(probe: Probe) -> dict[str, Any]:
         "shape": None if probe.inputs.shape is None else list(probe.inputs.shape),
         "layers": [_layer(probe, name) for name in probe.layers],
         "label": None if label is None else int(label.max()),
+        **_answers(probe),
+        **_beside(probe),
+    }
+
+
+def _beside(recording: Recording) -> dict[str, Any]:
+    """Returns the layers of what lies beside the maps, by its kind, as far as there is some."""
+    found = ((kind, recording.beside(kind)) for kind in BESIDE)
+    return {
+        kind: [_layer(each, name) for name in each.layers] for kind, each in found if each.layers
+    }
+
+
+def _answers(probe: Probe) -> dict[str, Any]:
+    """Returns what the network said of a fixed image in the last frame, if the file has it."""
+    fields, last = probe.batches, probe.frames[-1:]
+    names = ("class", "prediction", "probability", "label_probability")
+    numbers = {name: float(fields[name][last[0]]) for name in names if last and name in fields}
+    return {
+        name: int(value) if name in names[:2] else _number(value) for name, value in numbers.items()
     }
 
 

@@ -18,6 +18,8 @@ from replay.formatting import (
 
 _EPOCHS_SHOWN = 12
 _SHAPES_SHOWN = 4
+_PROBES_SHOWN = 4
+_BESIDE = (schema.ATTENTION, schema.GRADIENTS, schema.CAM)
 
 
 def format_info(document: dict[str, Any]) -> str:
@@ -33,7 +35,8 @@ def format_info(document: dict[str, Any]) -> str:
         ),
         ("recorded", _recorded_text(document)),
         ("input", _input_text(document["input"])),
-        *(("probe", _probe_text(place, probe)) for place, probe in enumerate(document["probes"])),
+        *(("probe", text) for text in _probe_texts(document["probes"])),
+        ("beside", _beside_text(document)),
         ("loss", _loss_text(document["loss"])),
     ]
     if accuracy := document["accuracy"]:
@@ -75,12 +78,32 @@ def _input_text(found: dict[str, Any] | None) -> str:
     return sizes + ("" if known else ", normalisation unknown")
 
 
+def _beside_text(found: dict[str, Any]) -> str:
+    """Returns what lies beside the maps: `attention of 4 layers, gradients of 2 layers`."""
+    kinds = (kind for kind in _BESIDE if kind in found)
+    return ", ".join(f"{kind} of {format_count(len(found[kind]), 'layer')}" for kind in kinds)
+
+
+def _probe_texts(probes: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns a line for each fixed image, or one for all where they are many and alike."""
+    texts = [_probe_text(number, probe) for number, probe in enumerate(probes)]
+    labels = [probe["label"] for probe in probes]
+    alike = {_probe_text(0, {**probe, "label": None}) for probe in probes}
+    if len(probes) <= _PROBES_SHOWN or len(alike) > 1:
+        return texts
+    known = sorted({label for label in labels if label is not None})
+    of = f" of {format_numbers('label', known)}" if known else ""
+    return [f"{len(probes)} images{of}, each: {alike.pop().partition(': ')[2]}"]
+
+
 def _probe_text(number: int, probe: dict[str, Any]) -> str:
     image = "no image" if probe["shape"] is None else f"image of {format_shape(probe['shape'])}"
     names = ", ".join(layer["name"] for layer in probe["layers"])
     layers = pluralize("layer", len(probe["layers"]))
     label = "" if probe["label"] is None else f", label {probe['label']}"
-    return f"{number}: {image}{label}, evaluation mode, {layers} {names or 'none'}"
+    beside = _beside_text(probe)
+    text = f"{number}: {image}{label}, evaluation mode, {layers} {names or 'none'}"
+    return f"{text}; {beside}" if beside else text
 
 
 def _loss_text(loss: dict[str, Any] | None) -> str:

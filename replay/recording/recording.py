@@ -9,22 +9,24 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from replay import schema
 from replay.formatting import clean_line, format_count
-from replay.recording.live_file import Closing
+from replay.recording.beside_words import BESIDE, nothing_beside
 from replay.recording.notebook_views import show
+from replay.recording.probe_fields import ProbeFields
 from replay.recording.safe_file import SafeFile
 from replay.recording.series import Inputs, Series, read_inputs
-from replay.recording.snapshot import ProbeFields, Snapshot
+from replay.recording.snapshot import RecordedFrames, Snapshot, read_text
 from replay.schema import FileError, Layer, SelectionError
-from replay.schema.suggestions import listed, near_layers
+from replay.schema.suggestions import listed, near_layers, unknown
 
-_HIGHEST_CLASS = 1 << 31  # the largest number that can be a class
+if TYPE_CHECKING:
+    from replay.recording.scaled import ScaledFrames
 
 
 def open_recording(path: str | os.PathLike[str]) -> Recording:
@@ -43,7 +45,7 @@ def open_recording(path: str | os.PathLike[str]) -> Recording:
     return Recording(path)
 
 
-class Recording(Closing):
+class Recording(RecordedFrames):
     """An open recording: `recording["conv1"][epoch, batch]`, `recording.inputs[epoch, batch]`.
 
     Use it as a context manager, or call `close`.
@@ -56,9 +58,15 @@ class Recording(Closing):
         created: When recording began, ISO 8601 with time zone.
         layers: Names of the recorded layers, in the order in which they first ran.
         probe_number: None; the number of the fixed image in what `probe` gives.
+        kind: Empty; what the frames are in what `beside` gives.
+        quantity: What the values are, for captions.
+        scale_words: What the colours stand for; empty where the scale says it.
     """
 
     probe_number: int | None = None
+    kind: str = ""
+    quantity: str = "activation"
+    scale_words: str = ""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -94,36 +102,6 @@ class Recording(Closing):
         self._snapshot.refresh()
         self._find_series()
 
-    @property
-    def order(self) -> npt.NDArray[np.int64]:
-        """Each whole frame's number in the order of recording, or 0, int64 (epoch, batch)."""
-        return self._snapshot.order
-
-    @property
-    def committed(self) -> int:
-        """How many frames were committed."""
-        return self._snapshot.committed
-
-    @property
-    def dropped(self) -> int:
-        """How many frames were left out because the recorder could not keep up."""
-        return self._snapshot.dropped
-
-    @property
-    def lost(self) -> int:
-        """How many frames were lost to a failure."""
-        return self._snapshot.lost
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file was closed cleanly; if not, its writer is at work or was killed."""
-        return self._snapshot.closed
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(epochs, batches) that the file has room for; a cell may be without a frame."""
-        return self._snapshot.shape
-
     def require_frames(self) -> None:
         """Makes sure that there is something to show.
 
@@ -137,19 +115,60 @@ class Recording(Closing):
             raise FileError(f"empty recording: no frame was committed to {self.path}{state}")
 
     @property
-    def frames(self) -> list[tuple[int, int]]:
-        """(epoch, batch) of every whole frame, in the order of epochs and batches."""
-        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(self.order > 0)]
-
-    @property
-    def batches(self) -> Mapping[str, npt.NDArray[Any]]:
-        """The per-batch fields by name, each of shape (epoch, batch); see docs/format.md."""
-        return self._snapshot.fields
-
-    @property
     def inputs(self) -> Inputs:
         """The first image of each batch, as the network saw it."""
         return read_inputs(self._snapshot)
+
+    @property
+    def attentions(self) -> tuple[str, ...]:
+        """Names of the layers whose attention was recorded."""
+        return self.beside(schema.ATTENTION).layers
+
+    @property
+    def gradients(self) -> tuple[str, ...]:
+        """Names of the layers whose maps have gradients."""
+        return self.beside(schema.GRADIENTS).layers
+
+    @property
+    def cams(self) -> tuple[str, ...]:
+        """Names of the layers that have weights of class activation maps."""
+        return self.beside(schema.CAM).layers
+
+    def beside(self, kind: str, probe: int | None = None) -> BesideMaps:
+        """Returns what lies beside the maps, as a recording of the same file.
+
+        Args:
+            kind: `attention`, `gradients` or `cam`.
+            probe: The number of a fixed image; None for the batches' own, or for that of a `Probe`.
+        """
+        return BesideMaps(self if probe is None else self.probe(probe), kind)
+
+    def attention(self, name: str, probe: int | None = None) -> Series:
+        """Returns attention by [epoch, batch]: float16 (heads, T), or (heads, T_q, T_k).
+
+        Args:
+            name: The layer.
+            probe: As in `beside`.
+        """
+        return self.beside(schema.ATTENTION, probe)[name]
+
+    def gradient(self, name: str, probe: int | None = None) -> ScaledFrames:
+        """Returns gradients by [epoch, batch]: float32 of the shape of the layer's frames.
+
+        Args:
+            name: The layer.
+            probe: As in `beside`.
+        """
+        return self.beside(schema.GRADIENTS, probe).scaled(name)
+
+    def cam_weights(self, name: str, probe: int | None = None) -> ScaledFrames:
+        """Returns a layer's weights of class activation maps by [epoch, batch]: float32 (C,).
+
+        Args:
+            name: The layer.
+            probe: As in `beside`.
+        """
+        return self.beside(schema.CAM, probe).scaled(name)
 
     @property
     def probes(self) -> int:
@@ -185,17 +204,9 @@ class Recording(Closing):
                 f"{near_layers(name, self.layers)}"
             ) from None
 
-    def locate(self, epoch: int, batch: int) -> tuple[int, int]:
-        """Returns epoch and batch of a whole frame, negative numbers counted from the last one.
-
-        Raises:
-            SelectionError: Nothing was recorded there; the message says what was.
-        """
-        return self._snapshot.locate(epoch, batch)
-
     def _read_header(self) -> None:
         attribute = self._file.attribute
-        if _text(attribute("format")) != schema.FORMAT:
+        if read_text(attribute("format")) != schema.FORMAT:
             raise FileError(
                 f"not a mapreel recording: {self.path} is HDF5, but its attribute 'format' is "
                 f"not {schema.FORMAT!r}"
@@ -209,12 +220,19 @@ class Recording(Closing):
                 f"to {schema.VERSION}: upgrade with 'pip install -U mapreel'"
             )
         self.version = int(version)
-        self.run_id = _text(attribute("run_id"))
-        self.created = _text(attribute("created"))
-        self.meta = schema.decode_meta(_text(attribute("meta")))
+        self.run_id = read_text(attribute("run_id"))
+        self.created = read_text(attribute("created"))
+        self.meta = schema.decode_meta(read_text(attribute("meta")))
+
+    def _share(self, other: Recording, snapshot: Snapshot) -> None:
+        """Begins to read from the file of another recording."""
+        self.path, self._file, self._snapshot = other.path, other._file, snapshot
+        self.version, self.meta = other.version, other.meta
+        self.run_id, self.created = other.run_id, other.created
+        self._find_series()
 
     def _find_series(self) -> None:
-        layers = _find_layers(self._file, self.probe_number)
+        layers = self._snapshot.find_layers(self.kind)
         self._series = {layer.name: self._new_series(layer) for layer in layers}
         self.layers: tuple[str, ...] = tuple(self._series)
 
@@ -258,11 +276,7 @@ class Probe(Recording):
             )
         self.probe_number = number
         self.run = recording
-        self.path, self._file = recording.path, recording._file
-        self.version, self.meta = recording.version, recording.meta
-        self.run_id, self.created = recording.run_id, recording.created
-        self._snapshot = Snapshot(self._file, number)
-        self._find_series()
+        self._share(recording, Snapshot(recording._file, number))
 
     def close(self) -> None:
         """Does nothing: the file belongs to the recording that this was made from."""
@@ -270,64 +284,96 @@ class Probe(Recording):
     @property
     def batches(self) -> Mapping[str, npt.NDArray[Any]]:
         """The per-batch fields of the run; label and prediction are the fixed image's."""
-        return ProbeFields(self._snapshot.fields, self.order, self._known_numbers())
+        assert self.probe_number is not None
+        described = self.meta.get("probe")
+        images = described if isinstance(described, list) else []
+        about = dict(enumerate(images)).get(self.probe_number)
+        return ProbeFields(self._snapshot.fields, self.order, self.probe_number, about, self.label)
+
+    @property
+    def label(self) -> int | None:
+        """The image's class, where the file has it beside the image."""
+        label = self._file.attribute("label", f"{schema.PROBE}/{self.probe_number}")
+        return int(label) if isinstance(label, (int, np.integer)) else None
 
     def _new_series(self, layer: Layer) -> Series:
         return Series(self._snapshot, layer, self.run._series.get(layer.name))
 
-    def _known_numbers(self) -> dict[str, int]:
-        """Returns the numbers that the run's description has on the image, such as its label."""
-        assert self.probe_number is not None
-        described = self.meta.get("probe")
-        if not isinstance(described, list) or len(described) <= self.probe_number:
-            return {}
-        about = described[self.probe_number]
-        if not isinstance(about, dict):
-            return {}
-        return {
-            key: value
-            for key, value in about.items()
-            if type(value) is int and 0 <= value <= _HIGHEST_CLASS
-        }
 
+class BesideMaps(Recording):
+    """One kind of what lies beside the maps, as a recording of the same file.
 
-def _find_layers(file: SafeFile, probe_number: int | None) -> list[Layer]:
-    """Returns the layers in the order of their first calls; those of a probe lie in its group."""
-    group = Layer("", "", (), probe=probe_number).group
-    found: list[tuple[int, Layer]] = []
-    for link in file.links(group + schema.MAPS):
-        name = schema.decode_name(link)
-        path = f"{schema.MAPS}/{link}"
-        shape = file.frame_shape(group + path)
-        if shape is None or schema.encode_name(name) != link:
-            continue
-        keys = ("order", "module", "axes", "pooled", "note")
-        about = file.attributes(keys, group + path)
-        if group and None in about.values():  # as in the run itself
-            usual = file.attributes(keys, path)
-            about = {k: usual[k] if about[k] is None else about[k] for k in keys}
-        layer = Layer(
-            name=name,
-            module=_text(about["module"]),
-            shape=shape,
-            kernel=file.frame_shape(f"{group}{schema.KERNELS}/{link}"),
-            axes=_text(about["axes"]),
-            pooled=max(1, _whole(about["pooled"], 1)),
-            probe=probe_number,
-            note=_text(about["note"]),
+    Its `layers` are those of which there is some, which may be none, `[name][epoch, batch]` are
+    their frames, and images and fields are those of the recording. What was scaled is float16 of
+    one power of two for the whole run, so that frames can be compared; `scaled` gives its true
+    values.
+
+    It reads from the file of the recording that it was made from, and can be used for as long as
+    that is open.
+
+    Args:
+        recording: The recording, or a fixed image of it.
+        kind: `attention`, `gradients` or `cam`.
+
+    Raises:
+        SelectionError: Another kind.
+
+    Attributes:
+        run: The recording that it was made from.
+        kind: As given.
+    """
+
+    def __init__(self, recording: Recording, kind: str) -> None:
+        if kind not in BESIDE:
+            raise SelectionError(unknown("kind", kind, BESIDE))
+        self.run, self.kind = recording, kind
+        self.probe_number = recording.probe_number
+        self._share(recording, recording._snapshot)
+
+    def close(self) -> None:
+        """Does nothing: the file belongs to the recording that this was made from."""
+
+    @property
+    def batches(self) -> Mapping[str, npt.NDArray[Any]]:
+        """The per-batch fields of the recording."""
+        return self.run.batches
+
+    def __getitem__(self, name: str) -> Series:
+        """Returns the frames of one layer.
+
+        Raises:
+            SelectionError: There are none in the file; the message says which are there.
+        """
+        if name in self._series:
+            return self._series[name]
+        raise SelectionError(
+            nothing_beside(self.kind, name, self.layers, self.path, self.probe_number)
         )
-        found.append((_whole(about["order"], 1 << 30), layer))
-    found.sort(key=lambda entry: entry[0])
-    return [layer for _, layer in found]
 
+    def scaled(self, name: str) -> ScaledFrames:
+        """Returns the frames of one layer in their true values.
 
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if not isinstance(value, str):
-        return ""
-    return value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be written
+        Raises:
+            SelectionError: There are none in the file; the message says which are there.
+        """
+        from replay.recording.scaled import ScaledFrames
 
+        return ScaledFrames(self._snapshot, self[name].layer)
 
-def _whole(value: Any, default: int) -> int:
-    return int(value) if isinstance(value, (int, np.integer)) else default
+    def require_frames(self) -> None:
+        """Makes sure that there is something to show.
+
+        Raises:
+            FileError: No frame was committed.
+            SelectionError: The file has nothing of the kind.
+        """
+        if not self.layers:
+            self[""]  # which raises
+        super().require_frames()
+
+    def _new_series(self, layer: Layer) -> Series:
+        if layer.scaled:
+            from replay.recording.scaled import EvenSeries
+
+            return EvenSeries(self._snapshot, layer)
+        return Series(self._snapshot, layer)

@@ -28,7 +28,12 @@ class Series:
     Attributes:
         layer: Name, module, frame shape and what its axes are.
         run_series: The layer's frames of the batches; the series itself where it is that.
+        in_colour: Whether the frames are pictures in colours; see `ColourSeries`.
+        unit: What a value of 1 stands for; 0 where that differs from frame to frame.
     """
+
+    in_colour = False
+    unit: Any = 1.0
 
     def __init__(self, snapshot: Snapshot, layer: Layer, run_series: Series | None = None) -> None:
         self._snapshot = snapshot
@@ -117,6 +122,10 @@ class Series:
         epoch, batch = self._snapshot.locate(*parse_key(key))
         return self._read(schema.MAPS, schema.CHECKSUMS, epoch, batch)
 
+    def remark(self, cell: tuple[int, int]) -> str:
+        """Returns what is to be said of one frame, in words; empty where nothing is."""
+        return ""
+
     def kernels(self, epoch: int, batch: int) -> Float16Array:
         """Returns the kernels that made a frame, float16 (C_out, C_in/groups, kH, kW).
 
@@ -142,10 +151,11 @@ class Series:
     def unfinite(self) -> npt.NDArray[np.bool_] | None:
         """Returns where a value of any layer is NaN or infinite, bool (epoch, batch).
 
-        None where the file does not say: of a fixed image, or without the counts.
+        None where the file does not say: of a fixed image, what is no map, or without the counts.
         """
         fields = self._snapshot.fields
-        if self.probe_number is not None or not {"nan", "inf"} <= set(fields):
+        own = self.probe_number is None and not self.layer.kind
+        if not own or not {"nan", "inf"} <= set(fields):
             return None
         found: npt.NDArray[np.bool_] = (fields["nan"] > 0) | (fields["inf"] > 0)
         return found
@@ -212,7 +222,7 @@ class Series:
             self._sums[sums] = self.checksums(sums)
         known = self._sums[sums]
         checksum = 0 if known is None else int(known[epoch, batch])
-        what = f"{self.name} {group}"
+        what = f"{self.name} {self.layer.kind or group}"
         return self._snapshot.read_frame(self._dataset(group), epoch, batch, checksum, what)
 
     def _dataset(self, group: str) -> str:

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.recording.live_file import Closing
 from replay.recording.safe_file import SafeFile
 from replay.schema import (
     Cell,
     DamagedError,
     FileError,
     Float16Array,
+    Layer,
     SelectionError,
     dataset_path,
     format_intervals,
@@ -24,9 +26,8 @@ from replay.schema.faces import call
 Fields: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """Fields by name, each of shape (epoch, batch)."""
 
-# What the file keeps of a batch about its own first image, and counts in that image's maps.
-_OF_THE_BATCH = ("label", "prediction", "nan", "inf", "missing", "input_checksum")
-_ANSWERS = ("label", "prediction")
+# Of what is no map, the number of axes that a frame may have.
+_RANKS = {schema.ATTENTION: (2, 3), schema.CAM: (1,)}
 
 
 class Snapshot:
@@ -84,6 +85,48 @@ class Snapshot:
         if self._fields is None:
             self._fields = BatchFields(self.file, self.order)
         return self._fields
+
+    def find_layers(self, kind: str = "") -> list[Layer]:
+        """Returns the layers in the order of their first calls; those of a probe lie in its group.
+
+        Args:
+            kind: As in `Layer`.
+        """
+        usual_group, group = (
+            Layer("", "", (), probe=of, kind=kind).group for of in (None, self.probe_number)
+        )
+        found: list[tuple[int, Layer]] = []
+        for link in self.file.links(group + schema.MAPS):
+            name = schema.decode_name(link)
+            path = f"{schema.MAPS}/{link}"
+            shape = self.file.frame_shape(group + path)
+            if shape is None or schema.encode_name(name) != link:
+                continue
+            if len(shape) not in _RANKS.get(kind, (len(shape),)):
+                continue
+            keys = ("order", "module", "axes", "pooled", "note", "queries", "grid", "of")
+            about = self.file.attributes(keys, group + path)
+            if group != usual_group and None in about.values():  # as in the run itself
+                usual = self.file.attributes(keys, usual_group + path)
+                about = {k: usual[k] if about[k] is None else about[k] for k in keys}
+            layer = Layer(
+                name=name,
+                module=read_text(about["module"]),
+                shape=shape,
+                kernel=None if kind else self.file.frame_shape(f"{group}{schema.KERNELS}/{link}"),
+                axes=read_text(about["axes"]),
+                pooled=max(1, _whole(about["pooled"], 1)),
+                probe=self.probe_number,
+                note=read_text(about["note"]),
+                kind=kind,
+                scaled=kind in (schema.GRADIENTS, schema.CAM),
+                queries=read_text(about["queries"]) if kind else "",
+                grid=_pair(about["grid"]) if kind else None,
+                of=read_text(about["of"]) if kind else "",
+            )
+            found.append((_whole(about["order"], 1 << 30), layer))
+        found.sort(key=lambda entry: entry[0])
+        return [layer for _, layer in found]
 
     def locate(self, epoch: int, batch: int) -> tuple[int, int]:
         """Returns epoch and batch of a whole frame, negative numbers counted from the last one.
@@ -151,6 +194,60 @@ class Snapshot:
             )
 
 
+class RecordedFrames(Closing):
+    """Which frames a recording has, and the numbers that were kept of each batch."""
+
+    _snapshot: Snapshot
+
+    @property
+    def order(self) -> npt.NDArray[np.int64]:
+        """Each whole frame's number in the order of recording, or 0, int64 (epoch, batch)."""
+        return self._snapshot.order
+
+    @property
+    def committed(self) -> int:
+        """How many frames were committed."""
+        return self._snapshot.committed
+
+    @property
+    def dropped(self) -> int:
+        """How many frames were left out because the recorder could not keep up."""
+        return self._snapshot.dropped
+
+    @property
+    def lost(self) -> int:
+        """How many frames were lost to a failure."""
+        return self._snapshot.lost
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed cleanly; if not, its writer is at work or was killed."""
+        return self._snapshot.closed
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(epochs, batches) that the file has room for; a cell may be without a frame."""
+        return self._snapshot.shape
+
+    @property
+    def frames(self) -> list[tuple[int, int]]:
+        """(epoch, batch) of every whole frame, in the order of epochs and batches."""
+        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(self.order > 0)]
+
+    @property
+    def batches(self) -> Mapping[str, npt.NDArray[Any]]:
+        """The per-batch fields by name, each of shape (epoch, batch); see docs/format.md."""
+        return self._snapshot.fields
+
+    def locate(self, epoch: int, batch: int) -> tuple[int, int]:
+        """Returns epoch and batch of a whole frame, negative numbers counted from the last one.
+
+        Raises:
+            SelectionError: Nothing was recorded there; the message says what was.
+        """
+        return self._snapshot.locate(epoch, batch)
+
+
 def _index(numbers: npt.NDArray[np.intp], number: int) -> int | None:
     """Returns the number itself if it is there; a negative one counts from the end."""
     if number < 0:
@@ -209,45 +306,6 @@ class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
         return fitted
 
 
-class ProbeFields(Mapping[str, "npt.NDArray[Any]"]):
-    """The fields of the run; label and prediction are those of a fixed image.
-
-    Args:
-        fields: The fields of the run.
-        order: int64 (epoch, batch), each whole frame's number, or 0.
-        known: Numbers that are known of the image, such as its label.
-    """
-
-    def __init__(
-        self, fields: Fields, order: npt.NDArray[np.int64], known: Mapping[str, int]
-    ) -> None:
-        self._fields, self._order = fields, order
-        self._own = {name: value for name, value in known.items() if name in _ANSWERS}
-        self._names = [name for name in fields if name not in _OF_THE_BATCH] + list(self._own)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Returns a field, or `default` where there is none of that name."""
-        return self[name] if name in self._names else default
-
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        if name in self._own:
-            return np.where(self._order > 0, self._own[name], -1).astype(np.int64)
-        if name not in self._names:
-            raise SelectionError(
-                f"no field {name!r} of a probe image; there are: {', '.join(sorted(self._names))}"
-            )
-        return self._fields[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
 def read_losses(fields: Fields, cells: Sequence[Cell]) -> npt.NDArray[np.float64] | None:
     """Returns the loss of each of some frames.
 
@@ -264,3 +322,23 @@ def read_losses(fields: Fields, cells: Sequence[Cell]) -> npt.NDArray[np.float64
         return None
     losses: npt.NDArray[np.float64] = fields["loss"][tuple(np.array(cells).T)].astype(np.float64)
     return None if np.isnan(losses).all() else losses
+
+
+def read_text(value: Any) -> str:
+    """Returns an attribute that is text; an empty one if it is something else."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if not isinstance(value, str):
+        return ""
+    return value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be written
+
+
+def _whole(value: Any, default: int) -> int:
+    return int(value) if isinstance(value, (int, np.integer)) else default
+
+
+def _pair(value: Any) -> tuple[int, int] | None:
+    """Returns an attribute of two whole numbers; None if it is something else."""
+    if not isinstance(value, np.ndarray) or value.shape != (2,) or value.dtype.kind not in "iu":
+        return None
+    return int(value[0]), int(value[1])

@@ -37,11 +37,12 @@ def describe(film: Film, cells: Sequence[Cell], fps: float) -> str:
     seconds = len(cells) / fps
     lasts = f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}"
     number = len(panels)
+    shown = "feature maps" if film.quantity == "activation" else film.quantity
     if facts.loss_of:  # of several recordings
-        what = f"feature maps of neural networks while they train, in {format_count(number, 'row')}"
+        what = f"{shown} of neural networks while they train, in {format_count(number, 'row')}"
     else:
         layers = "a layer" if number == 1 else format_count(number, "layer")
-        what = f"the feature maps of {layers} of a neural network while it trains"
+        what = f"the {shown} of {layers} of a neural network while it trains"
     values = [_Values(section, cells) for section in film.map_sections]
     listed = [_panel_in_words(*each) for each in zip(panels, values, strict=True)]
     sentences = [
@@ -86,9 +87,9 @@ class _Values:
     def _find_ends(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Returns the least and the greatest finite value of each channel, NaN without one."""
         series, nothing = self._maps.series, np.zeros(0, np.float32)
-        if not self._cells or not series.has_ranges:
+        if not self._cells or not series.has_ranges or not series.unit:
             return nothing, nothing
-        ranges = series.ranges()[tuple(np.array(self._cells).T)]  # (frames, C, 2)
+        ranges = series.ranges()[tuple(np.array(self._cells).T)] * series.unit  # (frames, C, 2)
         if ranges.shape[1] != self._maps.channels:
             return nothing, nothing
         chosen = ranges[:, self._channels]
@@ -133,7 +134,9 @@ def _scale_in_words(film: Film, cells: Sequence[Cell], values: Sequence[_Values]
     """Returns the sentence that says what the colours of a film stand for."""
     scale = film.scale
     if len(film.panels) == 1 and film.scale_mode == "run" and (not values or values[0].vary):
-        shown = film.map_sections[0].range_of(cells[-1])
+        section = film.map_sections[0]
+        shown = section.range_of(cells[-1])
+        shown = shown and shown.times(section.row.maps.series.unit)
         if shown is not None and not shown.word:
             scale = f"from {format_number(shown.low)} to {format_number(shown.high)}, {scale}"
     return f"Values are colours of the colormap {film.cmap}: {scale}."

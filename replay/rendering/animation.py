@@ -114,6 +114,8 @@ def animate(
     probe: int | None = None,
     show: str | Sequence[str] = (),
     order: str = "number",
+    view: str = "maps",
+    query: str | int | tuple[int, int] | None = None,
     jobs: int | None = None,
     executor: Executor | None = None,
     max_mb: float | str | None = AUTO,
@@ -193,6 +195,13 @@ def animate(
             commas.
         order: Of the channels: `number`, or `similar`, with similar maps side by side in an order
             that holds for the whole run.
+        view: `maps`, or what was recorded beside them: `attention` (where each head of a layer
+            looks, in the proportions of the input picture, by default in the last layer) or
+            `gradient` (of the loss, or of a fixed image's score, with respect to each map;
+            symmetric around zero, in RdBu_r unless a colormap other than gray is asked for).
+        query: Of attention of all tokens, whose is shown: the number of a token, its row and column
+            (`"3,4"`), `class`, `mean` (over all) or `all` (a matrix for each head). Default: that
+            of the class token, else the mean; without an image all.
         jobs: Processes that render ranges of the frames, whose encoded parts are then joined.
             Default: as many as pay, which is one for MP4, GIF and numbered PNG, whose encoders use
             all cores by themselves.
@@ -236,6 +245,11 @@ def animate(
             out = choose_out(request, runs[0].path)
         elif out is None:
             out = runs[0].path.with_suffix(".mp4")
+        if view != "maps":
+            from replay.maps.views import look_at
+
+            runs, film = look_at(runs, request.film)
+            request = replace(request, film=film)
         target = open_target(out, runs, "the recording")
         folder = target.format.is_folder
         alt_path = sidecar_path(target.path, ".alt.txt", folder) if alt else None

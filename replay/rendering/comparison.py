@@ -47,6 +47,8 @@ def compare(
     slices: Numbers = "middle",
     tokens: str = "auto",
     probe: int | None = None,
+    view: str = "maps",
+    query: str | int | tuple[int, int] | None = None,
     jobs: int | None = None,
     executor: Executor | None = None,
     max_mb: float | str | None = AUTO,
@@ -94,6 +96,8 @@ def compare(
         slices: Of a volume, as in `replay.animate`.
         tokens: As in `replay.animate`.
         probe: The number of a fixed image, whose maps are shown.
+        view: `maps`, `attention` or `gradient`, as in `replay.animate`.
+        query: Of attention, as in `replay.animate`.
         jobs: Processes that render, as in `replay.animate`.
         executor: Renders instead, as in `replay.animate`.
         max_mb: Largest size in MB, as in `replay.animate`.
@@ -121,6 +125,11 @@ def compare(
         path = first.with_name(f"{first.stem}-{second.stem}.mp4") if out is None else out
         if preset is not None:
             path = choose_out(request, first.with_name(f"{first.stem}-{second.stem}.h5"))
+        if view != "maps":
+            from replay.maps.views import look_at
+
+            runs, film = look_at(runs, request.film)
+            request = replace(request, film=film)
         target = open_target(path, runs, "one of the recordings")
         replaced = check_replaceable([target.path], overwrite)
         request = replace(request, film=replace(request.film, levels=target.levels))

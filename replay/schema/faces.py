@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_FLAGS = {"layers": "--layer", "layer": "--layer", "out": "-o", "show": "--with"}
+_FLAGS = {"layers": "--layer", "layer": "--layer", "out": "-o", "show": "--with", "view": "--show"}
 _PYTHONS = ("python", "python3")
 
 _on_command_line = False

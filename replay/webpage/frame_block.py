@@ -2,7 +2,8 @@
 
 A block is compressed by zlib. Inside it has a byte of flags, the adaptive range and the extremes of
 each map (float32), a byte for each map that says whether it is flat, where NaN and infinity are if
-there are any, the maps (`plane_codec`), and the pictures of the kernels.
+there are any, the maps (`plane_codec`, or as `picture_filters` of the frame's input picture), and
+the pictures of the kernels.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import numpy.typing as npt
 from replay.maps.adaptive import Shown
 from replay.maps.scaling import Levels
 from replay.webpage.eight_bit import StoredSteps
+from replay.webpage.picture_filters import SIDE, Filters, Picture, apply_filters, fit_filters
 from replay.webpage.plane_codec import decode_planes, encode_planes
 from replay.webpage.wavelet import Planes
 
-_ODD, _FOLLOWS = 1, 2  # flags: not all values are finite; what the frame before shows is expected
+# Flags: not all values are finite; what the frame before shows is expected; told from the picture.
+_ODD, _FOLLOWS, _TOLD = 1, 2, 4
 FAINT, CONSTANT = 1, 2
 
 
@@ -58,6 +61,7 @@ def pack_frame(
     step: float = 1.0,
     kernels: bytes = b"",
     before: FrameBlock | None = None,
+    picture: Picture | None = None,
 ) -> tuple[bytes, FrameBlock]:
     """Returns the block of a frame, and what a reader finds in it.
 
@@ -68,14 +72,22 @@ def pack_frame(
         step: As in `encode_planes`.
         kernels: The pictures of the kernels.
         before: The frame before, where it shows the same image.
+        picture: The input picture, where the maps may be told from it; they are where they come out
+            no more than a level off.
     """
     stored = StoredSteps.of(shown.bounds, extremes)
     levels, odd = stored.quantize(maps)
-    expected = None if before is None else stored.expect(before.values)
-    planes, made = encode_planes(levels, step, stored.highest, expected)
+    told = None if picture is None or odd is not None else _tell(maps, levels, stored, picture)
+    if told is not None:
+        before = None
+        planes, made = told
+    else:
+        expected = None if before is None else stored.expect(before.values)
+        planes, made = encode_planes(levels, step, stored.highest, expected)
     flat = np.where(shown.constant, CONSTANT, np.where(shown.faint, FAINT, 0)).astype(np.uint8)
     numbers = np.concatenate([shown.bounds.T, extremes.T]).astype("<f4")  # (4, C)
     flags = (0 if odd is None else _ODD) | (0 if before is None else _FOLLOWS)
+    flags |= 0 if told is None else _TOLD
     data = [bytes([flags]), numbers.tobytes(), flat.tobytes()]
     data += [b"" if odd is None else odd.tobytes(), planes, kernels]
     found = numbers.astype(np.float64)
@@ -83,8 +95,29 @@ def pack_frame(
     return deflate(b"".join(data)), block
 
 
+def _tell(
+    maps: npt.NDArray[np.float16], levels: Planes, stored: StoredSteps, picture: Picture
+) -> tuple[bytes, Planes] | None:
+    """Returns filters as bytes, and the maps that they tell; None where these are not the maps."""
+    low, step = stored.low[:, None, None], stored.step[:, None, None]
+    filters = fit_filters((maps.astype(np.float64) - low) / step, picture)
+    made = _told(filters, picture, stored)
+    if np.abs(made - levels).max(initial=0) > 1:
+        return None
+    return filters.astype("<f4").tobytes(), made
+
+
+def _told(filters: Filters, picture: Picture, stored: StoredSteps) -> Planes:
+    told: Planes = np.clip(apply_filters(filters, picture), 0, stored.highest[:, None, None])
+    return told.astype(np.int32)
+
+
 def unpack_frame(
-    packed: bytes, shape: tuple[int, int, int], step: float, before: FrameBlock | None = None
+    packed: bytes,
+    shape: tuple[int, int, int],
+    step: float,
+    before: FrameBlock | None = None,
+    picture: Picture | None = None,
 ) -> FrameBlock:
     """Returns what a block holds.
 
@@ -93,6 +126,7 @@ def unpack_frame(
         shape: (C, H, W) of the maps.
         step: As it was packed.
         before: The frame before, where the block says that it is needed.
+        picture: The input picture, where it is.
     """
     data = zlib.decompress(packed)
     channels = shape[0]
@@ -106,10 +140,16 @@ def unpack_frame(
         at += odd.size
     stored = StoredSteps.of(numbers[:2].T, numbers[2:].T)
     expected = None
-    if data[0] & _FOLLOWS:
-        assert before is not None
-        expected = stored.expect(before.values)
-    levels, used = decode_planes(data[at:], shape, step, stored.highest, expected)
+    if data[0] & _TOLD:
+        assert picture is not None
+        used = channels * (len(picture.planes) * SIDE * SIDE + 1)
+        filters = np.frombuffer(data, "<f4", used, at).reshape(channels, -1)
+        levels, used = _told(filters, picture, stored), 4 * used
+    else:
+        if data[0] & _FOLLOWS:
+            assert before is not None
+            expected = stored.expect(before.values)
+        levels, used = decode_planes(data[at:], shape, step, stored.highest, expected)
     return FrameBlock(levels, odd, stored, numbers[:2].T, numbers[2:].T, flat, data[at:][used:])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from replay.maps.input_picture import InputPicture
 from replay.recording import Recording
 from replay.schema import Cell
 from replay.webpage.frame_block import pack_picture
+from replay.webpage.picture_filters import Picture
 from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, Fidelity, PageItem
 
 INPUT_SIDE = 256
@@ -59,6 +61,22 @@ class InputData:
             text += f", {self._full[1]}×{self._full[2]} shown as {shape[0]}×{shape[1]}"
         step = self._fidelity.step
         return {"shape": shape, "words": text, "step": step, "fixed": self._fixed}
+
+    @property
+    def beyond(self) -> tuple[float, ...]:
+        """What lies around a picture, as in `Picture`."""
+        zero = self._picture(1).zero
+        colours = 3 if self._full[0] >= 3 else 1
+        return zero if len(zero) == colours else zero * colours
+
+    def picture(self, cell: Cell) -> Picture:
+        """Returns the picture of a frame as a page has it that keeps it as it is."""
+        planes = self._show(cell, 1).transpose(2, 0, 1)[: len(self.beyond)]
+        return Picture(planes.astype(np.int32), self.beyond)
+
+    def keep(self) -> None:
+        """Has the pictures kept as they are, as long as they are not averaged."""
+        self.item = replace(self.item, exact=True)
 
     def block(self, cell: Cell) -> bytes:
         """Returns the block of one frame while the run grows."""

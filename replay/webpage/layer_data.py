@@ -19,7 +19,9 @@ from replay.recording import Series
 from replay.schema import Cell, SelectionError, summarize
 from replay.webpage.eight_bit import COUNT
 from replay.webpage.frame_block import FrameBlock, pack_frame
+from replay.webpage.input_data import InputData
 from replay.webpage.kernel_data import KernelData
+from replay.webpage.picture_filters import filters_possible
 from replay.webpage.size_budget import MARKUP_BYTES, Fidelity, PageItem
 
 KEYS = 10
@@ -64,6 +66,7 @@ class LayerData:
         self.channels = choose_channels(self._measured, channels, cells)
         self._fixed = series.layer.probe is not None
         self._live = live
+        self._pictures: InputData | None = None
         self._ranges = self._own_ranges()
         self._kernels = KernelData(series, self.channels, self._channel_count)
         self._fidelity = Fidelity()
@@ -78,6 +81,23 @@ class LayerData:
     def measure(self, cells: Sequence[Cell]) -> None:
         """Measures the scales of several maps on these frames, which are all that there are."""
         self._measure_scales(cells)
+
+    def tell_from(self, pictures: InputData | None) -> bool:
+        """Has maps told from the picture of their frame, as pictures that lose nothing have it.
+
+        Args:
+            pictures: The pictures; None to have no map told from them any more.
+
+        Returns:
+            Whether maps may be told from them.
+        """
+        self._costs.clear()
+        self._pictures = pictures
+        if pictures is not None:
+            shape = pictures.picture(self._cells[0]).planes.shape
+            if not filters_possible((len(self.channels), self._height, self._width), shape):
+                self._pictures = None
+        return self._pictures is not None
 
     @property
     def stays(self) -> bool:
@@ -171,6 +191,7 @@ class LayerData:
             "key_step": self._key_step(self._fidelity),
             "largest": self._ranges.largest,
             "kernel": self._kernels.describe(),
+            **({} if self._pictures is None else {"beyond": self._pictures.beyond}),
         }
 
     def describe(self) -> dict[str, Any]:
@@ -258,7 +279,9 @@ class LayerData:
         small = shrink_maps(maps, fidelity.pool)
         kernels = self._kernels.pictures(cell)
         step = self._key_step(fidelity) if before is None else fidelity.step
-        return pack_frame(small, extremes, shown, step, kernels, before)
+        told = self._pictures if fidelity.pool == 1 else None
+        picture = None if told is None else told.picture(cell)
+        return pack_frame(small, extremes, shown, step, kernels, before, picture)
 
     def _key_step(self, fidelity: Fidelity) -> float:
         """Returns the step of a frame that is stored without the one before it.

@@ -14,7 +14,7 @@ from replay.recording import Recording
 from replay.schema import OptionError, SelectionError
 from replay.webpage.manifest import describe_page, files_of
 from replay.webpage.page_source import PageSource
-from replay.webpage.size_budget import Fidelity, PagePlan, plan_page
+from replay.webpage.size_budget import Fidelity, PageItem, PagePlan, plan_page
 from replay.webpage.template import render
 
 _ATTEMPTS = 8
@@ -105,24 +105,33 @@ class PageContent:
         self, limit: int, progress: Callable[[int, int], None] | None
     ) -> tuple[bytes, tuple[str, ...]]:
         """Returns a document of at most `limit` bytes, and the notes."""
-        items = [item for source in self.sources for item in source.items]
+        items = self._items()
         counts = [len(source.cells) for source in self.sources]
         empty = len(self._document({"sources": [], **self._settings}, []))
         budget = (limit - empty) * 0.985 - 40 * sum(counts) ** 0.5
-        for _ in range(_ATTEMPTS):
+        if any(each.step > 1 for each in plan_page(items, counts, budget).fidelity):
+            for source in self.sources:
+                source.tell_from_pictures()
+            items = self._items()
+        for attempt in range(_ATTEMPTS):
             plan = plan_page(items, counts, budget)
             if min(plan.frames) < 1:
                 break
             document, notes = self._build(plan, limit, progress)
             if len(document) <= limit:
                 return document, notes
-            budget -= 1.1 * (len(document) - limit)
+            # A little less may change nothing, so that each attempt gives up more.
+            budget -= max(1.1 * (len(document) - limit), 0.004 * 2**attempt * budget)
         each = sum(item.cost(Fidelity(max(1, item.side // 4), 12.0)) for item in items)
         raise OptionError(
             f"max-mb {limit / 1e6:g}: not even one frame fits; the page without maps takes "
             f"{empty / 1e6:.2f} MB and a frame at its smallest {each / 1e6:.2f} MB; choose a "
             "larger size, or fewer layers or channels"
         )
+
+    def _items(self) -> list[PageItem]:
+        """Returns what each frame has, of all sources."""
+        return [item for source in self.sources for item in source.items]
 
     def _build(
         self, plan: PagePlan, limit: int, progress: Callable[[int, int], None] | None
@@ -160,7 +169,8 @@ class PageContent:
             if source.kept < len(source.cells):
                 share = f"{source.kept:,} of {format_count(len(source.cells), 'frame')}{of}"
                 found.append(f"{share}, evenly spread, {below}")
-        if any(each.step > 1 for each in plan.fidelity):
+        tell = any(source.tells for source in self.sources)
+        if tell or any(each.step > 1 for each in plan.fidelity):
             listed = "; ".join(
                 (f"{source.words}: " if several else "")
                 + ", ".join(f"{name} {error:.1f}" for name, error in source.errors().items())

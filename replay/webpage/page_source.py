@@ -19,6 +19,8 @@ from replay.webpage.manifest import describe_frames, scale_words, tell_layers_ap
 from replay.webpage.pair import describe_runs, join_items, layers_of, pictures_of
 from replay.webpage.size_budget import Fidelity, PageItem
 
+_TYPICAL = Fidelity(1, 8.0)  # of what does not fit as it is
+
 
 class PageSource:
     """The layers and pictures of one kind of image, of one run or of two.
@@ -36,6 +38,7 @@ class PageSource:
         cells: As given.
         key: What it is called in the address of a page.
         words: What it is called in the page.
+        tells: Whether maps are told from input pictures.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class PageSource:
         if input:
             self._pictures = pictures_of(runs, cells, place)
         self._kept = self.cells
+        self.tells = False
 
     @property
     def items(self) -> list[PageItem]:
@@ -64,6 +68,28 @@ class PageSource:
         items = [join_items([layer.item for layer in group]) for group in self._groups]
         pictures = [picture.item for picture in self._pictures if picture]
         return items + ([join_items(pictures)] if pictures else [])
+
+    def tell_from_pictures(self) -> None:
+        """Has maps told from the input pictures where both then take fewer bytes.
+
+        The pictures are kept as they are for it; those of two runs are not used.
+        """
+        pictures = self._pictures[0]
+        if pictures is None or len(self._runs) > 1:
+            return
+        apart, together = pictures.item.cost(_TYPICAL), pictures.item.cost(Fidelity())
+        told = []
+        for layer in self.layers:
+            alone = layer.item.cost(_TYPICAL)
+            if layer.tell_from(pictures):
+                apart, together = apart + alone, together + layer.item.cost(_TYPICAL)
+                told.append(layer)
+        self.tells = bool(told) and together < apart
+        if self.tells:
+            pictures.keep()
+        else:
+            for layer in told:
+                layer.tell_from(None)
 
     @property
     def layers(self) -> list[LayerData]:

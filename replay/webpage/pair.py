@@ -85,6 +85,7 @@ def join_items(items: Sequence[PageItem]) -> PageItem:
         first.tolerance,
         first.source,
         min(item.most for item in items),
+        any(item.exact for item in items),
     )
 
 

@@ -44,6 +44,7 @@ class PageItem:
         tolerance: How much coarser a step may be than that of others.
         source: The place of the images that it belongs to: each have frames of their own.
         most: The coarsest step that it allows.
+        exact: Whether it loses nothing as long as it is not averaged: others are told from it.
     """
 
     side: int
@@ -51,6 +52,7 @@ class PageItem:
     tolerance: float = 1.0
     source: int = 0
     most: float = math.inf
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def plan_page(items: Sequence[PageItem], frames: Sequence[int], budget: float) -
             last = middle
         else:
             first = middle + 1
-    fidelity = _coarse(items, _COARSENESS[min(first, len(_COARSENESS) - 1)])
+    coarsest = _COARSENESS[min(first, len(_COARSENESS) - 1)]
+    fidelity = _coarse(items, coarsest)
     if first < len(_COARSENESS):
         return PagePlan(tuple(frames), tuple(fidelity))
     for wanted, least_side in _STEPS:
@@ -102,7 +105,7 @@ def plan_page(items: Sequence[PageItem], frames: Sequence[int], budget: float) -
                 break
             largest = max(poolable, key=lambda place: sides[place])
             before = fidelity[largest]
-            fidelity[largest] = Fidelity(before.pool + 1, before.step)
+            fidelity[largest] = Fidelity(before.pool + 1, _step(items[largest], coarsest))
         if _total(items, fidelity, least) <= budget:
             break
     return PagePlan(_fill(items, fidelity, frames, budget), tuple(fidelity))
@@ -111,8 +114,11 @@ def plan_page(items: Sequence[PageItem], frames: Sequence[int], budget: float) -
 def _coarse(items: Sequence[PageItem], coarseness: float) -> list[Fidelity]:
     if coarseness <= 1:
         return [Fidelity()] * len(items)
-    steps = (min(max(1.0, math.floor(coarseness * item.tolerance)), item.most) for item in items)
-    return [Fidelity(1, step) for step in steps]
+    return [Fidelity(1, 1.0 if item.exact else _step(item, coarseness)) for item in items]
+
+
+def _step(item: PageItem, coarseness: float) -> float:
+    return min(max(1.0, math.floor(coarseness * item.tolerance)), item.most)
 
 
 def _cost_of_sources(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from browser import EXECUTABLE, Browser, Tab
 from page_tabs import READY, choose, complaints, frame, manifest_of, pixels_of
-from pages import frame_of, read
-from samples import drifting_maps, write_recording
+from pages import frame_of, is_told, read
+from samples import convolve, drifting_maps, smooth_image, write_recording
 
 import replay
 from replay.options import SCALES
@@ -338,4 +339,38 @@ def test_many_maps_at_once(browser: Browser, tmp_path: Path) -> None:
     choose(tab, "channels", "290-299")
     assert tab.run("document.querySelectorAll('.map').length") == 10
     assert tab.run("document.querySelector('#shown').hidden")
+    assert complaints(tab) == []
+
+
+def test_maps_told_from_the_picture_to_the_pixel(browser: Browser, tmp_path: Path) -> None:
+    mean, std, side = 0.485, 0.229, 128
+    weights = np.random.default_rng(0).normal(size=(12, 3, 3, 3))
+    held = smooth_image(99, 3, side, mean, std)
+
+    def image(epoch: int, batch: int) -> np.ndarray:
+        return smooth_image(batch, 3, side, mean, std)
+
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv1": lambda e, b: convolve(image(e, b), weights)},
+        epochs=1,
+        batches=8,
+        images=image,
+        probes=[(held, {"conv1": lambda e, b: convolve(held, weights * (1 + 0.1 * b))})],
+    )
+    with h5py.File(path, "r+") as file:
+        for name in ("inputs", "probe/0/input"):
+            file[name].attrs["mean"], file[name].attrs["std"] = np.full((2, 3), ((mean,), (std,)))
+    limit = page(path).bytes / 1e6 * 0.6
+    result = page(path, max_mb=limit, overwrite=True)
+    about, reader = read(result.path)
+    tab = browser.open(result.path.as_uri())
+    tab.wait(READY)
+    for source in (1, 0):
+        tab.click(f'[data-source="{about["sources"][source]["key"]}"]')
+        for place in (0, 7):
+            assert is_told(reader.blocks, 0, place, source)
+            choose(tab, "slider", str(place))
+            block = frame_of(about, reader.blocks, 0, place, source)
+            assert (maps_of(tab, 12) == canvas_pixels(block, block.bounds, "gray")).all()
     assert complaints(tab) == []

@@ -39,7 +39,8 @@ function load(id, size, decode) {
 function loadMaps(one, layer, frame) {
   const about = one.layers[layer], size = 2 * about.channels.length * about.shape[0] * about.shape[1];
   return load(`s${one.place}-layer-${layer}-${frame}`, size, async (bytes) =>
-    decodeFrame(bytes, about, bytes[0] & 2 ? await loadMaps(one, layer, frame - 1) : null));
+    decodeFrame(bytes, about, bytes[0] & 2 ? await loadMaps(one, layer, frame - 1) : null,
+      bytes[0] & 4 ? await loadInput(one, frame, 0) : null));
 }
 function loadInput(one, frame, run) {
   const picture = one.runs ? one.runs[run].input : one.input;

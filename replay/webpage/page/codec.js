@@ -1,5 +1,5 @@
-// Decodes frames: the counterpart of frame_block.py, plane_codec.py, wavelet.py and eight_bit.py, in
-// the same whole numbers and the same order of operations.
+// Decodes frames: the counterpart of frame_block.py, plane_codec.py, picture_filters.py, wavelet.py and
+// eight_bit.py, in the same whole numbers and the same order of operations.
 
 const HIGHEST = 4095, REACH = 8191, LARGE = 15, HUGE = 255, FINER = [1, 0.5, 0.25], SMALLEST = 4;
 
@@ -136,9 +136,41 @@ function decodePlanes(bytes, shape, step, highest, expected) {
   }
   return { levels, used: at };
 }
+// Maps that are the input picture under a filter of 3×3 numbers for each colour: like `decodePlanes`.
+function toldPlanes(bytes, [channels, height, width], highest, picture, beyond) {
+  const size = height * width, wide = width + 2, levels = new Int16Array(channels * size);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const padded = beyond.map((zero, plane) => {
+    const out = new Float64Array(wide * (height + 2));
+    for (let row = 0; row < height; row++)
+      for (let i = 0; i < width; i++)
+        out[(row + 1) * wide + i + 1] = picture[plane * size + row * width + i] - zero;
+    return out;
+  });
+  const count = 9 * beyond.length + 1, total = new Float64Array(size);
+  for (let channel = 0; channel < channels; channel++) {
+    const factor = (i) => view.getFloat32(4 * (channel * count + i), true), start = channel * size;
+    total.fill(factor(count - 1));
+    padded.forEach((plane, place) => {
+      const [a, b, c, d, e, f, g, h, k] = Array.from({ length: 9 }, (_, i) => factor(9 * place + i));
+      for (let row = 0, at = 0; row < height; row++) {
+        let x = row * wide, y = x + wide, z = y + wide;
+        for (const end = at + width; at < end; at++, x++, y++, z++)
+          total[at] = total[at] + a * plane[x] + b * plane[x + 1] + c * plane[x + 2] +
+            d * plane[y] + e * plane[y + 1] + f * plane[y + 2] +
+            g * plane[z] + h * plane[z + 1] + k * plane[z + 2];
+      }
+    });
+    for (let i = 0; i < size; i++) {
+      const level = Math.min(Math.max(Math.floor(total[i] + 0.5), -REACH), REACH);
+      levels[start + i] = level < 0 ? 0 : level > highest[channel] ? highest[channel] : level;
+    }
+  }
+  return { levels, used: 4 * channels * count };
+}
 
 // A frame of a layer: what `FrameBlock` is there, with the ranges as [low, high] of each channel.
-function decodeFrame(bytes, { channels: { length: channels }, shape: [height, width], ...about }, before) {
+function decodeFrame(bytes, { channels: { length: channels }, shape: [height, width], ...about }, before, picture) {
   const flags = bytes[0], step = flags & 2 ? about.step : about.key_step, size = height * width;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const told = (row) => Float64Array.from({ length: channels }, (_, i) => view.getFloat32(1 + 4 * (row * channels + i), true));
@@ -171,7 +203,9 @@ function decodeFrame(bytes, { channels: { length: channels }, shape: [height, wi
       }
     }
   }
-  const { levels, used } = decodePlanes(bytes.subarray(at), [channels, height, width], step, highest, expected);
+  const planes = bytes.subarray(at), shape = [channels, height, width];
+  const { levels, used } = flags & 4 ? toldPlanes(planes, shape, highest, picture, about.beyond)
+    : decodePlanes(planes, shape, step, highest, expected);
   return { levels, odd, low, steps, highest, flat, size, kernels: bytes.subarray(at + used),
     bounds: Array.from(lows, (each, i) => [each, highs[i]]), extremes: Array.from(least, (each, i) => [each, most[i]]) };
 }

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from replay.maps.adaptive import AROUND, MAGNIFIED, AdaptiveRanges, greatest_around, scale_channels
-from replay.maps.percentiles import Measured, moments_of, percentiles_of, steady
+from replay.maps.percentiles import (
+    FEW,
+    PERCENTILES,
+    Measured,
+    moments_of,
+    percentiles_of,
+    steady,
+    widened,
+    widening,
+)
 
 MAPS = arrays(np.uint16, array_shapes(min_dims=3, max_dims=3, max_side=9)).map(
     lambda bits: bits.view(np.float16)
@@ -142,8 +151,9 @@ def test_levels_are_the_nearest_ones_and_what_is_not_finite_has_its_own(
     assert (found[np.isinf(maps)] == count + 1).all()
 
 
-def test_a_map_that_only_grows_looks_the_same_and_its_gain_moves() -> None:
-    pattern = np.random.default_rng(0).normal(size=(1, 16, 16))
+@pytest.mark.parametrize("side", [2, 4, 7, 16])
+def test_a_map_that_only_grows_looks_the_same_and_its_gain_moves(side: int) -> None:
+    pattern = np.random.default_rng(0).normal(size=(1, side, side))
     growth = np.geomspace(0.05, 5.0, 60)
     frames = [(pattern * factor).astype(np.float16) for factor in growth]
     sizes = np.array([[np.ptp(frame.astype(float))] for frame in frames])
@@ -151,9 +161,8 @@ def test_a_map_that_only_grows_looks_the_same_and_its_gain_moves() -> None:
     each = [measured(frame) for frame in frames]
     levels, gains = [], []
     for place, frame in enumerate(frames):
-        shown = ranges.show(
-            place, steady(each[max(0, place - AROUND) : place + AROUND + 1], min(place, AROUND))
-        )
+        around = each[max(0, place - AROUND) : place + AROUND + 1]
+        shown = ranges.show(place, steady(around, min(place, AROUND)), widening(side * side))
         low, high = shown.bounds[0]
         levels.append(np.clip((frame.astype(float) - low) / (high - low), 0, 1) * 255)
         gains.append(shown.gain[0])
@@ -164,14 +173,14 @@ def test_a_map_that_only_grows_looks_the_same_and_its_gain_moves() -> None:
 
 
 def measured(maps: np.ndarray) -> Measured:
-    return Measured(percentiles_of(maps), moments_of(maps))
+    return Measured.of(maps, PERCENTILES, averaged=True)
 
 
 def test_a_mean_leaves_out_frames_that_have_nothing() -> None:
     rng = np.random.default_rng(1)
-    first, last = (rng.normal(size=(1, 9, 9)).astype(np.float16) for _ in range(2))
-    nothing = np.full((1, 9, 9), np.nan, np.float16)
-    constant = np.ones((1, 9, 9), np.float16)
+    first, last = (rng.normal(size=(1, 10, 10)).astype(np.float16) for _ in range(2))
+    nothing = np.full((1, 10, 10), np.nan, np.float16)
+    constant = np.ones((1, 10, 10), np.float16)
     alone = steady([measured(first), measured(last)], 0)
     for between in (nothing, constant):
         frames = [measured(first), measured(between), measured(last)]
@@ -180,9 +189,26 @@ def test_a_mean_leaves_out_frames_that_have_nothing() -> None:
     assert steady([measured(constant), measured(first)], 0).tolist() == [[1.0, 1.0]]
 
 
+@pytest.mark.parametrize("side", [3, 4, 5, 6, 7, 8, 9])
+def test_a_map_of_few_values_has_the_percentiles_that_many_would_have(side: int) -> None:
+    maps = np.random.default_rng(3).normal(size=(4000, side, side)).astype(np.float16)
+    found = widened(percentiles_of(maps), side * side).mean(axis=0)
+    np.testing.assert_allclose(found, (-2.326, 2.326), rtol=0.1 if side == 3 else 0.05)
+
+
+def test_widening_keeps_a_zero_at_either_end_and_leaves_maps_of_many_values() -> None:
+    ends = np.array([[0.0, 8.0], [-8.0, 0.0], [-4.0, 4.0], [np.nan, np.nan]])
+    found = widened(ends, 16)
+    assert found[:3].tolist() == [[0.0, 11.0], [-11.0, 0.0], [-5.5, 5.5]]
+    assert np.isnan(found[3]).all()
+    assert widened(ends, 2)[0].tolist() == [0.0, 12.0]
+    for values in (1, FEW, 4096):
+        np.testing.assert_array_equal(widened(ends, values), ends)
+
+
 def test_what_percentiles_have_of_chance_is_averaged_out() -> None:
     rng = np.random.default_rng(2)
-    frames = [measured(rng.normal(size=(1, 8, 8)).astype(np.float16)) for _ in range(9)]
+    frames = [measured(rng.normal(size=(1, 10, 10)).astype(np.float16)) for _ in range(9)]
     deviations = np.array([each.moments[0, 1] for each in frames])
     own = np.array([np.ptp(each.percentiles) for each in frames]) / deviations
     held = np.array([np.ptp(steady(frames, place)) for place in range(9)]) / deviations

@@ -1,0 +1,104 @@
+"""The scores of classes in what a model puts out, whichever form that has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from record.capture.tensors import describe_output, tensors_of
+from replay.schema import RecordingError
+
+_NAMES = ("logits", "out")  # of transformers' outputs, and of torchvision's for each pixel
+_OF_PIXELS = (4, 5)  # numbers of axes of scores for each pixel, or for each voxel
+
+
+class CannotActivateError(RecordingError):
+    """Nothing can be said of a class's score; the message says why."""
+
+
+class ClassScores(NamedTuple):
+    """What a model says of some images.
+
+    Attributes:
+        scores: The score of each class, float32 or float64 (N, classes), with their gradient.
+        probabilities: How likely each class is, likewise, without a gradient.
+        of_pixels: Whether the model puts out scores for each pixel.
+    """
+
+    scores: torch.Tensor
+    probabilities: torch.Tensor
+    of_pixels: bool = False
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return int(self.scores.shape[1])
+
+    def chosen(self, labels: Sequence[int | None]) -> torch.Tensor:
+        """Returns the class of each image whose score counts: its label, else the prediction.
+
+        Args:
+            labels: The class of each image, None where it is not known.
+
+        Returns:
+            Whole numbers, (N,).
+        """
+        known = [self.label_of(label) for label in labels]
+        said = torch.tensor([-1 if n is None else n for n in known], device=self.scores.device)
+        return torch.where(said < 0, self.probabilities.argmax(1), said)
+
+    def label_of(self, label: int | None) -> int | None:
+        """Returns a label where it is one of the classes, else None."""
+        return label if label is not None and 0 <= label < self.classes else None
+
+
+def class_scores(output: Any, count: int) -> ClassScores:
+    """Finds the scores of classes in what a model has put out.
+
+    These are the tensor (N, classes) itself, what is called `logits` or `out` in what holds several
+    ones, or the first of them with N images. A class's score for all pixels is the mean over them.
+    Of one number an image, the score of class 1 is the number and that of class 0 its negative.
+
+    Args:
+        output: What the model has put out.
+        count: How many images it was given.
+
+    Raises:
+        CannotActivateError: There are no such scores.
+    """
+    scores = _find(output, count)
+    if scores is None or scores.shape[0] != count or scores.ndim not in (1, 2, *_OF_PIXELS):
+        found = describe_output(output)
+        raise CannotActivateError(f"it puts out {found}, not a score for each class")
+    if scores.dtype != torch.float64:
+        scores = scores.float()
+    of_pixels = scores.ndim > 2
+    if of_pixels:
+        scores = scores.flatten(2).mean(2)
+    elif scores.ndim == 1:
+        scores = scores[:, None]
+    if scores.shape[1] == 1:
+        with torch.no_grad():
+            probability = torch.sigmoid(scores)
+        both = torch.cat([1 - probability, probability], 1)
+        return ClassScores(torch.cat([-scores, scores], 1), both, of_pixels)
+    with torch.no_grad():
+        total = scores.sum(1, keepdim=True)
+        are_probabilities = (scores >= 0).all(1, keepdim=True) & ((total - 1).abs() < 1e-3)
+        probabilities = torch.where(are_probabilities, scores, scores.softmax(1))
+    return ClassScores(scores, probabilities, of_pixels)
+
+
+def _find(output: Any, count: int) -> torch.Tensor | None:
+    """Returns the tensor of an output that holds the scores; None where there is none."""
+    if isinstance(output, torch.Tensor):
+        return output if output.is_floating_point() and output.ndim else None
+    for name in _NAMES:
+        is_mapping = isinstance(output, Mapping)
+        found = output.get(name) if is_mapping else getattr(output, name, None)
+        if isinstance(found, torch.Tensor) and found.is_floating_point() and found.ndim:
+            return found
+    several = (tensor for _, tensor in tensors_of(output) if tensor.is_floating_point())
+    return next((tensor for tensor in several if tensor.ndim and tensor.shape[0] == count), None)

@@ -1,0 +1,69 @@
+"""What a film shows of a layer in true colours: a picture a tile, such as a map over the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.film.sections import MapSection
+from replay.maps.axes import shrink_maps
+from replay.maps.runs import Count
+from replay.raster.frame import Overlay
+from replay.raster.mosaic import blank
+from replay.raster.palette import Palette, Range
+from replay.recording.derived import ColourSeries
+from replay.schema import Cell, DamagedError
+
+_NO_FRAME = "no frame in this batch"
+
+
+class ColourSection(MapSection):
+    """A layer's pictures in colours, of a `ColourSeries`.
+
+    Only tiles with square pixels are drawn; the range is what the colour bar says.
+    """
+
+    _tiles: npt.NDArray[np.uint8] | None = None
+
+    def draw(
+        self, plane: npt.NDArray[np.uint8], corner: Cell, cell: Cell, palette: Palette
+    ) -> tuple[Range | None, Count]:
+        """Leaves the tiles empty, on which the pictures of a frame will lie; see `Section`."""
+        blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
+        self._tiles, problem = self._find(cell)
+        shown = self.scaler.range_of(*cell, np.empty(0, np.float16))
+        series = self.row.maps.series
+        return shown and shown.times(series.unit), problem or series.remark(cell) or (0, 0)
+
+    def is_plain(self, count: Count) -> bool:
+        """Returns False: pictures have colours of their own."""
+        return False
+
+    def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
+        """Yields the picture of each tile."""
+        if self._tiles is None:
+            return
+        mosaic = self.panel.mosaic
+        for place, tile in enumerate(self._tiles):
+            y, x = mosaic.corner(place)
+            yield Overlay(tile, corner[0] + y, corner[1] + x, mosaic.zoom)
+
+    def _find(self, cell: Cell) -> tuple[npt.NDArray[np.uint8] | None, str]:
+        """Returns the pictures of a frame at the size at which they are shown, or why none."""
+        maps = self.row.maps
+        series = maps.series
+        assert isinstance(series, ColourSeries), "pictures in colours"
+        if not series.present[cell]:
+            return None, _NO_FRAME
+        try:
+            tiles = series.tiles(cell)[self.channels]  # (N, H, W, 3)
+        except DamagedError as error:
+            maps.damaged[cell] = str(error)
+            return None, "damaged"
+        if self.panel.mosaic.blocks != (1, 1):
+            planes = np.moveaxis(tiles, 3, 1).astype(np.float32)
+            small = shrink_maps(planes, self.panel.mosaic.blocks)
+            tiles = np.rint(np.moveaxis(small, 1, 3)).astype(np.uint8)
+        return np.ascontiguousarray(tiles), ""
