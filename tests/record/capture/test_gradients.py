@@ -503,3 +503,59 @@ def test_a_failing_hook_raises_nothing_into_the_backward_pass(
         assert torch.equal(mine, other)
     with replay.open(path) as run:
         assert run.layers == ("conv2",)
+
+
+def test_beside_hooks_of_the_users_own(tmp_path: Path) -> None:
+    def watch(net: nn.Module) -> None:
+        net.conv2.register_full_backward_hook(lambda module, inputs, outputs: None)
+        net.bn.register_forward_hook(lambda module, args, output: output * 2)
+
+    model, path = Residual(), tmp_path / "run.h5"
+    twin = Retained(model, {"conv1": 0, "conv2": 0})
+    watch(model)
+    watch(twin.model)
+    layers = ["conv1", "conv2"]
+    with Recorder(model, path, layers, gradients=True, quiet=True) as recorder:
+        train(model, images(), recorder=recorder)
+    right: list[dict[str, np.ndarray]] = []
+    train(twin.model, images(), after=lambda: right.append(twin.take()))
+    for batch, each in enumerate(right):
+        for name, gradient in each.items():
+            close_to_float16(read(path, name, batch), gradient)
+
+
+def test_distributed_data_parallel(tmp_path: Path) -> None:
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        model, path = Residual(), tmp_path / "run.h5"
+        twin = Retained(model, RESIDUAL)
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        with Recorder(wrapped, path, list(RESIDUAL), gradients=True, quiet=True) as recorder:
+            train(wrapped, images(), recorder=recorder)
+    finally:
+        torch.distributed.destroy_process_group()
+    right: list[dict[str, np.ndarray]] = []
+    train(twin.model, images(), after=lambda: right.append(twin.take()))
+    for batch, each in enumerate(right):
+        for name, gradient in each.items():
+            close_to_float16(read(path, name, batch), gradient)
+
+
+def test_forwards_alone_that_separate_batches(tmp_path: Path) -> None:
+    model, path = Residual(), tmp_path / "run.h5"
+    twin = Retained(model, {"conv1": 0})
+    with Recorder(model, path, "conv1", gradients=True, quiet=True):
+        train(model, images())  # without track and step
+    right: list[np.ndarray] = []
+    train(twin.model, images(), after=lambda: right.append(twin.take()["conv1"]))
+    for batch, gradient in enumerate(right):
+        close_to_float16(read(path, "conv1", batch), gradient)
+
+
+def test_off_there_is_nothing_of_it(tmp_path: Path) -> None:
+    model = Residual()
+    with Recorder(model, tmp_path / "run.h5", quiet=True) as recorder:
+        assert recorder._capture.state.on_sealing is None
+        hooks = [type(hook).__name__ for hook in model.conv1._forward_hooks.values()]
+        assert hooks == ["LayerHook"]
