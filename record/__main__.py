@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from record.options import parse_axes, parse_probe
-from record.training.settings import Settings
+from record.options import ATTENTION_KINDS, parse_probe
+from record.training.settings import settings_of
 from replay.schema import OptionError, RecordingError
 from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
 from replay.schema.faces import command_line, program, remember_caller
@@ -260,6 +260,11 @@ def _add_training(train: argparse.ArgumentParser) -> None:
         help="keep class activation (Grad-CAM) of the fixed images, of this layer or of the last "
         "one whose maps have positions",
     )  # fmt: skip
+    model.add_argument(
+        "--attention", nargs="?", const="cls", choices=ATTENTION_KINDS,
+        help="record what attention looks at: cls (default), a row for each head, that of the "
+        "class token or the mean over the queries; full, every query's",
+    )  # fmt: skip
 
     training = train.add_argument_group("training")
     training.add_argument(
@@ -286,39 +291,6 @@ def _shape(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    """Returns the settings that the options say."""
-    return Settings(
-        data=options.data,
-        data_dir=options.data_dir,
-        download=options.download,
-        image_size=options.image_size,
-        samples=options.samples,
-        model=options.model,
-        layers=None if options.layers is None else tuple(options.layers),
-        gradients=options.gradients is not None and (tuple(options.gradients) or True),
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        lr=options.lr,
-        seed=options.seed,
-        workers=options.workers,
-        device=options.device,
-        amp=options.amp,
-        compile=options.compile,
-        every=options.every,
-        schedule=options.schedule,
-        budget=options.budget,
-        max_map=options.max_map,
-        batch_axis=parse_axes(options.batch_axis),
-        probe=options.probe,
-        cam=options.cam,
-        checkpoint=options.checkpoint,
-        resume=options.resume,
-        input=getattr(options, "input", None),
-        batches=getattr(options, "batches", None),
-    )
-
-
 def _require_torch() -> None:
     """Makes sure that torch can be imported.
 
@@ -338,7 +310,7 @@ def _plan(options: argparse.Namespace) -> int:
     _require_torch()
     from record.training.setup import plan
 
-    found = plan(_settings(options))
+    found = plan(settings_of(options))
     print(found.to_json() if getattr(options, "json", False) else found.tree())
     return 0
 
@@ -367,7 +339,7 @@ def _train(options: argparse.Namespace) -> int:
         check_target(options.checkpoint, overwrite=True)
         if not options.overwrite:
             check_replaceable(options.checkpoint)
-    run = prepare(_settings(options))
+    run = prepare(settings_of(options))
     with Recorder(
         run.model,
         output,
@@ -380,6 +352,7 @@ def _train(options: argparse.Namespace) -> int:
         max_map=run.settings.max_map,
         batch_axis=run.settings.batch_axis,
         probe=run.probe,
+        attention=run.settings.attention or False,
         labels=run.labels,
         cam=run.settings.cam,
         probe_share=SHARE if options.probe in (None, "classes") else None,

@@ -9,6 +9,8 @@ from typing import Any
 from replay.schema import OptionError
 from replay.schema.suggestions import did_you_mean
 
+ATTENTION_KINDS = ("cls", "full")
+
 _CHOICES = {
     "on_error": ("warn", "raise"),
     "when_full": ("wait", "drop"),
@@ -55,6 +57,20 @@ def check_options(
             f"found {batch_axis!r}"
         )
     return dict(axes)
+
+
+def attention_kind(attention: Any) -> str | None:
+    """Returns whose attention `attention` of `Recorder` asks for: `cls`, `full`, or None.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    if attention is None or isinstance(attention, bool):
+        return "cls" if attention else None
+    if attention not in ATTENTION_KINDS:
+        meant = did_you_mean(str(attention), ATTENTION_KINDS)
+        raise OptionError(f"attention: expected True, cls or full, found {attention!r}{meant}")
+    return str(attention)
 
 
 def parse_probe(text: str) -> int | str:

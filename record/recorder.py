@@ -17,7 +17,7 @@ from record.capture.probe import Probe
 from record.formatting import format_count
 from record.modules.names import unwrap
 from record.modules.selection import Patterns, find_layers
-from record.options import check_options
+from record.options import attention_kind, check_options
 from record.paths import check_source, check_target
 from record.protocol.layout import BatchLayout
 from record.reporting import Problems, say, warn
@@ -27,7 +27,7 @@ from record.schedule.choice import BatchChoice
 from record.schedule.schedule import Schedule
 from record.session.after_close import closed_models
 from record.session.frame_sender import FrameSender
-from record.session.loop import Tracked, as_number
+from record.session.loop import Tracked, log_numbers
 from record.session.metadata import rank_and_world, root_attributes
 from record.session.model_checks import ModelChecks
 from record.session.probe_options import ProbeOptions, make_probe, probe_facts
@@ -36,7 +36,6 @@ from record.summary import GOES_ON, NO_EPOCHS, closing_line, recorder_html, reco
 from record.transport.courier import Courier
 from record.transport.startup import await_own_writer
 from record.transport.weakcall import weakly
-from replay import schema
 from replay.schema import OptionError
 
 T = TypeVar("T")
@@ -98,6 +97,9 @@ class Recorder:
         gradients: Records the gradients with respect to the maps beside them: True, or names, globs
             and classes of recorded layers.
         quiet: Says nothing at the end but warnings; else one line says what was recorded.
+        attention: Records what attention looks at, for the same images: `cls` (or True) the class
+            token's row of each head, or the mean over the queries where there is no class token;
+            `full` the row of every query, which is much.
         ranks: Of a distributed run, `0`: rank 0 records. `all`: each rank records into a file of
             its own, `run.rank0.h5` and so on.
 
@@ -138,11 +140,13 @@ class Recorder:
         batch_axis: Mapping[str, int] | None = None,
         gradients: Patterns | bool = None,
         quiet: bool = False,
+        attention: bool | str = False,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
         choices = {"on_error": on_error, "when_full": when_full, "ranks": ranks}
         axes = check_options(every, max_map, resume, batch_axis, durability=durability, **choices)
+        heads = attention_kind(attention)
         root = unwrap(model)
         found = self._find_layers(root, layers)
         rank, world = rank_and_world()
@@ -156,7 +160,7 @@ class Recorder:
         self._problems = problems = Problems(on_error == "raise", self._say)
         self._model: nn.Module | None = root  # which the hooks do not keep alive
         self._name = type(root).__name__
-        self._capture = capture = Capture(root, found, max_map, axes, gradients)
+        self._capture = capture = Capture(root, found, max_map, axes, heads, gradients)
         asked = ProbeOptions(probe, labels, cam, probe_share, resume is False, metadata or {})
         fixed = make_probe(asked, capture, lambda *images: self._sender.send_probes(*images))
         cadence = None if probe_share is None else Cadence(probe_share)
@@ -284,16 +288,7 @@ class Recorder:
                 becomes a field of its own.
         """
         self._expect_open()
-        for name, value in values.items():
-            if name in schema.RESERVED:
-                self._problems.meet(f"log({name}=...): the recorder sets {name!r} itself")
-                continue
-            try:
-                self._progress.log(name, as_number(value))
-            except (TypeError, ValueError, RuntimeError):
-                shape = tuple(getattr(value, "shape", ()))
-                found = f"{type(value).__name__}{f' of shape {shape}' if shape else ''}"
-                self._problems.meet(f"log({name}=...): expected one number, found {found}")
+        log_numbers(values, self._progress, self._problems)
 
     def flush(self) -> bool:
         """Waits until all recorded batches are readable in the file: before a checkpoint, say.
@@ -330,6 +325,8 @@ class Recorder:
             self._checks.name_never_fired()
         else:
             problems.warn(f"nothing was recorded in {self.path}: {self._why_nothing(broken)}")
+        if capture.attention is not None and (reason := capture.attention.why_none):
+            problems.warn(f"no attention was recorded: {reason}")
         if self.dropped or self.lost:
             problems.warn(
                 f"{self.path}: {format_count(self.dropped, 'batch')} dropped (queue full), "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from replay.figures.contact_sheet import sheet
     from replay.figures.map_grid import grid
     from replay.files.exporting import export
+    from replay.files.packing import pack, unpack
     from replay.files.repairing import repair
     from replay.files.verification import verify
     from replay.recording import Recording
@@ -44,9 +45,11 @@ __all__ = [
     "grid",
     "health",
     "open",
+    "pack",
     "page",
     "repair",
     "sheet",
+    "unpack",
     "verify",
 ]
 
@@ -60,6 +63,8 @@ _HOMES = {
     "grid": ("replay.figures.map_grid", "grid"),
     "export": ("replay.files.exporting", "export"),
     "health": ("replay.diagnosis.examination", "health"),
+    "pack": ("replay.files.packing", "pack"),
+    "unpack": ("replay.files.packing", "unpack"),
     "repair": ("replay.files.repairing", "repair"),
     "sheet": ("replay.figures.contact_sheet", "sheet"),
     "verify": ("replay.files.verification", "verify"),

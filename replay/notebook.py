@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from replay import schema
 from replay.formatting import (
     format_bytes,
     format_count,
@@ -19,12 +20,17 @@ from replay.formatting import (
     format_shape,
 )
 from replay.html import image_html, text_html
+from replay.maps.axes import Maps
+from replay.maps.views import look_at
+from replay.options import FilmOptions
 from replay.raster.palette import enlarge, reduce, to_rgb
 from replay.recording import Recording, open_recording, read_losses
+from replay.recording.beside_words import BESIDE
 from replay.recording.series import Inputs, Series
 
 _LAYERS = 12  # rows of the table
 _IMAGE_SIDE = 160  # pixels of an input image, about
+_VIEWS = {schema.ATTENTION: "attention", schema.GRADIENTS: "gradient"}  # of a layer's kind
 _POSTER_BYTES = 200_000
 _POSTER_MAPS = (16, 9, 4, 1)  # tried until the picture is small enough
 
@@ -52,7 +58,7 @@ def _series_html(series: Series) -> str:
     with open_recording(series.path) as recording:  # the one at hand may be closed
         number = series.probe_number
         run = recording if number is None else recording.probe(number)
-        return f"<div>{head}{_poster(run, series.name)}</div>"
+        return f"<div>{head}{_poster(run, series.name, _VIEWS.get(layer.kind, 'maps'))}</div>"
 
 
 def _inputs_html(inputs: Inputs) -> str:
@@ -113,6 +119,11 @@ def _facts(recording: Recording) -> list[str]:
         loss = losses[np.isfinite(losses)]
         if loss.size:
             facts.append(f"loss {format_loss(float(loss[0]))} to {format_loss(float(loss[-1]))}")
+    facts += [
+        f"{kind} of {format_count(len(beside), 'layer')}"
+        for kind in BESIDE
+        if not recording.kind and (beside := recording.beside(kind).layers)
+    ]
     facts.append(format_bytes(recording.path.stat().st_size))
     if recording.probe_number is not None:
         facts.append(f"probe image {recording.probe_number}")
@@ -128,27 +139,30 @@ def _row(recording: Recording, name: str) -> str:
     return f"<tr>{columns}</tr>"
 
 
-def _poster(recording: Recording, name: str = "") -> str:
+def _poster(recording: Recording, name: str = "", view: str = "maps") -> str:
     """Returns a layer, the first by default, in its last frame as an inline PNG; else why not."""
     try:
         if not recording.frames:
             return "<small>no frame yet</small>"
+        options = FilmOptions(layers=name or None, view=view)
+        (recording,), options = look_at([recording], options)
         name = name or recording.layers[0]
         epoch, batch = recording[name].frames[-1]
-        picture = _draw_poster(recording, name, epoch, batch)
+        picture = _draw_poster(recording, options, name, epoch, batch)
     except Exception as error:
         return f"<small>no picture: {text_html(str(error))}</small>"
     caption = f"{name}, epoch {epoch}, batch {batch}"
     return f"{image_html(picture, 'png', caption)}<br><small>{text_html(caption)}</small>"
 
 
-def _draw_poster(recording: Recording, name: str, epoch: int, batch: int) -> bytes:
+def _draw_poster(
+    recording: Recording, options: FilmOptions, name: str, epoch: int, batch: int
+) -> bytes:
     from replay.film.film import Film
-    from replay.options import FilmOptions
 
-    options = FilmOptions(layers=[name], epochs=[epoch], batches=[batch], input=False)
+    options = replace(options, layers=[name], epochs=[epoch], batches=[batch], input=False)
     options = replace(options, captions=False, bounds=(640, 480))
-    channels = recording[name].layer.channels
+    channels = Maps(recording[name]).channels
     data = b""
     for maps in _POSTER_MAPS:
         film = Film(recording, replace(options, channels=range(min(maps, channels))))

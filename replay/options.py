@@ -28,7 +28,9 @@ THEMES = ("light", "dark")
 TOKENS = ("auto", "square", "strip")
 ORDERS = ("number", "similar")
 CODECS = ("h264", "av1")
-VIEWS = ("maps", "attention", "gradient")
+VIEWS = ("maps", "attention", "cam", "gradient", "components", "overlay")
+EXPORTED = ("maps", "attention", "gradient", "cam")  # views that are values
+CAM_METHODS = ("grad-cam", "hirescam", "gradient-x-activation")
 PRESETS = ("github", "slack", "slides", "paper")
 
 DIVERGING = "RdBu_r"  # the colormap of what is symmetric around zero
@@ -182,6 +184,16 @@ class FilmOptions:
             "whose attention: a token N, its row,column, class, mean or all", metavar="TOKEN"
         ),
     )
+    grid_of_probes: bool = field(
+        default=False,
+        metadata=option(
+            "a row for each fixed image, a column for each layer, head or channel, over the input"
+        ),
+    )
+    cam_method: str = field(
+        default="grad-cam",
+        metadata=option("of class activation (default: grad-cam)", choices=CAM_METHODS),
+    )
     order: str = field(
         default="number", metadata=option("similar: such channels side by side", choices=ORDERS)
     )
@@ -333,4 +345,49 @@ class ComparisonRequest(RenderRequest):
     out: str | os.PathLike[str] | None = field(
         default=None,
         metadata=option(f"{_FORMATS} (default: a-b.mp4)", "-o", "--out", metavar="FILE"),
+    )
+
+
+FILTERS = ("gzip", "zstd", "blosc2", "none")
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """What a packed recording holds, and how; `replay.pack` says what the values mean."""
+
+    bits: int | None = field(
+        default=None,
+        metadata=option(
+            "of a value of the maps: 16, nothing is lost (default), or 8, within 0.4 %% of each "
+            "map's range",
+            metavar="16|8",
+            read=int,
+        ),
+    )
+    layers: str | Sequence[str] | None = field(
+        default=None,
+        metadata=option(f"{_LAYERS} (default: all)", *LAYER_FLAGS, metavar="NAME", repeated=True),
+    )
+    epochs: Numbers = field(
+        default=None, metadata=option("epochs (default: all)", *EPOCH_FLAGS, metavar="A:B:C")
+    )
+    batches: Numbers = field(
+        default=None,
+        metadata=option("batches of each epoch (default: all)", *BATCH_FLAGS, metavar="A:B:C"),
+    )
+    max_mb: float | None = field(
+        default=None,
+        metadata=option(
+            "largest size in MB: takes 8 bits, then fewer frames, as far as needed, and says so",
+            metavar="N",
+            read=positive_number,
+        ),
+    )
+    filter: str = field(
+        default="gzip",
+        metadata=option(
+            "gzip, which every HDF5 reads (default); zstd or blosc2, faster, which need hdf5plugin "
+            "wherever the file is read; or none",
+            choices=FILTERS,
+        ),
     )

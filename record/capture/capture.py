@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -27,6 +27,9 @@ from record.modules.selection import Patterns, choose_among
 from replay import schema
 from replay.schema import OptionError
 
+if TYPE_CHECKING:
+    from record.capture.attention import Attention
+
 
 class Capture:
     """Copies the first image's part of what each layer puts out, as float16.
@@ -36,12 +39,14 @@ class Capture:
         layers: The modules to record, by name.
         max_map: Maps that are larger than this along an axis are pooled before they are copied.
         batch_axes: Which axis counts the images of a batch, by globs of layers' names or `input`.
+        attention: Whose attention is recorded, `cls` or `full`; None for none.
         gradients: The layers whose gradients are recorded too, by names, globs or classes; True
             means all.
 
     Attributes:
         state: What the hooks share: how far the recording of the batch has come.
         frames: What was captured of the batch, and its layout.
+        attention: Records attention; None where nobody asks for it.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Capture:
         layers: dict[str, nn.Module],
         max_map: int | None = None,
         batch_axes: Mapping[str, int] | None = None,
+        attention: str | None = None,
         gradients: Patterns | bool = None,
     ) -> None:
         self.state = CaptureState(model, max_map, batch_axes)
@@ -59,6 +65,12 @@ class Capture:
         self._layer_hooks: list[LayerHook] = []
         self.frames = CapturedFrames(self.state, self._layer_hooks)
         chosen = choose_among(layers, model, gradients, schema.GRADIENTS)
+        self.attention: Attention | None = None
+        if attention is not None:
+            from record.capture.attention import Attention
+
+            full = attention == "full"
+            self.attention = Attention(self.state, self._model_hook, self.frames, full)
         for name, module in layers.items():
             self._add(name, module, name in chosen)
 
@@ -100,6 +112,8 @@ class Capture:
             if hook.in_model and module is not None:
                 add_forward_hook(module, hook)
         add_pre_forward_hook(root, PreForwardHook(self._model_hook))
+        if self.attention is not None:
+            self.attention.attach(root)
         add_forward_hook(root, PostForwardHook(self._model_hook), always=True)
 
     def _detach(self) -> None:
@@ -112,6 +126,8 @@ class Capture:
     def remove(self) -> None:
         """Removes the hooks."""
         self._model_hook.show_hooks()
+        if self.attention is not None:
+            self.attention.detach()
         self._detach()
         copy_guard.end()
         self.state.phase = IDLE
@@ -132,6 +148,8 @@ class Capture:
         root = self.root
         if root is not None:
             self._model_hook.before(root, args, kwargs, frame)
+            if self.attention is not None:
+                self.attention.begin(root)
 
     def follow(self, find: Callable[[nn.Module], dict[str, nn.Module]]) -> list[str]:
         """Takes in layers that were replaced or added since the model was last looked at.

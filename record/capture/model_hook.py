@@ -61,6 +61,11 @@ class ModelHook:
         self._raising: BaseException | None = None  # when the forward began
         self._hidden: contextlib.ExitStack | None = None  # while the layers have no hooks
 
+    @property
+    def depth(self) -> int:
+        """How many forwards of the model run, each within the one before."""
+        return self._depth
+
     def before(
         self, module: nn.Module, args: Any, kwargs: dict[str, Any], frame: FrameType | None = None
     ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from record.options import ATTENTION_KINDS
 from replay.schema.arguments import spoken
 from replay.schema.faces import program
 from replay.schema.suggestions import did_you_mean, near_option
@@ -42,6 +43,9 @@ options:
                          2 % of the time (default: 1)
   --cam [LAYER]          keep class activation (Grad-CAM) of these images, of
                          this layer or of the last one whose maps have positions
+  --attention [cls|full] record what attention looks at: a row for each head, the
+                         class token's or the mean over the queries (cls, the
+                         default), or every query's (full)
   --include-eval         record forwards in evaluation mode too
   --ranks 0|all          of a distributed run: rank 0, or a file for each rank
                          (default: 0)
@@ -73,7 +77,7 @@ _WITH_VALUE = (
 )
 _FLAGS = ("--include-eval", "--overwrite", "--debug")
 _WITH_PATTERNS = ("--layers", "--gradients")
-OPTIONS = ("-o", *_WITH_PATTERNS, "--cam", *_WITH_VALUE, *_FLAGS)
+OPTIONS = ("-o", *_WITH_PATTERNS, "--cam", "--attention", *_WITH_VALUE, *_FLAGS)
 """Every option of `record run`, but for `-m` and `-h`."""
 
 
@@ -92,6 +96,7 @@ class RunOptions:
         batch_axis: Which axis counts the images of a batch, by layer.
         probe: Whether the first image of the first batch is shown again: 1, or 0; or `classes`.
         cam: Whether class activation is kept, or of which layer.
+        attention: Whose attention is recorded, `cls` or `full`; None for none.
         include_eval: Whether forwards in evaluation mode are recorded too.
         ranks: Which ranks of a distributed run record: `0` or `all`.
         overwrite: Whether existing recordings are replaced.
@@ -108,6 +113,7 @@ class RunOptions:
     batch_axis: dict[str, int] | None = None
     probe: int | str = 1
     cam: bool | str = False
+    attention: str | None = None
     include_eval: bool = False
     ranks: str = "0"
     overwrite: bool = False
@@ -178,6 +184,10 @@ def parse(words: Sequence[str]) -> RunCommand:
             has_value = not equals and rest and not rest[0].startswith("-")
             value = rest.pop(0) if has_value and not _is_script(rest[0]) else value
             options["cam"] = value or True
+        elif name == "--attention":
+            if not equals:
+                value = rest.pop(0) if rest and rest[0] in ATTENTION_KINDS else "cls"
+            options["attention"] = value
         elif name in _WITH_VALUE:
             if not equals:
                 if not rest:
@@ -230,6 +240,9 @@ def check(command: RunCommand) -> None:
     options["probe"] = probe if probe == "classes" else int(probe)
     if probe == "0" and options.get("cam"):
         raise UsageError("--cam: expected fixed images to show: --probe 1 or --probe classes")
+    if options.get("attention", "cls") not in ATTENTION_KINDS:
+        meant = did_you_mean(options["attention"], ATTENTION_KINDS)
+        raise UsageError(f"--attention={options['attention']}: expected cls or full{meant}")
     Schedule.parse(options.get("schedule"), options.get("every", 1))
     if "batch_axis" in options:
         options["batch_axis"] = parse_axes(options["batch_axis"])

@@ -77,6 +77,7 @@ class ScriptRecorder(Recorder):
             metadata={"command": list(options.command)},
             probe=_PROBES[options.probe],
             cam=options.cam,
+            attention=options.attention or False,
             quiet=True,  # of all recordings the launcher says what became of them
         )
         self._model = None  # the script drops its model when it likes

@@ -35,6 +35,8 @@ HEADER = struct.Struct("<4sIQ")  # kind, bytes of text, bytes of payload
 # epoch, batch, step, time, absent, image, dropped, lost, slot, number of missing layers; -1 is None
 _FRAME_HEADER = struct.Struct("<qqqdqqqqqI")
 
+REPLACED = "another program has put a file in its place"  # why a writer has failed
+
 _BLOCK = 1 << 16  # bytes that are read from the pipe at once
 _NO_PAYLOAD = memoryview(b"")
 

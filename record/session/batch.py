@@ -8,7 +8,7 @@ from typing import Any
 
 from record.capture.tensors import storages_of
 from record.reporting import Problems
-from record.session.frame_sender import SealedFrames
+from record.session.frame_sender import FrameSender, Refusal, SealedFrames
 
 _MAX_LATE = 16  # batches that are remembered, at most
 
@@ -26,6 +26,7 @@ class Batch:
         values: What was logged with the batch.
         seen: Whether its forward was seen to begin, recorded or not.
         sealed: The batch's frames, where they were put aside.
+        refusal: What was counted for it before its forward was seen.
         storages: The storages of what the loader handed out, once somebody asked for them.
     """
 
@@ -37,7 +38,13 @@ class Batch:
     values: dict[str, Any] = field(default_factory=dict)
     seen: bool = False
     sealed: SealedFrames | None = None
+    refusal: Refusal = field(default_factory=Refusal)
     storages: dict[int, Any] | None = None
+
+    def forgive(self, sender: FrameSender) -> None:
+        """Takes back what was counted for it, if its forward never came."""
+        if not self.seen:
+            sender.forgive(self.refusal)
 
     def note_storages(self) -> dict[int, Any]:
         """Returns the storages of what the loader handed out, and keeps them."""

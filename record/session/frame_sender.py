@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +46,19 @@ class SealedFrames(NamedTuple):
     absent: int
     image: int | None
     arrived: Callable[[], Any] | None
+
+
+@dataclass
+class Refusal:
+    """What was counted for a batch for which there was no buffer.
+
+    Attributes:
+        lost: 1 where it was counted as lost.
+        dropped: 1 where it was counted as dropped.
+    """
+
+    lost: int = 0
+    dropped: int = 0
 
 
 class FrameSender:
@@ -89,12 +103,22 @@ class FrameSender:
             self._courier.thin(thinning)
         return keep
 
-    def prepare(self) -> bool:
-        """Points the hooks at a buffer for the next batch; False where there is none."""
-        host = self._host
+    def prepare(self, refusal: Refusal | None = None) -> bool:
+        """Points the hooks at a buffer for a batch; False where there is none.
+
+        Args:
+            refusal: What was counted for the batch when it was prepared before: it is taken back,
+                and what is counted now put in its place.
+        """
+        host, channel = self._host, self._channel
+        refusal = refusal or Refusal()
+        self.forgive(refusal)
         if host is None and self._frames.layout.size:
+            lost, dropped = channel.lost, channel.dropped
             host = self._host = self._take_buffer()
             if host is None:
+                refusal.lost = channel.lost - lost
+                refusal.dropped = channel.dropped - dropped
                 self._point_at(None)
                 return False
             device = self._state.input.device or self._device()
@@ -108,6 +132,12 @@ class FrameSender:
     ) -> None:
         """Sends fixed images, float16 (N, C, H, W), and the class of each, before their maps."""
         self._courier.set_probes(images, labels)
+
+    def forgive(self, refusal: Refusal) -> None:
+        """Takes back what was counted for a batch: it never came, or has another try."""
+        self._channel.lost -= refusal.lost
+        self._channel.dropped -= refusal.dropped
+        refusal.lost = refusal.dropped = 0
 
     @property
     def spare(self) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
 
+from record.reporting import Problems
 from record.session.progress import Progress
+from replay import schema
 
 T = TypeVar("T")
 
@@ -49,6 +51,26 @@ class Tracked(Generic[T]):
                 yield batch
             finally:  # also when the loop is left by break or by an exception
                 progress.end_loaded(source)
+
+
+def log_numbers(values: Mapping[str, Any], progress: Progress, problems: Problems) -> None:
+    """Keeps numbers with the current batch.
+
+    Args:
+        values: The numbers by name, as `Recorder.log` takes them.
+        progress: Takes them.
+        problems: Told of what is no number, and of names that are taken.
+    """
+    for name, value in values.items():
+        if name in schema.RESERVED:
+            problems.meet(f"log({name}=...): the recorder sets {name!r} itself")
+            continue
+        try:
+            progress.log(name, as_number(value))
+        except (TypeError, ValueError, RuntimeError):
+            shape = tuple(getattr(value, "shape", ()))
+            found = f"{type(value).__name__}{f' of shape {shape}' if shape else ''}"
+            problems.meet(f"log({name}=...): expected one number, found {found}")
 
 
 def as_number(value: Any) -> Any:

@@ -284,7 +284,7 @@ class Progress:
         if state.phase not in (WAITING, BROKEN):
             state.phase = IDLE
             state.reset()
-            if self.sender is None or not self.sender.prepare():
+            if self.sender is None or not self.sender.prepare(batch.refusal):
                 return
             state.phase = WAITING
         state.loaded, state.ends_epoch = batch.loaded, batch.ends_epoch
@@ -294,9 +294,10 @@ class Progress:
     def _begin(self, batch: Batch) -> None:
         """Makes the hooks wait for the forward of a batch, if it is to be recorded."""
         state, sender = self._state, self.sender
-        self._current = batch
+        before, self._current = self._current, batch
         if sender is None:
             return
+        before.forgive(sender)
         if self._is_another_threads():
             return  # which sees to it when its next forward begins, in `_turn_to`
         self._put_aside()
@@ -306,7 +307,7 @@ class Progress:
         state.reset()
         state.loaded, state.ends_epoch = batch.loaded, batch.ends_epoch
         keep = batch.keep or any(late.keep for late in self._late.batches)
-        if keep and not batch.seen and sender.prepare():
+        if keep and not batch.seen and sender.prepare(batch.refusal):
             state.phase = WAITING
 
     def _is_another_threads(self) -> bool:
@@ -374,14 +375,15 @@ class Progress:
         """Sends off what waits for more, and nothing from now on."""
         with self._lock:
             self._put_aside()
+            if self.sender is not None:
+                self._current.forgive(self.sender)
             for batch in [*self._open.values(), *self._trained.values()]:
                 self._send(batch)
             self._open.clear()
         self.sender = None
 
     def _keeps(self, at: tuple[int, int, int]) -> bool:
-        sender = self.sender
-        return sender is not None and (sender.choice.keeps_all or sender.keeps(at))
+        return (sender := self.sender) is not None and (sender.choice.keeps_all or sender.keeps(at))
 
     def _follow_changes(self) -> None:
         """Has layers looked for, where a module of the model was replaced, added or removed."""

@@ -28,7 +28,7 @@ _MAY_DIFFER: tuple[str, ...] = (
     "checkpoint",
     "resume",
 )
-_MAY_DIFFER += ("layers", "every", "schedule", "budget", "max_map", "probe", "cam")
+_MAY_DIFFER += ("layers", "every", "schedule", "budget", "max_map", "probe", "cam", "attention")
 
 
 @dataclass(frozen=True)

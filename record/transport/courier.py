@@ -213,12 +213,19 @@ class Courier:
                     f"the writer has stood still for {patience:.0f} s; it closes the file "
                     "by itself when it moves again"
                 )
+                self._settle_counts()
                 self.check()
                 return
-        self.check()
         self._thread.join(timeout=1.0)
+        self._settle_counts()
+        self.check()
         self._process.wait(STALL_SECONDS)
         self._let_go()
+
+    def _settle_counts(self) -> None:
+        """Counts frames as lost that were sent, and never acknowledged by a writer that failed."""
+        if self.failure is not None:
+            self.channel.lost += max(0, self.sent - self._process.acknowledged)
 
     def await_opened(self) -> None:
         """Waits until the writer has opened the file, or has failed."""
@@ -235,12 +242,22 @@ class Courier:
         if self._process.is_ready:
             self._warn(
                 f"recording to {self.path} has ended: {failure}. Training is not affected; "
-                f"{format_count(self.committed, 'frame')} "
-                f"{'is' if self.committed == 1 else 'are'} in the file"
+                f"{self._what_is_left()}"
             )
         else:
             reason = refusal(self.path, failure)
             self._warn(f"nothing is recorded: {reason}. Training is not affected")
+
+    def _what_is_left(self) -> str:
+        """Returns what a reader finds of a recording whose writer has failed, in words."""
+        frames, is_one = format_count(self.committed, "frame"), self.committed == 1
+        if not self.path.exists():
+            return f"{frames} {'is' if is_one else 'are'} gone with the file"
+        if (self.failure or "").endswith(messages.REPLACED):
+            return (
+                f"{frames} {'is' if is_one else 'are'} gone: the file there is not this recording"
+            )
+        return f"{frames} {'is' if is_one else 'are'} in the file"
 
     def _require_opened(self) -> None:
         """Waits until the writer has opened the file.

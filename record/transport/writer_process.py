@@ -33,7 +33,8 @@ class WriterProcess:
             memory, and once it is given back.
         descriptor: The end of the pipe into which messages are written.
         capacity: Bytes that the pipe holds; 0 where that is not known.
-        committed: The number of frames that it has made readable.
+        committed: The number of frames in the file that it has made readable.
+        acknowledged: The number of frames of this training that it has ever made readable.
         flushed: The number of the last request to flush that it has done.
         opening: What the file held at the start: frames, the last one's step and epoch.
         finished: Set once it has given its last answer.
@@ -46,7 +47,7 @@ class WriterProcess:
     """
 
     def __init__(self) -> None:
-        self.committed = 0
+        self.committed = self.acknowledged = 0
         self.flushed = 0
         self.opening: dict[str, int] = {}
         self.finished = threading.Event()
@@ -171,6 +172,7 @@ class WriterProcess:
                 self.last_progress = time.monotonic()
                 self.is_stalled = False
                 self.committed = answer.get("committed", self.committed)
+                self.acknowledged = answer.get("acknowledged", self.acknowledged)
                 closed = closed or answer.get("closed", False)
                 if "moved" in answer:
                     epoch, batch, row = answer["moved"]

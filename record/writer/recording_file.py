@@ -58,6 +58,9 @@ class RecordingFile:
     Raises:
         BusyError: Another process writes the recording.
         OSError: The file exists, or cannot be created or gone on with.
+
+    Attributes:
+        acknowledged: The number of frames committed since the start, also those taken out again.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class RecordingFile:
         self._last_batches: dict[int, int] = {}  # the latest batch written of each epoch
         self._pending: list[PendingFrame] = []
         self._written = 0  # frames
+        self.acknowledged = 0
         self._cells = Cells(np.zeros((0, 0), np.int64), on_moved)
         self._fsync = BackgroundFsync() if durability == "fsync" else None
         self._epoch: int | None = None  # of the last frame
@@ -281,9 +285,10 @@ class RecordingFile:
             self._datasets.write_rows(group, self._structure.fields)
         self._file.flush()
         self._state[0] += len(self._pending)
-        self._pending.clear()
         self._file[schema.STATE][:] = self._state
         self._file.flush()
+        self.acknowledged += len(self._pending)
+        self._pending.clear()
 
     def check_place(self) -> None:
         """Makes sure that what is written still goes to the file of that name.
@@ -297,7 +302,7 @@ class RecordingFile:
         except FileNotFoundError:
             raise OSError("the file was removed by another program") from None
         if (ours.st_dev, ours.st_ino) != (found.st_dev, found.st_ino):
-            raise OSError("another program has put a file in its place")
+            raise OSError(messages.REPLACED)
 
     def sync(self) -> None:
         """Has what is committed put on the disk while writing goes on, if that was asked for."""

@@ -70,8 +70,9 @@ class Service:
                 self._file.renew_lock()
         if self._file is not None:
             ended = final or {}
+            self._file.check_place()
             self._file.close(ended.get("dropped"), ended.get("lost"))
-            self._answer({"committed": self._file.committed, "closed": True})
+            self._answer({**_counts(self._file), "closed": True})
 
     def abandon(self) -> None:
         """Leaves the file readable after a failure."""
@@ -131,10 +132,10 @@ class Service:
         elif message.kind == messages.FLUSH:
             file.commit()
             file.sync()
-            self._answer({"committed": file.committed, "flushed": message.data["number"]})
+            self._answer({**_counts(file), "flushed": message.data["number"]})
         elif message.kind == messages.THIN:
             file.thin(message.data["keep"], lambda: self._show_progress(file))
-            self._answer({"committed": file.committed})
+            self._answer(_counts(file))
         elif message.kind == messages.PROBES:
             data = message.data
             file.set_probes(tuple(data["shape"]), message.payload, data.get("labels", ()))
@@ -183,7 +184,12 @@ class Service:
         if file.must_sync:
             file.sync()
         file.check_place()
-        self._answer({"committed": file.committed})
+        self._answer(_counts(file))
+
+
+def _counts(file: RecordingFile) -> dict[str, Any]:
+    """Returns how many frames a reader may see, and how many were ever committed."""
+    return {"committed": file.committed, "acknowledged": file.acknowledged}
 
 
 def _kind(message: messages.Message | Exception | None) -> bytes | None:

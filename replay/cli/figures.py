@@ -24,7 +24,7 @@ from replay.options import FilmOptions, GridOptions, RenderRequest, SheetOptions
 if TYPE_CHECKING:
     from replay.figures.figure import Figure
 
-_DRAWING = f"channels {PICTURE_OPTIONS} view query"
+_DRAWING = f"channels {PICTURE_OPTIONS} view query cam_method"
 
 _GRID_EXAMPLES = """
 examples:
@@ -97,7 +97,7 @@ def add_sheet(commands: Commands) -> None:
     add_options(parser, SheetOptions, "layer epochs batch")
     add("--channels", metavar="LIST", help="such as 0,3,8-11 (default: all, or top:12 of many)")
     _add_number(parser, "--rows", 8, "epochs at most (default: 8)")
-    add_options(parser, FilmOptions, f"{PICTURE_OPTIONS} view query")
+    add_options(parser, FilmOptions, f"{PICTURE_OPTIONS} view query cam_method")
     add(
         "--no-probe",
         dest="probe",

@@ -8,7 +8,7 @@ from replay.cli.console import check_frames, progress_bar, say, warn
 from replay.cli.next_steps import beside, offer, offer_after_info, offer_repair, offer_to_load
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, only
 from replay.formatting import clean_line, format_bytes, format_count
-from replay.options import THEMES, RenderRequest, SheetOptions
+from replay.options import EXPORTED, THEMES, FilmOptions, RenderRequest, SheetOptions
 
 _INFO_EXAMPLES = """\
 examples:
@@ -172,11 +172,14 @@ _EXPORT_EXAMPLES = """
   .npy    the maps alone; numpy.load(..., mmap_mode="r") reads parts of it
   name/   a file epoch0003_batch0012.npy, (C, H, W), for each frame
 All maps are float16, the channels first. A damaged frame is NaN, or not there.
+--show gradient and cam (of a fixed image, one map a frame) are float32.
 
 examples:
   python -m replay export run.h5 --layer conv1 -o maps.npz
   python -m replay export run.h5 --epochs -1 --channels 0,3 -o last.npy
   python -m replay export run.h5 --probe 0 -o frames/
+  python -m replay export run.h5 --show attention -o attention.npz
+  python -m replay export run.h5 --show cam --probe 3 -o cam.npz
 """
 
 
@@ -213,6 +216,14 @@ def add_export(commands: Commands) -> None:
     add("-o", "--out", metavar="FILE", required=True, help=".npz, .npy, .zarr or a folder/")
     add_options(parser, SheetOptions, "layer epochs batches channels")
     add("--probe", metavar="N", type=int, help="the maps of a fixed image; N from 0")
+    add(
+        "--show",
+        dest="view",
+        choices=EXPORTED,
+        default="maps",
+        help="what is copied (default: maps)",
+    )
+    add_options(parser, FilmOptions, "cam_method")
     add("--overwrite", action="store_true", help="replace an existing file")
     add_quiet(parser)
 
@@ -231,6 +242,8 @@ def _export(options: argparse.Namespace) -> None:
             batches=options.batches,
             channels=options.channels,
             probe=options.probe,
+            view=options.view,
+            cam_method=options.cam_method,
             overwrite=options.overwrite,
             progress=progress,
         )
@@ -242,6 +255,6 @@ def _export(options: argparse.Namespace) -> None:
         said = f"{damaged}, first epoch {epoch} batch {batch}"
         warn(f"{said}; not in the maps (NaN in an array)")
     sizes = "x".join(map(str, (result.frames, *result.shape)))
-    print(f"{result.path}  {format_bytes(result.bytes)}, {sizes} float16")
+    print(f"{result.path}  {format_bytes(result.bytes)}, {sizes} {result.dtype}")
     if not options.quiet:
         offer_to_load(result.path, only(options))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _SELECTION = "layers channels epochs batches"
 _ENCODING = "codec crf jobs|executor"
 _ANIMATE_OPTIONS = (
-    f"out {_SELECTION} {PICTURE_OPTIONS} view query show order fps zoom columns captions "
-    f"{_ENCODING} max_mb preset overwrite alt poster"
+    f"out {_SELECTION} {PICTURE_OPTIONS} view query cam_method grid_of_probes show order "
+    f"fps zoom columns captions {_ENCODING} max_mb preset overwrite alt poster"
 )
 _COMPARE_OPTIONS = (
     f"out difference difference_cmap {_SELECTION} {PICTURE_OPTIONS} view query fps zoom columns "

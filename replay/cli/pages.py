@@ -9,10 +9,12 @@ from replay.cli.console import check_frames, print_result, progress_bar, say
 from replay.cli.next_steps import offer
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, arguments, only, reader
 from replay.option_values import positive_number
-from replay.options import LAYER_FLAGS, FilmOptions, RenderRequest
+from replay.options import LAYER_FLAGS, VIEWS, FilmOptions, RenderRequest
 
 _LAYERS = "layers, globs, or all (default: all)"
-_PAGE_OPTIONS = "channels epochs batches probe scale symmetric cmap title input max_mb overwrite"
+_PAGE_OPTIONS = (
+    "channels epochs batches probe view scale symmetric cmap title input max_mb overwrite"
+)
 
 _PAGE_EXAMPLES = """
 The page is one file that any browser of 2023 or later opens from disk; it
@@ -57,6 +59,7 @@ def add_page(commands: Commands) -> None:
         type=int,
         help="only the fixed image N, from 0 (default: all, and each batch's first image)",
     )
+    _add_view(parser)
     add_options(parser, FilmOptions, "scale")
     add("--symmetric", action="store_true", help="at first a scale symmetric around zero")
     add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
@@ -103,6 +106,7 @@ def add_watch(commands: Commands) -> None:
     add(*LAYER_FLAGS, metavar="NAME", action="append", dest="layer", help=_LAYERS)
     add("--channels", metavar="LIST", help="such as 0,3,8-11")
     add("--probe", metavar="N", type=int, help="opens with the fixed image N (default: the first)")
+    _add_view(parser)
     add_options(parser, FilmOptions, "scale")
     add("--cmap", metavar="NAME", default="gray", help="the colormap at first (default: gray)")
     add_options(parser, FilmOptions, "title")
@@ -128,6 +132,7 @@ def _watch(options: argparse.Namespace) -> None:
             options.title,
             options.probe,
             options.scale,
+            options.view,
         ),
     )
     with Server(live, options.port) as server:
@@ -140,6 +145,12 @@ def _watch(options: argparse.Namespace) -> None:
         if not options.no_browser:
             open_browser(server.url)
         server.serve()
+
+
+def _add_view(parser: argparse.ArgumentParser) -> None:
+    """Adds what is shown, of which a page has everything unless it is told."""
+    help = "only these (default: all that was recorded, to switch between)"
+    parser.add_argument("--show", dest="view", choices=VIEWS, help=help)
 
 
 def _port(text: str) -> int:

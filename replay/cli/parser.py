@@ -12,6 +12,7 @@ from replay.cli.figures import add_grid, add_sheet
 from replay.cli.files import add_export, add_health, add_info, add_repair, add_verify
 from replay.cli.films import add_animate, add_compare
 from replay.cli.options import Commands
+from replay.cli.packing import add_pack, add_unpack
 from replay.cli.pages import add_page, add_watch
 from replay.options import LAYER_FLAGS
 from replay.schema import OptionError
@@ -19,7 +20,7 @@ from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, s
 from replay.schema.faces import program
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
-_SEVERAL = {"animate", "compare", "grid", "page", "sheet", "watch"}  # take several layers
+_SEVERAL = {"animate", "compare", "grid", "pack", "page", "sheet", "watch"}  # take several layers
 _FILES = ("FILE", "run.h5")  # what stands for a file in the help
 
 _DESCRIPTION = """\
@@ -33,6 +34,7 @@ examples:
   python -m replay compare a.h5 b.h5 -o both.mp4 --difference
   python -m replay grid run.h5 -o grid.pdf --epoch 0,2,-1 --kernels
   python -m replay health run.h5
+  python -m replay pack run.h5 -o small.h5
   python -m replay page run.h5 -o report.html
   python -m replay watch run.h5
 
@@ -119,6 +121,7 @@ def build_parser() -> Parser:
     for add in (
         *(add_info, add_verify, add_health, add_repair),
         *(add_animate, add_compare, add_grid, add_sheet),
+        *(add_pack, add_unpack),
         *(add_export, add_page, add_watch, _add_help, _add_completion),
     ):
         add(commands)

@@ -53,6 +53,7 @@ def draw(
     probe: int | None = None,
     view: str = "maps",
     query: str | int | tuple[int, int] | None = None,
+    cam_method: str = "grad-cam",
 ) -> AxesImage:
     """Draws the maps of one batch into axes of matplotlib.
 
@@ -87,8 +88,9 @@ def draw(
         slices: Of a volume, as in `replay.animate`.
         tokens: As in `replay.animate`.
         probe: The number of a fixed image, whose maps are drawn.
-        view: `maps`, `attention` or `gradient`, as in `replay.animate`.
+        view: `maps`, or another view, as in `replay.animate`.
         query: Of attention, as in `replay.animate`.
+        cam_method: Of class activation, as in `replay.animate`.
 
     Returns:
         The image. Its array is float32; what lies between the maps is masked.
@@ -105,6 +107,7 @@ def draw(
 
             options = FilmOptions(
                 layer,
+                channels,
                 scale=scale,
                 clip=clip,
                 symmetric=symmetric,
@@ -112,10 +115,11 @@ def draw(
                 tokens=tokens,
                 view=view,
                 query=query,
+                cam_method=cam_method,
             )
             runs, options = look_at(runs, options)
             clip, symmetric, cmap = options.clip, options.symmetric, options.cmap
-            scale = options.scale
+            scale, channels = options.scale, options.channels
             unfinite = unfinite_colors(cmap)
         layers = choose_layers_of(runs, layer if view == "maps" else options.layers)
         if len(layers) > 1:

@@ -40,6 +40,8 @@ class BatchPanel:
     gains: list[Gain] | None  # of each channel, where each map has a range of its own
     quantity: str  # what the values are
     tiles: Pixels | None = None  # (C * S, H, W, 3), of what has colours of its own
+    bar: Pixels | None = None  # (LEVELS, 3), the colours of its colour bar, if it has its own
+    scale: str = ""  # what the colours stand for; empty where the scaler says it
 
     def picture(self, place: int, colors: Pixels) -> Pixels:
         """Returns the picture of one map, uint8 (H, W, 3).
@@ -100,7 +102,7 @@ def load_panel(
         raise DamagedError(row.maps.damaged[cell])
     series, tiles = row.maps.series, None
     if series.in_colour:
-        tiles = series.tiles(cell)[list(channels)]  # type: ignore[attr-defined]
+        tiles = series.tiles(cell, channels)  # type: ignore[attr-defined]
     scaler.measure(*cell, maps)
     levels, own = scaler.levels(*cell, maps), scaler.channel_bounds(*cell)
     facts = []
@@ -113,6 +115,9 @@ def load_panel(
         if field in recording.batches and recording.batches[field][cell] >= 0
     ]
     between = scaler.range_of(*cell, maps)
+    if series.in_colour:
+        ends = series.shown(cell)  # type: ignore[attr-defined]
+        between = None if ends is None else Range(*ends)
     image = image and InputPicture.possible(recording)
     return BatchPanel(
         clean(shown.labels[row.place]),
@@ -127,6 +132,8 @@ def load_panel(
         gains=None if own is None else gains_of(own.gain, own.constant, own.faint),
         quantity=recording.quantity,
         tiles=tiles,
+        bar=series.bar(LEVELS),
+        scale=recording.scale_words,
     )
 
 

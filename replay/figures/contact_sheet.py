@@ -47,6 +47,7 @@ def sheet(
     tokens: str = "auto",
     view: str = "maps",
     query: str | int | tuple[int, int] | None = None,
+    cam_method: str = "grad-cam",
     width: str | float | None = None,
     columns: int | None = None,
     overwrite: bool = False,
@@ -78,8 +79,9 @@ def sheet(
         theme: `light` or `dark`.
         slices: Of a volume: `middle`, `all`, or numbers, as in `replay.animate`.
         tokens: `auto`, `square` or `strip`, as in `replay.animate`.
-        view: `maps`, `attention` or `gradient`, as in `replay.animate`.
+        view: `maps`, or another view, as in `replay.animate`.
         query: Of attention, as in `replay.animate`.
+        cam_method: Of class activation, as in `replay.animate`.
         width: The width on paper, for which the figure is laid out, as in `replay.grid`.
         columns: Channels side by side; those that follow begin anew below, with all epochs. By
             default as many as look well.
@@ -97,7 +99,15 @@ def sheet(
     paper = None if width is None else read_width(width)
     options = PageOptions(dpi, title, paper, columns)
     scales = FilmOptions(
-        layer, scale=scale, clip=clip, symmetric=symmetric, cmap=cmap, view=view, query=query
+        layer,
+        channels,
+        scale=scale,
+        clip=clip,
+        symmetric=symmetric,
+        cmap=cmap,
+        view=view,
+        query=query,
+        cam_method=cam_method,
     )
     if rows < 1:
         raise OptionError(f"rows {rows}: expected 1 or more")
@@ -122,7 +132,7 @@ def sheet(
             shown = RunSet(run, [name], slices, tokens)
             cells = spread(choose_batches(shown, epochs, batch), rows)
             joint, (row,) = one_group(shown)
-            which = channels
+            which = scales.channels
             if which is None and row.maps.channels > _MOST_BY_DEFAULT:
                 which = _CHOSEN
             chosen = choose_channels(joint, which, shown.cells())

@@ -44,6 +44,7 @@ def grid(
     probe: int | None = None,
     view: str = "maps",
     query: str | int | tuple[int, int] | None = None,
+    cam_method: str = "grad-cam",
     width: str | float | None = None,
     columns: int | None = None,
     overwrite: bool = False,
@@ -78,8 +79,9 @@ def grid(
         slices: Of a volume: `middle`, `all`, or numbers, as in `replay.animate`.
         tokens: `auto`, `square` or `strip`, as in `replay.animate`.
         probe: The number of a fixed image, whose maps are shown.
-        view: `maps`, `attention` or `gradient`, as in `replay.animate`.
+        view: `maps`, or another view, as in `replay.animate`.
         query: Of attention, as in `replay.animate`.
+        cam_method: Of class activation, as in `replay.animate`.
         width: The width on paper, for which the figure is laid out: inches, or a length such as
             `3.3in`, `8.4cm`, `84mm`, `239pt` (of TeX), or `full` for 7 inches. No text is
             smaller than 7 points.
@@ -98,7 +100,15 @@ def grid(
     paper = None if width is None else read_width(width)
     options = PageOptions(dpi, title, paper, columns)
     scales = FilmOptions(
-        layer, scale=scale, clip=clip, symmetric=symmetric, cmap=cmap, view=view, query=query
+        layer,
+        channels,
+        scale=scale,
+        clip=clip,
+        symmetric=symmetric,
+        cmap=cmap,
+        view=view,
+        query=query,
+        cam_method=cam_method,
     )
     with open_runs(recording, probe) as runs:
         path, canvas = open_canvas(runs[0].path, out, "grid", dpi, theme)
@@ -113,7 +123,7 @@ def grid(
             shown = RunSet(runs, [name], slices, tokens)
             cells = choose_batches(shown, epochs, batch)
             joint, rows = one_group(shown)
-            chosen = choose_channels(joint, channels, shown.cells())
+            chosen = choose_channels(joint, scales.channels, shown.cells())
             for row in rows if kernels else []:
                 series = row.maps.series
                 if series.kernels(*cells[0]).shape[0] != row.maps.channels:

@@ -135,6 +135,8 @@ class FigurePage(ABC):
     @property
     def scale_words(self) -> str:
         """What the colors stand for, and what the bars at the maps are."""
+        if self.panels[0].scale:
+            return self.panels[0].scale
         text = self.scaler.describe()
         gains = [gain for panel in self.panels for gain in panel.gains or ()]
         marks = [mark for mark in ("constant", "faint") if any(g.mark == mark for g in gains)]
@@ -206,7 +208,8 @@ class FigurePage(ABC):
 
     def range_lines(self, panel: BatchPanel) -> list[str]:
         """Returns the panel's range as a line of text; none where all panels share one."""
-        if self.scaler.mode not in ("epoch", "frame") or panel.range is None:
+        own = panel.tiles is not None and len({each.range for each in self.panels}) > 1
+        if (self.scaler.mode not in ("epoch", "frame") and not own) or panel.range is None:
             return []
         return [panel.range.in_words(" … ")]
 
@@ -227,7 +230,8 @@ class FigurePage(ABC):
         text = f"{self.panels[0].quantity}, {self.scale_words}"
         y += canvas.paragraph(x, y, text, SMALL, right - x, muted=True)
         width = min(self.inches(2.4), (right - x) * 2 // 5)
-        bar = colors[np.linspace(0, LEVELS - 1, width).astype(int)][None]
+        own = self.panels[0].bar
+        bar = (colors if own is None else own)[np.linspace(0, LEVELS - 1, width).astype(int)][None]
         thick = self.inches(BAR_INCHES)
         canvas.picture(x, y, bar.repeat(thick, axis=0), framed=True, blocks=(thick, 1))
         ranges = {panel.range for panel in self.panels}

@@ -1,16 +1,29 @@
-"""Verifies, repairs and exports recordings.
+"""Verifies, repairs, packs and exports recordings.
 
 To be imported from here:
 
 - `verify`, which gives a `Report` of `Problem`s;
 - `repair`, which copies what is whole and gives a `Repaired`;
+- `pack` and `unpack`, which write the same recording smaller, or as it was, and give a `Packed`;
 - `export`, which writes arrays for other programs and gives an `Exported`.
 
-The room writes with h5py, in `hdf5_writer` only.
+The room writes with h5py: in `hdf5_writer` from frames, in `tree_copy` from a whole file.
 """
 
 from replay.files.exporting import Exported, export
+from replay.files.packing import Packed, pack, unpack
 from replay.files.repairing import Repaired, repair
 from replay.files.verification import Problem, Report, verify
 
-__all__ = ["Exported", "Problem", "Repaired", "Report", "export", "repair", "verify"]
+__all__ = [
+    "Exported",
+    "Packed",
+    "Problem",
+    "Repaired",
+    "Report",
+    "export",
+    "pack",
+    "repair",
+    "unpack",
+    "verify",
+]

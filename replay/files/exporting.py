@@ -12,17 +12,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.files.exported_values import ExportedValues, choose_values
 from replay.formatting import format_bytes, format_count
 from replay.maps.axes import choose_channels
-from replay.maps.selection import choose_frames, choose_layers
+from replay.maps.selection import choose_cells
 from replay.option_values import Numbers, either
 from replay.output import replacing
 from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
-from replay.recording.series import Series
-from replay.schema import FRAME_DTYPE, DamagedError, Float16Array, OptionError, OutputError
+from replay.schema import (
+    FRAME_DTYPE,
+    DamagedError,
+    Float16Array,
+    OptionError,
+    OutputError,
+    SelectionError,
+)
 from replay.schema.faces import spell
 from replay.schema.suggestions import did_you_mean
+
+Values = npt.NDArray[Any]
 
 SUFFIXES = (".npz", ".npy", ".zarr")
 
@@ -40,6 +49,7 @@ class Exported:
         damaged: (epoch, batch) of frames that are damaged: NaN in an array, left out of a folder.
         bytes: Size of it all.
         remarks: What a reader should know.
+        dtype: Type of the values.
     """
 
     path: Path
@@ -48,12 +58,13 @@ class Exported:
     damaged: tuple[tuple[int, int], ...]
     bytes: int
     remarks: tuple[str, ...] = ()
+    dtype: str = "float16"
 
     def __repr__(self) -> str:
         sizes = "×".join(map(str, (self.frames, *self.shape)))
         damaged = f"; {format_count(len(self.damaged), 'damaged frame')}" if self.damaged else ""
         size = format_bytes(self.bytes)
-        return f"<Exported {str(self.path)!r}: {sizes} float16, {size}{damaged}>"
+        return f"<Exported {str(self.path)!r}: {sizes} {self.dtype}, {size}{damaged}>"
 
 
 def export(
@@ -67,6 +78,8 @@ def export(
     batch: Numbers = None,
     channels: Numbers = None,
     probe: int | None = None,
+    view: str = "maps",
+    cam_method: str = "grad-cam",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Exported:
@@ -77,7 +90,8 @@ def export(
     Args:
         recording: The file, or an open recording.
         out: `.npz`: arrays `maps`, `epoch`, `batch`, `channel`, `damaged`, and `loss` and `input`
-            where they were recorded; of a probe, `input` is the one image. `.npy`: the maps.
+            where they were recorded; of a probe, `input` is the one image; of attention `grid`, the
+            rows and columns of its tokens. `.npy`: the maps.
             `.zarr`: a group of the same arrays as an archive has, for which the package zarr must
             be installed. A name that ends in `/`, or has no suffix: a folder with a file
             `epoch0003_batch0012.npy` for each frame.
@@ -88,6 +102,10 @@ def export(
         batch: Another name of `batches`.
         channels: Their numbers, as in `replay.animate`; all by default.
         probe: The number of a fixed image, whose maps are written.
+        view: `maps`, or what was recorded beside them, in true values: `attention` (float16, heads
+            first), `gradient` (float32), or `cam` (float32, one map a frame, of the first fixed
+            image unless `probe` says another).
+        cam_method: Of class activation, as in `replay.animate`.
         overwrite: Whether a file may be replaced. A folder must be new or empty.
         progress: Called with (frames done, frames in all).
 
@@ -110,17 +128,22 @@ def export(
                 batches=batches,
                 channels=channels,
                 probe=probe,
+                view=view,
+                cam_method=cam_method,
                 overwrite=overwrite,
                 progress=progress,
             )
     path, kind = _choose_target(out, overwrite)
+    if probe is None and view == "cam" and recording.probe_number is None:
+        probe = 0
     run = recording if probe is None else recording.probe(probe)
-    name, *others = choose_layers(run, layer)
-    if others:
-        raise OptionError(f"layer {layer!r} is {1 + len(others)} layers; an export is of one")
-    cells = choose_frames(run, epochs, batches, [name])
-    chosen = choose_channels(_ChannelsFirst(run[name]), channels, cells)
-    reader = _Reader(run, run[name], cells, chosen, progress)
+    run.require_frames()
+    source = choose_values(run, view, layer, cam_method)
+    if not source.frames.present.any():
+        raise SelectionError(f"no frame of {source.frames.name} in {run.path}")
+    cells = choose_cells(source.frames.present, epochs, batches)
+    chosen = choose_channels(source, channels, cells)
+    reader = _Reader(run, source, cells, chosen, progress)
     if path.exists() and path.samefile(run.path):
         raise OutputError(f"{path} is the recording itself; name another file ({spell('out')})")
     if kind in (".npz", ".npy"):
@@ -138,6 +161,7 @@ def export(
         tuple(reader.damaged),
         size or path.stat().st_size,
         tuple(reader.remarks),
+        source.dtype.name,
     )
 
 
@@ -163,23 +187,12 @@ def _choose_target(out: str | os.PathLike[str], overwrite: bool) -> tuple[Path, 
     return path, suffix
 
 
-class _ChannelsFirst:
-    """A layer's frames as (C, ...), as they are and not as they are shown."""
-
-    def __init__(self, series: Series) -> None:
-        self.series = series
-        self.channels = series.layer.channels
-
-    def __getitem__(self, cell: tuple[int, int]) -> Float16Array:
-        frame = self.series.layer.channels_first(self.series[cell])
-        return frame if self.series.layer.channel_axis is not None else frame[None]
-
-
 class _Reader:
     """Reads what is to be written, frame by frame.
 
     Attributes:
         shape: Shape of the maps of a frame.
+        dtype: Type of their values.
         damaged: (epoch, batch) of the damaged frames that were met so far.
         remarks: What a reader should know.
     """
@@ -187,7 +200,7 @@ class _Reader:
     def __init__(
         self,
         run: Recording,
-        series: Series,
+        source: ExportedValues,
         cells: Sequence[tuple[int, int]],
         channels: Sequence[int],
         progress: Callable[[int, int], None] | None,
@@ -195,16 +208,14 @@ class _Reader:
         self.run, self.cells, self.channels = run, list(cells), list(channels)
         self.damaged: list[tuple[int, int]] = []
         self.remarks: list[str] = []
-        self._source, self._progress = _ChannelsFirst(series), progress
-        axis, shape = series.layer.channel_axis, series.layer.shape
-        rest = shape if axis is None else shape[:axis] + shape[axis + 1 :]
-        self.shape = (len(self.channels), *rest)
+        self._source, self._progress, self.dtype = source, progress, source.dtype
+        self.shape = (len(self.channels), *source.rest)
 
-    def frames(self) -> Iterator[tuple[tuple[int, int], Float16Array | None]]:
-        """Yields (epoch, batch) and maps, float16 (C, ...), of each frame; None if damaged."""
+    def frames(self) -> Iterator[tuple[tuple[int, int], Values | None]]:
+        """Yields (epoch, batch) and maps (C, ...) of each frame; None if damaged."""
         for place, cell in enumerate(self.cells):
             try:
-                maps = np.ascontiguousarray(self._source[cell][self.channels], FRAME_DTYPE)
+                maps = np.ascontiguousarray(self._source[cell][self.channels], self.dtype)
                 yield cell, maps
             except DamagedError:
                 self.damaged.append(cell)
@@ -212,10 +223,10 @@ class _Reader:
             if self._progress is not None:
                 self._progress(place + 1, len(self.cells))
 
-    def maps(self) -> Iterator[Float16Array]:
-        """Yields each frame's maps, float16 (C, ...); NaN where they are damaged."""
+    def maps(self) -> Iterator[Values]:
+        """Yields each frame's maps (C, ...); NaN where they are damaged."""
         for _, maps in self.frames():
-            yield np.full(self.shape, np.nan, FRAME_DTYPE) if maps is None else maps
+            yield np.full(self.shape, np.nan, self.dtype) if maps is None else maps
 
     def image_shape(self) -> tuple[int, ...] | None:
         """Returns the shape of the input pictures, if there are some and all have the same."""
@@ -250,6 +261,9 @@ class _Reader:
             "channel": np.array(self.channels, "<i8"),
             "damaged": np.array([cell in damaged for cell in self.cells]),
         }
+        grid = getattr(getattr(self._source.frames, "layer", None), "grid", None)
+        if grid is not None:
+            found["grid"] = np.array(grid, "<i8")
         if "loss" in self.run.batches:
             found["loss"] = self.run.batches["loss"][epoch, batch]
         return found
@@ -257,7 +271,7 @@ class _Reader:
 
 def _write_array(path: Path, reader: _Reader) -> None:
     shape = (len(reader.cells), *reader.shape)
-    array = np.lib.format.open_memmap(path, "w+", FRAME_DTYPE, shape)
+    array = np.lib.format.open_memmap(path, "w+", reader.dtype, shape)
     try:
         for place, maps in enumerate(reader.maps()):
             array[place] = maps
@@ -271,15 +285,20 @@ def _write_array(path: Path, reader: _Reader) -> None:
 def _write_archive(path: Path, reader: _Reader) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
 
-        def stream(name: str, shape: tuple[int, ...], arrays: Iterator[npt.NDArray[Any]]) -> None:
-            header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        def stream(
+            name: str,
+            shape: tuple[int, ...],
+            arrays: Iterator[npt.NDArray[Any]],
+            dtype: np.dtype[Any] = FRAME_DTYPE,
+        ) -> None:
+            header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
             with archive.open(_member(name), "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_1_0(file, header)
                 for array in arrays:
                     file.write(array.tobytes())
 
         count = len(reader.cells)
-        stream("maps", (count, *reader.shape), reader.maps())
+        stream("maps", (count, *reader.shape), reader.maps(), reader.dtype)
         shape = reader.image_shape()
         if shape is not None and reader.run.probe_number is not None:
             stream("input", shape, iter([reader.run.inputs[reader.cells[0]]]))
@@ -308,12 +327,18 @@ def _write_zarr(folder: Path, reader: _Reader) -> None:
     group = zarr.open_group(str(folder), mode="w")
     create = getattr(group, "create_array", None) or group.create_dataset  # zarr 2 has the latter
 
-    def stream(name: str, shape: tuple[int, ...], arrays: Iterator[npt.NDArray[Any]]) -> None:
-        array = create(name, shape=(len(reader.cells), *shape), chunks=(1, *shape), dtype="<f2")
+    def stream(
+        name: str,
+        shape: tuple[int, ...],
+        arrays: Iterator[npt.NDArray[Any]],
+        dtype: np.dtype[Any] = FRAME_DTYPE,
+    ) -> None:
+        chunks = (1, *shape)
+        array = create(name, shape=(len(reader.cells), *shape), chunks=chunks, dtype=dtype.str)
         for place, values in enumerate(arrays):
             array[place] = values
 
-    stream("maps", reader.shape, reader.maps())
+    stream("maps", reader.shape, reader.maps(), reader.dtype)
     numbers = reader.numbers()
     shape = reader.image_shape()
     if shape is not None and reader.run.probe_number is not None:

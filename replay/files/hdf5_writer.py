@@ -31,7 +31,7 @@ class RecordingWriter(Closing):
     """
 
     def __init__(self, path: Path, shape: tuple[int, int], attributes: Mapping[str, Any]) -> None:
-        self._file = _create(path)
+        self._file = create_file(path)
         self._shape = shape
         for name, value in attributes.items():
             self._file.attrs[name] = value
@@ -123,7 +123,7 @@ class RecordingWriter(Closing):
         )
 
 
-def _create(path: Path) -> h5py.File:
+def create_file(path: Path) -> h5py.File:
     """Makes a new file, without a lock: nobody else knows of it."""
     try:
         return h5py.File(path, "w", libver=("v110", "v110"), **_UNLOCKED)

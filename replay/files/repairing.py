@@ -102,7 +102,7 @@ def _copy(
     }
     attributes = {
         "format": schema.FORMAT,
-        "version": run.version,
+        "version": schema.VERSION,
         "run_id": run.run_id,
         "created": run.created,
         "meta": schema.encode_meta(meta),

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.film.sections import MapSection
-from replay.maps.axes import shrink_maps
 from replay.maps.runs import Count
 from replay.raster.frame import Overlay
 from replay.raster.mosaic import blank
@@ -33,9 +32,11 @@ class ColourSection(MapSection):
         """Leaves the tiles empty, on which the pictures of a frame will lie; see `Section`."""
         blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
         self._tiles, problem = self._find(cell)
-        shown = self.scaler.range_of(*cell, np.empty(0, np.float16))
         series = self.row.maps.series
-        return shown and shown.times(series.unit), problem or series.remark(cell) or (0, 0)
+        assert isinstance(series, ColourSeries), "pictures in colours"
+        shown = series.shown(cell) if self._tiles is not None else None
+        count = problem or series.remark(cell) or (0, 0)
+        return None if shown is None else Range(*shown), count
 
     def is_plain(self, count: Count) -> bool:
         """Returns False: pictures have colours of their own."""
@@ -57,13 +58,10 @@ class ColourSection(MapSection):
         assert isinstance(series, ColourSeries), "pictures in colours"
         if not series.present[cell]:
             return None, _NO_FRAME
+        shrink = self.panel.mosaic.shrink
         try:
-            tiles = series.tiles(cell)[self.channels]  # (N, H, W, 3)
+            tiles = series.tiles(cell, self.channels, shrink)  # (N, H, W, 3)
         except DamagedError as error:
             maps.damaged[cell] = str(error)
             return None, "damaged"
-        if self.panel.mosaic.blocks != (1, 1):
-            planes = np.moveaxis(tiles, 3, 1).astype(np.float32)
-            small = shrink_maps(planes, self.panel.mosaic.blocks)
-            tiles = np.rint(np.moveaxis(small, 1, 3)).astype(np.uint8)
         return np.ascontiguousarray(tiles), ""

@@ -49,6 +49,8 @@ from replay.raster.palette import Palette, TwoMapPalette
 from replay.recording import Recording
 from replay.schema import Cell
 
+LEVELS_OF_A_BAR = 120  # colours, so that a palette of 256 has as many for pictures
+
 
 class BaseFilm:
     """The frames of an animation, all of one size: what films of one run and of two share.
@@ -181,11 +183,16 @@ class Film(BaseFilm):
             extras.check(runs.rows, self.facts)
             diverging = extras.needs_diverging(runs.rows)
         levels, theme = options.levels, options.theme
+        first = runs.rows[0].maps.series
+        if first.in_colour:  # pictures need what the colour bar does not
+            levels = min(levels, LEVELS_OF_A_BAR)
         self.palette = (
             TwoMapPalette(options.cmap, DIVERGING, levels, theme)
             if diverging
             else Palette(options.cmap, levels, theme)
         )
+        if (bar := first.bar(self.palette.levels)) is not None:
+            self.palette.table[: len(bar)] = bar
         number = len(runs.recordings)
         side = _picture_side(number)
         self.inputs = [
@@ -201,7 +208,7 @@ class Film(BaseFilm):
         maps, kernels = (len(runs.rows), 0) if extras is None else extras.count(runs.rows)
         mosaics = maps + kernels
         self._overview = plan_overview(
-            mosaics, options.captions, self.picture_sizes, options.bounds
+            mosaics, options.captions, self.picture_sizes, options.bounds, *_alone(runs)
         )
         space = mosaic_space(mosaics, options.captions, self.picture_sizes, options.bounds)
         if self._overview is not None:
@@ -247,7 +254,9 @@ class Film(BaseFilm):
         number = len(runs.recordings)
         side = _picture_side(number)
         pictures = [(side, side)] * number if options.input else []
-        overview = plan_overview(sections, options.captions, pictures, options.bounds)
+        overview = plan_overview(
+            sections, options.captions, pictures, options.bounds, *_alone(runs)
+        )
         if overview is None:
             return len(self._layers)
         return max(1, overview.most * len(self._layers) // sections)
@@ -376,6 +385,12 @@ class Film(BaseFilm):
         for section, count, boxes in zip(self.sections, counts, self._mosaic_boxes, strict=True):
             if isinstance(section, MapSection) and section.is_plain(count):
                 yield boxes
+
+
+def _alone(runs: RunSet) -> list[int]:
+    """Returns what has layers stand side by side where each is a single picture; else nothing."""
+    alone = all(row.maps.series.in_colour and row.maps.channels == 1 for row in runs.rows)
+    return [1 << 16] if alone else []
 
 
 def _picture_side(recordings: int) -> int:

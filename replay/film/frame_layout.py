@@ -65,6 +65,11 @@ class BaseLayout:
         self._class_slots: list[tuple[Slot, InputCaption, npt.NDArray[np.int64]]] = []
 
     @property
+    def pen(self) -> Pen:
+        """What writes on the plane."""
+        return self._pen
+
+    @property
     def boxes(self) -> list[Box]:
         """(top, left, bottom, right) of every text."""
         return self._pen.boxes

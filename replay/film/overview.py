@@ -13,7 +13,7 @@ LEAST_TILE = 28
 
 APART = 14  # rows between two layers, of the rows of a head
 _FRAMES = ((1920, 1080), (2560, 1440), (3840, 2160))  # the smallest that does is taken
-_STACKED = 100  # pixels: layers that have so much height need not stand side by side
+_STACKED = 100
 _ROOMY = 420, 60  # pixels: width and height of a mosaic of which something is seen
 _TIGHT = 300, 40  # where there is no more space
 
@@ -40,6 +40,7 @@ def plan_overview(
     captions: bool,
     pictures: Sequence[tuple[int, int]],
     bounds: tuple[int, int] | None = None,
+    stacked: int = _STACKED,
 ) -> Overview | None:
     """Returns how many layers are arranged in columns; None where they stand under one another.
 
@@ -48,11 +49,12 @@ def plan_overview(
         captions: Whether there is more than mosaics and input pictures.
         pictures: Height and width of each input picture.
         bounds: Greatest width and height of the frame; None for one that is chosen.
+        stacked: Pixels: layers that have so much height need not stand side by side.
     """
     beside, above = surroundings(1, captions, pictures)
     head, apart = (SECTION_HEAD, APART) if captions else (BARE, BARE)
     usual = 1000 if bounds is None else bounds[1] - above
-    if layers == 1 or usual // layers - head >= _STACKED:
+    if layers == 1 or usual // layers - head >= stacked:
         return None
     frames = _FRAMES if bounds is None else (bounds,)
     for frame in frames:

@@ -189,12 +189,16 @@ class Maps:
 
     def labels(self, channels: Sequence[int]) -> list[str]:
         """Returns a name for each picture of the chosen maps: `7`, or `7·3` for a slice."""
+        if self.series.labels:
+            return [self.series.labels[channel] for channel in channels]
         if self.slices == 1:
             return [str(channel) for channel in channels]
         return [f"{channel}·{number}" for channel in channels for number in self.layout.slices]
 
     def in_words(self, chosen: int) -> str:
         """Returns what so many of the maps are: `12 maps of 8×8, middle slice 4 of 9`."""
+        if self.series.in_colour:
+            return clean(self.layer.note)
         height, width = self.size
         number = format_count(chosen, "map")
         of = f" of {height}×{width}"

@@ -21,7 +21,7 @@ from replay.recording.derived import DerivedRecording, DerivedSeries
 from replay.recording.recording import BesideMaps
 from replay.recording.scaled import EvenSeries
 from replay.recording.series import parse_key
-from replay.schema import Cell, Float16Array, Float32Array
+from replay.schema import Cell, DamagedError, Float16Array, Float32Array
 
 _USUAL = "gray"  # the colormap of maps, which has no middle
 _CLIPPED = 12  # 2 ** 12 is what the end of a range becomes that was asked for
@@ -110,32 +110,33 @@ class GradientSeries(DerivedSeries):
 
     def remark(self, cell: Cell) -> str:
         """Returns the largest value of a frame, in words."""
-        largest = float(self.true.largest[cell])
+        try:
+            largest = self.true.largest_of(cell)
+        except DamagedError:
+            return ""
         return "" if math.isnan(largest) else f"largest ±{format_number(largest)}"
 
 
 class FrameGradients(GradientSeries):
-    """A layer's gradients, each frame divided by its largest value, which becomes 2 ** 12."""
+    """A layer's gradients, each frame divided by its largest value."""
 
     unit = 0.0
 
     def __getitem__(self, key: tuple[int, int]) -> Float16Array:
         """Returns one frame; see `Series`."""
         cell = self._snapshot.locate(*parse_key(key))
-        largest = float(self.true.largest[cell])
-        factor = 2.0**_CLIPPED / largest if largest > 0 else 1.0
-        values: Float16Array = (self.true[cell].astype(np.float64) * factor).astype(np.float16)
-        return values
+        largest = self.true.largest_of(cell)
+        values = self.true[cell].astype(np.float64) / (largest if largest > 0 else 1.0)
+        divided: Float16Array = values.astype(np.float16)
+        return divided
 
     def ranges(self, epochs: range | None = None, batches: range | None = None) -> Float32Array:
         """Returns the ranges of these frames; see `Series`."""
-        rows = range(self.shape[0]) if epochs is None else epochs
-        columns = range(self.shape[1]) if batches is None else batches
-        largest = self.true.largest[rows.start : rows.stop, columns.start : columns.stop]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            factor = np.where(largest > 0, 2.0**_CLIPPED / largest, 1.0)
-        found = self.true.ranges(rows, columns) * factor[..., None, None]
-        return found.astype(np.float32)
+        found = self.true.ranges(epochs, batches).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            reach = np.fmax.reduce(np.abs(found).reshape(*found.shape[:2], -1), axis=2)
+        reach = np.where(reach > 0, reach, 1.0)[..., None, None]
+        return (found / reach).astype(np.float32)
 
 
 class RunGradients(GradientSeries):

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol, TypeVar, cast
 
+from replay import schema
 from replay.options import VIEWS, FilmOptions
 from replay.recording import Recording
 from replay.schema import OptionError
+from replay.schema.faces import spell
 from replay.schema.suggestions import unknown
 
 OptionsT = TypeVar("OptionsT", bound=FilmOptions)
@@ -30,16 +32,39 @@ class View(Protocol):
 
 _HOMES = {
     "attention": "replay.maps.attention_view",
+    "cam": "replay.maps.cam_view",
+    "components": "replay.maps.components_view",
     "gradient": "replay.maps.gradient_view",
+    "overlay": "replay.maps.overlay_view",
+}
+
+_VALUES = {"cam": "replay.maps.cam_values"}  # of views that are pictures in colours
+
+_KINDS = {
+    "attention": schema.ATTENTION,
+    "gradient": schema.GRADIENTS,
+    "cam": schema.CAM,
 }
 
 
-def look_at(runs: Sequence[Recording], options: OptionsT) -> tuple[list[Recording], OptionsT]:
+def views_of(runs: Sequence[Recording]) -> list[str]:
+    """Returns the views that all of some recordings have something of, the maps first."""
+    found = ["maps"] if all(run.layers for run in runs) else []
+    return found + [
+        view for view, kind in _KINDS.items() if all(run.beside(kind).layers for run in runs)
+    ]
+
+
+def look_at(
+    runs: Sequence[Recording], options: OptionsT, values: bool = False
+) -> tuple[list[Recording], OptionsT]:
     """Returns what is shown of recordings by the option `view`, and the options that suit it.
 
     Args:
         runs: The recordings, or what each has of a fixed image.
         options: What was asked for.
+        values: Whether values are needed instead of pictures in colours, as in a page, which has
+            colormaps of its own.
 
     Raises:
         OptionError: Another view, or an option that it cannot do with.
@@ -49,5 +74,10 @@ def look_at(runs: Sequence[Recording], options: OptionsT) -> tuple[list[Recordin
         return list(runs), options
     if options.view not in _HOMES:
         raise OptionError(unknown("view", options.view, VIEWS))
-    view: View = import_module(_HOMES[options.view])
+    if values and options.view not in _KINDS:
+        raise OptionError(
+            f"{spell('view', options.view)}: a page shows one of maps, {', '.join(_KINDS)}"
+        )
+    home = _VALUES.get(options.view) if values else None
+    view: View = import_module(home or _HOMES[options.view])
     return cast("tuple[list[Recording], OptionsT]", view.look_at(runs, options))

@@ -5,7 +5,7 @@ What draws maps draws these, since they are frames by layer, epoch and batch lik
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,19 +55,32 @@ class ColourSeries(DerivedSeries):
     """Pictures in colours, one a tile: what is drawn of them are `tiles`, not levels.
 
     Attributes:
-        color_bar: Whether the colormap says what the colours are.
+        color_bar: Whether there are values that the colours stand for.
+        subject: What the pictures show, in a few words.
     """
 
     in_colour = True
     color_bar = True
+    subject = ""
 
-    def tiles(self, cell: Cell) -> npt.NDArray[np.uint8]:
-        """Returns the pictures of a frame, uint8 (N, H, W, 3), N and H and W those of the layer.
+    def tiles(
+        self, cell: Cell, channels: Sequence[int] | None = None, shrink: int = 1
+    ) -> npt.NDArray[np.uint8]:
+        """Returns the pictures of a frame, uint8 (N, H, W, 3), H and W those of the layer.
+
+        Args:
+            cell: Epoch and batch.
+            channels: Which of the tiles; all by default.
+            shrink: Rows and columns of which a pixel is made.
 
         Raises:
             DamagedError: What they are made of is damaged.
         """
         raise NotImplementedError
+
+    def shown(self, cell: Cell) -> tuple[float, float] | None:
+        """Returns the values of both ends of the colour bar; None where each tile has its own."""
+        return None
 
 
 class DerivedRecording(Recording):

@@ -26,6 +26,7 @@ from replay.schema import FileError, Layer, SelectionError
 from replay.schema.suggestions import listed, near_layers, unknown
 
 if TYPE_CHECKING:
+    from replay.recording.cam_frames import CamFrames
     from replay.recording.scaled import ScaledFrames
 
 
@@ -170,6 +171,20 @@ class Recording(RecordedFrames):
         """
         return self.beside(schema.CAM, probe).scaled(name)
 
+    def cam(
+        self, layer: str | None = None, probe: int | None = None, method: str = "grad-cam"
+    ) -> CamFrames:
+        """Returns class activation of a fixed image by [epoch, batch]; see `CamFrames`.
+
+        Args:
+            layer: The layer; the last one that has weights by default.
+            probe: The image's number; by default that of a `Probe`, else 0.
+            method: `grad-cam`, `hirescam` or `gradient-x-activation`.
+        """
+        from replay.recording.cam_frames import cam_of
+
+        return cam_of(self, layer, probe, method)
+
     @property
     def probes(self) -> int:
         """How many fixed images were shown to the network at each recorded batch."""
@@ -214,10 +229,10 @@ class Recording(RecordedFrames):
         version = attribute("version")
         if not isinstance(version, (int, np.integer)) or version < 1:
             raise FileError(f"damaged recording: {self.path} has no version number")
-        if version > schema.VERSION:
+        if version > schema.PACKED_VERSION:
             raise FileError(
                 f"{self.path} has version {int(version)} of the format, and this mapreel reads up "
-                f"to {schema.VERSION}: upgrade with 'pip install -U mapreel'"
+                f"to {schema.PACKED_VERSION}: upgrade with 'pip install -U mapreel'"
             )
         self.version = int(version)
         self.run_id = read_text(attribute("run_id"))

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import h5py
 import numpy as np
@@ -21,26 +21,31 @@ from replay import schema
 from replay.recording.live_file import PATIENCE, Closing, LiveFile, file_errors
 from replay.schema import FileError
 
+if TYPE_CHECKING:
+    from replay.recording.chunk_filters import Pipeline  # imported for a packed file only
+    from replay.recording.packed_frames import PackedFrames
+
 # A few hundred bytes can declare a dataset of any size. Beyond these it is not a recording.
 _MAX_CELLS = 20_000_000  # (epoch, batch) cells: 160 MB a field
 _MAX_FRAME = 1 << 30  # bytes of one frame, and of one chunk
 _MAX_ATTRIBUTE = 4 << 20  # bytes
-# What is larger than this has to be in the file: nothing in a recording is compressed.
+# What is larger than this has to be in the file, or, where it is compressed, a part of it.
 _FREE_CELLS = 4_000_000
-_FREE_BYTES = 64 << 20
-_FILTERS = {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}  # those that keep the size
+FREE_BYTES = 64 << 20
+MOST_SHRUNK = 16  # times that a frame above those bytes may be larger than the file
 
 P = ParamSpec("P")
 T = TypeVar("T")
+File = TypeVar("File", bound="SafeFile")
 
 
-def _retried(
-    method: Callable[Concatenate[SafeFile, P], T],
-) -> Callable[Concatenate[SafeFile, P], T]:
+def retried(
+    method: Callable[Concatenate[File, P], T],
+) -> Callable[Concatenate[File, P], T]:
     """Tries again where a writer at work may have been in the middle of what was read."""
 
     @functools.wraps(method)
-    def retried(self: SafeFile, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def again(self: File, /, *args: P.args, **kwargs: P.kwargs) -> T:
         live, deadline = self._live, 0.0
         while True:
             try:
@@ -56,7 +61,7 @@ def _retried(
                 live.mark_outdated()
                 time.sleep(0.02)
 
-    return retried
+    return again
 
 
 class SafeFile(Closing):
@@ -74,6 +79,8 @@ class SafeFile(Closing):
         self._live = LiveFile(path)
         self._datasets: dict[str, h5py.Dataset] = {}
         self._frame_datasets: dict[str, h5py.Dataset] = {}  # those of them that hold frames
+        self._pipelines: dict[str, Pipeline | None] = {}  # what undoes the compression of each
+        self._packed: PackedFrames | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the path: another process opens the file for itself."""
@@ -92,6 +99,8 @@ class SafeFile(Closing):
     def _forget_datasets(self) -> None:
         self._datasets.clear()
         self._frame_datasets.clear()
+        self._pipelines.clear()
+        self._packed = None
 
     def attribute(self, name: str, path: str | None = None) -> Any:
         """Returns an attribute of the file or of something in it; None where there is none.
@@ -101,14 +110,14 @@ class SafeFile(Closing):
         """
         return self.attributes((name,), path)[name]
 
-    @_retried
+    @retried
     def attributes(self, names: Iterable[str], path: str | None = None) -> dict[str, Any]:
         """Returns several attributes at once; None for those that are not there.
 
         Raises:
             FileError: One of them is too large or cannot be read.
         """
-        node = self._live.file if path is None else self._node(path)
+        node = self.node(path)
         with file_errors(self.path):
             return {
                 name: None if node is None or name not in node.attrs else self._value(node, name)
@@ -144,14 +153,19 @@ class SafeFile(Closing):
                 node = node[part]
         return node
 
-    @_retried
+    @retried
+    def node(self, path: str | None) -> Any:
+        """Returns an object of the file, as `_node` does; the file itself for None."""
+        return self._live.file if path is None else self._node(path)
+
+    @retried
     def links(self, group: str) -> list[str]:
         """Returns the names in a group ("": the file itself); none where there is no such group."""
         node = self._node(group) if group else self._live.file
         with file_errors(self.path):
             return list(node) if isinstance(node, h5py.Group) else []
 
-    def _find(self, path: str, rank: int | None) -> h5py.Dataset | None:
+    def find(self, path: str, rank: int | None) -> h5py.Dataset | None:
         """Returns a dataset that holds its own values in a shape that can be read, or None."""
         dataset = self._datasets.get(path)
         if dataset is None:
@@ -163,74 +177,139 @@ class SafeFile(Closing):
                     raise FileError(f"refused: {path!r} in {self.path} reads from another file")
                 if dataset.shape is None:
                     return None
-                self._check_filters(path, dataset)
-                self._check_bytes(path, math.prod(dataset.chunks or ()) * dataset.dtype.itemsize)
+                self._read_filters(path, dataset)
+                self.check_bytes(path, math.prod(dataset.chunks or ()) * dataset.dtype.itemsize)
             self._datasets[path] = dataset
         return dataset if rank is None or dataset.ndim == rank else None
 
-    def _check_filters(self, path: str, dataset: h5py.Dataset) -> None:
-        """Refuses filters that change the size: a few bytes could expand to gigabytes."""
-        properties = dataset.id.get_create_plist()
-        found = [properties.get_filter(at) for at in range(properties.get_nfilters())]
-        unknown = [
-            f"{name.decode(errors='replace')} ({code})"
-            for code, _, _, name in found
-            if code not in _FILTERS
-        ]
+    def _read_filters(self, path: str, dataset: h5py.Dataset) -> None:
+        """Notes what undoes a dataset's filters, and refuses those that nothing is known of."""
+        if not dataset.id.get_create_plist().get_nfilters():
+            self._pipelines[path] = None
+            return
+        from replay.recording.chunk_filters import read_pipeline
+
+        pipeline, unknown = read_pipeline(dataset, f"{path!r} in {self.path}")
         if unknown:
             raise FileError(
                 f"refused: {path!r} in {self.path} is compressed with {', '.join(unknown)}, and a "
                 "recording is not; 'h5repack -f NONE' makes a copy that can be read"
             )
+        self._pipelines[path] = pipeline
 
-    def _check_bytes(self, path: str, size: int, what: str = "chunks") -> None:
-        if size > min(_MAX_FRAME, max(_FREE_BYTES, self._live.size)):
+    def check_bytes(self, path: str, size: int, what: str = "chunks") -> None:
+        """Makes sure that something is no larger than a recording of this size can have it.
+
+        Raises:
+            FileError: It is larger.
+        """
+        pipeline = self._pipelines.get(path)
+        there = self._live.size * (MOST_SHRUNK if pipeline and pipeline.compresses else 1)
+        if size > min(_MAX_FRAME, max(FREE_BYTES, there)):
             raise FileError(
                 f"refused: {path!r} in {self.path} declares {what} of {size:,} bytes; expected at "
                 f"most {_MAX_FRAME:,}, and no more than the file's {self._live.size:,}"
             )
 
-    def _frames(self, path: str) -> h5py.Dataset | None:
+    def part(self, path: str, dataset: h5py.Dataset, *ends: tuple[int, int]) -> npt.NDArray[Any]:
+        """Reads from a start to an end of each of the first axes, and all of the others."""
+        pipeline = self._pipelines.get(path)
+        if pipeline is None:
+            part: npt.NDArray[Any] = dataset[tuple(slice(*each) for each in ends)]
+            return part
+        from replay.recording import chunks
+
+        whole = [(0, size) for size in dataset.shape[len(ends) :]]
+        starts, stops = zip(*ends, *whole, strict=True)
+        return chunks.read_region(dataset, pipeline, starts, stops)
+
+    def frames(self, path: str) -> h5py.Dataset | None:
         """Returns a dataset of float16 arrays by epoch and batch, or None."""
         if path in self._frame_datasets:
             return self._frame_datasets[path]
-        dataset = self._find(path, None)
+        dataset = self.find(path, None)
         if dataset is None or dataset.ndim < 2 or 0 in dataset.shape[2:]:
             return None
         with file_errors(self.path):
-            if dataset.dtype != schema.FRAME_DTYPE:
+            if dataset.dtype != schema.FRAME_DTYPE and not self._is_of_8_bits(path, dataset):
                 return None
         size = math.prod(_frame_shape(dataset)) * schema.FRAME_DTYPE.itemsize
-        self._check_bytes(path, size, "frames")
+        self.check_bytes(path, size, "frames")
         self._frame_datasets[path] = dataset
         return dataset
 
-    @_retried
+    @retried
     def frame_shape(self, path: str) -> tuple[int, ...] | None:
         """Returns the shape of one frame of a dataset of float16 (epoch, batch, ...), or None.
 
         A frame of one number, without an axis, has the shape (1,): one channel.
         """
-        dataset = self._frames(path)
+        dataset = self.frames(path)
         return None if dataset is None else _frame_shape(dataset)
 
-    @_retried
     def read_frame(self, path: str, epoch: int, batch: int) -> schema.Float16Array:
         """Reads one frame, float16; all NaN beyond the end of a dataset that joined later.
 
         Raises:
             FileError: There is no such dataset, or it cannot be read.
         """
-        dataset = self._frames(path)
+        return self.restore(path, epoch, batch, self.read_stored(path, epoch, batch))
+
+    @retried
+    def read_stored(self, path: str, epoch: int, batch: int) -> npt.NDArray[Any]:
+        """Reads one frame as the file has it, which its checksum is of: float16 or uint8.
+
+        Raises:
+            FileError: There is no such dataset, or it cannot be read.
+        """
+        dataset = self.frames(path)
         if dataset is None:
             raise FileError(f"damaged recording: {self.path} has no frames in {path!r}")
+        shape = _frame_shape(dataset)
         if epoch >= dataset.shape[0] or batch >= dataset.shape[1]:
-            return np.full(_frame_shape(dataset), np.nan, np.float16)
+            return np.full(shape, np.nan, np.float16)
         with file_errors(self.path):
-            frame: schema.Float16Array = np.asarray(dataset[epoch, batch], schema.FRAME_DTYPE)
-        return frame.reshape(_frame_shape(dataset))
+            if self.pipeline(path) is None and dataset.dtype == schema.FRAME_DTYPE:
+                return np.asarray(dataset[epoch, batch], schema.FRAME_DTYPE).reshape(shape)
+            return self.packed.read(path, dataset, epoch, batch).reshape(shape)
 
-    @_retried
+    @retried
+    def restore(
+        self, path: str, epoch: int, batch: int, stored: npt.NDArray[Any]
+    ) -> schema.Float16Array:
+        """Returns a frame that was stored, float16.
+
+        Raises:
+            FileError: It has 8 bits, and the ranges that they stand for cannot be read.
+        """
+        if stored.dtype == schema.FRAME_DTYPE:
+            return stored
+        return self.packed.restore(path, epoch, batch, stored)
+
+    @property
+    def packed(self) -> PackedFrames:
+        """What reads compressed frames, and those of 8 bits."""
+        if self._packed is None:
+            from replay.recording.packed_frames import PackedFrames
+
+            self._packed = PackedFrames(self)
+        return self._packed
+
+    @retried
+    def note_of_bits(self, path: str, note: str) -> str:
+        """Returns a note with what is to be said of frames in 8 bits, see `eight_bits`."""
+        dataset = self.frames(path)
+        of_16 = dataset is None or dataset.dtype == schema.FRAME_DTYPE
+        return note if of_16 else self.packed.note(note)
+
+    def pipeline(self, path: str) -> Pipeline | None:
+        """Returns what undoes the filters of a dataset that was found; None where HDF5 does."""
+        return self._pipelines.get(path)
+
+    def _is_of_8_bits(self, path: str, dataset: h5py.Dataset) -> bool:
+        return dataset.dtype == np.uint8 and self.packed.is_of_8_bits(path, dataset)
+
+    @retried
     def read_block(
         self, path: str, shape: tuple[int, ...], rows: range, columns: range
     ) -> schema.Float32Array:
@@ -241,31 +320,32 @@ class SafeFile(Closing):
         Raises:
             FileError: There is no such dataset, its shape is another one, or it cannot be read.
         """
-        dataset = self._find(path, 2 + len(shape))
+        dataset = self.find(path, 2 + len(shape))
         values: schema.Float32Array = np.full((len(rows), len(columns), *shape), np.nan, np.float32)
         with file_errors(self.path):
             if dataset is None or dataset.shape[2:] != shape or dataset.dtype.kind != "f":
                 raise ValueError(f"{path!r} does not hold float32 (epoch, batch, *{shape})")
             height = max(0, min(rows.stop, dataset.shape[0]) - rows.start)
             width = max(0, min(columns.stop, dataset.shape[1]) - columns.start)
-            self._check_bytes(path, height * width * math.prod(shape) * 4, "values")
-            values[:height, :width] = dataset[
-                rows.start : rows.start + height, columns.start : columns.start + width
-            ]
+            self.check_bytes(path, height * width * math.prod(shape) * 4, "values")
+            ends = (rows.start, rows.start + height), (columns.start, columns.start + width)
+            values[:height, :width] = self.part(path, dataset, *ends)
         return values
 
-    @_retried
+    @retried
     def read_numbers(self, path: str, rank: int, dtype: npt.DTypeLike) -> npt.NDArray[Any] | None:
         """Reads a dataset of one number a cell; None where there is none of that rank.
 
         Raises:
             FileError: It is too large, holds something else, or cannot be read.
         """
-        dataset = self._find(path, rank)
+        dataset = self.find(path, rank)
         if dataset is None:
             return None
         with file_errors(self.path):
-            most = min(_MAX_CELLS, max(_FREE_CELLS, self._live.size // dataset.dtype.itemsize))
+            pipeline = self._pipelines.get(path)
+            there = self._live.size * (MOST_SHRUNK if pipeline and pipeline.compresses else 1)
+            most = min(_MAX_CELLS, max(_FREE_CELLS, there // dataset.dtype.itemsize))
             if max(dataset.size, math.prod(dataset.chunks or ())) > most:
                 raise FileError(
                     f"refused: {path!r} in {self.path} declares {dataset.size:,} values; expected "
@@ -273,13 +353,13 @@ class SafeFile(Closing):
                 )
             if not np.can_cast(dataset.dtype, dtype, "same_kind"):
                 raise ValueError(f"{path!r} holds {dataset.dtype}, expected {np.dtype(dtype)}")
-            values: npt.NDArray[Any] = dataset[:].astype(dtype)
-        return values
+            values = self.part(path, dataset, *((0, size) for size in dataset.shape))
+        return values.astype(dtype)
 
-    @_retried
+    @retried
     def exists(self, path: str, rank: int) -> bool:
         """Returns whether there is a dataset of that rank."""
-        return self._find(path, rank) is not None
+        return self.find(path, rank) is not None
 
 
 def _frame_shape(dataset: h5py.Dataset) -> tuple[int, ...]:

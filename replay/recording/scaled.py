@@ -5,7 +5,7 @@ A gradient may be too small for float16, so that a file keeps an exponent beside
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import math
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.formatting import clean_line, format_count, format_shape
+from replay.recording.notebook_views import show
 from replay.recording.series import Series, parse_key
 from replay.recording.snapshot import Snapshot
 from replay.schema import Cell, DamagedError, Float16Array, Float32Array, Layer, dataset_path
@@ -39,7 +40,8 @@ class ScaledFrames:
     def __init__(self, snapshot: Snapshot, layer: Layer) -> None:
         self.layer = layer
         self.stored = Series(snapshot, layer)
-        self._snapshot, self._read_at = snapshot, -1
+        self._snapshot, self._read_at, self._largest_at = snapshot, -1, -1
+        self._largest = np.zeros((0, 0))
         self._exponents = np.zeros((0, 0), np.int64)
 
     def __repr__(self) -> str:
@@ -49,6 +51,9 @@ class ScaledFrames:
             f"<{self.layer.kind.capitalize()} of {self.name!r} of {str(self.path)!r}: "
             f"{format_shape(self.layer.shape)}{of}; {frames}, [epoch, batch] reads one>"
         )
+
+    def _repr_html_(self) -> str | None:
+        return show(self.stored)
 
     @property
     def name(self) -> str:
@@ -162,25 +167,40 @@ class ScaledFrames:
         held = np.clip(values, -_MOST, _MOST, out=values, where=np.isfinite(stored))
         return held.astype(np.float16)
 
-    @functools.cached_property
-    def largest(self) -> npt.NDArray[np.float64]:
-        """The largest magnitude of every frame, float64 (epoch, batch); NaN without one.
+    def largest_of(self, cell: Cell) -> float:
+        """Returns the largest magnitude of one frame; NaN without one.
 
-        As it was when it was first asked for. A file without ranges has its frames read.
+        Raises:
+            DamagedError: Of a file without ranges, whose frame is damaged.
         """
+        epoch, batch = cell
+        if not self.present[cell]:
+            return math.nan
+        if self.stored.has_ranges:
+            values = self.ranges(range(epoch, epoch + 1), range(batch, batch + 1))
+        else:
+            values = self[cell]
+        finite = np.abs(values[np.isfinite(values)])
+        return float(finite.max()) if finite.size else math.nan
+
+    @property
+    def largest(self) -> npt.NDArray[np.float64]:
+        """The largest magnitude of every frame, float64 (epoch, batch); NaN without one."""
+        if self._largest_at != self._snapshot.committed:
+            self._largest, self._largest_at = self._find_largest(), self._snapshot.committed
+        return self._largest
+
+    def _find_largest(self) -> npt.NDArray[np.float64]:
         largest = np.full(self.shape[:2], np.nan)
-        with np.errstate(invalid="ignore"):
-            if self.stored.has_ranges:
-                found = np.abs(self.ranges().astype(np.float64)).reshape(*largest.shape, -1)
-                largest[...] = np.fmax.reduce(found, axis=2)
-                largest[~self.present] = np.nan
-                return largest
+        if not self.stored.has_ranges:
             for cell in self.frames:
-                try:
-                    values = np.abs(self[cell])
-                except DamagedError:
-                    continue
-                largest[cell] = values.max(initial=np.nan, where=np.isfinite(values))
+                with contextlib.suppress(DamagedError):
+                    largest[cell] = self.largest_of(cell)
+            return largest
+        with np.errstate(invalid="ignore"):
+            found = np.abs(self.ranges().astype(np.float64)).reshape(*largest.shape, -1)
+            largest[...] = np.fmax.reduce(found, axis=2)
+        largest[~self.present] = np.nan
         return largest
 
 
@@ -199,7 +219,7 @@ class EvenSeries(Series):
         super().__init__(snapshot, layer)
         self.true = ScaledFrames(snapshot, layer)
 
-    @functools.cached_property
+    @property
     def exponent(self) -> int:
         """What the values are to be multiplied by, 2 to this power, to be the true ones."""
         largest = self.true.largest

@@ -28,10 +28,12 @@ class Series:
     Attributes:
         layer: Name, module, frame shape and what its axes are.
         run_series: The layer's frames of the batches; the series itself where it is that.
+        labels: What each map is called; empty for its number.
         in_colour: Whether the frames are pictures in colours; see `ColourSeries`.
         unit: What a value of 1 stands for; 0 where that differs from frame to frame.
     """
 
+    labels: tuple[str, ...] = ()
     in_colour = False
     unit: Any = 1.0
 
@@ -121,6 +123,10 @@ class Series:
         """
         epoch, batch = self._snapshot.locate(*parse_key(key))
         return self._read(schema.MAPS, schema.CHECKSUMS, epoch, batch)
+
+    def bar(self, steps: int) -> npt.NDArray[np.uint8] | None:
+        """Returns the colours of a colour bar, uint8 (steps, 3); None for those of the colormap."""
+        return None
 
     def remark(self, cell: tuple[int, int]) -> str:
         """Returns what is to be said of one frame, in words; empty where nothing is."""

@@ -117,7 +117,7 @@ class Snapshot:
                 axes=read_text(about["axes"]),
                 pooled=max(1, _whole(about["pooled"], 1)),
                 probe=self.probe_number,
-                note=read_text(about["note"]),
+                note=self.file.note_of_bits(group + path, read_text(about["note"])),
                 kind=kind,
                 scaled=kind in (schema.GRADIENTS, schema.CAM),
                 queries=read_text(about["queries"]) if kind else "",
@@ -168,15 +168,17 @@ class Snapshot:
             DamagedError: The checksum is wrong, or the frame cannot be read.
         """
         try:
-            frame = self.file.read_frame(path, epoch, batch)
+            stored = self.file.read_stored(path, epoch, batch)
+            if checksum:
+                self.compare(stored, epoch, batch, checksum, what)
+            return self.file.restore(path, epoch, batch, stored)
+        except DamagedError:
+            raise
         except FileError as error:
             raise DamagedError(f"{what} of epoch {epoch} batch {batch}: {error}") from error
-        if checksum:
-            self.compare(frame, epoch, batch, checksum, what)
-        return frame
 
     def compare(
-        self, frame: Float16Array, epoch: int, batch: int, checksum: int, what: str
+        self, frame: npt.NDArray[Any], epoch: int, batch: int, checksum: int, what: str
     ) -> None:
         """Makes sure that a frame has the checksum that it should have.
 

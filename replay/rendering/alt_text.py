@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,13 @@ from replay.maps.runs import FilmFacts, LayerPanel
 from replay.overwriting import ALT_TEXT
 from replay.schema import Cell
 
+if TYPE_CHECKING:
+    from replay.film.probe_grid import ProbeGridFilm
+
 _READ = 256  # frames that are read again at most to see in which layer a value was not finite
 
 
-def describe(film: Film, cells: Sequence[Cell], fps: float) -> str:
+def describe(film: Film | ProbeGridFilm, cells: Sequence[Cell], fps: float) -> str:
     """Returns a few plain sentences for those who cannot see a film, in one line.
 
     Args:
@@ -44,7 +48,8 @@ def describe(film: Film, cells: Sequence[Cell], fps: float) -> str:
         layers = "a layer" if number == 1 else format_count(number, "layer")
         what = f"the {shown} of {layers} of a neural network while it trains"
     values = [_Values(section, cells) for section in film.map_sections]
-    listed = [_panel_in_words(*each) for each in zip(panels, values, strict=True)]
+    listed = [_panel_in_words(*each) for each in zip(panels, values, strict=bool(values))]
+    listed = listed or [f"{panels[0].name} ({panels[0].details})"]
     sentences = [
         f"{ALT_TEXT}{what}: {'; '.join(listed)}.",
         f"It shows {format_count(len(cells), 'recorded batch')} ({when}) in {lasts} "
@@ -130,9 +135,13 @@ def _panel_in_words(panel: LayerPanel, values: _Values) -> str:
     return f"{panel.name} ({text})" if text and panel.name else panel.name or text
 
 
-def _scale_in_words(film: Film, cells: Sequence[Cell], values: Sequence[_Values]) -> str:
+def _scale_in_words(
+    film: Film | ProbeGridFilm, cells: Sequence[Cell], values: Sequence[_Values]
+) -> str:
     """Returns the sentence that says what the colours of a film stand for."""
     scale = film.scale
+    if not film.map_sections or film.map_sections[0].row.maps.series.in_colour:
+        return f"{film.quantity.capitalize()} in colours: {scale}."
     if len(film.panels) == 1 and film.scale_mode == "run" and (not values or values[0].vary):
         section = film.map_sections[0]
         shown = section.range_of(cells[-1])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from replay.encoding import formats
 from replay.film.film import BaseFilm, Film
@@ -21,7 +21,7 @@ from replay.formatting import format_bytes, format_count
 from replay.html import player_html
 from replay.maps.runs import Recordings, open_runs
 from replay.option_values import AUTO, Numbers, either
-from replay.options import RenderRequest
+from replay.options import FilmOptions, RenderRequest
 from replay.output import EncodeOptions, Target, choose_target, size_of
 from replay.overwriting import check_replaceable
 from replay.recording import Recording
@@ -35,6 +35,9 @@ from replay.rendering.sidecars import sidecar_path, write_poster, write_text
 from replay.rendering.size_limit import render_within_limit
 from replay.schema import OutputError
 from replay.schema.faces import choose, program
+
+if TYPE_CHECKING:
+    from replay.film.probe_grid import ProbeGridFilm
 
 FilmT = TypeVar("FilmT", bound=BaseFilm)
 Request = TypeVar("Request", bound=RenderRequest)
@@ -116,6 +119,8 @@ def animate(
     order: str = "number",
     view: str = "maps",
     query: str | int | tuple[int, int] | None = None,
+    cam_method: str = "grad-cam",
+    grid_of_probes: bool = False,
     jobs: int | None = None,
     executor: Executor | None = None,
     max_mb: float | str | None = AUTO,
@@ -202,6 +207,11 @@ def animate(
         query: Of attention of all tokens, whose is shown: the number of a token, its row and column
             (`"3,4"`), `class`, `mean` (over all) or `all` (a matrix for each head). Default: that
             of the class token, else the mean; without an image all.
+        cam_method: Of class activation: `grad-cam`, `hirescam` or `gradient-x-activation`.
+        grid_of_probes: Shows all fixed images at once, a row each with its class and what the
+            network answers, and a column for each layer, head or channel: of `cam`, `attention`,
+            `components`, or channels of `maps`, over the image. Where the frame has no space for
+            all, the first ones, and a remark says so.
         jobs: Processes that render ranges of the frames, whose encoded parts are then joined.
             Default: as many as pay, which is one for MP4, GIF and numbered PNG, whose encoders use
             all cores by themselves.
@@ -245,11 +255,17 @@ def animate(
             out = choose_out(request, runs[0].path)
         elif out is None:
             out = runs[0].path.with_suffix(".mp4")
-        if view != "maps":
+        make: Callable[[FilmOptions], Film | ProbeGridFilm] = functools.partial(Film, runs)
+        if grid_of_probes:
+            from replay.film.probe_grid import open_grid
+
+            make, film = open_grid(runs, request.film)
+            request = replace(request, film=film)
+        elif view != "maps":
             from replay.maps.views import look_at
 
             runs, film = look_at(runs, request.film)
-            request = replace(request, film=film)
+            request, make = replace(request, film=film), functools.partial(Film, runs)
         target = open_target(out, runs, "the recording")
         folder = target.format.is_folder
         alt_path = sidecar_path(target.path, ".alt.txt", folder) if alt else None
@@ -257,7 +273,7 @@ def animate(
         beside = [each for each in (alt_path, poster_path) if each is not None]
         replaced = check_replaceable([target.path, *beside], overwrite)
         request = replace(request, film=replace(request.film, levels=target.levels))
-        rendered = render(functools.partial(Film, runs), request, target)
+        rendered = render(make, request, target)
         text = describe(rendered.film, rendered.cells, rendered.fps)
         if alt_path is not None:
             write_text(alt_path, text)

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 FORMAT = "mapreel"
-VERSION = 1  # raised only when an old reader would misread a new file
+VERSION = 1  # of what is recorded; raised only when an old reader would misread a new file
+PACKED_VERSION = 2  # of what is packed into 8 bits, which a reader of 1 would take for values
 
 MAPS = "maps"  # maps/<layer>              float16 (epoch, batch, *frame)
 RANGES = "ranges"  # ranges/<layer>            float32 (epoch, batch, C, 2)

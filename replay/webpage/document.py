@@ -22,7 +22,7 @@ from replay.html import file_html, text_html
 from replay.maps.percentiles import Bounds
 from replay.maps.runs import Recordings, open_runs
 from replay.option_values import Numbers, either
-from replay.options import SCALES
+from replay.options import SCALES, VIEWS
 from replay.output import check_suffix, replacing
 from replay.overwriting import check_replaceable
 from replay.raster.palette import Range
@@ -90,6 +90,7 @@ def page(
     epoch: Numbers = None,
     batch: Numbers = None,
     probe: int | None = None,
+    view: str | None = None,
     scale: str = "adaptive",
     symmetric: bool = False,
     cmap: str = "gray",
@@ -123,6 +124,8 @@ def page(
         epoch: Another name of `epochs`.
         batch: Another name of `batches`.
         probe: Only this fixed image; by default all, and the first image of each batch.
+        view: Only `maps`, `attention` or `gradient`; by default all that was recorded, among which
+            the reader switches.
         scale: The scale at first: `adaptive`, `map`, `run`, `epoch`, `frame` or `channel`, as in
             `replay.animate`.
         symmetric: Whether the scale is at first symmetric around zero.
@@ -149,6 +152,8 @@ def page(
         raise OptionError(unknown("scale", scale, SCALES))
     if not (math.isfinite(max_mb) and max_mb > 0):
         raise OptionError(f"{spell('max_mb')} {max_mb:g}: expected a number of megabytes above 0")
+    if view is not None and view not in VIEWS:
+        raise OptionError(unknown("view", view, VIEWS))
     tables = color_tables([cmap, *CMAPS])
     if isinstance(channels, Iterator):  # each of the layers reads them
         channels = tuple(channels)
@@ -162,7 +167,7 @@ def page(
         with replacing(path) as unfinished:
             settings = {"scale": scale, "cmap": cmap, "symmetric": symmetric, "colours": tables}
             content = PageContent(
-                runs, layers, channels, epochs, batches, probe, input, title, settings
+                runs, layers, channels, epochs, batches, probe, input, title, settings, view
             )
             document, notes = content.write(int(max_mb * 1_000_000), progress)
             unfinished.write_bytes(document)

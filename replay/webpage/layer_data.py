@@ -119,6 +119,7 @@ class LayerData:
         self._kernels.prepare(cells)
         self._frame: list[list[float]] = []
         self._unfinite: list[list[int]] = []
+        self._remarks: list[str] = []
         self._extremes: list[npt.NDArray[np.float32]] = []
         self._squares = 0.0
 
@@ -130,6 +131,7 @@ class LayerData:
             summary = summarize(maps)
             self._frame.append(_pair(self._range("frame", cell, maps)))
             self._unfinite.append([summary.nan, summary.inf])
+            self._remarks.append(self._series.remark(cell))
             self._extremes.append(summary.ranges)
             self._kernels.take(cell)
             if not self._fixed or place % KEYS == 0:
@@ -160,6 +162,7 @@ class LayerData:
             "unfinite": [summary.nan, summary.inf],
             "reach": reach,
             "bare": self._kernels.lacks(cell),
+            "remarks": self._series.remark(cell),
         }
         kernels = self._kernels.pictures(cell, reach)
         block, _ = pack_frame(maps, summary.ranges, shown, kernels=kernels)
@@ -167,7 +170,10 @@ class LayerData:
 
     def extremes(self, cells: Sequence[Cell]) -> bytes:
         """Returns the extremes of each map of some frames, as `blocks` has them last."""
-        ranges = self._series.ranges()[tuple(np.array(cells).T)][:, self.channels]
+        if self._series.has_ranges:
+            ranges = self._series.ranges()[tuple(np.array(cells).T)][:, self.channels]
+        else:
+            ranges = np.stack([summarize(self._maps(cell)).ranges for cell in cells])
         return zlib.compress(ranges.astype("<f4").tobytes(), 1)
 
     def outline(self) -> dict[str, Any]:
@@ -205,6 +211,7 @@ class LayerData:
             "channel": self._channel_ranges(),
             "unfinite": self._unfinite if any(map(any, self._unfinite)) else None,
             "bare": self._kernels.bare,
+            "remarks": self._remarks if any(self._remarks) else None,
         }
 
     @property

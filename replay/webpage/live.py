@@ -19,8 +19,9 @@ import numpy as np
 from replay.formatting import clean
 from replay.maps.input_picture import InputPicture
 from replay.maps.selection import choose_layers
+from replay.maps.views import look_at, views_of
 from replay.option_values import Numbers
-from replay.options import SCALES
+from replay.options import SCALES, FilmOptions
 from replay.raster.time_axis import TimeAxis
 from replay.recording import Closing, Recording
 from replay.schema import Cell, RecordingError
@@ -31,7 +32,7 @@ from replay.webpage.manifest import (
     color_tables,
     describe_frames,
     describe_page,
-    scale_words,
+    describe_source,
     tell_layers_apart,
 )
 from replay.webpage.template import render
@@ -43,7 +44,13 @@ _NOTE = (
     "under which it is shown. Ranges are told from the frames before, scales are those of the run "
     "so far and follow as it grows."
 )
-_FIELDS = ("frame", "unfinite", "reach", "bare")  # of a layer, for each frame that was sent
+_FIELDS = (
+    "frame",
+    "unfinite",
+    "reach",
+    "bare",
+    "remarks",
+)  # of a layer, for each frame that was sent
 
 
 @dataclass
@@ -51,7 +58,8 @@ class _Source:
     """The images of one kind in a recording that grows.
 
     Attributes:
-        run: The recording, or what it has of a fixed image.
+        run: The recording, or what it has of a fixed image, as it is seen by its view.
+        options: The view, and the colours that suit it.
         cells: (epoch, batch) of its frames, in the order of recording.
         layers: Those that were asked for so far.
         measured: Of how many frames their scales are.
@@ -59,6 +67,7 @@ class _Source:
     """
 
     run: Recording
+    options: FilmOptions
     cells: list[Cell] = field(default_factory=list)
     layers: dict[str, LayerData] = field(default_factory=dict)
     measured: dict[str, int] = field(default_factory=dict)
@@ -96,6 +105,7 @@ class Live(Closing):
         title: A heading.
         probe: The fixed image that the page opens with; by default the first, if there is one.
         scale: The scale at first.
+        view: What is shown; by default all that is recorded.
 
     Raises:
         RecordingError: It cannot be read, or does not hold what was asked for.
@@ -110,8 +120,9 @@ class Live(Closing):
         title: str | None = None,
         probe: int | None = None,
         scale: str = SCALES[0],
+        view: str | None = None,
     ) -> None:
-        self._asked, self._channels, self._probe = layers, channels, probe
+        self._asked, self._channels, self._probe, self._view = layers, channels, probe, view
         tables = color_tables([cmap, *CMAPS])
         self._settings = {"scale": scale, "cmap": cmap, "symmetric": False, "colours": tables}
         self._title = "" if title is None else clean(title)
@@ -120,6 +131,7 @@ class Live(Closing):
         self._recording: Recording | None = Recording(path)
         self._read_at = 0.0
         self._sources: list[_Source] = []
+        self._shown: dict[int | None, Recording] = {}  # what there is of each image, by its number
         self._refresh()
 
     def close(self) -> None:
@@ -134,7 +146,7 @@ class Live(Closing):
         """Number of frames."""
         with self._lock:
             self._refresh()
-            return len(self._sources[0].cells)
+            return len(self._sources[0].cells) if self._sources else 0
 
     def page(self) -> bytes:
         """Returns the page as it is served."""
@@ -144,30 +156,28 @@ class Live(Closing):
             if self._probe is not None:
                 run.probe(self._probe)  # which raises, and says what is there
             there = [len(source.cells) > 0 for source in self._sources]
-            first = 1 if self._probe is None else 1 + self._probe
+            first = self._first()
             manifest = {
                 "live": True,
                 "run": self._identity(run),
                 **describe_page(self._title, [run]),
                 "notes": [_NOTE],
                 "sources": [self._describe(source) for source in self._sources],
-                "first": first if first < len(there) and there[first] else 0,
+                "first": first if there[first] else 0,
                 **self._settings,
             }
             title = f"{self._title or clean(run.path.name)}: feature maps, live"
             return render(title, manifest, [], live=True)
 
     def _describe(self, source: _Source) -> dict[str, Any]:
-        probe = source.run.probe_number
         layers = [source.layer(name, self._channels) for name in self._names(source)]
+        probe = source.run.probe_number
         stays = any(layer.stays for layer in layers) or probe is not None
-        scales = {scale: scale_words(scale, stays=stays) for scale in SCALES}
-        scales["run"] = scales["run"].replace("whole run", "run so far")
+        about = describe_source(source.run, source.options, 1, stays)
+        about["scales"]["run"] = about["scales"]["run"].replace("whole run", "run so far")
         empty: dict[str, Any] = {"run": [0.0, 1.0], "epochs": {}, "channel": []}
         return {
-            "key": "first" if probe is None else f"probe-{probe}",
-            "words": "first image" if probe is None else f"probe {probe}",
-            "scales": scales,
+            **about,
             "frames": self._frames(source, 0),
             "input": source.input.describe() if source.input else None,
             "layers": tell_layers_apart(
@@ -245,22 +255,50 @@ class Live(Closing):
                     self._recording.close()
                 self._recording = None
                 self._recording = Recording(self._path)
-                self._sources = []
+                self._sources, self._shown = [], {}
             self._read_at = time.monotonic()
             self._find_sources(self._recording)
         return self._recording
 
     def _find_sources(self, run: Recording) -> None:
-        if not self._sources:
-            self._sources = [_Source(run)]
-        for number in range(len(self._sources) - 1, run.probes):
-            self._sources.append(_Source(run.probe(number)))
-        for place, source in enumerate(self._sources):
-            if place:
+        for number in (None, *range(run.probes)):
+            if number not in self._shown:
+                self._shown[number] = run if number is None else run.probe(number)
+            shown = self._shown[number]
+            if number is not None:
+                shown.refresh()
+            views = views_of([shown]) if self._view is None else [self._view]
+            if self._view is None and number is None and "maps" not in views:
+                views = ["maps", *views]  # which there will be
+            for view in views:
+                self._add_source(shown, view)
+        for source in self._sources:
+            if source.options.view != "maps":
                 source.run.refresh()
             source.refresh()
 
+    def _add_source(self, shown: Recording, view: str) -> None:
+        """Adds what is shown of one kind of image, unless it is there or nothing of it is."""
+        known = ((each.run.probe_number, each.options.view) for each in self._sources)
+        if (shown.probe_number, view) in known:
+            return
+        try:
+            (run,), options = look_at([shown], FilmOptions(self._asked, view=view), True)
+        except RecordingError:
+            if self._view is not None and shown.probe_number is None and shown.order.any():
+                raise
+            return
+        self._sources.append(_Source(run, options))
+
+    def _first(self) -> int:
+        """Returns the place of what the page opens with: of a fixed image, where there is one."""
+        number = self._probe or 0
+        probes = [each.run.probe_number for each in self._sources]
+        return probes.index(number) if number in probes else 0
+
     def _names(self, source: _Source) -> list[str]:
+        if source.options.view != "maps":
+            return list(source.run.layers)  # which were chosen
         return choose_layers(source.run, self._asked) if source.cells else []
 
     def _frames(self, source: _Source, since: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from replay.maps.adaptive import MAGNIFIED
 from replay.maps.input_picture import NO_PICTURE
 from replay.maps.percentiles import ROBUST
 from replay.maps.scaling import GAIN_WORDS
+from replay.options import SCALES, FilmOptions
 from replay.raster.loss_curve import plain_range
 from replay.raster.names import tell_apart
 from replay.raster.palette import colormap, unfinite_colors
@@ -61,6 +62,36 @@ def scale_words(scale: str, runs: int = 1, stays: bool = False) -> str:
         "frame": f"each frame on its own scale{both}, {middle}",
         "channel": f"each channel on its own scale{both}, {middle}; {GAIN_WORDS}",
     }[scale]
+
+
+def describe_source(
+    run: Recording, options: FilmOptions, runs: int = 1, stays: bool = False
+) -> dict[str, Any]:
+    """Returns what is said of the images of one kind, and of what is shown of them.
+
+    Args:
+        run: The recording, as it is seen by its view.
+        options: The view, and the colours that suit it.
+        runs: How many runs are shown.
+        stays: Whether frame after frame shows the same image.
+    """
+    probe, view = run.probe_number, options.view
+    key = "first" if probe is None else f"probe-{probe}"
+    about: dict[str, Any] = {
+        "key": key if view == "maps" else f"{key}-{view}",
+        "words": "first image" if probe is None else f"probe {probe}",
+        "view": view,
+        "quantity": run.quantity,
+        "scales": {scale: scale_words(scale, runs, stays) for scale in SCALES},
+    }
+    if view in ("gradient", "cam"):
+        about["quantity"] += ", each frame divided by its largest value"
+        about["colours"] = [options.cmap, options.symmetric]
+        about["scales"] = {
+            scale: words.replace("layer's largest", "frame's largest")
+            for scale, words in about["scales"].items()
+        }
+    return about
 
 
 def run_words(recording: Recording) -> list[str]:

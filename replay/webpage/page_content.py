@@ -9,7 +9,9 @@ from replay.film.comparison_facts import choose_common_layers
 from replay.formatting import clean, format_count
 from replay.maps.runs import RunSet
 from replay.maps.selection import choose_frames, choose_layers
+from replay.maps.views import look_at, views_of
 from replay.option_values import Numbers
+from replay.options import FilmOptions
 from replay.recording import Recording
 from replay.schema import OptionError, SelectionError
 from replay.webpage.manifest import describe_page, files_of
@@ -37,6 +39,7 @@ class PageContent:
         input: Whether the input pictures are in the page.
         title: A heading, or None.
         settings: What the page's controls are set to, for the manifest.
+        view: As in `page`.
 
     Attributes:
         names: The layers.
@@ -53,6 +56,7 @@ class PageContent:
         input: bool,
         title: str | None,
         settings: dict[str, Any],
+        view: str | None = None,
     ) -> None:
         self._runs, self._settings = runs, settings
         self._title = "" if title is None else clean(title)
@@ -63,12 +67,18 @@ class PageContent:
             probes = [None, *range(min(run.probes for run in runs))]
         for number in probes:
             shown = runs if number is None else [run.probe(number) for run in runs]
-            try:
-                self._add(shown, layers, channels, epochs, batches, input, number)
-            except SelectionError:
-                if number is None or probe is not None:
-                    raise
-        self._first = len(self.sources) - 1 if probe is not None else min(len(self.sources) - 1, 1)
+            errors: list[SelectionError] = []
+            before = len(self.sources)
+            for each in views_of(shown) or ["maps"] if view is None else [view]:
+                try:
+                    self._add(shown, layers, channels, epochs, batches, input, each)
+                except SelectionError as error:
+                    errors.append(error)
+            needed = number is None or probe is not None
+            if needed and errors and len(self.sources) == before:
+                raise errors[0]
+        first = [place for place, source in enumerate(self.sources) if source.probe is not None]
+        self._first = first[0] if first else 0
         self.names = tuple(
             dict.fromkeys(layer.name for source in self.sources for layer in source.layers)
         )
@@ -81,9 +91,11 @@ class PageContent:
         epochs: Numbers,
         batches: Numbers,
         input: bool,
-        number: int | None,
+        view: str,
     ) -> None:
         labels = [""]
+        runs, options = look_at(runs, FilmOptions(layers, view=view), values=True)
+        layers = options.layers
         if len(runs) == 1:
             names, cells = choose_layers(runs[0], layers), choose_frames(runs[0], epochs, batches)
         else:
@@ -93,7 +105,7 @@ class PageContent:
             remarks += [each for each in shown.remarks if "different runs" not in each]
             self._remarks += [each for each in remarks if each not in self._remarks]
         place = len(self.sources)
-        self.sources.append(PageSource(runs, labels, names, channels, cells, input, place))
+        self.sources.append(PageSource(runs, labels, names, channels, cells, input, place, options))
 
     @property
     def kept(self) -> tuple[int, int]:

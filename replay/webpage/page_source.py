@@ -10,12 +10,12 @@ from typing import Any
 
 from replay.maps.axes import spread
 from replay.option_values import Numbers
-from replay.options import SCALES
+from replay.options import FilmOptions
 from replay.recording import Recording
 from replay.schema import Cell
 from replay.webpage.input_data import InputData
 from replay.webpage.layer_data import LayerData
-from replay.webpage.manifest import describe_frames, scale_words, tell_layers_apart
+from replay.webpage.manifest import describe_frames, describe_source, tell_layers_apart
 from replay.webpage.pair import describe_runs, join_items, layers_of, pictures_of
 from replay.webpage.size_budget import Fidelity, PageItem
 
@@ -33,11 +33,13 @@ class PageSource:
         cells: (epoch, batch) of the frames that were asked for.
         input: Whether the input pictures are in the page.
         place: The source's place among those of the page.
+        options: The view, and the colours that suit it.
 
     Attributes:
         cells: As given.
         key: What it is called in the address of a page.
-        words: What it is called in the page.
+        words: What it is called in notes.
+        probe: The number of the fixed image; None for the first image of each batch.
         tells: Whether maps are told from input pictures.
     """
 
@@ -50,11 +52,14 @@ class PageSource:
         cells: Sequence[Cell],
         input: bool,
         place: int,
+        options: FilmOptions,
     ) -> None:
         self._runs, self._labels, self.cells, self._place = runs, labels, list(cells), place
-        probe = runs[0].probe_number
-        self.key = "first" if probe is None else f"probe-{probe}"
-        self.words = "first image" if probe is None else f"probe {probe}"
+        self.probe, self._options = runs[0].probe_number, options
+        about = describe_source(runs[0], options)
+        self.key, self.words = about["key"], about["words"]
+        if options.view != "maps":
+            self.words += f", {options.view}"
         self._groups = [layers_of(runs, name, channels, cells, place) for name in names]
         self._pictures: list[InputData | None] = [None] * len(runs)
         if input:
@@ -130,8 +135,7 @@ class PageSource:
     def describe(self) -> dict[str, Any]:
         """Returns the source's part of the manifest, after `blocks`."""
         stays = any(layer.stays for layer in self.layers)
-        scales = {scale: scale_words(scale, len(self._runs), stays) for scale in SCALES}
-        about: dict[str, Any] = {"key": self.key, "words": self.words, "scales": scales}
+        about = describe_source(self._runs[0], self._options, len(self._runs), stays)
         about["layers"] = tell_layers_apart([layer.describe() for layer in self.layers])
         if len(self._runs) == 1:
             picture = self._pictures[0].describe() if self._pictures[0] else None

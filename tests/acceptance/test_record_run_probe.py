@@ -58,7 +58,7 @@ def test_what_is_no_number_of_probes(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.startswith("error: --probe 2: expected 1, or 0 for none")
+    assert done.stderr.startswith("error: --probe 2: expected 1 or classes, or 0 for none")
 
 
 def test_where_there_is_none_the_line_says_why(tmp_path: Path) -> None:

@@ -36,13 +36,13 @@ ROOT = Path(__file__).parents[2]
 def reads(monkeypatch: pytest.MonkeyPatch) -> collections.Counter[tuple[object, ...]]:
     """How often each frame of each dataset was read."""
     found: collections.Counter[tuple[object, ...]] = collections.Counter()
-    read = safe_file.SafeFile.read_frame
+    read = safe_file.SafeFile.read_stored
 
     def counted(self: safe_file.SafeFile, path: str, epoch: int, batch: int) -> Any:
         found[path, epoch, batch] += 1
         return read(self, path, epoch, batch)
 
-    monkeypatch.setattr(safe_file.SafeFile, "read_frame", counted)
+    monkeypatch.setattr(safe_file.SafeFile, "read_stored", counted)
     return found
 
 

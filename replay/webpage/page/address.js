@@ -26,7 +26,9 @@ function writeAddress() {
 function readAddress() {
   const said = new URLSearchParams(location.hash.slice(1));
   const place = data.sources.findIndex(({ key }) => key === said.get("image"));
+  const before = source;
   if (place >= 0 && data.sources[place].frames.epoch.length) useSource(place);
+  takeColours(before);
   const layer = layers.findIndex(({ name }) => name === said.get("layer"));
   state.layer = layer < 0 ? 0 : layer;
   for (const [name, id] of [["scale", "scale"], ["colours", "cmap"], ["zoom", "zoom"]])

@@ -92,7 +92,8 @@ function describe(frame, decoded, colours) {
 function describeScale(frame, colours) {
   const symmetric = $("symmetric").checked;
   const words = source.scales[$("scale").value] + (symmetric ? "; symmetric around 0" : "");
-  $("scale-words").textContent = `Activation: ${words}.`;
+  const { quantity } = source;
+  $("scale-words").textContent = `${quantity[0].toUpperCase()}${quantity.slice(1)}: ${words}.`;
   fillLevels($("bar"), Uint8Array.from({ length: LAST + 1 }, (_, i) => i), [1, LAST + 1], colours);
   const shared = sharedRange(layers[state.layer], frame);
   const [low, high] = shared ?? [0, 0], ends = shared ? shared.map(number) : ["low", "high"];
@@ -110,7 +111,8 @@ function sayPicture(run, i, frame) { // what it is, or that there is none
   ofRun("input-words", i).textContent = [name, unseen ? unseen : words].filter(Boolean).join(": ");
 }
 function notFinite(layer, frame, colours) {
-  const unfinite = layers[layer].unfinite?.[frame] ?? [0, 0];
+  const unfinite = layers[layer].unfinite?.[frame] ?? [0, 0], remark = layers[layer].remarks?.[frame];
+  if (remark && !unfinite.some(Boolean)) return [make("span", { className: "muted" }, remark)];
   return ["NaN", "inf"].flatMap((word, i) => {
     if (!unfinite[i]) return [];
     const square = make("b", { "aria-hidden": "true" }, "■ ");
@@ -120,7 +122,7 @@ function notFinite(layer, frame, colours) {
 }
 function tell({ loss, prediction }, i, frame, colours) { // over the maps of one of two runs
   const parts = notFinite(state.layer + i, frame, colours);
-  for (const part of parts) part.className = "bad";
+  for (const part of parts) part.className ||= "bad";
   if (prediction) parts.unshift(make("span", {}, `predicted ${prediction[frame]}`));
   if (loss) parts.unshift(make("span", { className: isBad(loss[frame]) ? "bad" : "" }, `loss ${loss[frame]}`));
   $(`facts-${i}`).replaceChildren(...parts);

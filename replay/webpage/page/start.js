@@ -70,6 +70,7 @@ function start() {
   $("cmap").value = data.cmap;
   $("scale").value = data.scale;
   $("symmetric").checked = data.symmetric;
+  if (source.colours) [$("cmap").value, $("symmetric").checked] = source.colours;
   $("speed").value = matchMedia("(prefers-reduced-motion: reduce)").matches ? "2" : "8";
   for (const note of data.notes) $("notes").append(make("li", {}, note));
   $("notes").append(make("li", {}, `From ${data.file}${data.created ? `, recorded ${data.created}` : ""}. ` +

@@ -379,6 +379,9 @@ def lines(quick: bool) -> Iterator[Line]:
                 continue
             yield ratio(what, found)
     yield from on_gpu(quick)
+    import attending  # which measures with what is above
+
+    yield from attending.lines(quick)
 
 
 def on_gpu(quick: bool) -> Iterator[Line]:

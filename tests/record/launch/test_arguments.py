@@ -24,6 +24,23 @@ def test_a_module_and_layers_up_to_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "cam"),
+    [
+        (["--cam", "train.py"], True),
+        (["--cam", "layer4.1", "train.py"], "layer4.1"),
+        (["--cam=layer4.1", "train.py"], "layer4.1"),
+        (["--cam", "--every", "2", "train.py"], True),
+        (["--cam", "-m", "lab.train"], True),
+        (["train.py", "--cam"], None),
+    ],
+)
+def test_a_layer_for_class_activation(words: list[str], cam: object) -> None:
+    command = parse(words)
+    assert command.options.get("cam") == cam
+    assert command.target in ("train.py", "lab.train")
+
+
+@pytest.mark.parametrize(
     ("words", "reason"),
     [
         (["--evry", "2", "train.py"], "unknown option --evry"),

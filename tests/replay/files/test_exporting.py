@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from looking import write_looking
 from samples import drifting_maps, write_recording
 
 import replay
@@ -125,3 +126,41 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path, name: str) -> N
         tracemalloc.stop()
     assert made.bytes > 256 * frame.nbytes
     assert peak < 16 * frame.nbytes
+
+
+@pytest.fixture(scope="module")
+def looking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_looking(tmp_path_factory.mktemp("looking") / "run.h5")
+
+
+@pytest.mark.parametrize("view", ["cam", "gradient", "attention"])
+def test_what_lies_beside_the_maps_is_exported_in_its_true_values(
+    looking: Path, tmp_path: Path, view: str
+) -> None:
+    made = replay.export(looking, tmp_path / "out.npz", view=view, probe=1)
+    with np.load(tmp_path / "out.npz") as found, replay.open(looking) as run:
+        frames = {
+            "cam": run.cam(probe=1),
+            "gradient": run.gradient("conv1", 1),
+            "attention": run.attention("blocks.1.attn", 1),
+        }[view]
+        assert found["maps"].dtype == frames[0, 0].dtype == made.dtype
+        assert found["maps"].shape == (6, *made.shape)
+        for place, cell in enumerate(zip(found["epoch"], found["batch"], strict=True)):
+            assert np.array_equal(found["maps"][place], frames[cell].reshape(made.shape))
+        assert np.abs(found["maps"]).max() > 0
+        assert np.array_equal(found["input"], run.probe(1).inputs[0, 0])
+
+
+def test_class_activation_is_that_of_the_first_image_and_of_a_method(
+    looking: Path, tmp_path: Path
+) -> None:
+    replay.export(looking, tmp_path / "out.npy", view="cam", cam_method="hirescam", epochs=1)
+    with replay.open(looking) as run:
+        expected = [run.cam(method="hirescam")[1, batch][None] for batch in range(2)]
+    assert np.array_equal(np.load(tmp_path / "out.npy"), expected)
+
+
+def test_pictures_in_colours_are_not_exported(looking: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="only values"):
+        replay.export(looking, tmp_path / "out.npz", view="components")

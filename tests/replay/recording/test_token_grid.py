@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from replay.maps.token_grid import TokenGrid, find_grid
+from replay.recording.token_grid import TokenGrid, find_grid
 
 SQUARE, TALL = (224, 224), (448, 224)
 

@@ -1,0 +1,128 @@
+"""What the tokens of an attention stand for: a class token, and the patches of the image."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from record.capture.attention_weights import ALL, CLASS, MEAN
+
+_CLASS = re.compile(r"^(cls|class)_?(token|tokens|embedding|embed|emb)$")
+_BESIDE = re.compile(r"^(dist|distillation|reg|register|storage|mem|memory)_?tokens?$")
+
+
+class Tokens(NamedTuple):
+    """What the tokens of an attention stand for.
+
+    Attributes:
+        queries: Whose attention is kept: CLASS, MEAN or ALL.
+        grid: Rows and columns of the image's tokens among the keys; None where not known.
+    """
+
+    queries: str
+    grid: tuple[int, int] | None
+
+
+class ModelTokens:
+    """What a model's parameters say of its tokens.
+
+    A class token is taken for one where the model has a parameter of such a name (`cls_token`,
+    `class_token`, `class_embedding` ...) and the number of tokens is that of a grid of patches in
+    the proportions of the input, and one more for it and for each register: in a network that adds
+    its class token late, the first of the earlier tokens is a patch. Fewer tokens than there are
+    patches are a grid where all of them came before, in a network of several stages; else they are
+    some of the patches, as a masked autoencoder has them.
+
+    Args:
+        model: The network.
+        full: Whether the attention of every query is kept.
+    """
+
+    def __init__(self, model: nn.Module, full: bool) -> None:
+        self._full = full
+        tensors: list[tuple[str, torch.Tensor]] = [
+            *model.named_parameters(),
+            *model.named_buffers(),
+        ]
+        named = [(name.rpartition(".")[2], tensor) for name, tensor in tensors]
+        self._has_class = any(_CLASS.match(name) for name, _ in named)
+        beside = {name: _count(tensor) for name, tensor in named if _BESIDE.match(name)}
+        self._beside = sum(beside.values())
+        self._patch = _patch_size(model)
+        self._was_whole = False  # whether all patches, and nothing else, were tokens before
+        self._known: dict[tuple[int, int, bool, tuple[int, ...] | None], Tokens] = {}
+
+    def of(
+        self, queries: int, keys: int, causal: bool, image: Sequence[int] | None = None
+    ) -> Tokens:
+        """Returns what the tokens of an attention stand for.
+
+        Args:
+            queries: The number of queries.
+            keys: The number of keys.
+            causal: Whether each query attends to the keys up to its own place alone.
+            image: The height and the width of the model's input; None where it is no image.
+        """
+        asked = queries, keys, causal, None if image is None else tuple(image)
+        known = self._known.get(asked)
+        if known is None:
+            if len(self._known) > 1000:  # sizes that never come back
+                self._known.clear()
+            known = self._known[asked] = self._find(*asked)
+        return known
+
+    def _find(self, queries: int, keys: int, causal: bool, image: tuple[int, ...] | None) -> Tokens:
+        grid, first = None, False
+        if image is not None:
+            with_class = [1 + self._beside, 1] if self._has_class else []
+            without = [self._beside, 0]
+            find = self._grid_of_patches if self._patch else _grid_in_proportion
+            fitting = [n for n in (*with_class, *without) if find(keys - n, image)]
+            if fitting:
+                grid = find(keys - fitting[0], image)
+                first = fitting[0] in with_class
+            self._was_whole |= bool(self._patch and find(queries, image))
+            if grid is None and self._was_whole:  # a later stage, of fewer tokens
+                grid = _grid_in_proportion(keys, image)
+        if self._full:
+            return Tokens(ALL, grid)
+        # Late class tokens are the only query, to all tokens.
+        has_row = first and queries in (keys, 1) and not causal
+        return Tokens(CLASS if has_row else MEAN, grid)
+
+    def _grid_of_patches(self, tokens: int, image: tuple[int, ...]) -> tuple[int, int] | None:
+        if self._patch is None:
+            return None
+        rows, columns = image[0] // self._patch[0], image[1] // self._patch[1]
+        return (rows, columns) if tokens > 1 and rows * columns == tokens else None
+
+
+def _grid_in_proportion(tokens: int, image: tuple[int, ...]) -> tuple[int, int] | None:
+    """Returns the grid of so many tokens that has the proportions of an image, if there is one."""
+    if tokens < 4 or 0 in image:
+        return None
+    rows = math.isqrt(tokens * image[0] // image[1])
+    for count in (rows, rows + 1):
+        if count and tokens % count == 0 and count * image[1] == tokens // count * image[0]:
+            return count, tokens // count
+    return None
+
+
+def _patch_size(model: nn.Module) -> tuple[int, int] | None:
+    """Returns the height and the width of the patches that the model cuts its input into."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            size = tuple(module.kernel_size)
+            whole = size == tuple(module.stride) and min(size) > 1 and module.padding in (0, (0, 0))
+            return (size[0], size[1]) if whole else None
+    return None
+
+
+def _count(tensor: torch.Tensor) -> int:
+    """Returns how many tokens a parameter holds, (1, count, C) or (C,)."""
+    return int(tensor.shape[-2]) if tensor.ndim > 1 else 1

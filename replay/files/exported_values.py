@@ -1,0 +1,106 @@
+"""What an export holds: a layer's maps, or what was recorded beside them, in true values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.maps.selection import choose_layers
+from replay.options import EXPORTED
+from replay.recording import Recording
+from replay.recording.series import Series
+from replay.schema import FRAME_DTYPE, Cell, OptionError, SelectionError
+from replay.schema.faces import spell
+
+
+class Frames(Protocol):
+    """Frames by epoch and batch."""
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Where there is a frame, bool (epoch, batch)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(epoch, batch, ...)."""
+
+    def __getitem__(self, key: Cell) -> npt.NDArray[Any]:
+        """Returns a frame."""
+
+
+class ExportedValues:
+    """Frames as (C, ...), as they are and not as they are shown.
+
+    Args:
+        frames: The frames.
+        axis: The axis of their channels; None where they have none.
+        dtype: The type of their values.
+
+    Attributes:
+        frames: As given.
+        dtype: As given.
+        channels: Number of channels, 1 where there is no axis of them.
+        rest: Shape of what each channel has.
+    """
+
+    def __init__(self, frames: Frames, axis: int | None, dtype: np.dtype[Any]) -> None:
+        self.frames, self.dtype, self._axis = frames, dtype, axis
+        shape = frames.shape[2:]
+        self.channels = 1 if axis is None else shape[axis]
+        self.rest = shape if axis is None else shape[:axis] + shape[axis + 1 :]
+
+    def __getitem__(self, cell: Cell) -> npt.NDArray[Any]:
+        frame = self.frames[cell]
+        return frame[None] if self._axis is None else np.moveaxis(frame, self._axis, 0)
+
+
+def choose_values(
+    run: Recording, view: str, layer: str | Sequence[str] | None, method: str
+) -> ExportedValues:
+    """Returns the values that are exported.
+
+    Args:
+        run: The recording, or a fixed image of it.
+        view: One of `EXPORTED`.
+        layer: The layer; by default the first one, of attention and class activation the last.
+        method: Of class activation, see `CamFrames`.
+
+    Raises:
+        OptionError: Another view, or several layers.
+        SelectionError: There is nothing of it; the message says what there is.
+    """
+    if view not in EXPORTED:
+        raise OptionError(
+            f"{spell('view', view)}: only values can be exported; expected {', '.join(EXPORTED)}"
+        )
+    if view == "maps":
+        series: Series = run[_one(run, layer)]
+        return ExportedValues(series, series.layer.channel_axis, FRAME_DTYPE)
+    if view == "cam":
+        name = None if layer is None else _one(run.beside("cam"), layer)
+        cam = run.cam(name, None, method)
+        return ExportedValues(cam, None, np.dtype("<f4"))
+    beside = run.beside("attention" if view == "attention" else "gradients")
+    if not beside.layers:
+        beside[""]  # which raises, and says how to record it
+    if view == "attention":
+        attention = beside[beside.layers[-1] if layer is None else _one(beside, layer)]
+        return ExportedValues(attention, 0, FRAME_DTYPE)
+    gradient = beside.scaled(_one(beside, layer))
+    return ExportedValues(gradient, gradient.layer.channel_axis, np.dtype("<f4"))
+
+
+def _one(run: Recording, layer: str | Sequence[str] | None) -> str:
+    if not run.layers:
+        raise SelectionError(f"nothing of it in {run.path}")
+    name, *others = choose_layers(run, layer)
+    if others:
+        raise OptionError(f"layer {layer!r} is {1 + len(others)} layers; an export is of one")
+    return name

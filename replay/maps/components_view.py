@@ -1,0 +1,167 @@
+"""The channels of a layer as three colours, one picture for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from replay.formatting import format_count
+from replay.maps.components import find_components
+from replay.maps.overlaid import drawn_as_given
+from replay.maps.planes import Planes
+from replay.maps.runs import choose_layers_of
+from replay.options import FilmOptions
+from replay.raster.palette import Pixels, unfinite_colors
+from replay.recording import Recording, Series
+from replay.recording.derived import ColourSeries, DerivedRecording
+from replay.recording.series import parse_key
+from replay.schema import Cell, DamagedError, Float16Array, SelectionError
+
+_GRAY = "gray"
+
+
+def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recording], FilmOptions]:
+    """Returns the components of the layers of recordings, see `views.look_at`.
+
+    The last layer is shown where none is asked for, since there colours stand for things. Several
+    recordings have one basis.
+    """
+    names = choose_names(runs, options)
+    together = tuple(runs) if len(runs) > 1 else ()
+    found: list[Recording] = [ComponentsRecording(run, names, options, together) for run in runs]
+    for each in found:
+        each.require_frames()
+    return found, drawn_as_given(replace(options, layers=names))
+
+
+def choose_names(runs: Sequence[Recording], options: FilmOptions) -> list[str]:
+    """Returns the layers that are shown: those asked for, or the last one that can be.
+
+    Of a glob, or of all, those that have places in an image.
+
+    Raises:
+        SelectionError: None of them has.
+    """
+    patterns = "all" if options.layers is None else options.layers
+    chosen = choose_layers_of(runs, patterns)
+    placed = [
+        name
+        for name in chosen
+        if all(Planes(run[name], options.tokens).placed for run in runs if name in run)
+    ]
+    if not placed:
+        what = f"layer {chosen[0]!r}" if len(chosen) == 1 else "no layer that was chosen"
+        raise SelectionError(
+            f"{what} of {runs[0].path} has {'no ' if len(chosen) == 1 else ''}places in an image, "
+            "where the channels could be shown as colours"
+        )
+    return placed[-1:] if options.layers is None else placed
+
+
+class ComponentsRecording(DerivedRecording):
+    """The components of the layers of a recording that have places in an image.
+
+    Args:
+        source: The recording.
+        names: The layers.
+        options: How tokens are shown.
+        together: Recordings of which one basis is made, such as all fixed images; the recording
+            alone by default.
+    """
+
+    quantity = "principal components"
+    scale_words = "one basis and one range for the whole run; the shares are those of the variance"
+
+    def __init__(
+        self,
+        source: Recording,
+        names: Sequence[str],
+        options: FilmOptions,
+        together: Sequence[Recording] = (),
+    ) -> None:
+        self._names, self._tokens, self._together = names, options.tokens, tuple(together)
+        super().__init__(source)
+
+    def derive(self) -> Mapping[str, Series]:
+        """Returns the pictures of each layer."""
+        found: dict[str, Series] = {}
+        for name in self._names:
+            if name in self.source:
+                planes = Planes(self.source[name], self._tokens)
+                runs = [run for run in self._together if name in run]
+                others = [Planes(run[name], self._tokens) for run in runs]
+                same = [each for each in others if each.channels == planes.channels]
+                found[name] = ComponentSeries(planes, same or [planes])
+        return found
+
+
+class ComponentSeries(ColourSeries):
+    """The first three principal components of a layer as red, green and blue: one picture a frame.
+
+    Args:
+        planes: The layer.
+        basis_of: What the basis is found from: all frames of the run, also those not shown.
+
+    Attributes:
+        components: The basis.
+    """
+
+    color_bar = False
+    labels = (" ",)  # the only one needs no number
+    subject = "channels as red, green and blue"
+
+    def __init__(self, planes: Planes, basis_of: Sequence[Planes]) -> None:
+        self._planes = planes
+        frames = [(each, cell) for each in basis_of for cell in each.series.frames]
+        places = [(place, 0) for place in range(len(frames))]
+        self.components = find_components(lambda at: _read(*frames[at[0]]), places)
+        self._odd = tuple(int(part) for part in unfinite_colors(_GRAY)[0])
+        about = planes.series.layer
+        count = format_count(planes.channels, "channel")
+        words = [f"{self.components.in_words} of {count}, {planes.size[0]}×{planes.size[1]}"]
+        note = ", ".join([*words, *([about.note] if about.note else [])])
+        shape = (1, *planes.size)
+        layer = replace(about, shape=shape, axes="CHW", note=note, kernel=None, pooled=1)
+        super().__init__(planes.series, layer)
+
+    def tiles(self, cell: Cell, channels: Sequence[int] | None = None, shrink: int = 1) -> Pixels:
+        """Returns the picture of a frame, uint8 (1, H, W, 3); see `ColourSeries`."""
+        plane = self._planes[cell]
+        if cell in self._planes.damaged:
+            raise DamagedError(self._planes.damaged[cell])
+        picture = self.components.colours(plane, self._odd)
+        if shrink > 1:
+            height, width = (-(-side // shrink) for side in self._planes.size)
+            small = Image.fromarray(picture).resize((width, height), Image.Resampling.BOX)
+            picture = np.array(small)
+        return picture[None]
+
+    def bar(self, steps: int) -> Pixels:
+        """Returns a ramp of red, one of green and one of blue, uint8 (steps, 3)."""
+        bar: Pixels = np.zeros((steps, 3), np.uint8)
+        count = max(1, len(self.components.basis))
+        for place in range(count):
+            start, stop = steps * place // count, steps * (place + 1) // count
+            ramp = np.linspace(0, 255, stop - start).astype(np.uint8)
+            if count == 1:
+                bar[start:stop] = ramp[:, None]
+            else:
+                bar[start:stop, place] = ramp
+        return bar
+
+    def __getitem__(self, key: tuple[int, int]) -> Float16Array:
+        """Returns the first component, float16 (1, H, W); see `Series`."""
+        cell = self._snapshot.locate(*parse_key(key))
+        plane = self._planes[cell]
+        if cell in self._planes.damaged:
+            raise DamagedError(self._planes.damaged[cell])
+        if not len(self.components.basis):
+            return np.full((1, *self._planes.size), np.nan, np.float16)
+        return self.components.values(plane)[:1].astype(np.float16)
+
+
+def _read(planes: Planes, cell: Cell) -> Float16Array:
+    return planes[cell]

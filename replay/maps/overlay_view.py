@@ -1,0 +1,105 @@
+"""Single channels of a layer over the input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from replay import schema
+from replay.formatting import format_count
+from replay.maps import attention_view
+from replay.maps.axes import choose_channels
+from replay.maps.overlaid import ChannelTiles, describe_scale, drawn_as_given
+from replay.maps.overlay_series import OverlaySeries
+from replay.maps.planes import Planes
+from replay.maps.runs import choose_layers_of
+from replay.options import FilmOptions
+from replay.recording import Recording, Series
+from replay.recording.derived import DerivedRecording
+from replay.schema import SelectionError
+
+_USUAL = 4  # channels, those that vary most: each is a picture of the input's size
+
+
+def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recording], FilmOptions]:
+    """Returns channels of layers, or heads of attention, over the input, see `views.look_at`."""
+    names, heads = _choose(runs, options)
+    sources = list(runs)
+    if heads:
+        sources, _ = attention_view.look_at(runs, replace(options, layers=names))
+    found: list[Recording] = [OverlayRecording(each, names, options) for each in sources]
+    for each in found:
+        each.require_frames()
+    return found, drawn_as_given(replace(options, layers=names))
+
+
+def _choose(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[str], bool]:
+    """Returns the names of the layers, and whether it is their attention that is meant.
+
+    Raises:
+        SelectionError: Neither is there under such a name.
+    """
+    try:
+        return choose_layers_of(runs, options.layers), False
+    except SelectionError:
+        attention = [run.beside(schema.ATTENTION) for run in runs]
+        if not any(each.layers for each in attention):
+            raise
+        with suppress(SelectionError):
+            return choose_layers_of(attention, options.layers), True
+        raise
+
+
+class OverlayRecording(DerivedRecording):
+    """Channels of the layers of a recording over the input.
+
+    Args:
+        source: The recording, or one of attention, whose heads are the channels.
+        names: The layers.
+        options: Which channels, the scale and the colormap. Where none are asked for, the four
+            that vary most, or all heads.
+        like: The recording whose channels are looked at for that; by default the same.
+    """
+
+    def __init__(
+        self,
+        source: Recording,
+        names: Sequence[str],
+        options: FilmOptions,
+        like: Recording | None = None,
+    ) -> None:
+        self._names, self._options, self._like = names, options, like or source
+        self.quantity = source.quantity
+        self.scale_words = describe_scale(options)
+        super().__init__(source)
+
+    def derive(self) -> Mapping[str, Series]:
+        """Returns those layers over the input.
+
+        Raises:
+            SelectionError: One of them has no places in it.
+        """
+        return {name: self._lay(name) for name in self._names if name in self.source}
+
+    def _lay(self, name: str) -> OverlaySeries:
+        series, options = self.source[name], self._options
+        planes = Planes(series, options.tokens)
+        if not planes.placed:
+            raise SelectionError(
+                f"layer {name!r} of {self.path} has no places in the input, over which it could lie"
+            )
+        heads = self.quantity == "attention"
+        usual = None if heads or planes.channels <= _USUAL else f"top:{_USUAL}"
+        numbers = usual if options.channels is None else options.channels
+        like = Planes(self._like[name], options.tokens)
+        chosen = choose_channels(like, numbers, like.series.frames)
+        what = "head" if heads else "channel"
+        of = f"{len(chosen)} of " if len(chosen) < planes.channels else ""
+        parts = [of + format_count(planes.channels, what)]
+        parts += [f"{planes.size[0]}×{planes.size[1]}, over the input", series.layer.note]
+        tiles = ChannelTiles(planes, chosen, f"{what} ")
+        note = ", ".join(filter(None, parts))
+        found = OverlaySeries(self.source, series, tiles, options, "nearest", note)
+        found.subject = parts[0]
+        return found

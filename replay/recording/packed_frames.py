@@ -1,0 +1,136 @@
+"""Reads frames that are compressed or in 8 bits, of a file that `safe_file` opened."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from replay import schema
+from replay.recording import chunks, eight_bits
+from replay.recording.live_file import file_errors
+from replay.schema import FileError
+
+if TYPE_CHECKING:
+    from replay.recording.safe_file import SafeFile
+
+
+class PackedFrames:
+    """The frames of a packed file, and what has to be known to copy frames from file to file.
+
+    Args:
+        file: The file.
+    """
+
+    def __init__(self, file: SafeFile) -> None:
+        self._file = file
+        self._ranges: dict[str, tuple[int, schema.Float32Array]] = {}  # those of an epoch
+
+    def is_of_8_bits(self, path: str, dataset: h5py.Dataset) -> bool:
+        """Returns whether a dataset of uint8 is of maps, with their ranges beside them."""
+        ranges = eight_bits.ranges_path(path)
+        known = dataset.attrs.get(eight_bits.BITS) == 8
+        return known and ranges is not None and self._file.exists(ranges, 4)
+
+    def read(self, path: str, dataset: h5py.Dataset, epoch: int, batch: int) -> npt.NDArray[Any]:
+        """Reads a frame as the file has it; from beside the others if it was kept in 16 bits."""
+        if dataset.dtype != schema.FRAME_DTYPE:
+            whole = self._whole(path, dataset, epoch, batch)
+            if whole is not None:
+                return whole
+        pipeline = self._file.pipeline(path)
+        if pipeline is None or dataset.chunks != (1, 1, *dataset.shape[2:]):
+            ends = (epoch, epoch + 1), (batch, batch + 1)
+            return np.asarray(self._file.part(path, dataset, *ends)[0, 0])
+        frame = chunks.read_own_chunk(dataset, pipeline, epoch, batch)
+        if frame is None:
+            return np.full(dataset.shape[2:], dataset.fillvalue, dataset.dtype)
+        return frame
+
+    def _whole(
+        self, path: str, dataset: h5py.Dataset, epoch: int, batch: int
+    ) -> schema.Float16Array | None:
+        beside = eight_bits.beside(path, eight_bits.WHOLE)
+        whole = None if beside is None else self._file.frames(beside)
+        if beside is None or whole is None:
+            return None
+        if epoch >= whole.shape[0] or batch >= whole.shape[1]:
+            return None
+        if whole.dtype != schema.FRAME_DTYPE or whole.shape[2:] != dataset.shape[2:]:
+            raise ValueError(f"{beside!r} does not hold frames like those of {path!r}")
+        return chunks.read_own_chunk(whole, self._file.pipeline(beside), epoch, batch)
+
+    def restore(
+        self, path: str, epoch: int, batch: int, stored: npt.NDArray[Any]
+    ) -> schema.Float16Array:
+        """Returns the values that a frame of 8 bits stands for, float16."""
+        axis = self.channel_axis(path)
+        ranges = eight_bits.ranges_path(path)
+        assert ranges is not None  # it was found to be maps
+        channels = 1 if axis is None else stored.shape[axis]
+        return eight_bits.restore(stored, self.ranges(ranges, epoch, batch, channels), axis)
+
+    def axes(self, path: str) -> str:
+        """Returns a letter for each axis of a frame; those of a probe may be the run's own."""
+        shape = self._file.frame_shape(path) or ()
+        of_run = path.split("/", 2)[-1] if path.startswith(f"{schema.PROBE}/") else path
+        for place in (path, of_run):
+            axes = self._file.attribute("axes", place)
+            if isinstance(axes, str) and len(axes) == len(shape):
+                return axes
+        return schema.AXES.get(len(shape), ("",))[0]
+
+    def channel_axis(self, path: str) -> int | None:
+        """Returns the axis of a frame on which the channels lie; None where there is none."""
+        axes = self.axes(path)
+        return axes.index("C") if "C" in axes else None
+
+    def note(self, note: str) -> str:
+        """Returns what is to be known of maps in 8 bits, behind what is known besides."""
+        return "; ".join(filter(None, (note, eight_bits.NOTE)))
+
+    def ranges(self, path: str, epoch: int, batch: int, channels: int) -> schema.Float32Array:
+        """Reads the ranges of one frame, float32 (C, 2); those of an epoch are kept in memory.
+
+        Raises:
+            FileError: They cannot be read.
+        """
+        kept, block = self._ranges.get(path, (-1, None))
+        if kept != epoch or block is None or block.shape[1] <= batch:
+            dataset = self._file.find(path, None)
+            columns = range(max(batch + 1, 0 if dataset is None else dataset.shape[1]))
+            block = self._file.read_block(path, (channels, 2), range(epoch, epoch + 1), columns)
+            self._ranges[path] = epoch, block
+        ranges: schema.Float32Array = block[0, batch]
+        return ranges
+
+    def own(self, path: str, epoch: int, batch: int) -> npt.NDArray[Any] | None:
+        """Reads a frame that lies in this very dataset, as it is stored; None if never written.
+
+        Raises:
+            FileError: It cannot be read.
+        """
+        dataset = self._file.frames(path)
+        if dataset is None or dataset.chunks != (1, 1, *dataset.shape[2:]):
+            return self._file.read_stored(path, epoch, batch)
+        with file_errors(self._file.path):
+            frame = chunks.read_own_chunk(dataset, self._file.pipeline(path), epoch, batch)
+        return None if frame is None else frame.reshape(frame.shape or (1,))
+
+    def row(self, path: str, epoch: int) -> npt.NDArray[Any]:
+        """Reads an epoch of a dataset of small numbers by epoch and batch, as it is stored.
+
+        Raises:
+            FileError: There is no such dataset, or it cannot be read.
+        """
+        dataset = self._file.find(path, None)
+        if dataset is None or dataset.ndim < 2:
+            raise FileError(f"damaged recording: {self._file.path} has no numbers in {path!r}")
+        row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+        self._file.check_bytes(path, row, "values")
+        with file_errors(self._file.path):
+            values: npt.NDArray[Any] = self._file.part(path, dataset, (epoch, epoch + 1))[0]
+        return values

@@ -1,0 +1,53 @@
+"""What recording the attention of every batch costs a training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from recording import Recorded, Training, pairs
+from table import Line, ratio, run
+from torch import nn
+
+from record import Recorder
+from record.torchvision_import import import_torchvision
+
+
+class Attention(Recorded):
+    """The class token's attention of all layers, and no more maps than of the first convolution."""
+
+    def __init__(self, model: nn.Module, folder: Path) -> None:
+        self.model, self.folder = model, folder
+        self.recorder = Recorder(model, folder / "run.h5", ["conv_proj"], attention=True)
+        self.recorder._capture.remove()
+
+
+def vit_tiny() -> nn.Module:
+    """A ViT-tiny of patches of 16, as DeiT has it."""
+    import_torchvision()
+    from torchvision.models import VisionTransformer
+
+    return VisionTransformer(224, 16, 12, 3, 192, 768, num_classes=10)  # type: ignore[no-any-return]
+
+
+def lines(quick: bool) -> Iterator[Line]:
+    torch.manual_seed(0)
+    seconds = 20 if quick else 90
+    images = torch.rand(8, 3, 224, 224)
+    found, step = pairs(Training(vit_tiny().train(), images), Attention, seconds)
+    what = f"recorded with attention / plain step: ViT-tiny, batch 8 ({1000 * step:.0f} ms)"
+    yield ratio(what, found, target=1.03)
+    if not torch.cuda.is_available():
+        yield Line("recorded with attention on a GPU", None, note="skipped: no CUDA device")
+        return
+    device = torch.device("cuda")
+    training = Training(vit_tiny().to(device).train(), torch.rand(64, 3, 224, 224, device=device))
+    found, step = pairs(training, Attention, seconds)
+    what = f"recorded with attention / plain step: ViT-tiny, batch 64, GPU ({1000 * step:.1f} ms)"
+    yield ratio(what, found, target=1.03)
+
+
+if __name__ == "__main__":
+    sys.exit(run(lines, "attention", __doc__.splitlines()[0]))

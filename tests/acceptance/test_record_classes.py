@@ -1,0 +1,87 @@
+"""`--cam` and `--probe classes`: of a script that nobody changed, and of the built-in training."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from class_activations import field, stored
+
+from record.__main__ import main
+from record.training.data import load
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "classify.py"
+SMALL = ["--samples", "48", "--image-size", "32", "--device", "cpu", "--quiet"]
+
+
+def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words", [["--cam", "--probe", "classes"], ["--cam=conv1", "--probe=classes"]]
+)
+def test_a_script_as_it_is(tmp_path: Path, words: list[str]) -> None:
+    plain = run(tmp_path, SCRIPT)
+    recorded = run(tmp_path, "-m", "record", "run", *words, SCRIPT)
+    assert recorded.returncode == 0, recorded.stderr
+    assert recorded.stdout == plain.stdout  # with the weights' checksum in it
+    assert len(recorded.stderr.removeprefix(plain.stderr).splitlines()) == 1
+    path, layer = tmp_path / "run.h5", "conv1" if "=" in words[0] else "conv2"
+    with h5py.File(path, "r") as file:
+        labels = sorted(int(file[f"probe/{n}"].attrs["label"]) for n in file["probe"])
+        of = file[f"probe/0/cam/maps/{layer}"].attrs["of"]
+    assert labels == [0, 1, 2, 3]
+    assert of == "score of the label"
+    for number in range(4):
+        shown = np.isfinite(field(path, f"probe{number}.prediction"))
+        assert shown.any()
+        assert np.isfinite(stored(path, "cam", layer, number)[shown]).all()
+
+
+def test_the_built_in_training(tmp_path: Path) -> None:
+    path, saved = tmp_path / "run.h5", tmp_path / "state.pt"
+    words = ["train", *SMALL, "--cam", "--probe", "classes", "--checkpoint", str(saved)]
+    assert main([*words, "--epochs", "2", "-o", str(path), "--layers", "conv1"]) == 0
+    with h5py.File(path, "r") as file:
+        assert [file[f"probe/{n}"].attrs["label"] for n in range(10)] == list(range(10))
+        assert file["probe/9/cam/maps/conv3"].shape[2:] == (32,)
+        assert set(file["probe/9/maps"]) == {"conv1", "conv3"}
+    prediction = field(path, "probe9.prediction")
+    assert np.isfinite(prediction[0]).all()  # the first three times are at once
+    assert np.isfinite(stored(path, "cam", "conv3", 9)[np.isfinite(prediction)]).all()
+
+
+def test_words_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [
+        (["--cam", "--probe", "0"], "--cam: expected fixed images to show: --probe 1 or"),
+        (
+            ["--probe", "clases"],
+            "--probe clases: expected 1 or classes, or 0 for none; did you mean",
+        ),
+    ]
+    for words, said in cases:
+        done = run(tmp_path, "-m", "record", "run", *words, SCRIPT)
+        assert done.returncode == 2
+        assert said in done.stderr
+    out = ["-o", str(tmp_path / "x.h5")]
+    assert main(["train", *SMALL, *out, "--cam", "--probe", "0"]) == 2
+    assert "--cam: expected fixed images to show: --probe classes, say" in capsys.readouterr().err
+    assert main(["train", *SMALL, *out, "--cam", "nothing"]) == 2
+    assert not (tmp_path / "x.h5").exists()
+
+
+def test_the_first_sample_of_each_class() -> None:
+    data = load("fake", Path(), 8)
+    found = data.fixed("classes")
+    assert [label for _, label in found] == list(range(10))
+    labels = [label for _, label in (data.test[n] for n in range(len(data.test)))]
+    first = data.test[labels.index(3)][0]
+    assert np.array_equal(found[3][0], first)
