@@ -9,7 +9,7 @@ from replay.diagnosis import symptoms
 from replay.diagnosis.report import Finding, LayerHealth, finding_to_the_end
 from replay.formatting import format_number
 from replay.maps.axes import spread
-from replay.recording import Recording
+from replay.recording import Recording, Series
 from replay.schema import ATTENTION, Cell, DamagedError, Float16Array
 
 ONE = 0.95  # of a row's weight, on one token: more than that is on it only
@@ -28,17 +28,24 @@ def examine_attention(run: Recording, damaged: set[tuple[str, Cell]]) -> list[La
         damaged: To which the name and the (epoch, batch) of what cannot be read are added.
 
     Returns:
-        What was found in each layer, without advice. A channel is a head.
+        What was found in each layer, without advice. A channel is a head. Of a recording that has
+        none of the batches' own images, as of a compiled model, that of the first fixed image.
     """
-    return [_examine(run, name, damaged) for name in run.attentions]
+    own = [_examine(run.attention(name), damaged) for name in run.attentions]
+    if own or not run.probes or run.probe_number is not None:
+        return own
+    fixed = run.beside(ATTENTION, probe=0)
+    return [_examine(fixed[name], damaged) for name in fixed.layers]
 
 
-def _examine(run: Recording, name: str, damaged: set[tuple[str, Cell]]) -> LayerHealth:
-    series = run.attention(name)
+def _examine(series: Series, damaged: set[tuple[str, Cell]]) -> LayerHealth:
+    name = series.name
     layer = series.layer
     found = LayerHealth(
         name, layer.module, layer.shape, layer.channels, len(series.frames), kind=ATTENTION
     )
+    if layer.probe is not None:
+        found.remarks.append(f"of probe image {layer.probe}")
     if layer.shape[-1] < _FEWEST:
         found.remarks.append(f"too few tokens to tell: {layer.shape[-1]}")
         return found

@@ -553,6 +553,29 @@ def test_forwards_alone_that_separate_batches(tmp_path: Path) -> None:
         close_to_float16(read(path, "conv1", batch), gradient)
 
 
+def test_beside_attention_fixed_images_and_class_activation(tmp_path: Path) -> None:
+    model, path = Transformer(), tmp_path / "run.h5"
+    axes = {"patches": 0, "blocks.layers.0": 0, "blocks.layers.1": 0}
+    twin = Retained(model, axes)
+    with Recorder(
+        model,
+        path,
+        list(axes),
+        gradients=True,
+        attention=True,
+        cam=True,
+        probe=torch.randn(2, 3, 8, 8),
+        labels=[0, 1],
+        quiet=True,
+    ) as recorder:
+        train(model, images(), recorder=recorder)
+    right: list[dict[str, np.ndarray]] = []
+    train(twin.model, images(), after=lambda: right.append(twin.take()))
+    for batch, each in enumerate(right):
+        for name, gradient in each.items():
+            close_to_float16(read(path, name, batch), gradient)
+
+
 def test_off_there_is_nothing_of_it(tmp_path: Path) -> None:
     model = Residual()
     with Recorder(model, tmp_path / "run.h5", quiet=True) as recorder:

@@ -135,7 +135,7 @@ def test_a_real_network_of_sigmoids_and_one_without(tmp_path: Path) -> None:
     assert found[nn.ReLU] == []
 
 
-def heads(path: Path, full: bool) -> Path:
+def heads(path: Path, full: bool, group: str = "") -> Path:
     """Head 0 looks about, head 1 at one token since (1, 2), head 2 at all, head 3 is masked."""
     write_looking(path, epochs=3, batches=6, attention=False, gradients=False)
     rng = np.random.default_rng(0)
@@ -155,7 +155,7 @@ def heads(path: Path, full: bool) -> Path:
     axes, queries = ("CQT", "all") if full else ("CT", "class")
     about = {"axes": axes, "queries": queries, "module": "Attention()"}
     with h5py.File(path, "r+", libver=("v110", "v110")) as file:
-        write_frames(file, "attention/", "blocks.0.attn", rows, cells, about)
+        write_frames(file, f"{group}attention/", "blocks.0.attn", rows, cells, about)
     return path
 
 
@@ -174,6 +174,12 @@ def test_heads_that_look_at_one_token_or_at_all(tmp_path: Path, full: bool) -> N
     assert "attention of blocks.0.attn" in text
     assert "head 1: 99" in text
     assert "  one-token " in text
+
+
+def test_of_a_compiled_model_the_fixed_image_tells(tmp_path: Path) -> None:
+    found = replay.health(heads(tmp_path / "run.h5", False, "probe/0/"))
+    assert [(one.kind, one.channel) for one in new(found)] == [("one-token", 1), ("uniform", 2)]
+    assert found.layers[-1].remarks == ["of probe image 0"]
 
 
 def test_what_a_causal_mask_leaves_is_no_finding() -> None:
