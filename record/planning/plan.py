@@ -15,7 +15,7 @@ from torch import nn
 
 from record.modules.names import unwrap
 from record.modules.selection import Patterns
-from record.options import attention_kind, check_options
+from record.options import attention_kind, check_options, either
 from record.planning.layout import FoundLayout, run_copy
 from record.planning.lazy_modules import unfinished
 from record.schedule.plan import Plan, make_plan
@@ -36,7 +36,8 @@ def plan(
     batch: Any = None,
     loader: Iterable[Any] | None = None,
     layers: Patterns = None,
-    epochs: int = 1,
+    epochs: int | None = None,
+    epoch: int | None = None,
     batches: int | None = None,
     every: int = 1,
     schedule: str | Schedule | None = None,
@@ -59,11 +60,13 @@ def plan(
         model: The network.
         input_shape: The shape of one image, such as (3, 224, 224); of several arguments a list of
             shapes, or a dict of shapes by the names of the arguments.
-        batch: Instead of a shape: what the loader hands out, or the arguments of the forward.
+        batch: Instead of a shape: what the loader hands out, or the arguments of the forward. A
+            whole number is the same as `batches`.
         loader: Instead of a shape: a DataLoader, or any iterable that begins anew each time. Its
             length is the number of batches of an epoch.
         layers: As for `Recorder`.
-        epochs: The number of epochs of the run.
+        epochs: The number of epochs of the run; 1 by default.
+        epoch: The same as `epochs`.
         batches: The number of batches of an epoch, where no loader tells it.
         every: As for `Recorder`.
         schedule: As for `Recorder`.
@@ -83,6 +86,10 @@ def plan(
     """
     if not isinstance(model, nn.Module):
         raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
+    if isinstance(batch, int):
+        batch, batches = None, either("batches", batches, "batch", batch)
+    epochs = either("epochs", epochs, "epoch", epoch)
+    epochs = 1 if epochs is None else epochs
     given = sum(value is not None for value in (input_shape, batch, loader))
     if given != 1:
         raise OptionError("expected one of input_shape, batch and loader")
