@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
@@ -33,6 +32,7 @@ from record.session.model_checks import ModelChecks
 from record.session.packing import pack_in_background
 from record.session.probe_options import ProbeOptions, make_probe, probe_facts
 from record.session.progress import FORWARDS, STEPS, Progress
+from record.session.pushing import Push
 from record.summary import GOES_ON, NO_EPOCHS, closing_line, recorder_html, recorder_text
 from record.transport.courier import Courier
 from record.transport.startup import await_own_writer
@@ -102,6 +102,8 @@ class Recorder:
             `full` the row of every query, which is much.
         ranks: Of a distributed run, `0`: rank 0 records. `all`: each rank records into a file of
             its own, `run.rank0.h5` and so on.
+        push: `wandb`, `mlflow` or `trackio`: to the run that is active here when it is closed go
+            film, sheet, page and numbers. Or such a run, one of Aim, `tensorboard=DIR`, ...
 
     Raises:
         OptionError: A pattern matches no layer, or an argument is out of range.
@@ -142,6 +144,7 @@ class Recorder:
         quiet: bool = False,
         pack: bool = False,
         attention: bool | str = False,
+        push: Any = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
@@ -170,6 +173,7 @@ class Recorder:
         self._progress = Progress(capture.state, self._checks, problems)
         self._courier: Courier | None = None
         self._quiet, self._pack = quiet, pack
+        self._push = None if push is None else Push(push, problems.warn)
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
@@ -213,12 +217,7 @@ class Recorder:
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -336,6 +335,8 @@ class Recorder:
             dropped = f"{format_count(self.dropped, 'batch')} dropped (queue full)"
             problems.warn(f"{self.path}: {dropped}, {format_count(self.lost, 'frame')} lost")
         self._say_end()
+        if self._push is not None and self.committed:
+            self._push.push(self._file, self._quiet)
         pack_in_background(self._file, self._pack and self.committed > 0)
 
     def _say_end(self) -> None:

@@ -217,7 +217,7 @@ def check(command: RunCommand) -> None:
         RecordingError: A value is out of range, or the file exists or cannot be written.
     """
     from record.options import parse_axes
-    from record.paths import check_target
+    from record.paths import check_here, check_target
     from record.schedule.budget import parse_bytes
     from record.schedule.schedule import Schedule
 
@@ -246,6 +246,7 @@ def check(command: RunCommand) -> None:
         options["batch_axis"] = parse_axes(options["batch_axis"])
     if "budget" in options:
         parse_bytes(options["budget"])
+    check_here(options.get("output", "run.h5"))
     output = Path(os.path.abspath(options.get("output", "run.h5")))
     options["output"] = str(output)
     rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")

@@ -48,7 +48,8 @@ from replay.raster.palette import Range, TwoMapPalette
 from replay.raster.tile_captions import Gain
 from replay.raster.widgets import ColorBar
 from replay.recording import Recording
-from replay.schema import Cell
+from replay.schema import Cell, OptionError
+from replay.schema.faces import spell
 
 _NONE = np.zeros((1, 1, 1, 1), np.float16)  # where a range is asked for and not measured
 
@@ -100,6 +101,14 @@ class ComparisonFilm(BaseFilm):
         difference_cmap = options.difference_cmap if options.difference else None
         self.palette = TwoMapPalette(options.cmap, difference_cmap, options.levels, options.theme)
         runs = RunSet(recordings, layers, options.slices, options.tokens)
+        first = runs.rows[0].maps.series
+        if first.in_colour and options.difference:
+            raise OptionError(
+                f"{spell('difference', True)} is of values; {spell('view', options.view)} shows "
+                "pictures in colours"
+            )
+        if (bar := first.bar(self.palette.levels)) is not None:
+            self.palette.table[: len(bar)] = bar
         self.remarks = [*left_out, *(r for r in runs.remarks if "different runs" not in r)]
         self.cells = runs.cells(options.epochs, options.batches)
         self._labels = runs.labels
@@ -201,6 +210,10 @@ class ComparisonFilm(BaseFilm):
             )
             own = layer.scalers[0].range_of(*cell, _NONE)
             ranges.append((own and own.times(layer.unit), None))
+            if layer.rows[0].maps.series.in_colour:
+                from replay.film.colour_section import joint_range
+
+                ranges[-1] = (joint_range(layer.rows, cell), None)
             if layer.difference is not None:
                 count, shown = self._show_difference(layer, cell, found, corners[2])
                 counts[-1].append(count)
@@ -212,6 +225,12 @@ class ComparisonFilm(BaseFilm):
     def _overlays(self, cell: Cell) -> Iterator[Overlay]:
         for picture, corner in zip(self.inputs, self.layout.input_corners, strict=False):
             yield Overlay(picture.show(*cell), *corner, picture.zoom)
+        for layer, corners in zip(self._layers, self.layout.mosaic_corners, strict=True):
+            for row, corner in zip(layer.rows, corners, strict=False):
+                if row.maps.series.in_colour and cell not in row.maps.damaged:
+                    from replay.film.colour_section import tiles_of
+
+                    yield from tiles_of(row, layer.channels, layer.panel.mosaic, cell, corner)
 
     def _show(
         self,
@@ -226,6 +245,12 @@ class ComparisonFilm(BaseFilm):
         if isinstance(found, str):
             self._blank(layer, corner)
             return found
+        row = layer.rows[layer.scalers.index(scaler)]
+        if row.maps.series.in_colour:
+            from replay.film.colour_section import words_of
+
+            self._blank(layer, corner)
+            return words_of(row, cell) or (0, 0)
         scaler.measure(*cell, found)
         levels = scaler.levels(*cell, shrink_maps(found, mosaic.blocks))
         paint(self.layout.plane, *corner, levels.reshape(-1, *levels.shape[2:]), mosaic)
@@ -265,7 +290,7 @@ def _has(row: Row, cell: Cell) -> bool:
 
 def _headings(layers: Sequence[_Layer], runs: RunSet, options: ComparisonOptions) -> Headings:
     scaler, difference = layers[0].scalers[0], layers[0].difference
-    scale = scaler.describe(len(layers) > 1)
+    scale = runs.recordings[0].scale_words or scaler.describe(len(layers) > 1)
     scale = scale.replace("the same for all recordings", "the same for both runs")
     scales = [f"{runs.recordings[0].quantity}: {scale}"]
     if difference is not None:
