@@ -20,10 +20,11 @@ from record.capture.python_state import PythonState
 from record.capture.tensors import all_tensors
 from record.modules.names import named_modules
 from record.modules.selection import Patterns, describe_module, find_layers
+from record.planning.activation import activation_layers
 from record.planning.lazy_modules import make_whole
 from record.protocol.layout import BatchLayout
 from record.schedule.plan import ModuleOutput
-from replay.schema import OptionError, RecordingError
+from replay.schema import Layer, OptionError, RecordingError
 
 _FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError)
 
@@ -49,6 +50,7 @@ def find_layout(
     max_map: int | None = None,
     probes: int = 0,
     axes: dict[str, int] | None = None,
+    cam: bool | str = False,
 ) -> FoundLayout:
     """Finds what a batch of a recording of a model that takes images will consist of.
 
@@ -62,6 +64,7 @@ def find_layout(
         max_map: As for `Recorder`.
         probes: The number of fixed images.
         axes: As `batch_axis` of `Recorder`.
+        cam: As for `Recorder`.
 
     Raises:
         OptionError: A pattern matches nothing, or the model does not take the images.
@@ -69,7 +72,7 @@ def find_layout(
     """
     make_whole(model, images)  # without which there is no copy
     try:
-        return run_copy(model, layers, (images,), {}, max_map, probes, axes)
+        return run_copy(model, layers, (images,), {}, max_map, probes, axes, cam=cam)
     except _FAILURES as error:
         shape = "x".join(str(n) for n in images.shape[1:])
         reason = " ".join(str(error).split())[:200]
@@ -84,6 +87,7 @@ def run_copy(
     max_map: int | None = None,
     probes: int = 0,
     axes: dict[str, int] | None = None,
+    cam: bool | str = False,
 ) -> FoundLayout:
     """Has a copy of a model do one training forward, and returns what that has shown.
 
@@ -98,6 +102,7 @@ def run_copy(
         max_map: As for `Recorder`.
         probes: The number of fixed images.
         axes: As `batch_axis` of `Recorder`.
+        cam: As for `Recorder`.
 
     Raises:
         OptionError: A pattern matches nothing, or the model cannot be copied.
@@ -122,13 +127,16 @@ def run_copy(
             if failures:
                 raise RecordingError(f"cannot record {failures[0]}")
             capture.frames.extend()
+            layout, added = capture.frames.layout, list[Layer]()
+            if cam and probes:
+                with _random_states(copied):
+                    added = activation_layers(capture, cam, args)
         finally:
             capture.remove()
-    layout = capture.frames.layout
     fixed = [
         replace(layer, probe=number, kernel=None)
         for number in range(probes)
-        for layer in layout.layers
+        for layer in (*layout.layers, *added)
     ]
     known = [outputs[name] for name in named_modules(copied) if name in outputs]
     whole = BatchLayout(layout.images, (*layout.layers, *fixed))

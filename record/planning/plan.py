@@ -43,6 +43,7 @@ def plan(
     budget: str | int | None = None,
     max_map: int | None = None,
     probe: int = 0,
+    cam: bool | str = False,
     batch_axis: Mapping[str, int] | None = None,
 ) -> Plan:
     """Says what a `Recorder` with the same arguments would record of a model, and what it takes.
@@ -69,6 +70,7 @@ def plan(
         budget: As for `Recorder`.
         max_map: As for `Recorder`.
         probe: The number of fixed images.
+        cam: As for `Recorder`.
         batch_axis: As for `Recorder`.
 
     Returns:
@@ -96,7 +98,7 @@ def plan(
     if loader is not None:
         batch, batches = _first_batch(loader), batches or _length(loader)
     calls = _calls_of_batch(root, batch) if input_shape is None else _calls_of_shape(input_shape)
-    found = _run_one(root, layers, calls, max_map, probe, axes)
+    found = _run_one(root, layers, calls, max_map, probe, axes, cam)
     chosen = Schedule.parse(schedule, every)
     made = make_plan(found.layout, chosen, epochs, batches or 1, budget)
     return replace(
@@ -115,6 +117,7 @@ def _run_one(
     max_map: int | None,
     probe: int,
     axes: dict[str, int],
+    cam: bool | str,
 ) -> FoundLayout:
     """Returns what the first call shows that the model takes.
 
@@ -126,7 +129,7 @@ def _run_one(
     for args, kwargs in calls:
         try:
             moved = _moved(args, device), _moved(kwargs, device)
-            return run_copy(root, layers, *moved, max_map, probe, axes)
+            return run_copy(root, layers, *moved, max_map, probe, axes, cam=cam)
         except RecordingError:
             raise
         except Exception as error:  # the user's own code

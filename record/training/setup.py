@@ -170,7 +170,13 @@ def prepare(settings: Settings) -> Run:
     images = torch.zeros(2, 3, size, size)
     probes = len(data.fixed(settings.probes))
     found = find_layout(
-        model, settings.layers, images, settings.max_map, probes, settings.batch_axis
+        model,
+        settings.layers,
+        images,
+        settings.max_map,
+        probes,
+        settings.batch_axis,
+        cam=settings.cam,
     )
     models.logits_and_auxiliary(found.output)
     state = None
@@ -203,7 +209,13 @@ def plan(settings: Settings) -> Plan:
     images = torch.zeros(2, *settings.input)
     probes = settings.probes if isinstance(settings.probes, int) else _CLASSES
     found = find_layout(
-        model, settings.layers, images, settings.max_map, probes, settings.batch_axis
+        model,
+        settings.layers,
+        images,
+        settings.max_map,
+        probes,
+        settings.batch_axis,
+        cam=settings.cam,
     )
     models.logits_and_auxiliary(found.output)
     made = make_plan(found.layout, schedule, settings.epochs, settings.batches, settings.budget)
