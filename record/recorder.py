@@ -17,7 +17,7 @@ from record.capture.probe import Probe
 from record.formatting import format_count
 from record.modules.names import unwrap
 from record.modules.selection import Patterns, find_layers
-from record.options import attention_kind, check_options
+from record.options import attention_kind, check_options, either
 from record.paths import check_source, check_target
 from record.protocol.layout import BatchLayout
 from record.reporting import Problems, say, warn
@@ -30,6 +30,7 @@ from record.session.frame_sender import FrameSender
 from record.session.loop import Tracked, log_numbers
 from record.session.metadata import rank_and_world, root_attributes
 from record.session.model_checks import ModelChecks
+from record.session.packing import pack_in_background
 from record.session.probe_options import ProbeOptions, make_probe, probe_facts
 from record.session.progress import FORWARDS, STEPS, Progress
 from record.summary import GOES_ON, NO_EPOCHS, closing_line, recorder_html, recorder_text
@@ -74,8 +75,8 @@ class Recorder:
             each epoch), `dense-early` (every batch at first, ever fewer later), joined by commas.
         budget: Bytes that the file may take, such as `"2GB"`: batches are left out so that the
             whole run fits, its last part included.
-        epochs: How many epochs the run will have, if you know: a budget is then spread evenly,
-            else most of it goes to the early batches.
+        epochs: How many epochs the run will have: a budget is then spread evenly over it.
+        epoch: The same as `epochs`.
         max_map: Maps that are larger in one direction are pooled (means of whole blocks) before
             they leave the device; the file says so.
         probe: Fixed images, (N, C, H, W) or (C, H, W), normalised as the network expects them.
@@ -95,6 +96,7 @@ class Recorder:
             modules do not tell: `{"encoder.*": 1}`, by names or globs; `input` is the model's
             input.
         quiet: Says nothing at the end but warnings; else one line says what was recorded.
+        pack: Packs the file, losing nothing, when it is closed, in a process nobody waits for.
         attention: Records what attention looks at, for the same images: `cls` (or True) the class
             token's row of each head, or the mean over the queries where there is no class token;
             `full` the row of every query, which is much.
@@ -127,6 +129,7 @@ class Recorder:
         schedule: str | Schedule | None = None,
         budget: str | int | None = None,
         epochs: int | None = None,
+        epoch: int | None = None,
         max_map: int | None = None,
         probe: torch.Tensor | str | None = None,
         labels: Sequence[int | None] | torch.Tensor | None = None,
@@ -137,6 +140,7 @@ class Recorder:
         durability: str = "fsync",
         batch_axis: Mapping[str, int] | None = None,
         quiet: bool = False,
+        pack: bool = False,
         attention: bool | str = False,
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -151,6 +155,7 @@ class Recorder:
         if world > 1 and ranks == "all":
             self.path = self.path.with_name(f"{self.path.stem}.rank{rank}{self.path.suffix}")
         chosen = Schedule.parse(schedule, every)
+        epochs = either("epochs", epochs, "epoch", epoch)
         limit = None if budget is None else Budget(parse_bytes(budget), chosen, epochs)
         self._file = self.path.absolute()  # wherever the program goes meanwhile
         self._patterns = layers
@@ -164,7 +169,7 @@ class Recorder:
         self._checks = ModelChecks(capture, self._layers_now, fixed, problems, cadence)
         self._progress = Progress(capture.state, self._checks, problems)
         self._courier: Courier | None = None
-        self._quiet = quiet
+        self._quiet, self._pack = quiet, pack
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
@@ -328,11 +333,10 @@ class Recorder:
         if capture.attention is not None and (reason := capture.attention.why_none):
             problems.warn(f"no attention was recorded: {reason}")
         if self.dropped or self.lost:
-            problems.warn(
-                f"{self.path}: {format_count(self.dropped, 'batch')} dropped (queue full), "
-                f"{format_count(self.lost, 'frame')} lost",
-            )
+            dropped = f"{format_count(self.dropped, 'batch')} dropped (queue full)"
+            problems.warn(f"{self.path}: {dropped}, {format_count(self.lost, 'frame')} lost")
         self._say_end()
+        pack_in_background(self._file, self._pack and self.committed > 0)
 
     def _say_end(self) -> None:
         """Says what was recorded, in one line, and that no epoch was ever marked."""

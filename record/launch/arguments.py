@@ -47,6 +47,8 @@ options:
   --ranks 0|all          of a distributed run: rank 0, or a file for each rank
                          (default: 0)
   --overwrite            replace existing recordings
+  --pack                 pack a recording when it ends, losing nothing, in the
+                         background
   --debug                show the traceback of an error of mapreel's own
   -h, --help             this
 
@@ -72,7 +74,7 @@ _WITH_VALUE = (
     "--batch-axis",
     "--probe",
 )
-_FLAGS = ("--include-eval", "--overwrite", "--debug")
+_FLAGS = ("--include-eval", "--overwrite", "--pack", "--debug")
 OPTIONS = ("-o", "--layers", "--cam", "--attention", *_WITH_VALUE, *_FLAGS)
 """Every option of `record run`, but for `-m` and `-h`."""
 
@@ -95,6 +97,7 @@ class RunOptions:
         include_eval: Whether forwards in evaluation mode are recorded too.
         ranks: Which ranks of a distributed run record: `0` or `all`.
         overwrite: Whether existing recordings are replaced.
+        pack: Whether they are packed when they end.
         command: The script and its arguments.
     """
 
@@ -111,6 +114,7 @@ class RunOptions:
     include_eval: bool = False
     ranks: str = "0"
     overwrite: bool = False
+    pack: bool = False
     command: tuple[str, ...] = ()
 
     @classmethod

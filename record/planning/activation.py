@@ -10,7 +10,7 @@ from record.capture.capture import Capture
 from record.capture.probe import Probe
 from record.capture.probe_classes import ProbeClasses
 from record.session.probe_options import find_activation
-from replay.schema import Layer
+from replay.schema import CAM, GRADIENTS, Layer
 
 
 def activation_layers(capture: Capture, cam: bool | str, args: tuple[Any, ...]) -> list[Layer]:
@@ -31,12 +31,13 @@ def activation_layers(capture: Capture, cam: bool | str, args: tuple[Any, ...]) 
     images = args[0] if args else None
     if not isinstance(images, torch.Tensor) or images.ndim != 4 or not images.is_floating_point():
         return []
-    known = {layer.name for layer in capture.frames.layout.layers}
+    known = {layer.name for layer in capture.frames.layout.layers if not layer.kind}
     shown = Probe(torch.rand(images[:1].shape), ProbeClasses((), activation))
     shown.run(capture.state)
     capture.frames.extend()
+    shown_layers = [layer for layer in capture.frames.layout.layers if layer.probe is not None]
     return [
         layer
-        for layer in capture.frames.layout.layers
-        if layer.probe is not None and (layer.kind or layer.name not in known)
+        for layer in shown_layers
+        if layer.kind in (CAM, GRADIENTS) or (not layer.kind and layer.name not in known)
     ]

@@ -50,6 +50,7 @@ def find_layout(
     max_map: int | None = None,
     probes: int = 0,
     axes: dict[str, int] | None = None,
+    attention: str | None = None,
     cam: bool | str = False,
 ) -> FoundLayout:
     """Finds what a batch of a recording of a model that takes images will consist of.
@@ -64,6 +65,7 @@ def find_layout(
         max_map: As for `Recorder`.
         probes: The number of fixed images.
         axes: As `batch_axis` of `Recorder`.
+        attention: Whose attention is recorded, `cls` or `full`; None for none.
         cam: As for `Recorder`.
 
     Raises:
@@ -72,7 +74,7 @@ def find_layout(
     """
     make_whole(model, images)  # without which there is no copy
     try:
-        return run_copy(model, layers, (images,), {}, max_map, probes, axes, cam=cam)
+        return run_copy(model, layers, (images,), {}, max_map, probes, axes, attention, cam)
     except _FAILURES as error:
         shape = "x".join(str(n) for n in images.shape[1:])
         reason = " ".join(str(error).split())[:200]
@@ -87,6 +89,7 @@ def run_copy(
     max_map: int | None = None,
     probes: int = 0,
     axes: dict[str, int] | None = None,
+    attention: str | None = None,
     cam: bool | str = False,
 ) -> FoundLayout:
     """Has a copy of a model do one training forward, and returns what that has shown.
@@ -102,6 +105,7 @@ def run_copy(
         max_map: As for `Recorder`.
         probes: The number of fixed images.
         axes: As `batch_axis` of `Recorder`.
+        attention: Whose attention is recorded, `cls` or `full`; None for none.
         cam: As for `Recorder`.
 
     Raises:
@@ -116,7 +120,7 @@ def run_copy(
             raise OptionError(f"{type(model).__name__} cannot be copied: {reason}") from error
         failures: list[str] = []
         outputs: dict[str, ModuleOutput] = {}
-        capture = Capture(copied, find_layers(copied, layers), max_map, axes)
+        capture = Capture(copied, find_layers(copied, layers), max_map, axes, attention)
         capture.install(_FailureListener(failures))
         for name, module in named_modules(copied).items():
             module.register_forward_hook(_OutputHook(outputs, name))

@@ -176,7 +176,8 @@ def prepare(settings: Settings) -> Run:
         settings.max_map,
         probes,
         settings.batch_axis,
-        cam=settings.cam,
+        settings.attention,
+        settings.cam,
     )
     models.logits_and_auxiliary(found.output)
     state = None
@@ -215,7 +216,8 @@ def plan(settings: Settings) -> Plan:
         settings.max_map,
         probes,
         settings.batch_axis,
-        cam=settings.cam,
+        settings.attention,
+        settings.cam,
     )
     models.logits_and_auxiliary(found.output)
     made = make_plan(found.layout, schedule, settings.epochs, settings.batches, settings.budget)
