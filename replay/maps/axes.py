@@ -160,8 +160,7 @@ class Maps:
     def __init__(
         self, series: Series, slices: Sequence[int] | None = None, tokens: str = "auto"
     ) -> None:
-        self.series = series
-        self.layer = series.layer
+        self.series, self.layer = series, series.layer
         self.damaged: dict[tuple[int, int], str] = {}
         self.counts: dict[tuple[int, int], tuple[int, int]] = {}
         image = _image_of(series) if "T" in self.layer.axes else None

@@ -22,7 +22,7 @@ from replay.recording.notebook_views import show
 from replay.recording.probe_fields import ProbeFields
 from replay.recording.safe_file import SafeFile
 from replay.recording.series import Inputs, Series, read_inputs
-from replay.recording.snapshot import RecordedFrames, Snapshot, read_text
+from replay.recording.snapshot import Header, RecordedFrames, Snapshot
 from replay.schema import FileError, Layer, SelectionError
 from replay.schema.suggestions import listed, near_layers, unknown
 
@@ -75,7 +75,7 @@ class Recording(RecordedFrames):
         self.path = read_path(path) if "://" in str(path) else Path(path)
         self._file = SafeFile(self.path)
         try:
-            self._read_header()
+            self._take(Header.read(self._file))
             self._snapshot = Snapshot(self._file)
             self._find_series()
         except BaseException:
@@ -91,7 +91,8 @@ class Recording(RecordedFrames):
         what = "" if self.probe_number is None else f" of probe image {self.probe_number}"
         state = "" if self.closed else "; not closed"
         name = clean_line(f"{str(self.path)!r}: {names + '; ' if names else ''}")
-        return f"<Recording {name}{epochs}, {layers}, {frames}{what}{state}>"
+        kind = f"{self.kind.capitalize()} of" if self.kind else "Recording"
+        return f"<{kind} {name}{epochs}, {layers}, {frames}{what}{state}>"
 
     def _repr_html_(self) -> str | None:
         return show(self)
@@ -238,33 +239,15 @@ class Recording(RecordedFrames):
                 f"{near_layers(name, self.layers)}"
             ) from None
 
-    def _read_header(self) -> None:
-        attribute = self._file.attribute
-        if read_text(attribute("format")) != schema.FORMAT:
-            raise FileError(
-                f"not a mapreel recording: {self.path} is HDF5, but its attribute 'format' is "
-                f"not {schema.FORMAT!r}"
-            )
-        version = attribute("version")
-        if not isinstance(version, (int, np.integer)) or version < 1:
-            raise FileError(f"damaged recording: {self.path} has no version number")
-        if version > schema.PACKED_VERSION:
-            raise FileError(
-                f"{self.path} has version {int(version)} of the format, and this mapreel reads up "
-                f"to {schema.PACKED_VERSION}: upgrade with 'pip install -U mapreel'"
-            )
-        self.version = int(version)
-        self.run_id = read_text(attribute("run_id"))
-        self.created = read_text(attribute("created"))
-        self.meta = schema.decode_meta(read_text(attribute("meta")))
-        self.packed = schema.decode_meta(read_text(attribute("packed")))
-
     def _share(self, other: Recording, snapshot: Snapshot) -> None:
         """Begins to read from the file of another recording."""
         self.path, self._file, self._snapshot = other.path, other._file, snapshot
-        self.version, self.meta, self.packed = other.version, other.meta, other.packed
-        self.run_id, self.created = other.run_id, other.created
+        self._take(other._header)
         self._find_series()
+
+    def _take(self, header: Header) -> None:
+        self._header, self.version, self.packed = header, header.version, header.packed
+        self.run_id, self.created, self.meta = header.run_id, header.created, header.meta
 
     def _find_series(self) -> None:
         layers = self._snapshot.find_layers(self.kind)
