@@ -17,6 +17,7 @@ import numpy.typing as npt
 from replay import schema
 from replay.formatting import clean_line, format_count
 from replay.recording.address import read_path
+from replay.recording.beside_faces import BesideFaces
 from replay.recording.beside_words import BESIDE, nothing_beside
 from replay.recording.notebook_views import show
 from replay.recording.probe_fields import ProbeFields
@@ -27,7 +28,6 @@ from replay.schema import FileError, Layer, SelectionError
 from replay.schema.suggestions import listed, near_layers, unknown
 
 if TYPE_CHECKING:
-    from replay.recording.cam_frames import CamFrames
     from replay.recording.scaled import ScaledFrames
 
 
@@ -47,7 +47,7 @@ def open_recording(path: str | os.PathLike[str]) -> Recording:
     return Recording(path)
 
 
-class Recording(RecordedFrames):
+class Recording(RecordedFrames, BesideFaces):
     """An open recording: `recording["conv1"][epoch, batch]`, `recording.inputs[epoch, batch]`.
 
     Use it as a context manager, or call `close`.
@@ -123,21 +123,6 @@ class Recording(RecordedFrames):
         """The first image of each batch, as the network saw it."""
         return read_inputs(self._snapshot)
 
-    @property
-    def attentions(self) -> tuple[str, ...]:
-        """Names of the layers whose attention was recorded."""
-        return self.beside(schema.ATTENTION).layers
-
-    @property
-    def gradients(self) -> tuple[str, ...]:
-        """Names of the layers whose maps have gradients."""
-        return self.beside(schema.GRADIENTS).layers
-
-    @property
-    def cams(self) -> tuple[str, ...]:
-        """Names of the layers that have weights of class activation maps."""
-        return self.beside(schema.CAM).layers
-
     def beside(self, kind: str, probe: int | None = None) -> BesideMaps:
         """Returns what lies beside the maps, as a recording of the same file.
 
@@ -146,47 +131,6 @@ class Recording(RecordedFrames):
             probe: The number of a fixed image; None for the batches' own, or for that of a `Probe`.
         """
         return BesideMaps(self if probe is None else self.probe(probe), kind)
-
-    def attention(self, name: str, probe: int | None = None) -> Series:
-        """Returns attention by [epoch, batch]: float16 (heads, T), or (heads, T_q, T_k).
-
-        Args:
-            name: The layer.
-            probe: As in `beside`.
-        """
-        return self.beside(schema.ATTENTION, probe)[name]
-
-    def gradient(self, name: str, probe: int | None = None) -> ScaledFrames:
-        """Returns gradients by [epoch, batch]: float32 of the shape of the layer's frames.
-
-        Args:
-            name: The layer.
-            probe: As in `beside`.
-        """
-        return self.beside(schema.GRADIENTS, probe).scaled(name)
-
-    def cam_weights(self, name: str, probe: int | None = None) -> ScaledFrames:
-        """Returns a layer's weights of class activation maps by [epoch, batch]: float32 (C,).
-
-        Args:
-            name: The layer.
-            probe: As in `beside`.
-        """
-        return self.beside(schema.CAM, probe).scaled(name)
-
-    def cam(
-        self, layer: str | None = None, probe: int | None = None, method: str = "grad-cam"
-    ) -> CamFrames:
-        """Returns class activation of a fixed image by [epoch, batch]; see `CamFrames`.
-
-        Args:
-            layer: The layer; the last one that has weights by default.
-            probe: The image's number; by default that of a `Probe`, else 0.
-            method: `grad-cam`, `hirescam` or `gradient-x-activation`.
-        """
-        from replay.recording.cam_frames import cam_of
-
-        return cam_of(self, layer, probe, method)
 
     @property
     def probes(self) -> int:
