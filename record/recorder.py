@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
@@ -33,6 +32,7 @@ from record.session.model_checks import ModelChecks
 from record.session.packing import pack_in_background
 from record.session.probe_options import ProbeOptions, make_probe, probe_facts
 from record.session.progress import FORWARDS, STEPS, Progress
+from record.session.pushing import Push
 from record.summary import GOES_ON, NO_EPOCHS, closing_line, recorder_html, recorder_text
 from record.transport.courier import Courier
 from record.transport.startup import await_own_writer
@@ -95,6 +95,8 @@ class Recorder:
         batch_axis: Which axis of a layer's outputs counts the images of a batch, where sizes and
             modules do not tell: `{"encoder.*": 1}`, by names or globs; `input` is the model's
             input.
+        gradients: Records the gradients with respect to the maps beside them: True, or names, globs
+            and classes of recorded layers.
         quiet: Says nothing at the end but warnings; else one line says what was recorded.
         pack: Packs the file, losing nothing, when it is closed, in a process nobody waits for.
         attention: Records what attention looks at, for the same images: `cls` (or True) the class
@@ -102,6 +104,8 @@ class Recorder:
             `full` the row of every query, which is much.
         ranks: Of a distributed run, `0`: rank 0 records. `all`: each rank records into a file of
             its own, `run.rank0.h5` and so on.
+        push: `wandb`, `mlflow` or `trackio`: to the run that is active here when it is closed go
+            film, sheet, page and numbers. Or such a run, one of Aim, `tensorboard=DIR`, ...
 
     Raises:
         OptionError: A pattern matches no layer, or an argument is out of range.
@@ -139,9 +143,11 @@ class Recorder:
         resume: bool | int = False,
         durability: str = "fsync",
         batch_axis: Mapping[str, int] | None = None,
+        gradients: Patterns | bool = None,
         quiet: bool = False,
         pack: bool = False,
         attention: bool | str = False,
+        push: Any = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
@@ -162,7 +168,7 @@ class Recorder:
         self._problems = problems = Problems(on_error == "raise", self._say)
         self._model: nn.Module | None = root  # which the hooks do not keep alive
         self._name = type(root).__name__
-        self._capture = capture = Capture(root, found, max_map, axes, heads)
+        self._capture = capture = Capture(root, found, max_map, axes, heads, gradients)
         asked = ProbeOptions(probe, labels, cam, probe_share, resume is False, metadata or {})
         fixed = make_probe(asked, capture, lambda *images: self._sender.send_probes(*images))
         cadence = None if probe_share is None else Cadence(probe_share)
@@ -170,6 +176,7 @@ class Recorder:
         self._progress = Progress(capture.state, self._checks, problems)
         self._courier: Courier | None = None
         self._quiet, self._pack = quiet, pack
+        self._push = None if push is None else Push(push, problems.warn)
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
@@ -182,14 +189,11 @@ class Recorder:
             check_source(self.path)
         facts: dict[str, Any] = {
             "schedule": chosen.to_text(),
-            "rank": rank if world > 1 else None,
-            "world_size": world if world > 1 else None,
             "max_map": max_map,
             "budget": None if limit is None else limit.limit,
             "probe": probe_facts(fixed),
         }
-        meta = {name: fact for name, fact in facts.items() if fact is not None}
-        attributes = root_attributes(root, world, {**meta, **(metadata or {})})
+        attributes = root_attributes(root, rank, world, facts, metadata or {})
         self._courier = courier = Courier(
             self.path.absolute(), overwrite, attributes, when_full, problems.warn, start, durability
         )
@@ -213,12 +217,7 @@ class Recorder:
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -336,6 +335,8 @@ class Recorder:
             dropped = f"{format_count(self.dropped, 'batch')} dropped (queue full)"
             problems.warn(f"{self.path}: {dropped}, {format_count(self.lost, 'frame')} lost")
         self._say_end()
+        if self._push is not None and self.committed:
+            self._push.push(self._file, self._quiet)
         pack_in_background(self._file, self._pack and self.committed > 0)
 
     def _say_end(self) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.formatting import clean_line, format_count
+from replay.recording.address import read_path
 from replay.recording.beside_words import BESIDE, nothing_beside
 from replay.recording.notebook_views import show
 from replay.recording.probe_fields import ProbeFields
@@ -71,7 +72,7 @@ class Recording(RecordedFrames):
     scale_words: str = ""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = read_path(path) if "://" in str(path) else Path(path)
         self._file = SafeFile(self.path)
         try:
             self._read_header()

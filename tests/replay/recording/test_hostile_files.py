@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from samples import drifting_maps, write_recording
+from serving import http_server
 from torch import nn
 
 import replay
@@ -44,7 +45,7 @@ print("codes", *codes, file=sys.stderr)
 """
 
 
-def read(path: Path, tmp_path: Path) -> tuple[list[int], str]:
+def read(path: Path | str, tmp_path: Path) -> tuple[list[int], str]:
     """Exit codes of all commands, and what they said; each within five seconds of work."""
     plugins = tmp_path / "plugins"
     plugins.mkdir(exist_ok=True)
@@ -311,11 +312,24 @@ REFUSED = {  # and what for
 }
 
 
-@pytest.mark.parametrize("change", HOSTILE, ids=lambda change: change.__name__)
-def test_hostile_files(path: Path, tmp_path: Path, change: Callable[[h5py.File], None]) -> None:
+@pytest.mark.parametrize(
+    ("change", "far"),
+    [*((change, False) for change in HOSTILE), (bomb, True), (giant, True), (soft_loops, True)],
+    ids=lambda value: (
+        {True: "far", False: "here"}[value] if value in (True, False) else value.__name__
+    ),
+)
+def test_hostile_files(
+    path: Path, tmp_path: Path, change: Callable[[h5py.File], None], far: bool
+) -> None:
     rebuild(path, change)
     before = path.read_bytes()
-    codes, said = read(path, tmp_path)
+    if far:
+        pytest.importorskip("aiohttp", reason="aiohttp is not installed; mapreel[remote] has it")
+        with http_server(path.parent) as served:
+            codes, said = read(f"{served.address}run.h5", tmp_path)
+    else:
+        codes, said = read(path, tmp_path)
     assert set(codes) <= {0, 1, 2}, said
     assert path.read_bytes() == before
     if change in REFUSED:
