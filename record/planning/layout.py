@@ -78,8 +78,9 @@ def find_layout(
     """
     make_whole(model, images)  # without which there is no copy
     try:
-        options = max_map, probes, axes, attention, gradients, cam
-        return run_copy(model, layers, (images,), {}, *options)
+        return run_copy(
+            model, layers, (images,), {}, max_map, probes, axes, attention, gradients, cam
+        )
     except _FAILURES as error:
         shape = "x".join(str(n) for n in images.shape[1:])
         reason = " ".join(str(error).split())[:200]
