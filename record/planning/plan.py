@@ -44,10 +44,10 @@ def plan(
     budget: str | int | None = None,
     max_map: int | None = None,
     probe: int = 0,
-    cam: bool | str = False,
     batch_axis: Mapping[str, int] | None = None,
     attention: bool | str = False,
     gradients: Patterns | bool = None,
+    cam: bool | str = False,
 ) -> Plan:
     """Says what a `Recorder` with the same arguments would record of a model, and what it takes.
 
@@ -75,10 +75,10 @@ def plan(
         budget: As for `Recorder`.
         max_map: As for `Recorder`.
         probe: The number of fixed images.
-        cam: As for `Recorder`.
         batch_axis: As for `Recorder`.
         attention: As for `Recorder`.
         gradients: As for `Recorder`.
+        cam: As for `Recorder`.
 
     Returns:
         The plan. It shows itself as a table; `layers` are the layers with their shapes.

@@ -169,6 +169,23 @@ def test_the_training_is_the_same_to_the_bit(tmp_path: Path) -> None:
         assert [m.training for m in here.modules()] == [m.training for m in there.modules()]
 
 
+def test_the_training_is_the_same_with_all_that_can_be_recorded(tmp_path: Path) -> None:
+    plain = fit(None, Tokens)
+    path = tmp_path / "run.h5"
+    recorded = fit(path, Tokens, attention="full", gradients=True)
+    for (here, (loss, gradients)), (there, (other, expected)) in zip(recorded, plain, strict=True):
+        assert loss == other
+        assert all(torch.equal(a, b) for a, b in zip(gradients, expected, strict=True))
+        for name, value in here.state_dict().items():
+            assert torch.equal(value, there.state_dict()[name]), name
+    with h5py.File(path, "r") as file:
+        assert list(file["state"][1:3]) == [0, 0]
+        groups = ["attention", "gradients", "probe/2/attention", "probe/2/gradients", "probe/2/cam"]
+        for group in groups:
+            for maps in file[f"{group}/maps"].values():
+                assert np.isfinite(maps[:]).all()
+
+
 def count_hooks(path: Path | None, cam: object) -> list:
     """How often hooks of a script's are called, of each kind."""
     seed()
