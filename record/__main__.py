@@ -189,6 +189,10 @@ def _add_training(train: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     output.add_argument("--overwrite", action="store_true", help="replace an existing recording")
     output.add_argument(
+        "--pack", action="store_true",
+        help="pack it when the run ends, losing nothing, in the background",
+    )  # fmt: skip
+    output.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="keep the training's state after each epoch"
     )
     output.add_argument(
@@ -358,6 +362,7 @@ def _train(options: argparse.Namespace) -> int:
         probe_share=SHARE if options.probe in (None, "classes") else None,
         quiet=True,
         overwrite=options.overwrite,
+        pack=options.pack,
         metadata=run.metadata(),
     ) as recorder:
         console = Console(run, recorder, quiet=options.quiet)

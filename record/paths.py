@@ -7,7 +7,8 @@ from pathlib import Path
 
 from record.locking.own_recordings import check_own
 from replay.schema import OutputError
-from replay.schema.faces import spell
+from replay.schema.addresses import was_address
+from replay.schema.faces import call, spell
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -17,6 +18,7 @@ def check_target(path: Path, overwrite: bool) -> None:
         OutputError: The file exists, is not a file, this process records into it already, or its
             folder is missing or read-only.
     """
+    check_here(path)
     check_own(path)
     if path.is_dir():
         raise OutputError(f"expected a file such as run.h5, but {path} is a folder")
@@ -33,6 +35,21 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise OutputError(f"cannot write into the folder {folder}")
 
 
+def check_here(path: str | os.PathLike[str]) -> None:
+    """Refuses an address: HDF5 appends to files of this machine only.
+
+    Raises:
+        OutputError: It is one.
+    """
+    if (address := was_address(path)) is not None:
+        name = address.rpartition("/")[2] or "run.h5"
+        push = call("push", name, to=address)
+        raise OutputError(
+            f"{address}: a recording is written to a file of this machine, {name}, say; then "
+            f"'{push}' copies it there"
+        )
+
+
 def check_source(path: Path) -> None:
     """Refuses, before any work, to go on with a recording that is not there.
 
@@ -40,6 +57,7 @@ def check_source(path: Path) -> None:
         OutputError: The recording is missing, not a file, cannot be written, or this process
             records into it already.
     """
+    check_here(path)
     check_own(path)
     if not path.is_file():
         raise OutputError(f"cannot resume {path}: there is no such file")

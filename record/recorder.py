@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +16,7 @@ from record.capture.probe import Probe
 from record.formatting import format_count
 from record.modules.names import unwrap
 from record.modules.selection import Patterns, find_layers
-from record.options import attention_kind, check_options
+from record.options import attention_kind, check_options, either
 from record.paths import check_source, check_target
 from record.protocol.layout import BatchLayout
 from record.reporting import Problems, say, warn
@@ -30,8 +29,10 @@ from record.session.frame_sender import FrameSender
 from record.session.loop import Tracked, log_numbers
 from record.session.metadata import rank_and_world, root_attributes
 from record.session.model_checks import ModelChecks
+from record.session.packing import pack_in_background
 from record.session.probe_options import ProbeOptions, make_probe, probe_facts
 from record.session.progress import FORWARDS, STEPS, Progress
+from record.session.pushing import Push
 from record.summary import GOES_ON, NO_EPOCHS, closing_line, recorder_html, recorder_text
 from record.transport.courier import Courier
 from record.transport.startup import await_own_writer
@@ -74,8 +75,8 @@ class Recorder:
             each epoch), `dense-early` (every batch at first, ever fewer later), joined by commas.
         budget: Bytes that the file may take, such as `"2GB"`: batches are left out so that the
             whole run fits, its last part included.
-        epochs: How many epochs the run will have, if you know: a budget is then spread evenly,
-            else most of it goes to the early batches.
+        epochs: How many epochs the run will have: a budget is then spread evenly over it.
+        epoch: The same as `epochs`.
         max_map: Maps that are larger in one direction are pooled (means of whole blocks) before
             they leave the device; the file says so.
         probe: Fixed images, (N, C, H, W) or (C, H, W), normalised as the network expects them.
@@ -97,11 +98,14 @@ class Recorder:
         gradients: Records the gradients with respect to the maps beside them: True, or names, globs
             and classes of recorded layers.
         quiet: Says nothing at the end but warnings; else one line says what was recorded.
+        pack: Packs the file, losing nothing, when it is closed, in a process nobody waits for.
         attention: Records what attention looks at, for the same images: `cls` (or True) the class
             token's row of each head, or the mean over the queries where there is no class token;
             `full` the row of every query, which is much.
         ranks: Of a distributed run, `0`: rank 0 records. `all`: each rank records into a file of
             its own, `run.rank0.h5` and so on.
+        push: `wandb`, `mlflow` or `trackio`: to the run that is active here when it is closed go
+            film, sheet, page and numbers. Or such a run, one of Aim, `tensorboard=DIR`, ...
 
     Raises:
         OptionError: A pattern matches no layer, or an argument is out of range.
@@ -129,6 +133,7 @@ class Recorder:
         schedule: str | Schedule | None = None,
         budget: str | int | None = None,
         epochs: int | None = None,
+        epoch: int | None = None,
         max_map: int | None = None,
         probe: torch.Tensor | str | None = None,
         labels: Sequence[int | None] | torch.Tensor | None = None,
@@ -140,7 +145,9 @@ class Recorder:
         batch_axis: Mapping[str, int] | None = None,
         gradients: Patterns | bool = None,
         quiet: bool = False,
+        pack: bool = False,
         attention: bool | str = False,
+        push: Any = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
@@ -154,6 +161,7 @@ class Recorder:
         if world > 1 and ranks == "all":
             self.path = self.path.with_name(f"{self.path.stem}.rank{rank}{self.path.suffix}")
         chosen = Schedule.parse(schedule, every)
+        epochs = either("epochs", epochs, "epoch", epoch)
         limit = None if budget is None else Budget(parse_bytes(budget), chosen, epochs)
         self._file = self.path.absolute()  # wherever the program goes meanwhile
         self._patterns = layers
@@ -167,7 +175,8 @@ class Recorder:
         self._checks = ModelChecks(capture, self._layers_now, fixed, problems, cadence)
         self._progress = Progress(capture.state, self._checks, problems)
         self._courier: Courier | None = None
-        self._quiet = quiet
+        self._quiet, self._pack = quiet, pack
+        self._push = None if push is None else Push(push, problems.warn)
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
@@ -208,12 +217,7 @@ class Recorder:
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -328,11 +332,12 @@ class Recorder:
         if capture.attention is not None and (reason := capture.attention.why_none):
             problems.warn(f"no attention was recorded: {reason}")
         if self.dropped or self.lost:
-            problems.warn(
-                f"{self.path}: {format_count(self.dropped, 'batch')} dropped (queue full), "
-                f"{format_count(self.lost, 'frame')} lost",
-            )
+            dropped = f"{format_count(self.dropped, 'batch')} dropped (queue full)"
+            problems.warn(f"{self.path}: {dropped}, {format_count(self.lost, 'frame')} lost")
         self._say_end()
+        if self._push is not None and self.committed:
+            self._push.push(self._file, self._quiet)
+        pack_in_background(self._file, self._pack and self.committed > 0)
 
     def _say_end(self) -> None:
         """Says what was recorded, in one line, and that no epoch was ever marked."""

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from replay.files.exporting import export
     from replay.files.packing import pack, unpack
     from replay.files.repairing import repair
+    from replay.files.transfer import fetch
     from replay.files.verification import verify
     from replay.recording import Recording
     from replay.recording import open_recording as open
     from replay.rendering.animation import animate
     from replay.rendering.comparison import compare
     from replay.schema import RecordingError
+    from replay.trackers.pushing import push
     from replay.webpage.document import page
 
 __version__: str
@@ -42,11 +44,13 @@ __all__ = [
     "compare",
     "draw",
     "export",
+    "fetch",
     "grid",
     "health",
     "open",
     "pack",
     "page",
+    "push",
     "repair",
     "sheet",
     "unpack",
@@ -62,6 +66,7 @@ _HOMES = {
     "draw": ("replay.figures.axes", "draw"),
     "grid": ("replay.figures.map_grid", "grid"),
     "export": ("replay.files.exporting", "export"),
+    "fetch": ("replay.files.transfer", "fetch"),
     "health": ("replay.diagnosis.examination", "health"),
     "pack": ("replay.files.packing", "pack"),
     "unpack": ("replay.files.packing", "unpack"),
@@ -69,6 +74,7 @@ _HOMES = {
     "sheet": ("replay.figures.contact_sheet", "sheet"),
     "verify": ("replay.files.verification", "verify"),
     "page": ("replay.webpage.document", "page"),
+    "push": ("replay.trackers.pushing", "push"),
 }
 
 

@@ -50,6 +50,8 @@ options:
   --ranks 0|all          of a distributed run: rank 0, or a file for each rank
                          (default: 0)
   --overwrite            replace existing recordings
+  --pack                 pack a recording when it ends, losing nothing, in the
+                         background
   --debug                show the traceback of an error of mapreel's own
   -h, --help             this
 
@@ -75,7 +77,7 @@ _WITH_VALUE = (
     "--batch-axis",
     "--probe",
 )
-_FLAGS = ("--include-eval", "--overwrite", "--debug")
+_FLAGS = ("--include-eval", "--overwrite", "--pack", "--debug")
 _WITH_PATTERNS = ("--layers", "--gradients")
 OPTIONS = ("-o", *_WITH_PATTERNS, "--cam", "--attention", *_WITH_VALUE, *_FLAGS)
 """Every option of `record run`, but for `-m` and `-h`."""
@@ -100,6 +102,7 @@ class RunOptions:
         include_eval: Whether forwards in evaluation mode are recorded too.
         ranks: Which ranks of a distributed run record: `0` or `all`.
         overwrite: Whether existing recordings are replaced.
+        pack: Whether they are packed when they end.
         command: The script and its arguments.
     """
 
@@ -117,6 +120,7 @@ class RunOptions:
     include_eval: bool = False
     ranks: str = "0"
     overwrite: bool = False
+    pack: bool = False
     command: tuple[str, ...] = ()
 
     @classmethod
@@ -219,7 +223,7 @@ def check(command: RunCommand) -> None:
         RecordingError: A value is out of range, or the file exists or cannot be written.
     """
     from record.options import parse_axes
-    from record.paths import check_target
+    from record.paths import check_here, check_target
     from record.schedule.budget import parse_bytes
     from record.schedule.schedule import Schedule
 
@@ -248,6 +252,7 @@ def check(command: RunCommand) -> None:
         options["batch_axis"] = parse_axes(options["batch_axis"])
     if "budget" in options:
         parse_bytes(options["budget"])
+    check_here(options.get("output", "run.h5"))
     output = Path(os.path.abspath(options.get("output", "run.h5")))
     options["output"] = str(output)
     rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")

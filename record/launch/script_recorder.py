@@ -74,6 +74,7 @@ class ScriptRecorder(Recorder):
             batch_axis=options.batch_axis,
             ranks=options.ranks,
             overwrite=overwrite,
+            pack=options.pack,
             metadata={"command": list(options.command)},
             probe=_PROBES[options.probe],
             cam=options.cam,

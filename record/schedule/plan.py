@@ -10,6 +10,7 @@ from record.formatting import format_bytes, format_count, pluralize
 from record.protocol.layout import BatchLayout
 from record.schedule.budget import Budget, epoch_bytes, file_bytes, frame_bytes, parse_bytes
 from record.schedule.plan_table import (
+    attention_of,
     beside_maps,
     format_shape,
     table_html,
@@ -110,6 +111,11 @@ class Plan:
         ]
         if len(shown) < len(layers):
             lines.append(f"... and {len(layers) - len(shown)} more")
+        heads = attention_of(self.layout.layers)
+        if heads:
+            largest = max(heads, key=lambda layer: layer.nbytes)
+            taken = format_bytes(sum(layer.nbytes for layer in heads))
+            lines.append(f"attention, {len(heads)} of up to {format_shape(largest.shape)}, {taken}")
         probes = {layer.probe for layer in self.layout.layers if layer.probe is not None}
         if probes:
             size = sum(layer.nbytes for layer in self.layout.layers if layer.probe is not None)

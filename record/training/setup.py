@@ -171,7 +171,9 @@ def prepare(settings: Settings) -> Run:
     probes = len(data.fixed(settings.probes))
     found = find_layout(
         *(model, settings.layers, images, settings.max_map, probes, settings.batch_axis),
+        attention=settings.attention,
         gradients=settings.gradients,
+        cam=settings.cam,
     )
     models.logits_and_auxiliary(found.output)
     state = None
@@ -205,7 +207,9 @@ def plan(settings: Settings) -> Plan:
     probes = settings.probes if isinstance(settings.probes, int) else _CLASSES
     found = find_layout(
         *(model, settings.layers, images, settings.max_map, probes, settings.batch_axis),
+        attention=settings.attention,
         gradients=settings.gradients,
+        cam=settings.cam,
     )
     models.logits_and_auxiliary(found.output)
     made = make_plan(found.layout, schedule, settings.epochs, settings.batches, settings.budget)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from replay.cli.console import check_frames, progress_bar, say, warn
+from replay.cli.console import check_frames, print_result, progress_bar, say, warn
 from replay.cli.next_steps import beside, offer, offer_after_info, offer_repair, offer_to_load
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, only
 from replay.formatting import clean_line, format_bytes, format_count
@@ -166,9 +166,20 @@ examples:
 """
 
 
+_FETCH_EXAMPLES = """
+Every command reads a recording by its address, as much of it as it shows; this
+one downloads all of it.
+
+examples:
+  python -m replay fetch https://example.org/run.h5
+  python -m replay fetch s3://bucket/run.h5 -o copy.h5
+"""
+
+
 _EXPORT_EXAMPLES = """
   .npz    arrays maps (frames, C, H, W), epoch, batch, channel, damaged, and
-          loss and input where they were recorded; .zarr has the same
+          loss and input where they were recorded; .zarr has the same, with
+          the names of the axes, for xarray
   .npy    the maps alone; numpy.load(..., mmap_mode="r") reads parts of it
   name/   a file epoch0003_batch0012.npy, (C, H, W), for each frame
 All maps are float16, the channels first. A damaged frame is NaN, or not there.
@@ -207,6 +218,25 @@ def _repair(options: argparse.Namespace) -> None:
     )
     if not options.quiet:
         offer("verify", result.path)
+
+
+def add_fetch(commands: Commands) -> None:
+    """Adds `fetch`."""
+    parser = commands.add("fetch", _fetch, "download a recording whole", _FETCH_EXAMPLES)
+    add = parser.add_argument
+    add("-o", "--out", metavar="FILE", help="the new file (default: its name, here)")
+    add("--overwrite", action="store_true", help="replace an existing file")
+    add_quiet(parser)
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from replay.files.transfer import fetch
+
+    with progress_bar(options.quiet, "B") as progress:
+        fetched = fetch(only(options), options.out, options.overwrite, progress)
+    print_result(fetched.path, fetched.bytes, fetched.seconds)
+    if not options.quiet:
+        offer("verify", fetched.path)
 
 
 def add_export(commands: Commands) -> None:

@@ -9,18 +9,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from replay.cli.figures import add_grid, add_sheet
-from replay.cli.files import add_export, add_health, add_info, add_repair, add_verify
+from replay.cli.files import add_export, add_fetch, add_health, add_info, add_repair, add_verify
 from replay.cli.films import add_animate, add_compare
 from replay.cli.options import Commands
 from replay.cli.packing import add_pack, add_unpack
 from replay.cli.pages import add_page, add_watch
+from replay.cli.push import add_push
 from replay.options import LAYER_FLAGS
 from replay.schema import OptionError
+from replay.schema.addresses import is_address
 from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
 from replay.schema.faces import program
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
-_SEVERAL = {"animate", "compare", "grid", "pack", "page", "sheet", "watch"}  # take several layers
+_SEVERAL = {  # take several layers
+    *("animate", "compare", "grid", "pack", "page", "push", "sheet", "watch"),
+}
 _FILES = ("FILE", "run.h5")  # what stands for a file in the help
 
 _DESCRIPTION = """\
@@ -71,7 +75,7 @@ def spell_out(words: Sequence[str]) -> list[str]:
         elif word.startswith("-") or not _SEVERAL & set(words):
             spelled.append(word)
             option = word
-        elif option in LAYER_FLAGS and not word.endswith((".h5", ".hdf5")):
+        elif option in LAYER_FLAGS and not _is_recording(word):
             if spelled[-1] == option:
                 spelled.pop()
             spelled.append(f"--layer={word}")
@@ -79,6 +83,10 @@ def spell_out(words: Sequence[str]) -> list[str]:
             spelled.append(word)
             option = ""
     return spelled
+
+
+def _is_recording(word: str) -> bool:
+    return word.endswith((".h5", ".hdf5")) or is_address(word)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -119,9 +127,9 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action=ShowVersion)
     commands = Commands(parser, common)
     for add in (
-        *(add_info, add_verify, add_health, add_repair),
+        *(add_info, add_verify, add_health, add_repair, add_fetch),
         *(add_animate, add_compare, add_grid, add_sheet),
-        *(add_pack, add_unpack),
+        *(add_pack, add_unpack, add_push),
         *(add_export, add_page, add_watch, _add_help, _add_completion),
     ):
         add(commands)

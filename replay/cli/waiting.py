@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from replay.cli.console import say
 from replay.schema import FileError
+from replay.schema.addresses import is_address
 
 _Opened = TypeVar("_Opened")
 
@@ -28,6 +29,8 @@ def wait_for(path: str, open_it: Callable[[], _Opened]) -> _Opened:
     Raises:
         FileError: There is no folder in which it could turn up, or what is there is no recording.
     """
+    if is_address(path):
+        return open_it()
     folder = Path(path).parent
     if Path(path).exists():
         return open_it()

@@ -29,7 +29,7 @@ from replay.diagnosis.report import KINDS, Finding, Health, LayerHealth
 from replay.diagnosis.unchanging import Suspects, unchanging, unchanging_in_probe
 from replay.maps.axes import spread
 from replay.recording import Recording, open_recording
-from replay.schema import Cell
+from replay.schema import NOTE_OF_8_BITS, Cell
 
 _CONSTANT = ("dead", "flat", "stuck")
 _SAMPLED = 32  # frames of a layer that are read
@@ -82,6 +82,8 @@ def _examine(intact: IntactFrames, probe: IntactFrames | None) -> LayerHealth:
     """Looks for everything in one layer, of which there may be maps of a fixed image."""
     layer, frames = intact.layer, len(intact.frames)
     found = LayerHealth(layer.name, layer.module, layer.shape, layer.channels, frames)
+    if NOTE_OF_8_BITS in layer.note:
+        found.remarks.append(f"maps in {NOTE_OF_8_BITS}")
     if not frames:
         found.remarks.append("no frame was recorded")
         return found

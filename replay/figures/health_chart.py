@@ -16,7 +16,7 @@ from replay.figures.style import figure_theme, own_settings
 from replay.formatting import clean, format_count
 from replay.output import check_suffix, replacing
 from replay.overwriting import check_replaceable
-from replay.schema import Cell, OptionError
+from replay.schema import NOTE_OF_8_BITS, Cell, OptionError
 from replay.schema.faces import choose
 
 _DPI = 200
@@ -367,4 +367,5 @@ def _summary(layer: LayerHealth) -> str:
     if any(found.kind == "unchanging" and found.channel is None for found in layer.findings):
         parts = [word for word in parts if "unchanging" not in word] + ["unchanging"]
     found = ", ".join(parts) or "nothing found"
-    return f"{found}   {format_count(layer.channels, 'head' if layer.kind else 'channel')}"
+    bits = "".join(f"   {each}" for each in layer.remarks if NOTE_OF_8_BITS in each)
+    return f"{found}   {format_count(layer.channels, 'head' if layer.kind else 'channel')}{bits}"

@@ -19,7 +19,7 @@ from replay.formatting import format_bytes, format_count
 from replay.output import replacing
 from replay.recording import Recording, open_recording
 from replay.recording.stored import StoredLayer, stored_layers
-from replay.schema import OutputError, RecordingError
+from replay.schema import FileError, OutputError, SelectionError
 from replay.schema.faces import spell
 
 
@@ -69,10 +69,10 @@ def repair(
         FileError: The file cannot be read as a recording at all.
         OutputError: The new file exists, is the old one, or cannot be written.
     """
-    path, target = Path(recording), Path(out)
-    with open_recording(path) as run:
+    target = Path(out)
+    with open_recording(recording) as run:
         if target.exists():
-            if target.samefile(path):
+            if target.samefile(run.path):
                 raise OutputError(
                     f"{target} is the recording itself; name another file ({spell('out')})"
                 )
@@ -201,7 +201,7 @@ class _LayerCopy:
     ) -> schema.Float16Array | None:
         try:
             array = np.ascontiguousarray(read())
-        except RecordingError as error:
+        except (FileError, SelectionError) as error:
             what = self.layer.kind or group
             self._left_out.append(Problem(what, str(error), self._stored.name, *at))
             return None
@@ -239,7 +239,7 @@ class _ImageCopy:
         at = (epoch, batch)
         try:
             image = np.ascontiguousarray(self._inputs[at])
-        except RecordingError as error:
+        except (FileError, SelectionError) as error:
             self._left_out.append(Problem("input", str(error), "", *at))
             return
         self._writer.write_image(self._paths[image.shape], at, image)

@@ -16,8 +16,9 @@ from replay import schema
 from replay.formatting import format_count
 from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
+from replay.recording.address import read_path
 from replay.recording.stored import StoredLayer, stored_layers
-from replay.schema import FileError, Float16Array, RecordingError
+from replay.schema import FileError, Float16Array, SelectionError
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def verify(
     """
     if isinstance(recording, Recording):
         return _verify(recording, progress)
-    path = Path(recording)
+    path = read_path(recording)
     if not path.is_file():
         open_recording(path)  # which says what is wrong
     try:
@@ -207,7 +208,7 @@ class _LayerCheck:
         report = self.report
         try:
             array = read()
-        except RecordingError as error:
+        except (FileError, SelectionError) as error:
             report.problems.append(Problem(what, str(error), self.name, epoch, batch))
             return None
         if sums is None or not sums[epoch, batch]:  # which NaN, not recorded, needs not
@@ -233,7 +234,7 @@ class _ImageCheck:
         report = self.report
         try:
             image = self.inputs[epoch, batch]
-        except RecordingError as error:
+        except (FileError, SelectionError) as error:
             report.problems.append(Problem("input", str(error), "", epoch, batch))
             return
         report.arrays += 1

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import h5py
 
+from replay.recording.address import Address
 from replay.schema import FileError
 from replay.schema.suggestions import near_files
 
@@ -84,7 +85,10 @@ class LiveFile(Closing):
         the place of the old one.
         """
         # Within one tick of the file system's clock a change leaves no trace.
-        hidden = self.unfinished and self._opened - self._seen[2] < _TICK
+        # The server of an address may not tell at all.
+        hidden = self.unfinished and (
+            self._opened - self._seen[2] < _TICK or isinstance(self.path, Address)
+        )
         self._outdated = self._outdated or hidden or _trace(self.path) != self._seen
 
     @property
@@ -144,6 +148,7 @@ class LiveFile(Closing):
         except (OSError, ValueError, RuntimeError) as error:
             if view is not None:
                 view.close()
+            raise_if_lost(self.path, error)
             found = f"cannot be opened ({_first_line(error)})"
             if end > size:
                 found = f"is cut off: it has {size:,} of {end:,} bytes, and {found}"
@@ -158,7 +163,14 @@ def file_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except _FOREIGN as error:
+        raise_if_lost(path, error)
         raise FileError(f"cannot read from {path}: {_first_line(error)}") from error
+
+
+def raise_if_lost(path: Path, error: BaseException) -> None:
+    """Raises that the connection to an address was lost, where that is behind an error of HDF5."""
+    if isinstance(path, Address) and path.failure is not None:
+        raise path.failure from error
 
 
 def read_superblock(path: Path) -> tuple[bytes, int]:
@@ -167,6 +179,9 @@ def read_superblock(path: Path) -> tuple[bytes, int]:
     Raises:
         FileError: It is something else, or cannot be read.
     """
+    if isinstance(path, Address):
+        remote = path.connect()
+        return _check_head(path, remote.head(SUPERBLOCK_BYTES)), remote.size
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -181,11 +196,20 @@ def read_superblock(path: Path) -> tuple[bytes, int]:
             head = file.read(SUPERBLOCK_BYTES)
     except OSError as error:
         raise FileError(f"cannot read {path}: {error.strerror}") from error
+    return _check_head(path, head), status.st_size
+
+
+def _check_head(path: Path, head: bytes) -> bytes:
+    """Returns what a file begins with.
+
+    Raises:
+        FileError: It is not HDF5.
+    """
     if not head:
         raise FileError(f"nothing in {path}: the file is empty (0 bytes)")
     if not head.startswith(_SIGNATURE):
         raise FileError(f"not an HDF5 file: {path}; expected a recording made by 'record'")
-    return head, status.st_size
+    return head
 
 
 def _close(file: h5py.File, view: UnclosedFileView) -> None:
@@ -195,6 +219,8 @@ def _close(file: h5py.File, view: UnclosedFileView) -> None:
 
 def _trace(path: Path) -> tuple[int, int, int]:
     """Returns what changes when the file is written to, or another file takes its place."""
+    if isinstance(path, Address):
+        return path.trace()
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -257,10 +283,15 @@ class UnclosedFileView(io.RawIOBase):
     """
 
     def __init__(self, path: Path, mend: bool) -> None:
-        self._file = path.open("rb", buffering=0)
-        self._size = os.fstat(self._file.fileno()).st_size
         self._at = 0
-        self.head = self._file.read(SUPERBLOCK_BYTES)
+        self._remote = path.connect() if isinstance(path, Address) else None
+        if self._remote is None:
+            self._file = path.open("rb", buffering=0)
+            self._size = os.fstat(self._file.fileno()).st_size
+            self.head = self._file.read(SUPERBLOCK_BYTES)
+        else:
+            self._size = self._remote.size
+            self.head = self._remote.head(SUPERBLOCK_BYTES)
         self._head = b""
         if mend:
             head = bytearray(self.head)
@@ -300,6 +331,8 @@ class UnclosedFileView(io.RawIOBase):
 
     def _read_at(self, buffer: Any) -> int:
         """Reads from the place on, which a forked child that reads too does not move."""
+        if self._remote is not None:
+            return self._remote.read_into(buffer, self._at)
         if hasattr(os, "preadv"):
             return os.preadv(self._file.fileno(), [buffer], self._at)
         self._file.seek(self._at)
@@ -307,7 +340,7 @@ class UnclosedFileView(io.RawIOBase):
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        (self._file if self._remote is None else self._remote).close()
         super().close()
 
 

@@ -16,6 +16,12 @@ class FileError(RecordingError):
     """The recording cannot be read: missing, not HDF5, not ours, too new, empty or damaged."""
 
 
+class UnreachableError(RecordingError):
+    """The connection to a recording that is not on this machine was lost."""
+
+    exit_code = 1
+
+
 class DamagedError(FileError):
     """A frame that is not what was recorded: its checksum is wrong, or it cannot be read."""
 

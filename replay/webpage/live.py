@@ -24,6 +24,7 @@ from replay.option_values import Numbers
 from replay.options import SCALES, FilmOptions
 from replay.raster.time_axis import TimeAxis
 from replay.recording import Closing, Recording
+from replay.recording.address import read_path
 from replay.schema import Cell, RecordingError
 from replay.webpage.input_data import InputData
 from replay.webpage.layer_data import LayerData
@@ -126,7 +127,7 @@ class Live(Closing):
         tables = color_tables([cmap, *CMAPS])
         self._settings = {"scale": scale, "cmap": cmap, "symmetric": False, "colours": tables}
         self._title = "" if title is None else clean(title)
-        self._path = Path(path)
+        self._path = read_path(path)
         self._lock = threading.RLock()
         self._recording: Recording | None = Recording(path)
         self._read_at = 0.0

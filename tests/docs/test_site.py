@@ -110,7 +110,7 @@ def test_a_function_says_what_it_takes_gives_and_raises(function) -> None:
     text = inspect.getdoc(function)
     assert text is not None
     for parameter in inspect.signature(function).parameters:
-        assert re.search(rf"^    {parameter}: ", text, re.MULTILINE), parameter
+        assert re.search(rf"^    \**{parameter}: ", text, re.MULTILINE), parameter
     for section in ("Args", "Returns", "Raises"):
         assert f"\n{section}:\n" in text, section
 

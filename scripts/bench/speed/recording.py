@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
@@ -298,7 +298,12 @@ OTHERS = {
 
 
 def pairs(
-    training: Training, make: type[Watch], seconds: float, least: int = 3, each: float = 1.0
+    training: Training,
+    make: Callable[[nn.Module, Path], Watch],
+    seconds: float,
+    least: int = 3,
+    each: float = 1.0,
+    multiple: int = 1,
 ) -> tuple[list[float], float]:
     """Ratios of watched blocks to plain ones around them, and the plain step's seconds.
 
@@ -308,6 +313,7 @@ def pairs(
         seconds: How long to go on.
         least: Ratios, at least.
         each: Seconds of a block, about.
+        multiple: Of so many steps a block has some: where something is done at each tenth, say.
     """
     found: list[float] = []
     plain: list[float] = []
@@ -315,7 +321,7 @@ def pairs(
         watch = make(training.model, Path(folder))
         block(training, 3, None)
         slowest = max(block(training, 3, turn) / 3 for turn in (None, watch))
-        steps = max(1, round(each / slowest))
+        steps = max(1, round(each / slowest / multiple)) * multiple
         gc.collect()
         deadline = time.perf_counter() + seconds
         while len(found) < least or time.perf_counter() < deadline:
@@ -379,9 +385,11 @@ def lines(quick: bool) -> Iterator[Line]:
                 continue
             yield ratio(what, found)
     yield from on_gpu(quick)
-    import attending  # which measures with what is above
+    import activating  # which measure with what is above
+    import attending
 
     yield from attending.lines(quick)
+    yield from activating.lines(quick)
 
 
 def on_gpu(quick: bool) -> Iterator[Line]:

@@ -1,0 +1,152 @@
+"""A recording from an address to this machine, whole, and from this machine to an address."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from replay.formatting import format_bytes
+from replay.output import replacing
+from replay.recording.address import Address, read_path
+from replay.recording.remote_file import PAUSES, RemoteFile, find_file
+from replay.schema import FileError, OptionError, OutputError
+from replay.schema.errors import UnreachableError
+from replay.schema.faces import spell
+
+_PIECE = 8 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What `fetch` wrote.
+
+    Attributes:
+        path: The file.
+        bytes: Its size.
+        seconds: How long it took.
+    """
+
+    path: Path
+    bytes: int
+    seconds: float
+
+    def __repr__(self) -> str:
+        return f"<Fetched {str(self.path)!r}: {format_bytes(self.bytes)}>"
+
+
+def fetch(
+    address: str,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Fetched:
+    """Downloads a recording whole, also from a server that sends no parts of a file.
+
+        fetch("https://example.org/run.h5")
+
+    Args:
+        address: Such as `https://...`, `s3://...`, `gs://...` or `hf://...`.
+        out: Where to; by default a file of the same name in the working folder.
+        overwrite: Whether it may replace another file.
+        progress: Called with (bytes done, bytes in all); 0 in all where the server does not say.
+
+    Returns:
+        What was written.
+
+    Raises:
+        FileError: There is no such file, or it may not be read.
+        OutputError: The file exists, or cannot be written.
+        UnreachableError: The connection was lost.
+    """
+    started = time.monotonic()
+    path = read_path(address)
+    if not isinstance(path, Address):
+        raise OptionError(f"fetch: expected an address such as https://..., found {address}")
+    target = Path(path.name) if out is None else Path(out)
+    if target.exists() and not overwrite:
+        allow = spell("overwrite", True)
+        raise OutputError(f"{target} exists; name another file ({spell('out')}) or allow {allow}")
+    with replacing(target) as unfinished, unfinished.open("wb") as file:
+        try:
+            _fetch_parts(path.connect(), file, progress)
+        except FileError as error:
+            if "sends no parts" not in str(error):
+                raise
+            _fetch_stream(address, str(path), file, progress)
+    return Fetched(target, target.stat().st_size, time.monotonic() - started)
+
+
+def _fetch_parts(
+    remote: RemoteFile, file: BinaryIO, progress: Callable[[int, int], None] | None
+) -> None:
+    """Writes a file piece by piece; a lost connection costs a piece."""
+    try:
+        for start in range(0, remote.size, _PIECE):
+            file.write(remote.fetch(start, min(start + _PIECE, remote.size)))
+            if progress is not None:
+                progress(file.tell(), remote.size)
+    finally:
+        remote.close()
+
+
+def _fetch_stream(
+    address: str, name: str, file: BinaryIO, progress: Callable[[int, int], None] | None
+) -> None:
+    """Writes a file as it comes, from the beginning again where the connection is lost."""
+    system, path = find_file(address, name)
+    for pause in (*PAUSES, None):
+        file.seek(0)
+        file.truncate()
+        try:
+            size = system.info(path).get("size") or 0
+            with system.open(path, "rb", block_size=0) as source:
+                while piece := source.read(_PIECE):
+                    file.write(piece)
+                    if progress is not None:
+                        progress(file.tell(), size)
+            if size and file.tell() != size:
+                raise EOFError(f"{file.tell():,} of {size:,} bytes came")
+            return
+        except Exception as error:
+            if pause is None:
+                why = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise UnreachableError(f"the connection to {name} was lost ({why})") from error
+            time.sleep(pause)
+
+
+def upload(path: Path, address: str) -> tuple[str, int]:
+    """Copies a recording to an address.
+
+    Args:
+        path: The recording, a file of this machine.
+        address: Where to; into a folder if it ends in a slash.
+
+    Returns:
+        The address of the copy, and its bytes.
+
+    Raises:
+        OptionError: The recording is not on this machine.
+        OutputError: It cannot be written there.
+    """
+    if isinstance(path, Address):
+        raise OptionError(f"{path} is not on this machine; fetch it first")
+    whole = f"{address}{path.name}" if address.endswith("/") else address
+    name = str(Address(whole))
+    system, there = find_file(whole, name)
+    size = path.stat().st_size
+    try:
+        system.put_file(str(path), there)
+        system.invalidate_cache()
+        found: Any = system.info(there).get("size")
+    except NotImplementedError as error:
+        raise OutputError(f"cannot write {name}: nothing can be put there by fsspec") from error
+    except Exception as error:  # whatever a file system may raise
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise OutputError(f"cannot write {name}: {why}") from error
+    if found != size:
+        raise OutputError(f"cannot write {name}: {found} of {size:,} bytes are there")
+    return name, size
