@@ -164,7 +164,9 @@ class ComparisonFilm(BaseFilm):
             channels = channels[: most // maps.slices]
         scalers = choose_scalers(joint, cells, channels, options, self.palette.levels)
         if options.clip is None and not scalers[0].per_channel:
-            self.remarks += remarks_on_flat(joint, cells, channels, self._labels)
+            whole = options.scale == "run" and not options.symmetric
+            common = scalers[0] if whole else None
+            self.remarks += remarks_on_flat(joint, cells, channels, self._labels, common)
         difference = None
         if self.palette.differences:
             difference = DifferenceScaler(
