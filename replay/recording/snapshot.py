@@ -278,6 +278,23 @@ class RecordedFrames(Closing):
         """The per-batch fields by name, each of shape (epoch, batch); see docs/format.md."""
         return self._snapshot.fields
 
+    def to_xarray(self, layer: str | None = None) -> Any:
+        """Returns a layer as an `xarray.Dataset`, whose frames are read when they are looked at.
+
+        `maps` has the dimensions `epoch`, `batch` and those of the layer (`channel`, `y`, `x`), NaN
+        where nothing was recorded; beside it lie `input`, `range` and the fields of the batches.
+
+        Args:
+            layer: The layer's name; the first recorded one by default.
+
+        Raises:
+            SelectionError: No such layer in the file.
+            OptionError: xarray is not installed.
+        """
+        from replay.recording.xarray_view import to_xarray
+
+        return to_xarray(self, layer)
+
     def locate(self, epoch: int, batch: int) -> tuple[int, int]:
         """Returns epoch and batch of a whole frame, negative numbers counted from the last one.
 
