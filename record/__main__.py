@@ -189,6 +189,10 @@ def _add_training(train: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     output.add_argument("--overwrite", action="store_true", help="replace an existing recording")
     output.add_argument(
+        "--pack", action="store_true",
+        help="pack it when the run ends, losing nothing, in the background",
+    )  # fmt: skip
+    output.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="keep the training's state after each epoch"
     )
     output.add_argument(
@@ -224,6 +228,11 @@ def _add_training(train: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--layers", "--layer", nargs="+", metavar="PATTERN",
         help="names, globs (layer1.*) or classes (ReLU); default: convolutions and blocks",
+    )  # fmt: skip
+    model.add_argument(
+        "--gradients", nargs="*", metavar="PATTERN",
+        help="record the gradients with respect to the maps, too, of all recorded layers or of "
+        "these",
     )  # fmt: skip
     model.add_argument(
         "--every", type=int, default=1, metavar="N", help="record every Nth batch (default: 1)"
@@ -340,6 +349,7 @@ def _train(options: argparse.Namespace) -> int:
         output,
         resume=run.start if options.resume is not None else False,
         layers=run.settings.layers,
+        gradients=run.settings.gradients,
         schedule=run.schedule,
         budget=run.settings.budget,
         epochs=run.settings.epochs,
@@ -352,6 +362,7 @@ def _train(options: argparse.Namespace) -> int:
         probe_share=SHARE if options.probe in (None, "classes") else None,
         quiet=True,
         overwrite=options.overwrite,
+        pack=options.pack,
         metadata=run.metadata(),
     ) as recorder:
         console = Console(run, recorder, quiet=options.quiet)

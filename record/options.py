@@ -59,6 +59,26 @@ def check_options(
     return dict(axes)
 
 
+def either(name: str, number: int | None, alias: str, other: int | None) -> int | None:
+    """Returns the number that was given under one of two names that mean the same, if any.
+
+    Args:
+        name: The one, such as `epochs`.
+        number: What was given under it.
+        alias: The other one, `epoch`.
+        other: What was given under that.
+
+    Raises:
+        OptionError: Both were given.
+    """
+    if number is not None and other is not None:
+        raise OptionError(
+            f"{name} and {alias}: two names of the same, give one of them; "
+            f"found {number!r} and {other!r}"
+        )
+    return number if other is None else other
+
+
 def attention_kind(attention: Any) -> str | None:
     """Returns whose attention `attention` of `Recorder` asks for: `cls`, `full`, or None.
 

@@ -16,7 +16,7 @@ from record.capture.probe import Probe
 from record.formatting import format_count
 from record.modules.names import unwrap
 from record.modules.selection import Patterns, find_layers
-from record.options import attention_kind, check_options
+from record.options import attention_kind, check_options, either
 from record.paths import check_source, check_target
 from record.protocol.layout import BatchLayout
 from record.reporting import Problems, say, warn
@@ -29,6 +29,7 @@ from record.session.frame_sender import FrameSender
 from record.session.loop import Tracked, log_numbers
 from record.session.metadata import rank_and_world, root_attributes
 from record.session.model_checks import ModelChecks
+from record.session.packing import pack_in_background
 from record.session.probe_options import ProbeOptions, make_probe, probe_facts
 from record.session.progress import FORWARDS, STEPS, Progress
 from record.session.pushing import Push
@@ -74,8 +75,8 @@ class Recorder:
             each epoch), `dense-early` (every batch at first, ever fewer later), joined by commas.
         budget: Bytes that the file may take, such as `"2GB"`: batches are left out so that the
             whole run fits, its last part included.
-        epochs: How many epochs the run will have, if you know: a budget is then spread evenly,
-            else most of it goes to the early batches.
+        epochs: How many epochs the run will have: a budget is then spread evenly over it.
+        epoch: The same as `epochs`.
         max_map: Maps that are larger in one direction are pooled (means of whole blocks) before
             they leave the device; the file says so.
         probe: Fixed images, (N, C, H, W) or (C, H, W), normalised as the network expects them.
@@ -94,7 +95,10 @@ class Recorder:
         batch_axis: Which axis of a layer's outputs counts the images of a batch, where sizes and
             modules do not tell: `{"encoder.*": 1}`, by names or globs; `input` is the model's
             input.
+        gradients: Records the gradients with respect to the maps beside them: True, or names, globs
+            and classes of recorded layers.
         quiet: Says nothing at the end but warnings; else one line says what was recorded.
+        pack: Packs the file, losing nothing, when it is closed, in a process nobody waits for.
         attention: Records what attention looks at, for the same images: `cls` (or True) the class
             token's row of each head, or the mean over the queries where there is no class token;
             `full` the row of every query, which is much.
@@ -129,6 +133,7 @@ class Recorder:
         schedule: str | Schedule | None = None,
         budget: str | int | None = None,
         epochs: int | None = None,
+        epoch: int | None = None,
         max_map: int | None = None,
         probe: torch.Tensor | str | None = None,
         labels: Sequence[int | None] | torch.Tensor | None = None,
@@ -138,7 +143,9 @@ class Recorder:
         resume: bool | int = False,
         durability: str = "fsync",
         batch_axis: Mapping[str, int] | None = None,
+        gradients: Patterns | bool = None,
         quiet: bool = False,
+        pack: bool = False,
         attention: bool | str = False,
         push: Any = None,
     ) -> None:
@@ -154,20 +161,22 @@ class Recorder:
         if world > 1 and ranks == "all":
             self.path = self.path.with_name(f"{self.path.stem}.rank{rank}{self.path.suffix}")
         chosen = Schedule.parse(schedule, every)
+        epochs = either("epochs", epochs, "epoch", epoch)
         limit = None if budget is None else Budget(parse_bytes(budget), chosen, epochs)
         self._file = self.path.absolute()  # wherever the program goes meanwhile
         self._patterns = layers
         self._problems = problems = Problems(on_error == "raise", self._say)
         self._model: nn.Module | None = root  # which the hooks do not keep alive
         self._name = type(root).__name__
-        self._capture = capture = Capture(root, found, max_map, axes, heads)
+        self._capture = capture = Capture(root, found, max_map, axes, heads, gradients)
         asked = ProbeOptions(probe, labels, cam, probe_share, resume is False, metadata or {})
         fixed = make_probe(asked, capture, lambda *images: self._sender.send_probes(*images))
         cadence = None if probe_share is None else Cadence(probe_share)
         self._checks = ModelChecks(capture, self._layers_now, fixed, problems, cadence)
         self._progress = Progress(capture.state, self._checks, problems)
         self._courier: Courier | None = None
-        self._quiet, self._push = quiet, None if push is None else Push(push, problems.warn)
+        self._quiet, self._pack = quiet, pack
+        self._push = None if push is None else Push(push, problems.warn)
         self._closed = world > 1 and ranks == "0" and rank != 0  # rank 0 records
         if self._closed:
             return
@@ -180,14 +189,11 @@ class Recorder:
             check_source(self.path)
         facts: dict[str, Any] = {
             "schedule": chosen.to_text(),
-            "rank": rank if world > 1 else None,
-            "world_size": world if world > 1 else None,
             "max_map": max_map,
             "budget": None if limit is None else limit.limit,
             "probe": probe_facts(fixed),
         }
-        meta = {name: fact for name, fact in facts.items() if fact is not None}
-        attributes = root_attributes(root, world, {**meta, **(metadata or {})})
+        attributes = root_attributes(root, rank, world, facts, metadata or {})
         self._courier = courier = Courier(
             self.path.absolute(), overwrite, attributes, when_full, problems.warn, start, durability
         )
@@ -326,13 +332,12 @@ class Recorder:
         if capture.attention is not None and (reason := capture.attention.why_none):
             problems.warn(f"no attention was recorded: {reason}")
         if self.dropped or self.lost:
-            problems.warn(
-                f"{self.path}: {format_count(self.dropped, 'batch')} dropped (queue full), "
-                f"{format_count(self.lost, 'frame')} lost",
-            )
+            dropped = f"{format_count(self.dropped, 'batch')} dropped (queue full)"
+            problems.warn(f"{self.path}: {dropped}, {format_count(self.lost, 'frame')} lost")
         self._say_end()
         if self._push is not None and self.committed:
             self._push.push(self._file, self._quiet)
+        pack_in_background(self._file, self._pack and self.committed > 0)
 
     def _say_end(self) -> None:
         """Says what was recorded, in one line, and that no epoch was ever marked."""

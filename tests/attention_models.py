@@ -87,7 +87,7 @@ def of_causal(module: Any, args: Any, kwargs: Any) -> torch.Tensor:
     """Of `CausalSelfAttention`."""
     x = args[0][0]
     q, k, _ = module.c_attn(x).chunk(3, -1)
-    mask = torch.full((x.shape[0], x.shape[0]), -math.inf).triu(1)
+    mask = torch.full((x.shape[0], x.shape[0]), -math.inf, device=x.device).triu(1)
     return weigh(split(q, module.n_head), split(k, module.n_head), mask)
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from record.arrays.array_layout import ArrayLayout, NamedArray
 from record.arrays.conversion import is_complex, number_of, to_frame, whole_number
 from record.formatting import format_count
-from record.options import check_options
+from record.options import check_options, either
 from record.paths import check_source, check_target
 from record.protocol.layout import BatchLayout
 from record.protocol.messages import FrameHeader
@@ -55,6 +55,7 @@ class Writer:
         input_axes: `CHW` or `HWC`: what the axes of `input` and `probe` are.
         probe: Fixed images, (N, C, H, W), whose maps `write` is given as `probe_maps`.
         batches: The number of batches of an epoch, if it is known.
+        batch: The same as `batches`.
         overwrite: Replaces an existing file instead of refusing it.
         resume: Goes on with an existing recording: True behind its last recorded epoch, a number
             with that epoch, whose frames and later ones are replaced.
@@ -86,6 +87,7 @@ class Writer:
         input_axes: str = "CHW",
         probe: Any = None,
         batches: int | None = None,
+        batch: int | None = None,
         overwrite: bool = False,
         resume: bool | int = False,
         on_error: str = "warn",
@@ -97,6 +99,7 @@ class Writer:
         check_options(1, None, resume, None, **choices)
         if input_axes not in ("CHW", "HWC"):
             raise OptionError(f"input_axes: expected CHW or HWC, found {input_axes!r}")
+        batches = either("batches", batches, "batch", batch)
         if batches is not None and (not isinstance(batches, int) or batches < 1):
             raise OptionError(f"batches: expected a whole number from 1, found {batches!r}")
         self.path = Path(path)

@@ -115,7 +115,7 @@ class ActivationLayer:
             torch.set_grad_enabled(True)
 
     def end(self) -> None:
-        """Takes the hooks away."""
+        """Takes the hooks away; what was put out stays until `forget`."""
         while self._handles:
             self._handles.pop().remove()
         self._given = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -53,6 +54,7 @@ class Attention:
         self._products = ProductMode(self)
         self._searches = True  # for attention that is written out: until a forward was seen
         self._follows = False
+        self._followed: set[type[nn.Module]] = set()
         self._said_size = False
 
     def attach(self, root: nn.Module) -> None:
@@ -61,6 +63,7 @@ class Attention:
         add_forward_hook(root, _Behind(self, self._state), always=True)
         self._names = None
         self._searches = True
+        self._followed.clear()
 
     def detach(self) -> None:
         """Ends whatever goes on."""
@@ -68,11 +71,11 @@ class Attention:
 
     @property
     def why_none(self) -> str:
-        """Why no attention was recorded, in words; empty where some was."""
-        if self._kept.any:
+        """Why no attention was recorded, in words; empty where some was, or it was said."""
+        if self._kept.any or self._reason:
             return ""
         state = self._state
-        if self._reason or state.traced:
+        if state.traced:
             return "the model is compiled, and no fixed images were shown to it"
         if state.opened:
             return "the parts of the model are called directly"
@@ -87,6 +90,8 @@ class Attention:
             self._stop()  # it was left by an interrupt
         probing = state.phase == PROBING
         if not probing and not (state.phase == INSIDE and state.thread == get_ident()):
+            return
+        if not (module.training or state.evaluation or probing):
             return
         try:
             names = self._names
@@ -113,7 +118,8 @@ class Attention:
         try:
             ended = sys.exc_info()[1] is None
             if self._state.phase == INSIDE and ended and self._follows:
-                self._searches = self._products.found
+                self._searches = False
+                self._follow_modules()
             self._stop()
             if not self._said_size and self._kept.any:
                 self._said_size = True
@@ -125,8 +131,21 @@ class Attention:
     def _stop(self) -> None:
         self._thread = 0
         self._windows = None
-        self._products.leave()
+        self._products.end()
         attention_calls.end(self)
+
+    def _follow_modules(self) -> None:
+        """Has what modules write out followed while these run, and not the whole forward."""
+        root = self._state.root
+        if root is None:
+            return
+        found = {type(module) for module in self._products.modules} - self._followed
+        self._searches = type(root) in found
+        for module in root.modules() if found else ():
+            if type(module) in found:
+                add_pre_forward_hook(module, _Enter(self, self._products, module))
+                add_forward_hook(module, _Leave(self, self._products, module), always=True)
+        self._followed |= found
 
     def _look_at(self, root: nn.Module) -> None:
         """Takes in the modules of a model, of a replica of it, or of the model as it has become."""
@@ -145,8 +164,8 @@ class Attention:
         if not self._reason:
             self._reason = "the model is compiled"
             self._state.say(
-                "attention: the model is compiled, so that its attention is recorded of fixed "
-                "images alone, which it sees as it is written",
+                "attention: the model is compiled, and recorded is that of fixed images that are "
+                "given (a probe), which it sees as it is written; not that of its batches",
                 "attention compiled",
             )
 
@@ -169,7 +188,7 @@ class Attention:
     def windowed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes in which windows the attention is of that comes next."""
         self._windows = None
-        if self._listens():
+        if self.listens():
             try:
                 self._windows = Windows.of_call(*args, **kwargs)
             except Exception as error:  # another version's arguments
@@ -185,7 +204,7 @@ class Attention:
 
     def _keep(self, keep: Callable[[str, nn.Module, FrameType], None]) -> None:
         """Has attention recorded of the innermost module whose forward runs; nothing is raised."""
-        if not self._listens():
+        if not self.listens():
             return
         name = "attention"
         try:
@@ -201,10 +220,11 @@ class Attention:
 
     # Who computes it
 
-    def _listens(self) -> bool:
+    def listens(self) -> bool:
         """Whether what is computed now belongs to what is recorded."""
         return (
             self._thread == get_ident()
+            and self._state.phase in (INSIDE, PROBING)
             and torch._C._current_graph_task_id() == -1  # else checkpointing's second forward
             and not is_capturing()
         )
@@ -259,3 +279,30 @@ class _Behind(_Before):
         """Passes the call on."""
         if not torch.compiler.is_compiling():
             self._attention.end()
+
+
+class _Enter(Hook):
+    """Begins to follow what a module computes, at the beginning of each of its forwards."""
+
+    def __init__(self, attention: Attention, products: ProductMode, module: nn.Module) -> None:
+        self._attention, self._products = attention, products
+        self._module = weakref.ref(module)
+
+    def modules(self) -> list[nn.Module]:
+        """Returns the module, in whose tables the hook is."""
+        module = self._module()
+        return [] if module is None else [module]
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
+        """Begins, where the forward is recorded."""
+        if not torch.compiler.is_compiling() and self._attention.listens():
+            self._products.enter()
+
+
+class _Leave(_Enter):
+    """Ends following what a module computes."""
+
+    def __call__(self, module: nn.Module, args: Any, output: Any = None) -> None:
+        """Ends, where the forward is recorded."""
+        if not torch.compiler.is_compiling() and self._attention.listens():
+            self._products.leave()

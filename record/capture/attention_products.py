@@ -72,24 +72,33 @@ class ProductMode(TorchFunctionMode):
         listener: Is told of attention.
 
     Attributes:
-        found: Whether any was ever found.
+        modules: Those that compute attention which is found by this alone.
     """
 
     def __init__(self, listener: ProductListener) -> None:
         super().__init__()
-        self.found = False
+        self.modules: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._depth = 0  # modules within one another that are followed
         self._listener = weakref.proxy(listener)
         self._scores: dict[int, tuple[weakref.ref[torch.Tensor], _Origin]] = {}
         self._derived: dict[int, tuple[weakref.ref[torch.Tensor], _Weights]] = {}
         self._pending: list[_Weights] = []
 
     def enter(self) -> None:
-        """Begins to follow."""
+        """Begins to follow; may be called again before it ends."""
+        self._depth += 1
         if not any(mode is self for mode in _modes()):
             self.__enter__()  # type: ignore[no-untyped-call]
 
     def leave(self) -> None:
-        """Ends following."""
+        """Ends what `enter` has begun last."""
+        self._depth -= 1
+        if self._depth <= 0:
+            self.end()
+
+    def end(self) -> None:
+        """Ends following, however often it was begun."""
+        self._depth = 0
         stack = _modes()
         if stack and stack[-1] is self:
             self.__exit__(None, None, None)
@@ -105,7 +114,9 @@ class ProductMode(TorchFunctionMode):
         if func is FUSED:
             frame = sys._getframe(1)
             if not is_told(frame):  # known by a name of the network's own
-                self.found = True
+                origin = self._origin(frame)
+                if origin is not None:
+                    self.modules.add(origin.module)
                 self._listener.fused(args, kwargs)
         elif type(output) is torch.Tensor:
             try:
@@ -161,7 +172,7 @@ class ProductMode(TorchFunctionMode):
     def _keep(self, weights: _Weights) -> None:
         if weights.version != _version(weights.tensor):
             return  # dropout in place: what it was is gone
-        self.found = True
+        self.modules.add(weights.origin.module)
         self._listener.written_out(weights.origin.name, weights.origin.module, weights.tensor)
 
     def _origin(self, frame: FrameType | None) -> _Origin | None:

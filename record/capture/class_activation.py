@@ -23,7 +23,7 @@ from record.capture.scaling import scale_to_half
 from record.capture.slots import OutputSlots
 from record.capture.tensors import pool_means
 from record.capture.token_grid import token_grid
-from record.capture.undisturbed_backward import undisturbed_backward
+from record.capture.undisturbed_backward import anomalies_unseen, undisturbed_backward
 from record.modules.names import named_modules
 from record.modules.selection import describe_module
 from replay.schema import CAM, GRADIENTS
@@ -96,7 +96,6 @@ class ClassActivation:
                 yield
         finally:
             self._layer.end()
-            self._layer.forget()
 
     def take(
         self,
@@ -105,7 +104,7 @@ class ClassActivation:
         labels: Sequence[int | None],
         size: Sequence[int],
     ) -> None:
-        """Keeps what the scores' gradient by the layer's maps is; within `watching`.
+        """Keeps what the scores' gradient by the layer's maps is; after `watching`.
 
         Args:
             scores: What the model says of the images.
@@ -119,9 +118,12 @@ class ClassActivation:
             self._take(scores, classes, labels, size)
         except Exception as error:
             self.give_up(error)
+        finally:
+            self._layer.forget()
 
     def give_up(self, error: Exception) -> None:
         """Notes that there is none any more, and why."""
+        self._layer.forget()
         text = " ".join(str(error).split())[:160]
         is_said = isinstance(error, CannotActivateError)
         self.reason = text if is_said else f"{type(error).__name__}: {text}"
@@ -192,38 +194,21 @@ class ClassActivation:
             grid = token_grid(flat.shape[2], size[0], size[1])
             if grid is not None:  # the class token is nowhere in the image
                 flat = flat[:, :, flat.shape[2] - grid[0] * grid[1] :]
-        weights = flat.mean(2)
-        is_recorded = call.name in self._capture.layer_names
-        for image, label in enumerate(labels):
-            of = OF_PREDICTION if label is None else OF_LABEL
-            part = gradient.select(call.axis, image).float()
-            pooled, factor = self._pooled(part, call.axes)
-            self._scale(call, CAM, image, number, weights[image], lift, of, grid)
-            slots = self._scale(call, GRADIENTS, image, number, pooled, lift, of, grid)
-            if number in slots.found:
-                slots.pooled[number] = factor
-            if not is_recorded:
-                slots = self._slots(call, "", image, number)
-                maps = call.tensor.detach().select(call.axis, image)
-                slots.keep(number, *self._pooled(maps, call.axes))
-
-    def _scale(
-        self,
-        call: LayerCall,
-        kind: str,
-        image: int,
-        number: int,
-        values: torch.Tensor,
-        lift: int,
-        of: str,
-        grid: tuple[int, int] | None,
-    ) -> OutputSlots:
-        """Keeps values that have an exponent, and returns where."""
-        slots = self._slots(call, kind, image, number)
-        slots.of, slots.grid = of, grid
-        scaled, exponent = scale_to_half(values)
-        slots.keep_scaled(number, scaled, exponent - lift)
-        return slots
+        pooled, factor = self._pooled(gradient.movedim(call.axis, 0).float(), call.axes)
+        for kind, values in ((CAM, flat.mean(2)), (GRADIENTS, pooled)):
+            scaled, exponents = scale_to_half(values)
+            exponents = exponents - lift
+            for image, label in enumerate(labels):
+                slots = self._slots(call, kind, image, number)
+                slots.of, slots.grid = OF_PREDICTION if label is None else OF_LABEL, grid
+                slots.keep_scaled(number, scaled[image], exponents[image])
+                if kind == GRADIENTS and number in slots.found:
+                    slots.pooled[number] = factor
+        if call.name in self._capture.layer_names:
+            return
+        maps, factor = self._pooled(call.tensor.detach().movedim(call.axis, 0), call.axes)
+        for image in range(len(labels)):
+            self._slots(call, "", image, number).keep(number, maps[image], factor)
 
     def _slots(self, call: LayerCall, kind: str, image: int, number: int) -> OutputSlots:
         """Returns the slots of one kind of frames of one image, which are made when they come."""
@@ -244,14 +229,16 @@ class ClassActivation:
         slots.calls = number + 1
         return slots
 
-    def _pooled(self, image: torch.Tensor, axes: str) -> tuple[torch.Tensor, int]:
-        """Returns one image's part, pooled like the layer's maps, and by which factor."""
+    def _pooled(self, images: torch.Tensor, axes: str) -> tuple[torch.Tensor, int]:
+        """Returns all images' parts, pooled like the layer's maps, and by which factor."""
         most = self._state.max_map
         spatial = [place for place, axis in enumerate(axes) if axis in "DHWL"]
         if most is None or not spatial:
-            return image, 1
-        factor = max(-(-image.shape[place] // most) for place in spatial)
-        return (pool_means(image, spatial, factor), factor) if factor > 1 else (image, 1)
+            return images, 1
+        factor = max(-(-images.shape[1 + place] // most) for place in spatial)
+        if factor == 1:
+            return images, 1
+        return torch.stack([pool_means(image, spatial, factor) for image in images]), factor
 
 
 def _gradients(
@@ -262,6 +249,8 @@ def _gradients(
     Not by a way that anybody watches: for the script there is no gradient here.
     """
     grad = inspect.unwrap(torch.autograd.grad)
-    scaled = total * 2.0**lift if lift else total
-    found = grad(scaled, [call.tensor for call in calls], allow_unused=True)
+    with anomalies_unseen():
+        with torch.enable_grad():
+            scaled = total * 2.0**lift if lift else total
+        found = grad(scaled, [call.tensor for call in calls], allow_unused=True)
     return [None if gradient is None else gradient.detach() for gradient in found]

@@ -151,9 +151,9 @@ def show(
             _random_states(device),
             _own_buffers(root),
             _evaluating(root),
-            contextlib.nullcontext() if classes is None else classes.watching(root),
         ):
-            with contextlib.nullcontext() if guard is None else guard:
+            watching = contextlib.nullcontext() if classes is None else classes.watching(root)
+            with watching, contextlib.nullcontext() if guard is None else guard:
                 # A model compiled in place would compile once more for this.
                 call = root if root._compiled_call_impl is None else root._call_impl
                 output = call(*args, **kwargs)  # type: ignore[no-untyped-call]

@@ -12,6 +12,7 @@ from torch import nn
 
 from record.capture.class_activation import ClassActivation
 from record.capture.class_scores import CannotActivateError, class_scores
+from record.capture.undisturbed_backward import saved_as_they_are
 
 _FIELDS = ("prediction", "probability", "label_probability", "class")
 
@@ -61,8 +62,11 @@ class ProbeClasses:
             count: The number of images.
             size: Their height and width.
         """
-        if self.reason:
-            return
+        if not self.reason:
+            with saved_as_they_are():
+                self._take(output, count, size)
+
+    def _take(self, output: Any, count: int, size: Sequence[int]) -> None:
         labels = (*self.labels, *itertools.repeat(None, count - len(self.labels)))
         try:
             scores = class_scores(output, count)

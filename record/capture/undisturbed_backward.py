@@ -1,4 +1,4 @@
-"""A gradient is computed without anything that the script has put into backward passes."""
+"""A gradient of a forward has nothing of what the script has put into backward passes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OF_ALL_MODULES = ("_global_backward_hooks", "_global_backward_pre_hooks")
 
 @contextlib.contextmanager
 def undisturbed_backward(root: nn.Module) -> Iterator[None]:
-    """Has neither hooks of the script's nor the search for anomalies take part in a gradient.
+    """Runs a forward of whose gradients no hooks of the script's will be told.
 
     Modules have no backward hooks meanwhile, a forward hook adds none to tensors, and what is saved
     for the gradient goes through no hooks. Afterwards all is as it was.
@@ -34,23 +34,31 @@ def undisturbed_backward(root: nn.Module) -> Iterator[None]:
         for name in _OF_MODULES
     ]
     places += [(vars(module_hooks), name) for name in _OF_ALL_MODULES]
-    anomalies = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
     try:
         for holder, name in places:
             table = holder.get(name)
             if table:
                 tables.append((holder, name, table))
                 holder[name] = OrderedDict()
-        torch.set_anomaly_enabled(False)
-        with _saved_as_they_are(), _NoTensorHooks():
+        with anomalies_unseen(), saved_as_they_are(), _NoTensorHooks():
             yield
     finally:
-        torch.set_anomaly_enabled(*anomalies)
         for holder, name, table in tables:
             holder[name] = table
 
 
-def _saved_as_they_are() -> contextlib.AbstractContextManager[Any]:
+@contextlib.contextmanager
+def anomalies_unseen() -> Iterator[None]:
+    """Keeps autograd from looking for anomalies, where the script has it do so."""
+    before = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+    torch.set_anomaly_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_anomaly_enabled(*before)
+
+
+def saved_as_they_are() -> contextlib.AbstractContextManager[Any]:
     """Keeps hooks of the script's from what is saved for a gradient, where there are any."""
     hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     if hooks is not None and hooks(True) is None:

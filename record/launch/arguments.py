@@ -26,6 +26,9 @@ options:
                          beside it
   --layers PATTERN ...   names, globs (layer1.*) or classes (ReLU); default:
                          convolutions, and a transformer's blocks
+  --gradients [PATTERN ...]
+                         record the gradients with respect to the maps, too, of
+                         all recorded layers or of these
   --every N              record every Nth batch
   --schedule WORDS       every=N, epochs=A:B:C, first=N batches of each epoch,
                          dense-early
@@ -47,6 +50,8 @@ options:
   --ranks 0|all          of a distributed run: rank 0, or a file for each rank
                          (default: 0)
   --overwrite            replace existing recordings
+  --pack                 pack a recording when it ends, losing nothing, in the
+                         background
   --debug                show the traceback of an error of mapreel's own
   -h, --help             this
 
@@ -72,8 +77,9 @@ _WITH_VALUE = (
     "--batch-axis",
     "--probe",
 )
-_FLAGS = ("--include-eval", "--overwrite", "--debug")
-OPTIONS = ("-o", "--layers", "--cam", "--attention", *_WITH_VALUE, *_FLAGS)
+_FLAGS = ("--include-eval", "--overwrite", "--pack", "--debug")
+_WITH_PATTERNS = ("--layers", "--gradients")
+OPTIONS = ("-o", *_WITH_PATTERNS, "--cam", "--attention", *_WITH_VALUE, *_FLAGS)
 """Every option of `record run`, but for `-m` and `-h`."""
 
 
@@ -84,6 +90,7 @@ class RunOptions:
     Attributes:
         output: The recording's absolute path.
         layers: Names, globs or classes of the layers to record; None means the default ones.
+        gradients: Likewise of those whose gradients are recorded; True means all that are recorded.
         every: Records every Nth batch.
         schedule: Which batches are recorded, in words.
         budget: The file's largest size, in words.
@@ -95,11 +102,13 @@ class RunOptions:
         include_eval: Whether forwards in evaluation mode are recorded too.
         ranks: Which ranks of a distributed run record: `0` or `all`.
         overwrite: Whether existing recordings are replaced.
+        pack: Whether they are packed when they end.
         command: The script and its arguments.
     """
 
     output: str = "run.h5"
     layers: tuple[str, ...] | None = None
+    gradients: tuple[str, ...] | bool = False
     every: int = 1
     schedule: str | None = None
     budget: str | None = None
@@ -111,6 +120,7 @@ class RunOptions:
     include_eval: bool = False
     ranks: str = "0"
     overwrite: bool = False
+    pack: bool = False
     command: tuple[str, ...] = ()
 
     @classmethod
@@ -156,7 +166,6 @@ def parse(words: Sequence[str]) -> RunCommand:
         UsageError: An option is unknown, a value is missing, or there is no script.
     """
     options: dict[str, Any] = {}
-    layers: list[str] = []
     rest = list(words)
     debug = False
     while rest:
@@ -166,14 +175,15 @@ def parse(words: Sequence[str]) -> RunCommand:
         if name == "-m":
             if not rest:
                 raise UsageError("-m: expected package.module")
-            return _command(rest[0], True, rest[1:], options, layers, debug)
-        if name == "--layers":
+            return RunCommand(rest[0], True, rest[1:], options, debug)
+        if name in _WITH_PATTERNS:
             patterns = [value] if equals else []
             while not equals and rest and not rest[0].startswith("-") and not _is_script(rest[0]):
                 patterns.append(rest.pop(0))
-            if not patterns:
+            if not patterns and name == "--layers":
                 raise UsageError("--layers: expected names, globs or classes")
-            layers += patterns
+            before = options.get(name[2:]) or ()
+            options[name[2:]] = (() if before is True else before) + tuple(patterns) or True
         elif name == "--cam":
             has_value = not equals and rest and not rest[0].startswith("-")
             value = rest.pop(0) if has_value and not _is_script(rest[0]) else value
@@ -199,7 +209,7 @@ def parse(words: Sequence[str]) -> RunCommand:
             see = f"see {program('record')} run --help"
             raise UsageError(f"unknown option {name}{near_option(name, OPTIONS)} ({see})")
         else:
-            return _command(word, False, rest, options, layers, debug)
+            return RunCommand(word, False, rest, options, debug)
     raise UsageError(
         f"expected a script: {program('record')} run [options] script.py [its arguments]"
     )
@@ -251,20 +261,6 @@ def check(command: RunCommand) -> None:
     elif rank != "0":
         return
     check_target(output, options.get("overwrite", False))
-
-
-def _command(
-    target: str,
-    is_module: bool,
-    arguments: Sequence[str],
-    options: dict[str, Any],
-    layers: Sequence[str],
-    debug: bool,
-) -> RunCommand:
-    """Returns the parsed command line, with the layers among its options."""
-    if layers:
-        options["layers"] = tuple(layers)
-    return RunCommand(target, is_module, list(arguments), options, debug)
 
 
 def _is_script(word: str) -> bool:

@@ -19,10 +19,12 @@ from record.capture.phase import WAITING
 from record.capture.python_state import PythonState
 from record.capture.tensors import all_tensors
 from record.modules.names import named_modules
-from record.modules.selection import Patterns, describe_module, find_layers
+from record.modules.selection import Patterns, choose_among, describe_module, find_layers
 from record.planning.lazy_modules import make_whole
 from record.protocol.layout import BatchLayout
 from record.schedule.plan import ModuleOutput
+from record.schedule.plan_table import module_name
+from replay import schema
 from replay.schema import OptionError, RecordingError
 
 _FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError)
@@ -49,6 +51,8 @@ def find_layout(
     max_map: int | None = None,
     probes: int = 0,
     axes: dict[str, int] | None = None,
+    attention: str | None = None,
+    gradients: Patterns | bool = None,
 ) -> FoundLayout:
     """Finds what a batch of a recording of a model that takes images will consist of.
 
@@ -62,6 +66,8 @@ def find_layout(
         max_map: As for `Recorder`.
         probes: The number of fixed images.
         axes: As `batch_axis` of `Recorder`.
+        attention: Whose attention is recorded, `cls` or `full`; None for none.
+        gradients: As for `Recorder`.
 
     Raises:
         OptionError: A pattern matches nothing, or the model does not take the images.
@@ -69,7 +75,7 @@ def find_layout(
     """
     make_whole(model, images)  # without which there is no copy
     try:
-        return run_copy(model, layers, (images,), {}, max_map, probes, axes)
+        return run_copy(model, layers, (images,), {}, max_map, probes, axes, attention, gradients)
     except _FAILURES as error:
         shape = "x".join(str(n) for n in images.shape[1:])
         reason = " ".join(str(error).split())[:200]
@@ -84,6 +90,8 @@ def run_copy(
     max_map: int | None = None,
     probes: int = 0,
     axes: dict[str, int] | None = None,
+    attention: str | None = None,
+    gradients: Patterns | bool = None,
 ) -> FoundLayout:
     """Has a copy of a model do one training forward, and returns what that has shown.
 
@@ -98,6 +106,8 @@ def run_copy(
         max_map: As for `Recorder`.
         probes: The number of fixed images.
         axes: As `batch_axis` of `Recorder`.
+        attention: Whose attention is recorded, `cls` or `full`; None for none.
+        gradients: As for `Recorder`.
 
     Raises:
         OptionError: A pattern matches nothing, or the model cannot be copied.
@@ -111,7 +121,9 @@ def run_copy(
             raise OptionError(f"{type(model).__name__} cannot be copied: {reason}") from error
         failures: list[str] = []
         outputs: dict[str, ModuleOutput] = {}
-        capture = Capture(copied, find_layers(copied, layers), max_map, axes)
+        found = find_layers(copied, layers)
+        differentiated = choose_among(found, copied, gradients, schema.GRADIENTS)
+        capture = Capture(copied, found, max_map, axes, attention)
         capture.install(_FailureListener(failures))
         for name, module in named_modules(copied).items():
             module.register_forward_hook(_OutputHook(outputs, name))
@@ -130,8 +142,13 @@ def run_copy(
         for number in range(probes)
         for layer in layout.layers
     ]
+    beside = [
+        replace(layer, kind=schema.GRADIENTS, scaled=True, of="loss", kernel=None)
+        for layer in layout.layers
+        if module_name(layer.name) in differentiated
+    ]
     known = [outputs[name] for name in named_modules(copied) if name in outputs]
-    whole = BatchLayout(layout.images, (*layout.layers, *fixed))
+    whole = BatchLayout(layout.images, (*layout.layers, *fixed, *beside))
     return FoundLayout(whole, tuple(known), output)
 
 

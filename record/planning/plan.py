@@ -15,7 +15,7 @@ from torch import nn
 
 from record.modules.names import unwrap
 from record.modules.selection import Patterns
-from record.options import check_options
+from record.options import attention_kind, check_options, either
 from record.planning.layout import FoundLayout, run_copy
 from record.planning.lazy_modules import unfinished
 from record.schedule.plan import Plan, make_plan
@@ -36,7 +36,8 @@ def plan(
     batch: Any = None,
     loader: Iterable[Any] | None = None,
     layers: Patterns = None,
-    epochs: int = 1,
+    epochs: int | None = None,
+    epoch: int | None = None,
     batches: int | None = None,
     every: int = 1,
     schedule: str | Schedule | None = None,
@@ -44,6 +45,8 @@ def plan(
     max_map: int | None = None,
     probe: int = 0,
     batch_axis: Mapping[str, int] | None = None,
+    attention: bool | str = False,
+    gradients: Patterns | bool = None,
 ) -> Plan:
     """Says what a `Recorder` with the same arguments would record of a model, and what it takes.
 
@@ -58,11 +61,13 @@ def plan(
         model: The network.
         input_shape: The shape of one image, such as (3, 224, 224); of several arguments a list of
             shapes, or a dict of shapes by the names of the arguments.
-        batch: Instead of a shape: what the loader hands out, or the arguments of the forward.
+        batch: Instead of a shape: what the loader hands out, or the arguments of the forward. A
+            whole number is the same as `batches`.
         loader: Instead of a shape: a DataLoader, or any iterable that begins anew each time. Its
             length is the number of batches of an epoch.
         layers: As for `Recorder`.
-        epochs: The number of epochs of the run.
+        epochs: The number of epochs of the run; 1 by default.
+        epoch: The same as `epochs`.
         batches: The number of batches of an epoch, where no loader tells it.
         every: As for `Recorder`.
         schedule: As for `Recorder`.
@@ -70,6 +75,8 @@ def plan(
         max_map: As for `Recorder`.
         probe: The number of fixed images.
         batch_axis: As for `Recorder`.
+        attention: As for `Recorder`.
+        gradients: As for `Recorder`.
 
     Returns:
         The plan. It shows itself as a table; `layers` are the layers with their shapes.
@@ -81,6 +88,10 @@ def plan(
     """
     if not isinstance(model, nn.Module):
         raise OptionError(f"model: expected a torch.nn.Module, found {type(model).__name__}")
+    if isinstance(batch, int):
+        batch, batches = None, either("batches", batches, "batch", batch)
+    epochs = either("epochs", epochs, "epoch", epoch)
+    epochs = 1 if epochs is None else epochs
     given = sum(value is not None for value in (input_shape, batch, loader))
     if given != 1:
         raise OptionError("expected one of input_shape, batch and loader")
@@ -96,7 +107,8 @@ def plan(
     if loader is not None:
         batch, batches = _first_batch(loader), batches or _length(loader)
     calls = _calls_of_batch(root, batch) if input_shape is None else _calls_of_shape(input_shape)
-    found = _run_one(root, layers, calls, max_map, probe, axes)
+    kind = attention_kind(attention)
+    found = _run_one(root, layers, calls, max_map, probe, axes, kind, gradients)
     chosen = Schedule.parse(schedule, every)
     made = make_plan(found.layout, chosen, epochs, batches or 1, budget)
     return replace(
@@ -115,6 +127,8 @@ def _run_one(
     max_map: int | None,
     probe: int,
     axes: dict[str, int],
+    attention: str | None,
+    gradients: Patterns | bool,
 ) -> FoundLayout:
     """Returns what the first call shows that the model takes.
 
@@ -126,7 +140,7 @@ def _run_one(
     for args, kwargs in calls:
         try:
             moved = _moved(args, device), _moved(kwargs, device)
-            return run_copy(root, layers, *moved, max_map, probe, axes)
+            return run_copy(root, layers, *moved, max_map, probe, axes, attention, gradients)
         except RecordingError:
             raise
         except Exception as error:  # the user's own code

@@ -9,7 +9,14 @@ from typing import Any
 from record.formatting import format_bytes, format_count, pluralize
 from record.protocol.layout import BatchLayout
 from record.schedule.budget import Budget, epoch_bytes, file_bytes, frame_bytes, parse_bytes
-from record.schedule.plan_table import format_shape, table_html, table_text, what_is_left
+from record.schedule.plan_table import (
+    attention_of,
+    beside_maps,
+    format_shape,
+    table_html,
+    table_text,
+    what_is_left,
+)
 from record.schedule.schedule import Schedule
 from replay.schema import Layer, format_intervals
 
@@ -104,11 +111,17 @@ class Plan:
         ]
         if len(shown) < len(layers):
             lines.append(f"... and {len(layers) - len(shown)} more")
+        heads = attention_of(self.layout.layers)
+        if heads:
+            largest = max(heads, key=lambda layer: layer.nbytes)
+            taken = format_bytes(sum(layer.nbytes for layer in heads))
+            lines.append(f"attention, {len(heads)} of up to {format_shape(largest.shape)}, {taken}")
         probes = {layer.probe for layer in self.layout.layers if layer.probe is not None}
         if probes:
             size = sum(layer.nbytes for layer in self.layout.layers if layer.probe is not None)
             images = "a probe image" if len(probes) == 1 else f"{len(probes)} probe images"
             lines.append(f"the same for {images}, {format_bytes(size)}")
+        lines += [f"{words}, {format_bytes(size)}" for words, size in beside_maps(self.layout)]
         return lines
 
     @property

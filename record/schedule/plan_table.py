@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from record.formatting import format_bytes, format_count
 from record.protocol.layout import BatchLayout
-from replay.schema import Layer
+from replay.schema import ATTENTION, Layer
 
 _MODULE_WIDTH = 34
 _LEFT = 4  # columns of text; those behind are numbers
@@ -99,6 +99,11 @@ class TableRow(NamedTuple):
     size: int | None
 
 
+def attention_of(layers: Sequence[Layer]) -> list[Layer]:
+    """Returns the attention among the layers of a layout, of the batches' own images."""
+    return [layer for layer in layers if layer.kind == ATTENTION and layer.probe is None]
+
+
 def table_rows(plan: PlanFacts, everything: bool = False) -> Iterator[TableRow]:
     """Yields a row for each layer that will be recorded, below the modules that they are in.
 
@@ -142,11 +147,29 @@ def table_rows(plan: PlanFacts, everything: bool = False) -> Iterator[TableRow]:
             shape_text = "" if output.shape is None else format_shape(output.shape)
             module = short_module(output.module)
             yield TableRow(len(parts) - 1, name, module, shape_text, output.dtype, None)
+    heads = attention_of(plan.layout.layers)
+    if heads:
+        largest = max(heads, key=lambda layer: layer.nbytes)
+        size = sum(layer.nbytes for layer in heads)
+        words = f"attention, {len(heads)} of up to {format_shape(largest.shape)}"
+        yield TableRow(0, words, "", "", "", size)
     probes = {layer.probe for layer in plan.layout.layers if layer.probe is not None}
     if probes:
         size = sum(layer.nbytes for layer in plan.layout.layers if layer.probe is not None)
         images = format_count(len(probes), "probe image")
         yield TableRow(0, f"the same for {images}", "", "", "", size)
+    for words, size in beside_maps(plan.layout):
+        yield TableRow(0, words, "", "", "", size)
+
+
+def beside_maps(layout: BatchLayout) -> Iterator[tuple[str, int]]:
+    """Yields what is recorded of the batches' images beside maps and attention, and its bytes."""
+    sizes: dict[str, list[int]] = {}
+    for layer in layout.layers:
+        if layer.kind not in ("", ATTENTION) and layer.probe is None:
+            sizes.setdefault(layer.kind, []).append(layer.nbytes)
+    for kind, each in sizes.items():
+        yield f"{kind} of {format_count(len(each), 'layer')}", sum(each)
 
 
 def table_text(plan: PlanFacts, everything: bool = False) -> str:

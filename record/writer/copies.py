@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from record.writer.ownership import create_file, keep_rights
 from replay import schema
 
 # The writer's guard is its lock file. HDF5's own locks are not to be had everywhere, and where the
@@ -70,11 +71,13 @@ def write_copy(
     copy = copy_path(path)
     remove_if_there(copy)
     try:
-        with open_h5(copy, "x") as target:
+        create_file(copy, private=True)
+        with open_h5(copy, "w") as target:
             count = copy_frames(source, target, stays, on_progress)
             target.flush()
             with contextlib.suppress(OSError):
                 os.fsync(target.id.get_vfd_handle())
+        keep_rights(path, copy)
     except BaseException:
         try_to_remove(copy)
         raise
@@ -147,7 +150,7 @@ def copy_frames(
 
 
 def copy_whole_file(source: str, target: str) -> bool:
-    """Copies a file as it is, in no time where the file system can share blocks.
+    """Copies a file as it is, with its rights; in no time where the file system can share blocks.
 
     Args:
         source: The file.
@@ -158,8 +161,10 @@ def copy_whole_file(source: str, target: str) -> bool:
     """
     remove_if_there(target)
     try:
+        create_file(target, private=True)
         if not _clone(source, target):
             shutil.copyfile(source, target)
+        keep_rights(source, target)
     except OSError:
         try_to_remove(target)
         return False
@@ -171,7 +176,7 @@ def _clone(source: str, target: str) -> bool:
     with contextlib.suppress(ImportError, OSError), open(source, "rb") as old:
         import fcntl
 
-        with open(target, "xb") as new:
+        with open(target, "wb") as new:
             fcntl.ioctl(new, _FICLONE, old.fileno())
             return True
     return False
@@ -213,8 +218,11 @@ def _check_resumable(path: str) -> None:
             ours = file.attrs.get("format") == schema.FORMAT
             version = int(file.attrs.get("version", 0))
             complete = f"{schema.BATCHES}/recorded" in file and schema.STATE in file
+            packed = "packed" in file.attrs
     except OSError as error:
         raise OSError(f"cannot resume: {' '.join(str(error).split())[:200]}") from error
+    if packed:
+        raise OSError("cannot resume: it is packed; 'replay unpack' makes one that can go on")
     if not ours or version != schema.VERSION or not complete:
         raise OSError("cannot resume: it is no recording of this version of the format")
 

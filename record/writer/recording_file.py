@@ -32,6 +32,7 @@ from record.writer.copies import (
 )
 from record.writer.datasets import OpenDatasets
 from record.writer.fsync import BackgroundFsync
+from record.writer.ownership import create_file
 from record.writer.pending import Checksums, PendingFrame, compute_checksums, group_in_rows
 from record.writer.structure import FileStructure
 from record.writer.summaries import FrameSummarizer, FrameSummary
@@ -104,7 +105,7 @@ class RecordingFile:
             self._copy = copy_path(self._path)
             remove_if_there(self._copy)
         target = self._copy or self._path
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        create_file(target, like=self._copy and self._path)
         self._created = target
         self._file = open_h5(target, "w")
         self._structure.create(self._file, attributes)
@@ -125,9 +126,8 @@ class RecordingFile:
 
         The file is not closed: where the disk is full HDF5 may crash in that.
         """
-        for path in (self._created, self._copy):
-            if path is not None:
-                try_to_remove(path)
+        for path in filter(None, (self._created, self._copy)):
+            try_to_remove(path)
         self._lock.release()
 
     def renew_lock(self) -> None:

@@ -178,7 +178,8 @@ examples:
 
 _EXPORT_EXAMPLES = """
   .npz    arrays maps (frames, C, H, W), epoch, batch, channel, damaged, and
-          loss and input where they were recorded; .zarr has the same
+          loss and input where they were recorded; .zarr has the same, with
+          the names of the axes, for xarray
   .npy    the maps alone; numpy.load(..., mmap_mode="r") reads parts of it
   name/   a file epoch0003_batch0012.npy, (C, H, W), for each frame
 All maps are float16, the channels first. A damaged frame is NaN, or not there.

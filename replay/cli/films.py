@@ -30,8 +30,8 @@ _ANIMATE_OPTIONS = (
     f"fps zoom columns captions {_ENCODING} max_mb preset overwrite alt poster"
 )
 _COMPARE_OPTIONS = (
-    f"out difference difference_cmap {_SELECTION} {PICTURE_OPTIONS} view query fps zoom columns "
-    f"{_ENCODING} max_mb preset overwrite"
+    f"out difference difference_cmap {_SELECTION} {PICTURE_OPTIONS} view query cam_method fps zoom "
+    f"columns {_ENCODING} max_mb preset overwrite"
 )
 
 _PRESETS = """
@@ -57,6 +57,7 @@ examples:
   python -m replay animate run.h5 -o all.mp4 --with kernels,difference,histogram
   python -m replay animate run.h5 --show attention --probe 0
   python -m replay animate run.h5 --preset github --alt --poster
+  python -m replay animate run.h5 -o looks.mp4 --show cam --grid-of-probes
   python -m replay animate run.h5 -o small.mp4 --max-mb 1
   python -m replay animate run.rank0.h5 run.rank1.h5 -o both.mp4
 """

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from replay.schema import OptionError
+
 HIGHEST = 5.2  # inches down of one map, at most (likewise)
 _LARGEST = 2.6  # inches of one map, at most (where it need not grow to be exact)
 _MOST_PIXELS = 30_000  # along one side of a page
@@ -145,6 +147,24 @@ def draw_out(size: tuple[int, int], zoom: int, dpi: int, widest: int) -> tuple[i
 def too_large(width: int, height: int) -> bool:
     """Returns whether a page has more pixels along a side than drawing can bear."""
     return max(width, height) > _MOST_PIXELS
+
+
+def check_size(what: str, width: int, height: int, instead: str) -> None:
+    """Makes sure that drawing can bear a page.
+
+    Args:
+        what: What it is, `sheet`, say.
+        width: Pixels.
+        height: Pixels.
+        instead: What to choose fewer or less of.
+
+    Raises:
+        OptionError: It is too large.
+    """
+    if too_large(width, height):
+        raise OptionError(
+            f"a {what} of {width:,} by {height:,} pixels is too large; choose fewer {instead}"
+        )
 
 
 def row_label(channels: Sequence[int]) -> str:

@@ -10,13 +10,12 @@ import numpy as np
 from replay.figures.batch import BatchPanel
 from replay.figures.canvas import SMALL, Canvas
 from replay.figures.gain_bars import BarsBeside, draw_below
-from replay.figures.grid_layout import HIGHEST, GridCells, arrange, row_label, too_large
+from replay.figures.grid_layout import HIGHEST, GridCells, arrange, check_size, row_label
 from replay.figures.page import SPACE_INCHES, FigurePage
 from replay.figures.paper import choose_dpi
 from replay.formatting import format_number
 from replay.maps.kernels import NO_KERNELS
 from replay.raster.palette import Pixels, enlarge, is_blank, kernel_levels, kernel_reach, no_picture
-from replay.schema import OptionError
 from replay.schema.faces import spell
 
 _IMAGE_INCHES = 1.45
@@ -96,11 +95,8 @@ class GridPage(FigurePage):
         return canvas
 
     def _check_size(self, width: int, height: int) -> None:
-        if too_large(width, height):
-            raise OptionError(
-                f"a figure of {width:,} by {height:,} pixels is too large; choose fewer "
-                f"{spell('channels')} or epochs, or a lower {spell('dpi')}"
-            )
+        instead = f"{spell('channels')} or epochs, or a lower {spell('dpi')}"
+        check_size("figure", width, height, instead)
 
     def _columns(self, beside: float) -> int:
         """Returns how many maps stand side by side, whatever the resolution."""

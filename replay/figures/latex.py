@@ -31,9 +31,29 @@ _ESCAPED = {
 }
 
 
+# What pdfLaTeX does not set without another package: all but ASCII and most of Latin-1.
+_BEYOND = re.compile(
+    "[^ -~\u00a1-\u00aa\u00ac-\u00ba\u00bc-\u00cf\u00d1-\u00dd\u00df-\u00ef\u00f1-\u00fd\u00ff]+"
+)
+
+
 def escape(text: str) -> str:
-    """Returns a text as LaTeX that shows it; three spaces between facts become a comma."""
+    """Returns a text as LaTeX that shows it; three spaces between facts become a comma.
+
+    Letters that pdfLaTeX does not know stand there for LuaLaTeX and XeLaTeX, which have fonts for
+    them; for pdfLaTeX they are numbers, as in films without such a font.
+    """
     text = re.sub(r"\s{2,}", ", ", text.strip())
+    parts, at = [], 0
+    for found in _BEYOND.finditer("".join(" " if each in _ESCAPED else each for each in text)):
+        parts.append(_escape_known(text[at : found.start()]))
+        numbers = " ".join(f"U+{ord(letter):04X}" for letter in found[0])
+        parts.append(rf"\ifdefined\Umathchar {found[0]}\else {numbers}\fi{{}}")
+        at = found.end()
+    return "".join([*parts, _escape_known(text[at:])])
+
+
+def _escape_known(text: str) -> str:
     return "".join(_ESCAPED.get(letter, letter) for letter in text)
 
 

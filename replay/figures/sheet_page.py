@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from replay.figures.batch import BatchPanel
 from replay.figures.canvas import SMALL, Canvas
 from replay.figures.gain_bars import LINE_INCHES, draw_below
-from replay.figures.grid_layout import draw_out, too_large
+from replay.figures.grid_layout import check_size, draw_out
 from replay.figures.page import SPACE_INCHES, FigurePage, PageOptions
 from replay.figures.paper import choose_dpi
 from replay.maps.axes import Maps
 from replay.maps.input_picture import NO_PICTURE
 from replay.maps.scaling import Scaler
 from replay.raster.palette import Pixels, enlarge
-from replay.schema import OptionError
 from replay.schema.faces import spell
 
 _IMAGE_INCHES = 0.9  # of the one image in the header
@@ -124,11 +123,7 @@ class SheetPage(FigurePage):
         return canvas
 
     def _check_size(self, width: int, height: int) -> None:
-        if too_large(width, height):
-            raise OptionError(
-                f"a sheet of {width:,} by {height:,} pixels is too large; choose fewer "
-                f"{spell('channels')} or {spell('rows')}"
-            )
+        check_size("sheet", width, height, f"{spell('channels')} or {spell('rows')}")
 
     def _columns(self, text: float) -> int:
         """Returns how many channels stand side by side, whatever the resolution.

@@ -20,10 +20,12 @@ from replay.option_values import Numbers, either
 from replay.output import replacing
 from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
+from replay.recording.xarray_view import dimension_names
 from replay.schema import (
     FRAME_DTYPE,
     DamagedError,
     Float16Array,
+    Layer,
     OptionError,
     OutputError,
     SelectionError,
@@ -228,6 +230,20 @@ class _Reader:
         for _, maps in self.frames():
             yield np.full(self.shape, np.nan, self.dtype) if maps is None else maps
 
+    def dimensions(self, name: str, rank: int) -> list[str]:
+        """Returns what the axes of an array are called, for programs that give axes names."""
+        names: Sequence[str] = ()
+        if name == "channel":
+            return ["channel"]
+        if name == "input":
+            image = Layer("", "", self.run.inputs.shape or ())
+            names = [f"input_{each}" for each in dimension_names(image)]
+        elif name == "maps":
+            layer = getattr(self._source.frames, "layer", Layer("", "", self.shape))
+            found = dimension_names(layer)
+            names = ["channel", *(each for each in found if each != "channel")]
+        return ["frame", *names][-rank:]
+
     def image_shape(self) -> tuple[int, ...] | None:
         """Returns the shape of the input pictures, if there are some and all have the same."""
         inputs = self.run.inputs
@@ -325,7 +341,16 @@ def _write_zarr(folder: Path, reader: _Reader) -> None:
     except ImportError:
         raise OptionError("a .zarr needs the package zarr: pip install 'mapreel[zarr]'") from None
     group = zarr.open_group(str(folder), mode="w")
-    create = getattr(group, "create_array", None) or group.create_dataset  # zarr 2 has the latter
+    modern = hasattr(group, "create_array")  # zarr 3; the format of 2 has names as an attribute
+
+    def create(name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any) -> Any:
+        names = reader.dimensions(name, len(shape))
+        about = {"shape": shape, "chunks": chunks, "dtype": dtype}
+        if modern:
+            return group.create_array(name, **about, dimension_names=names)
+        array = group.create_dataset(name, **about)
+        array.attrs["_ARRAY_DIMENSIONS"] = names
+        return array
 
     def stream(
         name: str,
@@ -333,8 +358,7 @@ def _write_zarr(folder: Path, reader: _Reader) -> None:
         arrays: Iterator[npt.NDArray[Any]],
         dtype: np.dtype[Any] = FRAME_DTYPE,
     ) -> None:
-        chunks = (1, *shape)
-        array = create(name, shape=(len(reader.cells), *shape), chunks=chunks, dtype=dtype.str)
+        array = create(name, (len(reader.cells), *shape), (1, *shape), dtype.str)
         for place, values in enumerate(arrays):
             array[place] = values
 
@@ -346,4 +370,7 @@ def _write_zarr(folder: Path, reader: _Reader) -> None:
     elif shape is not None:
         stream("input", shape, reader.images(shape))
     for name, values in numbers.items():
-        create(name, shape=values.shape, chunks=values.shape, dtype=values.dtype)[...] = values
+        create(name, values.shape, values.shape, values.dtype)[...] = values
+    group.attrs["coordinates"] = "epoch batch damaged"  # as xarray understands it
+    if not modern:
+        zarr.consolidate_metadata(str(folder))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.film.sections import MapSection
-from replay.maps.runs import Count
+from replay.formatting import format_number
+from replay.maps.runs import Count, Row
 from replay.raster.frame import Overlay
-from replay.raster.mosaic import blank
+from replay.raster.mosaic import Mosaic, blank
 from replay.raster.palette import Palette, Range
 from replay.recording.derived import ColourSeries
 from replay.schema import Cell, DamagedError
@@ -65,3 +66,43 @@ class ColourSection(MapSection):
             maps.damaged[cell] = str(error)
             return None, "damaged"
         return np.ascontiguousarray(tiles), ""
+
+
+def tiles_of(
+    row: Row, channels: Sequence[int], mosaic: Mosaic, cell: Cell, corner: Cell
+) -> Iterator[Overlay]:
+    """Yields the picture of each tile of a frame; nothing where there is no frame.
+
+    Args:
+        row: The layer.
+        channels: Which tiles.
+        mosaic: Where they go.
+        cell: The (epoch, batch) of the frame.
+        corner: Row and column of the mosaic.
+    """
+    series = row.maps.series
+    assert isinstance(series, ColourSeries), "pictures in colours"
+    if series.present[cell]:
+        for place, tile in enumerate(series.tiles(cell, channels, mosaic.shrink)):
+            y, x = mosaic.corner(place)
+            yield Overlay(np.ascontiguousarray(tile), corner[0] + y, corner[1] + x, mosaic.zoom)
+
+
+def joint_range(rows: Sequence[Row], cell: Cell) -> Range | None:
+    """Returns the values of the colour bar of several layers; None where they have their own."""
+    found = {_shown(row, cell) for row in rows if row.maps.series.present[cell]}
+    ends = found.pop() if len(found) == 1 else None
+    return None if ends is None else Range(*ends)
+
+
+def words_of(row: Row, cell: Cell) -> str:
+    """Returns what is to be said of one of several layers: how far it reaches, and its remark."""
+    ends = _shown(row, cell)
+    reach = "" if ends is None else f"up to {format_number(ends[1])}"
+    return ", ".join(filter(None, [reach, row.maps.series.remark(cell)]))
+
+
+def _shown(row: Row, cell: Cell) -> tuple[float, float] | None:
+    series = row.maps.series
+    assert isinstance(series, ColourSeries), "pictures in colours"
+    return series.shown(cell)

@@ -129,7 +129,11 @@ def pair_rows(shown: RunSet) -> list[tuple[JointMaps, tuple[Row, Row]]]:
 
 
 def remarks_on_flat(
-    joint: JointMaps, cells: Sequence[Cell], channels: Sequence[int], labels: Sequence[str]
+    joint: JointMaps,
+    cells: Sequence[Cell],
+    channels: Sequence[int],
+    labels: Sequence[str],
+    scaler: Scaler | None,
 ) -> list[str]:
     """Returns a remark for each run whose maps of a layer look flat on a range for both.
 
@@ -138,9 +142,10 @@ def remarks_on_flat(
         cells: The (epoch, batch) of the frames that are shown.
         channels: The channels that are shown.
         labels: What to call each run.
+        scaler: That of both, if it has one range for all frames, which is then not measured again.
     """
     nothing = np.empty(0, np.float16)
-    both = Scaler(joint, cells, channels).range_of(*cells[0], nothing)
+    both = (scaler or Scaler(joint, cells, channels)).range_of(*cells[0], nothing)
     remarks = []
     for maps, label in zip(joint.each, labels, strict=True):
         present = [cell for cell in cells if maps.series.present[cell]]

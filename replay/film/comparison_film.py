@@ -16,9 +16,17 @@ from replay.film.comparison_facts import (
     pair_rows,
     remarks_on_flat,
 )
-from replay.film.comparison_layout import ComparisonLayout, column_space, most_layers
+from replay.film.comparison_layout import ComparisonLayout
+from replay.film.comparison_plan import LITTLE, plan_comparison
 from replay.film.film import BaseFilm
-from replay.film.overview import LEAST_TILE, describe_cut, describe_left_out
+from replay.film.overview import (
+    LEAST_TILE,
+    describe_bits,
+    describe_cut,
+    describe_left_out,
+    shapes_of,
+    tiling_of,
+)
 from replay.film.sections import gains_at
 from replay.formatting import clean, format_module
 from replay.maps.axes import (
@@ -40,9 +48,9 @@ from replay.raster.palette import Range, TwoMapPalette
 from replay.raster.tile_captions import Gain
 from replay.raster.widgets import ColorBar
 from replay.recording import Recording
-from replay.schema import Cell
+from replay.schema import Cell, OptionError
+from replay.schema.faces import spell
 
-_LITTLE = 100  # pixels: in a lower mosaic rather fewer maps are shown than tiny ones
 _NONE = np.zeros((1, 1, 1, 1), np.float16)  # where a range is asked for and not measured
 
 
@@ -93,6 +101,14 @@ class ComparisonFilm(BaseFilm):
         difference_cmap = options.difference_cmap if options.difference else None
         self.palette = TwoMapPalette(options.cmap, difference_cmap, options.levels, options.theme)
         runs = RunSet(recordings, layers, options.slices, options.tokens)
+        first = runs.rows[0].maps.series
+        if first.in_colour and options.difference:
+            raise OptionError(
+                f"{spell('difference', True)} is of values; {spell('view', options.view)} shows "
+                "pictures in colours"
+            )
+        if (bar := first.bar(self.palette.levels)) is not None:
+            self.palette.table[: len(bar)] = bar
         self.remarks = [*left_out, *(r for r in runs.remarks if "different runs" not in r)]
         self.cells = runs.cells(options.epochs, options.batches)
         self._labels = runs.labels
@@ -103,12 +119,13 @@ class ComparisonFilm(BaseFilm):
             )
         self.notes, self._cut = [], 0
         columns = 3 if options.difference else 2
-        most = most_layers(options.bounds)
-        if most < len(layers):
-            self.notes.append(describe_left_out(layers, most))
-            layers = layers[:most]
+        shapes = shapes_of(runs)[::2]  # of one run
+        plan = plan_comparison(shapes, columns, options.bounds, options.own_ranges)
+        if plan.most < len(layers):
+            self.notes.append(describe_left_out(layers, plan.most))
+            layers = layers[: plan.most]
             runs = RunSet(recordings, layers, options.slices, options.tokens)
-        space = column_space(columns, len(layers), options.bounds)
+        space = plan.space
         self._layers = [self._build(joint, rows, options, space) for joint, rows in pair_rows(runs)]
         if self._cut:
             self.notes.append(describe_cut(self._cut, len(layers)))
@@ -122,6 +139,7 @@ class ComparisonFilm(BaseFilm):
             input_captions(runs, self.inputs),
             _headings(self._layers, runs, options),
             min(ColorBar.WIDTH_BESIDE, max(ColorBar.NARROWEST_BESIDE, space.width)),
+            plan.columns,
         )
         self.remarks += missing_remarks(self.layout.texts)
         self._mosaic_boxes = [
@@ -137,26 +155,18 @@ class ComparisonFilm(BaseFilm):
         maps = rows[0].maps
         cells = [cell for cell in self.cells if joint.present(cell)]
         channels = choose_channels(joint, options.channels, cells)
-        labels = maps.labels(channels)
-        digits = max(map(len, labels))
-        if options.bounds is not None or space.height <= _LITTLE:
-            most = count_fitting(
-                len(labels),
-                *maps.size,
-                space,
-                zoom=options.zoom,
-                columns=options.columns,
-                digits=digits,
-                unit=maps.slices,
-                gains=options.own_ranges,
-                least=LEAST_TILE if space.height <= _LITTLE else 1,
-            )
-            self._cut += most < len(labels)
+        tiling = tiling_of(maps, channels, options)
+        if space.stretch == 1.0:  # there is no more
+            alone = options.bounds is not None and space.height > LITTLE
+            count, least = len(channels) * maps.slices, 1 if alone else LEAST_TILE
+            most = count_fitting(count, *maps.size, space, least=least, **tiling)
+            self._cut += most < count
             channels = channels[: most // maps.slices]
-            labels = maps.labels(channels)
         scalers = choose_scalers(joint, cells, channels, options, self.palette.levels)
         if options.clip is None and not scalers[0].per_channel:
-            self.remarks += remarks_on_flat(joint, cells, channels, self._labels)
+            whole = options.scale == "run" and not options.symmetric
+            common = scalers[0] if whole else None
+            self.remarks += remarks_on_flat(joint, cells, channels, self._labels, common)
         difference = None
         if self.palette.differences:
             difference = DifferenceScaler(
@@ -168,18 +178,10 @@ class ComparisonFilm(BaseFilm):
                 self.palette.nan,
                 self.palette.inf,
             )
-        mosaic = arrange(
-            len(labels),
-            *maps.size,
-            space,
-            zoom=options.zoom,
-            columns=options.columns,
-            digits=digits,
-            unit=maps.slices,
-            gains=options.own_ranges,
-        )
+        labels = maps.labels(channels)
+        mosaic = arrange(len(labels), *maps.size, space, **tiling)
         if options.share < 1:
-            mosaic = make_smaller(mosaic, options.share, digits, options.own_ranges)
+            mosaic = make_smaller(mosaic, options.share, tiling["digits"], options.own_ranges)
         smaller = f", {mosaic.in_words()}" if mosaic.in_words() else ""
         modules = dict.fromkeys(format_module(row.maps.layer.module) for row in rows)
         module = " / ".join(filter(None, modules))
@@ -208,6 +210,10 @@ class ComparisonFilm(BaseFilm):
             )
             own = layer.scalers[0].range_of(*cell, _NONE)
             ranges.append((own and own.times(layer.unit), None))
+            if layer.rows[0].maps.series.in_colour:
+                from replay.film.colour_section import joint_range
+
+                ranges[-1] = (joint_range(layer.rows, cell), None)
             if layer.difference is not None:
                 count, shown = self._show_difference(layer, cell, found, corners[2])
                 counts[-1].append(count)
@@ -219,6 +225,12 @@ class ComparisonFilm(BaseFilm):
     def _overlays(self, cell: Cell) -> Iterator[Overlay]:
         for picture, corner in zip(self.inputs, self.layout.input_corners, strict=False):
             yield Overlay(picture.show(*cell), *corner, picture.zoom)
+        for layer, corners in zip(self._layers, self.layout.mosaic_corners, strict=True):
+            for row, corner in zip(layer.rows, corners, strict=False):
+                if row.maps.series.in_colour and cell not in row.maps.damaged:
+                    from replay.film.colour_section import tiles_of
+
+                    yield from tiles_of(row, layer.channels, layer.panel.mosaic, cell, corner)
 
     def _show(
         self,
@@ -233,6 +245,12 @@ class ComparisonFilm(BaseFilm):
         if isinstance(found, str):
             self._blank(layer, corner)
             return found
+        row = layer.rows[layer.scalers.index(scaler)]
+        if row.maps.series.in_colour:
+            from replay.film.colour_section import words_of
+
+            self._blank(layer, corner)
+            return words_of(row, cell) or (0, 0)
         scaler.measure(*cell, found)
         levels = scaler.levels(*cell, shrink_maps(found, mosaic.blocks))
         paint(self.layout.plane, *corner, levels.reshape(-1, *levels.shape[2:]), mosaic)
@@ -272,11 +290,14 @@ def _has(row: Row, cell: Cell) -> bool:
 
 def _headings(layers: Sequence[_Layer], runs: RunSet, options: ComparisonOptions) -> Headings:
     scaler, difference = layers[0].scalers[0], layers[0].difference
-    scale = scaler.describe(len(layers) > 1)
+    scale = runs.recordings[0].scale_words or scaler.describe(len(layers) > 1)
     scale = scale.replace("the same for all recordings", "the same for both runs")
     scales = [f"{runs.recordings[0].quantity}: {scale}"]
     if difference is not None:
         scales.append(f"difference: {difference.describe(len(layers) > 1)}")
+    for place, label in enumerate(runs.labels):
+        of_run = [layer.rows[place].maps.layer for layer in layers]
+        scales += filter(None, [describe_bits(of_run, clean(label))])
     if len(layers) == 1:
         name, details = layers[0].panel.name, layers[0].panel.details
     else:

@@ -19,10 +19,10 @@ import numpy as np
 
 from replay.film.comparison_facts import RunFacts
 from replay.film.frame_layout import LABEL_SIZE, BaseLayout, input_height
-from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, fit_heads
+from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, bar_width, fit_heads
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, Headings, InputCaption, LayerPanel
-from replay.raster.arrangement import GUTTER, MARGIN, SIDE, Space
+from replay.raster.arrangement import GUTTER, MARGIN, SIDE
 from replay.raster.loss_curve import LossCurve
 from replay.raster.names import lines_at, tell_apart_at
 from replay.raster.palette import Range, TwoMapPalette
@@ -35,12 +35,21 @@ _TITLE, _SUBTITLE, _STATUS, _HEAD = 20, 14, 16, 15  # pixels of the fonts
 _TONES = ("accent", "second")  # of run a, and of run b
 _SWATCH = 26  # width of the piece of curve before a run's name
 _BETWEEN = 14  # rows between two layers
-_WIDEST = {2: 1400, 3: 1800}  # by the number of panels
-_USUAL = 760  # height of all mosaics of a usual comparison
-_HIGHEST = 2304  # pixels of a frame that players decode
-_HEAD_AND_FOOT = 200  # rows above and below all layers, as a rule
-_AROUND = 2 * height_of(SMALL) + 14 + _BETWEEN  # rows of a layer beside its mosaic
-_LEAST_HEIGHT = 40  # of a mosaic of which something is seen
+_APART = 40  # columns between layers that stand side by side
+HEAD_AND_FOOT = 200  # rows above and below all layers, as a rule
+AROUND = 2 * height_of(SMALL) + 14 + _BETWEEN  # rows of a layer beside its mosaic
+
+
+def column_width(width: int, columns: int, across: int = 1) -> int:
+    """Returns the pixels that a mosaic may have.
+
+    Args:
+        width: Of the frame.
+        columns: Two, or three with the difference.
+        across: Layers side by side.
+    """
+    block = (width - 2 * MARGIN - (SIDE + GUTTER) + _APART) // across - _APART
+    return (block - (columns - 1) * GUTTER) // columns
 
 
 class ComparisonLayout(BaseLayout):
@@ -55,6 +64,7 @@ class ComparisonLayout(BaseLayout):
         inputs: The input picture of both, or of each.
         headings: What is written in every frame alike.
         least_width: Pixels that a column has at least.
+        across: Layers side by side, each with its columns.
 
     Raises:
         OptionError: The frame would be larger than video formats allow.
@@ -75,12 +85,13 @@ class ComparisonLayout(BaseLayout):
         inputs: Sequence[InputCaption],
         headings: Headings,
         least_width: int = ColorBar.WIDTH_BESIDE,
+        across: int = 1,
     ) -> None:
         super().__init__(panels, palette, inputs)
         self._runs, self._differences = runs, palette.differences
         self._cells = list(cells)
         self._places = {cell: place for place, cell in enumerate(cells)}
-        self._columns = 3 if palette.differences else 2
+        self._columns, self._across = 3 if palette.differences else 2, across
         self._column_width = max(least_width, *(panel.mosaic.width for panel in panels))
         self.mosaic_corners: list[list[Cell]] = []
         self._tile_captions: list[list[TileCaptions]] = []
@@ -111,10 +122,11 @@ class ComparisonLayout(BaseLayout):
         pen, place = self._pen, self._places[epoch, batch]
         for slot, value in zip(self._status, (epoch, batch), strict=True):
             pen.refill(slot, (str(value), "ink"))
-        for run, slot in zip(self._runs, self._heads, strict=False):
-            pen.refill(slot, *_loss_and_prediction(run, place))
-        if self._columns == 3:
-            pen.refill(self._heads[2], *_loss_difference(self._runs, place))
+        for heads in self._heads:
+            for run, slot in zip(self._runs, heads, strict=False):
+                pen.refill(slot, *_loss_and_prediction(run, place))
+            if self._columns == 3:
+                pen.refill(heads[2], *_loss_difference(self._runs, place))
         self._update_inputs(place, problems)
         if self._curve is not None:
             self._curve.update(epoch, batch)
@@ -139,24 +151,30 @@ class ComparisonLayout(BaseLayout):
         return any(run.loss is not None for run in self._runs)
 
     def _lay_out(self, headings: Headings) -> None:
-        columns = self._columns * (self._column_width + GUTTER) - GUTTER
-        content = SIDE + GUTTER + columns
+        block = self._columns * (self._column_width + GUTTER) - GUTTER
+        content = SIDE + GUTTER + self._across * (block + _APART) - _APART
         head = 20 + height_of(_TITLE, bold=True) + 4 + height_of(_SUBTITLE) + 16
         top = head + height_of(_HEAD, bold=True) + 4 + height_of(LABEL_SIZE) + 14
         scales = [line for text in headings.scales for line in [*wrap(text, SMALL, SIDE), ""]][:-1]
         side = sum(map(input_height, self._inputs)) + len(scales) * height_of(SMALL)
         side += (LossCurve.HEIGHT + 16) * self._has_loss
         around = height_of(SMALL) + 10 + 4 + height_of(SMALL)  # above and below a mosaic
-        heights = [panel.mosaic.height + around + _BETWEEN for panel in self._panels]
-        bottom = max(head + side, top + sum(heights) - _BETWEEN)
+        rows = -(-len(self._panels) // self._across)
+        parts = [self._panels[at : at + rows] for at in range(0, len(self._panels), rows)]
+        heights = [sum(each.mosaic.height + around + _BETWEEN for each in part) for part in parts]
+        bottom = max(head + side, top + max(heights) - _BETWEEN)
         self._start(bottom + 20 + ProgressLine.HEIGHT + 20, content + 2 * MARGIN)
 
         self._write_heading(headings, content)
         self._write_side(head, scales)
-        left = MARGIN + SIDE + GUTTER
-        lefts = [left + k * (self._column_width + GUTTER) for k in range(self._columns)]
-        self._write_heads(head, lefts)
-        self._write_panels(top, lefts)
+        self._heads: list[list[Slot]] = []
+        self._bars: list[list[ColorBar]] = []
+        self._counts: list[list[Slot]] = []
+        for place, part in enumerate(parts):
+            left = MARGIN + SIDE + GUTTER + place * (block + _APART)
+            lefts = [left + k * (self._column_width + GUTTER) for k in range(self._columns)]
+            self._write_heads(head, lefts)
+            self._write_panels(part, top, lefts)
         self._progress = ProgressLine(self._pen, bottom + 20, MARGIN, content, self._cells)
 
     def _write_heading(self, headings: Headings, content: int) -> None:
@@ -197,7 +215,7 @@ class ComparisonLayout(BaseLayout):
         """Writes each run's name over its column, with a piece of its loss curve before it."""
         pen, width = self._pen, self._column_width
         below = top + height_of(_HEAD, bold=True) + 4
-        self._heads = [pen.reserve(below, left, width, LABEL_SIZE) for left in lefts]
+        self._heads.append([pen.reserve(below, left, width, LABEL_SIZE) for left in lefts])
         runs = [clean(run.name) for run in self._runs]
         names = tell_apart_at(runs, _HEAD, width - (_SWATCH + 8) * self._has_loss, bold=True)
         for name, tone, left in zip(names, _TONES, lefts, strict=False):
@@ -214,20 +232,21 @@ class ComparisonLayout(BaseLayout):
             a, b = runs if whole else tell_apart_at(runs, _HEAD, half, bold=True)
             pen.write(f"{b} − {a}", top, lefts[2], _HEAD, bold=True)
 
-    def _write_panels(self, top: int, lefts: Sequence[int]) -> None:
+    def _write_panels(self, panels: Sequence[LayerPanel], top: int, lefts: Sequence[int]) -> None:
         pen, width = self._pen, self._column_width
-        self._bars: list[list[ColorBar]] = []
-        self._counts: list[list[Slot]] = []
         captions = self._tile_captions
-        bar = min(ColorBar.WIDTH_BESIDE, width)
+        crowded = self._across > 1  # names have the space first
+        bar = min(bar_width(panels) if crowded else ColorBar.WIDTH_BESIDE, width)
         edge = lefts[1] + width
         space = edge - bar - 12 - lefts[0]
-        heads = fit_heads(self._panels, space)
-        for panel, (name, details) in zip(self._panels, heads, strict=True):
+        first = len(self._bars)
+        heads = fit_heads(self._panels, space, crowded)[first : first + len(panels)]
+        for panel, (name, details) in zip(panels, heads, strict=True):
             self._bars.append([ColorBar(pen, top, edge - bar, bar, beside=True)])
             if self._differences:
-                at, entries = lefts[2] + width - bar, self._differences
-                self._bars[-1].append(ColorBar(pen, top, at, bar, beside=True, entries=entries))
+                numbered = min(ColorBar.WIDTH_BESIDE, width)
+                at, entries = lefts[2] + width - numbered, self._differences
+                self._bars[-1].append(ColorBar(pen, top, at, numbered, True, entries))
             if len(self._panels) > 1:
                 after = pen.write(name, top - 2, lefts[0], SECTION_SIZE, bold=True) + HEAD_GAP
                 pen.write(details, top, lefts[0] + after, SMALL, "muted")
@@ -241,33 +260,6 @@ class ComparisonLayout(BaseLayout):
             top += panel.mosaic.height + 4
             self._counts.append([pen.reserve(top, left, width, SMALL) for left in lefts])
             top += height_of(SMALL) + _BETWEEN
-
-
-def most_layers(bounds: tuple[int, int] | None) -> int:
-    """Returns how many layers stand under one another in a frame.
-
-    Args:
-        bounds: Greatest width and height of the frame; None for the usual ones.
-    """
-    height = (_HIGHEST if bounds is None else bounds[1]) - _HEAD_AND_FOOT
-    return max(1, (height + _BETWEEN) // (_LEAST_HEIGHT + _AROUND))
-
-
-def column_space(columns: int, layers: int, bounds: tuple[int, int] | None = None) -> Space:
-    """Returns the space for each mosaic of a comparison.
-
-    Args:
-        columns: Two, or three with the difference.
-        layers: How many stand under one another.
-        bounds: Greatest width and height of the frame; None for the usual ones.
-    """
-    whole = (_WIDEST[columns] if bounds is None else bounds[0]) - 2 * MARGIN - (SIDE + GUTTER)
-    width = (whole - (columns - 1) * GUTTER) // columns
-    if bounds is not None:
-        height = max(1, (bounds[1] - _HEAD_AND_FOOT + _BETWEEN) // layers - _AROUND)
-        return Space(width, height, bounds[0] - width, bounds[1] - height, stretch=1.0)
-    height = max(60, _USUAL // layers)
-    return Space(width, height, _WIDEST[columns] - width, 200 + _USUAL - height)
 
 
 def _loss_and_prediction(run: RunFacts, place: int) -> list[tuple[str, str]]:

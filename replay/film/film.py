@@ -12,7 +12,14 @@ from itertools import chain
 
 from replay.film.extras import KERNEL_ROWS, Extras, HistogramSource
 from replay.film.frame_layout import BaseLayout, FrameLayout
-from replay.film.overview import LEAST_TILE, describe_cut, describe_left_out, plan_overview
+from replay.film.overview import (
+    LEAST_TILE,
+    arrange_layers,
+    describe_cut,
+    describe_left_out,
+    overview_of,
+    tiling_of,
+)
 from replay.film.section_heads import histogram_titles
 from replay.film.sections import MapSection, Section
 from replay.formatting import clean, format_module
@@ -37,14 +44,13 @@ from replay.options import DIVERGING, FilmOptions
 from replay.raster.arrangement import (
     SIDE,
     Space,
-    arrange,
     count_fitting,
     make_smaller,
     mosaic_space,
 )
 from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Frame, Overlay
-from replay.raster.mosaic import Box
+from replay.raster.mosaic import Box, Mosaic
 from replay.raster.palette import Palette, TwoMapPalette
 from replay.recording import Recording
 from replay.schema import Cell
@@ -101,16 +107,23 @@ class BaseFilm:
     @property
     def damaged(self) -> list[str]:
         """What is wrong with the damaged frames that were met so far."""
-        return [text for found in self.damage() for text in found.values()]
+        return [text for maps in self._maps for text in maps.damaged.values()]
 
-    def damage(self) -> list[dict[Cell, str]]:
-        """Returns what is wrong with damaged frames by layer and run, and by (epoch, batch)."""
-        return [maps.damaged for maps in self._maps]
+    def findings(self) -> list[dict[Cell, Count]]:
+        """Returns what was met so far, by layer and run, and by (epoch, batch).
 
-    def note_damage(self, found: list[dict[Cell, str]]) -> None:
-        """Adds what `damage` returned in another process that rendered some of the frames."""
-        for mine, theirs in zip(self.damage(), found, strict=True):
-            mine.update(theirs)
+        It is what is wrong with a frame that is damaged, else how many values are not finite.
+        """
+        return [{**maps.counts, **maps.damaged} for maps in self._maps]
+
+    def note_findings(self, found: list[dict[Cell, Count]]) -> None:
+        """Adds what `findings` returned in another process that rendered some of the frames."""
+        for maps, theirs in zip(self._maps, found, strict=True):
+            for cell, each in theirs.items():
+                if isinstance(each, str):
+                    maps.damaged[cell] = each
+                else:
+                    maps.counts[cell] = each
 
     def _recall(self, before: Sequence[Cell]) -> None:
         """Prepares for a first frame that has these before it."""
@@ -206,17 +219,16 @@ class Film(BaseFilm):
     def _build_sections(self, runs: RunSet, options: FilmOptions, extras: Extras | None) -> None:
         """Makes what is drawn of each layer, from top to bottom."""
         maps, kernels = (len(runs.rows), 0) if extras is None else extras.count(runs.rows)
-        mosaics = maps + kernels
-        self._overview = plan_overview(
-            mosaics, options.captions, self.picture_sizes, options.bounds, *_alone(runs)
-        )
-        space = mosaic_space(mosaics, options.captions, self.picture_sizes, options.bounds)
+        number = maps + kernels
+        self._overview = overview_of(runs, number, options, self.picture_sizes)
+        space = mosaic_space(number, options.captions, self.picture_sizes, options.bounds)
         if self._overview is not None:
             space = self._overview.space
         elif kernels:  # which have a height of their own
-            left = space.height * mosaics - kernels * KERNEL_ROWS
+            left = space.height * number - kernels * KERNEL_ROWS
             space = replace(space, height=max(60, left // maps))
         by_row: dict[int, tuple[MapSection, list[Section]]] = {}
+        layers = []
         for joint, rows in runs.groups():
             cells = [cell for cell in self.cells if joint.present(cell)]
             channels = choose_channels(joint, options.channels, cells)
@@ -225,8 +237,12 @@ class Film(BaseFilm):
             if self._overview is not None or options.bounds is not None:
                 channels = self._fitting(rows[0].maps, channels, options, space)
             scalers = choose_scalers(joint, cells, channels, options, self.palette.levels)
+            layers.append((rows, channels, scalers, cells))
+        shown = [(rows, channels) for rows, channels, *_ in layers]
+        mosaics = arrange_layers(shown, options, space, self._overview is None and extras is None)
+        for (rows, channels, scalers, cells), mosaic in zip(layers, mosaics, strict=True):
             for row, scaler in zip(rows, scalers, strict=True):
-                panel = self._panel(row, channels, runs, options, space)
+                panel = self._panel(row, channels, mosaic, runs, options)
                 section = MapSection(row, channels, scaler, panel)
                 if row.maps.series.in_colour:
                     from replay.film.colour_section import ColourSection
@@ -254,9 +270,7 @@ class Film(BaseFilm):
         number = len(runs.recordings)
         side = _picture_side(number)
         pictures = [(side, side)] * number if options.input else []
-        overview = plan_overview(
-            sections, options.captions, pictures, options.bounds, *_alone(runs)
-        )
+        overview = overview_of(runs, sections, options, pictures)
         if overview is None:
             return len(self._layers)
         return max(1, overview.most * len(self._layers) // sections)
@@ -265,43 +279,31 @@ class Film(BaseFilm):
         self, maps: Maps, channels: list[int], options: FilmOptions, space: Space
     ) -> list[int]:
         """Returns those channels, the first ones, for whose maps there is space."""
-        labels = maps.labels(channels)
         most = count_fitting(
-            len(labels),
+            len(channels) * maps.slices,
             *maps.size,
             space,
-            zoom=options.zoom,
-            columns=options.columns,
-            numbers=options.captions,
-            digits=max(map(len, labels)),
-            unit=maps.slices,
-            gains=options.own_ranges and options.captions,
             least=LEAST_TILE if self._overview is not None else 1,
+            **tiling_of(maps, channels, options),
         )
         fitting = channels[: most // maps.slices]
         self._cut += len(fitting) < len(channels)
         return fitting
 
     def _panel(
-        self, row: Row, channels: list[int], runs: RunSet, options: FilmOptions, space: Space
+        self,
+        row: Row,
+        channels: list[int],
+        mosaic: Mosaic,
+        runs: RunSet,
+        options: FilmOptions,
     ) -> LayerPanel:
         """Returns where a row's maps go, and what is written about them."""
         maps = row.maps
         labels = maps.labels(channels)
-        digits, gains = max(map(len, labels)), options.own_ranges and options.captions
-        mosaic = arrange(
-            len(labels),
-            *maps.size,
-            space,
-            zoom=options.zoom,
-            columns=options.columns,
-            numbers=options.captions,
-            digits=digits,
-            unit=maps.slices,
-            gains=gains,
-        )
         if options.share < 1:
-            mosaic = make_smaller(mosaic, options.share, digits, gains)
+            tiling = tiling_of(maps, channels, options)
+            mosaic = make_smaller(mosaic, options.share, tiling["digits"], tiling["gains"])
         names = [maps.layer.name] if not runs.several or len(self._layers) > 1 else []
         name = ", ".join([*names, *filter(None, [runs.labels[row.place]])])
         smaller = f", {mosaic.in_words()}" if mosaic.in_words() else ""
@@ -313,6 +315,8 @@ class Film(BaseFilm):
         self.quantity = runs.recordings[0].quantity
         self.scale = runs.recordings[0].scale_words
         self.scale = self.scale or self.map_sections[0].scaler.describe(len(self._layers) > 1)
+        if self._overview is not None:
+            self.scale += self._overview.describe_bits(maps.layer for maps in self._maps)
         shown = zip(runs.recordings, runs.labels, self.inputs, strict=True)
         captions = [
             InputCaption.read(recording, runs, label, picture)
@@ -385,12 +389,6 @@ class Film(BaseFilm):
         for section, count, boxes in zip(self.sections, counts, self._mosaic_boxes, strict=True):
             if isinstance(section, MapSection) and section.is_plain(count):
                 yield boxes
-
-
-def _alone(runs: RunSet) -> list[int]:
-    """Returns what has layers stand side by side where each is a single picture; else nothing."""
-    alone = all(row.maps.series.in_colour and row.maps.channels == 1 for row in runs.rows)
-    return [1 << 16] if alone else []
 
 
 def _picture_side(recordings: int) -> int:

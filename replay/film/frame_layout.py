@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from replay.film.section_grid import SectionGrid
+from replay.film.section_grid import SectionGrid, width_of_heads
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, FilmFacts, Headings, InputCaption, LayerPanel
 from replay.options import FilmOptions
@@ -36,7 +36,7 @@ from replay.schema import OptionError
 
 _TITLE, _SUBTITLE, _STATUS = 20, 14, 16  # pixels of the fonts in the heading
 _NARROWEST, _NARROWEST_SECTION = 472, 1000
-_TIGHTEST_SECTION = 660  # where the width of the frame is bounded
+_TIGHTEST_SECTION = 660  # of layers whose names and maps need no more
 _APART_ROWS = 14  # above a histogram
 _APART = "   "  # between a module and its maps
 
@@ -204,13 +204,13 @@ class FrameLayout(BaseLayout):
         super().__init__(panels, palette, inputs)
         self._facts, self._histogram_peaks, self._captions = facts, histograms, options.captions
         self.histograms: list[Histogram] = []
-        self._narrowest_section = _NARROWEST_SECTION
+        narrowest = min(_NARROWEST_SECTION, max(_TIGHTEST_SECTION, width_of_heads(panels)))
         if options.bounds is not None:
             space = options.bounds[0] - 2 * MARGIN - SIDE - GUTTER
-            self._narrowest_section = min(_NARROWEST_SECTION, max(_TIGHTEST_SECTION, space))
+            narrowest = min(narrowest, max(_TIGHTEST_SECTION, space))
         self._places = {cell: place for place, cell in enumerate(facts.cells)}
         self._scale_lines = wrap(headings.scales[0], SMALL, SIDE)
-        least = column_width or (self._narrowest_section if len(panels) > 1 else 0)
+        least = column_width or (narrowest if len(panels) > 1 else 0)
         least = least if self._captions else 0
         self._grid = SectionGrid(panels, across, least, self._captions)
         if self._captions:

@@ -1,11 +1,27 @@
-"""Many layers in one frame: in how many columns they stand, and how much space each has."""
+"""Several layers in one frame: in how many columns they stand, and how much space each has."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-from replay.raster.arrangement import BARE, GUTTER, SECTION_HEAD, Space, surroundings
+from replay.maps.axes import Maps
+from replay.maps.runs import Row, RunSet
+from replay.options import FilmOptions
+from replay.raster.arrangement import (
+    BARE,
+    GUTTER,
+    SECTION_HEAD,
+    Space,
+    Tiling,
+    arrange,
+    count_fitting,
+    surroundings,
+    worth,
+)
+from replay.raster.mosaic import Mosaic
+from replay.schema import NOTE_OF_8_BITS, Layer
 from replay.schema.faces import spell
 
 LEAST_TILE = 28
@@ -13,8 +29,9 @@ LEAST_TILE = 28
 
 APART = 14  # rows between two layers, of the rows of a head
 _FRAMES = ((1920, 1080), (2560, 1440), (3840, 2160))  # the smallest that does is taken
-_STACKED = 100
-_ROOMY = 420, 60  # pixels: width and height of a mosaic of which something is seen
+_STACKED = 100  # pixels: layers that have so much height need not stand side by side
+_HIGHER = 1 << 16  # than any frame
+_ROOMY = 360, 60  # pixels: width and height of a mosaic of which something is seen
 _TIGHT = 300, 40  # where there is no more space
 
 
@@ -34,21 +51,31 @@ class Overview:
     most: int
     bounds: tuple[int, int]
 
+    def describe_bits(self, layers: Iterable[Layer]) -> str:
+        """Returns what to add to a line where layers have 8 bits: their headings are too short."""
+        bits = describe_bits(layers)
+        return f"; {bits}" if bits else ""
+
 
 def plan_overview(
     layers: int,
     captions: bool,
     pictures: Sequence[tuple[int, int]],
     bounds: tuple[int, int] | None = None,
+    maps: Sequence[tuple[int, int, int]] = (),
     stacked: int = _STACKED,
 ) -> Overview | None:
     """Returns how many layers are arranged in columns; None where they stand under one another.
+
+    Of the numbers of columns that the frame has space for, that is chosen with which most is seen
+    of the maps.
 
     Args:
         layers: Number of mosaics, each with a line about it if there are captions.
         captions: Whether there is more than mosaics and input pictures.
         pictures: Height and width of each input picture.
         bounds: Greatest width and height of the frame; None for one that is chosen.
+        maps: Number, height and width of the maps of each layer.
         stacked: Pixels: layers that have so much height need not stand side by side.
     """
     beside, above = surroundings(1, captions, pictures)
@@ -58,22 +85,72 @@ def plan_overview(
         return None
     frames = _FRAMES if bounds is None else (bounds,)
     for frame in frames:
+        width, height = frame[0] - beside, frame[1] - above + apart
         for narrowest, least in (_ROOMY, _TIGHT)[: 1 if frame != frames[-1] else 2]:
-            width, height = frame[0] - beside, frame[1] - above + apart
-            columns = max(1, min(layers, (width + GUTTER) // (narrowest + GUTTER)))
-            rows = -(-layers // columns)
-            columns = -(-layers // rows)
-            most = max(1, height // (head + least)) * columns
-            if most >= layers:
+            highest = max(1, height // (head + least))  # layers under one another
+            widest = max(1, min(layers, (width + GUTTER) // (narrowest + GUTTER)))
+            most = highest * widest
+            possible = range(-(-layers // highest), widest + 1)
+            if possible:
                 break
         else:
             continue
         break
-    if most < layers:
-        rows = -(-most // columns)
-    each = max(1, height // rows - head)
-    one = (width + GUTTER) // columns - GUTTER
-    return Overview(columns, Space(one, each, stretch=1.0), most, frame)
+    spaces = {}
+    for columns in possible or [widest]:
+        rows = highest if most < layers else -(-layers // columns)
+        columns = -(-min(layers, most) // rows)
+        each = max(1, height // rows - head)
+        one = (width + GUTTER) // columns - GUTTER
+        spaces[columns] = Space(one, each, stretch=1.0)
+    best = max(spaces, key=lambda columns: (worth_in(spaces[columns], maps, captions), -columns))
+    return Overview(best, spaces[best], max(most, layers) if possible else most, frame)
+
+
+def overview_of(
+    runs: RunSet, sections: int, options: FilmOptions, pictures: Sequence[tuple[int, int]]
+) -> Overview | None:
+    """Returns how the layers of a film are arranged in columns; see `plan_overview`.
+
+    Args:
+        runs: The layers, of one run or of several.
+        sections: Number of mosaics.
+        options: What is asked for.
+        pictures: Height and width of each input picture.
+    """
+    # Layers that are a single picture each stand side by side.
+    alone = all(row.maps.series.in_colour and row.maps.channels == 1 for row in runs.rows)
+    stacked = _HIGHER if alone else _STACKED
+    shapes = shapes_of(runs)
+    return plan_overview(sections, options.captions, pictures, options.bounds, shapes, stacked)
+
+
+def worth_in(space: Space, maps: Sequence[tuple[int, int, int]], captions: bool) -> float:
+    """Returns how much is seen of layers that have so much space each.
+
+    Args:
+        space: The space.
+        maps: Number, height and width of the maps of each layer.
+        captions: Whether tiles have numbers and gain bars.
+    """
+    total = 0.0
+    for count, height, width in sorted(set(maps)):
+        more = Tiling(numbers=captions, digits=len(str(count - 1)), gains=captions)
+        shown = count_fitting(count, height, width, space, least=LEAST_TILE, **more)
+        tile = arrange(shown, height, width, space, **more).tile
+        total += maps.count((count, height, width)) * worth(shown, min(tile))
+    return total
+
+
+def describe_bits(layers: Iterable[Layer], label: str = "maps") -> str:
+    """Returns a line where layers are kept in 8 bits, for where no heading says so of each.
+
+    Args:
+        layers: The layers that are shown.
+        label: What has 8 bits, if any.
+    """
+    of_8_bits = any(NOTE_OF_8_BITS in layer.note for layer in layers)
+    return f"{label}: {NOTE_OF_8_BITS}" if of_8_bits else ""
 
 
 def describe_left_out(layers: Sequence[str], most: int) -> str:
@@ -93,3 +170,49 @@ def describe_cut(cut: int, layers: int) -> str:
     """Returns a line about layers of which not all maps are shown."""
     whose = "of the layer" if layers == 1 else f"of {cut} of {layers} layers"
     return f"the frame has no space for all maps {whose}; {spell('channels')} chooses which"
+
+
+def arrange_layers(
+    layers: Sequence[tuple[Sequence[Row], list[int]]],
+    options: FilmOptions,
+    space: Space,
+    together: bool,
+) -> list[Mosaic]:
+    """Returns where the maps of each layer go, the same in each run.
+
+    Args:
+        layers: The rows of each, and its channels.
+        options: What is asked for.
+        space: The space for one mosaic.
+        together: Whether several stand under one another, all about equally wide.
+    """
+    items = []
+    for rows, channels in layers:
+        maps = rows[0].maps
+        item = (len(channels) * maps.slices, maps.size, tiling_of(maps, channels, options))
+        items += [item] * len(rows)
+    if together and len(items) > 1:
+        from replay.raster.stacking import arrange_together
+
+        made = arrange_together(items, space)
+    else:
+        made = [arrange(count, *size, space, **tiling) for count, size, tiling in items]
+    firsts = accumulate((len(rows) for rows, _ in layers[:-1]), initial=0)
+    return [made[first] for first in firsts]
+
+
+def tiling_of(maps: Maps, channels: list[int], options: FilmOptions) -> Tiling:
+    """Returns what is asked of the tiles of a layer."""
+    return Tiling(
+        zoom=options.zoom,
+        columns=options.columns,
+        numbers=options.captions,
+        digits=max(map(len, maps.labels(channels))),
+        unit=maps.slices,
+        gains=options.own_ranges and options.captions,
+    )
+
+
+def shapes_of(runs: RunSet) -> list[tuple[int, int, int]]:
+    """Returns number, height and width of the maps of each layer and run."""
+    return [(row.maps.channels * row.maps.slices, *row.maps.size) for row in runs.rows]

@@ -15,7 +15,7 @@ from replay.film.probe_heads import HeadWriter
 from replay.formatting import clean, format_count
 from replay.maps.probe_tiles import ProbeTiles
 from replay.maps.probe_views import look_at_all
-from replay.maps.runs import FilmFacts, Headings, LayerPanel, RunSet
+from replay.maps.runs import Count, FilmFacts, Headings, LayerPanel, RunSet
 from replay.options import FilmOptions
 from replay.raster.arrangement import mosaic_space
 from replay.raster.block_mosaic import BlockMosaic, arrange_blocks, make_smaller
@@ -74,9 +74,19 @@ class ProbeGridFilm(BaseFilm):
         self._pictures: list[npt.NDArray[np.uint8] | None] = []
         self._lay_out(names, options)
 
-    def damage(self) -> list[dict[Cell, str]]:
+    @property
+    def damaged(self) -> list[str]:
+        """What is wrong with the damaged frames that were met so far."""
+        return [text for found in self._damaged for text in found.values()]
+
+    def findings(self) -> list[dict[Cell, Count]]:
         """Returns what is wrong with damaged frames by image, and by (epoch, batch)."""
-        return self._damaged
+        return [dict(found) for found in self._damaged]
+
+    def note_findings(self, found: list[dict[Cell, Count]]) -> None:
+        """Adds what `findings` returned in another process that rendered some of the frames."""
+        for mine, theirs in zip(self._damaged, found, strict=True):
+            mine.update({cell: each for cell, each in theirs.items() if isinstance(each, str)})
 
     def _arrange(self, options: FilmOptions) -> BlockMosaic:
         tiles = self._tiles[0]

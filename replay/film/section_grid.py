@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, bar_width, fit_heads
 from replay.maps.runs import LayerPanel
 from replay.raster.arrangement import BARE, GUTTER, SECTION_HEAD
-from replay.raster.text import ascent_of
+from replay.raster.text import ascent_of, width_of
 from replay.raster.tile_captions import TileCaptions
 from replay.raster.widgets import SMALL, ColorBar, Pen, Slot
 
@@ -108,3 +108,12 @@ class SectionGrid:
         at = (top + drop, left + counts + 12, bar)
         shown = panel.color_bar and self.has_bars
         self.bars.append(ColorBar(pen, *at, True, panel.entries) if shown else None)
+
+
+def width_of_heads(panels: Sequence[LayerPanel]) -> int:
+    """Returns the pixels that the longest line about a layer needs, with all that stands in it."""
+    longest = max(
+        width_of(panel.name, SECTION_SIZE, bold=True) + width_of(panel.details, SMALL)
+        for panel in panels
+    )
+    return longest + HEAD_GAP + 12 + _COUNTS_TIGHT + 12 + bar_width(panels)

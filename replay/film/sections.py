@@ -100,8 +100,8 @@ class MapSection:
         levels, self.shown = self._scale(cell, self.maps)
         paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
         finite = levels.max(initial=0) < self.scaler.count  # as is nearly always so
-        count = maps.series.remark(cell) or (0, 0) if finite else count_unfinite(self.maps)
-        return self.shown_values(), count
+        maps.counts[cell] = found = (0, 0) if finite else count_unfinite(self.maps)
+        return self.shown_values(), maps.series.remark(cell) or found if finite else found
 
     def is_plain(self, count: Count) -> bool:
         """Returns whether the last frame has nothing but colours of the colormap."""

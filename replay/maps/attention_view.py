@@ -116,6 +116,8 @@ class AttentionSeries(DerivedSeries):
         row: The number of the query; None for the mean over all, or for all of them.
     """
 
+    tile = "head"
+
     def __init__(self, source: Series, query: Query = "", tokens: str = "auto") -> None:
         about = source.layer
         self._whole = about.axes == "CQT"
@@ -131,7 +133,7 @@ class AttentionSeries(DerivedSeries):
             shape, axes = about.shape, "CHW"
         elif self.grid is not None:
             shape, axes = (heads, self.grid.rows, self.grid.columns), "CHW"
-        note = ", ".join([f"attention {words}", "a head each", *filter(None, [about.note])])
+        note = ", ".join([f"attention {words}", *filter(None, [about.note])])
         layer = Layer(about.name, about.module, shape, axes=axes, probe=about.probe, note=note)
         super().__init__(source, layer)
 

@@ -154,6 +154,7 @@ class Maps:
         layout: The rule.
         damaged: By (epoch, batch), what is wrong with a frame that was asked for and is damaged;
             it comes as NaN.
+        counts: Likewise, how many of the values that a film drew are NaN, and infinite.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class Maps:
         self.series = series
         self.layer = series.layer
         self.damaged: dict[tuple[int, int], str] = {}
+        self.counts: dict[tuple[int, int], tuple[int, int]] = {}
         image = _image_of(series) if "T" in self.layer.axes else None
         self.layout = layout_of(self.layer, slices, tokens, image)
 
@@ -200,10 +202,10 @@ class Maps:
         if self.series.in_colour:
             return clean(self.layer.note)
         height, width = self.size
-        number = format_count(chosen, "map")
+        number = format_count(chosen, self.series.tile)
         of = f" of {height}×{width}"
         if chosen < self.channels:
-            number, of = f"{chosen} of {self.channels} maps", f", {height}×{width}"
+            number, of = f"{chosen} of {self.channels} {self.series.tile}s", f", {height}×{width}"
         return ", ".join([number + ("" if self._placed else of), *self._remarks()])
 
     @property

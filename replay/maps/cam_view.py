@@ -9,7 +9,7 @@ from replay import schema
 from replay.formatting import format_count
 from replay.maps.answers import Answers
 from replay.maps.overlaid import CamTile, describe_scale, drawn_as_given
-from replay.maps.overlay_series import OverlaySeries
+from replay.maps.overlay_series import OverlaySeries, share_ranges
 from replay.maps.runs import choose_layers_of
 from replay.options import FilmOptions
 from replay.recording import Recording, Series
@@ -35,6 +35,8 @@ def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recor
     found: list[Recording] = [CamRecording(image, names, options) for image in images]
     for cams in found:
         cams.require_frames()
+    if len(found) > 1:
+        share_ranges(found, names, options)
     return found, drawn_as_given(replace(options, layers=names))
 
 

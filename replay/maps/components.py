@@ -16,8 +16,9 @@ import numpy.typing as npt
 from replay.maps.axes import spread
 from replay.schema import Cell
 
-_FRAMES, _POSITIONS = 24, 256  # at most so many frames, and positions of each, are looked at
-_PERCENTILES = 1.0, 99.0  # of a component's values: the ends of its colour
+_FRAMES, _POSITIONS = 24, 400  # at most so many frames, and positions of each, are looked at
+_PERCENTILES = 1.0, 99.0  # of a component's values in a frame
+_OF_FRAMES = 25.0, 75.0  # of those of all frames: the ends of its colour
 _COLOURS = ("red", "green", "blue")
 _CLEARLY = 1e-6  # of the largest possible: what is nearer to zero has no sign
 _MIDDLE = 128
@@ -48,16 +49,16 @@ class Components:
 
     @property
     def in_words(self) -> str:
-        """What the colours stand for: `red 41 %, green 18 %, blue 9 %` of the variance."""
+        """What the colours stand for: `red 41, green 18, blue 9 %` of the variance."""
         if not self.shares:
             return "no finite value"
         if not any(self.shares):
             return "constant"
         shares = [_percent(share) for share in self.shares]
         if len(shares) == 1:
-            return f"brightness {shares[0]}"
+            return f"brightness {shares[0]} %"
         parts = (f"{name} {share}" for name, share in zip(_COLOURS, shares, strict=False))
-        return ", ".join(parts)
+        return f"{', '.join(parts)} %"
 
     def values(self, maps: Maps) -> npt.NDArray[np.float32]:
         """Returns the components of every position, (C, ...) to float32 (k, ...)."""
@@ -93,6 +94,8 @@ def find_components(
 ) -> Components:
     """Returns the basis of a layer.
 
+    It is that of how the positions of a frame differ, not of how frames do: else the first colour
+    would go to what grows throughout a training. Each frame counts alike, however large its values.
     The frames that are looked at are evenly spaced, the first and the last among them; the
     positions of each are all over it. Those with a value that is NaN or infinite are left out. A
     component's sign is that of the sum of the cubes of its parts, which rounding does not change.
@@ -108,30 +111,26 @@ def find_components(
     chosen = spread(cells, frames)
     if not chosen:
         raise ValueError("components of no frame")
-    total, number = np.zeros(0), 0
-    products = np.zeros((0, 0))
-    mean: Values = np.zeros(0)
+    totals, number = np.zeros(0), 0
+    covariance = np.zeros((0, 0))
     for sample in _samples(read, chosen):
-        if not number and not total.size:
-            mean = np.zeros(len(sample)) if not sample.size else sample.mean(axis=1)
-            total, products = np.zeros(len(sample)), np.zeros((len(sample), len(sample)))
-        moved = sample - mean[:, None]  # by what is near, so that little is lost to rounding
-        total += moved.sum(axis=1)
-        products += moved @ moved.T
-        number += sample.shape[1]
+        if not totals.size:
+            totals, covariance = np.zeros(len(sample)), np.zeros((len(sample), len(sample)))
+        if sample.size:
+            moved = sample - sample.mean(axis=1, keepdims=True)
+            products = moved @ moved.T
+            covariance += products / (np.trace(products) or 1.0)
+            totals += sample.sum(axis=1)
+            number += sample.shape[1]
+    centre = (totals / max(number, 1)).astype(np.float32)
     if not number:
         none = np.zeros(0, np.float32)
-        return Components(
-            mean.astype(np.float32), np.zeros((0, len(mean)), np.float32), none, none, ()
-        )
-    shift = total / number
-    covariance = products / number - np.outer(shift, shift)
+        return Components(centre, np.zeros((0, len(centre)), np.float32), none, none, ())
     sizes, vectors = np.linalg.eigh(covariance)
     count = min(3, len(sizes))
     axes = _with_signs(vectors[:, ::-1][:, :count].T)
     variance = max(float(np.trace(covariance)), 0.0)
     shares = [max(float(size), 0.0) / variance if variance > 0 else 0.0 for size in sizes[::-1]]
-    centre = (mean + shift).astype(np.float32)
     bounds = _ends(_samples(read, chosen), axes, centre.astype(np.float64))
     low, high = (end.astype(np.float32) for end in bounds)
     return Components(centre, axes.astype(np.float32), low, high, tuple(shares[:count]))
@@ -159,13 +158,25 @@ def _with_signs(basis: Values) -> Values:
 
 
 def _ends(samples: Iterable[Values], basis: Values, centre: Values) -> tuple[Values, Values]:
-    """Returns the percentiles between which the values of each component lie, two of (k,)."""
-    values = np.concatenate([basis @ (each - centre[:, None]) for each in samples], axis=1)
-    low, high = np.percentile(values, _PERCENTILES, axis=1)
+    """Returns the ends of the colour of each component, two of (k,).
+
+    They are such that three quarters of the frames lie within: a few frames of an unstable
+    training may have values a hundred times as large.
+    """
+    each, most = [], 0.0
+    for sample in samples:
+        if sample.size:
+            values = basis @ (sample - centre[:, None])
+            most = max(most, float(np.abs(values).max()))
+            each.append(np.percentile(values, _PERCENTILES, axis=1))
+    low, high = (
+        np.percentile([ends[place] for ends in each], percent, axis=0)
+        for place, percent in enumerate(_OF_FRAMES)
+    )
     # What rounding alone has left of a component without any variance is none.
-    flat = high - low <= _CLEARLY * max(float(np.abs(values).max()), float(np.abs(centre).max()))
+    flat = high - low <= _CLEARLY * max(most, float(np.abs(centre).max()))
     return np.where(flat, 0.0, low), np.where(flat, 0.0, high)
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share >= 0.01 or share == 0 else "under 1 %"
+    return f"{100 * share:.0f}" if share >= 0.01 or share == 0 else "under 1"

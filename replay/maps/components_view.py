@@ -115,9 +115,8 @@ class ComponentSeries(ColourSeries):
 
     def __init__(self, planes: Planes, basis_of: Sequence[Planes]) -> None:
         self._planes = planes
-        frames = [(each, cell) for each in basis_of for cell in each.series.frames]
-        places = [(place, 0) for place in range(len(frames))]
-        self.components = find_components(lambda at: _read(*frames[at[0]]), places)
+        cells = sorted({cell for each in basis_of for cell in each.series.frames})
+        self.components = find_components(lambda cell: _read_all(basis_of, cell), cells)
         self._odd = tuple(int(part) for part in unfinite_colors(_GRAY)[0])
         about = planes.series.layer
         count = format_count(planes.channels, "channel")
@@ -163,5 +162,7 @@ class ComponentSeries(ColourSeries):
         return self.components.values(plane)[:1].astype(np.float16)
 
 
-def _read(planes: Planes, cell: Cell) -> Float16Array:
-    return planes[cell]
+def _read_all(planes: Sequence[Planes], cell: Cell) -> Float16Array:
+    """Returns the frames of several images, or runs, of one batch side by side, (C, positions)."""
+    found = [each[cell].reshape(each.channels, -1) for each in planes if each.has_frame(cell)]
+    return np.concatenate(found, axis=1)

@@ -140,3 +140,24 @@ class OverlaySeries(ColourSeries):
         known = np.where(np.isfinite(values), values, 0.0).astype(np.float32)
         with np.errstate(over="ignore"):
             return enlarge_map(known, self.picture.size, self._way).astype(np.float16)
+
+
+def share_ranges(
+    recordings: Sequence[Recording], names: Sequence[str], options: FilmOptions
+) -> None:
+    """Has the tiles of several recordings shown under ranges that mean the same.
+
+    Args:
+        recordings: What is shown of each image, or run.
+        names: The layers.
+        options: The scale and the colormap.
+    """
+    shown = [each[name] for each in recordings for name in names if name in each]
+    overlays = [each for each in shown if isinstance(each, OverlaySeries)]
+    if not overlays:
+        return
+    cells = sorted({cell for each in overlays for cell in each.frames})
+    steady = overlays[0].probe_number is not None
+    strengths = Strengths([each.overlaid for each in overlays], cells, options, steady)
+    for place, series in enumerate(overlays):
+        series.use(strengths, place, options)

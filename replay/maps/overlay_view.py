@@ -11,7 +11,7 @@ from replay.formatting import format_count
 from replay.maps import attention_view
 from replay.maps.axes import choose_channels
 from replay.maps.overlaid import ChannelTiles, describe_scale, drawn_as_given
-from replay.maps.overlay_series import OverlaySeries
+from replay.maps.overlay_series import OverlaySeries, share_ranges
 from replay.maps.planes import Planes
 from replay.maps.runs import choose_layers_of
 from replay.options import FilmOptions
@@ -28,9 +28,12 @@ def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recor
     sources = list(runs)
     if heads:
         sources, _ = attention_view.look_at(runs, replace(options, layers=names))
-    found: list[Recording] = [OverlayRecording(each, names, options) for each in sources]
+    like = sources[0]
+    found: list[Recording] = [OverlayRecording(each, names, options, like) for each in sources]
     for each in found:
         each.require_frames()
+    if len(found) > 1:
+        share_ranges(found, names, options)
     return found, drawn_as_given(replace(options, layers=names))
 
 

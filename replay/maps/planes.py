@@ -52,6 +52,11 @@ class Planes:
         """Whether frames have places in an image."""
         return min(self.size) >= 2
 
+    def has_frame(self, cell: Cell) -> bool:
+        """Returns whether there is a frame."""
+        present = self.series.present
+        return bool(np.all(np.less(cell, present.shape))) and bool(present[cell])
+
     def __getitem__(self, cell: Cell) -> Float16Array:
         if self._maps is not None:
             frame = self._maps[cell]  # (C, S, H, W)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from replay.maps import attention_view, cam_view
 from replay.maps.components_view import ComponentsRecording, choose_names
-from replay.maps.overlaid import Strengths, drawn_as_given
-from replay.maps.overlay_series import OverlaySeries
+from replay.maps.overlaid import drawn_as_given
+from replay.maps.overlay_series import share_ranges
 from replay.maps.overlay_view import OverlayRecording
 from replay.maps.runs import choose_layers_of
 from replay.options import FilmOptions
@@ -53,7 +53,7 @@ def look_at_all(
     names = [name for name in names if all(name in each for each in found)]
     if not names:
         raise SelectionError(f"no layer of all fixed images in {run.path}")
-    _share_ranges(found, names, options)
+    share_ranges(found, names, options)
     return found, drawn_as_given(replace(options, layers=names))
 
 
@@ -71,13 +71,3 @@ def _look(images: Sequence[Recording], options: FilmOptions) -> tuple[list[str],
     names = choose_layers_of(sources[:1], options.layers)
     like = sources[0]
     return names, [OverlayRecording(each, names, options, like) for each in sources]
-
-
-def _share_ranges(images: Sequence[Recording], names: Sequence[str], options: FilmOptions) -> None:
-    """Has the tiles of all images shown under ranges that mean the same."""
-    shown = [each[name] for each in images for name in names]
-    overlays = [each for each in shown if isinstance(each, OverlaySeries)]
-    cells = images[0][names[0]].frames
-    strengths = Strengths([each.overlaid for each in overlays], cells, options, steady=True)
-    for place, series in enumerate(overlays):
-        series.use(strengths, place, options)

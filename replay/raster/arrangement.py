@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 from replay.raster.mosaic import Mosaic
 from replay.schema import OptionError
@@ -17,6 +18,7 @@ SECTION_HEAD = 38
 
 _DIGIT = 8  # width of a digit of a channel's number, rounded up
 _SMALLEST_NUMBERED = 30  # pixels: a smaller tile would be dwarfed by a number of its own
+_LARGE_TILE, _MANY, _FEW = 96, 16, 4  # pixels of a tile, and tiles: see `worth`
 _FULL_LINE = 20  # pixels: below smaller tiles a gain bar is a thinner line
 _HIGHEST_TILE = 680  # pixels: the height beyond which a map gains nothing
 _ASPECTS = (4 / 3, 16 / 9)  # width to height of a frame that fits screens and slides
@@ -50,6 +52,17 @@ class Space:
     above: int = 0
     least: int = 0
     stretch: float = _TALLER
+
+
+class Tiling(TypedDict, total=False):
+    """What is asked of tiles, as keywords of `arrange` and `count_fitting`."""
+
+    zoom: int | None
+    columns: int | None
+    numbers: bool
+    digits: int
+    unit: int
+    gains: bool
 
 
 def arrange(
@@ -94,9 +107,8 @@ def arrange(
     digits = len(str(count - 1)) if digits is None else digits
 
     def mosaic(per_row: int, zoom: int, shrink: int) -> Mosaic:
-        strip, band = _drawn_out(height, width, zoom)
-        plain = Mosaic(count, per_row, height, width, zoom, shrink, "none", strip=strip, band=band)
-        return _number(plain, digits, gains) if numbers else plain
+        size = (zoom, shrink)
+        return tile(count, per_row, height, width, size, numbers, digits, gains)
 
     per_rows = [min(columns, count)] if columns is not None else _sensible_columns(count, unit)
 
@@ -184,26 +196,71 @@ def count_fitting(
     if fits and (zoom is not None or min(whole.tile) >= least):
         return count
     sizes = [(zoom, 1)] if zoom is not None else list(_sizes_around(height, width, least))
-    for zoom_, shrink in sizes:
-        strip, band = _drawn_out(height, width, zoom_)
-        tile = Mosaic(2, 1, height, width, zoom_, shrink, "none", strip=strip, band=band)
-        tile = _number(tile, digits, gains) if numbers else tile
-        across = (space.width - tile.indent + tile.gap) // tile.pitch[1]
-        down = (space.height + tile.gap) // tile.pitch[0]
+    best, found = -math.inf, unit
+    for size in sizes:
+        two = tile(2, 1, height, width, size, numbers, digits, gains)
+        across = (space.width - two.indent + two.gap) // two.pitch[1]
+        down = (space.height + two.gap) // two.pitch[0]
         if columns is not None:
             across = min(across, columns)
-        if across * down >= unit:
-            return min(count, across * down // unit * unit)
-    return unit
+        if across * down < unit:
+            continue
+        shown = min(count, across * down // unit * unit)
+        if min(two.tile) < least or least == 1:  # smaller ones show less, and no more of it
+            return found if best > -math.inf else shown
+        if (seen := worth(shown, min(two.tile))) > best:
+            best, found = seen, shown
+    return found
+
+
+def tile(
+    count: int,
+    columns: int,
+    height: int,
+    width: int,
+    size: tuple[int, int],
+    numbers: bool = True,
+    digits: int = 1,
+    gains: bool = False,
+) -> Mosaic:
+    """Returns the mosaic of some maps in so many columns, at a size.
+
+    Args:
+        count: Number of maps.
+        columns: Tiles in a row.
+        height: Pixels of one map.
+        width: Pixels of one map.
+        size: Pixels of the frame for one of a map, and pixels of a map for one of the frame.
+        numbers: As in `arrange`.
+        digits: As in `arrange`.
+        gains: As in `arrange`.
+    """
+    zoom, shrink = size
+    strip, band = _drawn_out(height, width, zoom)
+    plain = Mosaic(count, columns, height, width, zoom, shrink, "none", strip=strip, band=band)
+    return _number(plain, digits, gains) if numbers else plain
+
+
+def worth(shown: int, side: int) -> float:
+    """Returns how much is seen of some maps whose tiles have a side of so many pixels.
+
+    Large tiles are worth more than many, up to a size, and a number, from which one sees no more;
+    but fewer than four say little of a layer.
+    """
+    few = math.log(min(shown, _FEW) / _FEW)
+    return math.log(min(shown, _MANY)) + few + 1.5 * math.log(min(side, _LARGE_TILE))
 
 
 def _sizes_around(height: int, width: int, least: int) -> Iterator[tuple[int, int]]:
-    """Yields (zoom, shrink) from the smallest at which a tile is large enough, downwards."""
+    """Yields (zoom, shrink) from the largest that is of use downwards.
+
+    Where a pixel for a map is enough (`least` is 1), from that downwards.
+    """
     short = min(height, width)
-    for zoom in range(max(1, -(-least // short)), 0, -1):
-        if zoom > 1 or short <= least:
+    if least > 1:
+        for zoom in range(max(1, _LARGE_TILE // short), 0, -1):
             yield zoom, 1
-    for shrink in range(max(1, short // least), max(height, width) + 1):
+    for shrink in range(2 if least > 1 else short, max(height, width) + 1):
         yield 1, shrink
 
 

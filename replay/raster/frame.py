@@ -63,11 +63,12 @@ class FrameSource(Protocol):
     def frames(self, cells: Sequence[tuple[int, int]] | None = None) -> Iterator[Frame]:
         """Yields the frames of some (epoch, batch), or all; each is valid until the next one."""
 
-    def damage(self) -> list[dict[tuple[int, int], str]]:
-        """Returns what is wrong with the damaged frames met so far: for each layer, by cell.
+    def findings(self) -> list[dict[tuple[int, int], str | tuple[int, int]]]:
+        """Returns what was met in the frames so far: for each layer, by cell.
 
-        A cell is an (epoch, batch).
+        A cell is an (epoch, batch). Of a frame it is what is damaged, or how many values are NaN
+        and infinite.
         """
 
-    def note_damage(self, found: list[dict[tuple[int, int], str]]) -> None:
-        """Adds what `damage` returned in another process."""
+    def note_findings(self, found: list[dict[tuple[int, int], str | tuple[int, int]]]) -> None:
+        """Adds what `findings` returned in another process."""

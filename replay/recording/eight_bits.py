@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.schema import MAPS, RANGES, Float16Array, Float32Array, summarize
+from replay.schema import MAPS, NOTE_OF_8_BITS, RANGES, Float16Array, Float32Array, summarize
 
 STEPS = 255
 BITS = "bits"  # attribute of maps: 8
 LARGEST_ERROR = "largest_error"  # attribute of maps: no value is further from what was recorded
 WHOLE = "maps16"  # beside `maps`: frames that are kept in 16 bits
-NOTE = "8 bits, within 0.4 % of each map's range"
-"""What every picture says: a step, which is half of one and what rounding adds at most."""
+NOTE = NOTE_OF_8_BITS
+"""A step is the most by which a value differs: half of one, and what rounding adds to it."""
 
 _AT_ONCE = 1 << 14  # values
 _TABLE_PAYS_FROM = 512  # values a channel

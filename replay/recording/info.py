@@ -41,6 +41,7 @@ def describe(recording: Recording) -> dict[str, Any]:
         "file": str(recording.path),
         "file_bytes": recording.path.stat().st_size,
         "format_version": recording.version,
+        "packed": _json_ready(recording.packed) or None,
         "run_id": recording.run_id or None,
         "created": recording.created or None,
         "meta": _json_ready(recording.meta),

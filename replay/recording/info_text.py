@@ -15,6 +15,7 @@ from replay.formatting import (
     format_shape,
     pluralize,
 )
+from replay.schema.suggestions import listed
 
 _EPOCHS_SHOWN = 12
 _SHAPES_SHOWN = 4
@@ -26,6 +27,7 @@ def format_info(document: dict[str, Any]) -> str:
     """Returns what `describe` found as a table; names from the file are cleaned for a terminal."""
     rows = [
         ("file", f"{document['file']}, {format_bytes(document['file_bytes'])}"),
+        ("packed", _packed_text(document["packed"])),
         ("run", document["run_id"] or "unknown"),
         ("created", document["created"] or "unknown"),
         *(
@@ -46,6 +48,15 @@ def format_info(document: dict[str, Any]) -> str:
     lines = [f"{clean_line(key):<{width}}  {clean_line(value)}" for key, value in rows if value]
     layers = document["layers"]
     return "\n".join([*lines, "", *_layer_table(layers), *_note_lines(layers)])
+
+
+def _packed_text(packed: dict[str, Any] | None) -> str:
+    """Returns how a file is packed; nothing for one that is not."""
+    if not packed:
+        return ""
+    bits = packed.get("bits")
+    lossless = ", nothing is lost" if bits == 16 else ""
+    return f"{bits} bits, {packed.get('filter')}{lossless}"
 
 
 def _spell(key: str, value: Any) -> str:
@@ -98,7 +109,7 @@ def _probe_texts(probes: Sequence[dict[str, Any]]) -> list[str]:
 
 def _probe_text(number: int, probe: dict[str, Any]) -> str:
     image = "no image" if probe["shape"] is None else f"image of {format_shape(probe['shape'])}"
-    names = ", ".join(layer["name"] for layer in probe["layers"])
+    names = listed([layer["name"] for layer in probe["layers"]])
     layers = pluralize("layer", len(probe["layers"]))
     label = "" if probe["label"] is None else f", label {probe['label']}"
     beside = _beside_text(probe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,18 +14,15 @@ from replay.recording import chunks, eight_bits
 from replay.recording.live_file import file_errors
 from replay.schema import FileError
 
-if TYPE_CHECKING:
-    from replay.recording.safe_file import SafeFile
-
 
 class PackedFrames:
     """The frames of a packed file, and what has to be known to copy frames from file to file.
 
     Args:
-        file: The file.
+        file: The `SafeFile` whose part it is.
     """
 
-    def __init__(self, file: SafeFile) -> None:
+    def __init__(self, file: Any) -> None:
         self._file = file
         self._ranges: dict[str, tuple[int, schema.Float32Array]] = {}  # those of an epoch
 
@@ -61,7 +58,10 @@ class PackedFrames:
             return None
         if whole.dtype != schema.FRAME_DTYPE or whole.shape[2:] != dataset.shape[2:]:
             raise ValueError(f"{beside!r} does not hold frames like those of {path!r}")
-        return chunks.read_own_chunk(whole, self._file.pipeline(beside), epoch, batch)
+        frame: schema.Float16Array | None = chunks.read_own_chunk(
+            whole, self._file.pipeline(beside), epoch, batch
+        )
+        return frame
 
     def restore(
         self, path: str, epoch: int, batch: int, stored: npt.NDArray[Any]
@@ -115,7 +115,8 @@ class PackedFrames:
         """
         dataset = self._file.frames(path)
         if dataset is None or dataset.chunks != (1, 1, *dataset.shape[2:]):
-            return self._file.read_stored(path, epoch, batch)
+            stored: npt.NDArray[Any] = self._file.read_stored(path, epoch, batch)
+            return stored
         with file_errors(self._file.path):
             frame = chunks.read_own_chunk(dataset, self._file.pipeline(path), epoch, batch)
         return None if frame is None else frame.reshape(frame.shape or (1,))

@@ -58,6 +58,7 @@ class Recording(RecordedFrames):
         meta: The run's description, as the recorder wrote it (command, versions, model, ...).
         run_id: Identifies the run; the same in every file of one run.
         created: When recording began, ISO 8601 with time zone.
+        packed: What `replay.pack` did to the file: `bits` and `filter`; empty for nothing.
         layers: Names of the recorded layers, in the order in which they first ran.
         probe_number: None; the number of the fixed image in what `probe` gives.
         kind: Empty; what the frames are in what `beside` gives.
@@ -203,6 +204,23 @@ class Recording(RecordedFrames):
         """
         return Probe(self, number)
 
+    def to_xarray(self, layer: str | None = None) -> Any:
+        """Returns a layer as an `xarray.Dataset`, whose frames are read when they are looked at.
+
+        `maps` has the dimensions `epoch`, `batch` and those of the layer (`channel`, `y`, `x`), NaN
+        where nothing was recorded; beside it lie `input`, `range` and the fields of the batches.
+
+        Args:
+            layer: The layer's name; the first recorded one by default.
+
+        Raises:
+            SelectionError: No such layer in the file.
+            OptionError: xarray is not installed.
+        """
+        from replay.recording.xarray_view import to_xarray
+
+        return to_xarray(self, layer)
+
     def __contains__(self, name: object) -> bool:
         return name in self._series
 
@@ -239,11 +257,12 @@ class Recording(RecordedFrames):
         self.run_id = read_text(attribute("run_id"))
         self.created = read_text(attribute("created"))
         self.meta = schema.decode_meta(read_text(attribute("meta")))
+        self.packed = schema.decode_meta(read_text(attribute("packed")))
 
     def _share(self, other: Recording, snapshot: Snapshot) -> None:
         """Begins to read from the file of another recording."""
         self.path, self._file, self._snapshot = other.path, other._file, snapshot
-        self.version, self.meta = other.version, other.meta
+        self.version, self.meta, self.packed = other.version, other.meta, other.packed
         self.run_id, self.created = other.run_id, other.created
         self._find_series()
 

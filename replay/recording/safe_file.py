@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.recording.allowance import Allowance
 from replay.recording.live_file import PATIENCE, Closing, LiveFile, file_errors
 from replay.schema import FileError
 
@@ -81,6 +82,7 @@ class SafeFile(Closing):
         self._frame_datasets: dict[str, h5py.Dataset] = {}  # those of them that hold frames
         self._pipelines: dict[str, Pipeline | None] = {}  # what undoes the compression of each
         self._packed: PackedFrames | None = None
+        self._allowance = Allowance(path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the path: another process opens the file for itself."""
@@ -101,6 +103,7 @@ class SafeFile(Closing):
         self._frame_datasets.clear()
         self._pipelines.clear()
         self._packed = None
+        self._allowance.reset()
 
     def attribute(self, name: str, path: str | None = None) -> Any:
         """Returns an attribute of the file or of something in it; None where there is none.
@@ -127,9 +130,14 @@ class SafeFile(Closing):
     def _value(self, node: Any, name: str) -> Any:
         about = node.attrs.get_id(name)
         size = math.prod(about.shape) * about.dtype.itemsize
+        if about.dtype.kind == "O" and size > about.dtype.itemsize:
+            raise FileError(
+                f"refused: attribute {name!r} in {self.path} is a list of texts; expected one text"
+            )
         value = None if size > _MAX_ATTRIBUTE else node.attrs[name]
         if isinstance(value, (str, bytes)):
             size = len(value)
+        self._allowance.take_text(size)
         if size > _MAX_ATTRIBUTE:
             raise FileError(
                 f"refused: attribute {name!r} in {self.path} has {size:,} bytes; expected at "
@@ -353,6 +361,7 @@ class SafeFile(Closing):
                 )
             if not np.can_cast(dataset.dtype, dtype, "same_kind"):
                 raise ValueError(f"{path!r} holds {dataset.dtype}, expected {np.dtype(dtype)}")
+            self._allowance.take_numbers(path, dataset.size * np.dtype(dtype).itemsize, there)
             values = self.part(path, dataset, *((0, size) for size in dataset.shape))
         return values.astype(dtype)
 

@@ -31,16 +31,17 @@ class Series:
         labels: What each map is called; empty for its number.
         in_colour: Whether the frames are pictures in colours; see `ColourSeries`.
         unit: What a value of 1 stands for; 0 where that differs from frame to frame.
+        tile: What one of the maps is called.
     """
 
     labels: tuple[str, ...] = ()
     in_colour = False
     unit: Any = 1.0
+    tile = "map"
 
     def __init__(self, snapshot: Snapshot, layer: Layer, run_series: Series | None = None) -> None:
         self._snapshot = snapshot
-        self.layer = layer
-        self.run_series = run_series or self
+        self.layer, self.run_series = layer, run_series or self
         self._present: npt.NDArray[np.bool_] | None = None
         self._sums: dict[str, npt.NDArray[np.uint32] | None] = {}
         self._read_at = snapshot.committed  # how many frames there were when those were read
@@ -218,8 +219,7 @@ class Series:
 
     def _forget(self) -> None:
         """Forgets what was read before the recording was refreshed."""
-        self._present, self._sums = None, {}
-        self._read_at = self._snapshot.committed
+        self._present, self._sums, self._read_at = None, {}, self._snapshot.committed
 
     def _read(self, group: str, sums: str, epoch: int, batch: int) -> Float16Array:
         if self._read_at != self._snapshot.committed:

@@ -19,7 +19,7 @@ from replay.schema import Cell
 if TYPE_CHECKING:
     from replay.film.probe_grid import ProbeGridFilm
 
-_READ = 256  # frames that are read again at most to see in which layer a value was not finite
+_READ = 256  # frames that were not drawn, read at most to see where a value was not finite
 
 
 def describe(film: Film | ProbeGridFilm, cells: Sequence[Cell], fps: float) -> str:
@@ -84,7 +84,7 @@ class _Values:
         words = [*self._ends_in_words()]
         found = self._find_unfinite()
         for kind, place in (("NaN", 0), ("infinite values", 1)):
-            where = [cell for cell, count in found.items() if count[place]]
+            where = sorted(cell for cell, count in found.items() if count[place])
             if where:
                 words.append(f"{kind} in {_share(where, self._cells)}")
         return words
@@ -119,10 +119,11 @@ class _Values:
 
     def _find_unfinite(self) -> dict[Cell, tuple[int, int]]:
         """Returns how many values of a frame are NaN and infinite, where some are."""
-        anywhere = self._maps.series.unfinite()
+        anywhere, counts = self._maps.series.unfinite(), self._maps.counts
         suspected = [cell for cell in self._cells if anywhere is None or anywhere[cell]]
-        found = {}
-        for cell in spread(suspected, _READ):
+        found = {cell: counts[cell] for cell in suspected if any(counts.get(cell, ()))}
+        unseen = [cell for cell in suspected if cell not in counts]
+        for cell in spread(unseen, _READ):
             count = count_unfinite(self._maps[cell][self._channels])
             if cell not in self._maps.damaged and any(count):
                 found[cell] = count

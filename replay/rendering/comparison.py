@@ -49,6 +49,7 @@ def compare(
     probe: int | None = None,
     view: str = "maps",
     query: str | int | tuple[int, int] | None = None,
+    cam_method: str = "grad-cam",
     jobs: int | None = None,
     executor: Executor | None = None,
     max_mb: float | str | None = AUTO,
@@ -96,8 +97,9 @@ def compare(
         slices: Of a volume, as in `replay.animate`.
         tokens: As in `replay.animate`.
         probe: The number of a fixed image, whose maps are shown.
-        view: `maps`, `attention` or `gradient`, as in `replay.animate`.
+        view: `maps`, or another view, as in `replay.animate`.
         query: Of attention, as in `replay.animate`.
+        cam_method: Of class activation, as in `replay.animate`.
         jobs: Processes that render, as in `replay.animate`.
         executor: Renders instead, as in `replay.animate`.
         max_mb: Largest size in MB, as in `replay.animate`.

@@ -43,12 +43,12 @@ class JobResult:
     Attributes:
         frames: Number of frames written.
         flashes: The flashes in them.
-        damaged: The damaged frames among them; see `FrameSource.damage`.
+        findings: What was met in them; see `FrameSource.findings`.
     """
 
     frames: int
     flashes: Flashes
-    damaged: list[dict[tuple[int, int], str]]
+    findings: list[dict[tuple[int, int], str | tuple[int, int]]]
 
 
 def render_job(job: Job, progress: Callable[[int], None] | None = None) -> JobResult:
@@ -70,7 +70,7 @@ def render_job(job: Job, progress: Callable[[int], None] | None = None) -> JobRe
     frames = flashes.watch(film.frames(cells[job.start - before : job.stop]), before)
     out = Target(job.out, target.format)
     written = encode(frames, out, film.palette, film.size, options, progress)
-    return JobResult(written, flashes, film.damage())
+    return JobResult(written, flashes, film.findings())
 
 
 class ProcessPool:

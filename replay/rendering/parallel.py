@@ -183,7 +183,7 @@ class _ParallelRender:
                 result = future.result()
                 done += result.frames
                 flashes.merge(result.flashes, pending[future].start / self.options.fps)
-                self.film.note_damage(result.damaged)
+                self.film.note_findings(result.findings)
                 if self.progress is not None:
                     self.progress(done, len(self.cells))
         except BaseException as error:

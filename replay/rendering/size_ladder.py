@@ -1,8 +1,9 @@
 """What to give up so that an animation fits a number of bytes; nothing is drawn here.
 
 The order in which things go: first the quality, as far as the maps do not visibly suffer; then
-frames, as long as a hundred remain; then the maps' zoom, in whole numbers; then frames, quality
-and zoom in turns, and last the maps are averaged over blocks. The captions keep their size.
+frames, as long as a hundred remain; then the maps' zoom, in whole numbers, down to half of it; then
+frames, as long as forty remain, and quality; only then are maps made smaller than half, in turns
+with frames, and last averaged over blocks. The captions keep their size.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _EVERY = (
     *(2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128),
     *(160, 192, 224, 256, 320, 384, 448, 512, 768, 1024, 1536, 2048, 3072, 4096),
 )
-_SHARES = (0.75, 0.5), (0.35, 0.25, 0.15)  # of the usual zoom, rounded: before and after frames go
+_SHARES = (0.75, 0.5), (0.5,), (0.35, 0.25, 0.15)  # of the usual zoom, rounded, by urgency
 _BLOCKS = (2,), (3,), (4, 6, 8)  # sides of the blocks over which maps are averaged, by urgency
 _GUESSES = 4  # settings that are tried before the rest is halved again and again
 _SAFETY = 0.95  # of the limit is what an estimate may take
@@ -68,6 +69,7 @@ def quality_ladder(
     best: int | None = None,
     thin: bool = True,
     zoom: int | None = 1,
+    mixed: bool = False,
 ) -> list[Setting]:
     """Returns settings from the best down, each a little smaller than the one before.
 
@@ -78,17 +80,22 @@ def quality_ladder(
         best: The quality to begin with, if it is not the usual one.
         thin: Whether frames may be left out.
         zoom: The maps' usual zoom, the least of several layers; None where they must keep it.
+        mixed: Whether layers have different ones.
     """
     qualities = list(_QUALITIES.get(form, (None,))) if quality is None else [quality]
     if quality is None and best is not None:
         qualities.insert(0, best)
-    ladder = _Ladder(frames, qualities, thin, zoom or 0)
+    ladder = _Ladder(frames, qualities, thin, zoom or 0, mixed)
     ladder.lower_quality(3)
     ladder.leave_frames_out(100)
-    ladder.make_smaller(_SHARES[0])
-    ladder.leave_frames_out(50)
+    averages = mixed and zoom == 1  # at half their size, maps of a layer
+    ladder.make_smaller(_SHARES[0][: 1 if averages else 2])
+    ladder.leave_frames_out(40)
     ladder.lower_quality(2)
+    ladder.leave_frames_out(25)
     ladder.make_smaller(_SHARES[1])
+    ladder.leave_frames_out(16)
+    ladder.make_smaller(_SHARES[2])
     ladder.leave_frames_out(12)
     ladder.average_blocks(_BLOCKS[0])
     ladder.lower_quality(1)
@@ -107,10 +114,18 @@ class _Ladder:
         qualities: From the best one down, at least one.
         thin: Whether frames may be left out.
         zoom: The maps' usual zoom; 0 where they must keep it.
+        mixed: Whether layers have different ones.
     """
 
-    def __init__(self, frames: int, qualities: Sequence[int | None], thin: bool, zoom: int) -> None:
-        self._frames, self._thin, self._zoom = frames, thin, zoom
+    def __init__(
+        self,
+        frames: int,
+        qualities: Sequence[int | None],
+        thin: bool,
+        zoom: int,
+        mixed: bool,
+    ) -> None:
+        self._frames, self._thin, self._zoom, self._mixed = frames, thin, zoom, mixed
         self._qualities = list(qualities)
         self.settings = [Setting(frames, 1.0, qualities[0])]
 
@@ -128,16 +143,20 @@ class _Ladder:
                 self.settings.append(replace(self.settings[-1], frames=remaining))
 
     def make_smaller(self, shares: Sequence[float]) -> None:
-        """Makes the maps smaller, to the whole zooms next to those shares of the usual one."""
+        """Makes the maps smaller, to the whole zooms next to those shares of the usual one.
+
+        Of layers that differ in zoom each has its own next to it.
+        """
         for share in shares if self._zoom else ():
-            whole = max(1, round(share * self._zoom)) / self._zoom
+            whole = share if self._mixed else max(1, round(share * self._zoom)) / self._zoom
             if whole < self.settings[-1].share:
                 self.settings.append(replace(self.settings[-1], share=whole))
 
     def average_blocks(self, sides: Sequence[int]) -> None:
         """Shows a pixel for each block of the maps, of those sides in pixels."""
         for side in sides if self._zoom else ():
-            self.settings.append(replace(self.settings[-1], share=1 / (side * self._zoom)))
+            if (share := 1 / (side * self._zoom)) < self.settings[-1].share:
+                self.settings.append(replace(self.settings[-1], share=share))
 
 
 class SizeSearch:

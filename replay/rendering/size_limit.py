@@ -131,6 +131,7 @@ class _Candidates(Generic[FilmT]):
             best=preset.crf if preset is not None else None,
             thin=thin,
             zoom=None if request.film.zoom is not None else min(zooms),
+            mixed=len(set(zooms)) > 1,
         )
 
     def estimate_bytes(self, setting: Setting) -> float:

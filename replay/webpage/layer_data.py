@@ -178,10 +178,10 @@ class LayerData:
 
     def outline(self) -> dict[str, Any]:
         """Returns what the manifest says of the layer whatever its frames are."""
-        name, of = self._series.name, len(self.channels)
-        maps = f"{format_count(of, 'map')} of {self._height}×{self._width}"
+        name, of, tile = self._series.name, len(self.channels), self._series.tile
+        maps = f"{format_count(of, tile)} of {self._height}×{self._width}"
         if of < self._channel_count:
-            maps = f"{of} of {self._channel_count} maps, {self._height}×{self._width}"
+            maps = f"{of} of {self._channel_count} {tile}s, {self._height}×{self._width}"
         texts = [
             format_module(self._series.layer.module),
             maps + self._pooled_words(),

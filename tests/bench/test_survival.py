@@ -43,6 +43,15 @@ def test_damaged_files(kind: str) -> None:
     assert_good(survive.damaged_files(kind, 50), 50)
 
 
+@pytest.mark.parametrize("kind", ["truncation", "bit flip"])
+def test_damaged_packed_files(kind: str) -> None:
+    assert_good(survive.damaged_files(kind, 50, packed=True), 50)
+
+
+def test_kills_while_packing() -> None:
+    assert_good(survive.killed_packing(4), 4)
+
+
 def test_exits() -> None:
     assert_good(many("exits", survive.exit_one, [(kind,) for kind in EXITS]), len(EXITS))
 

@@ -125,7 +125,7 @@ def test_tokens_can_be_shown_in_a_row(path: Path) -> None:
 def test_the_caption_says_what_the_class_token_gets(path: Path) -> None:
     shown, _ = shown_by(path, view="attention")
     series = shown["blocks.1.attn"]
-    assert series.layer.note == "attention of the class token, a head each"
+    assert series.layer.note == "attention of the class token"
     share = class_rows()(1, 0)[:, 0].astype("f8").mean()
     assert series.remark((1, 0)) == f"class token {100 * share:.0f} %"
 

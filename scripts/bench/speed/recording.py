@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
@@ -104,9 +104,11 @@ class Watch:
 
 
 class Recorded(Watch):
+    OPTIONS: dict[str, Any] = {}  # noqa: RUF012
+
     def __init__(self, model: nn.Module, folder: Path) -> None:
         super().__init__(model, folder)
-        self.recorder = Recorder(model, folder / "run.h5")
+        self.recorder = Recorder(model, folder / "run.h5", **self.OPTIONS)
         self.recorder._capture.remove()
 
     def on(self) -> None:
@@ -121,6 +123,12 @@ class Recorded(Watch):
 
     def close(self) -> None:
         self.recorder.close()
+
+
+class RecordedGradients(Recorded):
+    """With the gradients with respect to all maps, at every batch."""
+
+    OPTIONS: dict[str, Any] = {"gradients": True}  # noqa: RUF012
 
 
 class Imshow(Watch):
@@ -290,7 +298,12 @@ OTHERS = {
 
 
 def pairs(
-    training: Training, make: type[Watch], seconds: float, least: int = 3, each: float = 1.0
+    training: Training,
+    make: Callable[[nn.Module, Path], Watch],
+    seconds: float,
+    least: int = 3,
+    each: float = 1.0,
+    multiple: int = 1,
 ) -> tuple[list[float], float]:
     """Ratios of watched blocks to plain ones around them, and the plain step's seconds.
 
@@ -300,6 +313,7 @@ def pairs(
         seconds: How long to go on.
         least: Ratios, at least.
         each: Seconds of a block, about.
+        multiple: Of so many steps a block has some: where something is done at each tenth, say.
     """
     found: list[float] = []
     plain: list[float] = []
@@ -307,7 +321,7 @@ def pairs(
         watch = make(training.model, Path(folder))
         block(training, 3, None)
         slowest = max(block(training, 3, turn) / 3 for turn in (None, watch))
-        steps = max(1, round(each / slowest))
+        steps = max(1, round(each / slowest / multiple)) * multiple
         gc.collect()
         deadline = time.perf_counter() + seconds
         while len(found) < least or time.perf_counter() < deadline:
@@ -351,6 +365,9 @@ def lines(quick: bool) -> Iterator[Line]:
         training = Training(build(name, 10, size).train(), images)
         found, step = pairs(training, Recorded, seconds)
         yield ratio(f"recorded / plain step: {words} ({1000 * step:.0f} ms)", found, target=target)
+        if batch == 8 or name == "tiny":
+            found, _ = pairs(training, RecordedGradients, seconds)
+            yield ratio(f"recorded with gradients / plain step: {words}", found, target=1.05)
         if (name, batch) != ("tiny", 16):
             continue
         yield Line(
@@ -368,9 +385,11 @@ def lines(quick: bool) -> Iterator[Line]:
                 continue
             yield ratio(what, found)
     yield from on_gpu(quick)
-    import attending  # which measures with what is above
+    import activating  # which measure with what is above
+    import attending
 
     yield from attending.lines(quick)
+    yield from activating.lines(quick)
 
 
 def on_gpu(quick: bool) -> Iterator[Line]:

@@ -379,8 +379,8 @@ def damage_many(image: bytes, kind: str, seeds: Iterable[int]) -> Row:
     return row
 
 
-def damaged_files(kind: str, count: int) -> Row:
-    row = Row(f"{kind}s of closed and of killed recordings")
+def damaged_files(kind: str, count: int, packed: bool = False) -> Row:
+    row = Row(f"{kind}s of {'packed' if packed else 'closed and of killed'} recordings")
     images = []
     for end in ("return", "os._exit"):
         with tempfile.TemporaryDirectory() as folder:
@@ -389,6 +389,10 @@ def damaged_files(kind: str, count: int) -> Row:
                 feeder.first.wait(10)
                 os.kill(feeder.writer, signal.SIGKILL)
             feeder.wait(20)
+            if packed:
+                small = feeder.path.with_name("small.h5")
+                replay.pack(feeder.path, small)
+                feeder.path = small
             images.append(feeder.path.read_bytes())
     size = 25
     with ProcessPoolExecutor(WORKERS) as pool:
@@ -404,6 +408,31 @@ def damaged_files(kind: str, count: int) -> Row:
             except Exception as error:  # the process died
                 row.crashes += 1
                 row.note = f"{type(error).__name__}: {error}"[:80]
+    return row
+
+
+def killed_packing(count: int) -> Row:
+    """A packing in place that is killed at a random moment: the recording, or the packed one."""
+    row = Row("kill while a recording is packed in its place")
+    with tempfile.TemporaryDirectory() as folder:
+        feeder = Feeder(Path(folder), 300, "--begun", "--pause", "0")
+        feeder.wait(30)
+        image, packed = feeder.path.read_bytes(), 0
+        command = [sys.executable, "-m", "replay.files.in_place", str(feeder.path)]
+        started = time.monotonic()
+        subprocess.run(command, cwd=ROOT, check=True)
+        whole = time.monotonic() - started
+        for seed in range(count):
+            feeder.path.write_bytes(image)
+            process = subprocess.Popen(command, cwd=ROOT)
+            time.sleep(random.Random(seed).uniform(0.1, 1.1) * whole)
+            process.kill()
+            process.wait()
+            row.trials += 1
+            lost, wrong = check(feeder.path, 300)
+            row.lost, row.wrong = row.lost + lost, row.wrong + wrong
+            packed += feeder.path.read_bytes() != image
+    row.note = f"{packed} of them packed"
     return row
 
 
@@ -485,6 +514,9 @@ def rows(quick: bool) -> dict[str, Callable[[], Row]]:
         "EIO": lambda: faults_at_every_write("EIO", errno.EIO, 40 if quick else 1),
         "truncations": lambda: damaged_files("truncation", 1000 // few),
         "flips": lambda: damaged_files("bit flip", 5000 // few),
+        "packed truncations": lambda: damaged_files("truncation", 1000 // few, packed=True),
+        "packed flips": lambda: damaged_files("bit flip", 5000 // few, packed=True),
+        "packing": lambda: killed_packing(200 // few),
         "exits": lambda: many(f"exits: {', '.join(EXITS)}", exit_one, exits),
         "live": lambda: live_readers(100_000 // few),
     }

@@ -80,17 +80,19 @@ def test_grids(tokens: int, size: tuple[int, int], grid: tuple[int, int] | None)
 @pytest.mark.parametrize("factor", [1e-38, 1e-20, 1e-3, 1.0, 7e4, 1e30])
 def test_numbers_of_any_size(factor: float) -> None:
     values = torch.tensor([1.0, -0.3, 1e-4, 0.0]) * factor
-    scaled, exponent = scale_to_half(values)
+    scaled, exponents = scale_to_half(torch.stack([values, 4 * values.flip(0)]))
+    assert exponents[1] - exponents[0] == 2
+    scaled, exponent = scaled[0], exponents[0]
     assert 2**14 <= scaled.abs().max() <= 2**15
     back = scaled.half().double() * 2.0 ** float(exponent)
     assert torch.allclose(back, values.double(), rtol=1e-3, atol=0)
 
 
 def test_zeros_and_what_is_not_finite() -> None:
-    scaled, exponent = scale_to_half(torch.zeros(3))
-    assert scaled.tolist() == [0, 0, 0]
-    assert exponent == 0
-    scaled, _ = scale_to_half(torch.tensor([torch.inf, 1.0, torch.nan]))
+    values = torch.tensor([[0.0, 0.0, 0.0], [torch.inf, 1.0, torch.nan]])
+    (zeros, scaled), exponents = scale_to_half(values)
+    assert zeros.tolist() == [0, 0, 0]
+    assert exponents[0] == 0
     assert scaled[0] == torch.inf
     assert scaled[1] == 2**14
     assert scaled[2].isnan()

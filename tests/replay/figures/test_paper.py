@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+import shutil
+import subprocess
 import zlib
 from pathlib import Path
 from typing import Any
@@ -288,6 +290,50 @@ def test_what_latex_needs_is_printed(
     assert escape(r"50% of a_b & {c} → $x^2$ \d   e") == (
         r"50\% of a\_b \& \{c\} $\rightarrow$ \$x\textasciicircum{}2\$ \textbackslash{}d, e"
     )
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here: not compiled")
+def test_what_latex_needs_compiles_with_its_figures(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = write_recording(
+        Path("run 1.h5"), {"a_b#1 50%25 ~x^2 → é «ð» 中文 λ": drifting_maps(3, 8, 8)}, epochs=2
+    )
+    snippets = []
+    for command in (
+        ["grid", str(path), "-o", "my_fig.pdf", "--width", "3.3in"],
+        ["sheet", str(path), "-o", "s 1.pdf", "--layer", "all", "--width", "full"],
+        ["grid", str(path), "-o", "dots.2.png", "--width", "8.4cm"],
+        [
+            "grid",
+            str(odd),
+            "-o",
+            "odd.pdf",
+            "--width",
+            "60mm",
+            "--title",
+            "100 % {of} \\maps & $x$",
+        ],
+    ):
+        assert main([*command, "--latex"]) == 0
+        snippets.append(capsys.readouterr().out)
+    body = "\n".join(["See Figure~\\ref{fig:my-fig}.", *snippets])
+    Path("paper.tex").write_text(
+        "\\documentclass[twocolumn]{article}\n\\usepackage{graphicx}\n"
+        f"\\begin{{document}}\n\\listoffigures\n{body}\n\\end{{document}}\n",
+        encoding="utf-8",
+    )
+    for _ in range(2):  # the second time with the references and the list of figures
+        done = subprocess.run(
+            ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
+            capture_output=True,
+            timeout=120,
+        )
+        said = done.stdout.decode("utf-8", "replace")
+        assert done.returncode == 0, said[-2000:]
+    assert "undefined" not in said
+    assert Path("paper.pdf").stat().st_size > 20_000
 
 
 @pytest.mark.parametrize(

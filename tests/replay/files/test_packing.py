@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,9 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.__main__ import main
+from replay.film import comparison_film
+from replay.film.film import Film
+from replay.options import ComparisonOptions, FilmOptions
 from replay.recording import eight_bits, info
 from replay.schema import FileError, OptionError, OutputError, SelectionError
 
@@ -232,6 +236,34 @@ def test_what_reads_a_recording_reads_a_packed_one(path: Path, tmp_path: Path, b
         assert ("within 0.4 %" in (tmp_path / name).read_text()) == (bits == 8), name
 
 
+def test_every_picture_says_so(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where headings have no room for it, beside the scale; of two runs, which of them."""
+    small = tmp_path / "small.h5"
+    replay.pack(path, small, bits=8)
+    many = {f"layer{n}": drifting_maps(3, 8, 8, seed=n) for n in range(30)}
+    lots = tmp_path / "lots.h5"
+    replay.pack(write_recording(tmp_path / "many.h5", many, epochs=1, batches=2), lots, bits=8)
+    with replay.open(path) as run, replay.open(small) as packed, replay.open(lots) as overview:
+        film = Film(packed, FilmOptions(layers=["conv1"]))
+        assert eight_bits.NOTE in film.panels[0].details
+        assert f"maps: {eight_bits.NOTE}" in Film(overview, FilmOptions(layers="all")).scale
+        assert eight_bits.NOTE not in Film(run, FilmOptions(layers=["conv1"])).scale
+        headings: list[Any] = []
+        make = comparison_film._headings
+        monkeypatch.setattr(
+            comparison_film,
+            "_headings",
+            lambda *given: headings.append(make(*given)) or headings[-1],
+        )
+        for pair in ((run, packed), (packed, run)):
+            comparison_film.ComparisonFilm(pair, ComparisonOptions(layers=["conv1"]))
+            drawn = str(headings[-1].scales)
+            assert f"small: {eight_bits.NOTE}" in drawn
+            assert f"run: {eight_bits.NOTE}" not in drawn
+        health = replay.health(packed)
+        assert f"maps in {eight_bits.NOTE}" in str(health)
+
+
 def test_a_size_that_must_not_be_exceeded(path: Path, tmp_path: Path) -> None:
     whole = replay.pack(path, tmp_path / "whole.h5").bytes / 1e6
     for share, given in ((1.01, None), (0.9, None), (0.75, None), (0.75, 16)):
@@ -278,6 +310,26 @@ def test_an_interrupt_leaves_nothing(path: Path, tmp_path: Path) -> None:
         replay.pack(path, tmp_path / "small.h5", progress=interrupt)
     assert [each.name for each in tmp_path.iterdir()] == ["run.h5"]
     assert path.read_bytes() == before
+
+
+def test_a_recording_whose_writer_was_killed(path: Path, tmp_path: Path) -> None:
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        file["state"][:] = [6, 0, 0, 0]  # two frames were not committed
+        file.swmr_mode = True
+        file.flush()
+        killed = path.read_bytes()
+    path.write_bytes(killed)
+    os.utime(path, (0, 0))
+    small = tmp_path / "small.h5"
+    result = replay.pack(path, small)
+    assert result.frames == 6
+    assert replay.verify(small)
+    with replay.open(path) as run, replay.open(small) as packed:
+        assert not packed.closed
+        assert packed.frames == run.frames
+        assert packed["conv1"][0, 1].tobytes() == run["conv1"][0, 1].tobytes()
+    with h5py.File(small) as file:  # which is an ordinary file
+        assert file["state"][0] == 6
 
 
 def test_a_recording_that_grows_meanwhile_is_not_packed(path: Path, tmp_path: Path) -> None:

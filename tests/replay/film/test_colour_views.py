@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import h5py
@@ -14,9 +15,10 @@ from PIL import Image
 from samples import drifting_maps
 
 import replay
+from replay.film.comparison_film import ComparisonFilm
 from replay.film.film import Film
 from replay.maps.views import look_at
-from replay.options import FilmOptions
+from replay.options import ComparisonOptions, FilmOptions
 from replay.schema import OptionError, SelectionError
 
 
@@ -94,9 +96,9 @@ def test_every_format_shows_the_same_pictures(looking: Path, tmp_path: Path, suf
     replay.animate(looking, out, view="cam", probe=0)
     film, whole = film_of(looking, 0, view="cam"), frames_of(tmp_path / "whole")
     if suffix == ".mp4":
-        frames = imageio_ffmpeg.read_frames(str(out))
-        next(frames)
-        found = [np.frombuffer(each, np.uint8).reshape(*film.size, 3) for each in frames]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(out), "-f", "rawvideo"]
+        raw = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True)
+        found = list(np.frombuffer(raw.stdout, np.uint8).reshape(-1, *film.size, 3))
     else:
         found = []
         with Image.open(out) as image:
@@ -202,6 +204,24 @@ def test_one_range_for_the_run_is_the_same_in_every_frame(looking: Path) -> None
     most = max(np.abs(drifting_maps(*LAYERS["conv1"])(e, b)).max() for e, b in film.cells)
     assert shown.high == pytest.approx(float(most))
     assert shown.low == -shown.high
+
+
+def test_two_runs_stand_side_by_side_on_one_scale(looking: Path, tmp_path: Path) -> None:
+    other = write_looking(tmp_path / "other.h5", epochs=2)
+    options = {"view": "overlay", "layers": "conv1", "channels": 1, "scale": "run", "probe": 0}
+    replay.compare(looking, other, f"{tmp_path}/out/", **options)
+    frame = frames_of(tmp_path / "out")[-1].astype(int)
+    with replay.open(looking) as a, replay.open(other) as b:
+        runs, chosen = look_at([a.probe(0), b.probe(0)], FilmOptions(**options))
+        film = ComparisonFilm(runs, ComparisonOptions(layers=chosen.layers, clip=(0, 1)))
+        left, right = film.layout.mosaic_corners[0][:2]
+        height, width = film.panels[0].mosaic.tile
+        assert runs[0]["conv1"].shown((1, 1)) == runs[1]["conv1"].shown((1, 1))
+    tiles = [frame[y : y + height, x : x + width] for y, x in (left, right)]
+    assert np.array_equal(*tiles)  # the frames that both have are the same
+    assert np.abs(tiles[0][..., 0] - tiles[0][..., 2]).max() > 60
+    with pytest.raises(OptionError, match="pictures in colours"):
+        replay.compare(looking, other, tmp_path / "x.mp4", difference=True, **options)
 
 
 def test_a_damaged_map_is_said_and_the_others_are_shown(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from samples import drifting_maps, write_recording
 import replay
 from replay.__main__ import main
 from replay.film.comparison_film import ComparisonFilm
+from replay.maps.scaling import Scaler
 from replay.options import ComparisonOptions
 from replay.schema import OptionError, OutputError, SelectionError
 
@@ -291,3 +292,30 @@ def test_compare_on_the_command_line(
     assert main(["compare", "a.h5"]) == 2
     assert "compare: expected two recordings, found 1" in capsys.readouterr().err
     assert main(["compare", "a.h5", "b.h5", "a.h5"]) == 2
+
+
+def test_a_run_that_looks_flat_on_a_common_range_is_told_without_measuring_it_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faint(epoch: int, batch: int) -> np.ndarray:
+        return drifting_maps(3, 8, 8)(epoch, batch) * np.float16(0.02)
+
+    a = write_recording(tmp_path / "a.h5", {"conv": drifting_maps(3, 8, 8)})
+    b = write_recording(tmp_path / "b.h5", {"conv": faint})
+    ranges: list[int] = []
+    real = Scaler._range_of_all
+
+    def counted(scaler: Scaler, epoch: int) -> object:
+        ranges.append(len(scaler._ranges))
+        return real(scaler, epoch)
+
+    monkeypatch.setattr(Scaler, "_range_of_all", counted)
+    with replay.open(a) as one, replay.open(b) as other:
+        film = ComparisonFilm([one, other], ComparisonOptions(scale="run"))
+        (remark,) = [each for each in film.remarks if "looks flat" in each]
+        assert remark.startswith("conv of b spans 0.02 of the range of both runs")
+        assert ranges.count(0) == 3  # of both, and of each
+        list(film.frames())
+        assert ranges.count(0) == 3
+        plain = ComparisonFilm([one, other], ComparisonOptions(scale="adaptive"))
+        assert not any("looks flat" in each for each in plain.remarks)

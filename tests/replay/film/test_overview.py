@@ -9,9 +9,11 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.__main__ import main
+from replay.film.comparison_film import ComparisonFilm
 from replay.film.film import Film
-from replay.options import FilmOptions
-from replay.raster.arrangement import Space, arrange, count_fitting
+from replay.options import ComparisonOptions, FilmOptions
+from replay.raster.arrangement import Space, Tiling, arrange, count_fitting
+from replay.raster.stacking import arrange_together
 from replay.rendering.presets import PRESETS
 from replay.schema import OptionError
 
@@ -63,6 +65,59 @@ def test_all_layers_of_a_network_are_seen_in_one_frame(
     assert all("of 512 maps" in panel.details for panel in film.panels[-number // 4 :])
 
 
+def used(film: Film, number: int) -> float:
+    """The share of the height below the heading that the highest and the lowest column use."""
+    bottoms: dict[int, int] = {}
+    for panel, (top, left) in zip(film.panels, film.layout.mosaic_corners, strict=True):
+        bottoms[left] = max(bottoms.get(left, 0), top + panel.mosaic.height)
+    assert len(film.panels) == number
+    top = min(top for top, _ in film.layout.mosaic_corners)
+    return (min(bottoms.values()) - top) / (film.size[0] - top - 60)
+
+
+def test_an_overview_uses_the_height_of_its_frame(twenty: Path, sixty: Path) -> None:
+    for path, number in ((twenty, 20), (sixty, 60)):
+        with replay.open(path) as recording:
+            film = Film(recording, FilmOptions(layers="all"))
+        assert used(film, number) > 0.85
+        assert film.size[0] > 0.9 * (1080 if number == 20 else 1440)
+        assert min(min(panel.mosaic.tile) for panel in film.panels) >= 40
+    assert min(panel.mosaic.count for panel in film.panels) >= 5
+
+
+@pytest.mark.parametrize(
+    "names", [("conv1", "conv2", "conv3"), ("conv1", "conv2"), ("conv2", "conv3")]
+)
+def test_layers_under_one_another_fill_the_width(tmp_path: Path, names: tuple[str, ...]) -> None:
+    shapes = {"conv1": (12, 128), "conv2": (24, 32), "conv3": (32, 16)}
+    path = write_recording(
+        tmp_path / "run.h5",
+        {name: drifting_maps(count, side, side) for name, (count, side) in shapes.items()},
+        epochs=1,
+        batches=2,
+    )
+    with replay.open(path) as recording:
+        film = Film(recording, FilmOptions(layers=list(names)))
+    width = film.size[1] - 24  # but for the margin
+    for panel, (_, left) in zip(film.panels, film.layout.mosaic_corners, strict=True):
+        assert panel.mosaic.count == shapes[names[film.panels.index(panel)]][0]
+        assert left + panel.mosaic.width > left + 0.9 * (width - left)
+
+
+def test_mosaics_are_arranged_together_within_their_space() -> None:
+    sizes = [(12, 128), (24, 32), (32, 16), (64, 8)]
+    space = Space(1048, 200, stretch=1.0)
+    items = [(count, (side, side), Tiling(digits=2, gains=True)) for count, side in sizes]
+    made = arrange_together(items, space)
+    widest = max(mosaic.width for mosaic in made)
+    assert widest <= 1048
+    assert sum(mosaic.height for mosaic in made) <= 4 * 200
+    assert all(mosaic.width > 0.85 * widest for mosaic in made)
+    assert [mosaic.count for mosaic in made] == [count for count, _ in sizes]
+    asked = [(12, (128, 128), Tiling(columns=3)), items[1]]
+    assert arrange_together(asked, space)[0].columns == 3
+
+
 def test_few_layers_stand_under_one_another_with_all_their_maps(twenty: Path) -> None:
     with replay.open(twenty) as recording:
         film = Film(recording, FilmOptions(layers=["layer0.0.conv", "layer2.3.conv"]))
@@ -104,6 +159,27 @@ def test_a_video_stays_within_what_players_decode(
     at = data.index(b"avcC") + 4
     assert data[at] == 1
     assert data[at + 3] <= 52  # H.264 level 5.2
+
+
+@pytest.mark.parametrize("difference", [False, True])
+def test_nine_layers_of_two_runs_are_seen(tmp_path: Path, difference: bool) -> None:
+    runs = [
+        write_recording(tmp_path / f"{name}.h5", layers(9), epochs=1, batches=2) for name in "ab"
+    ]
+    with replay.open(runs[0]) as a, replay.open(runs[1]) as b:
+        film = ComparisonFilm([a, b], ComparisonOptions(layers="all", difference=difference))
+    height, width = film.size
+    assert height < 0.8 * width  # as screens are
+    assert (width <= 2560, height <= 1440) == (True, True)
+    for panel, corners in zip(film.panels, film.layout.mosaic_corners, strict=True):
+        assert min(panel.mosaic.tile) >= 48
+        assert panel.mosaic.count >= 4
+        assert corners[-1][1] + panel.mosaic.width <= width
+    columns = {corners[0][1] for corners in film.layout.mosaic_corners}
+    assert difference or len(columns) >= 2
+    texts = film.layout.texts
+    assert {panel.name for panel in film.panels} <= texts  # whole
+    assert len(list(film.frames())) == 2
 
 
 @pytest.mark.parametrize("difference", [False, True])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -232,12 +234,74 @@ def soft_loops(file: h5py.File) -> None:
     file["batches/self"] = h5py.SoftLink("/batches/self")
 
 
-HOSTILE = [bomb, unknown_filter, huge_attribute, giant, many_layers, wrong_types, soft_loops]
+def list_of_one_text(file: h5py.File) -> None:
+    """Ten thousand texts in an attribute, each of which is the same megabyte: 10 GB."""
+    names = ["x" * (1 << 20)] + ["y"] * 9_999
+    del file.attrs["created"]
+    file.attrs.create("created", names, dtype=h5py.string_dtype())
+    share_text(file, 1 << 20, 1)
+
+
+def layers_of_one_text(file: h5py.File) -> None:
+    """Two thousand layers whose modules are one text of 3 MB: 6 GB."""
+    file["maps/conv1"].attrs["module"] = "x" * (3 << 20)
+    for number in range(2_000):
+        made = file.create_dataset(
+            f"maps/a{number}", (1, 2, 1, 2, 2), "<f2", chunks=(1, 1, 1, 2, 2)
+        )
+        made.attrs["module"] = "yyyyy"
+    share_text(file, 3 << 20, 5)
+
+
+def share_text(file: h5py.File, large: int, small: int) -> None:
+    """Has all texts of one length lead to the one of another length."""
+    path = Path(file.filename)
+    file.close()
+    data = path.read_bytes()
+    found = re.search(re.escape(struct.pack("<I", large)) + rb".{8}\x01\0\0\0", data, re.DOTALL)
+    assert found is not None
+    one = found.group()
+    pattern = re.escape(struct.pack("<I", small)) + rb".{12}"
+    count = 0
+
+    def lead(match: re.Match[bytes]) -> bytes:
+        nonlocal count
+        address, index = struct.unpack("<QI", match.group()[4:])
+        if not (0 < address < len(data) and data[address : address + 4] == b"GCOL" and index):
+            return match.group()
+        count += 1
+        return one
+
+    path.write_bytes(re.sub(pattern, lead, data, flags=re.DOTALL))
+    assert count > 1_000
+
+
+def many_fields(file: h5py.File) -> None:
+    """A thousand fields of four million values, none of which was ever written: 32 GB."""
+    for number in range(1_000):
+        file.create_dataset(f"batches/f{number}", (1000, 4000), "<f8", chunks=(1, 4000))
+
+
+HOSTILE = [
+    list_of_one_text,
+    layers_of_one_text,
+    many_fields,
+    bomb,
+    unknown_filter,
+    huge_attribute,
+    giant,
+    many_layers,
+    wrong_types,
+    soft_loops,
+]
 HOSTILE += [expanding_chunk, expanding_inputs, expanding_numbers, shrunk_frames]
 HOSTILE += [many_chunks, cut_off_chunk, misused_8_bits, packed_links]
 HOSTILE += [plugin_filter(ZSTD, ZSTD_SIZE), plugin_filter(ZSTD, ZSTD_NONE)]
 HOSTILE += [plugin_filter(BLOSC, BLOSC2), plugin_filter(ZSTD, b"?")]
 REFUSED = {  # and what for
+    list_of_one_text: "attribute 'created' in",
+    layers_of_one_text: "have more than 67,108,864 bytes together",
+    many_fields: "declare more than 536,870,912 bytes together",
     bomb: "declares chunks of 216,320,000 bytes",
     unknown_filter: "is compressed with lzf (32000)",
     expanding_chunk: "expands to more than the 384 bytes of its shape",
@@ -273,6 +337,8 @@ def test_hostile_files(
     harmless = (huge_attribute, soft_loops, many_layers)
     if change in harmless:
         assert codes == [0] * 8, said
+    elif change is many_fields:
+        assert codes[3] == 2, said  # the others read those alone that they need
     elif change is packed_links:
         assert codes == [0, 0, 0, 0, 2, 2, 0, 0], said
         assert "leads round in circles" in said

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import numpy as np
 import pytest
 from samples import drifting_maps, write_recording
 
+import replay
 from replay.film import Film
+from replay.maps.axes import Maps
 from replay.options import FilmOptions
 from replay.recording import open_recording
 from replay.rendering.alt_text import describe
@@ -113,3 +116,47 @@ def test_a_loss_that_is_nan_in_all_that_is_shown_is_not_a_number(tmp_path: Path)
     assert told(path, ["conv1"], epochs=1).endswith("The loss is NaN throughout.")
     one = told(path, ["conv1"], epochs=0)
     assert one.endswith("The loss goes from 1.00 to 1.00.")
+
+
+@pytest.fixture(scope="module")
+def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fixed image of 300 frames, of which one has a NaN."""
+
+    def seen(epoch: int, batch: int) -> np.ndarray:
+        maps = drifting_maps(2, 6, 6)(epoch, batch)
+        if (epoch, batch) == (1, 77):
+            maps[1, 2, 3] = math.nan
+        return maps
+
+    return write_recording(
+        tmp_path_factory.mktemp("fixed") / "run.h5",
+        {"conv1": drifting_maps(2, 6, 6)},
+        epochs=2,
+        batches=150,
+        probes=[(np.zeros((3, 8, 8), np.float16), {"conv1": seen})],
+    )
+
+
+def test_a_fixed_image_is_not_read_again(fixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_recording(fixed) as recording:
+        film = Film(recording.probe(0), FilmOptions(layers=["conv1"]))
+        assert sum(1 for _ in film.frames()) == 300
+        monkeypatch.setattr(Maps, "__getitem__", lambda maps, cell: pytest.fail("read again"))
+        text = describe(film, film.cells, 4)
+    assert "NaN in 1 of 300 frames" in text
+
+
+def test_what_other_processes_drew_is_not_read_again(fixed: Path, tmp_path: Path) -> None:
+    class Here(Executor):
+        def submit(self, fn, /, *args, **kwargs):  # type: ignore[no-untyped-def]
+            done: Future[object] = Future()
+            done.set_result(fn(*args, **kwargs))
+            return done
+
+    with open_recording(fixed) as recording:
+        film = Film(recording.probe(0), FilmOptions(layers=["conv1"]))
+        film.note_findings([{(1, 77): (1, 0), (0, 3): "damaged"}])
+        assert film.damaged == ["damaged"]
+        assert film.findings() == [{(1, 77): (1, 0), (0, 3): "damaged"}]
+    made = replay.animate(fixed, tmp_path / "a.mp4", probe=0, executor=Here())
+    assert "NaN in 1 of 300 frames" in made.alt

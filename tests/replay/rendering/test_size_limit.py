@@ -243,11 +243,24 @@ def test_words_and_a_picture_beside_it(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "b.gif").exists()
 
 
+@pytest.mark.parametrize("zoom", [2, 4, 8])
+def test_forty_frames_come_before_maps_of_less_than_half_their_size(zoom: int) -> None:
+    settings = quality_ladder(300, "gif", zoom=zoom)
+    assert min(each.frames for each in settings if each.share >= 0.5) <= 30
+    assert max(each.frames for each in settings if each.share < 0.5) <= 30
+    assert max(each.frames for each in settings if each.share < 0.3) <= 20
+    mixed = quality_ladder(300, "gif", zoom=1, mixed=True)
+    assert max(each.frames for each in mixed if each.share < 0.75) <= 30
+
+
+@pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("zoom", [1, 2, 7, None])
 @pytest.mark.parametrize("form", ["h264", "av1", "gif", ""])
-def test_every_step_of_a_ladder_gives_up_something_more(form: str, zoom: int | None) -> None:
+def test_every_step_of_a_ladder_gives_up_something_more(
+    form: str, zoom: int | None, mixed: bool
+) -> None:
     for frames in (1, 2, 11, 360, 20_000):
-        settings = quality_ladder(frames, form, zoom=zoom)
+        settings = quality_ladder(frames, form, zoom=zoom, mixed=mixed)
         assert settings[0].frames == frames
         for above, below in itertools.pairwise(settings):
             worse = (above.quality or 0) < (below.quality or 0)

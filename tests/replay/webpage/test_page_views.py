@@ -37,8 +37,8 @@ def test_a_page_has_all_that_was_recorded(path: Path) -> None:
     assert manifest["first"] == 3  # the maps of the fixed image
     attention, slope = manifest["sources"][1], manifest["sources"][2]
     assert attention["quantity"] == "attention"
-    assert attention["layers"][1]["maps"] == "4 maps of 8×8"
-    assert "attention of the class token, a head each" in attention["layers"][1]["words"]
+    assert attention["layers"][1]["maps"] == "4 heads of 8×8"
+    assert "attention of the class token" in attention["layers"][1]["words"]
     assert attention["layers"][0]["remarks"][0].startswith("class token ")
     assert slope["colours"] == ["RdBu_r", True]
     assert slope["layers"][0]["remarks"][1].startswith("largest ±")
@@ -51,6 +51,13 @@ def test_a_page_has_all_that_was_recorded(path: Path) -> None:
     block = frame_of(manifest, reader.blocks, 0, 3, source=2)
     true = gradient("conv1", 1, 1)
     assert np.abs(block.values - true / np.abs(true).max()).max() < 0.05
+    cam = manifest["sources"][6]
+    assert cam["colours"] == ["plasma", False]
+    assert "Grad-CAM of the score of the label" in cam["layers"][0]["words"]
+    block = frame_of(manifest, reader.blocks, 0, 3, source=6)
+    with replay.open(path) as run:
+        values = run.cam()[1, 1]
+    assert np.abs(block.values[0] - values / values.max()).max() < 0.05
 
 
 def test_only_one_view_is_asked_for(path: Path, tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""A layer of a recording as a Dataset of xarray, of which a frame is read when it is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.schema import Cell, Float16Array, Layer, OptionError
+
+_DIMENSIONS = {
+    "C": "channel",
+    "D": "z",
+    "H": "y",
+    "W": "x",
+    "L": "position",
+    "T": "token",
+    "Q": "query",
+}
+
+
+def dimension_names(layer: Layer) -> tuple[str, ...]:
+    """Returns what the axes of a layer's frame are called: `channel`, `y`, `x` ...
+
+    >>> dimension_names(Layer("conv1", "", (12, 8, 8)))
+    ('channel', 'y', 'x')
+    """
+    if len(layer.axes) != len(layer.shape):
+        return tuple(f"axis{place}" for place in range(len(layer.shape)))
+    return tuple(_DIMENSIONS.get(letter, letter) for letter in layer.axes)
+
+
+def to_xarray(run: Any, layer: str | None) -> Any:
+    """Returns a layer of an open `Recording` as an `xarray.Dataset`; see its `to_xarray`."""
+    try:
+        import xarray
+    except ImportError:
+        text = "to_xarray needs the package xarray: pip install 'mapreel[xarray]'"
+        raise OptionError(text) from None
+    run.require_frames()
+    series = run[run.layers[0] if layer is None else layer]
+    found, cell = series.layer, ("epoch", "batch")
+    names = dimension_names(found)
+    present = series.present
+    values: dict[str, Any] = {
+        "maps": ((*cell, *names), _lazy(found.shape, present, lambda at: series[at]))
+    }
+    inputs = run.inputs
+    if len(inputs.shapes) == 1:
+        axes = Layer("", "", inputs.shapes[0])
+        names = tuple(f"input_{name}" for name in dimension_names(axes))
+        images = _lazy(inputs.shapes[0], inputs.present, lambda at: inputs[at])
+        values["input"] = (*cell, *names), images
+    if series.has_ranges:
+        values["range"] = (*cell, "channel", "bound"), series.ranges()
+    for name, numbers in run.batches.items():
+        values[name if name not in (*values, *cell) else f"field_{name}"] = cell, numbers
+    coordinates: dict[str, Any] = {
+        "epoch": np.arange(present.shape[0]),
+        "batch": np.arange(present.shape[1]),
+        "channel": np.arange(found.channels),
+    }
+    if "range" in values:
+        coordinates["bound"] = ["least", "greatest"]
+    about = {"file": str(run.path), "run_id": run.run_id, "created": run.created}
+    about |= {"layer": found.name, "module": found.module, "note": found.note}
+    return xarray.Dataset(values, coordinates, {k: v for k, v in about.items() if v})
+
+
+def _lazy(
+    shape: tuple[int, ...], present: npt.NDArray[np.bool_], read: Callable[[Cell], Float16Array]
+) -> Any:
+    """Returns frames as an array (epoch, batch, ...) that reads what is taken of it.
+
+    Args:
+        shape: Of a frame.
+        present: bool (epoch, batch), where there is one; NaN elsewhere.
+        read: Gives a frame.
+    """
+    from xarray.backends import BackendArray
+    from xarray.core import indexing
+
+    class Frames(BackendArray):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.shape, self.dtype = (*present.shape, *shape), np.dtype(np.float16)
+
+        def __getitem__(self, key: Any) -> Any:
+            support = indexing.IndexingSupport.OUTER
+            return indexing.explicit_indexing_adapter(key, self.shape, support, self._take)
+
+        def _take(self, key: tuple[Any, ...]) -> npt.NDArray[np.float16]:
+            rows, columns = (
+                np.arange(size)[part] for size, part in zip(present.shape, key[:2], strict=True)
+            )
+            within = tuple(key[2:])
+            parts = [
+                _part(_frame(int(epoch), int(batch)), within)
+                for epoch in np.atleast_1d(rows)
+                for batch in np.atleast_1d(columns)
+            ]
+            sizes = [len(part) for part in (rows, columns) if np.ndim(part)]
+            if not parts:
+                empty = _part(np.zeros(shape, np.float16), within)
+                return np.zeros((*sizes, *empty.shape), np.float16)
+            return np.stack(parts).reshape(*sizes, *parts[0].shape)
+
+    def _frame(epoch: int, batch: int) -> Float16Array:
+        if not present[epoch, batch]:
+            return np.full(shape, np.nan, np.float16)
+        return read((epoch, batch)).reshape(shape)
+
+    return indexing.LazilyIndexedArray(Frames())
+
+
+def _part(frame: Float16Array, key: tuple[Any, ...]) -> Float16Array:
+    """Returns a part of a frame, axis by axis: a list on two axes is a block of both."""
+    for axis in reversed(range(len(key))):
+        frame = frame[(slice(None),) * axis + (key[axis],)]
+    return frame
