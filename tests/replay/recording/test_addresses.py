@@ -159,7 +159,7 @@ def test_a_packed_recording_is_read_by_its_address(run: Path, served: Served, bi
 
 def test_info_of_ten_gigabytes_reads_less_than_twenty_megabytes(tmp_path: Path) -> None:
     """A sparse file: room for every frame, of which nearly none was written."""
-    epochs, batches, layers, shape = 25, 250, 4, (12, 128, 128)
+    epochs, batches, layers, shape = 25, 250, 1, (48, 128, 128)
     path = write_recording(
         tmp_path / "run.h5",
         {f"conv{n}": lambda e, b: np.ones((1, 2, 2), "f2") for n in range(layers)},
