@@ -35,7 +35,7 @@ def open_recording(path: str | os.PathLike[str]) -> Recording:
     """Opens a recording for reading; also one whose writer is still at work or was killed.
 
     Args:
-        path: The file, as `record` wrote it.
+        path: The file, as `record` wrote it, or its address: `https://...`, `s3://...`.
 
     Returns:
         The recording, to be used as a context manager or closed.
