@@ -11,8 +11,11 @@ that had its own name point here would be turned away.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sys
+import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,6 +24,48 @@ from urllib.parse import parse_qs, urlsplit
 from replay.recording import Closing
 from replay.schema import OptionError, RecordingError
 from replay.webpage.live import Live
+
+_MOST_CLIENTS = 64  # at once; a browser opens six
+_IDLE_SECONDS = 20  # without a request, after which a client is let go
+_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class _BoundedServer(ThreadingHTTPServer):
+    """Answers each client in a thread of its own, and no more than some of them at once."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self._room = threading.BoundedSemaphore(_MOST_CLIENTS)
+        super().__init__(("127.0.0.1", port), handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begins to answer a client, or sends it away."""
+        if self._room.acquire(blocking=False):
+            try:
+                super().process_request(request, client_address)
+            except BaseException:  # no thread to be had
+                self._room.release()
+                raise
+            return
+        with contextlib.suppress(OSError):
+            request.settimeout(1.0)
+            request.sendall(_BUSY)
+        self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answers a client to its end."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of clients that are gone, and one line of anything else."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            print(f"warning: a request failed: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 class Server(Closing):
@@ -41,13 +86,12 @@ class Server(Closing):
     def __init__(self, live: Live, port: int = 0) -> None:
         self._live = live
         try:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(live))
+            self._server = _BoundedServer(port, _handler(live))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise OptionError(
                 f"cannot listen on port {port} ({reason}); choose another, or 0 for any"
             ) from error
-        self._server.daemon_threads = True
 
     def close(self) -> None:
         """Stops listening and closes the recording."""
@@ -73,14 +117,19 @@ def _handler(live: Live) -> type[BaseHTTPRequestHandler]:
         server_version = "mapreel"
         sys_version = ""
         protocol_version = "HTTP/1.1"
-        timeout = 60
+        timeout = _IDLE_SECONDS
 
         def do_GET(self) -> None:
             port = self.connection.getsockname()[1]
-            if self.headers.get("Host", "") not in (f"127.0.0.1:{port}", f"localhost:{port}"):
+            host, _, said = self.headers.get("Host", "").lower().partition(":")
+            if host not in ("127.0.0.1", "localhost") or (said or "80") != str(port):
                 self._answer(HTTPStatus.FORBIDDEN, b"not this host", "text/plain")
                 return
-            address = urlsplit(self.path)
+            try:
+                address = urlsplit(self.path)
+            except ValueError:
+                self._answer(HTTPStatus.BAD_REQUEST, b"no address", "text/plain")
+                return
             try:
                 self._find(address.path, parse_qs(address.query))
             except RecordingError as error:
