@@ -43,7 +43,7 @@ options:
                          2 % of the time (default: 1)
   --cam [LAYER]          keep class activation (Grad-CAM) of these images, of
                          this layer or of the last one whose maps have positions
-  --attention [cls|full] record what attention looks at: a row for each head, the
+  --attention [cls|full] record what attention looks at: a row a head, the
                          class token's or the mean over the queries (cls, the
                          default), or every query's (full)
   --include-eval         record forwards in evaluation mode too

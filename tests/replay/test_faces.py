@@ -65,7 +65,7 @@ def test_an_error_names_an_option_as_it_is_spelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if name == "grid" and "dpi" in keywords:
-        monkeypatch.setattr("replay.figures.grid_page.too_large", lambda *_: True)
+        monkeypatch.setattr("replay.figures.grid_layout.too_large", lambda *_: True)
     with pytest.raises(RecordingError) as raised:
         getattr(replay, name)("run.h5", **keywords)
     assert python in str(raised.value)
