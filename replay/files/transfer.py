@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from replay.formatting import format_bytes
 from replay.output import replacing
 from replay.recording.address import Address, read_path
-from replay.recording.remote_file import PAUSES, RemoteFile, find_file
+from replay.recording.remote_file import PAUSES, RemoteFile, describe_error, find_file
 from replay.schema import FileError, OptionError, OutputError
 from replay.schema.errors import UnreachableError
 from replay.schema.faces import spell
@@ -113,7 +113,7 @@ def _fetch_stream(
             return
         except Exception as error:
             if pause is None:
-                why = f"{type(error).__name__}: {error}".splitlines()[0]
+                why = describe_error(error)
                 raise UnreachableError(f"the connection to {name} was lost ({why})") from error
             time.sleep(pause)
 
@@ -145,8 +145,7 @@ def upload(path: Path, address: str) -> tuple[str, int]:
     except NotImplementedError as error:
         raise OutputError(f"cannot write {name}: nothing can be put there by fsspec") from error
     except Exception as error:  # whatever a file system may raise
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise OutputError(f"cannot write {name}: {why}") from error
+        raise OutputError(f"cannot write {name}: {describe_error(error)}") from error
     if found != size:
         raise OutputError(f"cannot write {name}: {found} of {size:,} bytes are there")
     return name, size

@@ -6,9 +6,12 @@ blocks. Frames are read whole, as one range each. A lost connection is tried aga
 
 from __future__ import annotations
 
+import gc
+import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -17,6 +20,7 @@ from replay.schema.errors import UnreachableError
 from replay.schema.faces import call
 
 _T = TypeVar("_T")
+_SECRETS = re.compile(r"(\w+://)(?:[^/\s@]*@)?([^\s?'\"]*)(?:\?[^\s'\")]*)?")  # of addresses
 
 PAUSES = (0.5, 1.0, 2.0)  # seconds before it is tried again
 _BLOCK = 1 << 16  # bytes
@@ -76,6 +80,10 @@ class RemoteFile:
         stop = min(start + len(view), self.size)
         if start >= stop:
             return 0
+        with _no_collection():
+            return self._fill(view, start, stop)
+
+    def _fill(self, view: memoryview, start: int, stop: int) -> int:
         if stop - start >= _LARGE:
             view[: stop - start] = self.fetch(start, stop)
             return stop - start
@@ -139,9 +147,7 @@ class RemoteFile:
             except Exception as error:
                 found = self._understand(error)
                 if found is None and pause is None:
-                    cause = error.__cause__ or error
-                    words = (str(cause).strip().splitlines() or [""])[0]
-                    why = f"{type(cause).__name__}: {words}".removesuffix(": ")
+                    why = describe_error(error.__cause__ or error)
                     found = UnreachableError(f"the connection to {self.name} was lost ({why})")
                 if found is not None:
                     self.failure = found
@@ -162,16 +168,40 @@ class RemoteFile:
             answered = not isinstance(cause, Exception) or "Connect" not in type(cause).__name__
             return FileError(f"no such file: {self.name}") if answered else None
         if "Credentials" in type(error).__name__:
-            return FileError(f"cannot read {self.name}: {error}; {_credentials(self.name)}")
+            why = describe_error(error)
+            return FileError(f"cannot read {self.name}: {why}; {_credentials(self.name)}")
         if "range request" in str(error):
             return FileError(self._no_ranges())
         if isinstance(error, _FINAL):
-            return FileError(f"cannot read {self.name}: {error}")
+            return FileError(f"cannot read {self.name}: {describe_error(error)}")
         return None
 
     def _no_ranges(self) -> str:
         fetch = call("fetch", self.name)
         return f"the server of {self.name} sends no parts of a file; '{fetch}' downloads it whole"
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keeps garbage from being collected while HDF5 waits for bytes, until the end of the block.
+
+    This thread has h5py's lock then, and others fetch the bytes. A collection may end an object of
+    h5py in one of those, which would wait for the lock, and this thread for it.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def describe_error(error: BaseException) -> str:
+    """Returns the first line of an error of another package, without what may be secret in it."""
+    words = (str(error).strip().splitlines() or [""])[0]
+    words = _SECRETS.sub(r"\1\2", words)
+    return f"{type(error).__name__}: {words}".removesuffix(": ")
 
 
 def find_file(address: str, name: str) -> tuple[Any, str]:
@@ -193,7 +223,7 @@ def find_file(address: str, name: str) -> tuple[Any, str]:
         package = needed.get(scheme.lower(), "'mapreel[remote]'")
         raise FileError(f"{scheme}://: not installed; pip install {package}") from error
     except ValueError as error:
-        raise FileError(f"cannot read {name}: {error}") from error
+        raise FileError(f"cannot read {name}: {describe_error(error)}") from error
     return found
 
 

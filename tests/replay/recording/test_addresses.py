@@ -159,7 +159,7 @@ def test_a_packed_recording_is_read_by_its_address(run: Path, served: Served, bi
 
 def test_info_of_ten_gigabytes_reads_less_than_twenty_megabytes(tmp_path: Path) -> None:
     """A sparse file: room for every frame, of which nearly none was written."""
-    epochs, batches, layers, shape = 25, 250, 4, (12, 128, 128)
+    epochs, batches, layers, shape = 25, 250, 1, (48, 128, 128)
     path = write_recording(
         tmp_path / "run.h5",
         {f"conv{n}": lambda e, b: np.ones((1, 2, 2), "f2") for n in range(layers)},
@@ -266,11 +266,58 @@ def test_memory_takes_a_copy(run: Path) -> None:
 
 
 def test_a_recording_that_is_still_written_is_read_as_it_is(run: Path, served: Served) -> None:
-    """A copy that is renewed now and then; each refresh sees what is there."""
-    with h5py.File(run, "r+") as file:
+    with h5py.File(run, "r+", libver=("v110", "v110")) as file:
         file["state"][:] = [3, 0, 0, 0]
-    with replay.open(f"{served.address}run.h5") as far:
-        assert (len(far.frames), far.closed) == (3, False)
+        file.swmr_mode = True
+        with replay.open(f"{served.address}run.h5") as far:
+            assert (len(far.frames), far.closed) == (3, False)
+            file["state"][0] = 7
+            file.flush()
+            far.refresh()
+            assert len(far.frames) == 7
+            assert far["conv1"][1, 1].shape == (8, 96, 96)
+
+
+def test_watch_and_notebooks_show_it(served: Served) -> None:
+    from replay.webpage.live import Live
+
+    address = f"{served.address}run.h5"
+    with Live(address) as live:
+        assert b"run.h5" in live.page()
+    with replay.open(address) as far:
+        assert address in repr(far)
+        for shown in (far, far["conv1"], far.inputs):
+            assert str(shown._repr_html_()).startswith("<div><b>")
+
+
+def test_garbage_of_h5py_does_not_stop_a_read(run: Path, served: Served) -> None:
+    """A collection in the thread that fetches bytes would wait for h5py's lock for ever."""
+    reader = f"""
+import gc, h5py, replay
+from replay.recording.remote_file import RemoteFile
+file = h5py.File({str(run)!r}, "r")
+fill = RemoteFile._fill
+def litter(*arguments):
+    for _ in range(5):
+        held = [file["maps/conv1"]]
+        held.append(held)
+    return fill(*arguments)
+RemoteFile._fill = litter
+gc.set_threshold(300, 1, 1)
+with replay.open({served.address + "run.h5"!r}) as far:
+    for epoch, batch in far.frames * 10:
+        far["conv1"][epoch, batch]
+"""
+    done = subprocess.run([sys.executable, "-c", reader], timeout=60, check=False)
+    assert done.returncode == 0
+
+
+def test_what_is_secret_in_an_address_is_not_said(served: Served) -> None:
+    for words in ("http://me:secret@127.0.0.1:1/run.h5", f"{served.address}other.h5?sign=secret"):
+        with pytest.raises(RecordingError) as found:
+            replay.open(words)
+        assert "secret" not in str(found.value)
+        assert ".h5" in str(found.value)
 
 
 @pytest.fixture(scope="module")
