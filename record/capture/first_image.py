@@ -90,6 +90,17 @@ def join_images(images: Sequence[FirstImage]) -> FirstImage:
     return FirstImage(args, kwargs, first.image)
 
 
+def copy_arguments(value: Any) -> Any:
+    """Returns kept arguments with copies of their tensors: a forward may write into them."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, (list, tuple)):
+        return type(value)(copy_arguments(part) for part in value)
+    if isinstance(value, dict):
+        return type(value)((key, copy_arguments(part)) for key, part in value.items())
+    return value
+
+
 def _join(values: Sequence[Any], rows: frozenset[int]) -> Any:
     """Returns the first of some values, with the rows of them all in its tensors."""
     value = values[0]

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from record.capture.batch_axis import BatchSize
+from record.capture.first_image import copy_arguments
 from record.capture.phase import PROBING, CaptureState
 from record.capture.probe_classes import ProbeClasses
 from record.capture.tensors import images_of
@@ -101,14 +102,16 @@ def show_as_asked(
 ) -> None:
     """Shows images as `show` does; where class activation is in the way, without it."""
     activation = None if classes is None else classes.activation
+    if activation is None or activation.reason:
+        show(state, device, count, args, kwargs, classes, guard())
+        return
+    again = copy_arguments(args), copy_arguments(kwargs)
     try:
         show(state, device, count, args, kwargs, classes, guard())
     except Exception as error:
-        if activation is None or activation.reason:
-            raise
         activation.give_up(error)
         state.forget_probes()
-        show(state, device, count, args, kwargs, classes, guard())
+        show(state, device, count, *again, classes, guard())
 
 
 def show(

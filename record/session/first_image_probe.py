@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
 
-from record.capture.first_image import CannotProbeError, FirstImage
+from record.capture.first_image import CannotProbeError, FirstImage, copy_arguments
 from record.capture.phase import CaptureState, is_transformed
 from record.capture.probe import show_as_asked
 from record.capture.probe_classes import ProbeClasses
@@ -127,7 +127,7 @@ class FirstImageProbe:
             self._kept = KeptImages()
 
     def _show(self, state: CaptureState, root: nn.Module, given: FirstImage) -> None:
-        again = _copied(given.args), _copied(given.kwargs)
+        again = copy_arguments(given.args), copy_arguments(given.kwargs)
         device = state.input.device or torch.device("cpu")
         count = len(self._kept)
         python = PythonState(root)
@@ -215,17 +215,6 @@ def _is_calm() -> bool:
 def _captures_cuda_graph() -> bool:
     is_ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return bool(is_ready and torch.cuda.is_current_stream_capturing())
-
-
-def _copied(value: Any) -> Any:
-    """Returns kept arguments with copies of their tensors: a forward may write into them."""
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    if isinstance(value, (list, tuple)):
-        return type(value)(_copied(part) for part in value)
-    if isinstance(value, dict):
-        return type(value)((key, _copied(part)) for key, part in value.items())
-    return value
 
 
 def _tensors_in(value: Any) -> Iterator[torch.Tensor]:

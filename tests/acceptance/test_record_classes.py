@@ -15,6 +15,8 @@ from script_runs import write
 from record.__main__ import main
 from record.training.data import load
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "classify.py"
 SMALL = ["--samples", "48", "--image-size", "32", "--device", "cpu", "--quiet"]
 
