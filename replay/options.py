@@ -173,8 +173,10 @@ class FilmOptions:
     view: str = field(
         default="maps",
         metadata=option(
-            "what is shown: the maps (default), or what was recorded beside them",
+            "what is shown: maps (default), attention, cam (class activation), gradient, "
+            "components (all channels as colours) or overlay (channels over the input)",
             "--show",
+            metavar="VIEW",
             choices=VIEWS,
         ),
     )
@@ -192,7 +194,11 @@ class FilmOptions:
     )
     cam_method: str = field(
         default="grad-cam",
-        metadata=option("of class activation (default: grad-cam)", choices=CAM_METHODS),
+        metadata=option(
+            "of class activation: grad-cam (default), hirescam or gradient-x-activation",
+            metavar="NAME",
+            choices=CAM_METHODS,
+        ),
     )
     order: str = field(
         default="number", metadata=option("similar: such channels side by side", choices=ORDERS)

@@ -94,9 +94,10 @@ class Attention:
         if not (module.training or state.evaluation or probing):
             return
         try:
-            names = self._names
-            if names is None or names.root() is not module:
-                self._look_at(module)
+            if self._names is None:
+                self._look_at(state.root or module)
+            if self._names is None or self._names.root() is not module:
+                self._names = ModuleNames(module)  # of the replica that sees the first image
             if probing and state.traced:
                 self._note_compiled()
             if self._reason and not probing:
@@ -148,7 +149,7 @@ class Attention:
         self._followed |= found
 
     def _look_at(self, root: nn.Module) -> None:
-        """Takes in the modules of a model, of a replica of it, or of the model as it has become."""
+        """Takes in the modules of a model, as it is or as it has become."""
         self._names = ModuleNames(root)
         self._kept.look_at(root)
         self._references = references(root)

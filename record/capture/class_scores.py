@@ -36,8 +36,8 @@ class ClassScores(NamedTuple):
         """The number of classes."""
         return int(self.scores.shape[1])
 
-    def chosen(self, labels: Sequence[int | None]) -> torch.Tensor:
-        """Returns the class of each image whose score counts: its label, else the prediction.
+    def as_labels(self, labels: Sequence[int | None]) -> torch.Tensor:
+        """Returns labels beside the scores, -1 where there is none; nothing waits for a GPU.
 
         Args:
             labels: The class of each image, None where it is not known.
@@ -46,8 +46,10 @@ class ClassScores(NamedTuple):
             Whole numbers, (N,).
         """
         known = [self.label_of(label) for label in labels]
-        said = torch.tensor([-1 if n is None else n for n in known], device=self.scores.device)
-        return torch.where(said < 0, self.probabilities.argmax(1), said)
+        said = torch.tensor([-1 if label is None else label for label in known])
+        if self.scores.device.type == "cuda":
+            return said.pin_memory().to(self.scores.device, non_blocking=True)
+        return said.to(self.scores.device)
 
     def label_of(self, label: int | None) -> int | None:
         """Returns a label where it is one of the classes, else None."""

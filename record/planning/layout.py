@@ -20,12 +20,13 @@ from record.capture.python_state import PythonState
 from record.capture.tensors import all_tensors
 from record.modules.names import named_modules
 from record.modules.selection import Patterns, choose_among, describe_module, find_layers
+from record.planning.activation import activation_layers
 from record.planning.lazy_modules import make_whole
 from record.protocol.layout import BatchLayout
 from record.schedule.plan import ModuleOutput
 from record.schedule.plan_table import module_name
 from replay import schema
-from replay.schema import OptionError, RecordingError
+from replay.schema import Layer, OptionError, RecordingError
 
 _FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError)
 
@@ -53,6 +54,7 @@ def find_layout(
     axes: dict[str, int] | None = None,
     attention: str | None = None,
     gradients: Patterns | bool = None,
+    cam: bool | str = False,
 ) -> FoundLayout:
     """Finds what a batch of a recording of a model that takes images will consist of.
 
@@ -68,6 +70,7 @@ def find_layout(
         axes: As `batch_axis` of `Recorder`.
         attention: Whose attention is recorded, `cls` or `full`; None for none.
         gradients: As for `Recorder`.
+        cam: As for `Recorder`.
 
     Raises:
         OptionError: A pattern matches nothing, or the model does not take the images.
@@ -75,7 +78,9 @@ def find_layout(
     """
     make_whole(model, images)  # without which there is no copy
     try:
-        return run_copy(model, layers, (images,), {}, max_map, probes, axes, attention, gradients)
+        return run_copy(
+            model, layers, (images,), {}, max_map, probes, axes, attention, gradients, cam
+        )
     except _FAILURES as error:
         shape = "x".join(str(n) for n in images.shape[1:])
         reason = " ".join(str(error).split())[:200]
@@ -92,6 +97,7 @@ def run_copy(
     axes: dict[str, int] | None = None,
     attention: str | None = None,
     gradients: Patterns | bool = None,
+    cam: bool | str = False,
 ) -> FoundLayout:
     """Has a copy of a model do one training forward, and returns what that has shown.
 
@@ -108,6 +114,7 @@ def run_copy(
         axes: As `batch_axis` of `Recorder`.
         attention: Whose attention is recorded, `cls` or `full`; None for none.
         gradients: As for `Recorder`.
+        cam: As for `Recorder`.
 
     Raises:
         OptionError: A pattern matches nothing, or the model cannot be copied.
@@ -134,13 +141,16 @@ def run_copy(
             if failures:
                 raise RecordingError(f"cannot record {failures[0]}")
             capture.frames.extend()
+            layout, added = capture.frames.layout, list[Layer]()
+            if cam and probes:
+                with _random_states(copied):
+                    added = activation_layers(capture, cam, args)
         finally:
             capture.remove()
-    layout = capture.frames.layout
     fixed = [
         replace(layer, probe=number, kernel=None)
         for number in range(probes)
-        for layer in layout.layers
+        for layer in (*layout.layers, *added)
     ]
     beside = [
         replace(layer, kind=schema.GRADIENTS, scaled=True, of="loss", kernel=None)

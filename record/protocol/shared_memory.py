@@ -66,11 +66,11 @@ class SharedFrames:
     def __init__(self) -> None:
         if not hasattr(os, "memfd_create"):
             raise OSError("no memory without a name on this system")
-        self._memory = os.memfd_create("mapreel")
+        self._memory = _beyond_standard(os.memfd_create("mapreel"))
         try:
             os.ftruncate(self._memory, _PAGE)
             self.counter = _counter(self._memory)
-            heard, self._bell = os.pipe()
+            heard, self._bell = map(_beyond_standard, os.pipe())
         except BaseException:
             os.close(self._memory)
             raise
@@ -182,6 +182,22 @@ class SharedFramesReader:
         if old is not None:
             with contextlib.suppress(OSError, AttributeError):
                 old.madvise(mmap.MADV_REMOVE)
+
+
+def _beyond_standard(descriptor: int) -> int:
+    """Returns a descriptor that is none of the standard streams'.
+
+    Where one of these is closed a new descriptor takes its number, which is another thing in the
+    process that inherits it.
+    """
+    if descriptor > 2:
+        return descriptor
+    import fcntl
+
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
 
 
 def _counter(descriptor: int) -> memoryview[int]:

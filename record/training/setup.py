@@ -173,6 +173,7 @@ def prepare(settings: Settings) -> Run:
         *(model, settings.layers, images, settings.max_map, probes, settings.batch_axis),
         attention=settings.attention,
         gradients=settings.gradients,
+        cam=settings.cam,
     )
     models.logits_and_auxiliary(found.output)
     state = None
@@ -208,6 +209,7 @@ def plan(settings: Settings) -> Plan:
         *(model, settings.layers, images, settings.max_map, probes, settings.batch_axis),
         attention=settings.attention,
         gradients=settings.gradients,
+        cam=settings.cam,
     )
     models.logits_and_auxiliary(found.output)
     made = make_plan(found.layout, schedule, settings.epochs, settings.batches, settings.budget)

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 from record.locking import own_recordings
 from record.protocol.shared_memory import SharedFrames
@@ -122,7 +123,8 @@ class WriterProcess:
     def let_go(self) -> None:
         """Closes what is left of the writer, once nobody else uses it."""
         self._listener.join(timeout=1.0)
-        self._errors.close()
+        if self._errors is not None:
+            self._errors.close()
         if self.memory is not None:
             self.memory.close()
             self.memory = None
@@ -142,7 +144,9 @@ class WriterProcess:
             RecordingError: It could not be started.
         """
         root = Path(__file__).resolve().parents[2]
-        self._errors = tempfile.TemporaryFile()
+        self._errors: IO[bytes] | None = None  # without a folder for it, nobody hears of errors
+        with contextlib.suppress(OSError):
+            self._errors = tempfile.TemporaryFile()
         memory = () if self.memory is None else self.memory.descriptors
         try:
             return subprocess.Popen(
@@ -150,7 +154,7 @@ class WriterProcess:
                 pass_fds=memory,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._errors,
+                stderr=subprocess.DEVNULL if self._errors is None else self._errors,
                 # HDF5 asks for no lock then, whatever the file system and its own version.
                 env={**os.environ, "HDF5_USE_FILE_LOCKING": "FALSE"},
                 cwd=root,  # `-m` looks there first: no record.py of the user's comes in between
@@ -193,10 +197,11 @@ class WriterProcess:
         """Returns why the writer ended: its last line on stderr, or its exit code."""
         with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
             code = self._process.wait(timeout=1.0)
-            self._errors.seek(0)
-            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-            if lines:
-                return lines[-1]
+            if self._errors is not None:
+                self._errors.seek(0)
+                lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+                if lines:
+                    return lines[-1]
             return f"the writer process ended (exit code {code})"
         return "the writer process ended"
 

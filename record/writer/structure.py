@@ -39,7 +39,7 @@ class FileStructure:
         """Makes an empty file an empty recording with these root attributes."""
         self.file = file
         for name, value in attributes.items():
-            file.attrs[name] = value
+            file.attrs[name] = schema.storable(value) if isinstance(value, str) else value
         state = file.create_dataset(
             schema.STATE, shape=(4,), maxshape=(4,), chunks=(4,), dtype="<i8", fillvalue=0
         )
@@ -170,12 +170,12 @@ class FileStructure:
         """Creates a layer's datasets; `place` is its place in the layout."""
         maps = self._create(_path(layer, schema.MAPS), layer.shape, schema.FRAME_DTYPE, np.nan)
         maps.attrs["order"] = place
-        maps.attrs["module"] = _as_hdf5_text(layer.module)
+        maps.attrs["module"] = schema.storable(layer.module)
         maps.attrs["axes"] = layer.axes
         maps.attrs["pooled"] = layer.pooled
         for name, text in (("queries", layer.queries), ("of", layer.of)):
             if text:
-                maps.attrs[name] = _as_hdf5_text(text)
+                maps.attrs[name] = schema.storable(text)
         if layer.grid is not None:
             maps.attrs["grid"] = np.array(layer.grid, np.int64)
         if layer.scaled:
@@ -190,7 +190,7 @@ class FileStructure:
     def _write_note(self, layer: Layer) -> None:
         """Writes the note on a layer, which may have turned up later than the layer."""
         maps = self.file[_path(layer, schema.MAPS)]
-        note = _as_hdf5_text(layer.note)
+        note = schema.storable(layer.note)
         if note and maps.attrs.get("note") != note:
             maps.attrs["note"] = note
 
@@ -205,8 +205,3 @@ class FileStructure:
 def _path(layer: Layer, kind: str) -> str:
     """Returns the path of one of a layer's datasets."""
     return f"{layer.group}{kind}/{schema.encode_name(layer.name)}"
-
-
-def _as_hdf5_text(text: str) -> str:
-    """Returns a text as HDF5 takes it: without zeros, and in UTF-8."""
-    return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")

@@ -25,7 +25,7 @@ values stays as it is. Every picture made from it says so.
 examples:
   python -m replay pack run.h5 -o small.h5
   python -m replay pack run.h5 -o small.h5 --bits 8 --filter zstd
-  python -m replay pack run.h5 -o mail.h5 --layer conv1 --epochs 0,-1 --max-mb 20
+  python -m replay pack run.h5 -o mail.h5 --layer conv1 --epochs 0 --max-mb 20
 """
 _UNPACK_EXAMPLES = """\
 The original is never written to. What 8 bits have lost does not come back.

@@ -48,6 +48,7 @@ class FrameTarget:
         self._frame_bytes = int(np.prod(frame, dtype=np.int64)) * dtype.itemsize
         properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         properties.set_chunk((1, 1, *frame))
+        properties.set_obj_track_times(False)  # equal data, equal bytes
         properties.set_fill_value(np.array(fill, dtype))
         if self._frame_bytes >= _LEAST:
             add_filters(properties, filter, dtype.itemsize)

@@ -152,8 +152,12 @@ def unpack(
         overwrite: Whether a file may be replaced.
         progress: Called with (frames done, frames in all), counted for every dataset.
 
+    Returns:
+        What was written.
+
     Raises:
-        RecordingError: As `pack`.
+        RecordingError: The file is unusable, a package is missing, or `out` exists or cannot be
+            written; nothing is left half-written.
     """
     with _opened(recording) as run:
         target = _choose_target(run, out, overwrite)

@@ -103,7 +103,14 @@ def plan_overview(
         each = max(1, height // rows - head)
         one = (width + GUTTER) // columns - GUTTER
         spaces[columns] = Space(one, each, stretch=1.0)
-    best = max(spaces, key=lambda columns: (worth_in(spaces[columns], maps, captions), -columns))
+
+    def value(columns: int) -> tuple[float, int]:
+        space = spaces[columns]
+        if stacked == _HIGHER:  # single pictures, the larger the better
+            return min(space.width, space.height), -columns
+        return worth_in(space, maps, captions), -columns
+
+    best = max(spaces, key=value)
     return Overview(best, spaces[best], max(most, layers) if possible else most, frame)
 
 

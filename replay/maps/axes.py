@@ -160,8 +160,7 @@ class Maps:
     def __init__(
         self, series: Series, slices: Sequence[int] | None = None, tokens: str = "auto"
     ) -> None:
-        self.series = series
-        self.layer = series.layer
+        self.series, self.layer = series, series.layer
         self.damaged: dict[tuple[int, int], str] = {}
         self.counts: dict[tuple[int, int], tuple[int, int]] = {}
         image = _image_of(series) if "T" in self.layer.axes else None
@@ -191,10 +190,9 @@ class Maps:
 
     def labels(self, channels: Sequence[int]) -> list[str]:
         """Returns a name for each picture of the chosen maps: `7`, or `7·3` for a slice."""
-        if self.series.labels:
-            return [self.series.labels[channel] for channel in channels]
         if self.slices == 1:
-            return [str(channel) for channel in channels]
+            names = self.series.labels
+            return [names[channel] if names else str(channel) for channel in channels]
         return [f"{channel}·{number}" for channel in channels for number in self.layout.slices]
 
     def in_words(self, chosen: int) -> str:

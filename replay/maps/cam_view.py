@@ -16,6 +16,7 @@ from replay.recording import Recording, Series
 from replay.recording.cam_frames import CamFrames
 from replay.recording.derived import DerivedRecording
 from replay.schema import Cell, SelectionError
+from replay.schema.faces import choose
 
 _NAMES = {
     "grad-cam": "Grad-CAM",
@@ -69,9 +70,10 @@ def _without(image: Recording) -> SelectionError:
         )
         if names
     ]
+    records = choose("'record run --cam'", "Recorder(cam=...)")
     return SelectionError(
         f"no class activation in {image.path} (probe image {image.probe_number} has "
-        f"{', '.join(there) or 'nothing'}); 'record run --cam' or Recorder(cam=...) records it"
+        f"{', '.join(there) or 'nothing'}); {records} records it"
     )
 
 

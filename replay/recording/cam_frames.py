@@ -19,6 +19,7 @@ from replay.recording.class_activation import (
 from replay.recording.series import Inputs, Series, parse_key
 from replay.recording.token_grid import find_grid
 from replay.schema import Cell, Float16Array, Float32Array, SelectionError
+from replay.schema.faces import choose
 
 _PLACED = ("CHW", "HWC", "TC")  # axes of what has places in an image
 
@@ -93,10 +94,11 @@ class CamFrames:
         if needs_gradients(method):
             gradients = recording.beside(schema.GRADIENTS)
             if name not in gradients:
+                records = choose("'record run --gradients'", "Recorder(gradients=...)")
                 raise SelectionError(
                     f"{method} needs the gradients of {name!r} for probe image "
                     f"{recording.probe_number}, which are not in {recording.path}; grad-cam does "
-                    "without, 'record run --gradients' or Recorder(gradients=...) records them"
+                    f"without, {records} records them"
                 )
             self._weights = gradients.scaled(name)
         self.layer, self.of = self._maps.layer, self._weights.layer.of

@@ -17,17 +17,17 @@ import numpy.typing as npt
 from replay import schema
 from replay.formatting import clean_line, format_count
 from replay.recording.address import read_path
+from replay.recording.beside_faces import BesideFaces
 from replay.recording.beside_words import BESIDE, nothing_beside
 from replay.recording.notebook_views import show
 from replay.recording.probe_fields import ProbeFields
 from replay.recording.safe_file import SafeFile
 from replay.recording.series import Inputs, Series, read_inputs
-from replay.recording.snapshot import RecordedFrames, Snapshot, read_text
+from replay.recording.snapshot import Header, RecordedFrames, Snapshot
 from replay.schema import FileError, Layer, SelectionError
 from replay.schema.suggestions import listed, near_layers, unknown
 
 if TYPE_CHECKING:
-    from replay.recording.cam_frames import CamFrames
     from replay.recording.scaled import ScaledFrames
 
 
@@ -47,7 +47,7 @@ def open_recording(path: str | os.PathLike[str]) -> Recording:
     return Recording(path)
 
 
-class Recording(RecordedFrames):
+class Recording(RecordedFrames, BesideFaces):
     """An open recording: `recording["conv1"][epoch, batch]`, `recording.inputs[epoch, batch]`.
 
     Use it as a context manager, or call `close`.
@@ -75,7 +75,7 @@ class Recording(RecordedFrames):
         self.path = read_path(path) if "://" in str(path) else Path(path)
         self._file = SafeFile(self.path)
         try:
-            self._read_header()
+            self._take(Header.read(self._file))
             self._snapshot = Snapshot(self._file)
             self._find_series()
         except BaseException:
@@ -91,7 +91,8 @@ class Recording(RecordedFrames):
         what = "" if self.probe_number is None else f" of probe image {self.probe_number}"
         state = "" if self.closed else "; not closed"
         name = clean_line(f"{str(self.path)!r}: {names + '; ' if names else ''}")
-        return f"<Recording {name}{epochs}, {layers}, {frames}{what}{state}>"
+        kind = f"{self.kind.capitalize()} of" if self.kind else "Recording"
+        return f"<{kind} {name}{epochs}, {layers}, {frames}{what}{state}>"
 
     def _repr_html_(self) -> str | None:
         return show(self)
@@ -122,21 +123,6 @@ class Recording(RecordedFrames):
         """The first image of each batch, as the network saw it."""
         return read_inputs(self._snapshot)
 
-    @property
-    def attentions(self) -> tuple[str, ...]:
-        """Names of the layers whose attention was recorded."""
-        return self.beside(schema.ATTENTION).layers
-
-    @property
-    def gradients(self) -> tuple[str, ...]:
-        """Names of the layers whose maps have gradients."""
-        return self.beside(schema.GRADIENTS).layers
-
-    @property
-    def cams(self) -> tuple[str, ...]:
-        """Names of the layers that have weights of class activation maps."""
-        return self.beside(schema.CAM).layers
-
     def beside(self, kind: str, probe: int | None = None) -> BesideMaps:
         """Returns what lies beside the maps, as a recording of the same file.
 
@@ -145,47 +131,6 @@ class Recording(RecordedFrames):
             probe: The number of a fixed image; None for the batches' own, or for that of a `Probe`.
         """
         return BesideMaps(self if probe is None else self.probe(probe), kind)
-
-    def attention(self, name: str, probe: int | None = None) -> Series:
-        """Returns attention by [epoch, batch]: float16 (heads, T), or (heads, T_q, T_k).
-
-        Args:
-            name: The layer.
-            probe: As in `beside`.
-        """
-        return self.beside(schema.ATTENTION, probe)[name]
-
-    def gradient(self, name: str, probe: int | None = None) -> ScaledFrames:
-        """Returns gradients by [epoch, batch]: float32 of the shape of the layer's frames.
-
-        Args:
-            name: The layer.
-            probe: As in `beside`.
-        """
-        return self.beside(schema.GRADIENTS, probe).scaled(name)
-
-    def cam_weights(self, name: str, probe: int | None = None) -> ScaledFrames:
-        """Returns a layer's weights of class activation maps by [epoch, batch]: float32 (C,).
-
-        Args:
-            name: The layer.
-            probe: As in `beside`.
-        """
-        return self.beside(schema.CAM, probe).scaled(name)
-
-    def cam(
-        self, layer: str | None = None, probe: int | None = None, method: str = "grad-cam"
-    ) -> CamFrames:
-        """Returns class activation of a fixed image by [epoch, batch]; see `CamFrames`.
-
-        Args:
-            layer: The layer; the last one that has weights by default.
-            probe: The image's number; by default that of a `Probe`, else 0.
-            method: `grad-cam`, `hirescam` or `gradient-x-activation`.
-        """
-        from replay.recording.cam_frames import cam_of
-
-        return cam_of(self, layer, probe, method)
 
     @property
     def probes(self) -> int:
@@ -204,23 +149,6 @@ class Recording(RecordedFrames):
         """
         return Probe(self, number)
 
-    def to_xarray(self, layer: str | None = None) -> Any:
-        """Returns a layer as an `xarray.Dataset`, whose frames are read when they are looked at.
-
-        `maps` has the dimensions `epoch`, `batch` and those of the layer (`channel`, `y`, `x`), NaN
-        where nothing was recorded; beside it lie `input`, `range` and the fields of the batches.
-
-        Args:
-            layer: The layer's name; the first recorded one by default.
-
-        Raises:
-            SelectionError: No such layer in the file.
-            OptionError: xarray is not installed.
-        """
-        from replay.recording.xarray_view import to_xarray
-
-        return to_xarray(self, layer)
-
     def __contains__(self, name: object) -> bool:
         return name in self._series
 
@@ -238,33 +166,15 @@ class Recording(RecordedFrames):
                 f"{near_layers(name, self.layers)}"
             ) from None
 
-    def _read_header(self) -> None:
-        attribute = self._file.attribute
-        if read_text(attribute("format")) != schema.FORMAT:
-            raise FileError(
-                f"not a mapreel recording: {self.path} is HDF5, but its attribute 'format' is "
-                f"not {schema.FORMAT!r}"
-            )
-        version = attribute("version")
-        if not isinstance(version, (int, np.integer)) or version < 1:
-            raise FileError(f"damaged recording: {self.path} has no version number")
-        if version > schema.PACKED_VERSION:
-            raise FileError(
-                f"{self.path} has version {int(version)} of the format, and this mapreel reads up "
-                f"to {schema.PACKED_VERSION}: upgrade with 'pip install -U mapreel'"
-            )
-        self.version = int(version)
-        self.run_id = read_text(attribute("run_id"))
-        self.created = read_text(attribute("created"))
-        self.meta = schema.decode_meta(read_text(attribute("meta")))
-        self.packed = schema.decode_meta(read_text(attribute("packed")))
-
     def _share(self, other: Recording, snapshot: Snapshot) -> None:
         """Begins to read from the file of another recording."""
         self.path, self._file, self._snapshot = other.path, other._file, snapshot
-        self.version, self.meta, self.packed = other.version, other.meta, other.packed
-        self.run_id, self.created = other.run_id, other.created
+        self._take(other._header)
         self._find_series()
+
+    def _take(self, header: Header) -> None:
+        self._header, self.version, self.packed = header, header.version, header.packed
+        self.run_id, self.created, self.meta = header.run_id, header.created, header.meta
 
     def _find_series(self) -> None:
         layers = self._snapshot.find_layers(self.kind)

@@ -50,8 +50,9 @@ class Series:
         module, maps = format_module(self.layer.module), format_shape(self.layer.shape)
         what = f"{module}, {maps}" if module else maps
         of = "" if self.probe_number is None else f", probe image {self.probe_number}"
+        kind = (self.layer.kind or "layer").capitalize()
         return clean_line(
-            f"<Layer {self.name!r} of {str(self.path)!r}{of}: {what}; "
+            f"<{kind} {self.name!r} of {str(self.path)!r}{of}: {what}; "
             f"{format_count(int(self.present.sum()), 'frame')}, [epoch, batch] reads one>"
         )
 
@@ -226,8 +227,7 @@ class Series:
             self._forget()
         if sums not in self._sums:
             self._sums[sums] = self.checksums(sums)
-        known = self._sums[sums]
-        checksum = 0 if known is None else int(known[epoch, batch])
+        checksum = 0 if (known := self._sums[sums]) is None else int(known[epoch, batch])
         what = f"{self.name} {self.layer.kind or group}"
         return self._snapshot.read_frame(self._dataset(group), epoch, batch, checksum, what)
 

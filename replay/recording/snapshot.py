@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,6 +29,42 @@ Fields: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 # Of what is no map, the number of axes that a frame may have.
 _RANKS = {schema.ATTENTION: (2, 3), schema.CAM: (1,)}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the file says of the run as a whole; see `Recording`."""
+
+    version: int
+    run_id: str
+    created: str
+    meta: dict[str, Any]
+    packed: dict[str, Any]
+
+    @classmethod
+    def read(cls, file: SafeFile) -> Header:
+        """Reads it.
+
+        Raises:
+            FileError: It is not a mapreel recording, or of a newer version of the format.
+        """
+        attribute = file.attribute
+        if read_text(attribute("format")) != schema.FORMAT:
+            raise FileError(
+                f"not a mapreel recording: {file.path} is HDF5, but its attribute 'format' is "
+                f"not {schema.FORMAT!r}"
+            )
+        version = attribute("version")
+        if not isinstance(version, (int, np.integer)) or version < 1:
+            raise FileError(f"damaged recording: {file.path} has no version number")
+        if version > schema.PACKED_VERSION:
+            raise FileError(
+                f"{file.path} has version {int(version)} of the format, and this mapreel reads up "
+                f"to {schema.PACKED_VERSION}: upgrade with 'pip install -U mapreel'"
+            )
+        run_id, created = (read_text(attribute(name)) for name in ("run_id", "created"))
+        meta, packed = (schema.decode_meta(read_text(attribute(n))) for n in ("meta", "packed"))
+        return cls(int(version), run_id, created, meta, packed)
 
 
 class Snapshot:
@@ -240,6 +277,23 @@ class RecordedFrames(Closing):
     def batches(self) -> Mapping[str, npt.NDArray[Any]]:
         """The per-batch fields by name, each of shape (epoch, batch); see docs/format.md."""
         return self._snapshot.fields
+
+    def to_xarray(self, layer: str | None = None) -> Any:
+        """Returns a layer as an `xarray.Dataset`, whose frames are read when they are looked at.
+
+        `maps` has the dimensions `epoch`, `batch` and those of the layer (`channel`, `y`, `x`), NaN
+        where nothing was recorded; beside it lie `input`, `range` and the fields of the batches.
+
+        Args:
+            layer: The layer's name; the first recorded one by default.
+
+        Raises:
+            SelectionError: No such layer in the file.
+            OptionError: xarray is not installed.
+        """
+        from replay.recording.xarray_view import to_xarray
+
+        return to_xarray(self, layer)
 
     def locate(self, epoch: int, batch: int) -> tuple[int, int]:
         """Returns epoch and batch of a whole frame, negative numbers counted from the last one.

@@ -67,6 +67,7 @@ from replay.schema.format import (
     format_intervals,
     inputs_path,
     program_version,
+    storable,
     summarize,
 )
 from replay.schema.losses import spell_loss
@@ -123,5 +124,6 @@ __all__ = [
     "inputs_path",
     "program_version",
     "spell_loss",
+    "storable",
     "summarize",
 ]

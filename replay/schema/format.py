@@ -234,6 +234,15 @@ class Layer:
         )
 
 
+def storable(text: str) -> str:
+    """Returns a text as HDF5 takes it: without zeros, and without what is not Unicode.
+
+    A command's bytes that are no UTF-8, and strings cut in the middle of a character, come to
+    Python as lone surrogates, which no file can hold.
+    """
+    return text.replace("\0", "?").encode("utf-8", "replace").decode("utf-8")
+
+
 # HDF5 splits names at "/" and gives "." a meaning of its own; "%" keeps the encoding reversible.
 _UNSAFE = re.compile(r"[%/\x00-\x1f\x7f]")
 
@@ -249,7 +258,8 @@ def encode_name(name: str) -> str:
     """
     if not name.strip("."):
         return "%" + "".join(f"{ord(c):02X}" for c in name)
-    return _UNSAFE.sub(lambda m: f"%{ord(m.group()):02X}", name)
+    escaped = _UNSAFE.sub(lambda m: f"%{ord(m.group()):02X}", name)
+    return escaped if escaped.isascii() else storable(escaped)
 
 
 def decode_name(link: str) -> str:
@@ -274,7 +284,7 @@ def encode_meta(meta: dict[str, Any]) -> str:
 
     Values that JSON does not know are written as their `str`.
     """
-    return json.dumps(meta, default=str, ensure_ascii=False)
+    return storable(json.dumps(meta, default=str, ensure_ascii=False))
 
 
 def decode_meta(text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Trains the small network twice, runs each command, and writes docs/gallery.md."""
+"""Trains the small network twice and two others, runs each command, and writes docs/gallery.md."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "docs" / "pictures" / "gallery"
 TRAIN = "python -m record train --samples 320 --epochs 6 --seed 0 --probe 1 -o run.h5"
 OTHER = "python -m record train --samples 320 --epochs 6 --lr 0.03 -o other.h5"
+RESNET = (
+    "python -m record train --model resnet18 --image-size 96 --layers layer2 layer3 layer4 --cam "
+    "--probe classes --samples 320 --epochs 4 --every 2 -o resnet.h5"
+)
+VIT = (
+    "python -m record train --model small_vit:Net --image-size 64 --layers blocks.layers.1 "
+    "blocks.layers.2 blocks.layers.3 --attention --cam blocks.layers.2 --probe classes "
+    "--samples 640 --batch-size 32 --epochs 6 --lr 0.001 --every 2 -o vit.h5"
+)
+TRAININGS = (TRAIN, OTHER, RESNET, VIT)
 
 # (heading, what is said, command, picture)
 ENTRIES = [
@@ -94,6 +104,28 @@ ENTRIES = [
         "sheet.png",
     ),
     (
+        "What it looks at: attention",
+        "Each head of the last layer of a small vision transformer over an image of each class, "
+        "while it learns them.",
+        "python -m replay animate vit.h5 -o attention.gif --show attention --grid-of-probes "
+        "--max-mb 1.5",
+        "attention.gif",
+    ),
+    (
+        "What it looks at: class activation",
+        "Grad-CAM of the same network, of the class that each image has.",
+        "python -m replay animate vit.h5 -o cam.gif --show cam --grid-of-probes --max-mb 1.2",
+        "cam.gif",
+    ),
+    (
+        "What it tells apart",
+        "The channels of three layers of a ResNet-18 as colours, which mean the same in every "
+        "frame.",
+        "python -m replay animate resnet.h5 -o components.webp --show components --layer layer2 "
+        "--layer layer3 --layer layer4 --grid-of-probes --epochs -1 --batches -1",
+        "components.webp",
+    ),
+    (
         "Health",
         "Channels that are dead, stuck or alike and what to do about them; how fast each layer "
         "changes.",
@@ -112,8 +144,9 @@ ENTRIES = [
 def run(command: str, folder: Path) -> None:
     words = shlex.split(command)
     words[0] = sys.executable
+    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
     subprocess.run(
-        words, cwd=folder, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        words, cwd=folder, check=True, env={**os.environ, "PYTHONPATH": path},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -143,11 +176,13 @@ def main() -> None:
         "",
         "`scripts/gallery` makes all of it anew. The recordings are those of",
         "",
-        f"```\n{TRAIN}\n{OTHER}\n```",
+        "```\n" + "\n".join(TRAININGS) + "\n```",
+        "",
+        "`small_vit` is in `scripts/gallery_tools`.",
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for command in (TRAIN, OTHER):
+        for command in TRAININGS:
             run(command, folder)
         for heading, said, command, picture in ENTRIES:
             run(command, folder)

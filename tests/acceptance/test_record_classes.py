@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from class_activations import field, stored
+from script_runs import write
 
 from record.__main__ import main
 from record.training.data import load
@@ -85,3 +86,58 @@ def test_the_first_sample_of_each_class() -> None:
     labels = [label for _, label in (data.test[n] for n in range(len(data.test)))]
     first = data.test[labels.index(3)][0]
     assert np.array_equal(found[3][0], first)
+
+
+TRANSFORMER = """
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = nn.Conv2d(1, 16, 4, 4)
+            self.cls_token = nn.Parameter(torch.randn(1, 1, 16))
+            block = nn.TransformerEncoderLayer(16, 2, 32, 0.1, batch_first=True, norm_first=True)
+            self.encoder = nn.TransformerEncoder(block, 2, enable_nested_tensor=False)
+            self.head = nn.Linear(16, 3)
+
+        def forward(self, x):
+            x = self.patches(x).flatten(2).transpose(1, 2)
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
+            return self.head(self.encoder(x)[:, 0])
+
+
+    net = Net()
+    images, labels = torch.randn(24, 1, 16, 16), torch.arange(24) % 3
+    data = torch.utils.data.TensorDataset(images, labels)
+    loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    for epoch in range(2):
+        for x, y in loader:
+            loss = nn.functional.cross_entropy(net(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            print(loss.item())
+"""
+
+
+def test_attention_and_class_activation_of_a_script_as_it_is(tmp_path: Path) -> None:
+    script = write(tmp_path, TRANSFORMER)
+    plain = run(tmp_path, script)
+    words = ["--attention", "--cam", "--probe", "classes"]
+    recorded = run(tmp_path, "-m", "record", "run", *words, script)
+    assert recorded.returncode == 0, recorded.stderr
+    assert recorded.stdout == plain.stdout
+    path = tmp_path / "run.h5"
+    with h5py.File(path, "r") as file:
+        assert sorted(file[f"probe/{n}"].attrs["label"] for n in file["probe"]) == [0, 1, 2]
+        assert list(file["probe/0/cam/maps"]) == ["encoder.layers.1.norm1"]
+        assert list(file["probe/0/cam/maps/encoder.layers.1.norm1"].attrs["grid"]) == [4, 4]
+        assert len(file["probe/2/attention/maps"]) == len(file["attention/maps"]) == 2
+    shown = np.isfinite(field(path, "probe2.class"))
+    assert shown.any()
+    assert np.isfinite(stored(path, "cam", "encoder.layers.1.norm1", 2)[shown]).all()

@@ -75,7 +75,7 @@ def test_a_function_takes_what_is_declared_with_the_same_defaults(
     taken = parameters(face)
     assert taken == {name: options[name] for name in taken}
     left = set(options) - set(taken)
-    unused = {"show", "order", "captions", "alt", "poster", "cam_method", "grid_of_probes"}
+    unused = {"show", "order", "captions", "alt", "poster", "grid_of_probes"}
     assert left == (set() if face is replay.animate else unused)
 
 

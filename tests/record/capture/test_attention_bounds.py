@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import h5py
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from attention_models import Expected, TinyGPT, of_causal
+from torch import nn
 from torch.nn import functional
 
 from record import Recorder
@@ -85,6 +87,36 @@ def test_a_forward_that_is_left(tmp_path: Path, flash: bool, error: type[BaseExc
             found = file[f"attention/maps/{name}"][0].astype(float)
             want = torch.stack(expected.by_name[name]).mean(2).numpy()
             np.testing.assert_allclose(found[[1, 3, 4]], want, atol=1e-3)
+
+
+def replica_of(module: nn.Module) -> nn.Module:
+    """What DataParallel makes of a module for each of its devices."""
+    replica = module._replicate_for_data_parallel()
+    for name, child in module._modules.items():
+        replica._modules[name] = replica_of(child)
+    for name, weight in module._parameters.items():
+        replica.__dict__[name] = None if weight is None else weight.clone()
+    return replica
+
+
+class Patches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.h = nn.Conv2d(3, 16, 4, 4), TinyGPT(dropout=0.0).h
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.h[1](self.h[0](self.conv(x).flatten(2).mT))
+
+
+def test_the_replica_that_sees_the_first_image(tmp_path: Path) -> None:
+    model = Patches()
+    expected = Expected(model, {"CausalSelfAttention": of_causal})
+    with Recorder(model, tmp_path / "run.h5", ["conv"], attention=True, quiet=True) as recorder:
+        for images in recorder.track([torch.randn(4, 3, 12, 12) for _ in range(3)]):
+            thread = threading.Thread(target=replica_of(model), args=(images[:2],))
+            thread.start()
+            thread.join()
+    compare(tmp_path / "run.h5", expected)
 
 
 def test_nothing_waits_for_a_device(tmp_path: Path, device: str) -> None:

@@ -34,8 +34,8 @@ def test_scores_of(output: Any) -> None:
     found = class_scores(output, 2)
     assert torch.allclose(found.scores, SCORES)
     assert torch.allclose(found.probabilities, SCORES.softmax(1))
-    assert found.chosen([0, None]).tolist() == [0, 2]
-    assert found.chosen([7, -1]).tolist() == [1, 2]
+    assert found.as_labels([0, None]).tolist() == [0, -1]
+    assert found.as_labels([7, 2]).tolist() == [-1, 2]
 
 
 def test_of_one_number() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,8 @@ pytestmark = pytest.mark.usefixtures("deterministic", "poisoned_buffers")
     reason="no CUDA device: not tested that recording adds no synchronisation of a GPU",
 )
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
-@pytest.mark.parametrize("probe", [None, "first"])
-def test_no_synchronisation_is_added(tmp_path: Path, probe: str | None) -> None:
+@pytest.mark.parametrize(("probe", "cam"), [(None, False), ("first", False), ("first", True)])
+def test_no_synchronisation_is_added(tmp_path: Path, probe: str | None, cam: bool) -> None:
     model = Net().cuda()
     # Net.encode looks at a value to find out whether to break, which is a synchronisation.
     model.forward = lambda x: model.decode(  # type: ignore[method-assign]
@@ -34,7 +35,8 @@ def test_no_synchronisation_is_added(tmp_path: Path, probe: str | None) -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.05)
     data = [images.cuda() for images in batches(4, 4, 4, 4, 4, 4)]
     target = torch.zeros(4, 3, device="cuda")
-    with Recorder(model, tmp_path / "run.h5", layers=LAYERS, probe=probe) as recorder:
+    options: dict[str, Any] = {"layers": LAYERS, "probe": probe, "cam": cam}
+    with Recorder(model, tmp_path / "run.h5", **options) as recorder:
         try:
             for number, images in enumerate(recorder.track(data)):
                 if number == 2:  # what the first batches set up is there
@@ -50,6 +52,7 @@ def test_no_synchronisation_is_added(tmp_path: Path, probe: str | None) -> None:
         assert (len(run.frames), run.lost, run.dropped) == (6, 0, 0)
         assert recorder._checks.why_no_probe == ""
         assert run.probes == (probe is not None)
+        assert ("probe0.class" in run.batches) == cam
         assert np.isfinite(run.batches["loss"]).all()
 
 

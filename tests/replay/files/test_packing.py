@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from samples import drifting_maps, write_recording
+from serving import http_server
 
 import replay
 from replay.__main__ import main
@@ -382,3 +383,14 @@ def test_the_commands(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "--overwrite" in capsys.readouterr().err
     assert main(["info", str(small)]) == 0
     assert "8 bits, within 0.4 % of each map's range" in capsys.readouterr().out
+
+
+def test_a_recording_at_an_address_is_packed_here(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec", reason="fsspec is not installed")
+    pytest.importorskip("aiohttp", reason="aiohttp is not installed")
+    (tmp_path / "here").mkdir()
+    small, local = tmp_path / "here" / "small.h5", tmp_path / "here" / "local.h5"
+    with http_server(tmp_path) as served:
+        replay.pack(f"{served.address}run.h5", small, bits=8)
+    replay.pack(path, local, bits=8)
+    assert small.read_bytes() == local.read_bytes()

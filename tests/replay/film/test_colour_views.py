@@ -265,5 +265,5 @@ def test_what_cannot_be_shown_is_one_line(
 
 def test_a_recording_without_any_says_what_it_has_and_how_to_record_it(tmp_path: Path) -> None:
     path = write_looking(tmp_path / "run.h5", gradients=False)
-    with pytest.raises(SelectionError, match=r"maps of 3 layers, attention of 2.*--cam"):
+    with pytest.raises(SelectionError, match=r"maps of 3 layers, attention of 2.*Recorder\(cam="):
         replay.animate(path, tmp_path / "out.mp4", view="cam")

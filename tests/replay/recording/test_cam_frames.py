@@ -53,7 +53,10 @@ def test_it_says_what_it_is(looking: Path) -> None:
 
 def test_a_recording_without_any_says_how_to_make_one(tmp_path: Path) -> None:
     path = write_looking(tmp_path / "run.h5", gradients=False)
-    with replay.open(path) as run, pytest.raises(SelectionError, match=r"no class .*--cam"):
+    with (
+        replay.open(path) as run,
+        pytest.raises(SelectionError, match=r"no class .*Recorder\(cam="),
+    ):
         run.cam()
 
 
