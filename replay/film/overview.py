@@ -103,7 +103,7 @@ def plan_overview(
         each = max(1, height // rows - head)
         one = (width + GUTTER) // columns - GUTTER
         spaces[columns] = Space(one, each, stretch=1.0)
-    best = max(spaces, key=lambda columns: (worth_in(spaces[columns], maps, captions), -columns))
+    best = max(spaces, key=lambda columns: (worth_in(spaces[columns], maps, captions), columns))
     return Overview(best, spaces[best], max(most, layers) if possible else most, frame)
 
 
