@@ -230,6 +230,11 @@ def _add_training(train: argparse.ArgumentParser) -> None:
         help="names, globs (layer1.*) or classes (ReLU); default: convolutions and blocks",
     )  # fmt: skip
     model.add_argument(
+        "--gradients", nargs="*", metavar="PATTERN",
+        help="record the gradients with respect to the maps, too, of all recorded layers or of "
+        "these",
+    )  # fmt: skip
+    model.add_argument(
         "--every", type=int, default=1, metavar="N", help="record every Nth batch (default: 1)"
     )
 
@@ -344,6 +349,7 @@ def _train(options: argparse.Namespace) -> int:
         output,
         resume=run.start if options.resume is not None else False,
         layers=run.settings.layers,
+        gradients=run.settings.gradients,
         schedule=run.schedule,
         budget=run.settings.budget,
         epochs=run.settings.epochs,

@@ -95,6 +95,8 @@ class Recorder:
         batch_axis: Which axis of a layer's outputs counts the images of a batch, where sizes and
             modules do not tell: `{"encoder.*": 1}`, by names or globs; `input` is the model's
             input.
+        gradients: Records the gradients with respect to the maps beside them: True, or names, globs
+            and classes of recorded layers.
         quiet: Says nothing at the end but warnings; else one line says what was recorded.
         pack: Packs the file, losing nothing, when it is closed, in a process nobody waits for.
         attention: Records what attention looks at, for the same images: `cls` (or True) the class
@@ -141,6 +143,7 @@ class Recorder:
         resume: bool | int = False,
         durability: str = "fsync",
         batch_axis: Mapping[str, int] | None = None,
+        gradients: Patterns | bool = None,
         quiet: bool = False,
         pack: bool = False,
         attention: bool | str = False,
@@ -165,7 +168,7 @@ class Recorder:
         self._problems = problems = Problems(on_error == "raise", self._say)
         self._model: nn.Module | None = root  # which the hooks do not keep alive
         self._name = type(root).__name__
-        self._capture = capture = Capture(root, found, max_map, axes, heads)
+        self._capture = capture = Capture(root, found, max_map, axes, heads, gradients)
         asked = ProbeOptions(probe, labels, cam, probe_share, resume is False, metadata or {})
         fixed = make_probe(asked, capture, lambda *images: self._sender.send_probes(*images))
         cadence = None if probe_share is None else Cadence(probe_share)
@@ -186,14 +189,11 @@ class Recorder:
             check_source(self.path)
         facts: dict[str, Any] = {
             "schedule": chosen.to_text(),
-            "rank": rank if world > 1 else None,
-            "world_size": world if world > 1 else None,
             "max_map": max_map,
             "budget": None if limit is None else limit.limit,
             "probe": probe_facts(fixed),
         }
-        meta = {name: fact for name, fact in facts.items() if fact is not None}
-        attributes = root_attributes(root, world, {**meta, **(metadata or {})})
+        attributes = root_attributes(root, rank, world, facts, metadata or {})
         self._courier = courier = Courier(
             self.path.absolute(), overwrite, attributes, when_full, problems.warn, start, durability
         )

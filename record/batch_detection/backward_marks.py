@@ -7,14 +7,12 @@ backward pass can come through the graph any more.
 from __future__ import annotations
 
 import itertools
-import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import torch
-
 from record.batch_detection.candidate import BatchCandidate
+from record.capture.backward_pass import is_backward_compiled
 from record.capture.tensors import all_tensors
 
 _MAX_CANDIDATES = 64  # that are remembered
@@ -65,7 +63,7 @@ class BackwardMarks:
         nodes = list(_entry_nodes(output))
         marks = self._marks.setdefault(candidate, [])
         is_first = not marks
-        if not nodes or _is_backward_compiled():
+        if not nodes or is_backward_compiled():
             del self._marks[candidate]  # what is not marked cannot be told
             return
         hook = _GraphHook(self._passed, next(self._numbers))
@@ -119,10 +117,3 @@ def _entry_nodes(output: Any) -> Iterator[Any]:
         if node is not None and node not in seen:
             seen.add(node)
             yield node
-
-
-def _is_backward_compiled() -> bool:
-    """Returns whether the backward pass is compiled too: a hook would be traced into it."""
-    module = sys.modules.get("torch._dynamo.compiled_autograd")  # its import would take a second
-    enabled = getattr(module, "compiled_autograd_enabled", False)
-    return bool(enabled) or torch.compiler.is_compiling()

@@ -71,11 +71,11 @@ class Attention:
 
     @property
     def why_none(self) -> str:
-        """Why no attention was recorded, in words; empty where some was."""
-        if self._kept.any:
+        """Why no attention was recorded, in words; empty where some was, or it was said."""
+        if self._kept.any or self._reason:
             return ""
         state = self._state
-        if self._reason or state.traced:
+        if state.traced:
             return "the model is compiled, and no fixed images were shown to it"
         if state.opened:
             return "the parts of the model are called directly"
@@ -164,8 +164,8 @@ class Attention:
         if not self._reason:
             self._reason = "the model is compiled"
             self._state.say(
-                "attention: the model is compiled, so that its attention is recorded of fixed "
-                "images alone, which it sees as it is written",
+                "attention: the model is compiled, and recorded is that of fixed images that are "
+                "given (a probe), which it sees as it is written; not that of its batches",
                 "attention compiled",
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 
 from record.capture.captured_frames import CapturedFrames
+from record.capture.gradient_hook import GradientHook
+from record.capture.gradients import Gradients
 from record.capture.hidden_hooks import (
     add_forward_hook,
     add_pre_forward_hook,
@@ -20,6 +23,9 @@ from record.capture.hidden_hooks import (
 from record.capture.layer_hook import LayerHook
 from record.capture.model_hook import ModelHook, PostForwardHook, PreForwardHook
 from record.capture.phase import IDLE, CaptureListener, CaptureState
+from record.modules.selection import Patterns, choose_among
+from replay import schema
+from replay.schema import OptionError
 
 if TYPE_CHECKING:
     from record.capture.attention import Attention
@@ -34,6 +40,8 @@ class Capture:
         max_map: Maps that are larger than this along an axis are pooled before they are copied.
         batch_axes: Which axis counts the images of a batch, by globs of layers' names or `input`.
         attention: Whose attention is recorded, `cls` or `full`; None for none.
+        gradients: The layers whose gradients are recorded too, by names, globs or classes; True
+            means all.
 
     Attributes:
         state: What the hooks share: how far the recording of the batch has come.
@@ -48,11 +56,15 @@ class Capture:
         max_map: int | None = None,
         batch_axes: Mapping[str, int] | None = None,
         attention: str | None = None,
+        gradients: Patterns | bool = None,
     ) -> None:
         self.state = CaptureState(model, max_map, batch_axes)
+        self._with_gradients = gradients
+        self._gradients = Gradients(self.state) if gradients else None
         self._model_hook = ModelHook(self.state)
         self._layer_hooks: list[LayerHook] = []
         self.frames = CapturedFrames(self.state, self._layer_hooks)
+        chosen = choose_among(layers, model, gradients, schema.GRADIENTS)
         self.attention: Attention | None = None
         if attention is not None:
             from record.capture.attention import Attention
@@ -60,7 +72,7 @@ class Capture:
             full = attention == "full"
             self.attention = Attention(self.state, self._model_hook, self.frames, full)
         for name, module in layers.items():
-            self._add(name, module)
+            self._add(name, module, name in chosen)
 
     @property
     def root(self) -> nn.Module | None:
@@ -72,8 +84,13 @@ class Capture:
         """The names of the layers whose maps are recorded."""
         return {hook.name for hook in self._layer_hooks if hook.in_model}
 
-    def _add(self, name: str, module: nn.Module) -> None:
-        self._layer_hooks.append(LayerHook(self.state, self._model_hook, name, module))
+    def _add(self, name: str, module: nn.Module, with_gradients: bool) -> None:
+        if self._gradients is None or not with_gradients:
+            self._layer_hooks.append(LayerHook(self.state, self._model_hook, name, module))
+            return
+        hook = GradientHook(self.state, self._model_hook, name, module, self._gradients)
+        self._layer_hooks.append(hook)
+        self.frames.further.append(hook.gradients)
 
     def install(self, listener: CaptureListener) -> None:
         """Adds the hooks. A graph that was compiled without them is compiled anew.
@@ -115,6 +132,8 @@ class Capture:
         copy_guard.end()
         self.state.phase = IDLE
         self.state.loaded = None
+        if self._gradients is not None:
+            self._gradients.free()
         if self.state.traced:
             torch.compiler.reset()
 
@@ -156,8 +175,11 @@ class Capture:
             hook.in_model = name in found
             if hook.in_model:
                 hook.adopt(found[name])
+        chosen: set[str] = set()
+        with contextlib.suppress(OptionError):  # of a model that has none of those any more
+            chosen = choose_among(found, root, self._with_gradients, schema.GRADIENTS)
         for name in added:
-            self._add(name, found[name])
+            self._add(name, found[name], name in chosen)
         copy_guard.cover(root)
         if self.state.traced or _has_compiled():
             torch.compiler.reset()

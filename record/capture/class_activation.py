@@ -165,8 +165,10 @@ class ClassActivation:
             if not call.has_positions(self._state.probes):
                 shape = tuple(call.tensor.shape)
                 raise CannotActivateError(f"{call.name} puts out no maps, but {shape}")
-            if gradient is None:
-                gradient = torch.zeros_like(call.tensor)
+            if gradient is None:  # it has no part in them, or none that can be followed
+                raise CannotActivateError(
+                    f"its scores have no gradient by what {call.name} puts out"
+                )
             self._keep(call, number, gradient, labels, size, _LIFT if is_half else 0)
 
     def _keep(

@@ -89,6 +89,8 @@ class CaptureState:
         asks_autocast: Whether the autocast mode of a forward has to be known.
         on_inputs: Called with this object and with the positional and the keyword arguments of each
             forward that is recorded; must not raise. None where nobody asks.
+        on_sealing: Called before what was gathered for a batch is sealed; must not raise. None
+            where nobody asks.
         max_map: See above.
         axes: What the model says of the order of axes.
         input: Where the model's input goes.
@@ -119,6 +121,7 @@ class CaptureState:
         self.probes = 0
         self.asks_autocast = False
         self.on_inputs: Callable[[CaptureState, Any, dict[str, Any]], None] | None = None
+        self.on_sealing: Callable[[], None] | None = None
         self.max_map = max_map
         self.axes = ModelAxes(model, batch_axes or {})
         self.input = InputSlot()

@@ -74,12 +74,12 @@ class ProbeClasses:
             classes = scores.chosen(known)
             likely = scores.probabilities
             said = torch.tensor([0 if n is None else n for n in known], device=classes.device)
-            of_labels = likely.gather(1, said[:, None])[:, 0].double()
+            of_labels = likely.gather(1, said[:, None])[:, 0].float()
             for number, label in enumerate(known):
                 if label is None:
                     of_labels[number] = torch.nan
             facts = [likely.argmax(1), likely.amax(1), of_labels, classes]
-            self.values = _as_values(torch.stack([fact.detach().double() for fact in facts]))
+            self.values = _as_values(torch.stack([fact.detach().float() for fact in facts]))
         except Exception as error:
             self.reason = " ".join(str(error).split())[:160]
             if not isinstance(error, CannotActivateError):
@@ -111,7 +111,7 @@ def _as_values(facts: torch.Tensor) -> dict[str, Any]:
     """Returns facts by the names of their fields, as floats or as what becomes such in a moment.
 
     Args:
-        facts: A row for each of the fields, with a number for each image, float64.
+        facts: A row for each of the fields, with a number for each image, float32.
     """
     found: Any
     if facts.device.type == "cuda":

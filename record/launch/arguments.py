@@ -26,6 +26,9 @@ options:
                          beside it
   --layers PATTERN ...   names, globs (layer1.*) or classes (ReLU); default:
                          convolutions, and a transformer's blocks
+  --gradients [PATTERN ...]
+                         record the gradients with respect to the maps, too, of
+                         all recorded layers or of these
   --every N              record every Nth batch
   --schedule WORDS       every=N, epochs=A:B:C, first=N batches of each epoch,
                          dense-early
@@ -75,7 +78,8 @@ _WITH_VALUE = (
     "--probe",
 )
 _FLAGS = ("--include-eval", "--overwrite", "--pack", "--debug")
-OPTIONS = ("-o", "--layers", "--cam", "--attention", *_WITH_VALUE, *_FLAGS)
+_WITH_PATTERNS = ("--layers", "--gradients")
+OPTIONS = ("-o", *_WITH_PATTERNS, "--cam", "--attention", *_WITH_VALUE, *_FLAGS)
 """Every option of `record run`, but for `-m` and `-h`."""
 
 
@@ -86,6 +90,7 @@ class RunOptions:
     Attributes:
         output: The recording's absolute path.
         layers: Names, globs or classes of the layers to record; None means the default ones.
+        gradients: Likewise of those whose gradients are recorded; True means all that are recorded.
         every: Records every Nth batch.
         schedule: Which batches are recorded, in words.
         budget: The file's largest size, in words.
@@ -103,6 +108,7 @@ class RunOptions:
 
     output: str = "run.h5"
     layers: tuple[str, ...] | None = None
+    gradients: tuple[str, ...] | bool = False
     every: int = 1
     schedule: str | None = None
     budget: str | None = None
@@ -160,7 +166,6 @@ def parse(words: Sequence[str]) -> RunCommand:
         UsageError: An option is unknown, a value is missing, or there is no script.
     """
     options: dict[str, Any] = {}
-    layers: list[str] = []
     rest = list(words)
     debug = False
     while rest:
@@ -170,14 +175,15 @@ def parse(words: Sequence[str]) -> RunCommand:
         if name == "-m":
             if not rest:
                 raise UsageError("-m: expected package.module")
-            return _command(rest[0], True, rest[1:], options, layers, debug)
-        if name == "--layers":
+            return RunCommand(rest[0], True, rest[1:], options, debug)
+        if name in _WITH_PATTERNS:
             patterns = [value] if equals else []
             while not equals and rest and not rest[0].startswith("-") and not _is_script(rest[0]):
                 patterns.append(rest.pop(0))
-            if not patterns:
+            if not patterns and name == "--layers":
                 raise UsageError("--layers: expected names, globs or classes")
-            layers += patterns
+            before = options.get(name[2:]) or ()
+            options[name[2:]] = (() if before is True else before) + tuple(patterns) or True
         elif name == "--cam":
             has_value = not equals and rest and not rest[0].startswith("-")
             value = rest.pop(0) if has_value and not _is_script(rest[0]) else value
@@ -203,7 +209,7 @@ def parse(words: Sequence[str]) -> RunCommand:
             see = f"see {program('record')} run --help"
             raise UsageError(f"unknown option {name}{near_option(name, OPTIONS)} ({see})")
         else:
-            return _command(word, False, rest, options, layers, debug)
+            return RunCommand(word, False, rest, options, debug)
     raise UsageError(
         f"expected a script: {program('record')} run [options] script.py [its arguments]"
     )
@@ -255,20 +261,6 @@ def check(command: RunCommand) -> None:
     elif rank != "0":
         return
     check_target(output, options.get("overwrite", False))
-
-
-def _command(
-    target: str,
-    is_module: bool,
-    arguments: Sequence[str],
-    options: dict[str, Any],
-    layers: Sequence[str],
-    debug: bool,
-) -> RunCommand:
-    """Returns the parsed command line, with the layers among its options."""
-    if layers:
-        options["layers"] = tuple(layers)
-    return RunCommand(target, is_module, list(arguments), options, debug)
 
 
 def _is_script(word: str) -> bool:

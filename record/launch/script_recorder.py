@@ -66,6 +66,7 @@ class ScriptRecorder(Recorder):
             root,
             path,
             layers=options.layers,
+            gradients=options.gradients,
             every=options.every,
             schedule=options.schedule,
             budget=options.budget,

@@ -91,6 +91,7 @@ class Watcher:
         self._finder = ModelFinder(self.called, options.include_eval)
         self._recordings = ModelRecordings(options, spawned, self._loaders, self._finder)
         self._events = TorchEvents(self)
+        self._stepped_within: list[Any] = []  # optimizers that stepped within a backward pass
         self._guard = CallbackGuard(self._loaders.lock)
 
     def install(self) -> None:
@@ -178,6 +179,7 @@ class Watcher:
     def backward_begins(self, tensors: Any) -> None:
         """Tells the models of a backward pass, unless it is checkpointing's, within another one."""
         if torch._C._current_graph_task_id() == -1:
+            self._take_steps()  # of a pass that ended in an exception
             self._recordings.close_dropped()
             self._tell_backward_begins(tensors)
 
@@ -187,6 +189,7 @@ class Watcher:
         if torch._C._current_graph_task_id() == -1:
             for model in self._recordings.models:
                 model.backward_ended()
+            self._take_steps()
 
     @_script_callback
     def grad_begins(self, outputs: Any, inputs: Any) -> None:
@@ -220,7 +223,22 @@ class Watcher:
 
     @_script_callback
     def stepped(self, optimizer: Any) -> None:
-        """Tells the models whose parameters the optimizer has, or looks for its model."""
+        """Tells the models whose parameters the optimizer has, or looks for its model.
+
+        A step within a backward pass is told at its end: what is recorded of the batch still comes.
+        """
+        if torch._C._current_graph_task_id() == -1:
+            self._step(optimizer)
+        else:
+            self._stepped_within.append(optimizer)
+
+    def _take_steps(self) -> None:
+        """Tells of the steps that were made within the backward pass."""
+        steps, self._stepped_within = self._stepped_within, []
+        for optimizer in steps:
+            self._step(optimizer)
+
+    def _step(self, optimizer: Any) -> None:
         for model in self._recordings.models_of(optimizer):
             model.stepped(optimizer)
         if self._finder.is_searching:

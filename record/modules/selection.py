@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 
@@ -12,6 +12,7 @@ from record.modules.defaults import default_layers
 from record.modules.names import class_name, is_called, is_leaf, named_modules, unwrap
 from record.reporting import listed
 from replay.schema import OptionError
+from replay.schema.faces import spell
 from replay.schema.suggestions import near_layers
 
 Patterns = str | Iterable[str] | None
@@ -46,6 +47,33 @@ def find_layers(model: nn.Module, patterns: Patterns = None) -> dict[str, nn.Mod
             )
         chosen |= called
     return {name: module for name, module in named.items() if name in chosen}
+
+
+def choose_among(
+    layers: Mapping[str, nn.Module], model: nn.Module, patterns: Patterns | bool, option: str
+) -> set[str]:
+    """Chooses some of the modules that are recorded, by name.
+
+    Args:
+        layers: What is recorded, by name.
+        model: The network, already unwrapped.
+        patterns: As for `find_layers`; True means all, and False or None none.
+        option: What asks for it, to be named in the message.
+
+    Raises:
+        OptionError: A pattern matches nothing, or nothing that is recorded.
+    """
+    if patterns is None or isinstance(patterns, bool):
+        return set(layers) if patterns else set()
+    found = find_layers(model, patterns)
+    chosen = found.keys() & layers.keys()
+    if not chosen:
+        named = listed(list(found)) or "no layer"
+        raise OptionError(
+            f"{spell(option)}: expected layers that are recorded, found {named}; name them in "
+            f"{spell('layers')}, too"
+        )
+    return chosen
 
 
 # Layers that act on the last axis of what they are given, and those that act on the first one

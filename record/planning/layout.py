@@ -19,11 +19,14 @@ from record.capture.phase import WAITING
 from record.capture.python_state import PythonState
 from record.capture.tensors import all_tensors
 from record.modules.names import named_modules
-from record.modules.selection import Patterns, describe_module, find_layers
+from record.modules.selection import Patterns, choose_among, describe_module, find_layers
+from record.planning.activation import activation_layers
 from record.planning.lazy_modules import make_whole
 from record.protocol.layout import BatchLayout
 from record.schedule.plan import ModuleOutput
-from replay.schema import OptionError, RecordingError
+from record.schedule.plan_table import module_name
+from replay import schema
+from replay.schema import Layer, OptionError, RecordingError
 
 _FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, IndexError, KeyError)
 
@@ -50,6 +53,8 @@ def find_layout(
     probes: int = 0,
     axes: dict[str, int] | None = None,
     attention: str | None = None,
+    gradients: Patterns | bool = None,
+    cam: bool | str = False,
 ) -> FoundLayout:
     """Finds what a batch of a recording of a model that takes images will consist of.
 
@@ -64,6 +69,8 @@ def find_layout(
         probes: The number of fixed images.
         axes: As `batch_axis` of `Recorder`.
         attention: Whose attention is recorded, `cls` or `full`; None for none.
+        gradients: As for `Recorder`.
+        cam: As for `Recorder`.
 
     Raises:
         OptionError: A pattern matches nothing, or the model does not take the images.
@@ -71,7 +78,9 @@ def find_layout(
     """
     make_whole(model, images)  # without which there is no copy
     try:
-        return run_copy(model, layers, (images,), {}, max_map, probes, axes, attention)
+        return run_copy(
+            model, layers, (images,), {}, max_map, probes, axes, attention, gradients, cam
+        )
     except _FAILURES as error:
         shape = "x".join(str(n) for n in images.shape[1:])
         reason = " ".join(str(error).split())[:200]
@@ -87,6 +96,8 @@ def run_copy(
     probes: int = 0,
     axes: dict[str, int] | None = None,
     attention: str | None = None,
+    gradients: Patterns | bool = None,
+    cam: bool | str = False,
 ) -> FoundLayout:
     """Has a copy of a model do one training forward, and returns what that has shown.
 
@@ -102,6 +113,8 @@ def run_copy(
         probes: The number of fixed images.
         axes: As `batch_axis` of `Recorder`.
         attention: Whose attention is recorded, `cls` or `full`; None for none.
+        gradients: As for `Recorder`.
+        cam: As for `Recorder`.
 
     Raises:
         OptionError: A pattern matches nothing, or the model cannot be copied.
@@ -115,7 +128,9 @@ def run_copy(
             raise OptionError(f"{type(model).__name__} cannot be copied: {reason}") from error
         failures: list[str] = []
         outputs: dict[str, ModuleOutput] = {}
-        capture = Capture(copied, find_layers(copied, layers), max_map, axes, attention)
+        found = find_layers(copied, layers)
+        differentiated = choose_among(found, copied, gradients, schema.GRADIENTS)
+        capture = Capture(copied, found, max_map, axes, attention)
         capture.install(_FailureListener(failures))
         for name, module in named_modules(copied).items():
             module.register_forward_hook(_OutputHook(outputs, name))
@@ -126,16 +141,24 @@ def run_copy(
             if failures:
                 raise RecordingError(f"cannot record {failures[0]}")
             capture.frames.extend()
+            layout, added = capture.frames.layout, list[Layer]()
+            if cam and probes:
+                with _random_states(copied):
+                    added = activation_layers(capture, cam, args)
         finally:
             capture.remove()
-    layout = capture.frames.layout
     fixed = [
         replace(layer, probe=number, kernel=None)
         for number in range(probes)
+        for layer in (*layout.layers, *added)
+    ]
+    beside = [
+        replace(layer, kind=schema.GRADIENTS, scaled=True, of="loss", kernel=None)
         for layer in layout.layers
+        if module_name(layer.name) in differentiated
     ]
     known = [outputs[name] for name in named_modules(copied) if name in outputs]
-    whole = BatchLayout(layout.images, (*layout.layers, *fixed))
+    whole = BatchLayout(layout.images, (*layout.layers, *fixed, *beside))
     return FoundLayout(whole, tuple(known), output)
 
 

@@ -44,8 +44,10 @@ def plan(
     budget: str | int | None = None,
     max_map: int | None = None,
     probe: int = 0,
+    cam: bool | str = False,
     batch_axis: Mapping[str, int] | None = None,
     attention: bool | str = False,
+    gradients: Patterns | bool = None,
 ) -> Plan:
     """Says what a `Recorder` with the same arguments would record of a model, and what it takes.
 
@@ -73,8 +75,10 @@ def plan(
         budget: As for `Recorder`.
         max_map: As for `Recorder`.
         probe: The number of fixed images.
+        cam: As for `Recorder`.
         batch_axis: As for `Recorder`.
         attention: As for `Recorder`.
+        gradients: As for `Recorder`.
 
     Returns:
         The plan. It shows itself as a table; `layers` are the layers with their shapes.
@@ -106,7 +110,7 @@ def plan(
         batch, batches = _first_batch(loader), batches or _length(loader)
     calls = _calls_of_batch(root, batch) if input_shape is None else _calls_of_shape(input_shape)
     kind = attention_kind(attention)
-    found = _run_one(root, layers, calls, max_map, probe, axes, kind)
+    found = _run_one(root, layers, calls, max_map, probe, axes, kind, gradients, cam)
     chosen = Schedule.parse(schedule, every)
     made = make_plan(found.layout, chosen, epochs, batches or 1, budget)
     return replace(
@@ -126,6 +130,8 @@ def _run_one(
     probe: int,
     axes: dict[str, int],
     attention: str | None,
+    gradients: Patterns | bool,
+    cam: bool | str,
 ) -> FoundLayout:
     """Returns what the first call shows that the model takes.
 
@@ -137,7 +143,7 @@ def _run_one(
     for args, kwargs in calls:
         try:
             moved = _moved(args, device), _moved(kwargs, device)
-            return run_copy(root, layers, *moved, max_map, probe, axes, attention)
+            return run_copy(root, layers, *moved, max_map, probe, axes, attention, gradients, cam)
         except RecordingError:
             raise
         except Exception as error:  # the user's own code

@@ -11,6 +11,7 @@ from record.protocol.layout import BatchLayout
 from record.schedule.budget import Budget, epoch_bytes, file_bytes, frame_bytes, parse_bytes
 from record.schedule.plan_table import (
     attention_of,
+    beside_maps,
     format_shape,
     table_html,
     table_text,
@@ -120,6 +121,7 @@ class Plan:
             size = sum(layer.nbytes for layer in self.layout.layers if layer.probe is not None)
             images = "a probe image" if len(probes) == 1 else f"{len(probes)} probe images"
             lines.append(f"the same for {images}, {format_bytes(size)}")
+        lines += [f"{words}, {format_bytes(size)}" for words, size in beside_maps(self.layout)]
         return lines
 
     @property

@@ -158,6 +158,18 @@ def table_rows(plan: PlanFacts, everything: bool = False) -> Iterator[TableRow]:
         size = sum(layer.nbytes for layer in plan.layout.layers if layer.probe is not None)
         images = format_count(len(probes), "probe image")
         yield TableRow(0, f"the same for {images}", "", "", "", size)
+    for words, size in beside_maps(plan.layout):
+        yield TableRow(0, words, "", "", "", size)
+
+
+def beside_maps(layout: BatchLayout) -> Iterator[tuple[str, int]]:
+    """Yields what is recorded of the batches' images beside maps and attention, and its bytes."""
+    sizes: dict[str, list[int]] = {}
+    for layer in layout.layers:
+        if layer.kind not in ("", ATTENTION) and layer.probe is None:
+            sizes.setdefault(layer.kind, []).append(layer.nbytes)
+    for kind, each in sizes.items():
+        yield f"{kind} of {format_count(len(each), 'layer')}", sum(each)
 
 
 def table_text(plan: PlanFacts, everything: bool = False) -> str:

@@ -150,6 +150,8 @@ class FrameSender:
         Returns:
             The frames; None where there is no buffer, and the frame has been counted.
         """
+        if self._state.on_sealing is not None:
+            self._state.on_sealing()
         missing: tuple[int, ...] = ()
         absent, image = 0, 0 if self._state.input.in_slot else None
         frames, probes = len(self._frames.layout.layers), self._frames.probe_places

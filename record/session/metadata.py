@@ -12,20 +12,27 @@ from torch import nn
 import record.run_facts as run_facts
 
 
-def root_attributes(model: nn.Module, world: int, meta: dict[str, Any]) -> dict[str, Any]:
+def root_attributes(
+    model: nn.Module, rank: int, world: int, facts: dict[str, Any], meta: dict[str, Any]
+) -> dict[str, Any]:
     """Returns the attributes of the file's root.
 
     Args:
         model: The network, unwrapped.
+        rank: The number of this process in the run.
         world: The number of processes of the run.
+        facts: What the recorder was asked for; becomes part of the JSON where it is not None.
         meta: Becomes part of the JSON, and takes the place of what is found here.
     """
+    if world > 1:
+        facts = {**facts, "rank": rank, "world_size": world}
+    asked = {name: fact for name, fact in facts.items() if fact is not None}
     known = {
         **run_facts.environment(torch=str(torch.__version__)),
         "model": type(model).__name__,
         "parameters": count_parameters(model),
     }
-    return run_facts.root_attributes(run_id(world), {**known, **meta})
+    return run_facts.root_attributes(run_id(world), {**known, **asked, **meta})
 
 
 def count_parameters(model: nn.Module) -> int | None:

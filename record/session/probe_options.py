@@ -68,7 +68,7 @@ def make_probe(
         raise OptionError(
             f"{spell('cam')}: expected fixed images to show: {spell('probe', 'classes')}, say"
         )
-    activation = _activation(asked.cam, capture) if asks_cam else None
+    activation = find_activation(asked.cam, capture) if asks_cam else None
     if probe is None:
         return None
     state = capture.state
@@ -87,7 +87,7 @@ def make_probe(
     return shown
 
 
-def _activation(cam: Any, capture: Capture) -> ClassActivation:
+def find_activation(cam: Any, capture: Capture) -> ClassActivation:
     """Returns what keeps class activation of the layer that was asked for.
 
     Raises:

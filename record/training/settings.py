@@ -20,6 +20,7 @@ class Settings:
     samples: int | None = None
     model: str = "tiny"
     layers: tuple[str, ...] | None = None
+    gradients: tuple[str, ...] | bool = False  # of which layers; True: of all that are recorded
     epochs: int = 5
     batch_size: int = 16
     lr: float | None = None  # None: 0.01 for tiny, else 0.001
@@ -69,6 +70,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         samples=options.samples,
         model=options.model,
         layers=None if options.layers is None else tuple(options.layers),
+        gradients=options.gradients is not None and (tuple(options.gradients) or True),
         epochs=options.epochs,
         batch_size=options.batch_size,
         lr=options.lr,

@@ -170,13 +170,10 @@ def prepare(settings: Settings) -> Run:
     images = torch.zeros(2, 3, size, size)
     probes = len(data.fixed(settings.probes))
     found = find_layout(
-        model,
-        settings.layers,
-        images,
-        settings.max_map,
-        probes,
-        settings.batch_axis,
-        settings.attention,
+        *(model, settings.layers, images, settings.max_map, probes, settings.batch_axis),
+        attention=settings.attention,
+        gradients=settings.gradients,
+        cam=settings.cam,
     )
     models.logits_and_auxiliary(found.output)
     state = None
@@ -209,13 +206,10 @@ def plan(settings: Settings) -> Plan:
     images = torch.zeros(2, *settings.input)
     probes = settings.probes if isinstance(settings.probes, int) else _CLASSES
     found = find_layout(
-        model,
-        settings.layers,
-        images,
-        settings.max_map,
-        probes,
-        settings.batch_axis,
-        settings.attention,
+        *(model, settings.layers, images, settings.max_map, probes, settings.batch_axis),
+        attention=settings.attention,
+        gradients=settings.gradients,
+        cam=settings.cam,
     )
     models.logits_and_auxiliary(found.output)
     made = make_plan(found.layout, schedule, settings.epochs, settings.batches, settings.budget)

@@ -219,10 +219,11 @@ class TorchEvents:
         return found
 
     def _around_scale(self, scale: Any, scaler: Any, outputs: Any) -> Any:
-        """Keeps the loss with its scaled value: the loss itself is recorded."""
+        """Keeps the loss and the factor with the scaled value: the loss itself is recorded."""
         scaled = scale(scaler, outputs)
         if isinstance(outputs, torch.Tensor) and scaled is not outputs:
             scaled._mapreel_loss = outputs.detach()
+            scaled._mapreel_factor = scaler._scale
         return scaled
 
     def _around_compile(self, compile: Any, *args: Any, **kwargs: Any) -> Any:

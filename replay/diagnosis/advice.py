@@ -59,6 +59,23 @@ _INF = (
     "above 65,504, or truly infinite, since recordings are float16: look at how values grow from "
     "layer to layer; try a normalisation, a lower learning rate, clipped gradients, bfloat16"
 )
+_VANISHING = (
+    "it learns next to nothing, as does what lies before it: try residual connections, a "
+    "normalisation, ReLU or GELU for sigmoid and tanh, He initialisation; look for dead layers "
+    "behind it"
+)
+_EXPLODING = (
+    "try clipped gradients (clip_grad_norm_), a lower learning rate or warm-up, a normalisation, "
+    "smaller initial weights; in recurrent networks shorter sequences"
+)
+_ONE_TOKEN = (
+    "an attention sink where that is the class token, a register or padding: try register tokens; "
+    "if it came suddenly, a lower learning rate, warm-up or normalised queries and keys"
+)
+_UNIFORM = (
+    "the head averages all tokens, as most do at first; if it stays so, look at the scale of "
+    "queries and keys and the learning rate, or prune it"
+)
 
 
 def advise(kind: str, module: str = "", text: str = "", value: float | None = None) -> str:
@@ -86,4 +103,8 @@ def advise(kind: str, module: str = "", text: str = "", value: float | None = No
         "duplicate": _DUPLICATE,
         "nan": _NAN,
         "inf": _INF,
+        "vanishing": _VANISHING,
+        "exploding": _EXPLODING,
+        "one-token": _ONE_TOKEN,
+        "uniform": _UNIFORM,
     }[kind]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from replay.diagnosis import symptoms
 from replay.diagnosis.advice import advise
+from replay.diagnosis.attention_heads import examine_attention
 from replay.diagnosis.detectors import (
     bounds_of,
     look_for_constants,
@@ -21,6 +22,7 @@ from replay.diagnosis.detectors import (
     look_for_saturated,
     not_finite_in_all,
 )
+from replay.diagnosis.gradient_sizes import look_for_gradients
 from replay.diagnosis.intact_frames import IntactFrames
 from replay.diagnosis.movement import measure_change
 from replay.diagnosis.report import KINDS, Finding, Health, LayerHealth
@@ -62,8 +64,18 @@ def health(
         found.layers.append(_examine(IntactFrames(recording, name, damaged), shown))
         if progress is not None:
             progress(place + 1, len(recording.layers))
+    _add_gradients(found, recording)
+    for layer in examine_attention(recording, damaged):
+        layer.findings = _with_advice(layer.findings, layer.module)
+        found.layers.append(layer)
     found.damaged = len(damaged)
     return found
+
+
+def _add_gradients(found: Health, recording: Recording) -> None:
+    """Adds what gradients tell to the layers, where there are any."""
+    for one in _with_advice(look_for_gradients(found.layers, recording)):
+        next(layer for layer in found.layers if layer.name == one.layer).findings.append(one)
 
 
 def _examine(intact: IntactFrames, probe: IntactFrames | None) -> LayerHealth:

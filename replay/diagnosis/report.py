@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import statistics
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -29,7 +30,11 @@ _CHANGES_SHOWN = 8  # in a line
 _ROWS = 40  # of the table in a notebook
 _ADVICE_WIDTH = 83  # letters of a line
 
-KINDS = ("nan", "inf", "dead", "flat", "stuck", "saturated", "unchanging", "duplicate")
+KINDS = (
+    *("nan", "inf", "dead", "flat", "stuck", "saturated", "unchanging", "duplicate"),
+    *("vanishing", "exploding", "one-token", "uniform"),
+)
+OF_HEADS = ("one-token", "uniform")
 
 
 @dataclass(frozen=True)
@@ -40,15 +45,17 @@ class Finding:
         kind: One of `KINDS`: `nan`, `inf`, `dead` (zero in every batch since), `flat` (every map
             of one value, another one from batch to batch), `stuck` (one value that is not zero),
             `saturated` (nearly all values at the channel's smallest or largest one), `unchanging`
-            (the same map though the input, or the network, changes) or `duplicate`.
+            (the same map though the input, or the network, changes) or `duplicate`; of gradients
+            `vanishing` or `exploding`; of the heads of attention `one-token` or `uniform`.
         text: What was found, without the layer and channel.
         layer: The layer's name; empty for the whole run.
-        channel: The channel; None for the whole layer.
+        channel: The channel, or the head; None for the whole layer.
         epoch: Since when, or where first; None where it is a matter of the whole run.
         batch: Likewise.
         frames: Batches in which it was found, of those that were looked at.
-        value: The value at which it is stuck or saturated, the correlation, or the number of
-            values that are not finite.
+        value: The value at which it is stuck or saturated, the correlation, the number of values
+            that are not finite, how many times the gradients are as large as others, or the share
+            of attention.
         like: Of a duplicate, the channel that it is like.
         advice: What to do about it, or how to tell whether it is a fault.
     """
@@ -99,6 +106,9 @@ class LayerHealth:
         measure: What `changes` are of: `probe maps`, `kernels` or `ranges`.
         changes: From each epoch's last recorded batch to the next one's; within the only epoch.
         remarks: What could not be looked for.
+        gradients: By (epoch, batch), at most 240 evenly spaced, how large the gradients were: their
+            largest value times the square root of how many there are; empty without any.
+        kind: Empty, or `attention` where channels are heads.
     """
 
     name: str
@@ -114,6 +124,13 @@ class LayerHealth:
     measure: str = "ranges"
     changes: list[Change] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    gradients: dict[Cell, float] = field(default_factory=dict)
+    kind: str = ""
+
+    @property
+    def title(self) -> str:
+        """The layer's name, and what of it is looked at where that is not its maps."""
+        return f"{self.kind} of {self.name}" if self.kind else self.name
 
 
 @dataclass
@@ -220,7 +237,7 @@ def finding_to_the_end(
     layer: LayerHealth,
     kind: str,
     sign: str,
-    channel: int,
+    channel: int | None,
     start: int,
     frames: Sequence[Cell],
     value: float | None = None,
@@ -231,7 +248,7 @@ def finding_to_the_end(
         layer: The layer.
         kind: One of `KINDS`.
         sign: What it shows, in words.
-        channel: The channel.
+        channel: The channel; None for the whole layer.
         start: Which of the frames is the first.
         frames: Those that were looked at, in the order of time.
         value: As in `Finding`.
@@ -262,13 +279,18 @@ def group_findings(findings: Sequence[Finding]) -> list[tuple[str, list[str], st
         (
             kind,
             [
-                f"{format_numbers('channel', channels)}: {text}" if channels else text
+                f"{format_numbers(_noun(kind), channels)}: {text}" if channels else text
                 for text, channels in texts.items()
             ],
             advice,
         )
         for (kind, advice), texts in grouped.items()
     ]
+
+
+def _noun(kind: str) -> str:
+    """Returns what a finding of a kind calls a channel."""
+    return "head" if kind in OF_HEADS else "channel"
 
 
 def _lines(findings: Sequence[Finding]) -> Iterable[str]:
@@ -281,7 +303,7 @@ def _lines(findings: Sequence[Finding]) -> Iterable[str]:
 
 
 def _layer_lines(layer: LayerHealth) -> Iterable[str]:
-    heading = [layer.name, format_module(layer.module), format_shape(layer.shape)]
+    heading = [layer.title, format_module(layer.module), format_shape(layer.shape)]
     yield "   ".join(part for part in heading if part)
     yield from _lines(layer.findings)
     if not layer.findings:
@@ -289,19 +311,32 @@ def _layer_lines(layer: LayerHealth) -> Iterable[str]:
     for remark in layer.remarks:
         yield f"  {'note':<10}  {remark}"
     if layer.changes:
-        values = [format_number(change.value) for change in layer.changes]
-        if len(values) > _CHANGES_SHOWN:
-            values = [*values[: _CHANGES_SHOWN - 2], "...", values[-1]]
+        values = _shortened([change.value for change in layer.changes])
         epochs = layer.changes[0].start[0] != layer.changes[-1].end[0]
         unit = "epoch to epoch" if epochs else "batch to batch"
         yield f"  {'change':<10}  of {layer.measure}, {unit}: {', '.join(values)}"
+    if layer.gradients:
+        sizes = list(layer.gradients.values())
+        step = -(-len(sizes) // _CHANGES_SHOWN)
+        parts = [statistics.median(sizes[at : at + step]) for at in range(0, len(sizes), step)]
+        yield f"  {'gradient':<10}  size, over the run: {', '.join(_shortened(parts))}"
+
+
+def _shortened(values: Sequence[float]) -> list[str]:
+    """Returns numbers as texts, without those in the middle where there are many."""
+    texts = [format_number(value) for value in values]
+    if len(texts) > _CHANGES_SHOWN:
+        texts = [*texts[: _CHANGES_SHOWN - 2], "...", texts[-1]]
+    return texts
 
 
 def _layer_document(layer: LayerHealth) -> dict[str, Any]:
-    def series(shares: dict[tuple[int, int], float]) -> list[dict[str, float]]:
-        return [{"epoch": e, "batch": b, "share": share} for (e, b), share in shares.items()]
+    def series(shares: dict[Cell, float], name: str = "share") -> list[dict[str, float]]:
+        return [{"epoch": e, "batch": b, name: share} for (e, b), share in shares.items()]
 
+    gradients = {"gradients": series(layer.gradients, "size")} if layer.gradients else {}
     return {
+        **({"kind": layer.kind} if layer.kind else {}),
         "name": layer.name,
         "module": layer.module,
         "shape": list(layer.shape),
@@ -319,6 +354,7 @@ def _layer_document(layer: LayerHealth) -> dict[str, Any]:
                 for one in layer.changes
             ],
         },
+        **gradients,
         "remarks": layer.remarks,
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from replay.diagnosis.report import KINDS, Finding, Health, LayerHealth, group_findings
 from replay.figures.canvas import SMALL, SUFFIXES, Canvas, to_pdf
 from replay.figures.change_axis import ChangeAxis, Places, known_changes
+from replay.figures.gradient_axis import GradientAxis, powers_of, superscript
 from replay.figures.grid_layout import too_large
 from replay.figures.page import PAGE_INCHES
 from replay.figures.style import figure_theme, own_settings
@@ -24,7 +25,8 @@ _LOW_INCHES = 0.4  # likewise where there is nothing to see on the left
 _LEFT = 0.56  # of the width
 _TEXTS = 3  # findings of a kind that are written out
 _CONSTANT_COLOR, _ZERO, _SATURATED, _CHANGE = "#b3261e", "#d9958f", "#c77700", "#2b6cb0"
-_DUPLICATE, _NOT_FINITE = "#7a4fb5", "#00838f"
+_DUPLICATE, _NOT_FINITE, _GRADIENT = "#7a4fb5", "#00838f", "#4d7c0f"
+_OF_LAYERS = ("nan", "inf", "vanishing", "exploding")  # kinds that concern no single channel
 _CONSTANT = ("dead", "flat", "stuck", "unchanging")
 
 
@@ -37,7 +39,7 @@ def draw_health(
     stuck or unchanging to the end, of those that are zero in a batch, that are saturated, that have
     a value that is not finite, and of those that are like another one. On the right, how far the
     layer moved from epoch to epoch, on one axis for all layers; the change from epoch 0 to 1 stands
-    at 1.
+    at 1. Below, where gradients were recorded, how large they were, logarithmic and on one axis.
 
     Args:
         found: What `health` found.
@@ -76,6 +78,7 @@ class _Chart:
         self.places = Places(found.frames)
         self.largest = max(len(found.frames) - 1, 1)
         self.axis = ChangeAxis.of(found.layers, found.frames)
+        self.gradients = GradientAxis.of(found.layers)
         self.shares = any(_has_shares(layer) for layer in found.layers)
 
     def draw(self) -> int:
@@ -170,7 +173,7 @@ class _Chart:
         """Draws what is known of a layer; returns its height."""
         canvas, top = self.canvas, y
         drop = round(1.1 * 1.5 * _DPI / 72)  # so that both stand on one line
-        name, summary = clean(layer.name), _summary(layer)
+        name, summary = clean(layer.title), _summary(layer)
         taken = canvas.width(name, 9, bold=True) + canvas.line(6)
         y += canvas.paragraph(self.margin, y, name, 9, self.inner, bold=True)
         if taken + canvas.width(summary, 7.5) <= self.inner:
@@ -179,15 +182,24 @@ class _Chart:
             y += canvas.paragraph(self.margin, y, summary, 7.5, self.inner, muted=True)
         y += self._findings(layer.findings, y)
         shares, changes = _has_shares(layer), bool(known_changes(layer))
-        if not shares and not changes:
+        powers = powers_of(layer)
+        if not (shares or changes or powers):
             return y - top
         y += canvas.line(SMALL) if layer.findings else canvas.line(SMALL) // 2
-        height = round((_PLOT_INCHES if shares else _LOW_INCHES) * _DPI)
-        if shares:
-            self._shares(layer, y, height)
-        if changes:
-            self._changes(layer, y, height)
-        return y + height + canvas.line(SMALL) + canvas.line(SMALL) // 4 - top
+        below = canvas.line(SMALL) + canvas.line(SMALL) // 4
+        if shares or changes:
+            height = round((_PLOT_INCHES if shares else _LOW_INCHES) * _DPI)
+            if shares:
+                self._shares(layer, y, height)
+            if changes:
+                self._changes(layer, y, height)
+            y += height + below
+        if powers:
+            y += canvas.line(SMALL) * (shares or changes)
+            height = round(_LOW_INCHES * _DPI)
+            self._gradients(powers, y, height)
+            y += height + below
+        return y - top
 
     def _frame(self, span: tuple[int, int], y: int, height: int) -> None:
         """Draws the lines at the foot and the top of a plot."""
@@ -221,16 +233,19 @@ class _Chart:
                 canvas.text(round(start), base + size // 5, f"{epoch}", SMALL, muted=True)
                 free = start + wide + size
 
+    def _first_batches(self) -> list[tuple[float, int]]:
+        """Returns where each epoch begins among the recorded batches, 0 to 1, and its number."""
+        starts: dict[int, Cell] = {}
+        for cell in self.found.frames:
+            starts.setdefault(cell[0], cell)
+        return [(self.places[cell] / self.largest, epoch) for epoch, cell in starts.items()]
+
     def _shares(self, layer: LayerHealth, y: int, height: int) -> None:
         canvas, span, base = self.canvas, self.left, y + height
         self._frame(span, y, height)
         self._tick(span[0], y, "100 %")
         self._tick(span[0], base, "0")
-        starts: dict[int, Cell] = {}
-        for cell in self.found.frames:
-            starts.setdefault(cell[0], cell)
-        marks = [(self.places[cell] / self.largest, epoch) for epoch, cell in starts.items()]
-        self._epochs(span, base, marks)
+        self._epochs(span, base, self._first_batches())
 
         def across(cell: Cell) -> float:
             return span[0] + (span[1] - span[0]) * self.places[cell] / self.largest
@@ -285,6 +300,22 @@ class _Chart:
             span[1], y - round(1.2 * canvas.line(SMALL)), word, SMALL, muted=True, align="right"
         )
 
+    def _gradients(self, powers: list[tuple[Cell, float]], y: int, height: int) -> None:
+        canvas, axis, base = self.canvas, self.gradients, y + height
+        span = self.margin + self.scale_width, self.width - self.margin
+        self._frame(span, y, height)
+        self._tick(span[0], y, superscript(axis.high))
+        self._tick(span[0], base, superscript(axis.low))
+        self._epochs(span, base, self._first_batches())
+        wide = span[1] - span[0]
+        xs = [span[0] + wide * self.places[cell] / self.largest for cell, _ in powers]
+        ys = [base - height * axis.up(power) for _, power in powers]
+        canvas.stroke(xs, ys, _GRADIENT, 1.0)
+        if len(xs) == 1:
+            canvas.dot(xs[0], ys[0], _GRADIENT)
+        at = y - round(1.2 * canvas.line(SMALL))
+        canvas.text(span[1], at, "size of the gradient", SMALL, muted=True, align="right")
+
 
 def _constant_over_time(layer: LayerHealth) -> list[tuple[Cell, float]]:
     """Returns since when which share of a layer's channels puts out nothing new any more."""
@@ -331,12 +362,10 @@ def _summary(layer: LayerHealth) -> str:
     """Returns how many channels have what: `2 dead, 1 duplicate   64 channels`."""
     each = {kind: sum(found.kind == kind for found in layer.findings) for kind in KINDS}
     parts = [
-        f"{many} {kind}" if kind not in ("nan", "inf") else kind
-        for kind, many in each.items()
-        if many
+        kind if kind in _OF_LAYERS else f"{many} {kind}" for kind, many in each.items() if many
     ]
     if any(found.kind == "unchanging" and found.channel is None for found in layer.findings):
         parts = [word for word in parts if "unchanging" not in word] + ["unchanging"]
     found = ", ".join(parts) or "nothing found"
     bits = "".join(f"   {each}" for each in layer.remarks if NOTE_OF_8_BITS in each)
-    return f"{found}   {format_count(layer.channels, 'channel')}{bits}"
+    return f"{found}   {format_count(layer.channels, 'head' if layer.kind else 'channel')}{bits}"

@@ -270,7 +270,7 @@ class OwnRanges:
             RecordedExtremes(maps, frames),
             [epoch for epoch, _ in frames],
             self._channels,
-            magnified=math.inf if plain else MAGNIFIED,
+            magnified=math.inf if plain else getattr(maps.series, "magnified", MAGNIFIED),
             symmetric=symmetric,
         )
         self._known: dict[Cell, Measured] = {}

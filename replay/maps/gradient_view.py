@@ -92,7 +92,11 @@ class GradientSeries(DerivedSeries):
 
     Attributes:
         true: Their true values.
+        magnified: How many times a map is magnified at most: gradients differ far more from
+            batch to batch than maps do, and are no noise where they are small.
     """
+
+    magnified = 64.0
 
     def __init__(self, source: Series) -> None:
         assert isinstance(source, EvenSeries), "gradients have exponents"

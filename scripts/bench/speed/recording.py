@@ -104,9 +104,11 @@ class Watch:
 
 
 class Recorded(Watch):
+    OPTIONS: dict[str, Any] = {}  # noqa: RUF012
+
     def __init__(self, model: nn.Module, folder: Path) -> None:
         super().__init__(model, folder)
-        self.recorder = Recorder(model, folder / "run.h5")
+        self.recorder = Recorder(model, folder / "run.h5", **self.OPTIONS)
         self.recorder._capture.remove()
 
     def on(self) -> None:
@@ -121,6 +123,12 @@ class Recorded(Watch):
 
     def close(self) -> None:
         self.recorder.close()
+
+
+class RecordedGradients(Recorded):
+    """With the gradients with respect to all maps, at every batch."""
+
+    OPTIONS: dict[str, Any] = {"gradients": True}  # noqa: RUF012
 
 
 class Imshow(Watch):
@@ -357,6 +365,9 @@ def lines(quick: bool) -> Iterator[Line]:
         training = Training(build(name, 10, size).train(), images)
         found, step = pairs(training, Recorded, seconds)
         yield ratio(f"recorded / plain step: {words} ({1000 * step:.0f} ms)", found, target=target)
+        if batch == 8 or name == "tiny":
+            found, _ = pairs(training, RecordedGradients, seconds)
+            yield ratio(f"recorded with gradients / plain step: {words}", found, target=1.05)
         if (name, batch) != ("tiny", 16):
             continue
         yield Line(

@@ -513,13 +513,34 @@ def test_compiled_models_are_recorded_on_probes(tmp_path: Path) -> None:
         if path is None:
             losses = fit(compiled, None)
         else:
-            with pytest.warns(RecordingWarning, match="the model is compiled, so that its att"):
+            with pytest.warns(RecordingWarning, match="the model is compiled, and recorded"):
                 losses = fit(compiled, path, probe=images(1)[0])
         results.append((losses, [p.tolist() for p in model.parameters()]))
     assert results[0] == results[1]
     assert names(path) == []
     assert names(path, "probe/2/attention") == ["attn"]
     np.testing.assert_allclose(frames(path, root="probe/0/attention").sum(-1), 1, atol=2e-3)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_models_of_which_parts_are_compiled(tmp_path: Path) -> None:
+    results = []
+    for path in (None, tmp_path / "run.h5"):
+        torch.manual_seed(0)
+        torch.compiler.reset()
+        model = Attend(lambda q, k, v: functional.scaled_dot_product_attention(q, k, v))
+        model.attn.training = False
+        model.attn.compile(backend="aot_eager")
+        if path is None:
+            losses = fit(model, None)
+        else:
+            with pytest.warns(RecordingWarning) as said:
+                losses = fit(model, path, probe=images(1, 2)[0])
+            assert ["the model is compiled, and recorded" in str(w.message) for w in said] == [True]
+        results.append((losses, [p.tolist() for p in model.parameters()]))
+    assert results[0] == results[1]
+    assert names(path) == []
+    assert names(path, "probe/1/attention") == ["attn"]
 
 
 def test_nothing_found_is_said(tmp_path: Path) -> None:

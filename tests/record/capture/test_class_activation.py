@@ -13,6 +13,7 @@ import pytest
 import torch
 from class_activations import assert_close, field, maps_of, plain_gradients, stored
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from record import Recorder, RecordingWarning
 from replay.schema import OptionError
@@ -429,6 +430,39 @@ def test_a_layer_that_is_called_twice(tmp_path: Path) -> None:
     first = plain_gradients(after[-1][0], "same", IMAGES[:1], [1])[0]
     assert_close(stored(path, "gradients", "same", 0)[0, -1], first.numpy())
     assert np.isfinite(stored(path, "cam", "same#1", 0)).all()
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_with_checkpoints(tmp_path: Path, reentrant: bool) -> None:
+    class Checkpointed(Net):
+        """A part before the layer, and one behind it, are run again in the backward pass."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.behind = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(inplace=True))
+            self.scale = nn.Parameter(torch.ones(()))  # reentrant ones ask for a gradient
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = checkpoint(self.features, x * self.scale, use_reentrant=reentrant)
+            x = checkpoint(self.behind, x, use_reentrant=reentrant)
+            return self.head(x.mean((2, 3)))
+
+    plain = fit(None, Checkpointed)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        after = fit(tmp_path / "run.h5", Checkpointed, cam="features.4")
+    for name, value in after[-1][0].state_dict().items():
+        assert torch.equal(value, plain[-1][0].state_dict()[name])
+    assert np.isfinite(maps_of(tmp_path / "run.h5", "features.4", 2)).all()
+    mine = [str(w.message) for w in said if w.category is RecordingWarning]
+    if reentrant:  # which has no gradients but by backward()
+        assert len(mine) == 1
+        assert mine[0].startswith("class activation: given up")
+        return
+    assert mine == []
+    expected = plain_gradients(after[-1][0], "features.4", IMAGES[:1], [1])[0]
+    found = stored(tmp_path / "run.h5", "gradients", "features.4", 0)[0, -1]
+    assert_close(found, expected.numpy())
 
 
 def test_a_compiled_model(tmp_path: Path) -> None:

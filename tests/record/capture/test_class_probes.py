@@ -15,9 +15,11 @@ import torch
 from class_activations import assert_close, field, plain_gradients, stored
 from torch import nn
 
+import record
 from record import Recorder, RecordingWarning
 from record.schedule import cadence
 from record.session.kept_images import labels_beside
+from replay.schema import OptionError
 
 pytestmark = pytest.mark.usefixtures("quick_writers", "every_batch")
 
@@ -192,6 +194,22 @@ def test_thinned_recordings_keep_labels(tmp_path: Path) -> None:
         kept = file["batches/recorded"][:] > 0
     assert 0 < kept.sum() < 3 * 32
     assert np.isfinite(stored(path, "cam", "3", 0)[kept]).all()
+
+
+def test_a_plan_counts_class_activation(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    data = batches(CLASSES)
+    images = torch.cat([images for images, _ in data])[:3]
+    train(path, data, probe=images, layers=["0"])
+    planned = record.plan(network(), (1, 8, 8), layers=["0"], probe=3, cam=True)
+    with h5py.File(path, "r") as file:
+        for layer in planned.layout.layers:
+            assert file[f"{layer.group}maps/{layer.name}"].shape[2:] == layer.shape
+        found: list[str] = []
+        file.visit(lambda name: found.append(name) if "maps/" in name else None)
+    assert len(found) == len(planned.layout.layers)
+    with pytest.raises(OptionError, match="no layer matches"):
+        record.plan(network(), (1, 8, 8), probe=1, cam="nothing")
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,10 @@ SIZE = 3 * 4 * 9 + 4 + 8 + 8 + (4 * 2 + 2) + 4 + (4 * 10 + 10)
 def test_the_parameters_are_counted_once_they_are_known() -> None:
     model = Heads()
     assert count_parameters(model) is None
-    assert schema.decode_meta(root_attributes(model, 1, {})["meta"])["parameters"] is None
+    assert schema.decode_meta(root_attributes(model, 0, 1, {}, {})["meta"])["parameters"] is None
     make_whole(model, torch.zeros(2, 3, 8, 8))
     assert count_parameters(model) == SIZE
-    assert schema.decode_meta(root_attributes(model, 1, {})["meta"])["parameters"] == SIZE
+    assert schema.decode_meta(root_attributes(model, 0, 1, {}, {})["meta"])["parameters"] == SIZE
 
 
 def test_a_model_is_made_whole_and_nothing_else_of_it_changes() -> None:

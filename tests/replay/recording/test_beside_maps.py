@@ -268,3 +268,25 @@ def test_a_plain_recording_is_listed_as_it_was(
     assert not {"attention", "gradients", "cam"} & set(json.loads(capsys.readouterr().out))
     assert main(["info", str(plain)]) == 0
     assert "beside" not in capsys.readouterr().out
+
+
+def test_attention_of_an_absurd_size_is_one_line_and_maps_are_read(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["attention/maps/blocks.0.attn"]
+        shape = (3, 2, 4, 40_000, 40_000)
+        file.create_dataset("attention/maps/blocks.0.attn", shape, "<f2", chunks=(1, 1, 1, 64, 64))
+    with replay.open(path) as run:
+        with pytest.raises(FileError, match="refused: 'attention/maps/blocks.0.attn'"):
+            assert run.attentions
+        assert run["conv1"][0, 0].shape == (4, 16, 16)
+    for words in (["grid", "--show", "attention"], ["info"], ["export", "--show", "attention"]):
+        out = [] if words[0] == "info" else ["-o", str(tmp_path / f"{words[0]}.npz")]
+        if words[0] == "grid":
+            out = ["-o", str(tmp_path / "grid.png")]
+        assert main([words[0], str(path), *words[1:], *out]) == 2
+        said = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        assert len(said) == 1
+        assert "declares frames of" in said[0]
+    assert main(["grid", str(path), "-o", str(tmp_path / "maps.png")]) == 0

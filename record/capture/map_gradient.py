@@ -1,0 +1,166 @@
+"""The gradient with respect to one recorded map: from a hook in its graph to a sum.
+
+The hook goes to the node of the graph that made the map: the gradient that comes by there is the
+one with respect to the map as it was recorded, also where an in-place operation has changed the
+tensor since. What comes by in several backward passes of a batch is summed. When the batch ends the
+hook is dead, whoever keeps the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from record.capture.backward_pass import BackwardPass, is_backward_compiled
+from record.capture.gradient_scaling import sum_blocks
+from record.capture.slots import OutputSlots
+from record.capture.tensors import image_part, pool_means, to_plain
+
+UNKNOWN_FACTOR = "scaled by the GradScaler's factor, which is not known"
+
+
+class AwaitingLayer(Protocol):
+    """A layer that waits for gradients."""
+
+    @property
+    def axes(self) -> Sequence[str]:
+        """By the number of axes of one image's part, what the axes are."""
+
+    def current_pass(self) -> BackwardPass:
+        """Returns what the backward pass is that runs."""
+
+    def failed(self, error: Exception) -> None:
+        """Says once that a gradient could not be taken; it is missing."""
+
+
+class _GraphHook:
+    """A hook in the graph of one forward; it does nothing any more once the batch has ended."""
+
+    __slots__ = ("_number", "target")
+
+    def __init__(self, target: MapGradient, number: int) -> None:
+        self.target: MapGradient | None = target
+        self._number = number  # of the map among what the node puts out
+
+    def __call__(self, gradients: Sequence[torch.Tensor | None]) -> None:
+        target, gradient = self.target, gradients[self._number]
+        if target is not None and gradient is not None:
+            target.add(gradient)
+
+
+class MapGradient:
+    """The gradient with respect to what one call of a layer has put out.
+
+    Args:
+        layer: The gradients of the layer.
+        slots: Where it goes.
+        call: The number of the call in a batch.
+
+    Attributes:
+        slots: As the argument.
+        call: As the argument.
+        is_awaited: Whether one may come: the map was computed from what requires gradients.
+        has_come: Whether one has come in this batch.
+        has_failed: Whether one could not be taken, which was said.
+        total: The sum of what has come, float32, of the first image.
+        pooled: How many values along each spatial axis became one of the map.
+    """
+
+    def __init__(self, layer: AwaitingLayer, slots: OutputSlots, call: int) -> None:
+        self.slots, self.call = slots, call
+        self.has_come = self.is_awaited = self.has_failed = False
+        self.total: torch.Tensor | None = None
+        self.pooled = 1
+        self._layer = layer
+        self._axis = 0
+        self._hook: _GraphHook | None = None
+        self._alias: torch.Tensor | None = None  # of a map that is a view of another tensor
+        self._version = 0
+        self._reruns = 0  # how often checkpointing computed the map anew
+
+    def await_from(self, output: torch.Tensor, axis: int, pooled: int) -> None:
+        """Waits for the gradient with respect to a map that was just recorded.
+
+        Args:
+            output: What the layer put out.
+            axis: The axis that counts the images, or WHOLE.
+            pooled: How many values along each spatial axis became one of the map.
+        """
+        self.end()
+        self.has_come = self.has_failed = False
+        self._axis, self.pooled, self._reruns = axis, pooled, 0
+        self._add_hook(output)
+
+    def await_from_rerun(self, output: torch.Tensor) -> None:
+        """Takes a map that checkpointing computes anew, where the first one had no graph."""
+        if self._hook is None or self._reruns:
+            self._reruns += 1
+            self._add_hook(output)
+
+    def _add_hook(self, output: torch.Tensor) -> None:
+        if not output.requires_grad or output.is_complex() or output.is_nested:
+            return
+        node = output.grad_fn
+        if node is None or is_backward_compiled():
+            return
+        self.is_awaited = True
+        self._hook = _GraphHook(self, output.output_nr)
+        node.register_prehook(self._hook)
+        if output._is_view():
+            # An in-place operation behind gives a view another node, which other gradients pass.
+            self._alias, self._version = output.detach(), output._version
+
+    def end(self) -> None:
+        """Ends the batch: what still comes belongs to none."""
+        if self._hook is not None:
+            self._hook.target = None
+        self._hook = self._alias = None
+        self.is_awaited = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what has come is the whole gradient with respect to the recorded map."""
+        changed = self._alias is not None and self._alias._version != self._version
+        return self.has_come and not (changed or self.has_failed) and self._reruns < 2
+
+    def add(self, gradient: torch.Tensor) -> None:
+        """Takes a gradient that a backward pass brings by; raises nothing into it."""
+        try:
+            self._add(gradient.detach())
+        except Exception as error:
+            self.has_failed = True
+            self._layer.failed(error)
+
+    def _add(self, gradient: torch.Tensor) -> None:
+        if gradient.is_cuda and torch.cuda.is_current_stream_capturing():
+            return
+        found = self._layer.current_pass()
+        if not found.counts or (found.only_first and self.has_come):
+            return
+        if not found.is_known:
+            self.slots.note = UNKNOWN_FACTOR
+        image = self._image(to_plain(gradient))
+        if found.factor is not None:
+            image = image.float().div(found.factor)
+        total = self.total
+        if total is None or total.shape != image.shape or total.device != image.device:
+            total = self.total = torch.empty(image.shape, dtype=torch.float32, device=image.device)
+            self.has_come = False
+        if self.has_come:
+            total.add_(image)
+        else:
+            total.copy_(image)
+        self.has_come = True
+
+    def _image(self, gradient: torch.Tensor) -> torch.Tensor:
+        """Returns the first image's part, with respect to the map as it was pooled."""
+        image = image_part(gradient, self._axis, 0)
+        if self.pooled == 1:
+            return image
+        letters = self._layer.axes[min(5, image.ndim)]
+        spatial = [place for place, letter in enumerate(letters) if letter in "DHWL"]
+        pooled = pool_means(image, spatial, self.pooled).float()
+        sum_blocks(pooled, image.shape, spatial, self.pooled)
+        return pooled
