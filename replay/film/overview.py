@@ -108,7 +108,7 @@ def plan_overview(
         space = spaces[columns]
         if stacked == _HIGHER:  # single pictures, the larger the better
             return min(space.width, space.height), -columns
-        return worth_in(space, maps, captions), -columns
+        return worth_in(space, maps, captions), columns
 
     best = max(spaces, key=value)
     return Overview(best, spaces[best], max(most, layers) if possible else most, frame)

@@ -152,8 +152,7 @@ class Maps:
         series: The layer's frames.
         layer: The layer.
         layout: The rule.
-        damaged: By (epoch, batch), what is wrong with a frame that was asked for and is damaged;
-            it comes as NaN.
+        damaged: By (epoch, batch), what is wrong with a damaged frame, which comes as NaN.
         counts: Likewise, how many of the values that a film drew are NaN, and infinite.
     """
 
