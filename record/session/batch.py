@@ -8,7 +8,7 @@ from typing import Any
 
 from record.capture.tensors import storages_of
 from record.reporting import Problems
-from record.session.frame_sender import FrameSender, Refusal, SealedFrames
+from record.session.frame_sender import Refusal, SealedFrames
 
 _MAX_LATE = 16  # batches that are remembered, at most
 
@@ -40,11 +40,6 @@ class Batch:
     sealed: SealedFrames | None = None
     refusal: Refusal = field(default_factory=Refusal)
     storages: dict[int, Any] | None = None
-
-    def forgive(self, sender: FrameSender) -> None:
-        """Takes back what was counted for it, if its forward never came."""
-        if not self.seen:
-            sender.forgive(self.refusal)
 
     def note_storages(self) -> dict[int, Any]:
         """Returns the storages of what the loader handed out, and keeps them."""

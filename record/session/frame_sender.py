@@ -112,7 +112,8 @@ class FrameSender:
         """
         host, channel = self._host, self._channel
         refusal = refusal or Refusal()
-        self.forgive(refusal)
+        if refusal.lost or refusal.dropped:
+            self.forgive(refusal)
         if host is None and self._frames.layout.size:
             lost, dropped = channel.lost, channel.dropped
             host = self._host = self._take_buffer()

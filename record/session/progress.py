@@ -103,8 +103,8 @@ class Progress:
         """
         with self._lock:
             self.epoch, self.batch = epoch, batch
-            at = epoch, batch, self.step
-            ends_epoch = self.sender is not None and self.sender.batches == batch + 1
+            at, sender = (epoch, batch, self.step), self.sender
+            ends_epoch = sender is not None and sender.batches == batch + 1
             begun = Batch(at, self._keeps(at), loaded, ends_epoch)
             self.step += 1
             self._open[source] = begun
@@ -113,8 +113,7 @@ class Progress:
     def end_loaded(self, source: object) -> None:
         """Ends the batch of a pass, which is asked for its next batch or left."""
         with self._lock:
-            batch = self._open.pop(source, None)
-            if batch is None:
+            if (batch := self._open.pop(source, None)) is None:
                 return
             self._end(batch)
             batch.loaded = None
@@ -297,7 +296,8 @@ class Progress:
         before, self._current = self._current, batch
         if sender is None:
             return
-        before.forgive(sender)
+        if not before.seen:
+            sender.forgive(before.refusal)
         if self._is_another_threads():
             return  # which sees to it when its next forward begins, in `_turn_to`
         self._put_aside()
@@ -375,8 +375,8 @@ class Progress:
         """Sends off what waits for more, and nothing from now on."""
         with self._lock:
             self._put_aside()
-            if self.sender is not None:
-                self._current.forgive(self.sender)
+            if self.sender is not None and not self._current.seen:
+                self.sender.forgive(self._current.refusal)
             for batch in [*self._open.values(), *self._trained.values()]:
                 self._send(batch)
             self._open.clear()
