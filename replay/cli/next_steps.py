@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from replay.cli.console import say
-from replay.recording.address import read_path
 from replay.schema.faces import command, python
 
 
@@ -57,6 +56,8 @@ def offer_to_load(exported: Path, recording: str) -> None:
 
 def beside(recording: str, ending: str) -> Path:
     """Returns `run-repaired.h5` for `run.h5` and `repaired.h5`, or `run-2-repaired.h5`..., free."""
+    from replay.recording.address import read_path  # at the end: help needs no HDF5
+
     path = read_path(recording)
     found = path.with_name(f"{path.stem}-{ending}")
     number = 2

@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["data"] = [1, 2]
     maps = {"conv1": drifting_maps(4, 8, 8)}
-    write_recording(tmp_path / "new.h5", maps, version=2)
+    write_recording(tmp_path / "new.h5", maps, version=3)
     write_recording(tmp_path / "bare.h5", maps, recorded=lambda e, b: False)
     write_recording(tmp_path / "layerless.h5", {})
     (tmp_path / "old.png").write_bytes(b"old")
@@ -44,7 +44,7 @@ FILES = {
     "fifo.h5": "not a regular file",
     "cut.h5": "damaged HDF5 file: cut.h5 is cut off: it has 3,000 of ",
     "other.h5": "not a mapreel recording: other.h5",
-    "new.h5": "has version 2 of the format",
+    "new.h5": "has version 3 of the format",
     "bare.h5": "no frame was committed to bare.h5",
     "layerless.h5": "holds no layer",
     "a\0b.h5": "cannot read a?b.h5",
