@@ -277,7 +277,7 @@ class Writer:
     ) -> bool:
         courier = self._courier
         if courier.failure is not None:
-            courier.channel.lost += 1
+            courier.channel.count_lost(1)
             self._fail()
             return False
         if self._arrays.extend(arrays, image):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -92,7 +91,6 @@ class FrameSender:
         self._courier = courier
         self._channel = courier.channel
         self._problems = problems
-        self._counting = threading.Lock()  # several threads may train
         self._host: HostBuffer | None = None  # of the current batch
         self._device_buffers: DeviceBuffers | None = None  # of a GPU's or a compiled model's maps
 
@@ -115,11 +113,10 @@ class FrameSender:
         if refusal.lost or refusal.dropped:
             self.forgive(refusal)
         if host is None and self._frames.layout.size:
-            lost, dropped = channel.lost, channel.dropped
             host = self._host = self._take_buffer()
             if host is None:
-                refusal.lost = channel.lost - lost
-                refusal.dropped = channel.dropped - dropped
+                refusal.lost = int(channel.last_refusal == "lost")
+                refusal.dropped = 1 - refusal.lost
                 self._point_at(None)
                 return False
             device = self._state.input.device or self._device()
@@ -136,7 +133,7 @@ class FrameSender:
 
     def forgive(self, refusal: Refusal) -> None:
         """Takes back what was counted for a batch: it never came, or has another try."""
-        self._channel.lost -= refusal.lost
+        self._channel.count_lost(-refusal.lost)
         self._channel.dropped -= refusal.dropped
         refusal.lost = refusal.dropped = 0
 
@@ -221,8 +218,7 @@ class FrameSender:
 
     def count_lost(self, frames: int) -> None:
         """Counts so many frames as lost; may be called in any thread."""
-        with self._counting:
-            self._channel.lost += frames
+        self._channel.count_lost(frames)
 
     def has_failed(self, lost: int = 0) -> bool:
         """Whether the writer takes no more frames; warns of that once.

@@ -225,7 +225,7 @@ class Courier:
     def _settle_counts(self) -> None:
         """Counts frames as lost that were sent, and never acknowledged by a writer that failed."""
         if self.failure is not None:
-            self.channel.lost += max(0, self.sent - self._process.acknowledged)
+            self.channel.count_lost(max(0, self.sent - self._process.acknowledged))
 
     def await_opened(self) -> None:
         """Waits until the writer has opened the file, or has failed."""

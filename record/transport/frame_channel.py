@@ -61,6 +61,8 @@ class FrameChannel:
     Attributes:
         dropped: The number of frames given up because the queue was full.
         lost: The number of frames given up for any other reason.
+        last_refusal: As what the last frame was counted for which there was no buffer: `lost` or
+            `dropped`.
         sent: The number of frames handed to the pipe.
         pool: The buffers of the present layout; None before the first.
         closed: Whether no more frames are taken.
@@ -75,6 +77,8 @@ class FrameChannel:
     ) -> None:
         self.dropped = 0
         self.lost = 0
+        self.last_refusal = ""
+        self._counting = threading.Lock()  # of losses: in the training's threads and the courier's
         self.sent = 0
         self.pool: BufferPool | None = None
         self.closed = False
@@ -142,7 +146,7 @@ class FrameChannel:
         if process.moved is not None:
             self.warn_of_moved()
         if process.failure is not None or self.closed:
-            self.lost += 1
+            self._refuse("lost")
             return None
         assert pool is not None
         self.take_back()
@@ -159,11 +163,21 @@ class FrameChannel:
                 if self.idle_seconds >= self.patience:
                     self._warn_of_stall()
                     break
-        if process.failure is None:
-            self.dropped += 1
-        else:
-            self.lost += 1
+        self._refuse("dropped" if process.failure is None else "lost")
         return None
+
+    def _refuse(self, kind: str) -> None:
+        """Counts a frame for which there is no buffer."""
+        self.last_refusal = kind
+        if kind == "lost":
+            self.count_lost(1)
+        else:
+            self.dropped += 1
+
+    def count_lost(self, frames: int) -> None:
+        """Counts so many frames as lost; may be called in any thread."""
+        with self._counting:
+            self.lost += frames
 
     def give_back(self, buffer: Buffer) -> None:
         """Takes a buffer that was not sent."""
@@ -308,7 +322,7 @@ class FrameChannel:
                 if slot is not None:
                     return messages.pack(messages.SLOT, text)
                 return messages.pack(messages.FRAME, text, frame.buffer.data.nbytes)
-            self.lost += 1
+            self.count_lost(1)
         except Exception as error:
             self._give_up(1, error)
         pool.free.append(frame.buffer)
@@ -316,6 +330,6 @@ class FrameChannel:
 
     def _give_up(self, frames: int, error: Exception) -> None:
         """Counts lost frames, and ends the recording because of an error."""
-        self.lost += frames
+        self.count_lost(frames)
         if not isinstance(error, BrokenPipeError):  # the listener knows why the writer ended
             self._process.fail(f"{type(error).__name__}: {error}")
