@@ -12,7 +12,6 @@ import numpy.typing as npt
 from replay import schema
 from replay.schema import FRAME_DTYPE, OptionError
 
-_LARGEST = 15  # the largest value of a scaled frame lies below 2 to this power
 _KINDS = "fiub"  # of numpy's dtypes: what has an order and values that float16 can come near
 
 
@@ -74,7 +73,7 @@ def copy_scaled(values: npt.NDArray[Any], target: npt.NDArray[np.float16]) -> in
     wide = values.astype(np.float64)
     finite = np.abs(wide[np.isfinite(wide)])
     largest = float(finite.max()) if finite.size else 0.0
-    exponent = math.frexp(largest)[1] - _LARGEST if largest else 0
+    exponent = math.frexp(largest)[1] - schema.SCALED_BELOW if largest else 0
     target[...] = np.ldexp(wide, -exponent)
     return exponent
 

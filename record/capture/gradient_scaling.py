@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import torch
 
-_TOP = 15  # the largest value is brought below two to the power of this
+from replay.schema import SCALED_BELOW
+
 _ONE_FACTOR = 120  # a factor of two to the power of less is a float32 of full precision
 _ROW = 1024  # values of which the largest is looked for at once, on a device
 
@@ -34,7 +35,7 @@ def scale_on_cpu(gradient: torch.Tensor) -> int:
         largest = float(gradient.nan_to_num(0.0, 0.0, 0.0).abs_().max())
     if largest == 0:
         return 0
-    exponent = math.frexp(largest)[1] - _TOP
+    exponent = math.frexp(largest)[1] - SCALED_BELOW
     if abs(exponent) < _ONE_FACTOR:
         gradient.mul_(2.0**-exponent)
     else:  # 2**163 is no float32
@@ -81,7 +82,7 @@ class DeviceGradients:
         by_row = self._flat.view(-1, _ROW)
         largest = by_row.nan_to_num(0.0, 0.0, 0.0).abs_().amax(dim=1)
         largest = largest[self._rows].amax(dim=1)
-        exponents = torch.frexp(largest).exponent - _TOP
+        exponents = torch.frexp(largest).exponent - SCALED_BELOW
         exponents = torch.where(largest > 0, exponents, 0)
         half = torch.div(-exponents, 2, rounding_mode="floor")
         for part in (half, -exponents - half):  # 2**163 is no float32

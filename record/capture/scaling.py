@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-_LARGEST = 15  # the largest of the scaled numbers is from 2 ** 14 to 2 ** 15
+from replay.schema import SCALED_BELOW
+
 _MOST = 100  # powers of two that are multiplied by at once: 2 ** 128 is no float32
 
 
@@ -23,7 +24,7 @@ def scale_to_half(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     flat = values.flatten(1)
     largest = flat.abs().nan_to_num(0.0, 0.0, 0.0).amax(1)
-    exponents = torch.frexp(largest).exponent - _LARGEST
+    exponents = torch.frexp(largest).exponent - SCALED_BELOW
     exponents = torch.where(largest > 0, exponents, 0)
     first = (-exponents).clamp(-_MOST, _MOST)
     scaled = flat * torch.exp2(first.float())[:, None]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.files.copy_target import check_copy_target
 from replay.files.tree_copy import Copied, CopyPlan, TooLargeError, copy_tree
 from replay.formatting import format_bytes, format_count
 from replay.maps.selection import choose_cells, choose_layers
@@ -175,14 +176,7 @@ def _choose_target(run: Recording, out: str | os.PathLike[str], overwrite: bool)
     target = Path(out)
     check_suffix(target, SUFFIXES)
     check_writable(target)
-    if target.exists():
-        if target.samefile(run.path):
-            raise OutputError(
-                f"{target} is the recording itself; name another file ({spell('out')})"
-            )
-        if not overwrite:
-            allow = spell("overwrite", True)
-            raise OutputError(f"{target} exists; name another file or allow {allow}")
+    check_copy_target(target, run.path, overwrite)
     return target
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.files.copy_target import check_copy_target
 from replay.files.hdf5_writer import RecordingWriter
 from replay.files.verification import Problem
 from replay.formatting import format_bytes, format_count
 from replay.output import replacing
 from replay.recording import Recording, open_recording
 from replay.recording.stored import StoredLayer, stored_layers
-from replay.schema import FileError, OutputError, SelectionError
-from replay.schema.faces import spell
+from replay.schema import FileError, SelectionError
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,7 @@ def repair(
     """
     target = Path(out)
     with open_recording(recording) as run:
-        if target.exists():
-            if target.samefile(run.path):
-                raise OutputError(
-                    f"{target} is the recording itself; name another file ({spell('out')})"
-                )
-            if not overwrite:
-                allow = spell("overwrite", True)
-                raise OutputError(f"{target} exists; name another file or allow {allow}")
+        check_copy_target(target, run.path, overwrite)
         left_out: list[Problem] = []
         with replacing(target) as unfinished:
             unfinished.unlink()

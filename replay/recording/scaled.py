@@ -22,7 +22,6 @@ from replay.schema import Cell, DamagedError, Float16Array, Float32Array, Layer,
 
 LARGEST_EXPONENT = 200  # float32 ends at 2 ** 128, and at 2 ** -149 on the other side
 _MOST = 65_504  # of float16
-_TOP = 15  # 2 ** 15 is what the largest value of a run becomes, which float16 holds
 
 
 class ScaledFrames:
@@ -224,7 +223,7 @@ class EvenSeries(Series):
         """What the values are to be multiplied by, 2 to this power, to be the true ones."""
         largest = self.true.largest
         known = largest[np.isfinite(largest) & (largest > 0)]
-        return math.frexp(float(known.max()))[1] - _TOP if known.size else 0
+        return math.frexp(float(known.max()))[1] - schema.SCALED_BELOW if known.size else 0
 
     def __getitem__(self, key: tuple[int, int]) -> Float16Array:
         """Returns one frame, as `Series` does, times one power of two."""

@@ -36,6 +36,7 @@ FRAME_DTYPE = np.dtype("<f2")
 RANGE_DTYPE = np.dtype("<f4")
 CHECKSUM_DTYPE = np.dtype("<u4")
 EXPONENT_DTYPE = np.dtype("<i2")
+SCALED_BELOW = 15  # the largest value of a frame with an exponent lies below 2 to this power
 
 # What /state counts, in this order. `committed` is written last, with a flush on each side of
 # it: a frame whose number in batches/recorded is at most `committed` is whole.
