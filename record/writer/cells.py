@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from record.protocol.messages import FrameHeader
 
+_BLOCK = 1 << 12  # batches
+
 
 class Cells:
     """The cells (epoch, batch) of a file that hold a frame.
@@ -35,9 +37,13 @@ class Cells:
         Args:
             recorded: Numbers (epoch, batch), above 0 where the file holds a frame.
         """
-        self._taken = [bytearray((row > 0).tobytes()) for row in recorded]  # a byte a batch
-        while self._taken and not any(self._taken[-1]):
-            self._taken.pop()
+        self._blocks: dict[tuple[int, int], bytearray] = {}  # a byte a batch, of some of an epoch
+        self._rows = 0  # epochs, up to the last one with a frame
+        for row, start in np.ndindex(len(recorded), -(-recorded.shape[1] // _BLOCK)):
+            part = recorded[row, start * _BLOCK : (start + 1) * _BLOCK] > 0
+            if part.any():
+                self._blocks[row, start] = bytearray(part.tobytes().ljust(_BLOCK, b"\0"))
+                self._rows = row + 1
 
     def place(self, header: FrameHeader) -> FrameHeader:
         """Takes a frame's cell.
@@ -48,17 +54,15 @@ class Cells:
         Returns:
             The header, with the epoch in which the frame is to be written.
         """
-        epoch, batch = header.epoch, header.batch
+        epoch, (block, place) = header.epoch, divmod(header.batch, _BLOCK)
         row = epoch + self._shift
-        taken = self._taken
-        if row < len(taken) and batch < len(taken[row]) and taken[row][batch]:
-            row = len(taken)  # behind all
+        taken = self._blocks.get((row, block))
+        if taken is not None and taken[place]:
+            row, taken = self._rows, None  # behind all
             self._shift = row - epoch
-            self._say(epoch, batch, row)
-        while len(taken) <= row:
-            taken.append(bytearray())
-        cells = taken[row]
-        if len(cells) <= batch:
-            cells.extend(bytes(max(64, batch + 1 - len(cells))))
-        cells[batch] = 1
+            self._say(epoch, header.batch, row)
+        if taken is None:
+            taken = self._blocks[row, block] = bytearray(_BLOCK)
+        taken[place] = 1
+        self._rows = max(self._rows, row + 1)
         return header if row == epoch else header._replace(epoch=row)

@@ -18,6 +18,7 @@ import replay
 from record import Recorder, RecordingWarning
 from record.protocol.layout import BatchLayout
 from record.protocol.messages import FrameHeader
+from record.writer.cells import Cells
 from record.writer.recording_file import RecordingFile
 from replay.schema import Layer
 
@@ -82,6 +83,26 @@ def test_resumed_epochs_are_replaced_and_the_others_are_not(tmp_path: Path) -> N
     with h5py.File(path) as read:
         assert read["maps/a"][:4, :2, 0, 0, 0].tolist()[:3] == [[0, 1], [2, 3], [20, 21]]
         assert read["maps/a"][3, 0, 0, 0, 0] == 10
+
+
+def test_numbers_as_large_as_a_time_take_no_memory() -> None:
+    """A script may count its epochs by the clock, and its batches by the images."""
+    moved: list[tuple[int, ...]] = []
+    cells = Cells(np.zeros((0, 0), np.int64), lambda *at: moved.append(at))
+    late = FrameHeader(1_800_000_000, 3_000_000_000, 0, 0.0)
+    assert cells.place(late) is late
+    assert cells.place(late).epoch == 1_800_000_001
+    assert moved == [(1_800_000_000, 3_000_000_000, 1_800_000_001)]
+
+
+def test_cells_of_a_long_epoch_are_known_again() -> None:
+    recorded = np.zeros((2, 9_001), np.int64)
+    recorded[1, [0, 4_095, 4_096, 9_000]] = [1, 2, 3, 4]
+    cells = Cells(recorded, lambda *at: None)
+    assert cells.place(FrameHeader(1, 8_999, 0, 0.0)).epoch == 1
+    assert cells.place(FrameHeader(0, 4_096, 0, 0.0)).epoch == 0
+    assert cells.place(FrameHeader(1, 9_000, 0, 0.0)).epoch == 2
+    assert Cells(recorded, lambda *at: None).place(FrameHeader(1, 4_096, 0, 0.0)).epoch == 2
 
 
 def _folds(recorder: Recorder, step: Callable[[torch.Tensor], None]) -> None:
