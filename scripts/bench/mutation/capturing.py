@@ -81,8 +81,8 @@ MUTATIONS = (
         "step-off-by-one",
         "Beside a frame stands how many batches were trained before.",
         PROGRESS,
-        "            at, sender = (epoch, batch, self.step), self.sender\n            ends_epoch",
-        "            at, sender = (epoch, batch, self.step + 1), self.sender\n            ends_epoch",
+        "            at, sender = (epoch, batch, self.step), self.sender\n",
+        "            at, sender = (epoch, batch, self.step + 1), self.sender\n",
         EVERY,
     ),
     Mutation(

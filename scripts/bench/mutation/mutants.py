@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import datetime
 import fnmatch
+import itertools
 import os
 import queue
 import shutil
@@ -36,6 +37,7 @@ sys.path.insert(0, str(HERE))
 
 from every import MUTATIONS  # noqa: E402
 from mutation import Mutation  # noqa: E402
+from warm import HEAVY, WarmPytest  # noqa: E402
 
 PATIENCE = 180.0  # seconds for one trial
 KILLED, SURVIVED, HUNG, BROKEN, SKIPPED = "killed", "SURVIVED", "HUNG", "BROKEN", "skipped"
@@ -69,37 +71,26 @@ def copy_source(root: Path, target: Path) -> None:
             shutil.copy2(root / name, target / name)
 
 
-def run(command: Sequence[str], root: Path, patience: float) -> tuple[int | None, str]:
-    """Runs a command in a copy; returns its exit code, None where it did not end, and its output."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(root),
-        "PYTHONDONTWRITEBYTECODE": "1",  # two changes within a second would look alike
-        "OMP_NUM_THREADS": "1",
-    }
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command, cwd=root, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-        try:
-            code: int | None = process.wait(patience)
-        except subprocess.TimeoutExpired:
-            code = None
-        with contextlib.suppress(ProcessLookupError):  # and whatever it has left behind
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        output.seek(0)
-        return code, output.read().decode("utf-8", "replace")
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the source, and a process that runs tests in it.
+
+    Attributes:
+        root: Its folder.
+        pytest: The process.
+    """
+
+    root: Path
+    pytest: WarmPytest
 
 
-def run_tests(root: Path, tests: Sequence[str], *options: str, patience: float) -> Verdict:
+def run_tests(copy: Copy, tests: Sequence[str], *options: str, patience: float) -> Verdict:
     """Runs tests; killed where some fail, survived where all pass."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        command += [f"--junitxml={report}", *options, *tests]
-        code, output = run(command, root, patience)
+        words = ["-q", "-p", "no:cacheprovider", f"--junitxml={report}", *options, *tests]
+        code, output = copy.pytest.run(words, copy.root, Path(folder) / "output", patience)
         seconds = time.monotonic() - started
         if code is None:
             return Verdict(HUNG, seconds, output=output)
@@ -119,7 +110,20 @@ def run_survive(root: Path, line: str) -> Verdict:
     """Runs a line of scripts/bench/survive in its short form."""
     started = time.monotonic()
     command = [sys.executable, "scripts/bench/survival/survive.py", "--quick", "--only", line]
-    code, output = run(command, root, PATIENCE)
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    with tempfile.TemporaryFile() as written:
+        process = subprocess.Popen(
+            command, cwd=root, env=environment, stdout=written, stderr=written,
+            start_new_session=True,
+        )  # fmt: skip
+        code = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(PATIENCE)
+        with contextlib.suppress(ProcessLookupError):  # and whatever it has left behind
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        written.seek(0)
+        output = written.read().decode("utf-8", "replace")
     seconds = time.monotonic() - started
     if code is None:
         return Verdict(HUNG, seconds, output=output)
@@ -130,24 +134,49 @@ def run_survive(root: Path, line: str) -> Verdict:
     return Verdict(KILLED if code else SURVIVED, seconds, (f"survive {line}",), output)
 
 
-def try_killer(root: Path, mutation: Mutation) -> Verdict:
+def try_killer(copy: Copy, mutation: Mutation) -> Verdict:
     """Runs what is to notice a mutation."""
     if mutation.survive_line:
-        return run_survive(root, mutation.survive_line)
-    return run_tests(root, [mutation.killer], "-x", patience=PATIENCE)
+        return run_survive(copy.root, mutation.survive_line)
+    return run_tests(copy, [mutation.killer], "-x", patience=PATIENCE)
 
 
 @contextlib.contextmanager
-def mutated(root: Path, mutation: Mutation) -> Iterator[None]:
+def copies(root: Path, count: int, heavy: Sequence[str] = HEAVY) -> Iterator[list[Copy]]:
+    """Makes copies of the source, and removes them."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        made = []
+        for number in range(count):
+            copy = Copy(Path(name) / str(number), WarmPytest(heavy))
+            stack.callback(copy.pytest.close)
+            copy_source(root, copy.root)
+            made.append(copy)
+        yield made
+
+
+_times = itertools.count(1_000_000_000)
+
+
+def set_new_time(path: Path) -> None:
+    """Gives a file a time that it never had: by time and size Python tells what it has compiled."""
+    seconds = next(_times)
+    os.utime(path, (seconds, seconds))
+
+
+@contextlib.contextmanager
+def mutated(copy: Copy, mutation: Mutation) -> Iterator[None]:
     """Within this, the copy has the mutation."""
-    before = mutation.apply(root)
+    path = copy.root / mutation.file
+    before = mutation.apply(copy.root)
+    set_new_time(path)
     try:
         yield
     finally:
-        (root / mutation.file).write_text(before, "utf-8")
+        path.write_text(before, "utf-8")
+        set_new_time(path)
 
 
-def check_unchanged(root: Path, mutations: Sequence[Mutation]) -> dict[str, Verdict]:
+def check_unchanged(copy: Copy, mutations: Sequence[Mutation]) -> dict[str, Verdict]:
     """Runs each killer on an unchanged copy.
 
     Returns:
@@ -158,58 +187,52 @@ def check_unchanged(root: Path, mutations: Sequence[Mutation]) -> dict[str, Verd
     found: dict[str, Verdict] = {}
     together = Verdict(SURVIVED, 0.0)
     if tests:
-        together = run_tests(root, tests, patience=PATIENCE + 20.0 * len(tests))
-    if together.word != SURVIVED:  # which of them it is
+        together = run_tests(copy, tests, patience=PATIENCE + 20.0 * len(tests))
+    if together.word != SURVIVED or "skipped" in together.output:  # which of them it is
         for test in tests:
-            verdict = run_tests(root, [test], patience=PATIENCE)
+            verdict = run_tests(copy, [test], patience=PATIENCE)
             if verdict.word != SURVIVED:
                 found[test] = verdict
     for line in lines:
-        verdict = run_survive(root, line)
+        verdict = run_survive(copy.root, line)
         if verdict.word != SURVIVED:
             found[f"survive {line}"] = verdict
     return found
 
 
 def try_all(
-    mutations: Sequence[Mutation], jobs: int, root: Path = ROOT
+    mutations: Sequence[Mutation], jobs: int, root: Path = ROOT, heavy: Sequence[str] = HEAVY
 ) -> Iterator[tuple[Mutation, Verdict]]:
     """Yields each mutation with what its killer said, in their order."""
-    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(jobs) as pool:
-        copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        for number in range(jobs):
-            copy = Path(name) / str(number)
-            copy_source(root, copy)
-            copies.put(copy)
+    with copies(root, jobs, heavy) as made, ThreadPoolExecutor(jobs) as pool:
+        idle: queue.SimpleQueue[Copy] = queue.SimpleQueue()
+        for copy in made:
+            idle.put(copy)
 
         def attempt(mutation: Mutation) -> Verdict:
-            copy = copies.get()
+            copy = idle.get()
             try:
                 with mutated(copy, mutation):
                     return try_killer(copy, mutation)
             finally:
-                copies.put(copy)
+                idle.put(copy)
 
-        copy = copies.get()
-        wrong = check_unchanged(copy, mutations)
-        copies.put(copy)
+        wrong = check_unchanged(made[0], mutations)
         sound = [each for each in mutations if each.killer not in wrong]
-        tried = {each.name: pool.submit(attempt, each) for each in sound}
+        tried = [pool.submit(attempt, each) for each in sound]
         for mutation in mutations:
             if mutation.killer in wrong:
                 said = wrong[mutation.killer]
                 word = SKIPPED if said.word == SKIPPED else BROKEN
                 yield mutation, Verdict(word, said.seconds, said.by, said.output)
             else:
-                yield mutation, tried[mutation.name].result()
+                yield mutation, tried.pop(0).result()
 
 
 def find_killers(mutation: Mutation, root: Path = ROOT) -> Verdict:
     """Runs all fast tests on a copy with a mutation."""
-    with tempfile.TemporaryDirectory() as name:
-        copy_source(root, Path(name))
-        with mutated(Path(name), mutation):
-            return run_tests(Path(name), ["tests"], "-m", "not slow", patience=3600.0)
+    with copies(root, 1) as (copy,), mutated(copy, mutation):
+        return run_tests(copy, ["tests"], "-m", "not slow", patience=3600.0)
 
 
 def choose(names: Sequence[str], quick: bool) -> list[Mutation]:
@@ -253,8 +276,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words.append(verdict.word)
         line = f"{mutation.name:<28} {verdict.word:<8} {verdict.seconds:5.1f} s  {mutation.killer}"
         print(line, flush=True)
-        if verdict.word != KILLED and options.verbose:
+        if verdict.word != KILLED and options.verbose and verdict.output:
             print(*(f"    {each}" for each in verdict.output.splitlines()[-30:]), sep="\n")
+        elif options.verbose:
+            print(*(f"    {each}" for each in verdict.by), sep="\n")
     counts = {word: words.count(word) for word in dict.fromkeys(words)}
     print(", ".join(f"{count} {word}" for word, count in counts.items()))
     return int(set(words) - {KILLED, SKIPPED} != set())

@@ -111,10 +111,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     found = Watched(path, journal.steps)
     commit, wait = RecordingFile.commit, threading.Event()
 
+    def await_disk() -> None:
+        """Waits for the thread that asks the disk."""
+        while (file := service._file) and file._fsync and file._fsync._busy.is_set():
+            wait.wait(0.001)
+
     def answer(data: dict[str, Any]) -> None:
-        if "flushed" in data:
-            while (file := service._file) and file._fsync and file._fsync._busy.is_set():
-                wait.wait(0.001)  # for the thread that asks the disk
+        await_disk()
         journal.note("answer", path.stat().st_ino if path.exists() else 0, data)
         found.images.append((data, path.read_bytes()))
 
@@ -123,6 +126,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
         commit(file)
         if dirty:
             journal.note("committed", path.stat().st_ino, place_of_counter(file._file))
+            await_disk()  # what is asked of it next is asked for by itself
 
     service = Service(Given(a_recording(path)), answer, threading.Event())  # type: ignore[arg-type]
     with journal.watching(), pytest.MonkeyPatch.context() as patch:
