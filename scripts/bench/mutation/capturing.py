@@ -35,7 +35,7 @@ MUTATIONS = (
         HOOK,
         "        number = slots.probe or 0\n",
         "        number = 0\n",
-        "tests/record/capture/test_probe.py",
+        "tests/record/capture/test_probe.py::test_frames_and_an_undisturbed_training",
     ),
     Mutation(
         "frame-not-copied",
@@ -43,7 +43,7 @@ MUTATIONS = (
         SLOTS,
         "            copied = image.to(torch.float16, copy=True)\n",
         "            copied = image.to(torch.float16)\n",
-        "tests/record/capture/test_hazards.py",
+        "tests/record/capture/test_hazards.py::test_hazard",
     ),
     Mutation(
         "kernels-of-another-batch",
@@ -132,7 +132,74 @@ MUTATIONS = (
         "record/session/first_image_probe.py",
         "            python.restore()\n",
         "            pass\n",
-        "tests/record/capture/test_first_image_probe.py",
+        "tests/record/capture/test_first_image_probe.py"
+        "::test_what_a_forward_does_in_python_is_undone",
+    ),
+    Mutation(
+        "random-numbers-used-up",
+        "Fixed images take no random number from the training.",
+        "record/capture/probe.py",
+        "            random.setstate(python)\n            np.random.set_state(numbers)\n",
+        "            pass\n",
+        "tests/record/capture/test_probe.py::test_frames_and_an_undisturbed_training",
+    ),
+    Mutation(
+        "running-means-changed",
+        "Fixed images leave the model's buffers as they are.",
+        "record/capture/probe.py",
+        "            buffers[name] = buffer.clone()\n",
+        "            pass\n",
+        "tests/record/capture/test_first_image_probe.py"
+        "::test_its_maps_are_those_of_the_first_image_after_each_update",
+    ),
+    Mutation(
+        "writes-in-place-let-through",
+        "A forward that changes tensors in their place is not called for a picture.",
+        "record/capture/refused_writes.py",
+        "            if isinstance(tensor, torch.Tensor) and _storage(tensor) not in self._made:\n",
+        "            if False:\n",
+        "tests/record/capture/test_first_image_probe.py::test_where_that_is_not_safe_it_is_left_out",
+    ),
+    Mutation(
+        "probe-takes-its-time",
+        "A fixed image that nobody asked for takes at most two percent of the time.",
+        "record/schedule/cadence.py",
+        "        if power > self.stride or needed < 0.4 * self.stride:\n",
+        "        if False:\n",
+        "tests/record/capture/test_first_image_probe.py::test_the_cadence_is_regular_and_cheap",
+    ),
+    Mutation(
+        "copies-carry-hooks",
+        "A copy of the model carries nothing of the recording.",
+        "record/capture/hidden_hooks.py",
+        '            self._wrap(nn.Module, "__getstate__", _returning_clean_state)\n',
+        "",
+        "tests/record/capture/test_copied_models.py::test_copies_have_no_hook_of_ours",
+    ),
+    Mutation(
+        "failed-copy-shown",
+        "What a copy that failed has left in a buffer is never a frame.",
+        SLOTS,
+        "            self.slots[call].copy_(image)\n            self.in_slots |= 1 << call\n",
+        "            self.in_slots |= 1 << call\n            self.slots[call].copy_(image)\n",
+        "tests/record/capture/test_failed_copies.py"
+        "::test_a_copy_that_failed_is_lost_and_not_what_the_buffer_held",
+    ),
+    Mutation(
+        "reserved-name-logged",
+        "What the recorder keeps itself cannot be logged over.",
+        "record/session/loop.py",
+        "        if name in schema.RESERVED:\n",
+        "        if False:\n",
+        RECORDER + "test_log_refuses_what_is_not_one_number",
+    ),
+    Mutation(
+        "overflow-not-counted",
+        "Values that are not finite are counted beside their frame.",
+        "record/writer/summaries.py",
+        "                counts[number][1] += found.inf\n",
+        "                pass\n",
+        RECORDER + "test_overflow_and_nan_are_counted",
     ),
     Mutation(
         "gradient-factor-not-divided",
@@ -173,7 +240,7 @@ MUTATIONS = (
         "record/schedule/budget.py",
         "            self._room = max(1, rest // self._frame)\n            return self._room\n",
         "            self._room = max(1, 2 * rest // self._frame)\n            return self._room\n",
-        "tests/record/schedule/test_schedule.py",
+        "tests/record/schedule/test_schedule.py::test_the_file_stays_below_its_budget",
     ),
     Mutation(
         "budget-of-unknown-length-exceeded",
@@ -181,7 +248,8 @@ MUTATIONS = (
         "record/schedule/budget.py",
         "            if kept and self._kept >= self._room:\n",
         "            if False:\n",
-        "tests/record/schedule/test_schedule.py",
+        "tests/record/schedule/test_schedule.py"
+        "::test_a_budget_of_an_endless_run_spreads_evenly_at_any_time",
     ),
     Mutation(
         "checkpoint-runs-code",

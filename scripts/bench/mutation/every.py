@@ -7,6 +7,7 @@ import carrying
 import making
 import reading
 import serving
+import showing
 import writing
 from mutation import Mutation
 
@@ -16,5 +17,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     *writing.MUTATIONS,
     *reading.MUTATIONS,
     *making.MUTATIONS,
+    *showing.MUTATIONS,
     *serving.MUTATIONS,
 )

@@ -134,7 +134,8 @@ MUTATIONS = (
         OUTPUT,
         "        if self.limit is not None and (size := size_of(self.path)) > self.limit:\n",
         "        if False:\n",
-        "tests/replay/rendering/test_size_limit.py",
+        "tests/replay/rendering/test_size_limit.py"
+        "::test_a_wrong_estimate_is_made_good_without_ever_replacing_the_target",
     ),
     Mutation(
         "users-picture-replaced",
