@@ -62,8 +62,20 @@ MUTATIONS = (
         "acknowledged-early",
         "No frame is acknowledged before it is committed.",
         SERVICE,
-        '    return {"committed": file.committed, "acknowledged": file.acknowledged}\n',
-        '    return {"committed": file._written, "acknowledged": file._written}\n',
+        """\
+        file.commit()
+        if file.must_sync:
+            file.sync()
+        file.check_place()
+        self._answer(_counts(file))
+""",
+        """\
+        self._answer({"committed": file._written, "acknowledged": file._written})
+        file.commit()
+        if file.must_sync:
+            file.sync()
+        file.check_place()
+""",
         SAID,
     ),
     Mutation(
@@ -300,7 +312,7 @@ MUTATIONS = (
         "record/writer/ownership.py",
         "os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC",
         "os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC",
-        "tests/record/test_recorder.py::test_existing_files_are_refused_or_replaced",
+        RIGHTS + "test_a_file_that_turned_up_just_now_is_not_written_over",
     ),
     Mutation(
         "overwrites-at-once",

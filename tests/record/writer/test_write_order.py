@@ -17,6 +17,7 @@ from write_journal import Step, WriteJournal
 import replay
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
+from record.writer import service as service_module
 from record.writer.recording_file import RecordingFile
 from record.writer.service import Service
 from replay import schema
@@ -120,6 +121,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
         await_disk()
         journal.note("answer", path.stat().st_ino if path.exists() else 0, data)
         found.images.append((data, path.read_bytes()))
+        if (
+            data.get("flushed") == 4
+        ):  # from here on each frame is committed as if half a second later
+            patch.setattr(service_module, "_COMMIT_SECONDS", 0.0)
 
     def noted_commit(file: RecordingFile) -> None:
         dirty = file.dirty
@@ -164,7 +169,9 @@ def test_what_is_said_to_be_in_the_file_is_there_after_a_kill(
     watched: Watched, tmp_path: Path
 ) -> None:
     said = [(data, image) for data, image in watched.images if data.get("committed")]
-    assert {data.get("flushed") for data, _ in said} >= {1, 2, 3, 4}
+    flushed = {data["flushed"]: data["committed"] for data, _ in said if "flushed" in data}
+    assert flushed == {1: 3, 2: 8, 3: 9, 4: 6}  # all that was sent; every second of 9, and one
+    assert [data["committed"] for data, _ in said][-6:] == [6, 7, 8, 9, 10, 10]
     for data, image in said:
         path = tmp_path / "killed.h5"
         path.write_bytes(image)
