@@ -11,6 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+STRUCTURES = {
+    b"GCOL": "heap of texts",
+    b"OHDR": "header of an object",
+    b"FRHP": "heap of names",
+    b"BTHD": "head of a tree",
+}
+"""Signatures of what `StructureCheck` looks at, and what to call it in a message."""
+
 SUPERBLOCK_BYTES = 48  # of version 2 or 3 with addresses of 8 bytes
 
 _VERSION, _OFFSET_BYTES, _FLAGS = 8, 9, 11
@@ -82,14 +90,13 @@ class StructureCheck:
         }
 
     def __call__(self, at: int, data: memoryview) -> None:
-        """Makes sure of what lies at a place, if it is one of the structures that are known here.
+        """Makes sure of one of the structures that are known here.
 
         Raises:
             OSError: It cannot be what it says.
         """
-        check = self._known.get(bytes(data[:4]))
-        if check is not None and not check(at, bytes(data)):
-            raise OSError(f"the {_NAMES[bytes(data[:4])]} at byte {at:,} is damaged")
+        if not self._known[bytes(data[:4])](at, bytes(data)):
+            raise OSError(f"the {STRUCTURES[bytes(data[:4])]} at byte {at:,} is damaged")
 
     def _texts(self, at: int, data: bytes) -> bool:
         """Global heap, section III.E: each object leads to the next; nothing vouches for them."""
@@ -225,14 +232,6 @@ class StructureCheck:
 
     def _is_place(self, address: int) -> bool:
         return address == _NOWHERE or address < self._size
-
-
-_NAMES = {
-    b"GCOL": "heap of texts",
-    b"OHDR": "header of an object",
-    b"FRHP": "heap of names",
-    b"BTHD": "head of a tree",
-}
 
 
 class _TreeShape:
