@@ -60,6 +60,7 @@ class LiveFile(Closing):
     Attributes:
         path: The file.
         file: What h5py opened.
+        view: The bytes that it reads.
         size: The file's size in bytes when it was opened.
         unfinished: Whether the file says that it is open for writing.
     """
@@ -153,6 +154,7 @@ class LiveFile(Closing):
             if end > size:
                 found = f"is cut off: it has {size:,} of {end:,} bytes, and {found}"
             raise FileError(f"damaged HDF5 file: {self.path} {found}") from error
+        self.view = view
         # Also at the interpreter's end, after which HDF5 must not ask Python for bytes.
         self._close = weakref.finalize(self, _close, self.file, view)
 
@@ -320,7 +322,7 @@ class UnclosedFileView(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fills the buffer as far as the file goes."""
-        count = self._read_at(buffer)
+        count = self.read_at(buffer, self._at)
         if self._at < len(self._head):
             shown = self._head[self._at : self._at + count]
             memoryview(buffer)[: len(shown)] = shown
@@ -329,13 +331,18 @@ class UnclosedFileView(io.RawIOBase):
         self._at += count
         return count
 
-    def _read_at(self, buffer: Any) -> int:
-        """Reads from the place on, which a forked child that reads too does not move."""
+    @property
+    def serves_threads(self) -> bool:
+        """Whether several threads may call `read_at` at once."""
+        return self._remote is None and hasattr(os, "preadv")
+
+    def read_at(self, buffer: Any, start: int) -> int:
+        """Reads from a place on, which a forked child that reads too does not move."""
         if self._remote is not None:
-            return self._remote.read_into(buffer, self._at)
+            return self._remote.read_into(buffer, start)
         if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [buffer], self._at)
-        self._file.seek(self._at)
+            return os.preadv(self._file.fileno(), [buffer], start)
+        self._file.seek(start)
         return self._file.readinto(buffer) or 0
 
     def close(self) -> None:

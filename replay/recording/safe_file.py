@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.recording.allowance import Allowance
-from replay.recording.live_file import PATIENCE, Closing, LiveFile, file_errors
+from replay.recording.live_file import PATIENCE, Closing, LiveFile, UnclosedFileView, file_errors
 from replay.schema import FileError
 
 if TYPE_CHECKING:
@@ -293,6 +293,11 @@ class SafeFile(Closing):
         if stored.dtype == schema.FRAME_DTYPE:
             return stored
         return self.packed.restore(path, epoch, batch, stored)
+
+    @property
+    def view(self) -> UnclosedFileView:
+        """The bytes that HDF5 reads."""
+        return self._live.view
 
     @property
     def packed(self) -> PackedFrames:
