@@ -285,7 +285,7 @@ class RecordingFile:
             self._datasets.write_rows(group, self._structure.fields)
         self._file.flush()
         self._state[0] += len(self._pending)
-        self._file[schema.STATE][:] = self._state
+        self._datasets.write_state(self._state)
         self._file.flush()
         self.acknowledged += len(self._pending)
         self._pending.clear()
