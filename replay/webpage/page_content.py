@@ -11,10 +11,12 @@ from replay.maps.runs import RunSet
 from replay.maps.selection import choose_frames, choose_layers
 from replay.maps.views import look_at, views_of
 from replay.option_values import Numbers
-from replay.options import FilmOptions
+from replay.options import MADE, FilmOptions
 from replay.recording import Recording
 from replay.schema import OptionError, SelectionError
+from replay.webpage.components_data import PageBases
 from replay.webpage.manifest import describe_page, files_of
+from replay.webpage.over_input import usual_colors
 from replay.webpage.page_source import PageSource
 from replay.webpage.size_budget import Fidelity, PageItem, PagePlan, plan_page
 from replay.webpage.template import render
@@ -58,9 +60,9 @@ class PageContent:
         settings: dict[str, Any],
         view: str | None = None,
     ) -> None:
-        self._runs, self._settings = runs, settings
+        self._runs, self._settings = runs, {**settings, "usual": usual_colors()}
         self._title = "" if title is None else clean(title)
-        self._remarks: list[str] = []
+        self._view, self._remarks = view, list[str]()
         self.sources: list[PageSource] = []
         probes: Sequence[int | None] = [probe]
         if probe is None:
@@ -79,6 +81,7 @@ class PageContent:
                 raise errors[0]
         first = [place for place, source in enumerate(self.sources) if source.probe is not None]
         self._first = first[0] if first else 0
+        self._bases = PageBases()
         self.names = tuple(
             dict.fromkeys(layer.name for source in self.sources for layer in source.layers)
         )
@@ -94,6 +97,7 @@ class PageContent:
         view: str,
     ) -> None:
         labels = [""]
+        made = view if self._view in ("maps", *MADE) else ""
         runs, options = look_at(runs, FilmOptions(layers, view=view), values=True)
         layers = options.layers
         if len(runs) == 1:
@@ -105,7 +109,9 @@ class PageContent:
             remarks += [each for each in shown.remarks if "different runs" not in each]
             self._remarks += [each for each in remarks if each not in self._remarks]
         place = len(self.sources)
-        self.sources.append(PageSource(runs, labels, names, channels, cells, input, place, options))
+        self.sources.append(
+            PageSource(runs, labels, names, channels, cells, input, place, options, made)
+        )
 
     @property
     def kept(self) -> tuple[int, int]:
@@ -117,9 +123,12 @@ class PageContent:
         self, limit: int, progress: Callable[[int, int], None] | None
     ) -> tuple[bytes, tuple[str, ...]]:
         """Returns a document of at most `limit` bytes, and the notes."""
+        for source in self.sources:
+            if source.has_components:
+                self._bases.add(source.groups)
         items = self._items()
         counts = [len(source.cells) for source in self.sources]
-        empty = len(self._document({"sources": [], **self._settings}, []))
+        empty = len(self._document({"sources": [], **self._settings}, self._bases.blocks))
         budget = (limit - empty) * 0.985 - 40 * sum(counts) ** 0.5
         if any(each.step > 1 for each in plan_page(items, counts, budget).fidelity):
             for source in self.sources:
@@ -154,7 +163,7 @@ class PageContent:
             source.prepare(frames, plan.fidelity[start : start + count])
             start += count
         total = sum(source.count for source in self.sources)
-        blocks: list[tuple[str, bytes]] = []
+        blocks = list(self._bases.blocks)
         for source in self.sources:
             for block in source.blocks():
                 blocks.append(block)
