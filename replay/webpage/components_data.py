@@ -1,8 +1,8 @@
 """The principal components of layers in a page: a basis of a few kilobytes, no pictures.
 
 A page has all channels of a layer anyway, and makes three colours of them when they are asked for
-(`page/views.js`, in the same order of operations as `component_pixels`). One basis of a layer holds
-for all frames and all images of a page, so that a colour means the same wherever it is seen.
+(`page/views.js`, in the same order of operations as `component_pixels`). As in films one basis
+holds for all frames, and for all fixed images together: a colour means the same in all of them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class PageBasis:
 
 
 class PageBases:
-    """The bases of all layers of a page: one for all images that have a layer.
+    """The bases of all layers of a page: one for the first images, one for all fixed images.
 
     Attributes:
         blocks: The name and the bytes of each.
@@ -89,40 +89,42 @@ class PageBases:
 
     def __init__(self) -> None:
         self.blocks: list[tuple[str, bytes]] = []
-        self._known: dict[tuple[str, tuple[int, ...]], str] = {}
 
-    def add(self, groups: Sequence[Sequence[LayerData]]) -> None:
-        """Tells layers which basis is theirs, and finds those that are not known.
-
-        It is that of the first images in which the layer's channels were met.
+    def add(self, layers: Sequence[LayerData]) -> None:
+        """Finds the bases of layers, and tells each which block has its own.
 
         Args:
-            groups: The layers of one name, one of each run, which have one basis together.
+            layers: Those of images that have one basis together, of all runs; those of one name
+                and the same channels belong together.
         """
-        for group in groups:
-            if any(layer.places is None for layer in group):
-                continue
-            key = group[0].name, tuple(group[0].channels)
-            if key not in self._known:
-                self._known[key] = f"components-{len(self._known)}"
-                self.blocks.append((self._known[key], find_basis(group).pack()))
+        together: dict[tuple[str, tuple[int, ...]], list[LayerData]] = {}
+        for layer in layers:
+            if layer.places is not None:
+                together.setdefault((layer.name, tuple(layer.channels)), []).append(layer)
+        for group in together.values():
+            name = f"components-{len(self.blocks)}"
+            self.blocks.append((name, find_basis(group).pack()))
             for layer in group:
-                layer.components = self._known[key]
+                layer.components = name
 
 
 class LiveBases:
     """The bases of a recording that grows: found again when there are a quarter more frames."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, tuple[int, ...]], tuple[int, bytes]] = {}
+        self._known: dict[str, tuple[int, bytes]] = {}
 
-    def block(self, layer: LayerData) -> bytes:
-        """Returns the basis of a layer as a block; one for all images that have its channels."""
-        key = layer.name, tuple(layer.channels)
-        frames = layer.frames
-        known = self._known.get(key)
-        if known is None or len(frames) >= GROWTH * known[0]:
-            known = self._known[key] = len(frames), find_basis([layer]).pack()
+    def block(self, name: str, layers: Sequence[LayerData]) -> bytes:
+        """Returns a basis as a block.
+
+        Args:
+            name: What it is called.
+            layers: Those that have it together.
+        """
+        frames = sum(len(layer.frames) for layer in layers)
+        known = self._known.get(name)
+        if known is None or frames >= GROWTH * known[0]:
+            known = self._known[name] = frames, find_basis(layers).pack()
         return known[1]
 
 
@@ -132,10 +134,10 @@ def has_components(view: str, made: str) -> bool:
 
 
 def find_basis(group: Sequence[LayerData]) -> PageBasis:
-    """Returns the basis of a layer, of one run or of several together.
+    """Returns the basis of a layer.
 
     Args:
-        group: The layer in each run.
+        group: The layer, of each image and run that have one basis together.
     """
     cells = sorted({cell for layer in group for cell in layer.frames})
 

@@ -80,26 +80,23 @@ class _Source:
 
     def refresh(self) -> None:
         """Takes in the frames that have been committed."""
-        order = self.run.order
-        cells = np.argwhere(order > 0)
+        order, there = self.run.order, self.run.order > 0
+        if self.options.view != "maps" or self.run.probe_number is not None:  # not in each batch
+            shown = [self.run[name].present for name in self.run.layers]
+            there &= np.logical_or.reduce(shown) if shown else False
+        cells = np.argwhere(there)
         cells = cells[np.argsort(order[tuple(cells.T)], kind="stable")]
         self.cells = [(int(epoch), int(batch)) for epoch, batch in cells]
         if self.input is None and self.cells and InputPicture.possible(self.run):
             self.input = InputData(self.run, self.cells)
 
-    def layer(self, name: str, channels: Numbers, block: str = "") -> LayerData:
-        """Returns a layer, on the scales of about as many frames as there are.
-
-        Args:
-            name: The layer's.
-            channels: As in `choose_channels`.
-            block: The id of the block with its components.
-        """
+    def layer(self, name: str, channels: Numbers) -> LayerData:
+        """Returns a layer, on the scales of about as many frames as there are."""
         count = len(self.cells)
         if name not in self.layers:
             layer = LayerData(self.run[name], channels, self.cells, live=True)
             if has_components(self.options.view, self.made) and layer.places is not None:
-                layer.components = block
+                layer.components = "components"
             self.layers[name] = layer
             self.measured[name] = count
         elif count >= GROWTH * self.measured[name]:
@@ -186,11 +183,7 @@ class Live(Closing):
             return render(title, manifest, [], live=True)
 
     def _describe(self, source: _Source) -> dict[str, Any]:
-        at = self._sources.index(source)
-        layers = [
-            source.layer(name, self._channels, f"s{at}-layer-{place}-components")
-            for place, name in enumerate(self._names(source))
-        ]
+        layers = [source.layer(name, self._channels) for name in self._names(source)]
         probe = source.run.probe_number
         stays = any(layer.stays for layer in layers) or probe is not None
         about = describe_source(source.run, source.options, 1, stays)
@@ -264,10 +257,27 @@ class Live(Closing):
                 return _with_facts(layer.extremes(source.cells))
             if match[3] == "components":
                 run.require_frames()
-                return _with_facts(self._bases.block(layer)) if layer.components else None
+                return self._basis(source, layer)
             if int(match[3]) >= len(source.cells):
                 return None
             return _with_facts(*layer.block(source.cells[int(match[3])]))
+
+    def _basis(self, source: _Source, layer: LayerData) -> bytes | None:
+        """Returns the basis of a layer's components, one for all fixed images; None without."""
+        if not layer.components:
+            return None
+        fixed = source.run.probe_number is not None
+        alike = (
+            each.layer(layer.name, self._channels)
+            for each in self._sources
+            if (each.run.probe_number is not None) == fixed
+            and each.options.view == "maps"
+            and each.cells
+            and layer.name in self._names(each)
+        )
+        group = [each for each in alike if each.places and each.channels == layer.channels]
+        key = layer.name if fixed else f"first {layer.name}"
+        return _with_facts(self._bases.block(f"{key} {layer.channels}", group))
 
     def _refresh(self) -> Recording:
         """Returns the recording as it is now; opened again where its writer has replaced it."""

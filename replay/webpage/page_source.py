@@ -72,11 +72,6 @@ class PageSource:
         self.tells = False
 
     @property
-    def groups(self) -> list[list[LayerData]]:
-        """The layers of one name, one of each run."""
-        return self._groups
-
-    @property
     def has_components(self) -> bool:
         """Whether components of its maps are shown."""
         return has_components(self._options.view, self._made)
@@ -161,12 +156,13 @@ class PageSource:
         )
         return {**about, "frames": frames, "input": None, "runs": runs}
 
-    def notes(self) -> list[str]:
-        """Returns what was done to the maps so that they fit, and what is damaged."""
-        found = [group[0].note() for group in self._groups]
-        return [each for each in found if each] + [
-            each for layer in self.layers for each in layer.damage()
-        ]
+    def pooled(self) -> list[str]:
+        """Returns what was done to the maps so that they fit, a sentence for each layer."""
+        return [note for group in self._groups if (note := group[0].note())]
+
+    def damage(self) -> list[str]:
+        """Returns what is damaged, a sentence for each layer."""
+        return [each for layer in self.layers for each in layer.damage()]
 
     def errors(self) -> dict[str, float]:
         """Returns by how much pixels are off, as in `LayerData.error`, by the layer's name."""

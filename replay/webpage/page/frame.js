@@ -26,7 +26,7 @@ async function paintOnce() {
   const [decoded, images, found] = await Promise.all([
     Promise.all(mates(layer).map((mate) => loadMaps(one, mate, frame))),
     Promise.all(runs.map((_, run) => loadInput(one, frame, run))),
-    view === "components" ? Promise.all(mates(layer).map((mate) => loadBasis(layers[mate]))) : null]);
+    view === "components" ? Promise.all(mates(layer).map((mate) => loadBasis(one, mate))) : null]);
   if (layer !== state.layer || one !== source || view !== state.view) return void (again = true);
   const about = layers[layer], { shape } = about, scale = $("scale").value;
   const over = liesOver(), colours = coloursNow(about, over);
@@ -104,7 +104,7 @@ function describe(frame, decoded, colours) {
 }
 function describeScale(frame, colours) {
   const over = liesOver(), symmetric = over ? isSigned(layers[state.layer]) : $("symmetric").checked;
-  const words = source.scales[$("scale").value].split(over ? "; the bar" : "\n")[0] + (symmetric ? "; symmetric around 0" : over ? "; from 0" : "") +
+  const words = source.scales[$("scale").value].split(over ? "; bar" : "\n")[0] + (symmetric ? "; symmetric around 0" : over ? "; from 0" : "") +
     (over ? ", over the input: the stronger, the more it covers" : "");
   const { quantity } = source;
   $("scale-words").textContent = `${quantity[0].toUpperCase()}${quantity.slice(1)}: ${words}.`;

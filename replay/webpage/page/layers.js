@@ -46,7 +46,7 @@ async function paintOverview() { // when nothing else is to be done, and what is
         if (box.bottom < 0 || box.top > 2 * innerHeight) continue;
         const decoded = await loadMaps(one, entry.layer, frame);
         if (one !== source || frame !== state.frame || state.playing || !entries.includes(entry)) break;
-        paintThumbs(entry, decoded, frame, inColours() ? await loadBasis(layers[entry.layer]) : null);
+        paintThumbs(entry, decoded, frame, inColours() ? await loadBasis(one, entry.layer) : null);
         await idle();
       }
       if (one === source && frame === state.frame) drawn = wanted;

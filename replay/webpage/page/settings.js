@@ -35,11 +35,22 @@ function laySources() {
   $("sources").hidden = images < 2;
   $("views").hidden = views < 2;
 }
+const MANY = 4; // buttons in a row; of more one is chosen from a list
 function layChoices(choices, row, name, target) {
   const names = [...new Set(choices.map(name))], now = { words: source.words, view: state.view };
+  const find = (words) => target(choices.find((each) => name(each) === words));
+  if (row === $("sources") && names.length > MANY) {
+    const label = (words) => data.sources[find(words).place].frames.label?.[0], first = names[0];
+    const list = make("select", { id: "image" }, ...names.map((words) => make("option", { value: words },
+      words !== first && label(words) ? `${words}, ${label(words)}` : words)));
+    list.value = name(now);
+    list.addEventListener("change", () => chooseSource(find(list.value)));
+    row.replaceChildren(make("label", { id: "pick-image", className: "muted" }, "image ", list));
+    return names.length;
+  }
   row.replaceChildren(...names.map((words) => {
     const button = make("button", { type: "button", className: "source" }, words);
-    const chosen = target(choices.find((each) => name(each) === words));
+    const chosen = find(words);
     button.setAttribute("aria-pressed", String(words === name(now)));
     button.dataset.source = chosen.key;
     button.addEventListener("click", () => chooseSource(chosen));

@@ -56,7 +56,9 @@ function toggleOver() {
 // ------------------------------------------------------------------ components
 
 const bases = new Map(); // id of a block -> { at, promise }
-function loadBasis({ components: id, channels }) {
+function loadBasis(one, layer) {
+  const { components, channels } = one.layers[layer];
+  const id = data.live ? `s${one.place}-layer-${layer}-${components}` : components; // of a live page not shared
   const known = bases.get(id);
   if (known && !(data.live && count >= 1.25 * known.at)) return known.promise;
   const promise = block(id).then((bytes) => {
@@ -107,7 +109,7 @@ function describeColours({ words, rows }) {
   $("high").textContent = "";
   $("zero").hidden = true;
   $("scale-words").textContent = `Principal components of ${of ?? "its channels"}, of how places differ, and their ` +
-    "shares of the variance: one basis and one range for the whole run and all images.";
+    "shares of the variance: one basis and one range for the whole run" + (source.words === "first image" ? "." : " and all fixed images.");
 }
 
 // ------------------------------------------------------------------ over the input picture
