@@ -370,8 +370,7 @@ MUTATIONS = (
         LOCK,
         '    return f"{os.path.realpath(path)}.lock"\n',
         '    return f"{os.path.abspath(path)}.lock"\n',
-        "tests/record/locking/test_two_recorders.py"
-        "::test_a_recording_behind_a_link_is_written_where_the_link_leads",
+        "tests/record/locking/test_lock_file.py::test_a_link_has_the_lock_of_what_it_leads_to",
     ),
     Mutation(
         "lock-not-renewed",
