@@ -115,9 +115,9 @@ class RecordingFile:
         keep_epochs(self._path, resume)
         self._file = self._open_copy()
         self._structure.resume(self._file, resume, attributes["created"])
-        self._state[:] = self._file[schema.STATE][:]
+        self._state[:] = self._file[schema.STATE][:4]
         self._state[3] = 0
-        self._file[schema.STATE][:] = self._state
+        self._file[schema.STATE][:] = schema.encode_state(self._state)
         self._written = int(self._state[0])
         self._cells.take(self._file[f"{schema.BATCHES}/recorded"][:])
 
@@ -285,7 +285,7 @@ class RecordingFile:
             self._datasets.write_rows(group, self._structure.fields)
         self._file.flush()
         self._state[0] += len(self._pending)
-        self._file[schema.STATE][:] = self._state
+        self._file[schema.STATE][:] = schema.encode_state(self._state)
         self._file.flush()
         self.acknowledged += len(self._pending)
         self._pending.clear()
@@ -353,7 +353,7 @@ class RecordingFile:
         if dropped is not None and lost is not None:
             self._state[1:3] = dropped, lost
         self._state[3] = 1
-        self._file[schema.STATE][:] = self._state
+        self._file[schema.STATE][:] = schema.encode_state(self._state)
         self._file.flush()
         # HDF5 itself never asks the system to put its data on the disk.
         with contextlib.suppress(OSError):

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.recording.allowance import Allowance
 from replay.recording.live_file import PATIENCE, Closing, LiveFile, file_errors
+from replay.recording.small_values import Allowance
 from replay.schema import FileError
 
 if TYPE_CHECKING:
@@ -364,6 +364,11 @@ class SafeFile(Closing):
             self._allowance.take_numbers(path, dataset.size * np.dtype(dtype).itemsize, there)
             values = self.part(path, dataset, *((0, size) for size in dataset.shape))
         return values.astype(dtype)
+
+    @retried
+    def together(self, read: Callable[[], T]) -> T:
+        """Does some reading while the file stays the one that it is."""
+        return read()
 
     @retried
     def exists(self, path: str, rank: int) -> bool:

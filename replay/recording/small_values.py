@@ -1,0 +1,246 @@
+"""What is small in a file, texts and numbers: how much of it may be read, and what is damaged.
+
+A few kilobytes can hold a hundred thousand attributes that all lead to one text, or declare a
+thousand fields of which none was ever written: each by itself is within its limit.
+
+What was kept of each batch (loss, step, label ...), the ranges of maps and the exponents of
+gradients have a checksum for each epoch and batch. An older file has none, which is no damage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from replay import schema
+from replay.recording.live_file import file_errors
+from replay.schema import Cell, DamagedError, FileError, Float16Array, Float32Array, Layer
+
+_TEXTS = 64 << 20  # bytes of all texts
+_NUMBERS = 512 << 20  # bytes of all numbers that are read whole, where a file is no larger
+_MOST_MEASURED = 1_000  # frames; of more whose ranges are damaged nothing is known
+Mask = npt.NDArray[np.bool_]
+T = TypeVar("T")
+
+
+class Allowance:
+    """What has been read of a file since it was last looked at.
+
+    Args:
+        path: The file, for messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what has been read."""
+        self._texts = self._numbers = 0
+        self._known: dict[str, int] = {}
+
+    def take_text(self, size: int) -> None:
+        """Counts a text.
+
+        Raises:
+            FileError: All texts together are larger than those of a recording.
+        """
+        self._texts += size
+        if self._texts > _TEXTS:
+            raise FileError(
+                f"refused: the texts in {self._path} have more than {_TEXTS:,} bytes together; "
+                "expected a recording, whose texts are short"
+            )
+
+    def take_numbers(self, place: str, size: int, file_size: int) -> None:
+        """Counts numbers that are about to be read whole, those of each place once.
+
+        Args:
+            place: The dataset.
+            size: Their bytes in memory.
+            file_size: The bytes that the file has, or may expand to.
+
+        Raises:
+            FileError: All numbers together are larger than those of a recording of this size.
+        """
+        self._numbers += size - self._known.get(place, 0)
+        self._known[place] = size
+        most = max(_NUMBERS, 2 * file_size)
+        if self._numbers > most:
+            raise FileError(
+                f"refused: the fields in {self._path} declare more than {most:,} bytes together; "
+                f"expected no more of a file of {file_size:,} bytes"
+            )
+
+
+def read_checked(
+    file: Any, path: str, dtype: npt.DTypeLike
+) -> tuple[npt.NDArray[Any] | None, Mask | None]:
+    """Reads a dataset of one number an epoch and batch, see `SafeFile.read_numbers`.
+
+    Args:
+        file: A `SafeFile`, here and below.
+        path: The dataset.
+        dtype: Of the numbers.
+
+    Returns:
+        The numbers, and where they are damaged, bool (epoch, batch); None where there are no
+        numbers, and where nothing vouches for them.
+
+    Raises:
+        FileError: They cannot be read.
+    """
+
+    def read() -> tuple[npt.NDArray[Any] | None, Mask | None]:
+        values = file.read_numbers(path, 2, dtype)
+        return values, None if values is None else _find_damaged(file, path, values)
+
+    return _together(file, read)
+
+
+def read_checked_block(
+    file: Any, path: str, shape: tuple[int, ...], rows: range, columns: range
+) -> tuple[Float32Array, Mask | None]:
+    """Reads a part of a dataset of several numbers an epoch and batch, see `SafeFile.read_block`.
+
+    Returns:
+        The numbers, and where they are damaged, bool (rows, columns); None where nothing vouches
+        for them.
+
+    Raises:
+        FileError: They cannot be read.
+    """
+
+    def read() -> tuple[Float32Array, Mask | None]:
+        values = file.read_block(path, shape, rows, columns)
+        return values, _find_damaged(file, path, values, rows.start, columns.start)
+
+    return _together(file, read)
+
+
+def is_sound(file: Any, path: str, values: npt.NDArray[Any]) -> bool:
+    """Returns whether a small array, read whole, has its checksum, if there is one.
+
+    Raises:
+        FileError: It cannot be read.
+    """
+    sums = file.read_numbers(schema.value_checksums_path(path), 1, schema.CHECKSUM_DTYPE)
+    return sums is None or len(sums) != 1 or sums[0] in (0, schema.checksum(values))
+
+
+class MendedRanges:
+    """The ranges of a layer's frames by their own values, where the file has damaged ones."""
+
+    def __init__(self) -> None:
+        self._known: dict[Cell, Float32Array] = {}
+
+    def __contains__(self, cell: object) -> bool:
+        return cell in self._known
+
+    def measure(
+        self, cell: Cell, layer: Layer, read: Callable[[int, int], Float16Array]
+    ) -> Float32Array:
+        """Returns the ranges of a frame, float32 (C, 2); NaN where it is damaged, too.
+
+        Args:
+            cell: Its epoch and batch.
+            layer: The layer.
+            read: Reads a frame of an epoch and batch.
+        """
+        if cell not in self._known:
+            found = np.full((layer.channels, 2), np.nan, np.float32)
+            if len(self._known) < _MOST_MEASURED:
+                with contextlib.suppress(DamagedError):
+                    frame = layer.channels_first(read(*cell))
+                    found = schema.summarize(frame).ranges
+            self._known[cell] = found
+        return self._known[cell]
+
+
+def read_state(file: Any) -> npt.NDArray[np.int64]:
+    """Reads the counters of a file, also damaged ones; zeros where there are none.
+
+    Returns:
+        int64 (N,), see `schema.is_sound_state`.
+
+    Raises:
+        FileError: They cannot be read.
+    """
+    found = np.zeros(4, np.int64)
+
+    def read() -> None:
+        nonlocal found
+        state = file.read_numbers(schema.STATE, 1, np.int64)
+        if state is not None and len(state):
+            found = state
+        if not schema.is_sound_state(found):
+            raise _UnsoundError  # a writer may be in the middle of writing them: then read again
+
+    with contextlib.suppress(_UnsoundError):
+        file.together(read)
+    return found
+
+
+def _together(file: Any, read: Callable[[], T]) -> T:
+    result: T = file.together(read)
+    return result
+
+
+class _UnsoundError(FileError):
+    """The counters have another checksum than they should have."""
+
+
+def mend_numbers(file: Any, path: str, order: npt.NDArray[np.int64], committed: int) -> None:
+    """Gives frames whose number is damaged one of those that are missing.
+
+    Which batches hold a frame their checksums say. The order among several damaged ones, and no
+    more than that, is a guess: that of their epochs and batches.
+
+    Args:
+        file: The file.
+        path: Where the numbers lie.
+        order: The frames' numbers, int64 (epoch, batch); changed in place.
+        committed: The number of committed frames.
+    """
+    damaged = _find_damaged(file, path, order)
+    if damaged is None or not damaged.any():
+        return
+    missing = np.setdiff1d(np.arange(1, committed + 1), order[~damaged])
+    found = np.zeros(np.count_nonzero(damaged), np.int64)
+    found[: len(missing)] = missing[: len(found)]
+    order[damaged] = found
+
+
+def _find_damaged(
+    file: Any, path: str, values: npt.NDArray[Any], row: int = 0, column: int = 0
+) -> Mask | None:
+    """Returns where values are not what their checksums are of; None where there are none.
+
+    Args:
+        file: The file.
+        path: Where the values lie.
+        values: They, (rows, columns, ...), maybe of a wider type than in the file.
+        row: The first of their epochs.
+        column: The first of their batches.
+    """
+    sums_path = schema.value_checksums_path(path)
+    sums, dataset = file.find(sums_path, 2), file.find(path, None)
+    if sums is None or dataset is None or sums.dtype != schema.CHECKSUM_DTYPE:
+        return None
+    damaged = np.zeros(values.shape[:2], bool)
+    height, width = (
+        max(0, min(size, there - first))
+        for size, there, first in zip(values.shape, sums.shape, (row, column), strict=False)
+    )
+    with file_errors(file.path):
+        file.check_bytes(sums_path, height * width * sums.dtype.itemsize, "checksums")
+        expected = file.part(sums_path, sums, (row, row + height), (column, column + width))
+        at = np.nonzero(expected)
+        found = schema.checksum_cells(values[at].astype(dataset.dtype, copy=False))
+        damaged[at] = found != expected[at]
+    return damaged
