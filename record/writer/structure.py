@@ -76,11 +76,18 @@ class FileStructure:
             self._create_state(numbers)
 
     def add_fields(self, fields: Iterable[Field]) -> None:
-        """Creates the datasets of fields of `/batches`."""
+        """Creates the datasets of fields of `/batches`.
+
+        What the frames before have of them is the fill, which gets its checksum, too.
+        """
         for field in fields:
-            path = f"{schema.BATCHES}/{schema.encode_name(field.name)}"
+            path = schema.dataset_path(schema.BATCHES, field.name)
             self._create_small(path, (), field.dtype, field.fill)
-            self._create_checksums(path)
+            sums = self._create_checksums(path)
+            fill = schema.checksum(np.array(field.fill, field.dtype))
+            before = self.file[f"{schema.BATCHES}/recorded"][:] > 0
+            for epoch in np.flatnonzero(before.any(axis=1)):
+                sums[epoch] = np.where(before[epoch], fill, 0)
             self.fields[field.name] = field
 
     def add_layout(self, layout: BatchLayout, known: Collection[tuple[str, str]]) -> None:
@@ -161,11 +168,12 @@ class FileStructure:
         nbytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
         self._create(path, shape, dtype, fill, small_chunk(nbytes, self.batches))
 
-    def _create_checksums(self, path: str) -> None:
+    def _create_checksums(self, path: str) -> h5py.Dataset:
         """Creates the checksums of a dataset of small values, if it does not have them yet."""
         sums = schema.value_checksums_path(path)
         if sums not in self.file:
             self._create_small(sums, (), schema.CHECKSUM_DTYPE, 0)
+        return self.file[sums]
 
     def _add_layer(self, layer: Layer, place: int) -> None:
         """Creates a layer's datasets; those of a file that is resumed have to fit it.

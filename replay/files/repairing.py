@@ -156,7 +156,9 @@ class _LayerCopy:
         self.layer = series.layer
         self._shape = (series.shape[0], series.shape[1])
         self._present = series.present
-        known = series.checksums(schema.KERNEL_CHECKSUMS)
+        known = None
+        if self.layer.kernel is not None:
+            known = series.checksums(schema.KERNEL_CHECKSUMS)
         self._kernels_present = self._present if known is None else known > 0
         self._small: dict[str, npt.NDArray[Any]] = {}
         for sums in (schema.CHECKSUMS, schema.KERNEL_CHECKSUMS):

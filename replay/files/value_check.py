@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from replay.files.problem import Problem
+from replay.formatting import format_count
 from replay.recording import Recording
 from replay.recording.series import FixedImage
 from replay.recording.snapshot import BatchFields
@@ -19,7 +20,7 @@ def check_values(run: Recording) -> Iterator[Problem]:
     Ranges and exponents are looked at with the frames that they belong to.
     """
     if not run.sound_state:
-        text = f"{WRONG}; the frames' own numbers say that {run.committed:,} are whole"
+        text = f"{WRONG}; {format_count(run.committed, 'frame')} have a number"
         yield Problem("state", text)
     for name in run.batches:
         try:

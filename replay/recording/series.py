@@ -179,7 +179,7 @@ class Series:
     def ranges(self, epochs: range | None = None, batches: range | None = None) -> Float32Array:
         """Returns smallest and largest finite value of every map, float32 (epoch, batch, C, 2).
 
-        NaN where nothing was recorded. Where a range is damaged, that of the frame itself.
+        NaN where there is no frame. Where a range is damaged, that of the frame itself.
 
         Args:
             epochs: Those that are read, one after the other; all by default.
@@ -191,14 +191,13 @@ class Series:
         snapshot = self._snapshot
         rows = range(snapshot.shape[0]) if epochs is None else epochs
         columns = range(snapshot.shape[1]) if batches is None else batches
-        shape = (self.layer.channels, 2)
-        path = self._dataset(schema.RANGES)
+        path, shape = self._dataset(schema.RANGES), (self.layer.channels, 2)
         ranges, damaged = read_checked_block(snapshot.file, path, shape, rows, columns)
-        ranges[snapshot.order[rows.start : rows.stop, columns.start : columns.stop] == 0] = np.nan
-        for row, column in [] if damaged is None else np.argwhere(damaged):
-            cell = rows.start + int(row), columns.start + int(column)
-            if snapshot.order[cell] > 0:
-                ranges[row, column] = self.mended_ranges.measure(cell, self.layer, self._read_maps)
+        there = self.present[rows.start : rows.stop, columns.start : columns.stop]
+        first = rows.start, columns.start
+        if damaged is not None:
+            self.mended_ranges.mend(ranges, damaged, there, first, self.layer, self._read_maps)
+        ranges[~there] = np.nan
         return ranges
 
     @property

@@ -134,32 +134,51 @@ def is_sound(file: Any, path: str, values: npt.NDArray[Any]) -> bool:
 
 
 class MendedRanges:
-    """The ranges of a layer's frames by their own values, where the file has damaged ones."""
+    """The ranges of a layer's frames by their own values, where the file has damaged ones.
+
+    Attributes:
+        stray: The (epoch, batch) that have ranges, and no frame of the layer.
+    """
 
     def __init__(self) -> None:
         self._known: dict[Cell, Float32Array] = {}
+        self.stray: set[Cell] = set()
 
     def __contains__(self, cell: object) -> bool:
         return cell in self._known
 
-    def measure(
-        self, cell: Cell, layer: Layer, read: Callable[[int, int], Float16Array]
-    ) -> Float32Array:
-        """Returns the ranges of a frame, float32 (C, 2); NaN where it is damaged, too.
+    def mend(
+        self,
+        ranges: Float32Array,
+        damaged: Mask,
+        there: Mask,
+        first: Cell,
+        layer: Layer,
+        read: Callable[[int, int], Float16Array],
+    ) -> None:
+        """Puts a frame's own ranges where those of the file are damaged.
+
+        They become NaN where the frame is damaged, too.
 
         Args:
-            cell: Its epoch and batch.
+            ranges: float32 (rows, columns, C, 2), changed in place.
+            damaged: bool (rows, columns).
+            there: bool (rows, columns), where the layer has a frame.
+            first: The epoch and the batch with which rows and columns begin.
             layer: The layer.
             read: Reads a frame of an epoch and batch.
         """
-        if cell not in self._known:
-            found = np.full((layer.channels, 2), np.nan, np.float32)
-            if len(self._known) < _MOST_MEASURED:
-                with contextlib.suppress(DamagedError):
-                    frame = layer.channels_first(read(*cell))
-                    found = schema.summarize(frame).ranges
-            self._known[cell] = found
-        return self._known[cell]
+        stray = ~there & np.isfinite(ranges).any(axis=(2, 3))
+        self.stray |= {(first[0] + int(e), first[1] + int(b)) for e, b in np.argwhere(stray)}
+        for row, column in np.argwhere(damaged & there):
+            cell = first[0] + int(row), first[1] + int(column)
+            if cell not in self._known:
+                found = np.full((layer.channels, 2), np.nan, np.float32)
+                if len(self._known) < _MOST_MEASURED:
+                    with contextlib.suppress(DamagedError):
+                        found = schema.summarize(layer.channels_first(read(*cell))).ranges
+                self._known[cell] = found
+            ranges[row, column] = self._known[cell]
 
 
 def read_state(file: Any) -> npt.NDArray[np.int64]:

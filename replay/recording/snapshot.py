@@ -88,8 +88,8 @@ class Snapshot:
         dropped: How many were left out because the recorder could not keep up.
         lost: How many were lost to a failure.
         closed: Whether the file was closed cleanly; if not, its writer is at work or was killed.
-        sound_state: Whether these counts are as they were written; if not, `committed` is what the
-            frames' own numbers say, and nothing is known of the others.
+        sound_state: Whether these counts are as they were written; if not, `committed` is how
+            many frames have a number, and nothing is known of the others.
     """
 
     def __init__(self, file: SafeFile, probe_number: int | None = None) -> None:

@@ -16,9 +16,9 @@ from torch import nn
 
 import replay
 from record import Recorder
+from replay.schema import DamagedError
 
 EPOCHS, BATCHES = 2, 3
-OF_LAYERS = ("ranges", "exponents")
 
 
 class Net(nn.Module):
@@ -116,44 +116,39 @@ def is_unset(value: np.ndarray, path: str) -> bool:
     return bool(np.isnan(value).all()) if value.dtype.kind == "f" else int(value) in (-1, 0)
 
 
-def check_flip(path: Path, place: Place, bit: int, before: dict[str, np.ndarray]) -> None:
-    """Flips one bit, looks at everything, and puts it back."""
-    at, mask = place.start + bit // 8, 1 << bit % 8
-    with path.open("r+b") as raw:
+def check_flips(path: Path, flips: list[tuple[Place, int]], before: dict[str, np.ndarray]) -> None:
+    """Flips a bit of a value of each of some datasets, looks at everything, and puts them back."""
 
-        def flip() -> None:
-            raw.seek(at)
-            byte = raw.read(1)[0]
-            raw.seek(at)
-            raw.write(bytes([byte ^ mask]))
-            raw.flush()
+    def flip() -> None:
+        with path.open("r+b") as raw:
+            for place, bit in flips:
+                raw.seek(place.start + bit // 8)
+                byte = raw.read(1)[0]
+                raw.seek(place.start + bit // 8)
+                raw.write(bytes([byte ^ 1 << bit % 8]))
 
-        flip()
-        try:
-            named = [(str(p), p.epoch, p.batch) for p in replay.verify(path).problems]
-            with replay.open(path) as run:
-                after = facts(run)
-        finally:
-            flip()
-    epoch, batch = place.cell
-    checked = place.path.removeprefix("value_checksums/")
-    kind, _, name = checked.rpartition("/")
-    about = [text for text, *cell in named if cell == [epoch, batch] and name in text]
-    assert about, f"{place} bit {bit}: {named}"
-    for path_of, values in before.items():
-        same = np.array_equal(values, after[path_of], equal_nan=values.dtype.kind == "f")
-        if path_of != checked or kind.endswith("ranges") or name == "recorded":
-            assert same, f"{place} bit {bit} changed {path_of}"
-            continue
-        if name == "input_checksum":
-            continue  # which the image is held against
-        assert is_unset(after[path_of][place.cell], path_of), f"{place} bit {bit}"
-        after[path_of][place.cell] = values[place.cell]
-        assert np.array_equal(values, after[path_of], equal_nan=values.dtype.kind == "f")
+    flip()
+    named = [(str(p), p.epoch, p.batch) for p in replay.verify(path).problems]
+    with replay.open(path) as run:
+        after = facts(run)
+    flip()
+    for place, bit in flips:
+        checked = place.path.removeprefix("value_checksums/")
+        group, _, name = checked.rpartition("/")
+        about = [text for text, *cell in named if tuple(cell) == place.cell and name in text]
+        assert about, f"{place} bit {bit}: {named}"
+        if group.endswith("ranges") or name in ("recorded", "input_checksum"):
+            continue  # is known otherwise, or is what an image is held against
+        assert is_unset(after[checked][place.cell], checked), f"{place} bit {bit}"
+        after[checked][place.cell] = before[checked][place.cell]
+    after.pop("batches/input_checksum")
+    for path_of, values in after.items():
+        same = np.array_equal(values, before[path_of], equal_nan=values.dtype.kind == "f")
+        assert same, f"{flips} changed {path_of}"
 
 
 @pytest.mark.parametrize("state", ["closed", "unfinished"])
-@pytest.mark.parametrize("times", [1, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, pytest.param(300, marks=pytest.mark.slow)])
 def test_a_flipped_bit_is_named_and_not_shown(
     state: str, times: int, files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -163,16 +158,53 @@ def test_a_flipped_bit_is_named_and_not_shown(
     with replay.open(path) as run:
         before = facts(run)
     random = np.random.default_rng(times)
-    by_path: dict[str, list[Place]] = {}
+    of_values: dict[str, list[Place]] = {}
+    of_checksums: dict[str, list[Place]] = {}
     for place in places(path):
-        by_path.setdefault(place.path, []).append(place)
-    assert {p.split("/")[0] for p in by_path} == {
-        *("batches", "ranges", "gradients", "probe", "value_checksums")
-    }
-    for of_path in by_path.values():
-        if times == 1 and of_path[0].path.startswith("value_checksums/probe"):
-            continue
-        for _ in range(times):
+        found = of_checksums if place.path.startswith("value_checksums/") else of_values
+        found.setdefault(place.path, []).append(place)
+    assert len(of_values) == len(of_checksums) == 20  # 12 fields, 6 ranges, 2 exponents
+    for number in range(times):
+        flips = []
+        for of_path in (of_checksums if number % 2 else of_values).values():
             place = of_path[random.integers(len(of_path))]
-            check_flip(path, place, int(random.integers(8 * place.size)), before)
+            flips.append((place, int(random.integers(8 * place.size))))
+        check_flips(path, flips, before)
     assert replay.verify(path)
+
+
+def test_a_damaged_range_scales_no_picture_and_a_damaged_loss_is_a_gap(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    path, gap = tmp_path / "damaged" / "run.h5", tmp_path / "gap" / "run.h5"
+    for copy in (path, gap):
+        copy.parent.mkdir()
+        shutil.copyfile(files["closed"], copy)
+    with h5py.File(path, "r+") as file:
+        for group in ("", "probe/0/", "gradients/"):
+            file[f"{group}ranges/conv1"][0, 1] = [-3e38, np.inf]
+        file["batches/loss"][0, 1] = np.inf
+        file["batches/step"][1, 0] = 1 << 60
+        del file["probe/0/input"]
+        file["probe/0/input"] = np.full((3, 10, 10), 9, np.float16)
+    with h5py.File(gap, "r+") as file:
+        file["batches/loss"][0, 1] = np.nan
+        file["value_checksums/batches/loss"][0, 1] = zlib.crc32(np.float64(np.nan).tobytes())
+    pictures = []
+    for copy in (path, gap):
+        out = copy.with_name("pictures")
+        replay.animate(copy, f"{out}/", layers="conv1", scale="run")
+        pictures.append({file.name: file.read_bytes() for file in out.rglob("*.png")})
+    assert len(pictures[0]) > 5
+    assert pictures[0] == pictures[1]
+    with replay.open(path) as run, pytest.raises(DamagedError, match="its checksum is wrong"):
+        run.probe(0).inputs[0, 0]
+    problems = {(p.what, p.layer, p.epoch, p.batch) for p in replay.verify(path).problems}
+    assert ("input", "probe 0", None, None) in problems
+    assert ("ranges", "probe 0: conv1", 0, 1) in problems
+    assert replay.repair(path, tmp_path / "repaired.h5").left_out
+    assert replay.verify(tmp_path / "repaired.h5")
+    with replay.open(tmp_path / "repaired.h5") as run:
+        assert np.isnan(run.batches["loss"][0, 1])
+        assert run.batches["step"][1, 0] == -1
+        assert run.lost == 0
