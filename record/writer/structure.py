@@ -75,6 +75,10 @@ class FileStructure:
             del file[schema.STATE]  # of a version that had no checksums of values
             self._create_state(numbers)
 
+    def expect(self, batches: int | None) -> None:
+        """Sets the number of batches in an epoch, if it is known and can be."""
+        self.batches = None if batches is None or batches > schema.FREE_CELLS else batches
+
     def add_fields(self, fields: Iterable[Field]) -> None:
         """Creates the datasets of fields of `/batches`.
 
@@ -133,10 +137,25 @@ class FileStructure:
         """
         if rows <= self.rows and columns <= self.columns:
             return False
-        if columns > self.columns:
-            columns = max(columns, self.batches or -(-columns // GROWTH) * GROWTH)
-        self.resize(max(rows, self.rows), max(columns, self.columns))
+        self.resize(*self._extent(rows, columns))
         return True
+
+    def fits(self, rows: int, columns: int) -> bool:
+        """Returns whether a reader would accept a file that has so many epochs and batches."""
+        if rows <= self.rows and columns <= self.columns:
+            return True
+        rows, columns = self._extent(rows, columns)
+        if rows * columns <= schema.FREE_CELLS:
+            return True
+        return rows * columns <= schema.most_cells(self.file.id.get_filesize())
+
+    def _extent(self, rows: int, columns: int) -> tuple[int, int]:
+        """Returns the extent of a file that grows to hold so many epochs and batches."""
+        rows = max(rows, self.rows)
+        if columns <= self.columns:
+            return rows, self.columns
+        ahead = max(columns, self.batches or -(-columns // GROWTH) * GROWTH)
+        return rows, columns if rows * ahead > schema.FREE_CELLS else ahead
 
     def resize(self, rows: int, columns: int) -> None:
         """Sets the extent of every dataset in epochs and batches."""

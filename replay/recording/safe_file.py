@@ -27,11 +27,9 @@ if TYPE_CHECKING:
     from replay.recording.packed_frames import PackedFrames
 
 # A few hundred bytes can declare a dataset of any size. Beyond these it is not a recording.
-_MAX_CELLS = 20_000_000  # (epoch, batch) cells: 160 MB a field
 _MAX_FRAME = 1 << 30  # bytes of one frame, and of one chunk
 _MAX_ATTRIBUTE = 4 << 20  # bytes
 # What is larger than this has to be in the file, or, where it is compressed, a part of it.
-_FREE_CELLS = 4_000_000
 FREE_BYTES = 64 << 20
 MOST_SHRUNK = 16  # times that a frame above those bytes may be larger than the file
 
@@ -353,7 +351,7 @@ class SafeFile(Closing):
         with file_errors(self.path):
             pipeline = self._pipelines.get(path)
             there = self._live.size * (MOST_SHRUNK if pipeline and pipeline.compresses else 1)
-            most = min(_MAX_CELLS, max(_FREE_CELLS, there // dataset.dtype.itemsize))
+            most = schema.most_cells(there, dataset.dtype.itemsize)
             if max(dataset.size, math.prod(dataset.chunks or ())) > most:
                 raise FileError(
                     f"refused: {path!r} in {self.path} declares {dataset.size:,} values; expected "

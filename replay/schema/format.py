@@ -40,6 +40,11 @@ CHECKSUM_DTYPE = np.dtype("<u4")
 EXPONENT_DTYPE = np.dtype("<i2")
 SCALED_BELOW = 15  # the largest value of a frame with an exponent lies below 2 to this power
 
+# Cells (epoch, batch) of a file: beyond these it is not a recording, and of more than FREE_CELLS it
+# has to have the bytes.
+MOST_CELLS = 20_000_000  # 160 MB a field
+FREE_CELLS = 4_000_000
+
 # What /state holds, in this order. `committed` is written last, with a flush on each side of
 # it: a frame whose number in batches/recorded is at most `committed` is whole. Older files end
 # before the checksum, which is of the numbers before it.
@@ -347,6 +352,18 @@ def checksum_cells(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
 _CRC_OF_BYTE = np.arange(256, dtype=CHECKSUM_DTYPE)
 for _ in range(8):
     _CRC_OF_BYTE = np.where(_CRC_OF_BYTE & 1, _CRC_OF_BYTE >> 1 ^ 0xEDB88320, _CRC_OF_BYTE >> 1)
+
+
+def most_cells(file_size: int, itemsize: int = 8) -> int:
+    """Returns how many (epoch, batch) cells a file of so many bytes may declare.
+
+    A recorder writes no more, and a reader refuses more.
+
+    Args:
+        file_size: Bytes of the file, or that it may expand to.
+        itemsize: Bytes of a cell; of a recording at most 8.
+    """
+    return min(MOST_CELLS, max(FREE_CELLS, file_size // itemsize))
 
 
 def value_checksums_path(path: str) -> str:
