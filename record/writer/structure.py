@@ -13,6 +13,8 @@ from record.protocol.layout import GROWTH, BatchLayout, small_chunk
 from replay import schema
 from replay.schema import Field, Layer
 
+_MOST_GROWTH = 64 * GROWTH  # batches, by which an epoch of unknown length grows at once, at most
+
 
 class FileStructure:
     """Creates the datasets of a recording, all of the same extent in epochs and batches.
@@ -75,23 +77,21 @@ class FileStructure:
             del file[schema.STATE]  # of a version that had no checksums of values
             self._create_state(numbers)
 
-    def expect(self, batches: int | None) -> None:
-        """Sets the number of batches in an epoch, if it is known and can be."""
+    def expect(self, batches: int | None) -> int:
+        """Takes the number of batches in an epoch, if it is known and can be.
+
+        Returns:
+            How many are to have room in the file for now.
+        """
         self.batches = None if batches is None or batches > schema.FREE_CELLS else batches
+        return self.batches or GROWTH
 
     def add_fields(self, fields: Iterable[Field]) -> None:
-        """Creates the datasets of fields of `/batches`.
-
-        What the frames before have of them is the fill, which gets its checksum, too.
-        """
+        """Creates the datasets of fields of `/batches`."""
         for field in fields:
             path = schema.dataset_path(schema.BATCHES, field.name)
             self._create_small(path, (), field.dtype, field.fill)
-            sums = self._create_checksums(path)
-            fill = schema.checksum(np.array(field.fill, field.dtype))
-            before = self.file[f"{schema.BATCHES}/recorded"][:] > 0
-            for epoch in np.flatnonzero(before.any(axis=1)):
-                sums[epoch] = np.where(before[epoch], fill, 0)
+            self._create_checksums(path)
             self.fields[field.name] = field
 
     def add_layout(self, layout: BatchLayout, known: Collection[tuple[str, str]]) -> None:
@@ -154,7 +154,9 @@ class FileStructure:
         rows = max(rows, self.rows)
         if columns <= self.columns:
             return rows, self.columns
-        ahead = max(columns, self.batches or -(-columns // GROWTH) * GROWTH)
+        # Each time by more: it takes milliseconds.
+        most = max(columns, min(2 * self.columns, self.columns + _MOST_GROWTH))
+        ahead = max(columns, self.batches or -(-most // GROWTH) * GROWTH)
         return rows, columns if rows * ahead > schema.FREE_CELLS else ahead
 
     def resize(self, rows: int, columns: int) -> None:
@@ -187,12 +189,11 @@ class FileStructure:
         nbytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
         self._create(path, shape, dtype, fill, small_chunk(nbytes, self.batches))
 
-    def _create_checksums(self, path: str) -> h5py.Dataset:
+    def _create_checksums(self, path: str) -> None:
         """Creates the checksums of a dataset of small values, if it does not have them yet."""
         sums = schema.value_checksums_path(path)
         if sums not in self.file:
             self._create_small(sums, (), schema.CHECKSUM_DTYPE, 0)
-        return self.file[sums]
 
     def _add_layer(self, layer: Layer, place: int) -> None:
         """Creates a layer's datasets; those of a file that is resumed have to fit it.

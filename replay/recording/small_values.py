@@ -1,7 +1,4 @@
-"""What is small in a file, texts and numbers: how much of it may be read, and what is damaged.
-
-A few kilobytes can hold a hundred thousand attributes that all lead to one text, or declare a
-thousand fields of which none was ever written: each by itself is within its limit.
+"""Reads the small values beside the maps, and says which of them are damaged.
 
 What was kept of each batch (loss, step, label ...), the ranges of maps and the exponents of
 gradients have a checksum for each epoch and batch. An older file has none, which is no damage.
@@ -11,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,65 +17,13 @@ from replay import schema
 from replay.recording.live_file import file_errors
 from replay.schema import Cell, DamagedError, FileError, Float16Array, Float32Array, Layer
 
-_TEXTS = 64 << 20  # bytes of all texts
-_NUMBERS = 512 << 20  # bytes of all numbers that are read whole, where a file is no larger
 _MOST_MEASURED = 1_000  # frames; of more whose ranges are damaged nothing is known
 Mask = npt.NDArray[np.bool_]
 T = TypeVar("T")
 
 
-class Allowance:
-    """What has been read of a file since it was last looked at.
-
-    Args:
-        path: The file, for messages.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets what has been read."""
-        self._texts = self._numbers = 0
-        self._known: dict[str, int] = {}
-
-    def take_text(self, size: int) -> None:
-        """Counts a text.
-
-        Raises:
-            FileError: All texts together are larger than those of a recording.
-        """
-        self._texts += size
-        if self._texts > _TEXTS:
-            raise FileError(
-                f"refused: the texts in {self._path} have more than {_TEXTS:,} bytes together; "
-                "expected a recording, whose texts are short"
-            )
-
-    def take_numbers(self, place: str, size: int, file_size: int) -> None:
-        """Counts numbers that are about to be read whole, those of each place once.
-
-        Args:
-            place: The dataset.
-            size: Their bytes in memory.
-            file_size: The bytes that the file has, or may expand to.
-
-        Raises:
-            FileError: All numbers together are larger than those of a recording of this size.
-        """
-        self._numbers += size - self._known.get(place, 0)
-        self._known[place] = size
-        most = max(_NUMBERS, 2 * file_size)
-        if self._numbers > most:
-            raise FileError(
-                f"refused: the fields in {self._path} declare more than {most:,} bytes together; "
-                f"expected no more of a file of {file_size:,} bytes"
-            )
-
-
 def read_checked(
-    file: Any, path: str, dtype: npt.DTypeLike
+    file: Any, path: str, dtype: npt.DTypeLike, vouched: Mask | None = None, fill: float = 0
 ) -> tuple[npt.NDArray[Any] | None, Mask | None]:
     """Reads a dataset of one number an epoch and batch, see `SafeFile.read_numbers`.
 
@@ -87,6 +31,9 @@ def read_checked(
         file: A `SafeFile`, here and below.
         path: The dataset.
         dtype: Of the numbers.
+        vouched: bool (epoch, batch), where a number without a checksum can only be the fill: what
+            else was kept there has one.
+        fill: The number that stands where there is none.
 
     Returns:
         The numbers, and where they are damaged, bool (epoch, batch); None where there are no
@@ -98,7 +45,16 @@ def read_checked(
 
     def read() -> tuple[npt.NDArray[Any] | None, Mask | None]:
         values = file.read_numbers(path, 2, dtype)
-        return values, None if values is None else _find_damaged(file, path, values)
+        expected = None if values is None else checksums_of(file, path, values.shape)
+        if values is None or expected is None:
+            return values, None
+        damaged = _differ(file, path, values, expected)
+        if vouched is not None:
+            rows, columns = np.minimum(values.shape, vouched.shape)
+            part = slice(rows), slice(columns)
+            unset = vouched[part] & (expected[part] == 0)
+            damaged[part] |= unset & (values[part] != fill) & ~np.isnan(values[part])
+        return values, damaged
 
     return _together(file, read)
 
@@ -247,19 +203,49 @@ def _find_damaged(
         row: The first of their epochs.
         column: The first of their batches.
     """
+    expected = checksums_of(file, path, values.shape, row, column)
+    return None if expected is None else _differ(file, path, values, expected)
+
+
+def _differ(
+    file: Any, path: str, values: npt.NDArray[Any], expected: npt.NDArray[np.uint32]
+) -> Mask:
+    """Returns where values have another checksum than they should have, if they should."""
+    dataset = file.find(path, None)
+    with file_errors(file.path):
+        at = np.nonzero(expected)
+        found = schema.checksum_cells(values[at].astype(dataset.dtype, copy=False))
+    damaged = np.zeros(expected.shape, bool)
+    damaged[at] = found != expected[at]
+    return damaged
+
+
+def checksums_of(
+    file: Any, path: str, shape: tuple[int, ...], row: int = 0, column: int = 0
+) -> npt.NDArray[np.uint32] | None:
+    """Returns the checksums of values, uint32 (rows, columns), 0 where there is none.
+
+    Args:
+        file: The file.
+        path: Where the values lie.
+        shape: (rows, columns, ...).
+        row: The first of their epochs.
+        column: The first of their batches.
+
+    Returns:
+        None for values that have no checksums at all.
+    """
     sums_path = schema.value_checksums_path(path)
-    sums, dataset = file.find(sums_path, 2), file.find(path, None)
-    if sums is None or dataset is None or sums.dtype != schema.CHECKSUM_DTYPE:
+    sums = file.find(sums_path, 2)
+    if sums is None or sums.dtype != schema.CHECKSUM_DTYPE:
         return None
-    damaged = np.zeros(values.shape[:2], bool)
+    expected = np.zeros(shape[:2], schema.CHECKSUM_DTYPE)
     height, width = (
         max(0, min(size, there - first))
-        for size, there, first in zip(values.shape, sums.shape, (row, column), strict=False)
+        for size, there, first in zip(shape, sums.shape, (row, column), strict=False)
     )
     with file_errors(file.path):
         file.check_bytes(sums_path, height * width * sums.dtype.itemsize, "checksums")
-        expected = file.part(sums_path, sums, (row, row + height), (column, column + width))
-        at = np.nonzero(expected)
-        found = schema.checksum_cells(values[at].astype(dataset.dtype, copy=False))
-        damaged[at] = found != expected[at]
-    return damaged
+        ends = (row, row + height), (column, column + width)
+        expected[:height, :width] = file.part(sums_path, sums, *ends)
+    return expected

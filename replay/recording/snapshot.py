@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.recording.safe_file import SafeFile
-from replay.recording.small_values import Mask, mend_numbers, read_checked, read_state
+from replay.recording.small_values import Mask, checksums_of, mend_numbers, read_checked, read_state
 from replay.schema import (
     Cell,
     DamagedError,
@@ -64,7 +64,8 @@ class Header:
                 f"to {schema.PACKED_VERSION}: upgrade with 'pip install -U mapreel'"
             )
         run_id, created = (read_text(attribute(name)) for name in ("run_id", "created"))
-        meta, packed = (schema.decode_meta(read_text(attribute(n))) for n in ("meta", "packed"))
+        texts = (read_text(attribute(name), 1 << 22) for name in ("meta", "packed"))
+        meta, packed = map(schema.decode_meta, texts)
         return cls(int(version), run_id, created, meta, packed)
 
 
@@ -115,6 +116,7 @@ class Snapshot:
         if not _are_complete(order, self.committed):
             mend_numbers(self.file, path, order, self.committed)
         whole = (order > 0) & (order <= self.committed)
+        self.file.check_frames(path, int(whole.sum()))
         self.order: npt.NDArray[np.int64] = np.where(whole, order, 0)
         self._fields: BatchFields | None = None
 
@@ -265,6 +267,7 @@ class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
         self._file, self._order = file, order
         self._read: dict[str, npt.NDArray[Any]] = {"recorded": order}
         self._damaged: dict[str, Mask | None] = {}
+        self._vouched: Mask | None = None  # where everything that was kept has a checksum
         self._names = [
             schema.decode_name(link)
             for link in file.links(schema.BATCHES)
@@ -321,7 +324,13 @@ class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
         field = next((f for f in schema.FIELDS if f.name == name), schema.custom_field(name))
         fitted = np.full(self._order.shape, field.fill, field.dtype)
         path = dataset_path(schema.BATCHES, name)
-        values, self._damaged[name] = read_checked(self._file, path, field.dtype)
+        if self._vouched is None:
+            numbers = dataset_path(schema.BATCHES, "recorded")
+            sums = checksums_of(self._file, numbers, self._order.shape)
+            self._vouched = np.zeros((0, 0), bool) if sums is None else sums > 0
+        values, self._damaged[name] = read_checked(
+            self._file, path, field.dtype, self._vouched, field.fill
+        )
         if values is not None:
             mask = self._damaged[name]
             if mask is not None and name != "input_checksum":  # which the image is held against
@@ -350,13 +359,11 @@ def read_losses(fields: Fields, cells: Sequence[Cell]) -> npt.NDArray[np.float64
     return None if np.isnan(losses).all() else losses
 
 
-def read_text(value: Any) -> str:
-    """Returns an attribute that is text; an empty one if it is something else."""
+def read_text(value: Any, most: int = 1 << 16) -> str:
+    """Returns an attribute that is text, cut where it is too long; else an empty one."""
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if not isinstance(value, str):
-        return ""
-    return value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be written
+        value = value.decode("utf-8", "replace")
+    return value[:most].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def parse_key(key: Any) -> tuple[int, int]:

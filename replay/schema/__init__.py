@@ -7,6 +7,7 @@ file for people who will never run this code.
 - `format`: the names, dtypes and versions in a file, the names of layers, and the checksums;
 - `summaries`: the ranges that are kept beside a frame, and how much of it is not finite;
 - `losses`: how a loss is spelled;
+- `token_grid`: where the tokens of an image stand in it, told from their number;
 - `errors`: the one tree of errors;
 - `faces`, `suggestions` and `arguments`: how both packages speak to a user: options as they are
   spelled in Python or on a command line, what an unknown word was meant to be, the parser.
@@ -61,7 +62,6 @@ from replay.schema.format import (
     Float32Array,
     Layer,
     checksum,
-    checksum_cells,
     count_whole,
     custom_field,
     dataset_path,
@@ -79,7 +79,7 @@ from replay.schema.format import (
     value_checksums_path,
 )
 from replay.schema.losses import spell_loss
-from replay.schema.summaries import FrameSummary, summarize
+from replay.schema.summaries import FrameSummary, checksum_cells, summarize
 
 __all__ = [
     "ATTENTION",

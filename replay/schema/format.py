@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -297,12 +296,31 @@ def encode_meta(meta: dict[str, Any]) -> str:
 
 
 def decode_meta(text: str) -> dict[str, Any]:
-    """Returns the run's description; an empty one where the text is not a JSON object."""
+    """Returns the run's description; an empty one where the text is not a JSON object.
+
+    Its texts can be written anywhere, and what is nested too deeply is left out of it.
+    """
     try:
         meta = json.loads(text)
     except (ValueError, RecursionError):  # nested without end
         return {}
-    return meta if isinstance(meta, dict) else {}
+    return _plain(meta, _DEEPEST) if isinstance(meta, dict) else {}
+
+
+_DEEPEST = 32  # values within values that a description may have
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Returns a value of JSON without lone surrogates, and without what lies below a depth."""
+    if isinstance(value, str):
+        return value if value.isascii() else storable(value)
+    if not isinstance(value, (dict, list)):
+        return value
+    if not depth:
+        return "..."
+    if isinstance(value, list):
+        return [_plain(item, depth - 1) for item in value]
+    return {_plain(key, depth): _plain(item, depth - 1) for key, item in value.items()}
 
 
 def format_intervals(numbers: Sequence[int]) -> str:
@@ -328,30 +346,6 @@ def checksum(frame: npt.NDArray[Any] | memoryview) -> int:
     if isinstance(frame, memoryview):
         return zlib.crc32(frame)
     return zlib.crc32(frame.reshape(-1).view(np.uint8).data)
-
-
-def checksum_cells(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
-    """Returns the CRC-32 of each entry of the first axis of an array, as `checksum` does.
-
-    Args:
-        values: (N, ...), of any dtype.
-
-    Returns:
-        uint32 (N,).
-    """
-    each = math.prod(values.shape[1:])
-    cells = np.ascontiguousarray(values).reshape(len(values), each).view(np.uint8)  # (N, bytes)
-    if len(cells) < 32 or cells.shape[1] > 64:
-        return np.array([zlib.crc32(cell.data) for cell in cells], CHECKSUM_DTYPE)
-    sums = np.full(len(cells), 0xFFFFFFFF, CHECKSUM_DTYPE)
-    for column in cells.T:  # the bytes of all cells at once
-        sums = _CRC_OF_BYTE[(sums ^ column) & 0xFF] ^ (sums >> 8)
-    return ~sums
-
-
-_CRC_OF_BYTE = np.arange(256, dtype=CHECKSUM_DTYPE)
-for _ in range(8):
-    _CRC_OF_BYTE = np.where(_CRC_OF_BYTE & 1, _CRC_OF_BYTE >> 1 ^ 0xEDB88320, _CRC_OF_BYTE >> 1)
 
 
 def most_cells(file_size: int, itemsize: int = 8) -> int:
