@@ -27,6 +27,9 @@ from replay.schema import EncodeError, OptionError, OutputError
 from replay.schema.addresses import why_not_here
 from replay.schema.suggestions import did_you_mean, unknown
 
+unfinished_files: set[str] = set()
+"""What is being written beside its name in this process."""
+
 
 def check_suffix(path: Path, suffixes: Sequence[str]) -> str:
     """Returns the file name's suffix in lower case.
@@ -50,7 +53,7 @@ def check_writable(path: Path) -> None:
     Raises:
         OutputError: There is no such folder, or nobody may write to it.
     """
-    if elsewhere := why_not_here(path):
+    if ":" in str(path) and (elsewhere := why_not_here(path)):
         raise OutputError(elsewhere)
     parent = path.absolute().parent
     if not parent.is_dir():
@@ -79,13 +82,14 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
         OutputError: The folder around it is missing or not writable, `path` is a folder where a
             file was expected, or the disk is full.
     """
-    if elsewhere := why_not_here(path):
+    if ":" in str(path) and (elsewhere := why_not_here(path)):
         raise OutputError(elsewhere)
     if not folder and path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; expected a file name")
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: no such folder: {path.parent}; create it first")
     unfinished = path.with_name(f".{path.stem[:80]}-{secrets.token_hex(4)}{path.suffix}")
+    unfinished_files.add(str(unfinished))
     try:
         if folder:
             unfinished.mkdir()
@@ -100,6 +104,7 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
+        unfinished_files.discard(str(unfinished))
         if folder:
             shutil.rmtree(unfinished, ignore_errors=True)
         else:
