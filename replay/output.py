@@ -24,6 +24,7 @@ from replay.formatting import format_count
 from replay.raster.frame import Frame
 from replay.raster.palette import Palette
 from replay.schema import EncodeError, OptionError, OutputError
+from replay.schema.addresses import why_not_here
 from replay.schema.suggestions import did_you_mean, unknown
 
 unfinished_files: set[str] = set()
@@ -52,6 +53,8 @@ def check_writable(path: Path) -> None:
     Raises:
         OutputError: There is no such folder, or nobody may write to it.
     """
+    if ":" in str(path) and (elsewhere := why_not_here(path)):
+        raise OutputError(elsewhere)
     parent = path.absolute().parent
     if not parent.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {parent}")
@@ -79,6 +82,8 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
         OutputError: The folder around it is missing or not writable, `path` is a folder where a
             file was expected, or the disk is full.
     """
+    if ":" in str(path) and (elsewhere := why_not_here(path)):
+        raise OutputError(elsewhere)
     if not folder and path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; expected a file name")
     if not path.parent.is_dir():

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.schema.addresses import words_without_secrets
+
 FORMAT = "mapreel"
 VERSION = 1  # of what is recorded; raised only when an old reader would misread a new file
 NOTE_OF_8_BITS = "8 bits, within 0.4 % of each map's range"  # a step: 1/255, said in every picture
@@ -304,7 +306,13 @@ def decode_meta(text: str) -> dict[str, Any]:
         meta = json.loads(text)
     except (ValueError, RecursionError):  # nested without end
         return {}
-    return _plain(meta, _DEEPEST) if isinstance(meta, dict) else {}
+    if not isinstance(meta, dict):
+        return {}
+    command = meta.get("command")
+    if isinstance(command, list) and all(isinstance(word, str) for word in command):
+        meta["command"] = words_without_secrets(command)  # older recordings kept all of it
+    found: dict[str, Any] = _plain(meta, _DEEPEST)
+    return found
 
 
 _DEEPEST = 32  # values within values that a description may have
