@@ -26,6 +26,9 @@ from replay.raster.palette import Palette
 from replay.schema import EncodeError, OptionError, OutputError
 from replay.schema.suggestions import did_you_mean, unknown
 
+unfinished_files: set[str] = set()
+"""What is being written beside its name in this process."""
+
 
 def check_suffix(path: Path, suffixes: Sequence[str]) -> str:
     """Returns the file name's suffix in lower case.
@@ -81,6 +84,7 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: no such folder: {path.parent}; create it first")
     unfinished = path.with_name(f".{path.stem[:80]}-{secrets.token_hex(4)}{path.suffix}")
+    unfinished_files.add(str(unfinished))
     try:
         if folder:
             unfinished.mkdir()
@@ -95,6 +99,7 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
+        unfinished_files.discard(str(unfinished))
         if folder:
             shutil.rmtree(unfinished, ignore_errors=True)
         else:

@@ -135,7 +135,7 @@ class Recording(RecordedFrames, BesideFaces):
     @property
     def probes(self) -> int:
         """How many fixed images were shown to the network at each recorded batch."""
-        links = set(self._file.links(schema.PROBE))
+        links = set(self._file.links(schema.PROBE, 1_000))
         return next(n for n in range(len(links) + 1) if str(n) not in links)
 
     def probe(self, number: int = 0) -> Probe:

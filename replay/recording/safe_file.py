@@ -18,8 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.recording.allowance import Allowance
-from replay.recording.live_file import PATIENCE, Closing, LiveFile, file_errors
+from replay.recording.live_file import (
+    PATIENCE,
+    Allowance,
+    Closing,
+    LiveFile,
+    UnclosedFileView,
+    file_errors,
+)
 from replay.schema import FileError
 
 if TYPE_CHECKING:
@@ -31,6 +37,7 @@ _MAX_CELLS = 20_000_000  # (epoch, batch) cells: 160 MB a field
 _MAX_FRAME = 1 << 30  # bytes of one frame, and of one chunk
 _MAX_ATTRIBUTE = 4 << 20  # bytes
 # What is larger than this has to be in the file, or, where it is compressed, a part of it.
+_FREE_FRAMES, _LEAST_FRAME = 5_000, 16  # bytes in the file, of its place alone
 _FREE_CELLS = 4_000_000
 FREE_BYTES = 64 << 20
 MOST_SHRUNK = 16  # times that a frame above those bytes may be larger than the file
@@ -167,11 +174,36 @@ class SafeFile(Closing):
         return self._live.file if path is None else self._node(path)
 
     @retried
-    def links(self, group: str) -> list[str]:
-        """Returns the names in a group ("": the file itself); none where there is no such group."""
+    def links(self, group: str, most: int = 10_000) -> list[str]:
+        """Returns the names in a group ("": the file itself); none where there is no such group.
+
+        Those that are no text are left out: no recording has any.
+
+        Raises:
+            FileError: There are more than `most`, or they cannot be read.
+        """
         node = self._node(group) if group else self._live.file
+        if not isinstance(node, h5py.Group):
+            return []
         with file_errors(self.path):
-            return list(node) if isinstance(node, h5py.Group) else []
+            if len(node) > most:
+                raise FileError(
+                    f"refused: {'/' + group!r} in {self.path} has {len(node):,} names; expected "
+                    f"at most {most:,}"
+                )
+            return [name for name in node if isinstance(name, str)]
+
+    def check_frames(self, path: str, count: int) -> None:
+        """Makes sure that a file of this size can have so many frames.
+
+        Raises:
+            FileError: It cannot: each takes some bytes in the file.
+        """
+        if count > max(_FREE_FRAMES, self._live.size // _LEAST_FRAME):
+            raise FileError(
+                f"refused: {path!r} in {self.path} declares {count:,} frames, and the file has "
+                f"{self._live.size:,} bytes"
+            )
 
     def find(self, path: str, rank: int | None) -> h5py.Dataset | None:
         """Returns a dataset that holds its own values in a shape that can be read, or None."""
@@ -293,6 +325,11 @@ class SafeFile(Closing):
         if stored.dtype == schema.FRAME_DTYPE:
             return stored
         return self.packed.restore(path, epoch, batch, stored)
+
+    @property
+    def view(self) -> UnclosedFileView:
+        """The bytes that HDF5 reads."""
+        return self._live.view
 
     @property
     def packed(self) -> PackedFrames:

@@ -63,7 +63,8 @@ class Header:
                 f"to {schema.PACKED_VERSION}: upgrade with 'pip install -U mapreel'"
             )
         run_id, created = (read_text(attribute(name)) for name in ("run_id", "created"))
-        meta, packed = (schema.decode_meta(read_text(attribute(n))) for n in ("meta", "packed"))
+        texts = (read_text(attribute(name), 1 << 22) for name in ("meta", "packed"))
+        meta, packed = map(schema.decode_meta, texts)
         return cls(int(version), run_id, created, meta, packed)
 
 
@@ -104,10 +105,11 @@ class Snapshot:
         self.committed, self.dropped, self.lost, closed = [*counts, 0, 0, 0, 0][:4]
         self.closed = bool(closed)
 
-        order = self.file.read_numbers(dataset_path(schema.BATCHES, "recorded"), 2, np.int64)
-        if order is None:
-            order = np.zeros((0, 0), np.int64)
+        path = dataset_path(schema.BATCHES, "recorded")
+        order = self.file.read_numbers(path, 2, np.int64)
+        order = np.zeros((0, 0), np.int64) if order is None else order
         whole = (order > 0) & (order <= self.committed)
+        self.file.check_frames(path, int(whole.sum()))
         self.order: npt.NDArray[np.int64] = np.where(whole, order, 0)
         self._fields: BatchFields | None = None
 
@@ -380,13 +382,11 @@ def read_losses(fields: Fields, cells: Sequence[Cell]) -> npt.NDArray[np.float64
     return None if np.isnan(losses).all() else losses
 
 
-def read_text(value: Any) -> str:
-    """Returns an attribute that is text; an empty one if it is something else."""
+def read_text(value: Any, most: int = 1 << 16) -> str:
+    """Returns an attribute that is text, cut where it is too long; else an empty one."""
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if not isinstance(value, str):
-        return ""
-    return value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be written
+        value = value.decode("utf-8", "replace")
+    return value[:most].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def _whole(value: Any, default: int) -> int:

@@ -289,12 +289,31 @@ def encode_meta(meta: dict[str, Any]) -> str:
 
 
 def decode_meta(text: str) -> dict[str, Any]:
-    """Returns the run's description; an empty one where the text is not a JSON object."""
+    """Returns the run's description; an empty one where the text is not a JSON object.
+
+    Its texts can be written anywhere, and what is nested too deeply is left out of it.
+    """
     try:
         meta = json.loads(text)
     except (ValueError, RecursionError):  # nested without end
         return {}
-    return meta if isinstance(meta, dict) else {}
+    return _plain(meta, _DEEPEST) if isinstance(meta, dict) else {}
+
+
+_DEEPEST = 32  # values within values that a description may have
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Returns a value of JSON without lone surrogates, and without what lies below a depth."""
+    if isinstance(value, str):
+        return value if value.isascii() else storable(value)
+    if not isinstance(value, (dict, list)):
+        return value
+    if not depth:
+        return "..."
+    if isinstance(value, list):
+        return [_plain(item, depth - 1) for item in value]
+    return {_plain(key, depth): _plain(item, depth - 1) for key, item in value.items()}
 
 
 def format_intervals(numbers: Sequence[int]) -> str:
