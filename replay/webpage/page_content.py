@@ -14,12 +14,14 @@ from replay.option_values import Numbers
 from replay.options import FilmOptions
 from replay.recording import Recording
 from replay.schema import OptionError, SelectionError
+from replay.schema.faces import spell
 from replay.webpage.manifest import describe_page, files_of
 from replay.webpage.page_source import PageSource
 from replay.webpage.size_budget import Fidelity, PageItem, PagePlan, plan_page
 from replay.webpage.template import render
 
 _ATTEMPTS = 8
+_MOST_LAYERS = 1_000  # more take minutes, and nobody finds one among them
 _DEPTH = (
     "8 bits a value: each map of a frame is stored in steps of 1/253 of the narrowest range under "
     "which it is shown here; the recording has float16. Histograms are of these steps."
@@ -104,6 +106,11 @@ class PageContent:
             cells, labels = shown.cells(epochs, batches), shown.labels
             remarks += [each for each in shown.remarks if "different runs" not in each]
             self._remarks += [each for each in remarks if each not in self._remarks]
+        if len(names) > _MOST_LAYERS:
+            raise SelectionError(
+                f"{len(names):,} layers in {runs[0].path} are too many for a page, which shows at "
+                f"most {_MOST_LAYERS:,}; choose some with {spell('layers', flag='--layer')}"
+            )
         place = len(self.sources)
         self.sources.append(PageSource(runs, labels, names, channels, cells, input, place, options))
 
