@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from record.writer.fsync import sync_file, sync_folder
 from record.writer.ownership import create_file, keep_rights
 from replay import schema
 
@@ -46,7 +47,27 @@ def keep_epochs(path: str, resume: int) -> None:
         if state[3] and (stays == (recorded > 0)).all():
             return
         write_copy(file, path, stays, lambda: None)
-    os.replace(copy_path(path), path)
+    put_in_place(copy_path(path), path)
+
+
+def put_in_place(copy: str | None, path: str, *, synced: bool = True) -> None:
+    """Has a copy take the place of the recording.
+
+    Args:
+        copy: The copy; None where the recording itself was changed.
+        path: The recording.
+        synced: Whether a loss of power is to leave the one or the other, and from the end of the
+            call on the copy: it is on the disk before it gets the name, and the name after that.
+
+    Raises:
+        OSError: The disk has failed; the recording is as it was.
+    """
+    if copy is not None:
+        if synced:
+            sync_file(copy)
+        os.replace(copy, path)
+    if synced:
+        sync_folder(path)
 
 
 def copy_path(path: str) -> str:
@@ -57,7 +78,7 @@ def copy_path(path: str) -> str:
 def write_copy(
     source: h5py.File, path: str, stays: npt.NDArray[np.bool_], on_progress: Callable[[], None]
 ) -> int:
-    """Writes a copy of some frames beside the recording, and has it put on the disk.
+    """Writes a copy of some frames beside the recording.
 
     Args:
         source: The recording.
@@ -74,9 +95,6 @@ def write_copy(
         create_file(copy, private=True)
         with open_h5(copy, "w") as target:
             count = copy_frames(source, target, stays, on_progress)
-            target.flush()
-            with contextlib.suppress(OSError):
-                os.fsync(target.id.get_vfd_handle())
         keep_rights(path, copy)
     except BaseException:
         try_to_remove(copy)

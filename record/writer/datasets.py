@@ -135,10 +135,11 @@ class OpenDatasets:
         self._fields: dict[str, RowWriter] = {}
         self._images: dict[int, ChunkWriter] = {}  # by place in the layout
         self._layers: list[LayerDatasets] | None = None
+        self._state: h5py.h5d.DatasetID | None = None
 
     def close(self) -> None:
         """Lets go of all datasets, so that the file can be closed."""
-        self._fields, self._images, self._layers = {}, {}, None
+        self._fields, self._images, self._layers, self._state = {}, {}, None, None
 
     def refresh_extents(self) -> None:
         """Reads the extents again: all datasets of the file have grown, or shrunk."""
@@ -147,6 +148,12 @@ class OpenDatasets:
         )
         for writer in (*self._fields.values(), *of_layers):
             writer.refresh_extent()
+
+    def write_state(self, state: npt.NDArray[np.int64]) -> None:
+        """Writes how many frames a reader may see, and what else `schema.STATE` holds."""
+        if self._state is None:
+            self._state = self._file[schema.STATE].id
+        self._state.write(h5py.h5s.ALL, h5py.h5s.ALL, state)
 
     def write_arrays(self, header: messages.FrameHeader, values: memoryview) -> None:
         """Writes the image, the maps and the kernels of one frame.
@@ -183,7 +190,10 @@ class OpenDatasets:
                 values = block
             writer.write(epoch, first, values)
 
+        known = set().union(*(frame.fields for frame in group))
         for name, field in fields.items():
+            if name not in known:  # the cells that nobody wrote have the fill anyway
+                continue
             values = np.array([frame.fields.get(name, field.fill) for frame in group], np.float64)
             if field.dtype.kind in "iu":  # what is not a number becomes the fill
                 values[~np.isfinite(values)] = field.fill

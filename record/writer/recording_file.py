@@ -26,12 +26,13 @@ from record.writer.copies import (
     copy_whole_file,
     keep_epochs,
     open_h5,
+    put_in_place,
     remove_if_there,
     try_to_remove,
     write_copy,
 )
 from record.writer.datasets import OpenDatasets
-from record.writer.fsync import BackgroundFsync
+from record.writer.fsync import BackgroundFsync, try_to_sync
 from record.writer.ownership import create_file
 from record.writer.pending import Checksums, PendingFrame, compute_checksums, group_in_rows
 from record.writer.structure import FileStructure
@@ -44,9 +45,8 @@ _LARGE = 4 << 20  # bytes of a frame that is summarized while it is written
 class RecordingFile:
     """The recording while it is written: `write` frames, `commit` them, `close`.
 
-    Between two layouts the file is in SWMR mode, in which HDF5 keeps it readable at any moment
-    but takes no new datasets. A layer or a field that turns up late closes it, adds them, and
-    goes on.
+    Between two layouts the file is in SWMR mode, in which HDF5 keeps it readable at any moment but
+    takes no new datasets. A late layer or field closes it, adds what it needs, and goes on.
 
     Args:
         path: The recording; what a link leads to is written, not the link.
@@ -285,7 +285,7 @@ class RecordingFile:
             self._datasets.write_rows(group, self._structure.fields)
         self._file.flush()
         self._state[0] += len(self._pending)
-        self._file[schema.STATE][:] = self._state
+        self._datasets.write_state(self._state)
         self._file.flush()
         self.acknowledged += len(self._pending)
         self._pending.clear()
@@ -307,8 +307,7 @@ class RecordingFile:
     def sync(self) -> None:
         """Has what is committed put on the disk while writing goes on, if that was asked for."""
         if self._fsync is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._fsync.request(self._file.id.get_vfd_handle())
+            self._fsync.request(self._file.id.get_vfd_handle())
 
     @property
     def must_sync(self) -> bool:
@@ -329,9 +328,8 @@ class RecordingFile:
         recorded = self._file[f"{schema.BATCHES}/recorded"][:]
         stays = (recorded > 0) & ((recorded - 1) % keep == 0)
         committed = write_copy(self._file, self._path, stays, on_progress)
-        self._datasets.close()
-        self._file.close()
-        os.replace(copy_path(self._path), self._path)
+        self._close_file()
+        put_in_place(copy_path(self._path), self._path)
         self._file = self._structure.file = self._open_copy()
         self._state[0] = self._written = committed
         self._cells.take(self._file[f"{schema.BATCHES}/recorded"][:])
@@ -355,10 +353,9 @@ class RecordingFile:
         self._state[3] = 1
         self._file[schema.STATE][:] = self._state
         self._file.flush()
-        # HDF5 itself never asks the system to put its data on the disk.
-        with contextlib.suppress(OSError):
-            os.fsync(self._file.id.get_vfd_handle())
+        try_to_sync(self._path)  # HDF5 itself never asks the system for that
         self._file.close()
+        try_to_sync(self._path)  # what HDF5 wrote while it closed the file
         self._lock.release()
 
     def abandon(self) -> None:
@@ -377,11 +374,8 @@ class RecordingFile:
         """Begins to write frames: from here on the file is readable at any moment."""
         self._datasets = OpenDatasets(self._file, self._layout, self._summarizer.spans)
         self._file.swmr_mode = True
-        if self._copy is not None:
-            if self._fsync is not None:
-                os.fsync(self._file.id.get_vfd_handle())
-            os.replace(self._copy, self._path)
-            self._copy = None
+        put_in_place(self._copy, self._path, synced=self._fsync is not None)
+        self._copy = None
 
     def _leave_swmr_mode(self) -> None:
         """Leaves SWMR mode, to change what HDF5 cannot change in it.
@@ -389,9 +383,15 @@ class RecordingFile:
         A kill while that is done would cost the file. So it is done to a copy, which takes the
         file's place in `_enter_swmr_mode`; a file too large to be copied is changed as it is.
         """
-        self._datasets.close()
-        self._file.close()
+        self._close_file()
         self._file = self._structure.file = self._open_copy()
+
+    def _close_file(self) -> None:
+        """Closes the file; what it holds is on the disk before it says that it was closed."""
+        self._datasets.close()
+        if self._fsync is not None:
+            try_to_sync(self._path)
+        self._file.close()
 
     def _open_copy(self) -> h5py.File:
         """Opens a copy of the file for changes; where there is no room for two, the file itself."""

@@ -13,6 +13,8 @@ from record.protocol.layout import GROWTH, BatchLayout, small_chunk
 from replay import schema
 from replay.schema import Field, Layer
 
+_MOST_GROWTH = 64 * GROWTH  # batches, by which an epoch of unknown length grows at once, at most
+
 
 class FileStructure:
     """Creates the datasets of a recording, all of the same extent in epochs and batches.
@@ -112,8 +114,9 @@ class FileStructure:
         """
         if rows <= self.rows and columns <= self.columns:
             return False
-        if columns > self.columns:
-            columns = max(columns, self.batches or -(-columns // GROWTH) * GROWTH)
+        if columns > self.columns:  # each time by more: it takes milliseconds
+            most = max(columns, min(2 * self.columns, self.columns + _MOST_GROWTH))
+            columns = max(columns, self.batches or -(-most // GROWTH) * GROWTH)
         self.resize(max(rows, self.rows), max(columns, self.columns))
         return True
 

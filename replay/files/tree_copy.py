@@ -162,13 +162,14 @@ class _TreeCopy:
             for copy in copies:
                 copy.begin(self.plan.filter, self.run, self.plan.left_out)
                 self._copy_attributes(copy.entry, copy.dataset, copy.hidden)
-                for at in cells[copy.path]:
-                    copy.add(at, workers)
-                    done += 1
-                    if self.progress is not None:
-                        self.progress(done, total)
-                    if done % 64 == 0:
-                        self._check_limit(copies, raw)
+                for first in range(0, len(cells[copy.path]), copy.at_once):
+                    together = cells[copy.path][first : first + copy.at_once]
+                    copy.add(together, workers)
+                    self._check_limit(copies, raw)
+                    for _ in together:
+                        done += 1
+                        if self.progress is not None:
+                            self.progress(done, total)
                 workers.finish()
                 copy.finish()
                 self._take_note_of(copy)

@@ -71,6 +71,7 @@ class LiveFile(Closing):
     Attributes:
         path: The file.
         file: What h5py opened.
+        view: The bytes that it reads.
         size: The file's size in bytes when it was opened.
         unfinished: Whether the file says that it is open for writing.
     """
@@ -165,6 +166,7 @@ class LiveFile(Closing):
             if end > size:
                 found = f"is cut off: it has {size:,} of {end:,} bytes, and {found}"
             raise FileError(f"damaged HDF5 file: {self.path} {found}") from error
+        self.view = view
         # Also at the interpreter's end, after which HDF5 must not ask Python for bytes.
         self._close = weakref.finalize(self, _close, self.path, self.file, view)
 
@@ -311,7 +313,7 @@ class UnclosedFileView(io.RawIOBase):
         if not 0 <= self._at < self._size:
             raise OSError(f"nothing at byte {self._at:,}")
         shown = memoryview(buffer)
-        count = self._read_at(buffer, self._at)
+        count = self.read_at(buffer, self._at)
         if self._at < len(self._head):
             part = self._head[self._at : self._at + count]
             shown[: len(part)] = part
@@ -323,15 +325,20 @@ class UnclosedFileView(io.RawIOBase):
     def _read_bytes(self, at: int, size: int) -> bytes:
         """Returns some bytes, fewer at the end."""
         found = bytearray(max(0, min(size, self._size - at)))
-        return bytes(found[: self._read_at(found, at)]) if found else b""
+        return bytes(found[: self.read_at(found, at)]) if found else b""
 
-    def _read_at(self, buffer: Any, at: int) -> int:
+    @property
+    def serves_threads(self) -> bool:
+        """Whether several threads may call `read_at` at once."""
+        return self._remote is None and hasattr(os, "preadv")
+
+    def read_at(self, buffer: Any, start: int) -> int:
         """Reads from a place on, which a forked child that reads too does not move."""
         if self._remote is not None:
-            return self._remote.read_into(buffer, at)
+            return self._remote.read_into(buffer, start)
         if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [buffer], at)
-        self._file.seek(at)
+            return os.preadv(self._file.fileno(), [buffer], start)
+        self._file.seek(start)
         return self._file.readinto(buffer) or 0
 
     def close(self) -> None:

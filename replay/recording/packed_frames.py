@@ -12,6 +12,7 @@ import numpy.typing as npt
 from replay import schema
 from replay.recording import chunks, eight_bits
 from replay.recording.live_file import file_errors
+from replay.recording.stored_chunks import StoredChunks
 from replay.schema import FileError
 
 
@@ -120,6 +121,21 @@ class PackedFrames:
         with file_errors(self._file.path):
             frame = chunks.read_own_chunk(dataset, self._file.pipeline(path), epoch, batch)
         return None if frame is None else frame.reshape(frame.shape or (1,))
+
+    def chunks(self, path: str) -> StoredChunks | None:
+        """Returns the frames of this very dataset for any thread; None where only HDF5 reads them.
+
+        Raises:
+            FileError: It cannot be read.
+        """
+        dataset, pipeline = self._file.frames(path), self._file.pipeline(path)
+        with file_errors(self._file.path):
+            if dataset is None or dataset.chunks != (1, 1, *dataset.shape[2:]):
+                return None
+            if pipeline is None and dataset.id.get_create_plist().get_nfilters():
+                return None
+            view = self._file.view
+            return StoredChunks(dataset, pipeline, view) if view.serves_threads else None
 
     def row(self, path: str, epoch: int) -> npt.NDArray[Any]:
         """Reads an epoch of a dataset of small numbers by epoch and batch, as it is stored.

@@ -18,7 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.recording.live_file import PATIENCE, Allowance, Closing, LiveFile, file_errors
+from replay.recording.live_file import (
+    PATIENCE,
+    Allowance,
+    Closing,
+    LiveFile,
+    UnclosedFileView,
+    file_errors,
+)
 from replay.schema import FileError
 
 if TYPE_CHECKING:
@@ -318,6 +325,11 @@ class SafeFile(Closing):
         if stored.dtype == schema.FRAME_DTYPE:
             return stored
         return self.packed.restore(path, epoch, batch, stored)
+
+    @property
+    def view(self) -> UnclosedFileView:
+        """The bytes that HDF5 reads."""
+        return self._live.view
 
     @property
     def packed(self) -> PackedFrames:

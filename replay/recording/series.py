@@ -165,8 +165,7 @@ class Series:
         own = self.probe_number is None and not self.layer.kind
         if not own or not {"nan", "inf"} <= set(fields):
             return None
-        found: npt.NDArray[np.bool_] = (fields["nan"] > 0) | (fields["inf"] > 0)
-        return found
+        return np.asarray((fields["nan"] > 0) | (fields["inf"] > 0))
 
     def ranges(self, epochs: range | None = None, batches: range | None = None) -> Float32Array:
         """Returns smallest and largest finite value of every map, float32 (epoch, batch, C, 2).
@@ -227,9 +226,12 @@ class Series:
             self._forget()
         if sums not in self._sums:
             self._sums[sums] = self.checksums(sums)
-        checksum = 0 if (known := self._sums[sums]) is None else int(known[epoch, batch])
+        checksum = None if (known := self._sums[sums]) is None else int(known[epoch, batch])
+        if checksum == 0:  # nothing was recorded; what a loss of power left there is no frame
+            shape = self.layer.shape if group == schema.MAPS else self.layer.kernel
+            return np.full(shape or (), np.nan, schema.FRAME_DTYPE)
         what = f"{self.name} {self.layer.kind or group}"
-        return self._snapshot.read_frame(self._dataset(group), epoch, batch, checksum, what)
+        return self._snapshot.read_frame(self._dataset(group), epoch, batch, checksum or 0, what)
 
     def _dataset(self, group: str) -> str:
         return self.layer.group + dataset_path(group, self.name)
@@ -313,20 +315,20 @@ class Inputs:
         epoch, batch = self._snapshot.locate(*parse_key(key))
         if self.shape is None:
             raise SelectionError(f"no input images in {self._snapshot.path}")
-        image = self._find(epoch, batch)
         sums = self._snapshot.fields.get("input_checksum")
-        if sums is not None and sums[epoch, batch]:
-            self._snapshot.compare(image, epoch, batch, int(sums[epoch, batch]), "input")
+        checksum = None if sums is None else int(sums[epoch, batch])
+        if checksum == 0:
+            return np.full(self.shape, np.nan, schema.FRAME_DTYPE)
+        image = self._find(epoch, batch)
+        if checksum:
+            self._snapshot.compare(image, epoch, batch, checksum, "input")
         return image
 
     def _find(self, epoch: int, batch: int) -> Float16Array:
         images = (self._snapshot.read_frame(path, epoch, batch, 0, "input") for path in self._paths)
-        image = next(images)
-        while np.isnan(image.flat[0]) and np.isnan(image).all():  # it has another shape
-            other = next(images, None)
-            if other is None:
+        for image in images:
+            if not (np.isnan(image.flat[0]) and np.isnan(image).all()):  # else of another shape
                 break
-            image = other
         return image
 
 
@@ -349,17 +351,14 @@ class FixedImage(Inputs):
             self._image = None
         self.shape = None if self._image is None else self._image.shape
         self.shapes = () if self.shape is None else (self.shape,)
-        vectors = []
         for name in ("mean", "std"):
             values = (file.attribute(name, at) for at in (path, schema.INPUTS))
-            vectors.append(_vector(next((v for v in values if v is not None), None)))
-        self.mean, self.std = vectors
+            setattr(self, name, _vector(next((v for v in values if v is not None), None)))
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
         """Where there is a frame of the image, bool (epoch, batch)."""
-        whole: npt.NDArray[np.bool_] = self._snapshot.order > 0
-        return whole
+        return np.asarray(self._snapshot.order > 0)
 
     def __getitem__(self, key: tuple[int, int]) -> Float16Array:
         """Returns the image, normalised as the network saw it.

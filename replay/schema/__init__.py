@@ -7,6 +7,7 @@ file for people who will never run this code.
 - `format`: the names, dtypes and versions in a file, the names of layers, and what is kept of a
   frame beside its values: a checksum, its range, and what is not finite;
 - `losses`: how a loss is spelled;
+- `token_grid`: where the tokens of an image stand in it, told from their number;
 - `errors`: the one tree of errors;
 - `faces`, `suggestions` and `arguments`: how both packages speak to a user: options as they are
   spelled in Python or on a command line, what an unknown word was meant to be, the parser.
