@@ -172,7 +172,7 @@ class SafeFile(Closing):
         return self._live.file if path is None else self._node(path)
 
     @retried
-    def links(self, group: str, most: int = 10_000) -> list[str]:
+    def links(self, group: str, most: int = 20_000) -> list[str]:
         """Returns the names in a group ("": the file itself); none where there is no such group.
 
         Those that are no text are left out: no recording has any.
