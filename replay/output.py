@@ -3,8 +3,7 @@
 `replacing` does so for any file. For animations there is the interface of a sink, which turns
 frames into a file, and `encode`, the loop that feeds every sink: frames are converted into what
 the sink takes, the size of the file is watched, and progress is reported. A format is one file
-in `replay.encoding` with a class of three methods, `begin`, `write` and `finish`, and one line
-in `replay.encoding.formats`.
+in `replay.encoding` with a class of `begin`, `write` and `finish`, and a line in its `formats`.
 """
 
 from __future__ import annotations
@@ -60,12 +59,11 @@ def check_writable(path: Path) -> None:
         OutputError: There is no such folder, or nobody may write to it.
     """
     _check_place(path)
+    folder = path.absolute().parent
     try:
-        tempfile.TemporaryFile(dir=path.absolute().parent).close()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror} in {path.absolute().parent}"
-        ) from error
+        raise OutputError(f"cannot write {path}: {error.strerror} in {folder}") from error
 
 
 @contextmanager
@@ -380,8 +378,7 @@ def choose_target(out: str | os.PathLike[str], formats: Sequence[Format[Any]]) -
         formats: Those that there are, `replay.encoding.formats.FORMATS`.
 
     Raises:
-        OutputError: An unknown suffix, a folder that is missing or read-only, or a target that
-            is something else than such a file.
+        OutputError: An unknown suffix, a folder that is missing or read-only, or not such a file.
     """
     text = os.fspath(out)
     path = Path(text)
