@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from textwrap import wrap
 from typing import NoReturn
 
-from replay.schema.faces import program, remember_caller
+from replay.schema.faces import leave, program, remember_caller
 from replay.schema.format import program_version
 from replay.schema.suggestions import did_you_mean, unknown
 
@@ -41,7 +41,7 @@ commands of replay: {replay}
 def entry() -> NoReturn:
     """The console script."""
     remember_caller()
-    sys.exit(main())
+    leave(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

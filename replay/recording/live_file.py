@@ -20,6 +20,7 @@ import h5py
 
 from replay.recording.address import Address
 from replay.schema import FileError
+from replay.schema.errors import find_shortage
 from replay.schema.suggestions import near_files
 
 _Closing = TypeVar("_Closing", bound="Closing")
@@ -168,7 +169,9 @@ def file_errors(path: Path) -> Iterator[None]:
 
 
 def raise_if_lost(path: Path, error: BaseException) -> None:
-    """Raises that the connection to an address was lost, where that is behind an error of HDF5."""
+    """Raises what is behind an error of HDF5's and no fault of the file: a lost connection ..."""
+    if (shortage := find_shortage(error)) is not None:
+        raise shortage from error
     if isinstance(path, Address) and path.failure is not None:
         raise path.failure from error
 
@@ -187,6 +190,7 @@ def read_superblock(path: Path) -> tuple[bytes, int]:
     except FileNotFoundError:
         raise FileError(f"no such file: {path}{near_files(path)}") from None
     except (OSError, ValueError) as error:
+        raise_if_lost(path, error)
         raise FileError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
@@ -195,6 +199,7 @@ def read_superblock(path: Path) -> tuple[bytes, int]:
         with path.open("rb") as file:
             head = file.read(SUPERBLOCK_BYTES)
     except OSError as error:
+        raise_if_lost(path, error)
         raise FileError(f"cannot read {path}: {error.strerror}") from error
     return _check_head(path, head), status.st_size
 
