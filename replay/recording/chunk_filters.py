@@ -17,6 +17,7 @@ import numpy.typing as npt
 from replay import options
 from replay.recording import plugin_filters
 from replay.recording.plugin_filters import PLUGINS, require_plugin
+from replay.schema import FileError
 
 GZIP, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 _CODES = {"gzip": GZIP, **{name: code for code, name in PLUGINS.items()}}
@@ -121,6 +122,25 @@ def read_pipeline(dataset: h5py.Dataset, what: str) -> tuple[Pipeline | None, li
             require_plugin(code, f"{what} is compressed with {PLUGINS[code]} and")
     filters = tuple((code, tuple(int(each) for each in given)) for code, _, given, _ in found)
     return Pipeline(filters, dataset.dtype.itemsize), unknown
+
+
+def known_pipeline(dataset: h5py.Dataset, what: str) -> Pipeline | None:
+    """Returns the filters that have to be undone past HDF5; None where it may read the dataset.
+
+    Args:
+        dataset: The dataset.
+        what: What to call it in a message.
+
+    Raises:
+        FileError: Nothing is known of one of them, or a package is missing.
+    """
+    pipeline, unknown = read_pipeline(dataset, what)
+    if unknown:
+        raise FileError(
+            f"refused: {what} is compressed with {', '.join(unknown)}, and a recording is not; "
+            "'h5repack -f NONE' makes a copy that can be read"
+        )
+    return pipeline
 
 
 def add_filters(properties: h5py.h5p.PropDCID, name: str, itemsize: int) -> None:

@@ -175,30 +175,22 @@ class SafeFile(Closing):
 
     @retried
     def links(self, group: str, most: int = 20_000) -> list[str]:
-        """Returns the names in a group ("": the file itself); none where there is no such group.
-
-        Those that are no text are left out: no recording has any.
+        """Returns the names in a group ("": the file itself), of those that are texts.
 
         Raises:
             FileError: There are more than `most`, or they cannot be read.
         """
         node = self._node(group) if group else self._live.file
-        if not isinstance(node, h5py.Group):
-            return []
         with file_errors(self.path):
+            if not isinstance(node, h5py.Group):
+                return []
             if len(node) > most:
-                raise FileError(
-                    f"refused: {'/' + group!r} in {self.path} has {len(node):,} names; expected "
-                    f"at most {most:,}"
-                )
+                what = f"{'/' + group!r} in {self.path}"
+                raise FileError(f"refused: {what} has {len(node):,} names; at most {most:,}")
             return [name for name in node if isinstance(name, str)]
 
     def check_frames(self, path: str, count: int) -> None:
-        """Makes sure that a file of this size can have so many frames.
-
-        Raises:
-            FileError: It cannot: each takes some bytes in the file.
-        """
+        """Raises a FileError unless a file of this size can have so many frames."""
         if count > max(_FREE_FRAMES, self._live.size // _LEAST_FRAME):
             raise FileError(
                 f"refused: {path!r} in {self.path} declares {count:,} frames, and the file has "
@@ -227,15 +219,9 @@ class SafeFile(Closing):
         if not dataset.id.get_create_plist().get_nfilters():
             self._pipelines[path] = None
             return
-        from replay.recording.chunk_filters import read_pipeline
+        from replay.recording.chunk_filters import known_pipeline
 
-        pipeline, unknown = read_pipeline(dataset, f"{path!r} in {self.path}")
-        if unknown:
-            raise FileError(
-                f"refused: {path!r} in {self.path} is compressed with {', '.join(unknown)}, and a "
-                "recording is not; 'h5repack -f NONE' makes a copy that can be read"
-            )
-        self._pipelines[path] = pipeline
+        self._pipelines[path] = known_pipeline(dataset, f"{path!r} in {self.path}")
 
     def check_bytes(self, path: str, size: int, what: str = "chunks") -> None:
         """Makes sure that something is no larger than a recording of this size can have it.
@@ -366,8 +352,9 @@ class SafeFile(Closing):
             FileError: There is no such dataset, its shape is another one, or it cannot be read.
         """
         dataset = self.find(path, 2 + len(shape))
-        values: schema.Float32Array = np.full((len(rows), len(columns), *shape), np.nan, np.float32)
+        whole = (len(rows), len(columns), *shape)
         with file_errors(self.path):
+            values: schema.Float32Array = np.full(whole, np.nan, np.float32)
             if dataset is None or dataset.shape[2:] != shape or dataset.dtype.kind != "f":
                 raise ValueError(f"{path!r} does not hold float32 (epoch, batch, *{shape})")
             height = max(0, min(rows.stop, dataset.shape[0]) - rows.start)
