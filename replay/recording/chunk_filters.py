@@ -94,6 +94,21 @@ class Pipeline:
         return found
 
 
+def read_known_pipeline(dataset: h5py.Dataset, what: str) -> Pipeline | None:
+    """Returns a dataset's pipeline, as `read_pipeline` does.
+
+    Raises:
+        FileError: A filter is not known.
+    """
+    pipeline, unknown = read_pipeline(dataset, what)
+    if unknown:
+        raise FileError(
+            f"refused: {what} is compressed with {', '.join(unknown)}, and a recording is not; "
+            "'h5repack -f NONE' makes a copy that can be read"
+        )
+    return pipeline
+
+
 def read_pipeline(dataset: h5py.Dataset, what: str) -> tuple[Pipeline | None, list[str]]:
     """Returns the filters that have to be undone past HDF5, and the names of unknown ones.
 
@@ -122,25 +137,6 @@ def read_pipeline(dataset: h5py.Dataset, what: str) -> tuple[Pipeline | None, li
             require_plugin(code, f"{what} is compressed with {PLUGINS[code]} and")
     filters = tuple((code, tuple(int(each) for each in given)) for code, _, given, _ in found)
     return Pipeline(filters, dataset.dtype.itemsize), unknown
-
-
-def known_pipeline(dataset: h5py.Dataset, what: str) -> Pipeline | None:
-    """Returns the filters that have to be undone past HDF5; None where it may read the dataset.
-
-    Args:
-        dataset: The dataset.
-        what: What to call it in a message.
-
-    Raises:
-        FileError: Nothing is known of one of them, or a package is missing.
-    """
-    pipeline, unknown = read_pipeline(dataset, what)
-    if unknown:
-        raise FileError(
-            f"refused: {what} is compressed with {', '.join(unknown)}, and a recording is not; "
-            "'h5repack -f NONE' makes a copy that can be read"
-        )
-    return pipeline
 
 
 def add_filters(properties: h5py.h5p.PropDCID, name: str, itemsize: int) -> None:
