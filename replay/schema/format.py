@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -378,12 +379,20 @@ def is_sound_state(state: npt.NDArray[np.int64]) -> bool:
 
 
 def count_whole(state: npt.NDArray[np.int64], recorded: npt.NDArray[np.int64]) -> int:
-    """Returns how many frames are committed; where the counter is damaged, how many there are.
+    """Returns how many frames are committed; where the counter is damaged, how many have a number.
 
-    Args:
-        state: As in the file.
-        recorded: The frames' numbers, int64 (epoch, batch).
+    `state` and `recorded` are the datasets of these names.
     """
     if is_sound_state(state):
         return int(state[0])
     return len(np.unique(recorded[recorded > 0]))
+
+
+def spell_loss(value: float) -> str:
+    """Returns a loss with three significant digits: `0.350`, `2.30`, `0.0227`, `1.23e+04`.
+
+    Trailing zeros stay, so that losses beside each other are equally exact.
+    """
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else f"{value:g}"
+    return f"{value:#.3g}".removesuffix(".") if value else "0"
