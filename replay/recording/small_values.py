@@ -18,8 +18,22 @@ from replay.recording.live_file import file_errors
 from replay.schema import Cell, DamagedError, FileError, Float16Array, Float32Array, Layer
 
 _MOST_MEASURED = 1_000  # frames; of more whose ranges are damaged nothing is known
+_FREE_FRAMES, _LEAST_FRAME = 5_000, 16  # bytes in the file, of its place alone
 Mask = npt.NDArray[np.bool_]
 T = TypeVar("T")
+
+
+def check_frames(file: Any, path: str, count: int) -> None:
+    """Makes sure that a file of this size can have so many frames.
+
+    Raises:
+        FileError: It cannot: each takes some bytes in the file.
+    """
+    if count > max(_FREE_FRAMES, file.size // _LEAST_FRAME):
+        raise FileError(
+            f"refused: {path!r} in {file.path} declares {count:,} frames, and the file has "
+            f"{file.size:,} bytes"
+        )
 
 
 def read_checked(

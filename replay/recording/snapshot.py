@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.recording import small_values
 from replay.recording.safe_file import SafeFile
 from replay.recording.small_values import Mask, checksums_of, mend_numbers, read_checked, read_state
 from replay.schema import (
@@ -116,7 +117,7 @@ class Snapshot:
         if not _are_complete(order, self.committed):
             mend_numbers(self.file, path, order, self.committed)
         whole = (order > 0) & (order <= self.committed)
-        self.file.check_frames(path, int(whole.sum()))
+        small_values.check_frames(self.file, path, int(whole.sum()))
         self.order: npt.NDArray[np.int64] = np.where(whole, order, 0)
         self._fields: BatchFields | None = None
 

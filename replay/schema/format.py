@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.schema.addresses import words_without_secrets
+
 FORMAT = "mapreel"
 VERSION = 1  # of what is recorded; raised only when an old reader would misread a new file
 NOTE_OF_8_BITS = "8 bits, within 0.4 % of each map's range"  # a step: 1/255, said in every picture
@@ -40,8 +42,7 @@ CHECKSUM_DTYPE = np.dtype("<u4")
 EXPONENT_DTYPE = np.dtype("<i2")
 SCALED_BELOW = 15  # the largest value of a frame with an exponent lies below 2 to this power
 
-# Cells (epoch, batch) of a file: beyond these it is not a recording, and of more than FREE_CELLS it
-# has to have the bytes.
+# Cells (epoch, batch) of a file; of more than FREE_CELLS it has to have the bytes.
 MOST_CELLS = 20_000_000  # 160 MB a field
 FREE_CELLS = 4_000_000
 
@@ -305,7 +306,13 @@ def decode_meta(text: str) -> dict[str, Any]:
         meta = json.loads(text)
     except (ValueError, RecursionError):  # nested without end
         return {}
-    return _plain(meta, _DEEPEST) if isinstance(meta, dict) else {}
+    if not isinstance(meta, dict):
+        return {}
+    command = meta.get("command")
+    if isinstance(command, list) and all(isinstance(word, str) for word in command):
+        meta["command"] = words_without_secrets(command)  # older recordings kept all of it
+    found: dict[str, Any] = _plain(meta, _DEEPEST)
+    return found
 
 
 _DEEPEST = 32  # values within values that a description may have
@@ -350,13 +357,9 @@ def checksum(frame: npt.NDArray[Any] | memoryview) -> int:
 
 
 def most_cells(file_size: int, itemsize: int = 8) -> int:
-    """Returns how many (epoch, batch) cells a file of so many bytes may declare.
+    """Returns how many (epoch, batch) cells of `itemsize` bytes a file of a size may declare.
 
     A recorder writes no more, and a reader refuses more.
-
-    Args:
-        file_size: Bytes of the file, or that it may expand to.
-        itemsize: Bytes of a cell; of a recording at most 8.
     """
     return min(MOST_CELLS, max(FREE_CELLS, file_size // itemsize))
 
@@ -379,10 +382,7 @@ def is_sound_state(state: npt.NDArray[np.int64]) -> bool:
 
 
 def count_whole(state: npt.NDArray[np.int64], recorded: npt.NDArray[np.int64]) -> int:
-    """Returns how many frames are committed; where the counter is damaged, how many have a number.
-
-    `state` and `recorded` are the datasets of these names.
-    """
+    """Returns how many frames are committed; where the counter is damaged, how many have numbers."""
     if is_sound_state(state):
         return int(state[0])
     return len(np.unique(recorded[recorded > 0]))
