@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from replay.files.transfer import upload
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import open_runs
+from replay.overwriting import temporary_folder
 from replay.recording import Recording
 from replay.schema import Cell, EncodeError, OptionError, RecordingError
 from replay.schema.addresses import without_secrets
@@ -138,8 +137,8 @@ def push(
         raise OptionError("push: no tracker was given")
     pushed: list[PushedFile] = []
     points, where = 0, list[str]()
-    with open_runs(recording) as (run,), tempfile.TemporaryDirectory() as folder:
-        content = Content(run, Path(folder), options, progress)
+    with open_runs(recording) as (run,), temporary_folder() as folder:
+        content = Content(run, folder, options, progress)
         trackers: list[Tracker] = []
         try:
             for new, last in ended_epochs(run) if follow else _all_at_once(run):
