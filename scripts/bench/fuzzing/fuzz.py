@@ -37,12 +37,19 @@ def keep(fuzzer: Fuzzer, finding: Finding) -> Path:
     return path
 
 
-def run(files: int, seed: int, seconds: float, quiet: bool, keeping: bool) -> Tally:
+def run(
+    files: int,
+    seed: int,
+    seconds: float = float("inf"),
+    quiet: bool = True,
+    keeping: bool = False,
+    flips: bool = False,
+) -> Tally:
     """Reads changed files, and says what comes of them."""
     memory = Path("/dev/shm")
     total = Tally()
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        fuzzer = Fuzzer(load_seeds(), seed, Path(folder))
+        fuzzer = Fuzzer(load_seeds(), seed, Path(folder), READERS, flips)
         started = said = time.monotonic()
         for part in fuzzer.run(files, started + seconds):
             total.executions += part.executions
@@ -78,9 +85,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="at most so many")
     parser.add_argument("--keep", action="store_true", help="findings, in tests/fuzz/findings")
     parser.add_argument("--quiet", action="store_true", help="the last line only")
+    parser.add_argument("--flips", action="store_true", help="one bit of superblock or heaps each")
     options = parser.parse_args()
     files = -(-options.executions // len(READERS))
-    total = run(files, options.seed, options.seconds, options.quiet, options.keep)
+    total = run(files, options.seed, options.seconds, options.quiet, options.keep, options.flips)
     return 1 if total.findings else 0
 
 

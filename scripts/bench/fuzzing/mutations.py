@@ -32,6 +32,7 @@ UNCHECKED = (b"GCOL", b"TREE", b"SNOD", b"HEAP")  # texts, and what older versio
 _HEAP_BLOCK = b"FHDB"  # whose checksum stands within it, counted as zeros
 _HEAP_SUM = 4 + 1 + 8  # where, after the size of its offset
 _LONGEST = 2500  # bytes of a structure whose checksum is looked for; there are few longer ones
+_FLIPPED = (b"\x89HDF", b"GCOL", b"GCOL", b"FRHP", b"FHDB", b"HEAP")
 _MESSAGES = range(0x19)  # kinds of messages in an object header
 _REACH = 600  # bytes behind the signature of what has no checksum and no known end
 
@@ -104,6 +105,13 @@ class Seed:
             self.seal(data)
         return difference(self.data, data)
 
+    def flip(self, rng: random.Random) -> dict[int, bytes]:
+        """Returns one flipped bit of the superblock, or of the heaps of texts or names."""
+        kinds = [kind for kind in _FLIPPED if kind in self._by_kind]
+        region = rng.choice(self._by_kind[rng.choice(kinds)])
+        at = rng.randrange(region.start, min(len(self.data), region.end))
+        return {at: bytes([self.data[at] ^ 1 << rng.randrange(8)])}
+
     def seal(self, data: bytearray) -> None:
         """Writes the checksums of all structures that were changed."""
         for region in self.regions:
@@ -150,7 +158,10 @@ def find_regions(data: bytes) -> list[Region]:
                 found.append(region)
     for signature in UNCHECKED:
         for match in re.finditer(re.escape(signature), data):
-            found.append(Region(signature, match.start(), min(len(data), match.start() + _REACH)))
+            start, size = match.start(), _REACH
+            if signature == b"GCOL":
+                size = int.from_bytes(data[start + 8 : start + 16], "little")
+            found.append(Region(signature, start, min(len(data), start + size)))
     return sorted(found, key=lambda region: region.start)
 
 

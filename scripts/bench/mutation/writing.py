@@ -200,7 +200,7 @@ MUTATIONS = (
         "record/writer/summaries.py",
         "        if finite.all():\n",
         "        if True:\n",
-        "tests/record/writer/test_summaries.py::test_all_values_of_float16_as_extremes",
+        "tests/record/writer/test_summaries.py::test_one_pass_says_what_a_pass_for_each_layer_says",
     ),
     Mutation(
         "range-of-one-sign",
