@@ -76,5 +76,8 @@ def progress_bar(quiet: bool, unit: str = " frames") -> Iterator[Callable[[int, 
                 bar = tqdm(total=total, unit=unit, leave=False, file=sys.stderr)
                 stack.enter_context(bar)
             bar.update(done - bar.n)
+            if 0 < total <= done:  # another one may follow, on the same line
+                bar.close()
+                bar = None
 
         yield update
