@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from replay.formatting import format_count
+from replay.overwriting import unfinished_path
 from replay.raster.frame import Frame
 from replay.raster.palette import Palette
 from replay.schema import EncodeError, OptionError, OutputError
@@ -86,7 +86,7 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
     _check_place(path)
     if not folder and path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; expected a file name")
-    unfinished = path.with_name(f".{path.stem[:80]}-{secrets.token_hex(4)}{path.suffix}")
+    unfinished = unfinished_path(path)
     unfinished_files.add(str(unfinished))
     try:
         if folder:

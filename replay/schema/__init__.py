@@ -4,9 +4,9 @@ This is the one room that both packages share, and the only part of `replay` tha
 imports. It opens no file and imports neither h5py nor torch. `docs/format.md` describes the same
 file for people who will never run this code.
 
-- `format`: the names, dtypes and versions in a file, the names of layers, and the checksums;
+- `format`: the names, dtypes and versions in a file, the names of layers, checksums, and how a
+  loss is spelled;
 - `summaries`: the ranges that are kept beside a frame, and how much of it is not finite;
-- `losses`: how a loss is spelled;
 - `token_grid`: where the tokens of an image stand in it, told from their number;
 - `errors`: the one tree of errors;
 - `faces`, `suggestions` and `arguments`: how both packages speak to a user: options as they are
@@ -75,10 +75,10 @@ from replay.schema.format import (
     is_sound_state,
     most_cells,
     program_version,
+    spell_loss,
     storable,
     value_checksums_path,
 )
-from replay.schema.losses import spell_loss
 from replay.schema.summaries import FrameSummary, checksum_cells, summarize
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -41,8 +42,7 @@ CHECKSUM_DTYPE = np.dtype("<u4")
 EXPONENT_DTYPE = np.dtype("<i2")
 SCALED_BELOW = 15  # the largest value of a frame with an exponent lies below 2 to this power
 
-# Cells (epoch, batch) of a file: beyond these it is not a recording, and of more than FREE_CELLS it
-# has to have the bytes.
+# Cells (epoch, batch) of a file; of more than FREE_CELLS it has to have the bytes.
 MOST_CELLS = 20_000_000  # 160 MB a field
 FREE_CELLS = 4_000_000
 
@@ -357,13 +357,9 @@ def checksum(frame: npt.NDArray[Any] | memoryview) -> int:
 
 
 def most_cells(file_size: int, itemsize: int = 8) -> int:
-    """Returns how many (epoch, batch) cells a file of so many bytes may declare.
+    """Returns how many (epoch, batch) cells of `itemsize` bytes a file of a size may declare.
 
     A recorder writes no more, and a reader refuses more.
-
-    Args:
-        file_size: Bytes of the file, or that it may expand to.
-        itemsize: Bytes of a cell; of a recording at most 8.
     """
     return min(MOST_CELLS, max(FREE_CELLS, file_size // itemsize))
 
@@ -386,12 +382,17 @@ def is_sound_state(state: npt.NDArray[np.int64]) -> bool:
 
 
 def count_whole(state: npt.NDArray[np.int64], recorded: npt.NDArray[np.int64]) -> int:
-    """Returns how many frames are committed; where the counter is damaged, how many there are.
-
-    Args:
-        state: As in the file.
-        recorded: The frames' numbers, int64 (epoch, batch).
-    """
+    """Returns how many frames are committed; where the counter is damaged, how many have numbers."""
     if is_sound_state(state):
         return int(state[0])
     return len(np.unique(recorded[recorded > 0]))
+
+
+def spell_loss(value: float) -> str:
+    """Returns a loss with three significant digits: `0.350`, `2.30`, `0.0227`, `1.23e+04`.
+
+    Trailing zeros stay, so that losses beside each other are equally exact.
+    """
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else f"{value:g}"
+    return f"{value:#.3g}".removesuffix(".") if value else "0"

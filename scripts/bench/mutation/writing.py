@@ -8,6 +8,7 @@ FILE = "record/writer/recording_file.py"
 SERVICE = "record/writer/service.py"
 COPIES = "record/writer/copies.py"
 LOCK = "record/locking/lock.py"
+HOLDERS = "replay/schema/holders.py"
 
 ORDER = "tests/record/writer/test_write_order.py::"
 COUNTER = ORDER + "test_each_counter_is_written_behind_all_that_it_counts"
@@ -391,7 +392,7 @@ MUTATIONS = (
     Mutation(
         "lock-of-each-name",
         "By whatever link a recording is called, it has one writer.",
-        LOCK,
+        HOLDERS,
         '    return f"{os.path.realpath(path)}.lock"\n',
         '    return f"{os.path.abspath(path)}.lock"\n',
         "tests/record/locking/test_lock_file.py::test_a_link_has_the_lock_of_what_it_leads_to",
