@@ -144,8 +144,13 @@ class Gradients:
         self._layers.append(added)
         return added
 
+    def begin(self) -> None:
+        """Has it noted from now on what GradScalers multiply losses by."""
+        self._passes.scaling.begin()
+
     def free(self) -> None:
         """Gives back all memory: nothing more is recorded."""
+        self._passes.scaling.end()
         self.open.clear()
         self._on_devices.clear()
         for layer in self._layers:
