@@ -40,17 +40,20 @@ class ActivationFrames:
     Args:
         kind: As `schema.Layer.kind`.
         description: The module in one line.
-        axes: By the number of axes of one image's part, what the axes are.
+        axes: What the axes of one image's part of the maps are.
 
     Attributes:
         slots: Where each tensor goes, by the number of the image and by what it is called.
         description: As given.
-        axes: As given.
     """
 
-    def __init__(self, kind: str, description: str, axes: Sequence[str]) -> None:
-        self.kind, self.description, self.axes = kind, description, axes
+    def __init__(self, kind: str, description: str, axes: str) -> None:
+        self.kind, self.description, self._axes = kind, description, axes
         self.slots: dict[tuple[int | None, str], OutputSlots] = {}
+
+    def axes_of(self, shape: Sequence[int]) -> str:
+        """Returns what the axes of maps, or of a weight for each channel, are."""
+        return self._axes if len(shape) == len(self._axes) else "C" if len(shape) == 1 else ""
 
 
 class ClassActivation:
@@ -219,9 +222,7 @@ class ClassActivation:
             root = self._state.root
             module = None if root is None else named_modules(root).get(call.name)
             description = "" if module is None else describe_module(module)
-            axes = [call.axes if rank == len(call.axes) else "" for rank in range(6)]
-            axes[1] = "C"
-            frames = self._frames[kind] = ActivationFrames(kind, description, axes)
+            frames = self._frames[kind] = ActivationFrames(kind, description, call.axes)
             self._capture.frames.further.append(frames)
         slots = frames.slots.get((image, call.item))
         if slots is None:
