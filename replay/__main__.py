@@ -13,12 +13,13 @@ from typing import NoReturn
 from replay.cli.console import say
 from replay.cli.parser import parse, spell_out
 from replay.schema import RecordingError
-from replay.schema.faces import command_line, remember_caller
+from replay.schema.faces import command_line, own_process, remember_caller
 
 
 def entry() -> NoReturn:
     """The console script."""
     remember_caller()
+    own_process()
     sys.exit(main())
 
 

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from record.writer.fsync import sync_file, sync_folder
 from record.writer.ownership import create_file, keep_rights
 from replay import schema
 
@@ -40,13 +41,34 @@ def keep_epochs(path: str, resume: int) -> None:
     _check_resumable(path)
     with open_reading(path) as file:
         state, recorded = file[schema.STATE][:], file[f"{schema.BATCHES}/recorded"][:]
-        whole = (recorded > 0) & (recorded <= state[0])
+        whole = (recorded > 0) & (recorded <= schema.count_whole(state, recorded))
         stays = whole.copy()
         stays[resume:] = False
-        if state[3] and (stays == (recorded > 0)).all():
+        sound = schema.is_sound_state(state)
+        if sound and state[3] and (stays == (recorded > 0)).all():
             return
         write_copy(file, path, stays, lambda: None)
-    os.replace(copy_path(path), path)
+    put_in_place(copy_path(path), path)
+
+
+def put_in_place(copy: str | None, path: str, *, synced: bool = True) -> None:
+    """Has a copy take the place of the recording.
+
+    Args:
+        copy: The copy; None where the recording itself was changed.
+        path: The recording.
+        synced: Whether a loss of power is to leave the one or the other, and from the end of the
+            call on the copy: it is on the disk before it gets the name, and the name after that.
+
+    Raises:
+        OSError: The disk has failed; the recording is as it was.
+    """
+    if copy is not None:
+        if synced:
+            sync_file(copy)
+        os.replace(copy, path)
+    if synced:
+        sync_folder(path)
 
 
 def copy_path(path: str) -> str:
@@ -57,7 +79,7 @@ def copy_path(path: str) -> str:
 def write_copy(
     source: h5py.File, path: str, stays: npt.NDArray[np.bool_], on_progress: Callable[[], None]
 ) -> int:
-    """Writes a copy of some frames beside the recording, and has it put on the disk.
+    """Writes a copy of some frames beside the recording.
 
     Args:
         source: The recording.
@@ -74,9 +96,6 @@ def write_copy(
         create_file(copy, private=True)
         with open_h5(copy, "w") as target:
             count = copy_frames(source, target, stays, on_progress)
-            target.flush()
-            with contextlib.suppress(OSError):
-                os.fsync(target.id.get_vfd_handle())
         keep_rights(path, copy)
     except BaseException:
         try_to_remove(copy)
@@ -101,7 +120,8 @@ def copy_frames(
     Returns:
         The number of frames in the new file.
     """
-    recorded = source[f"{schema.BATCHES}/recorded"][:]
+    numbers_path = f"{schema.BATCHES}/recorded"
+    recorded = source[numbers_path][:]
     numbers = np.zeros_like(recorded)
     order = np.argsort(recorded[stays])
     numbers[tuple(part[order] for part in np.nonzero(stays))] = np.arange(1, len(order) + 1)
@@ -140,12 +160,18 @@ def copy_frames(
         for epoch in np.flatnonzero(stays.any(axis=1)):
             row = node[epoch]
             row[~stays[epoch][: len(row)]] = node.fillvalue
-            made[epoch] = numbers[epoch] if path == f"{schema.BATCHES}/recorded" else row
+            if path == numbers_path:
+                row = numbers[epoch]
+            elif path == schema.value_checksums_path(numbers_path):
+                row[stays[epoch]] = schema.checksum_cells(numbers[epoch][stays[epoch]])
+            made[epoch] = row
 
     source.visititems(copy)
     state = source[schema.STATE][:]
+    if not schema.is_sound_state(state):
+        state[:] = 0
     state[0] = len(frames)
-    target[schema.STATE][:] = state
+    target[schema.STATE][:] = schema.encode_state(state)[: len(state)]
     return len(frames)
 
 

@@ -5,19 +5,22 @@
  * FAULT_AT      the number of the change, from 1, at which and from which on to fail ...
  * FAULT_ERRNO   ... with this errno
  *
- * A record of the log: one letter (w write, t truncate, r rename, u unlink, a answer), three
- * 64-bit numbers (offset or length, bytes of the name, bytes of the data), the name, the data.
+ * A record of the log: one letter (w write, t truncate, r rename, u unlink, a answer, s a sync
+ * begins, S it has ended), three 64-bit numbers (offset or length, bytes of the name, bytes of the
+ * data), the name, the data.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -31,6 +34,8 @@ static ssize_t (*real_pwrite)(int, const void *, size_t, off64_t);
 static int (*real_truncate)(int, off64_t);
 static int (*real_rename)(const char *, const char *);
 static int (*real_unlink)(const char *);
+static int (*real_fsync)(int);
+static int (*real_ioctl)(int, unsigned long, ...);
 
 static void start(void) {
     if (log_fd != -2) return;
@@ -39,6 +44,8 @@ static void start(void) {
     real_truncate = dlsym(RTLD_NEXT, "ftruncate64");
     real_rename = dlsym(RTLD_NEXT, "rename");
     real_unlink = dlsym(RTLD_NEXT, "unlink");
+    real_fsync = dlsym(RTLD_NEXT, "fsync");
+    real_ioctl = dlsym(RTLD_NEXT, "ioctl");
     match = getenv("FAULT_MATCH");
     const char *at = getenv("FAULT_AT"), *number = getenv("FAULT_ERRNO"), *path = getenv("FAULT_LOG");
     fail_at = at ? atol(at) : 0;
@@ -57,10 +64,8 @@ static int name_of(int fd, char *name, size_t size) {
 static void note(char kind, uint64_t at, const char *name, const void *data, uint64_t size) {
     if (log_fd < 0) return;
     uint64_t head[3] = {at, strlen(name), size};
-    real_write(log_fd, &kind, 1);
-    real_write(log_fd, head, sizeof head);
-    real_write(log_fd, name, head[1]);
-    if (size) real_write(log_fd, data, size);
+    struct iovec parts[] = {{&kind, 1}, {head, sizeof head}, {(void *)name, head[1]}, {(void *)data, size}};
+    writev(log_fd, parts, 4); /* at once: several processes may write one log */
 }
 
 /* Counts a change; nonzero where it is to fail. */
@@ -140,6 +145,38 @@ int unlink(const char *path) {
     if (!done && ours(path)) note('u', 0, path, NULL, 0);
     pthread_mutex_unlock(&lock);
     return done;
+}
+
+/* What is on the disk when it has ended is what was written before it began. */
+int fsync(int fd) {
+    char name[4096];
+    pthread_mutex_lock(&lock);
+    start();
+    int known = name_of(fd, name, sizeof name) && ours(name);
+    if (known) note('s', fd, name, NULL, 0);
+    pthread_mutex_unlock(&lock);
+    int done = real_fsync(fd);
+    pthread_mutex_lock(&lock);
+    if (known && !done) note('S', fd, name, NULL, 0);
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+int fdatasync(int fd) { return fsync(fd); }
+
+/* Blocks that are shared with another file are written nowhere. */
+int ioctl(int fd, unsigned long request, ...) {
+    va_list list;
+    va_start(list, request);
+    void *argument = va_arg(list, void *);
+    va_end(list);
+    pthread_mutex_lock(&lock);
+    start();
+    pthread_mutex_unlock(&lock);
+    if (request == 0x40049409) {
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    return real_ioctl(fd, request, argument);
 }
 
 /* Python then copies a file by reading and writing, which is seen above. */

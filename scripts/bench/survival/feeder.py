@@ -6,6 +6,8 @@ process id, then `acked N` whenever N frames are said to be in the file, at last
     python feeder.py run.h5 FRAMES [--pause SECONDS] [--end KIND] [--late] [--begun]
 
 With --begun the writer has opened the file before the first frame; else frames queue meanwhile.
+With --late a layer and a field turn up in the middle; with --thin every second frame is taken out
+of the file then.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ LAYERS = (
 )
 LATE = Layer("late", "ReLU()", (3, 2, 2))
 BATCHES = 25  # in an epoch
+FIELD = "extra"  # that turns up late
 
 
 class Flat:
@@ -58,6 +61,11 @@ def content(part: str, shape: tuple[int, ...], epoch: int, batch: int) -> np.nda
     seed = (sum(part.encode()) * 31 + epoch) * 1009 + batch
     size = int(np.prod(shape))
     return ((np.arange(size) * 7 + seed) % 2039 - 1000).astype(np.float16).reshape(shape)
+
+
+def loss(epoch: int, batch: int) -> float:
+    """What was logged with a frame."""
+    return epoch * 1000 + batch + 0.5
 
 
 def pack(layout: BatchLayout, epoch: int, batch: int) -> np.ndarray:
@@ -84,6 +92,10 @@ def main() -> None:
     parser.add_argument("--late", action="store_true")
     parser.add_argument("--begun", action="store_true")
     parser.add_argument("--preload")
+    parser.add_argument("--epoch", type=int, default=BATCHES, help="batches in one")
+    parser.add_argument("--thin", action="store_true")
+    parser.add_argument("--resume", type=int)
+    parser.add_argument("--durability", default="fsync")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, else
     if options.preload:
@@ -95,28 +107,36 @@ def main() -> None:
         attributes,
         "wait",
         lambda text: print(text, file=sys.stderr, flush=True),
+        options.resume,
+        options.durability,
     )
     os.environ.pop("LD_PRELOAD", None)
     print(courier._process.pid, flush=True)
     layout = BatchLayout((IMAGE,), LAYERS)
-    courier.set_layout(layout, BATCHES, lambda memory: Flat(layout.size, memory))
+    courier.set_layout(layout, options.epoch, lambda memory: Flat(layout.size, memory))
     if options.begun:
         courier.flush()
     acked = 0
-    for number in range(options.frames):
+    first = 0 if options.resume is None else options.resume * options.epoch
+    for number in range(first, options.frames):
         if options.late and number == options.frames // 2:
             layout = BatchLayout((IMAGE,), (*LAYERS, LATE))
             size = layout.size
-            courier.set_layout(layout, BATCHES, lambda memory, size=size: Flat(size, memory))
+            courier.set_layout(layout, options.epoch, lambda memory, size=size: Flat(size, memory))
         buffer = courier.channel.buffer()
         if buffer is not None:
-            epoch, batch = divmod(number, BATCHES)
+            epoch, batch = divmod(number, options.epoch)
             buffer.values[:] = pack(layout, epoch, batch)
-            header = messages.FrameHeader(epoch, batch, number, 0.0, image=0)
+            values = {"loss": loss(epoch, batch)}
+            if options.late and number >= options.frames // 2:
+                values[FIELD] = loss(epoch, batch)
+            header = messages.FrameHeader(epoch, batch, number, 1.0, values=values, image=0)
             courier.channel.send(QueuedFrame(buffer, header))
         if courier.committed > acked:
             acked = courier.committed
             print(f"acked {acked}", flush=True)
+        if options.thin and number == options.frames // 2:
+            courier.thin(2)
         if options.pause:
             time.sleep(options.pause)
         if number == options.frames // 2:

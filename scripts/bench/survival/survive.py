@@ -502,6 +502,11 @@ def rows(quick: bool) -> dict[str, Callable[[], Row]]:
     few = 20 if quick else 1
     exits = [(EXITS[number % len(EXITS)],) for number in range(500 // few)]
 
+    def power() -> Row:
+        from power import power_row
+
+        return power_row(400 if quick else 100_000)
+
     def kills(victim: str) -> Row:
         arguments = [(victim, seed, seed % 2 == 1) for seed in range(200 // few)]
         return many(f"random SIGKILLs of the {victim}", kill_one, arguments)
@@ -519,6 +524,7 @@ def rows(quick: bool) -> dict[str, Callable[[], Row]]:
         "packing": lambda: killed_packing(200 // few),
         "exits": lambda: many(f"exits: {', '.join(EXITS)}", exit_one, exits),
         "live": lambda: live_readers(100_000 // few),
+        "power": power,
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 from samples import drifting_maps, write_recording
 
 import replay
+from replay import schema
 from replay.schema import SelectionError
 
 IMAGES = [np.full((3, 8, 8), n, "f2") for n in (1, 2)]
@@ -133,3 +134,24 @@ def test_where_a_layer_has_frames(tmp_path: Path) -> None:
         assert run["a@1x3x3"].frames == [(0, 1), (0, 3)]
         assert run["b"].frames == run.frames
         assert np.isnan(run["a"][0, 1]).all()
+
+
+def test_what_no_checksum_vouches_for_is_no_frame(path: Path) -> None:
+    """A loss of power may leave zeros for a frame and for its checksum, which says: nothing."""
+    with h5py.File(path) as file:
+        images = file["inputs"][:]
+    sums = [[schema.checksum(np.ascontiguousarray(image)) for image in epoch] for epoch in images]
+    with h5py.File(path, "r+") as file:
+        file["batches/input_checksum"] = np.array(sums, np.uint32)
+        for name in ("checksums/conv1", "kernel_checksums/conv1", "batches/input_checksum"):
+            file[name][0, 2] = 0
+    with replay.open(path) as run:
+        for found in (run["conv1"][0, 2], run["conv1"].kernels(0, 2), run.inputs[0, 2]):
+            assert np.isnan(found).all()
+        assert not np.isnan(run["conv1"][0, 3]).any()
+    with h5py.File(path, "r+") as file:  # a file without any is read as it is
+        for name in ("checksums/conv1", "kernel_checksums/conv1", "batches/input_checksum"):
+            del file[name]
+    with replay.open(path) as run:
+        for found in (run["conv1"][0, 2], run["conv1"].kernels(0, 2), run.inputs[0, 2]):
+            assert not np.isnan(found).any()
