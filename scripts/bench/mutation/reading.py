@@ -33,6 +33,23 @@ MUTATIONS = (
         DAMAGE,
     ),
     Mutation(
+        "value-checksums-not-compared",
+        "A value beside the maps whose bytes are not those that were written is never shown.",
+        "replay/recording/small_values.py",
+        "    damaged[at] = found != expected[at]\n",
+        "",
+        "tests/replay/files/test_value_checksums.py::test_a_flipped_bit_is_named_and_not_shown",
+    ),
+    Mutation(
+        "damaged-range-not-measured",
+        "A damaged range scales no picture.",
+        SERIES,
+        "        if damaged is not None:\n            self.mended_ranges",
+        "        if False:\n            self.mended_ranges",
+        "tests/replay/files/test_value_checksums.py"
+        "::test_a_damaged_range_scales_no_picture_and_a_damaged_loss_is_a_gap",
+    ),
+    Mutation(
         "superblock-checksum-not-compared",
         "A file whose superblock is damaged is refused.",
         LIVE,
@@ -61,19 +78,14 @@ MUTATIONS = (
         "The counter is read before what it vouches for.",
         SNAPSHOT,
         """\
-        state = self.file.read_numbers(schema.STATE, 1, np.int64)
-        counts: list[int] = [] if state is None else state.tolist()
-        self.committed, self.dropped, self.lost, closed = [*counts, 0, 0, 0, 0][:4]
-        self.closed = bool(closed)
-
-        order = self.file.read_numbers(dataset_path(schema.BATCHES, "recorded"), 2, np.int64)
+        state = read_state(self.file)
+        path = dataset_path(schema.BATCHES, "recorded")
+        order = self.file.read_numbers(path, 2, np.int64)
 """,
         """\
-        order = self.file.read_numbers(dataset_path(schema.BATCHES, "recorded"), 2, np.int64)
-        state = self.file.read_numbers(schema.STATE, 1, np.int64)
-        counts: list[int] = [] if state is None else state.tolist()
-        self.committed, self.dropped, self.lost, closed = [*counts, 0, 0, 0, 0][:4]
-        self.closed = bool(closed)
+        path = dataset_path(schema.BATCHES, "recorded")
+        order = self.file.read_numbers(path, 2, np.int64)
+        state = read_state(self.file)
 """,
         PROMISES + "test_the_counter_is_read_before_what_it_vouches_for",
     ),

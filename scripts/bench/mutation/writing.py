@@ -28,11 +28,11 @@ MUTATIONS = (
             self._datasets.write_rows(group, self._structure.fields)
         self._file.flush()
         self._state[0] += len(self._pending)
-        self._file[schema.STATE][:] = self._state
+        self._datasets.write_state(schema.encode_state(self._state))
 """,
         """\
         self._state[0] += len(self._pending)
-        self._file[schema.STATE][:] = self._state
+        self._datasets.write_state(schema.encode_state(self._state))
         self._file.flush()
         for group in group_in_rows(self._pending):
             self._datasets.write_rows(group, self._structure.fields)
@@ -221,7 +221,7 @@ MUTATIONS = (
         "losses-not-written-meanwhile",
         "What is lost is counted in the file of a training that was killed, too.",
         FILE,
-        "        self._state[1:3] = header.dropped, header.lost\n",
+        "        self._state[1:3] = header.dropped, header.lost + self.cells.refused\n",
         "",
         PROCESS + "test_it_closes_the_file_at_the_end_of_its_input",
     ),
@@ -229,9 +229,25 @@ MUTATIONS = (
         "second-pass-overwrites",
         "A frame that was recorded is never written over.",
         "record/writer/cells.py",
-        "        if taken is not None and taken[place]:\n",
-        "        if False:\n",
+        "        is_taken = taken is not None and bool(taken[place])\n",
+        "        is_taken = False\n",
         "tests/record/writer/test_cells.py::test_whatever_the_order_each_frame_is_in_the_file",
+    ),
+    Mutation(
+        "extents-without-limit",
+        "A file never declares more cells than a reader accepts.",
+        "record/writer/cells.py",
+        "        if is_taken or row < 0 or not self._fits(row + 1, header.batch + 1):\n",
+        "        if is_taken:\n",
+        "tests/record/writer/test_cells.py::test_a_file_is_never_larger_than_readers_accept",
+    ),
+    Mutation(
+        "value-checksums-not-written",
+        "Every value beside the maps has its checksum.",
+        "record/writer/datasets.py",
+        "        block.write(sums, checksums, 0)\n",
+        "",
+        "tests/record/writer/test_value_checksums.py::test_every_value_has_its_checksum",
     ),
     Mutation(
         "thinning-takes-what-stays",
