@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -120,12 +121,15 @@ def _fetch_stream(
             time.sleep(pause)
 
 
-def upload(path: Path, address: str) -> tuple[str, int]:
+def upload(
+    path: Path, address: str, progress: Callable[[int, int], None] | None = None
+) -> tuple[str, int]:
     """Copies a recording to an address.
 
     Args:
         path: The recording, a file of this machine.
         address: Where to; into a folder if it ends in a slash.
+        progress: Called with (bytes done, bytes in all), as often as the file system tells.
 
     Returns:
         The address of the copy, and its bytes.
@@ -141,7 +145,8 @@ def upload(path: Path, address: str) -> tuple[str, int]:
     size = path.stat().st_size
     try:
         system, there = find_file(whole, name)
-        system.put_file(str(path), there)
+        told = {} if progress is None else {"callback": _callback(size, progress)}
+        system.put_file(str(path), there, **told)
         system.invalidate_cache()
         found: Any = system.info(there).get("size")
     except FileError:
@@ -153,3 +158,17 @@ def upload(path: Path, address: str) -> tuple[str, int]:
     if found != size:
         raise OutputError(f"cannot write {name}: {found} of {size:,} bytes are there")
     return name, size
+
+
+def _callback(size: int, progress: Callable[[int, int], None]) -> Any:
+    """Returns what fsspec tells of its progress, and passes that on."""
+    callbacks: Any = import_module("fsspec.callbacks")
+
+    class Told(callbacks.Callback):  # type: ignore[misc]
+        """Passes on how many bytes were sent."""
+
+        def call(self, *_: object, **__: object) -> None:
+            """Is called whenever that has changed."""
+            progress(min(self.value, size), size)
+
+    return Told(size=size)

@@ -171,22 +171,18 @@ class SafeFile(Closing):
 
     @retried
     def links(self, group: str, most: int = 20_000) -> list[str]:
-        """Returns the names in a group ("": the file itself); none where there is no such group.
-
-        Those that are no text are left out: no recording has any.
+        """Returns the names in a group ("": the file itself), of those that are texts.
 
         Raises:
             FileError: There are more than `most`, or they cannot be read.
         """
         node = self._node(group) if group else self._live.file
-        if not isinstance(node, h5py.Group):
-            return []
         with file_errors(self.path):
+            if not isinstance(node, h5py.Group):
+                return []
             if len(node) > most:
-                raise FileError(
-                    f"refused: {'/' + group!r} in {self.path} has {len(node):,} names; expected "
-                    f"at most {most:,}"
-                )
+                what = f"{'/' + group!r} in {self.path}"
+                raise FileError(f"refused: {what} has {len(node):,} names; at most {most:,}")
             return [name for name in node if isinstance(name, str)]
 
     def find(self, path: str, rank: int | None) -> h5py.Dataset | None:
@@ -344,8 +340,9 @@ class SafeFile(Closing):
             FileError: There is no such dataset, its shape is another one, or it cannot be read.
         """
         dataset = self.find(path, 2 + len(shape))
-        values: schema.Float32Array = np.full((len(rows), len(columns), *shape), np.nan, np.float32)
+        whole = (len(rows), len(columns), *shape)
         with file_errors(self.path):
+            values: schema.Float32Array = np.full(whole, np.nan, np.float32)
             if dataset is None or dataset.shape[2:] != shape or dataset.dtype.kind != "f":
                 raise ValueError(f"{path!r} does not hold float32 (epoch, batch, *{shape})")
             height = max(0, min(rows.stop, dataset.shape[0]) - rows.start)

@@ -19,7 +19,7 @@ from replay.webpage.components_data import PageBases
 from replay.webpage.manifest import describe_page, files_of
 from replay.webpage.over_input import usual_colors
 from replay.webpage.page_source import PageSource
-from replay.webpage.size_budget import Fidelity, PageItem, PagePlan, plan_page
+from replay.webpage.size_budget import Fidelity, PageItem, PagePlan, fits_as_it_is, plan_page
 from replay.webpage.template import render
 
 _ATTEMPTS = 8
@@ -142,7 +142,7 @@ class PageContent:
         counts = [len(source.cells) for source in self.sources]
         empty = len(self._document({"sources": [], **self._settings}, self._bases.blocks))
         budget = (limit - empty) * 0.985 - 40 * sum(counts) ** 0.5
-        if any(each.step > 1 for each in plan_page(items, counts, budget, self._first).fidelity):
+        if not fits_as_it_is(items, counts, budget):
             for source in self.sources:
                 source.tell_from_pictures()
             items = self._items()
@@ -237,7 +237,8 @@ class PageContent:
 
     def _document(self, manifest: dict[str, Any], blocks: Sequence[tuple[str, bytes]]) -> bytes:
         name = self._title or files_of(self._runs)
-        return render(f"{name}: feature maps", manifest, blocks)
+        opening = self.sources[self._first].opening
+        return render(f"{name}: feature maps", manifest, blocks, opening=opening)
 
 
 def _listed(words: Sequence[str], between: str, others: str = "") -> str:

@@ -131,6 +131,8 @@ class Fuzzer:
         flips: Whether a change is one bit of the superblock or of a heap; its checksum stays.
     """
 
+    cpu_seconds = CPU_SECONDS
+
     def __init__(
         self, seeds: list[Seed], seed: int, folder: Path, readers: Readers, flips: bool = False
     ) -> None:
@@ -147,6 +149,11 @@ class Fuzzer:
         rng = random.Random(f"{self.seed}:{number}")
         seed = rng.choice(self.seeds)
         return seed, seed.flip(rng) if self.flips else seed.change(rng)
+
+    def image(self, number: int) -> bytes:
+        """Returns a changed file."""
+        seed, change = self.file(number)
+        return apply(seed.data, change)
 
     def run(self, files: int, until: float = float("inf")) -> Iterator[Tally]:
         """Reads so many files, and yields what came of each hundred of them.
@@ -180,7 +187,7 @@ class Fuzzer:
         tally.executions, tally.refused = well + refused, refused
         if ended == 0:
             return tally, numbers.stop
-        names = {signal.SIGPROF: f"more than {CPU_SECONDS} s", signal.SIGKILL: "a standstill"}
+        names = {signal.SIGPROF: f"more than {self.cpu_seconds} s", signal.SIGKILL: "a standstill"}
         what = names.get(-ended, f"died of {-ended}" if ended < 0 else f"exit {ended}")
         dump = trace.read_text() if trace.exists() else ""
         lines = [line.strip() for line in dump.splitlines() if "/replay/" in line]
@@ -207,12 +214,11 @@ class Fuzzer:
     def _read(self, numbers: range, saying: int) -> None:
         path, well, refused = self.folder / "run.h5", 0, 0
         for number in numbers:
-            seed, change = self.file(number)
-            path.write_bytes(apply(seed.data, change))
+            path.write_bytes(self.image(number))
             os.utime(path, (0, 0))  # no writer is at work on it
             for place, (name, reader) in enumerate(self.readers.items()):
                 self._shared[:] = _STATE.pack(number, place, well, refused)
-                signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+                signal.setitimer(signal.ITIMER_PROF, self.cpu_seconds)
                 try:
                     reader(path)
                     well += 1
