@@ -14,7 +14,7 @@ from replay.cli.console import say
 from replay.cli.parser import parse, spell_out
 from replay.schema import RecordingError
 from replay.schema.errors import NO_MEMORY, ShortageError, find_shortage
-from replay.schema.faces import AtOnce, command_line, leave, remember_caller
+from replay.schema.faces import AtOnce, command_line, leave, own_process, remember_caller
 
 _LAST_WORDS = f"error: {NO_MEMORY}\n".encode()
 
@@ -22,6 +22,7 @@ _LAST_WORDS = f"error: {NO_MEMORY}\n".encode()
 def entry() -> NoReturn:
     """The console script."""
     remember_caller()
+    own_process()
     leave(main())
 
 

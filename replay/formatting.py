@@ -7,8 +7,10 @@ import unicodedata
 from collections.abc import Sequence
 
 from replay.schema import format_intervals, spell_loss
+from replay.schema.addresses import without_secrets
 
 ELLIPSIS = "…"
+_SHORT = 200  # characters of a module in short: far more than any has
 _STRONG = "\u0600-\u10ff\u2600-\u27bf\U0001f000-\U0001faff"  # scripts that join letters, and emoji
 _JOINER = re.compile(f"(?<=[{_STRONG}\ufe0f])[\u200c\u200d](?=[{_STRONG}])")
 _REPLACED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Unicode categories without a glyph
@@ -34,7 +36,7 @@ def clean(text: str, limit: int | None = 400, mark: str = "·") -> str:
 
 def clean_line(text: str) -> str:
     """Returns a text from a file as one line of a terminal, whole and with plain letters."""
-    return clean(text, limit=None, mark="?")
+    return without_secrets(clean(text, limit=None, mark="?"))
 
 
 def format_bytes(size: float) -> str:
@@ -104,7 +106,7 @@ def format_module(module: str) -> str:
         value = _option(inside, name)
         if value and set(value) != {"1"}:
             details.append(f"{name} {'×'.join(value if len(set(value)) > 1 else value[:1])}")
-    return ", ".join([" ".join(filter(None, (kind, channels))), *details])
+    return clean(", ".join([" ".join(filter(None, (kind, channels))), *details]), _SHORT)
 
 
 def _option(inside: str, name: str) -> list[str]:

@@ -29,6 +29,7 @@ TOKENS = ("auto", "square", "strip")
 ORDERS = ("number", "similar")
 CODECS = ("h264", "av1")
 VIEWS = ("maps", "attention", "cam", "gradient", "components", "overlay")
+MADE = ("components", "overlay")  # views that a page makes of the maps that it has
 EXPORTED = ("maps", "attention", "gradient", "cam")  # views that are values
 CAM_METHODS = ("grad-cam", "hirescam", "gradient-x-activation")
 PRESETS = ("github", "slack", "slides", "paper")

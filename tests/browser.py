@@ -207,6 +207,7 @@ class Tab:
             "Tab": 9,
             "PageUp": 33,
             "PageDown": 34,
+            "o": 79,
         }
         about: dict[str, Any] = {
             "key": key,

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from browser import Tab
+
+SCREENS = {
+    "laptop": (1440, 900, 1),
+    "projector": (1024, 768, 1),
+    "twice": (720, 450, 2),  # 1440x900 at 200 %
+    "phone": (390, 844, 3),
+}
+"""Width, height and pixels of the device for one of CSS."""
 
 READY = "document.querySelector('#maps').getAttribute('aria-busy') === 'false'"
 
@@ -50,3 +60,23 @@ def choose(tab: Tab, name: str, value: str | bool) -> None:
 def frame(tab: Tab) -> int:
     tab.wait(READY)
     return int(tab.run("document.querySelector('#maps').dataset.frame"))
+
+
+def axe() -> str:
+    """The source of axe-core, from the package that brings it."""
+    spec = importlib.util.find_spec("axe_playwright_python")
+    if spec is None or spec.submodule_search_locations is None:
+        pytest.skip("axe-playwright-python is not installed: the page was not checked by axe")
+    return (Path(next(iter(spec.submodule_search_locations))) / "axe.min.js").read_text("utf-8")
+
+
+def axe_findings(tab: Tab) -> list[list[object]]:
+    """What axe-core has to say of the page as it is shown."""
+    source = axe()
+    tab.run(f"window.axe || (() => {{ {source}; }})()")
+    found: list[list[object]] = tab.run(
+        "axe.run().then(({violations, passes}) => [...violations, ...(passes.length > 20 ? []"
+        ": [{id: 'nothing was checked', nodes: []}])].map(({id, nodes}) =>"
+        "[id, nodes.map(({html}) => html.slice(0, 120))]))"
+    )
+    return found

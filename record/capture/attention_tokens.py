@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from record.capture.attention_weights import ALL, CLASS, MEAN
+from replay.schema.token_grid import grid_in_proportion
 
 _CLASS = re.compile(r"^(cls|class)_?(token|tokens|embedding|embed|emb)$")
 _BESIDE = re.compile(r"^(dist|distillation|reg|register|storage|mem|memory)_?tokens?$")
@@ -81,14 +81,14 @@ class ModelTokens:
         if image is not None:
             with_class = [1 + self._beside, 1] if self._has_class else []
             without = [self._beside, 0]
-            find = self._grid_of_patches if self._patch else _grid_in_proportion
+            find = self._grid_of_patches if self._patch else _in_proportion
             fitting = [n for n in (*with_class, *without) if find(keys - n, image)]
             if fitting:
                 grid = find(keys - fitting[0], image)
                 first = fitting[0] in with_class
             self._was_whole |= bool(self._patch and find(queries, image))
             if grid is None and self._was_whole:  # a later stage, of fewer tokens
-                grid = _grid_in_proportion(keys, image)
+                grid = _in_proportion(keys, image)
         if self._full:
             return Tokens(ALL, grid)
         # Late class tokens are the only query, to all tokens.
@@ -102,15 +102,8 @@ class ModelTokens:
         return (rows, columns) if tokens > 1 and rows * columns == tokens else None
 
 
-def _grid_in_proportion(tokens: int, image: tuple[int, ...]) -> tuple[int, int] | None:
-    """Returns the grid of so many tokens that has the proportions of an image, if there is one."""
-    if tokens < 4 or 0 in image:
-        return None
-    rows = math.isqrt(tokens * image[0] // image[1])
-    for count in (rows, rows + 1):
-        if count and tokens % count == 0 and count * image[1] == tokens // count * image[0]:
-            return count, tokens // count
-    return None
+def _in_proportion(tokens: int, image: tuple[int, ...]) -> tuple[int, int] | None:
+    return grid_in_proportion(tokens, (image[0], image[1]))
 
 
 def _patch_size(model: nn.Module) -> tuple[int, int] | None:

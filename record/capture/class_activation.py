@@ -22,11 +22,11 @@ from record.capture.phase import is_transformed
 from record.capture.scaling import scale_to_half
 from record.capture.slots import OutputSlots
 from record.capture.tensors import pool_means
-from record.capture.token_grid import token_grid
 from record.capture.undisturbed_backward import anomalies_unseen, undisturbed_backward
 from record.modules.names import named_modules
 from record.modules.selection import describe_module
 from replay.schema import CAM, GRADIENTS
+from replay.schema.token_grid import find_grid
 
 OF_LABEL, OF_PREDICTION = "score of the label", "score of the prediction"
 _PLAIN_WEIGHTS = (nn.Parameter, torch.Tensor)
@@ -193,9 +193,9 @@ class ClassActivation:
         flat = call.by_position(gradient.float())
         grid = None
         if call.axes == "TC" and len(size) == 2:
-            grid = token_grid(flat.shape[2], size[0], size[1])
-            if grid is not None:  # the class token is nowhere in the image
-                flat = flat[:, :, flat.shape[2] - grid[0] * grid[1] :]
+            places = find_grid(flat.shape[2], None, (size[0], size[1]))
+            if places is not None:  # the class token is nowhere in the image
+                flat, grid = flat[:, :, places.prefix :], (places.rows, places.columns)
         pooled, factor = self._pooled(gradient.movedim(call.axis, 0).float(), call.axes)
         for kind, values in ((CAM, flat.mean(2)), (GRADIENTS, pooled)):
             scaled, exponents = scale_to_half(values)

@@ -65,8 +65,16 @@ class FrameSummarizer:
                 group = _LayerGroup(slot.start)
                 self._groups.append(group)
             group.add(place, slot.start, slot.stop, span)
+        self._rows: list[int] = []  # of the ranges, one for each map of a group
         for group in self._groups:
             group.finish()
+            group.maps = slice(len(self._rows), len(self._rows) + len(group.rows))
+            group.layers = [
+                (place, first + group.maps.start, last + group.maps.start)
+                for place, first, last in group.layers
+            ]
+            self._rows += group.rows
+        self._at_rows = _as_slice(self._rows)
         self._channels = end
 
     def summarize(
@@ -81,10 +89,12 @@ class FrameSummarizer:
         Returns:
             One summary for each frame.
         """
+        if not len(frames):
+            return []
         ranges = np.empty((len(frames), self._channels, 2), np.float32)
         unfinite: list[tuple[int, int]] = []  # frame, layer
-        for group in self._groups:
-            group.summarize(frames, ranges, unfinite)
+        if self._groups:
+            self._summarize_groups(frames, ranges, unfinite)
         unfinite += [(n, place) for n in range(len(frames)) for place in self._others]
         counts = [[0, 0] for _ in frames]
         for number, place in unfinite:
@@ -102,14 +112,78 @@ class FrameSummarizer:
                 ranges[number, slice(*self.spans[place])] = np.nan
         return [FrameSummary(ranges[number], *count) for number, count in enumerate(counts)]
 
+    def _summarize_groups(
+        self,
+        frames: npt.NDArray[np.float16],
+        ranges: npt.NDArray[np.float32],
+        unfinite: list[tuple[int, int]],
+    ) -> None:
+        """Writes the ranges of the layers in groups whose values are all finite.
+
+        Args:
+            frames: As for `summarize`.
+            ranges: Where to write them, float32 (N, channels of all layers, 2).
+            unfinite: Takes the frame and the layer of all others.
+        """
+        # IEEE 754 orders the bits of one sign like integers: as signed ones the largest value has
+        # the largest, as unsigned ones the smallest has, if there are values of both signs.
+        highest = np.empty((len(frames), len(self._rows)), np.int16)
+        lowest = np.empty_like(highest)
+        unsigned = lowest.view(np.uint16)
+        for group in self._groups:
+            bits = frames[:, group.start : group.end].view(np.int16)
+            group.extremes(np.maximum, bits, highest[:, group.maps])
+            group.extremes(np.maximum, bits.view(np.uint16), unsigned[:, group.maps])
+        all_finite = highest.max() < _INF and unsigned.max() < _NEGATIVE_INF
+        finite = None if all_finite else (highest < _INF) & (unsigned < _NEGATIVE_INF)
+        if highest.min() < 0 or lowest.max() >= 0:  # of one sign, the smallest signed one is it
+            self._of_one_sign(frames, highest, lowest)
+        ranges[:, self._at_rows, 0] = lowest.view(np.float16)
+        ranges[:, self._at_rows, 1] = highest.view(np.float16)
+        if finite is None:
+            return
+        for group in self._groups:
+            for place, first, last in group.layers:
+                for number in np.flatnonzero(~finite[:, first:last].all(axis=1)):
+                    unfinite.append((int(number), place))
+
+    def _of_one_sign(
+        self,
+        frames: npt.NDArray[np.float16],
+        highest: npt.NDArray[np.int16],
+        lowest: npt.NDArray[np.int16],
+    ) -> None:
+        """Puts in the extremes of maps whose values are all negative, or of which none is."""
+        for group in self._groups:
+            high, low = highest[:, group.maps], lowest[:, group.maps]
+            if high.min() < 0 or low.max() >= 0:
+                others = np.empty_like(high)
+                group.extremes(
+                    np.minimum, frames[:, group.start : group.end].view(np.int16), others
+                )
+                np.copyto(high, others, where=high < 0)
+                np.copyto(low, others, where=low >= 0)
+
 
 class _LayerGroup:
-    """Some layers that lie behind each other in the buffer."""
+    """Some layers that lie behind each other in the buffer.
+
+    Args:
+        start: Where the first one begins.
+
+    Attributes:
+        start: As given.
+        end: Where the last one ends.
+        rows: Of the ranges, one for each map.
+        layers: Place, its first map and the one after its last.
+        maps: Which of the maps of all groups are those of this one.
+    """
 
     def __init__(self, start: int) -> None:
-        self.start = self._stop = start
-        self._layers: list[tuple[int, int, int]] = []  # place, its first and last map in here
-        self._rows: list[int] = []  # of the ranges, one for each map
+        self.start = self.end = self._stop = start
+        self.rows: list[int] = []
+        self.layers: list[tuple[int, int, int]] = []
+        self.maps = slice(0, 0)
         self._narrow: list[
             tuple[int, int, int, int]
         ] = []  # values and maps of layers of small maps
@@ -120,7 +194,7 @@ class _LayerGroup:
     def add(self, place: int, start: int, stop: int, span: tuple[int, int]) -> None:
         """Adds a layer; what lies between it and the one before is skipped."""
         maps = span[1] - span[0]
-        first = len(self._rows)
+        first = len(self.rows)
         start, stop = start - self.start, stop - self.start
         each = (stop - start) // maps
         if each <= _NARROW:
@@ -132,59 +206,30 @@ class _LayerGroup:
             self._edges += range(start, stop, each)
             self._wide += range(first, first + maps)
             self._stop = stop + self.start
-        self._layers.append((place, first, first + maps))
-        self._rows += range(*span)
-        self._end = stop + self.start
+        self.layers.append((place, first, first + maps))
+        self.rows += range(*span)
+        self.end = stop + self.start
 
     def finish(self) -> None:
         """Prepares the group, once all its layers are added."""
-        if self._end > self._stop and self._edges:
+        if self.end > self._stop and self._edges:
             self._edges.append(self._stop - self.start)
         self._at = np.array(self._edges)
         self._pieces, self._wide_at = _as_slice(self._kept), _as_slice(self._wide)
-        self._at_rows = _as_slice(self._rows)
 
-    def summarize(
-        self,
-        frames: npt.NDArray[np.float16],
-        ranges: npt.NDArray[np.float32],
-        unfinite: list[tuple[int, int]],
-    ) -> None:
-        """Writes the ranges of the layers whose values are all finite.
+    def extremes(self, ufunc: np.ufunc, bits: npt.NDArray[Any], found: npt.NDArray[Any]) -> None:
+        """Finds the largest or the smallest value of each map.
 
         Args:
-            frames: As for `FrameSummarizer.summarize`.
-            ranges: Where to write them, float32 (N, channels of all layers, 2).
-            unfinite: Takes the frame and the layer of all others.
+            ufunc: Which of them.
+            bits: The values of all layers of the group, integers (frames, values).
+            found: Where to write them, of the same dtype, (frames, maps).
         """
-        bits = frames[:, self.start : self._end].view(np.int16)
-        # IEEE 754 orders the bits of one sign like integers: as signed ones the largest value has
-        # the largest, as unsigned ones the smallest has, if there are values of both signs.
-        highest = self._extremes(np.maximum, bits)
-        lowest = self._extremes(np.maximum, bits.view(np.uint16)).view(np.int16)
-        positive, negative = highest >= 0, lowest < 0
-        finite = (highest < _INF) & (lowest.view(np.uint16) < _NEGATIVE_INF)
-        if not (positive.all() and negative.all()):  # of one sign, the smallest signed one is it
-            others = self._extremes(np.minimum, bits)
-            highest = np.where(positive, highest, others)
-            lowest = np.where(negative, lowest, others)
-        ranges[:, self._at_rows, 0] = lowest.view(np.float16)
-        ranges[:, self._at_rows, 1] = highest.view(np.float16)
-        if finite.all():
-            return
-        for place, first, last in self._layers:
-            for number in np.flatnonzero(~finite[:, first:last].all(axis=1)):
-                unfinite.append((int(number), place))
-
-    def _extremes(self, ufunc: np.ufunc, bits: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Returns the largest or smallest of each map, integers (frames, maps) of their dtype."""
-        found = np.empty((len(bits), len(self._rows)), bits.dtype)
         if self._edges:
             found[:, self._wide_at] = ufunc.reduceat(bits, self._at, axis=1)[:, self._pieces]
         for start, stop, first, last in self._narrow:
             turned = bits[:, start:stop].reshape(len(bits) * (last - first), -1).T.copy()
             found[:, first:last] = ufunc.reduce(turned).reshape(len(bits), -1)
-        return found
 
 
 def _as_slice(numbers: list[int]) -> slice | npt.NDArray[np.intp]:

@@ -9,7 +9,7 @@ from replay.cli.console import check_frames, print_result, progress_bar, say
 from replay.cli.next_steps import offer
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, arguments, only, reader
 from replay.option_values import positive_number
-from replay.options import EXPORTED, LAYER_FLAGS, FilmOptions, RenderRequest
+from replay.options import LAYER_FLAGS, VIEWS, FilmOptions, RenderRequest
 
 _LAYERS = "layers, globs, or all (default: all)"
 _PAGE_OPTIONS = (
@@ -149,9 +149,9 @@ def _watch(options: argparse.Namespace) -> None:
 
 def _add_view(parser: argparse.ArgumentParser) -> None:
     """Adds what is shown, of which a page has everything unless it is told."""
-    help = f"only {', '.join(EXPORTED[:-1])} or {EXPORTED[-1]} (default: all there are)"
+    help = f"only {', '.join(VIEWS[:-1])} or {VIEWS[-1]} (default: all there are)"
     add = parser.add_argument
-    add("--show", dest="view", metavar="VIEW", choices=EXPORTED, help=help)
+    add("--show", dest="view", metavar="VIEW", choices=VIEWS, help=help)
 
 
 def _port(text: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from replay.output import available_cores
 from replay.recording import Closing
@@ -59,21 +60,21 @@ class FrameTarget:
         kind = h5py.h5t.py_create(dtype, logical=True)
         made = h5py.h5d.create(group.id, name.encode(), kind, space, properties)
         self.dataset = h5py.Dataset(made)
+        self._id, self._start = made, (0,) * len(frame)
         found, _ = read_pipeline(self.dataset, path)
         self.pipeline = found or Pipeline((), dtype.itemsize)
 
-    def encode(self, frame: np.ndarray[Any, Any]) -> tuple[bytes, int]:
+    def encode(self, frame: np.ndarray[Any, Any]) -> tuple[npt.NDArray[np.uint8], int]:
         """Returns a frame's chunk and its mask, see `Pipeline.encode`."""
         data, mask = self.pipeline.encode(frame)
         if self._frame_bytes > FREE_BYTES and len(data) * MOST_SHRUNK < self._frame_bytes:
             # A reader would take so much out of so little for a bomb.
-            return frame.tobytes(), (1 << len(self.pipeline.filters)) - 1
+            return frame.reshape(-1).view(np.uint8), (1 << len(self.pipeline.filters)) - 1
         return data, mask
 
-    def write(self, at: tuple[int, int], data: bytes, mask: int) -> None:
+    def write(self, at: tuple[int, int], data: npt.NDArray[np.uint8], mask: int) -> None:
         """Writes a chunk that `encode` gave."""
-        offset = (*at, *(0,) * (self.dataset.ndim - 2))
-        self.dataset.id.write_direct_chunk(offset, data, mask)
+        self._id.write_direct_chunk((*at, *self._start), data, mask)
 
 
 class Workers(Closing):

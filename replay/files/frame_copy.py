@@ -1,7 +1,8 @@
-"""Copies one dataset of frames: read by one thread, changed and compressed by all."""
+"""Copies one dataset of frames: found and written by one thread, read and compressed by all."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,9 +14,15 @@ import numpy.typing as npt
 from replay import schema
 from replay.files.chunk_writing import FrameTarget, Workers
 from replay.recording import Recording, eight_bits
+from replay.recording.live_file import file_errors
 from replay.recording.safe_file import SafeFile
+from replay.recording.stored_chunks import Place, StoredChunks
 from replay.recording.tree import Entry
 from replay.schema import FRAME_DTYPE, Cell, FileError
+
+_AT_ONCE = 1 << 19  # bytes of frames that a thread is given at a time
+_MOST_AT_ONCE = 64  # frames, likewise
+_STACKED = 1 << 16  # bytes of a frame below which calls of numpy cost more than its values
 
 
 class FrameCopy:
@@ -32,6 +39,7 @@ class FrameCopy:
         path: Of the dataset.
         frame_bytes: Bytes of a frame in the recording.
         full_frame_bytes: Bytes of a frame in 16 bits.
+        at_once: Frames that are best given to `add` together.
         dataset: The new dataset, from `begin` on.
         checksums_path: Where the frames' checksums lie; None where nothing is known of any.
         new_checksums: The checksums in the new file; None where they are as before.
@@ -51,6 +59,7 @@ class FrameCopy:
         values = int(np.prod(self._shape[2:], dtype=np.int64))
         self.frame_bytes = values * self._dtype.itemsize
         self.full_frame_bytes = values * FRAME_DTYPE.itemsize
+        self.at_once = max(1, min(_MOST_AT_ONCE, _AT_ONCE // max(1, self.frame_bytes)))
         packed = self._dtype != FRAME_DTYPE
         self._axis = source.packed.channel_axis(entry.path)
         self._restores = packed and bits == 0
@@ -81,6 +90,7 @@ class FrameCopy:
         self._filter = compression
         self._made = self._make(self.path, dtype)
         self._made_whole: FrameTarget | None = None
+        self._chunks = self._find_chunks()
         self.dataset = self._made.dataset
         if (self._quantizes or self._restores) and self._sums is not None:
             self.new_checksums = self._sums.copy()
@@ -98,55 +108,128 @@ class FrameCopy:
             )
             self.counts = {name: np.zeros(run.shape, "<i8") for name in ("nan", "inf")}
 
-    def add(self, at: Cell, workers: Workers) -> None:
-        """Reads a frame and has it copied."""
-        try:
-            stored, ranges = self._read(at)
-        except FileError:
-            self.unreadable.append(at)
-            return
-        if stored is not None:
-            workers.add(partial(self._work, at, stored, ranges), partial(self._take, at))
+    def add(self, cells: Sequence[Cell], workers: Workers) -> None:
+        """Finds some frames, and has them read and copied."""
+        found = [each for at in cells if (each := self._find(at)) is not None]
+        if found:
+            workers.add(partial(self._work, found), self._take)
 
     def finish(self) -> None:
         """Says in the new dataset what is to be known of it."""
         if self._quantizes:
             self.dataset.attrs[eight_bits.LARGEST_ERROR] = np.float32(self._error)
 
-    def _read(self, at: Cell) -> tuple[npt.NDArray[Any] | None, schema.Float32Array | None]:
+    def _find_chunks(self) -> list[StoredChunks]:
+        """Returns where frames are looked for by whoever reads them; empty where HDF5 has to."""
+        beside = eight_bits.beside(self.path, eight_bits.WHOLE) if self._restores else None
+        whole = beside is not None and self._source.frames(beside) is not None
+        paths = [beside, self.path] if whole else [self.path]
+        found = [self._source.packed.chunks(path) for path in paths if path is not None]
+        return [] if None in found else [each for each in found if each is not None]
+
+    def _find(self, at: Cell) -> _Found | None:
+        """Returns a frame, or where it lies; None where it was never written."""
         ranges = None
-        if self._quantizes:
-            path = eight_bits.ranges_path(self.path)
-            assert path is not None
-            channels = 1 if self._axis is None else self._shape[2 + self._axis]
-            ranges = self._source.packed.ranges(path, *at, channels)
-        if self._restores:
-            return self._source.read_frame(self.path, *at), None
-        return self._source.packed.own(self.path, *at), ranges
+        try:
+            with file_errors(self._source.path):
+                there = self._place(at)
+            if there is None and self._restores:
+                return _Found(at, frame=self._source.read_frame(self.path, *at))
+            if there is None and self._chunks:
+                return None
+            if self._quantizes or (self._restores and there is not None):
+                ranges = self._ranges(at)
+            if there is not None:
+                return _Found(at, ranges, *there)
+            frame = self._source.packed.own(self.path, *at)
+            return None if frame is None else _Found(at, ranges, frame=frame)
+        except FileError:
+            return _Found(at)
 
-    def _work(
-        self, at: Cell, stored: npt.NDArray[Any], ranges: schema.Float32Array | None
-    ) -> _Done:
-        """Changes and compresses a frame, in a thread."""
-        known = 0 if self._sums is None else int(self._sums[at])
-        found = schema.checksum(stored) if known else 0
-        damaged = not self._restores and found != known
-        counts = None
-        if self.counts and self._count[at] and stored.dtype == FRAME_DTYPE:
-            summary = schema.summarize(stored.reshape(1, -1))
-            counts = summary.nan, summary.inf
-        if ranges is not None:
-            steps = None if damaged else eight_bits.quantize(stored, ranges, self._axis)
+    def _place(self, at: Cell) -> tuple[StoredChunks, Place] | None:
+        for chunks in self._chunks:
+            place = chunks.find(*at)
+            if place is not None:
+                return chunks, place
+        return None
+
+    def _ranges(self, at: Cell) -> schema.Float32Array:
+        path = eight_bits.ranges_path(self.path)
+        assert path is not None
+        channels = 1 if self._axis is None else self._shape[2 + self._axis]
+        return self._source.packed.ranges(path, *at, channels)
+
+    def _work(self, found: list[_Found]) -> list[_Done]:
+        """Reads, changes and compresses frames, in a thread."""
+        frames: list[tuple[_Found, npt.NDArray[Any]]] = []
+        done: dict[Cell, _Done] = {}
+        for each in found:
+            try:
+                with file_errors(self._source.path):
+                    frames.append((each, self._read(each)))
+            except FileError:
+                done[each.at] = _Done(each.at, unreadable=True)
+        for made in self._work_on(frames):
+            done[made.at] = made
+        return [done[each.at] for each in found]
+
+    def _read(self, found: _Found) -> npt.NDArray[Any]:
+        if found.chunks is not None and found.place is not None:
+            frame = found.chunks.read(found.place)
+            if self._restores and frame.dtype != FRAME_DTYPE and found.ranges is not None:
+                return eight_bits.restore(frame, found.ranges, self._axis)
+            return frame
+        if found.frame is None:
+            raise FileError("unreadable")
+        return found.frame
+
+    def _work_on(self, frames: list[tuple[_Found, npt.NDArray[Any]]]) -> Iterator[_Done]:
+        stacked = self._quantize_together(frames)
+        for number, (found, stored) in enumerate(frames):
+            at = found.at
+            known = 0 if self._sums is None else int(self._sums[at])
+            checksum = schema.checksum(stored) if known else 0
+            damaged = not self._restores and checksum != known
+            counts = None
+            if self.counts and self._count[at] and stored.dtype == FRAME_DTYPE:
+                summary = schema.summarize(stored.reshape(1, -1))
+                counts = summary.nan, summary.inf
+            if not self._quantizes or found.ranges is None:
+                chunk = self._made.encode(stored)
+                yield _Done(at, *chunk, checksum, damaged=damaged, counts=counts)
+                continue
+            steps = None if damaged or stacked is None else stacked[number]
+            if steps is None and not damaged:
+                steps = eight_bits.quantize(stored, found.ranges, self._axis)
             if steps is None:
-                return _Done(b"", 0, known, damaged, counts, stored)
-            error = eight_bits.largest_error(ranges)
+                yield _Done(at, b"", 0, known, damaged=damaged, counts=counts, whole=stored)
+                continue
+            error = eight_bits.largest_error(found.ranges)
             chunk = self._made.encode(steps)
-            return _Done(*chunk, schema.checksum(steps), False, counts, error=error)
-        return _Done(*self._made.encode(stored), found, damaged, counts)
+            yield _Done(at, *chunk, schema.checksum(steps), counts=counts, error=error)
 
-    def _take(self, at: Cell, done: _Done) -> None:
+    def _quantize_together(
+        self, frames: list[tuple[_Found, npt.NDArray[Any]]]
+    ) -> npt.NDArray[np.uint8] | None:
+        """Returns small frames in 8 bits; None where each has to be looked at for itself."""
+        ranges = [found.ranges for found, _ in frames if found.ranges is not None]
+        together = self._quantizes and self._axis == 0 and self.frame_bytes < _STACKED
+        if not together or len(frames) < 2 or len(ranges) < len(frames):
+            return None
+        stored = np.concatenate([frame for _, frame in frames])  # (frames * C, ...)
+        steps = eight_bits.quantize(stored, np.concatenate(ranges), 0)
+        return None if steps is None else steps.reshape(len(frames), *self._shape[2:])
+
+    def _take(self, done: list[_Done]) -> None:
         """Writes what was worked out."""
-        made, data, mask = self._made, done.data, done.mask
+        for each in done:
+            if each.unreadable:
+                self.unreadable.append(each.at)
+            else:
+                self._write(each)
+
+    def _write(self, done: _Done) -> None:
+        made, data, mask, at = self._made, done.data, done.mask, done.at
         if done.whole is not None:
             made = self._whole_target()
             data, mask = made.encode(done.whole)
@@ -205,23 +288,45 @@ class FrameCopy:
 
 
 @dataclass(frozen=True)
+class _Found:
+    """A frame that is to be copied; neither where it lies nor itself if HDF5 cannot read it.
+
+    Attributes:
+        at: Its epoch and batch.
+        ranges: Those of its channels, where they are needed.
+        chunks, place: What reads it in a thread, and where it lies.
+        frame: The frame itself, where HDF5 had to read it.
+    """
+
+    at: Cell
+    ranges: schema.Float32Array | None = None
+    chunks: StoredChunks | None = None
+    place: Place | None = None
+    frame: npt.NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
 class _Done:
     """A frame that was worked on.
 
     Attributes:
+        at: Its epoch and batch.
         data: Its chunk.
         mask: The filters that were left out of it.
         checksum: Of what is stored; 0 where the file keeps none.
+        unreadable: Whether it cannot be read.
         damaged: Whether the frame had another checksum than it should have.
         counts: How many of its values are NaN and infinite, where that was asked for.
         whole: The frame itself, where it stays in 16 bits beside those of 8.
         error: The most by which a value can differ from what it was.
     """
 
-    data: bytes
-    mask: int
-    checksum: int
-    damaged: bool
-    counts: tuple[int, int] | None
+    at: Cell
+    data: Any = b""
+    mask: int = 0
+    checksum: int = 0
+    unreadable: bool = False
+    damaged: bool = False
+    counts: tuple[int, int] | None = None
     whole: npt.NDArray[Any] | None = None
     error: float = 0.0

@@ -97,11 +97,11 @@ def _fetch_stream(
     address: str, name: str, file: BinaryIO, progress: Callable[[int, int], None] | None
 ) -> None:
     """Writes a file as it comes, from the beginning again where the connection is lost."""
-    system, path = find_file(address, name)
     for pause in (*PAUSES, None):
         file.seek(0)
         file.truncate()
         try:
+            system, path = find_file(address, name)
             size = system.info(path).get("size") or 0
             with system.open(path, "rb", block_size=0) as source:
                 while piece := source.read(_PIECE):
@@ -111,6 +111,8 @@ def _fetch_stream(
             if size and file.tell() != size:
                 raise EOFError(f"{file.tell():,} of {size:,} bytes came")
             return
+        except FileError:
+            raise
         except Exception as error:
             if pause is None:
                 why = describe_error(error)
@@ -136,12 +138,14 @@ def upload(path: Path, address: str) -> tuple[str, int]:
         raise OptionError(f"{path} is not on this machine; fetch it first")
     whole = f"{address}{path.name}" if address.endswith("/") else address
     name = str(Address(whole))
-    system, there = find_file(whole, name)
     size = path.stat().st_size
     try:
+        system, there = find_file(whole, name)
         system.put_file(str(path), there)
         system.invalidate_cache()
         found: Any = system.info(there).get("size")
+    except FileError:
+        raise
     except NotImplementedError as error:
         raise OutputError(f"cannot write {name}: nothing can be put there by fsspec") from error
     except Exception as error:  # whatever a file system may raise

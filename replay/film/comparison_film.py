@@ -254,7 +254,8 @@ class ComparisonFilm(BaseFilm):
         scaler.measure(*cell, found)
         levels = scaler.levels(*cell, shrink_maps(found, mosaic.blocks))
         paint(self.layout.plane, *corner, levels.reshape(-1, *levels.shape[2:]), mosaic)
-        return count_unfinite(found)
+        nan, inf = count_unfinite(found)
+        return (nan, inf) if nan or inf else row.maps.series.remark(cell) or (0, 0)
 
     def _show_difference(
         self,

@@ -27,6 +27,7 @@ from replay.options import TOKENS
 from replay.recording.series import Series
 from replay.schema import DamagedError, Layer, OptionError
 from replay.schema.suggestions import unknown
+from replay.schema.token_grid import grid_in_proportion
 
 _Float = TypeVar("_Float", np.float16, np.float32)
 
@@ -110,7 +111,7 @@ def layout_of(
     if tokens == "auto" and image is not None and len(image) == 3:
         sides = image[1], image[2]
     for left_out in (0, 1):
-        places = _rectangle(count - left_out, *sides) if sides else None
+        places = grid_in_proportion(count - left_out, sides) if sides else None
         if places is not None:
             return AxesLayout(layer.shape, layer.axes, (), places, left_out)
     if tokens == "square":
@@ -119,14 +120,6 @@ def layout_of(
             "the first one; choose tokens 'strip' or 'auto'"
         )
     return AxesLayout(layer.shape, layer.axes, (), (1, count))
-
-
-def _rectangle(count: int, height: int, width: int) -> tuple[int, int] | None:
-    """Returns rows and columns, 2 or more, in the proportions of a picture; None if none fit."""
-    rows = math.isqrt(max(count, 0) * height // width)
-    if rows < 2 or count % rows or rows * width != count // rows * height:
-        return None
-    return (rows, count // rows) if count // rows >= 2 else None
 
 
 class Source(Protocol):

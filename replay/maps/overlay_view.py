@@ -24,7 +24,7 @@ _USUAL = 4  # channels, those that vary most: each is a picture of the input's s
 
 def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recording], FilmOptions]:
     """Returns channels of layers, or heads of attention, over the input, see `views.look_at`."""
-    names, heads = _choose(runs, options)
+    names, heads = choose_names(runs, options)
     sources = list(runs)
     if heads:
         sources, _ = attention_view.look_at(runs, replace(options, layers=names))
@@ -37,7 +37,7 @@ def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recor
     return found, drawn_as_given(replace(options, layers=names))
 
 
-def _choose(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[str], bool]:
+def choose_names(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[str], bool]:
     """Returns the names of the layers, and whether it is their attention that is meant.
 
     Raises:

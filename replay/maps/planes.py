@@ -7,8 +7,8 @@ import numpy as np
 from replay.maps.axes import Maps
 from replay.recording import Series
 from replay.recording.class_activation import place_tokens
-from replay.recording.token_grid import find_grid
 from replay.schema import Cell, DamagedError, Float16Array
+from replay.schema.token_grid import find_grid
 
 _PLACED = ("CHW", "HWC", "TC", "CDHW", "DHWC")  # axes of what has places in an image
 

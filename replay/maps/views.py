@@ -8,6 +8,7 @@ figures and pages draw them as they draw maps, and the options with what suits t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Protocol, TypeVar, cast
 
@@ -15,7 +16,6 @@ from replay import schema
 from replay.options import VIEWS, FilmOptions
 from replay.recording import Recording
 from replay.schema import OptionError
-from replay.schema.faces import spell
 from replay.schema.suggestions import unknown
 
 OptionsT = TypeVar("OptionsT", bound=FilmOptions)
@@ -39,6 +39,8 @@ _HOMES = {
 }
 
 _VALUES = {"cam": "replay.maps.cam_values"}  # of views that are pictures in colours
+
+_OF_MAPS = ("components", "overlay")  # a page makes these of the maps, or heads, that it has
 
 _KINDS = {
     "attention": schema.ATTENTION,
@@ -74,10 +76,25 @@ def look_at(
         return list(runs), options
     if options.view not in _HOMES:
         raise OptionError(unknown("view", options.view, VIEWS))
-    if values and options.view not in _KINDS:
-        raise OptionError(
-            f"{spell('view', options.view)}: a page shows one of maps, {', '.join(_KINDS)}"
-        )
+    if values and options.view in _OF_MAPS:
+        return _made_of(runs, options)
     home = _VALUES.get(options.view) if values else None
     view: View = import_module(home or _HOMES[options.view])
     return cast("tuple[list[Recording], OptionsT]", view.look_at(runs, options))
+
+
+def _made_of(runs: Sequence[Recording], options: OptionsT) -> tuple[list[Recording], OptionsT]:
+    """Returns what components or single channels are made of, as a page makes them.
+
+    Raises:
+        SelectionError: None of the layers has places in an image.
+    """
+    if options.view == "components":
+        components_view = import_module("replay.maps.components_view")
+        asked = "all" if options.layers is None else options.layers
+        names = components_view.choose_names(runs, replace(options, layers=asked))
+        return list(runs), replace(options, layers=names, view="maps")
+    overlay_view = import_module("replay.maps.overlay_view")
+    names, heads = overlay_view.choose_names(runs, options)
+    view = "attention" if heads else "maps"
+    return look_at(runs, replace(options, layers=names, view=view), True)

@@ -49,7 +49,8 @@ class OverlayColours:
 
     def __init__(self, cmap: str | None = None, signed: bool = False) -> None:
         name = cmap or (DIVERGING if signed else USUAL)
-        first = 0.0 if cmap or signed else _FIRST
+        self._whole = bool(cmap) or signed
+        first = 0.0 if self._whole else _FIRST
         self.cmap, self.signed = name, signed
         share = np.linspace(0.0, 1.0, _STEPS)
         strength = np.abs(2 * share - 1) if signed else share
@@ -63,6 +64,17 @@ class OverlayColours:
         table[_NAN:, :, :3] = unfinite_colors(name)[:, None]
         self._table = table
         self._words = table.view(np.uint32).reshape(-1)
+
+    def table(self, steps: int) -> Pixels:
+        """Returns the colours themselves at so many equal steps, then those of NaN and infinity.
+
+        Returns:
+            uint8 (steps + 2, 3), with nothing below them.
+        """
+        first = 0.0 if self._whole else _FIRST
+        every = colormap(self.cmap, round((steps - 1) / (1 - first)) + 1)[-steps:]
+        found: Pixels = np.concatenate([every, unfinite_colors(self.cmap)])
+        return found
 
     def bar(self, steps: int) -> Pixels:
         """Returns the colours of equal steps of the range over a middle gray, uint8 (steps, 3)."""

@@ -16,10 +16,11 @@ from replay.recording.class_activation import (
     needs_gradients,
     place_tokens,
 )
-from replay.recording.series import Inputs, Series, parse_key
-from replay.recording.token_grid import find_grid
+from replay.recording.series import Inputs, Series
+from replay.recording.snapshot import parse_key
 from replay.schema import Cell, Float16Array, Float32Array, SelectionError
 from replay.schema.faces import choose
+from replay.schema.token_grid import find_grid
 
 _PLACED = ("CHW", "HWC", "TC")  # axes of what has places in an image
 

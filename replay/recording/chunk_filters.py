@@ -17,6 +17,7 @@ import numpy.typing as npt
 from replay import options
 from replay.recording import plugin_filters
 from replay.recording.plugin_filters import PLUGINS, require_plugin
+from replay.schema import FileError
 
 GZIP, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 _CODES = {"gzip": GZIP, **{name: code for code, name in PLUGINS.items()}}
@@ -45,7 +46,7 @@ class Pipeline:
         """Whether a chunk in the file may be smaller than in memory."""
         return any(code not in _SIZE_KEPT for code, _ in self.filters)
 
-    def encode(self, array: npt.NDArray[Any]) -> tuple[bytes, int]:
+    def encode(self, array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], int]:
         """Returns a chunk as it goes into the file.
 
         Args:
@@ -54,16 +55,15 @@ class Pipeline:
         Returns:
             Its bytes, and the mask of the filters that were left out: all, where they gain nothing.
         """
-        raw = array.tobytes()
-        data = raw
+        raw = data = array.reshape(-1).view(np.uint8)
         for code, given in self.filters:
             if code == SHUFFLE:
                 data = _shuffle(data, self.itemsize)
             elif code == GZIP:
-                data = zlib.compress(data, given[0])
+                data = np.frombuffer(zlib.compress(data.data, given[0]), np.uint8)
             else:
-                data = plugin_filters.compress(code, data, given)
-        if len(data) > _WORTH * len(raw):
+                data = np.frombuffer(plugin_filters.compress(code, data, given), np.uint8)
+        if data.size > _WORTH * raw.size:
             return raw, (1 << len(self.filters)) - 1
         return data, 0
 
@@ -92,6 +92,21 @@ class Pipeline:
         if found.size != size:
             raise ValueError(f"a chunk has {found.size:,} bytes; expected {size:,}")
         return found
+
+
+def read_known_pipeline(dataset: h5py.Dataset, what: str) -> Pipeline | None:
+    """Returns a dataset's pipeline, as `read_pipeline` does.
+
+    Raises:
+        FileError: A filter is not known.
+    """
+    pipeline, unknown = read_pipeline(dataset, what)
+    if unknown:
+        raise FileError(
+            f"refused: {what} is compressed with {', '.join(unknown)}, and a recording is not; "
+            "'h5repack -f NONE' makes a copy that can be read"
+        )
+    return pipeline
 
 
 def read_pipeline(dataset: h5py.Dataset, what: str) -> tuple[Pipeline | None, list[str]]:
@@ -159,15 +174,15 @@ def _inflate(data: Any, size: int) -> bytes:
     return found
 
 
-def _shuffle(data: bytes, itemsize: int) -> bytes:
-    if itemsize == 2:
-        values = np.frombuffer(data, "<u2")
-        planes = np.empty((2, values.size), np.uint8)
-        planes[0] = values & 0xFF
-        np.right_shift(values, 8, out=planes[1], casting="unsafe")
-    else:
-        planes = np.frombuffer(data, np.uint8).reshape(-1, itemsize).T
-    return bytes(planes.tobytes())
+def _shuffle(data: npt.NDArray[np.uint8], itemsize: int) -> npt.NDArray[np.uint8]:
+    """Returns the first bytes of all values, then their second ones, and so on."""
+    if itemsize != 2:
+        return np.ascontiguousarray(data.reshape(-1, itemsize).T).reshape(-1)
+    values = data.view("<u2")
+    planes = np.empty((2, values.size), np.uint8)
+    np.copyto(planes[0], values, casting="unsafe")  # which cuts off the upper byte
+    np.right_shift(values, 8, out=planes[1], casting="unsafe")
+    return planes.reshape(-1)
 
 
 def _unshuffle(data: Any, itemsize: int) -> npt.NDArray[np.uint8]:

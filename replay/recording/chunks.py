@@ -16,6 +16,21 @@ _MOST_CHUNKS = 200_000  # of one region; a recording has far larger ones
 _SLACK = 4096  # bytes by which what cannot be compressed may grow
 
 
+def most_bytes(size: int) -> int:
+    """Returns how many bytes a chunk of so many may take in a file."""
+    return size + size // 64 + _SLACK
+
+
+def check_frame_chunks(dataset: h5py.Dataset) -> None:
+    """Makes sure that each chunk is a frame.
+
+    Raises:
+        ValueError: Chunks are something else.
+    """
+    if dataset.chunks != (1, 1, *dataset.shape[2:]):
+        raise ValueError(f"{dataset.name!r} has chunks of {dataset.chunks}; expected one a frame")
+
+
 def read_chunk(
     dataset: h5py.Dataset, pipeline: Pipeline, at: tuple[int, ...]
 ) -> npt.NDArray[Any] | None:
@@ -30,7 +45,7 @@ def read_chunk(
         ValueError: It is larger than its shape says, or damaged.
     """
     size = math.prod(dataset.chunks) * dataset.dtype.itemsize
-    room = np.empty(size + size // 64 + _SLACK, np.uint8)
+    room = np.empty(most_bytes(size), np.uint8)
     try:
         left_out, stored = dataset.id.read_direct_chunk(at, out=room)
     except RuntimeError:
@@ -95,8 +110,7 @@ def read_own_chunk(
     Raises:
         ValueError: The chunks are not frames, or this one is damaged.
     """
-    if dataset.chunks != (1, 1, *dataset.shape[2:]):
-        raise ValueError(f"{dataset.name!r} has chunks of {dataset.chunks}; expected one a frame")
+    check_frame_chunks(dataset)
     if pipeline is None:
         if dataset.id.get_create_plist().get_nfilters():  # HDF5 undoes them
             return np.asarray(dataset[epoch, batch])

@@ -1,6 +1,6 @@
 """An HDF5 file that a writer may still be writing: opened without a lock, and again if it changed.
 
-`superblock` explains how HDF5 is shown a file that is open for writing.
+HDF5 is shown a view of it, which holds against the rest what no checksum vouches for: `structures`.
 """
 
 from __future__ import annotations
@@ -12,22 +12,32 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import h5py
 
 from replay.recording.address import Address
-from replay.schema import FileError
-from replay.schema.errors import find_shortage
+from replay.recording.structures import (
+    SIGNATURE,
+    STRUCTURES,
+    SUPERBLOCK_BYTES,
+    StructureCheck,
+    being_written,
+    closed_superblock,
+    end_of_file,
+    is_sound,
+)
+from replay.schema import FileError, errors, faces
 from replay.schema.suggestions import near_files
 
 _Closing = TypeVar("_Closing", bound="Closing")
 
 PATIENCE = 1.0  # seconds for which a file that changes under the reader is tried again
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_TEXTS = 64 << 20  # bytes of all texts of a file
+_NUMBERS = 512 << 20  # bytes of all numbers that are read whole, where a file is no larger
 _TICK = 2_000_000_000  # nanoseconds: no file system counts time more coarsely
 _FOREIGN = (
     *(OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError),
@@ -61,6 +71,7 @@ class LiveFile(Closing):
     Attributes:
         path: The file.
         file: What h5py opened.
+        view: The bytes that it reads.
         size: The file's size in bytes when it was opened.
         unfinished: Whether the file says that it is open for writing.
     """
@@ -145,7 +156,8 @@ class LiveFile(Closing):
             view = UnclosedFileView(self.path, self.unfinished)
             if being_written(view.head) and not self.unfinished:
                 raise OSError("a writer put it in the place of another one just now")
-            self.file = h5py.File(view, "r")
+            with watched(self.path):
+                self.file = h5py.File(view, "r")
         except (OSError, ValueError, RuntimeError) as error:
             if view is not None:
                 view.close()
@@ -154,23 +166,40 @@ class LiveFile(Closing):
             if end > size:
                 found = f"is cut off: it has {size:,} of {end:,} bytes, and {found}"
             raise FileError(f"damaged HDF5 file: {self.path} {found}") from error
+        self.view = view
         # Also at the interpreter's end, after which HDF5 must not ask Python for bytes.
-        self._close = weakref.finalize(self, _close, self.file, view)
+        self._close = weakref.finalize(self, _close, self.path, self.file, view)
+
+
+@contextmanager
+def watched(path: Path) -> Iterator[None]:
+    """In a command's own process, ends that in one line where HDF5 crashes or does not return."""
+    if not faces.is_own_process:
+        yield
+        return
+    from replay.recording import last_words
+
+    last_words.begin(path)
+    try:
+        yield
+    finally:
+        last_words.end()
 
 
 @contextmanager
 def file_errors(path: Path) -> Iterator[None]:
     """Turns h5py's errors while reading into a FileError that names the file."""
     try:
-        yield
+        with watched(path):
+            yield
     except _FOREIGN as error:
         raise_if_lost(path, error)
         raise FileError(f"cannot read from {path}: {_first_line(error)}") from error
 
 
 def raise_if_lost(path: Path, error: BaseException) -> None:
-    """Raises what is behind an error of HDF5's and no fault of the file: a lost connection ..."""
-    if (shortage := find_shortage(error)) is not None:
+    """Raises what is behind an error and no fault of the file: no connection, no memory."""
+    if (shortage := errors.find_shortage(error)) is not None:
         raise shortage from error
     if isinstance(path, Address) and path.failure is not None:
         raise path.failure from error
@@ -190,7 +219,6 @@ def read_superblock(path: Path) -> tuple[bytes, int]:
     except FileNotFoundError:
         raise FileError(f"no such file: {path}{near_files(path)}") from None
     except (OSError, ValueError) as error:
-        raise_if_lost(path, error)
         raise FileError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
@@ -212,13 +240,14 @@ def _check_head(path: Path, head: bytes) -> bytes:
     """
     if not head:
         raise FileError(f"nothing in {path}: the file is empty (0 bytes)")
-    if not head.startswith(_SIGNATURE):
+    if not head.startswith(SIGNATURE):
         raise FileError(f"not an HDF5 file: {path}; expected a recording made by 'record'")
     return head
 
 
-def _close(file: h5py.File, view: UnclosedFileView) -> None:
-    file.close()
+def _close(path: Path, file: h5py.File, view: UnclosedFileView) -> None:
+    with watched(path), suppress(*_FOREIGN):  # a damaged file may not even be closed
+        file.close()
     view.close()
 
 
@@ -235,42 +264,6 @@ def _trace(path: Path) -> tuple[int, int, int]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-SUPERBLOCK_BYTES = 48  # of version 2 or 3 with addresses of 8 bytes
-
-
-_VERSION, _OFFSET_BYTES, _FLAGS = 8, 9, 11
-
-
-_END = slice(28, 36)  # where the file ends, as its writer last said
-
-
-_CHECKSUM = slice(44, 48)
-
-
-_HEAP = b"GCOL\1\0\0\0"  # begins a global heap, where texts lie: section III.E
-
-
-_OPEN_FOR_WRITING = 0b101  # bit 0: for writing; bit 2: by one writer beside readers
-
-
-def being_written(head: bytes) -> bool:
-    """Returns whether a superblock says that the file is, or was at a crash, open for writing."""
-    known = len(head) >= SUPERBLOCK_BYTES and head[_VERSION] == 3 and head[_OFFSET_BYTES] == 8
-    return known and bool(head[_FLAGS] & _OPEN_FOR_WRITING)
-
-
-def end_of_file(head: bytes) -> int:
-    """Returns the file's length as its superblock has it; 0 where that is of another version."""
-    if len(head) < SUPERBLOCK_BYTES or head[_VERSION] not in (2, 3) or head[_OFFSET_BYTES] != 8:
-        return 0
-    return int.from_bytes(head[_END], "little")
-
-
-def is_sound(head: bytes) -> bool:
-    """Returns whether a superblock's checksum is right."""
-    return _lookup3(head[: _CHECKSUM.start]) == int.from_bytes(head[_CHECKSUM], "little")
 
 
 class UnclosedFileView(io.RawIOBase):
@@ -297,13 +290,8 @@ class UnclosedFileView(io.RawIOBase):
         else:
             self._size = self._remote.size
             self.head = self._remote.head(SUPERBLOCK_BYTES)
-        self._head = b""
-        if mend:
-            head = bytearray(self.head)
-            head[_FLAGS] = 0
-            head[_END] = self._size.to_bytes(8, "little")
-            head[_CHECKSUM] = _lookup3(bytes(head[: _CHECKSUM.start])).to_bytes(4, "little")
-            self._head = bytes(head)
+        self._head = closed_superblock(self.head, self._size) if mend else b""
+        self._check = StructureCheck(self._read_bytes, self._size)
 
     def readable(self) -> bool:
         """Returns True, as `io.RawIOBase` demands of a file like this."""
@@ -325,22 +313,35 @@ class UnclosedFileView(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fills the buffer as far as the file goes."""
-        count = self._read_at(buffer)
+        if not 0 <= self._at < self._size:
+            raise OSError(f"nothing at byte {self._at:,}")
+        shown = memoryview(buffer)
+        count = self.read_at(buffer, self._at)
         if self._at < len(self._head):
-            shown = self._head[self._at : self._at + count]
-            memoryview(buffer)[: len(shown)] = shown
-        if bytes(buffer[: len(_HEAP)]) == _HEAP and not _leads_on(memoryview(buffer)[:count]):
-            raise OSError(f"the heap of texts at byte {self._at:,} is damaged")
+            part = self._head[self._at : self._at + count]
+            shown[: len(part)] = part
+        if bytes(shown[:4]) in STRUCTURES:
+            self._check(self._at, shown[:count])
         self._at += count
         return count
 
-    def _read_at(self, buffer: Any) -> int:
-        """Reads from the place on, which a forked child that reads too does not move."""
+    def _read_bytes(self, at: int, size: int) -> bytes:
+        """Returns some bytes, fewer at the end."""
+        found = bytearray(max(0, min(size, self._size - at)))
+        return bytes(found[: self.read_at(found, at)]) if found else b""
+
+    @property
+    def serves_threads(self) -> bool:
+        """Whether several threads may call `read_at` at once."""
+        return self._remote is None and hasattr(os, "preadv")
+
+    def read_at(self, buffer: Any, start: int) -> int:
+        """Reads from a place on, which a forked child that reads too does not move."""
         if self._remote is not None:
-            return self._remote.read_into(buffer, self._at)
+            return self._remote.read_into(buffer, start)
         if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [buffer], self._at)
-        self._file.seek(self._at)
+            return os.preadv(self._file.fileno(), [buffer], start)
+        self._file.seek(start)
         return self._file.readinto(buffer) or 0
 
     def close(self) -> None:
@@ -349,48 +350,51 @@ class UnclosedFileView(io.RawIOBase):
         super().close()
 
 
-def _leads_on(heap: memoryview) -> bool:
-    """Returns whether each object of a global heap leads to the next, as far as the bytes go.
+class Allowance:
+    """What has been read of a file since it was last looked at.
 
-    Nothing else vouches for them, and where one leads to itself HDF5 goes round for ever.
+    Args:
+        path: The file, for messages.
     """
-    size = int.from_bytes(heap[8:16], "little")
-    at, end = 16, min(size, len(heap))
-    while at + 16 <= end:
-        number = int.from_bytes(heap[at : at + 2], "little")
-        taken = int.from_bytes(heap[at + 8 : at + 16], "little")
-        if number:  # else it is free space, whose size holds for all of it
-            taken = 16 + -(-taken // 8) * 8
-        if not 0 < taken <= size - at:
-            return False
-        at += taken
-    return True
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.reset()
 
-def _lookup3(data: bytes) -> int:
-    """Returns HDF5's metadata checksum: Bob Jenkins' `hashlittle` (lookup3.c, public domain)."""
-    mask = 0xFFFFFFFF
+    def reset(self) -> None:
+        """Forgets what has been read."""
+        self._texts = self._numbers = 0
+        self._known: dict[str, int] = {}
 
-    def turn(value: int, bits: int) -> int:
-        return (value << bits | value >> (32 - bits)) & mask
+    def take_text(self, size: int) -> None:
+        """Counts a text.
 
-    a = b = c = (0xDEADBEEF + len(data)) & mask
-    whole = max(0, (len(data) - 1) // 12)
-    numbers = [
-        int.from_bytes(data[at : at + 4].ljust(4, b"\0"), "little")
-        for at in range(0, 12 * whole + 12, 4)
-    ]
-    for at in range(0, 3 * whole, 3):
-        a, b, c = ((x + y) & mask for x, y in zip((a, b, c), numbers[at : at + 3], strict=True))
-        for bits in (4, 6, 8, 16, 19, 4):
-            a = ((a - c) & mask) ^ turn(c, bits)
-            c = (c + b) & mask
-            a, b, c = b, c, a
-    if not data:
-        return c
-    a, b, c = ((x + y) & mask for x, y in zip((a, b, c), numbers[-3:], strict=True))
-    for bits in (14, 11, 25, 16, 4, 14, 24):
-        c = ((c ^ b) - turn(b, bits)) & mask
-        a, b, c = b, c, a
-    # After seven steps the three have turned by one place: the last one that was made is b.
-    return b
+        Raises:
+            FileError: All texts together are larger than those of a recording.
+        """
+        self._texts += size
+        if self._texts > _TEXTS:
+            raise FileError(
+                f"refused: the texts in {self._path} have more than {_TEXTS:,} bytes together; "
+                "expected a recording, whose texts are short"
+            )
+
+    def take_numbers(self, place: str, size: int, file_size: int) -> None:
+        """Counts numbers that are about to be read whole, those of each place once.
+
+        Args:
+            place: The dataset.
+            size: Their bytes in memory.
+            file_size: The bytes that the file has, or may expand to.
+
+        Raises:
+            FileError: All numbers together are larger than those of a recording of this size.
+        """
+        self._numbers += size - self._known.get(place, 0)
+        self._known[place] = size
+        most = max(_NUMBERS, 2 * file_size)
+        if self._numbers > most:
+            raise FileError(
+                f"refused: the fields in {self._path} declare more than {most:,} bytes together; "
+                f"expected no more of a file of {file_size:,} bytes"
+            )

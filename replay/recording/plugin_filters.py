@@ -13,7 +13,9 @@ import importlib.util
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from replay.recording.zstd_library import ZstdLibrary
 from replay.schema import FileError
 
 ZSTD, BLOSC2 = 32015, 32026
@@ -24,6 +26,7 @@ PIP_LINE = "pip install 'mapreel[pack]'"
 
 _REVERSE = 0x0100  # H5Z_FLAG_REVERSE: expand
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_HEAD = 18  # bytes, at most
 _FRAME_SIZE = slice(30, 38)  # of a contiguous frame of Blosc 2: bytes when expanded, big-endian
 
 
@@ -84,18 +87,19 @@ def plugin_options(code: int) -> tuple[int, ...]:
     return tuple(chosen.filter_options)
 
 
-def compress(code: int, data: bytes, options: tuple[int, ...]) -> bytes:
+def compress(code: int, data: npt.NDArray[np.uint8], options: tuple[int, ...]) -> bytes:
     """Returns the data compressed; other threads go on meanwhile.
 
     Args:
         code: The filter's number.
-        data: What is compressed.
+        data: What is compressed, C-contiguous.
         options: As the data set has them.
     """
-    return _call(code, data, options, 0)
+    direct = _load_zstd() if code == ZSTD and len(options) == 1 else None
+    return _call(code, data, options, 0) if direct is None else direct.compress(data, *options)
 
 
-def expand(code: int, data: Any, options: tuple[int, ...], size: int) -> bytes:
+def expand(code: int, data: Any, options: tuple[int, ...], size: int) -> Any:
     """Returns the data expanded, whose size is known before.
 
     Args:
@@ -107,12 +111,16 @@ def expand(code: int, data: Any, options: tuple[int, ...], size: int) -> bytes:
     Raises:
         ValueError: The data say that they have another size, or are damaged.
     """
-    data = bytes(data)
-    found = _zstd_size(data) if code == ZSTD else _blosc2_size(data)
+    given = np.frombuffer(data, np.uint8)
+    if code == ZSTD:
+        found = _zstd_size(given[:_ZSTD_HEAD].tobytes())
+    else:
+        found = _blosc2_size(given.tobytes())
     if found != size:
         says = "do not say how much that is" if found is None else f"are {found:,} bytes"
         raise ValueError(f"refused: a chunk is {size:,} bytes, and its compressed data {says}")
-    return _call(code, data, options, _REVERSE)
+    direct = _load_zstd() if code == ZSTD else None
+    return _call(code, given, options, _REVERSE) if direct is None else direct.expand(given, size)
 
 
 @functools.lru_cache(maxsize=len(PLUGINS))
@@ -131,20 +139,31 @@ def _load(code: int) -> tuple[Any, Any]:
     return _FILTER(found.filter), memory
 
 
-def _call(code: int, data: bytes, options: tuple[int, ...], flags: int) -> bytes:
+@functools.lru_cache(maxsize=1)
+def _load_zstd() -> ZstdLibrary | None:
+    """Returns Zstandard itself; None where the plug-in keeps it to itself."""
+    import hdf5plugin
+
+    try:
+        return ZstdLibrary(ctypes.CDLL(hdf5plugin.get_config().registered_filters[PLUGINS[ZSTD]]))
+    except AttributeError:
+        return None
+
+
+def _call(code: int, data: npt.NDArray[np.uint8], options: tuple[int, ...], flags: int) -> bytes:
     function, memory = _load(code)
-    given = memory.malloc(max(1, len(data)))
+    given = memory.malloc(max(1, data.size))
     if not given:
-        raise MemoryError(f"no memory for {len(data):,} bytes")
-    ctypes.memmove(given, data, len(data))
-    place, room = ctypes.c_void_p(given), ctypes.c_size_t(len(data))
+        raise MemoryError(f"no memory for {data.size:,} bytes")
+    ctypes.memmove(given, data.ctypes.data, data.size)
+    place, room = ctypes.c_void_p(given), ctypes.c_size_t(data.size)
     words = (ctypes.c_uint * max(1, len(options)))(*options)
     try:
         size = function(
-            flags, len(options), words, len(data), ctypes.byref(room), ctypes.byref(place)
+            flags, len(options), words, data.size, ctypes.byref(room), ctypes.byref(place)
         )
         if not size or not place.value:
-            raise ValueError(f"{PLUGINS[code]} cannot make anything of {len(data):,} bytes")
+            raise ValueError(f"{PLUGINS[code]} cannot make anything of {data.size:,} bytes")
         return ctypes.string_at(place, size)
     finally:
         memory.free(place)

@@ -49,7 +49,7 @@ def walk(file: SafeFile) -> Iterator[Entry]:
     waiting = [("", 0)]
     while waiting:
         group, depth = waiting.pop()
-        for name in file.links(group):
+        for name in file.links(group, _MOST):
             path = f"{group}/{name}" if group else name
             entry = _entry(file, path)
             yield entry
@@ -71,7 +71,7 @@ def attributes_of(file: SafeFile, entry_path: str | None) -> dict[str, Any]:
     """
     node = file.node(entry_path)
     with file_errors(file.path):
-        names = list(node.attrs)
+        names = [name for name in node.attrs if isinstance(name, str)]
     return file.attributes(names, entry_path)
 
 

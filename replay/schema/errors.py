@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import re
 
+from replay.schema.addresses import without_secrets
+
 
 class RecordingError(Exception):
     """What went wrong, in one line: what was expected, what was found, what to do.
@@ -13,6 +15,10 @@ class RecordingError(Exception):
     """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """Returns the message, without what may be secret in addresses in it."""
+        return without_secrets(super().__str__())
 
 
 class FileError(RecordingError):

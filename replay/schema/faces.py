@@ -19,6 +19,9 @@ from typing import Any, NoReturn
 _FLAGS = {"layers": "--layer", "layer": "--layer", "out": "-o", "show": "--with", "view": "--show"}
 _PYTHONS = ("python", "python3")
 
+is_own_process = False
+"""Whether this process is one command of `replay`, and nobody else's."""
+
 _on_command_line = False
 _caller: tuple[str, ...] = ()  # the words before the package's name, such as ("mapreel",)
 
@@ -87,6 +90,12 @@ def call(name: str, *arguments: object, **options: Any) -> str:
     given = [repr(str(each)) for each in arguments]
     given += [f"{option}={str(value)!r}" for option, value in options.items()]
     return f"replay.{name}({', '.join(given)})"
+
+
+def own_process() -> None:
+    """Notes that this process is one command of `replay`, which may end it as it has to."""
+    global is_own_process
+    is_own_process = os.name == "posix"
 
 
 def remember_caller() -> None:

@@ -18,6 +18,7 @@ from replay.formatting import format_bytes, format_count
 from replay.maps.runs import open_runs
 from replay.recording import Recording
 from replay.schema import Cell, EncodeError, OptionError, RecordingError
+from replay.schema.addresses import without_secrets
 from replay.schema.destinations import COPY, Destination, read_destination
 from replay.schema.suggestions import unknown
 from replay.trackers.content import Content, check_options
@@ -156,7 +157,7 @@ def push(
         finally:
             for tracker in trackers:
                 with _errors_of(tracker):
-                    where.append(tracker.close())
+                    where.append(without_secrets(tracker.close()))
     names = tuple(map(str, [*destinations, *(name for name, _ in copied)]))
     where += [f"a copy of {format_bytes(size)}" for _, size in copied]
     seconds = time.monotonic() - started

@@ -21,6 +21,7 @@ from replay.webpage.eight_bit import COUNT
 from replay.webpage.frame_block import FrameBlock, pack_frame
 from replay.webpage.input_data import InputData
 from replay.webpage.kernel_data import KernelData
+from replay.webpage.over_input import places_of
 from replay.webpage.picture_filters import filters_possible
 from replay.webpage.size_budget import MARKUP_BYTES, Fidelity, PageItem
 
@@ -45,6 +46,8 @@ class LayerData:
     Attributes:
         channels: The channels' numbers.
         item: What it costs a frame.
+        places: Where the positions of its maps stand in the image; None if nowhere.
+        components: The id of the block with the basis of its components; empty without.
     """
 
     def __init__(
@@ -61,6 +64,8 @@ class LayerData:
         self._channel_count, (self._height, self._width) = self._shown.channels, self._shown.size
         if not self._channel_count * self._height * self._width:
             raise SelectionError(f"layer {series.name!r} has empty maps: {series.layer.shape}")
+        self.places = places_of(series, self._shown)
+        self.components = ""
         self._measured: Maps | JointMaps = self._shown if joint is None else joint
         self._joint = joint
         self.channels = choose_channels(self._measured, channels, cells)
@@ -98,6 +103,23 @@ class LayerData:
             if not filters_possible((len(self.channels), self._height, self._width), shape):
                 self._pictures = None
         return self._pictures is not None
+
+    def present(self, cell: Cell) -> bool:
+        """Returns whether there is a frame."""
+        there = self._series.present
+        return cell[0] < there.shape[0] and cell[1] < there.shape[1] and bool(there[cell])
+
+    @property
+    def frames(self) -> list[Cell]:
+        """(epoch, batch) of all its frames, also those that a page does not have."""
+        return self._series.frames
+
+    def in_places(self, cell: Cell) -> npt.NDArray[np.float16]:
+        """Returns what stands in the image of a frame, float16 (C, positions)."""
+        places = self.places
+        assert places is not None
+        maps = self._shown[cell][self.channels][:, 0].reshape(len(self.channels), -1)
+        return maps[:, places.prefix : places.prefix + places.rows * places.columns]
 
     @property
     def stays(self) -> bool:
@@ -197,6 +219,8 @@ class LayerData:
             "key_step": self._key_step(self._fidelity),
             "largest": self._ranges.largest,
             "kernel": self._kernels.describe(),
+            "places": self._places_now(),
+            "components": self.components or None,
             **({} if self._pictures is None else {"beyond": self._pictures.beyond}),
         }
 
@@ -256,6 +280,14 @@ class LayerData:
         """Height and width of a map in the page."""
         pool = self._fidelity.pool
         return -(-self._height // pool), -(-self._width // pool)
+
+    def _places_now(self) -> list[int] | None:
+        places, pool = self.places, self._fidelity.pool
+        if places is None or pool == 1:
+            return None if places is None else [places.prefix, places.rows, places.columns]
+        if (places.rows, places.columns) != (self._height, self._width):
+            return None  # of a row of tokens, means of several
+        return [0, *self.shape]
 
     def _pooled_words(self) -> str:
         pooled = self._fidelity.pool > 1

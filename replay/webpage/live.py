@@ -21,11 +21,12 @@ from replay.maps.input_picture import InputPicture
 from replay.maps.selection import choose_layers
 from replay.maps.views import look_at, views_of
 from replay.option_values import Numbers
-from replay.options import SCALES, FilmOptions
+from replay.options import MADE, SCALES, FilmOptions
 from replay.raster.time_axis import TimeAxis
 from replay.recording import Closing, Recording
 from replay.recording.address import read_path
 from replay.schema import Cell, RecordingError
+from replay.webpage.components_data import GROWTH, LiveBases, has_components
 from replay.webpage.input_data import InputData
 from replay.webpage.layer_data import LayerData
 from replay.webpage.manifest import (
@@ -34,12 +35,13 @@ from replay.webpage.manifest import (
     describe_frames,
     describe_page,
     describe_source,
+    made_of,
     tell_layers_apart,
 )
+from replay.webpage.over_input import usual_colors
 from replay.webpage.template import render
 
 _FRESH = 0.25  # seconds for which what was read of the file's state is used again
-_GROWTH = 1.25  # the scales are measured again when there are so many times more frames
 _NOTE = (
     "Live, 8 bits a value: each map of a frame is sent in steps of 1/253 of the narrowest range "
     "under which it is shown. Ranges are told from the frames before, scales are those of the run "
@@ -65,6 +67,7 @@ class _Source:
         layers: Those that were asked for so far.
         measured: Of how many frames their scales are.
         input: The input pictures.
+        made: As in `PageSource`.
     """
 
     run: Recording
@@ -73,11 +76,15 @@ class _Source:
     layers: dict[str, LayerData] = field(default_factory=dict)
     measured: dict[str, int] = field(default_factory=dict)
     input: InputData | None = None
+    made: str = ""
 
     def refresh(self) -> None:
         """Takes in the frames that have been committed."""
-        order = self.run.order
-        cells = np.argwhere(order > 0)
+        order, there = self.run.order, self.run.order > 0
+        if self.options.view != "maps" or self.run.probe_number is not None:  # not in each batch
+            shown = [self.run[name].present for name in self.run.layers]
+            there &= np.logical_or.reduce(shown) if shown else False
+        cells = np.argwhere(there)
         cells = cells[np.argsort(order[tuple(cells.T)], kind="stable")]
         self.cells = [(int(epoch), int(batch)) for epoch, batch in cells]
         if self.input is None and self.cells and InputPicture.possible(self.run):
@@ -87,9 +94,12 @@ class _Source:
         """Returns a layer, on the scales of about as many frames as there are."""
         count = len(self.cells)
         if name not in self.layers:
-            self.layers[name] = LayerData(self.run[name], channels, self.cells, live=True)
+            layer = LayerData(self.run[name], channels, self.cells, live=True)
+            if has_components(self.options.view, self.made) and layer.places is not None:
+                layer.components = "components"
+            self.layers[name] = layer
             self.measured[name] = count
-        elif count >= _GROWTH * self.measured[name]:
+        elif count >= GROWTH * self.measured[name]:
             self.layers[name].measure(self.cells)
             self.measured[name] = count
         return self.layers[name]
@@ -126,6 +136,8 @@ class Live(Closing):
         self._asked, self._channels, self._probe, self._view = layers, channels, probe, view
         tables = color_tables([cmap, *CMAPS])
         self._settings = {"scale": scale, "cmap": cmap, "symmetric": False, "colours": tables}
+        self._settings["usual"] = usual_colors()
+        self._bases = LiveBases()
         self._title = "" if title is None else clean(title)
         self._path = read_path(path)
         self._lock = threading.RLock()
@@ -175,6 +187,7 @@ class Live(Closing):
         probe = source.run.probe_number
         stays = any(layer.stays for layer in layers) or probe is not None
         about = describe_source(source.run, source.options, 1, stays)
+        about |= made_of(about, source.made)
         about["scales"]["run"] = about["scales"]["run"].replace("whole run", "run so far")
         empty: dict[str, Any] = {"run": [0.0, 1.0], "epochs": {}, "channel": []}
         return {
@@ -223,7 +236,9 @@ class Live(Closing):
             The length of the facts (uint32), the facts (JSON; `null` where there are none), and the
             block as a page of its own holds it.
         """
-        match = re.fullmatch(r"s(\d{1,4})-(?:layer-(\d{1,6})|input)-(\d{1,9}|extremes)", name)
+        match = re.fullmatch(
+            r"s(\d{1,4})-(?:layer-(\d{1,6})|input)-(\d{1,9}|extremes|components)", name
+        )
         if match is None:
             return None
         with self._lock:
@@ -240,9 +255,29 @@ class Live(Closing):
             if match[3] == "extremes":
                 run.require_frames()
                 return _with_facts(layer.extremes(source.cells))
+            if match[3] == "components":
+                run.require_frames()
+                return self._basis(source, layer)
             if int(match[3]) >= len(source.cells):
                 return None
             return _with_facts(*layer.block(source.cells[int(match[3])]))
+
+    def _basis(self, source: _Source, layer: LayerData) -> bytes | None:
+        """Returns the basis of a layer's components, one for all fixed images; None without."""
+        if not layer.components:
+            return None
+        fixed = source.run.probe_number is not None
+        alike = (
+            each.layer(layer.name, self._channels)
+            for each in self._sources
+            if (each.run.probe_number is not None) == fixed
+            and each.options.view == "maps"
+            and each.cells
+            and layer.name in self._names(each)
+        )
+        group = [each for each in alike if each.places and each.channels == layer.channels]
+        key = layer.name if fixed else f"first {layer.name}"
+        return _with_facts(self._bases.block(f"{key} {layer.channels}", group))
 
     def _refresh(self) -> Recording:
         """Returns the recording as it is now; opened again where its writer has replaced it."""
@@ -280,16 +315,17 @@ class Live(Closing):
 
     def _add_source(self, shown: Recording, view: str) -> None:
         """Adds what is shown of one kind of image, unless it is there or nothing of it is."""
-        known = ((each.run.probe_number, each.options.view) for each in self._sources)
+        known = ((each.run.probe_number, each.made or each.options.view) for each in self._sources)
         if (shown.probe_number, view) in known:
             return
+        made = view if self._view in ("maps", *MADE) else ""
         try:
             (run,), options = look_at([shown], FilmOptions(self._asked, view=view), True)
         except RecordingError:
             if self._view is not None and shown.probe_number is None and shown.order.any():
                 raise
             return
-        self._sources.append(_Source(run, options))
+        self._sources.append(_Source(run, options, made=made))
 
     def _first(self) -> int:
         """Returns the place of what the page opens with: of a fixed image, where there is one."""
@@ -310,7 +346,7 @@ class Live(Closing):
 
     @staticmethod
     def _picture(source: _Source, place: str) -> bytes:
-        if source.input is None or place == "extremes" or int(place) >= len(source.cells):
+        if source.input is None or not place.isdigit() or int(place) >= len(source.cells):
             raise RecordingError(f"no input picture {place}")
         return source.input.block(source.cells[int(place)])
 

@@ -23,7 +23,7 @@ from replay.recording import Recording, read_losses
 from replay.schema import Cell
 from replay.webpage.eight_bit import COUNT
 
-CMAPS = ("gray", "viridis", "magma", "cividis", "RdBu_r")
+CMAPS = ("gray", "viridis", "plasma", "magma", "cividis", "RdBu_r")
 _SHORT = 26  # letters of a layer's name in the list of all layers
 _CURVE = 4000  # points of the loss curve at most
 
@@ -81,6 +81,8 @@ def describe_source(
         "key": key if view == "maps" else f"{key}-{view}",
         "words": "first image" if probe is None else f"probe {probe}",
         "view": view,
+        "over": view == "cam",  # over the input picture at first
+        "smooth": view == "cam",  # and then bilinear
         "quantity": run.quantity,
         "scales": {scale: scale_words(scale, runs, stays) for scale in SCALES},
     }
@@ -92,6 +94,19 @@ def describe_source(
             for scale, words in about["scales"].items()
         }
     return about
+
+
+def made_of(about: dict[str, Any], made: str) -> dict[str, Any]:
+    """Returns which views a page has of one kind of images.
+
+    Args:
+        about: What `describe_source` told of them.
+        made: The view that alone is shown, of those that a page makes of what it has.
+    """
+    if made == "overlay":
+        return {"views": [about["view"]], "over": True}
+    views = [about["view"], "components"] if about["view"] == "maps" else [about["view"]]
+    return {"views": [made] if made else views}
 
 
 def run_words(recording: Recording) -> list[str]:

@@ -11,15 +11,21 @@ from replay.maps.runs import RunSet
 from replay.maps.selection import choose_frames, choose_layers
 from replay.maps.views import look_at, views_of
 from replay.option_values import Numbers
-from replay.options import FilmOptions
+from replay.options import MADE, FilmOptions
 from replay.recording import Recording
 from replay.schema import OptionError, SelectionError
+from replay.schema.faces import spell
+from replay.webpage.components_data import PageBases
 from replay.webpage.manifest import describe_page, files_of
+from replay.webpage.over_input import usual_colors
 from replay.webpage.page_source import PageSource
 from replay.webpage.size_budget import Fidelity, PageItem, PagePlan, plan_page
 from replay.webpage.template import render
 
 _ATTEMPTS = 8
+_MOST_LAYERS = 1_000  # more take minutes, and nobody finds one among them
+_LISTED = 3  # kinds of images of which each is told by itself
+_MANY = 12  # sentences of one kind
 _DEPTH = (
     "8 bits a value: each map of a frame is stored in steps of 1/253 of the narrowest range under "
     "which it is shown here; the recording has float16. Histograms are of these steps."
@@ -58,9 +64,9 @@ class PageContent:
         settings: dict[str, Any],
         view: str | None = None,
     ) -> None:
-        self._runs, self._settings = runs, settings
+        self._runs, self._settings = runs, {**settings, "usual": usual_colors()}
         self._title = "" if title is None else clean(title)
-        self._remarks: list[str] = []
+        self._view, self._remarks = view, list[str]()
         self.sources: list[PageSource] = []
         probes: Sequence[int | None] = [probe]
         if probe is None:
@@ -79,6 +85,7 @@ class PageContent:
                 raise errors[0]
         first = [place for place, source in enumerate(self.sources) if source.probe is not None]
         self._first = first[0] if first else 0
+        self._bases = PageBases()
         self.names = tuple(
             dict.fromkeys(layer.name for source in self.sources for layer in source.layers)
         )
@@ -94,18 +101,28 @@ class PageContent:
         view: str,
     ) -> None:
         labels = [""]
+        made = view if self._view in ("maps", *MADE) else ""
         runs, options = look_at(runs, FilmOptions(layers, view=view), values=True)
         layers = options.layers
         if len(runs) == 1:
-            names, cells = choose_layers(runs[0], layers), choose_frames(runs[0], epochs, batches)
+            names = choose_layers(runs[0], layers)
+            seldom = view != "maps" or runs[0].probe_number is not None
+            cells = choose_frames(runs[0], epochs, batches, names if seldom else None)
         else:
             names, remarks = choose_common_layers(runs, layers)
             shown = RunSet(runs, names)
             cells, labels = shown.cells(epochs, batches), shown.labels
             remarks += [each for each in shown.remarks if "different runs" not in each]
             self._remarks += [each for each in remarks if each not in self._remarks]
+        if len(names) > _MOST_LAYERS:
+            raise SelectionError(
+                f"{len(names):,} layers in {runs[0].path} are too many for a page, which shows at "
+                f"most {_MOST_LAYERS:,}; choose some with {spell('layers', flag='--layer')}"
+            )
         place = len(self.sources)
-        self.sources.append(PageSource(runs, labels, names, channels, cells, input, place, options))
+        self.sources.append(
+            PageSource(runs, labels, names, channels, cells, input, place, options, made)
+        )
 
     @property
     def kept(self) -> tuple[int, int]:
@@ -117,16 +134,20 @@ class PageContent:
         self, limit: int, progress: Callable[[int, int], None] | None
     ) -> tuple[bytes, tuple[str, ...]]:
         """Returns a document of at most `limit` bytes, and the notes."""
+        for fixed in (False, True):
+            shown = [each for each in self.sources if (each.probe is not None) == fixed]
+            of = [layer for each in shown if each.has_components for layer in each.layers]
+            self._bases.add(of)
         items = self._items()
         counts = [len(source.cells) for source in self.sources]
-        empty = len(self._document({"sources": [], **self._settings}, []))
+        empty = len(self._document({"sources": [], **self._settings}, self._bases.blocks))
         budget = (limit - empty) * 0.985 - 40 * sum(counts) ** 0.5
-        if any(each.step > 1 for each in plan_page(items, counts, budget).fidelity):
+        if any(each.step > 1 for each in plan_page(items, counts, budget, self._first).fidelity):
             for source in self.sources:
                 source.tell_from_pictures()
             items = self._items()
         for attempt in range(_ATTEMPTS):
-            plan = plan_page(items, counts, budget)
+            plan = plan_page(items, counts, budget, self._first)
             if min(plan.frames) < 1:
                 break
             document, notes = self._build(plan, limit, progress)
@@ -154,14 +175,18 @@ class PageContent:
             source.prepare(frames, plan.fidelity[start : start + count])
             start += count
         total = sum(source.count for source in self.sources)
-        blocks: list[tuple[str, bytes]] = []
+        blocks = list(self._bases.blocks)
         for source in self.sources:
             for block in source.blocks():
                 blocks.append(block)
                 if progress is not None:
                     progress(min(len(blocks), total), total)
         given = tuple(map(clean, self._remarks)) + self._fitting(plan, limit)
-        given += tuple(dict.fromkeys(each for source in self.sources for each in source.notes()))
+        pooled = list(dict.fromkeys(note for each in self.sources for note in each.pooled()))
+        given += tuple(pooled[:_MANY])
+        if len(pooled) > _MANY:
+            given += (f"{format_count(len(pooled) - _MANY, 'more layer')} averaged likewise",)
+        given += tuple(dict.fromkeys(each for source in self.sources for each in source.damage()))
         manifest = {
             **describe_page(self._title, self._runs),
             "notes": [*given, _DEPTH],
@@ -176,24 +201,48 @@ class PageContent:
         below = f"so that the file stays below {limit / 1e6:g} MB"
         found = []
         several = len(self.sources) > 1
+        thinned: dict[tuple[int, int], list[str]] = {}
         for source in self.sources:
-            of = f" of {source.words}" if several else ""
             if source.kept < len(source.cells):
-                share = f"{source.kept:,} of {format_count(len(source.cells), 'frame')}{of}"
-                found.append(f"{share}, evenly spread, {below}")
+                thinned.setdefault((source.kept, len(source.cells)), []).append(source.words)
+        for (kept, there), words in thinned.items():
+            of = f" of {_listed(words, ', ')}" if several else ""
+            found.append(f"{kept:,} of {format_count(there, 'frame')}{of}, evenly spread, {below}")
         tell = any(source.tells for source in self.sources)
         if tell or any(each.step > 1 for each in plan.fidelity):
-            listed = "; ".join(
-                (f"{source.words}: " if several else "")
-                + ", ".join(f"{name} {error:.1f}" for name, error in source.errors().items())
-                for source in self.sources
-            )
             found.append(
                 f"fine detail is rounded {below}: pixels are off by so many of 254 levels "
-                f"(root mean square): {listed}"
+                f"(root mean square): {self._errors()}"
+            )
+        if several and thinned:
+            only = spell("probe", self.sources[self._first].probe or 0)
+            opening = self.sources[self._first].words
+            found.append(
+                f"the room is shared among {len(self.sources)} kinds of images and views, and "
+                f"{opening}, which the page opens with, has the most; {only} gives all of it to one"
             )
         return tuple(found)
+
+    def _errors(self) -> str:
+        """Returns by how much pixels are off: of each layer, or of many images the largest."""
+        each = [(source.words, source.errors()) for source in self.sources]
+        if len(each) <= _LISTED:
+            return "; ".join(
+                (f"{words}: " if len(each) > 1 else "")
+                + ", ".join(f"{name} {error:.1f}" for name, error in errors.items())
+                for words, errors in each
+            )
+        most = sorted(((max(errors.values()), words) for words, errors in each), reverse=True)
+        return _listed([f"{words} up to {error:.1f}" for error, words in most], "; ", "less")
 
     def _document(self, manifest: dict[str, Any], blocks: Sequence[tuple[str, bytes]]) -> bytes:
         name = self._title or files_of(self._runs)
         return render(f"{name}: feature maps", manifest, blocks)
+
+
+def _listed(words: Sequence[str], between: str, others: str = "") -> str:
+    """Returns the first of them in words, and how many more there are."""
+    if len(words) <= _LISTED + 1:
+        return between.join(words)
+    more = f"{len(words) - _LISTED} others{f' {others}' if others else ''}"
+    return f"{between.join(words[:_LISTED])} and {more}"

@@ -13,9 +13,10 @@ from replay.option_values import Numbers
 from replay.options import FilmOptions
 from replay.recording import Recording
 from replay.schema import Cell
+from replay.webpage.components_data import has_components
 from replay.webpage.input_data import InputData
 from replay.webpage.layer_data import LayerData
-from replay.webpage.manifest import describe_frames, describe_source, tell_layers_apart
+from replay.webpage.manifest import describe_frames, describe_source, made_of, tell_layers_apart
 from replay.webpage.pair import describe_runs, join_items, layers_of, pictures_of
 from replay.webpage.size_budget import Fidelity, PageItem
 
@@ -34,6 +35,8 @@ class PageSource:
         input: Whether the input pictures are in the page.
         place: The source's place among those of the page.
         options: The view, and the colours that suit it.
+        made: What a page makes of its maps, if that alone is shown: `maps`, `components` or
+            `overlay`.
 
     Attributes:
         cells: As given.
@@ -53,9 +56,10 @@ class PageSource:
         input: bool,
         place: int,
         options: FilmOptions,
+        made: str = "",
     ) -> None:
         self._runs, self._labels, self.cells, self._place = runs, labels, list(cells), place
-        self.probe, self._options = runs[0].probe_number, options
+        self.probe, self._options, self._made = runs[0].probe_number, options, made
         about = describe_source(runs[0], options)
         self.key, self.words = about["key"], about["words"]
         if options.view != "maps":
@@ -66,6 +70,11 @@ class PageSource:
             self._pictures = pictures_of(runs, cells, place)
         self._kept = self.cells
         self.tells = False
+
+    @property
+    def has_components(self) -> bool:
+        """Whether components of its maps are shown."""
+        return has_components(self._options.view, self._made)
 
     @property
     def items(self) -> list[PageItem]:
@@ -136,6 +145,7 @@ class PageSource:
         """Returns the source's part of the manifest, after `blocks`."""
         stays = any(layer.stays for layer in self.layers)
         about = describe_source(self._runs[0], self._options, len(self._runs), stays)
+        about |= made_of(about, self._made)
         about["layers"] = tell_layers_apart([layer.describe() for layer in self.layers])
         if len(self._runs) == 1:
             picture = self._pictures[0].describe() if self._pictures[0] else None
@@ -146,12 +156,13 @@ class PageSource:
         )
         return {**about, "frames": frames, "input": None, "runs": runs}
 
-    def notes(self) -> list[str]:
-        """Returns what was done to the maps so that they fit, and what is damaged."""
-        found = [group[0].note() for group in self._groups]
-        return [each for each in found if each] + [
-            each for layer in self.layers for each in layer.damage()
-        ]
+    def pooled(self) -> list[str]:
+        """Returns what was done to the maps so that they fit, a sentence for each layer."""
+        return [note for group in self._groups if (note := group[0].note())]
+
+    def damage(self) -> list[str]:
+        """Returns what is damaged, a sentence for each layer."""
+        return [each for layer in self.layers for each in layer.damage()]
 
     def errors(self) -> dict[str, float]:
         """Returns by how much pixels are off, as in `LayerData.error`, by the layer's name."""

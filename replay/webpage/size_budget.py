@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SAMPLED_FRAMES = 5  # input pictures that are compressed to estimate what all of them take
 MARKUP_BYTES = 70  # around a block, its ranges in the manifest included
@@ -15,6 +15,8 @@ MARKUP_BYTES = 70  # around a block, its ranges in the manifest included
 # How coarse a step may be at first, times what an item tolerates; the last one is what the eye
 # does not miss beside the maps themselves, as they are enlarged.
 _COARSENESS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
+
+_OPENING = 2.0  # shares of what a page opens with, where others have one
 
 # (frames, side): where even that is not enough, frames are left out until so many remain; then maps
 # are averaged, down to that side, and the next pair holds.
@@ -68,19 +70,58 @@ class PagePlan:
     fidelity: tuple[Fidelity, ...]
 
 
-def plan_page(items: Sequence[PageItem], frames: Sequence[int], budget: float) -> PagePlan:
+def plan_page(
+    items: Sequence[PageItem], frames: Sequence[int], budget: float, first: int = 0
+) -> PagePlan:
     """Chooses frames and fidelity so that all of it takes no more than the budget.
 
     All frames come first, at steps as coarse as the eye does not see: coarser where maps are
-    large. Where those do not suffice, frames are left out evenly, but sixty (or all, if there are
-    fewer) come before pixels, as long as planes keep 56 pixels a side: the largest planes are
-    pooled first.
+    large. Where those do not suffice, the budget is shared: what takes less than a fair share is
+    whole, what the page opens with has two shares of what is left, and all others one. Then
+    frames are left out evenly, but sixty (or all, if there are fewer) come before pixels, as long
+    as planes keep 56 pixels a side: the largest planes are pooled first.
 
     Args:
         items: What each frame has.
         frames: Frames that there are, of each source.
         budget: Bytes.
+        first: The source that the page opens with.
     """
+    plan = _plan_together(items, frames, budget)
+    whole = plan.frames == tuple(frames) and all(each.pool == 1 for each in plan.fidelity)
+    if whole or len(frames) < 2:
+        return plan
+    costs = _cost_of_sources(items, _coarse(items, _COARSENESS[-1]), len(frames))
+    weights = [_OPENING if place == first else 1.0 for place in range(len(frames))]
+    shares = _share([cost * n for cost, n in zip(costs, frames, strict=True)], weights, budget)
+    kept: list[int] = []
+    fidelity = list(plan.fidelity)
+    for source, share in enumerate(shares):
+        places = [place for place, item in enumerate(items) if item.source == source]
+        own = [replace(items[place], source=0) for place in places]
+        alone = _plan_together(own, [frames[source]], share)
+        kept += alone.frames
+        for place, each in zip(places, alone.fidelity, strict=True):
+            fidelity[place] = each
+    return PagePlan(tuple(kept), tuple(fidelity)) if min(kept) else plan
+
+
+def _share(wanted: Sequence[float], weights: Sequence[float], budget: float) -> list[float]:
+    """Returns the part of each: what it wants, or a share by weight of what is left."""
+    parts = [0.0] * len(wanted)
+    rest, left = list(range(len(wanted))), max(budget, 0.0)
+    while rest:
+        each = left / sum(weights[place] for place in rest)
+        content = [place for place in rest if wanted[place] <= each * weights[place]]
+        for place in content or rest:
+            parts[place] = wanted[place] if content else each * weights[place]
+        left -= sum(parts[place] for place in content)
+        rest = [place for place in rest if place not in content] if content else []
+    return parts
+
+
+def _plan_together(items: Sequence[PageItem], frames: Sequence[int], budget: float) -> PagePlan:
+    """Chooses frames and fidelity, alike for all sources."""
     first, last = 0, len(_COARSENESS)  # where the answer lies; costs are found by trying
     while first < last:
         middle = (first + last) // 2

@@ -25,6 +25,7 @@ _SCRIPTS = (
     "codec.js",
     "blocks.js",
     "scale.js",
+    "views.js",
     "maps.js",
     "frame.js",
     "time.js",

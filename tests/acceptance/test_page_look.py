@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import firefox
 import numpy as np
 import pytest
 from browser import EXECUTABLE, Browser, Tab
-from page_tabs import READY, choose, complaints, frame, pixels_of
+from page_tabs import READY, SCREENS, axe_findings, choose, complaints, frame, pixels_of
 from pages import frame_of, read
 from samples import drifting_maps, write_recording
 
@@ -23,12 +22,6 @@ chromium = pytest.mark.skipif(
     EXECUTABLE is None, reason="no Chromium here: the page was not opened in a browser"
 )
 SHOWN = "[...document.querySelectorAll('.map')].map((e) => e.dataset.channel).join()"
-SCREENS = {
-    "laptop": (1440, 900, 1),
-    "projector": (1024, 768, 1),
-    "twice": (720, 450, 2),  # 1440x900 at 200 %
-    "phone": (390, 844, 3),
-}
 
 
 def strong_and_faint(epoch: int, batch: int) -> np.ndarray:
@@ -285,40 +278,22 @@ def test_what_is_printed_is_the_frame_that_is_shown(browser: Browser, out: Path)
     assert len(images) >= 13  # every map, and the input
 
 
-def axe() -> str:
-    """The source of axe-core, from the package that brings it."""
-    spec = importlib.util.find_spec("axe_playwright_python")
-    if spec is None or spec.submodule_search_locations is None:
-        pytest.skip("axe-playwright-python is not installed: the page was not checked by axe")
-    return (Path(next(iter(spec.submodule_search_locations))) / "axe.min.js").read_text("utf-8")
-
-
 @chromium
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("screen", ["laptop", "phone"])
 def test_axe_finds_nothing(browser: Browser, out: Path, screen: str, dark: bool) -> None:
-    source = axe()
     width, height, density = SCREENS[screen]
     tab = opened(browser, out, width=width, height=height, density=density, dark=dark)
-    tab.run(f"(() => {{ {source}; }})()")
-
-    def findings() -> list:
-        return tab.run(
-            "axe.run().then(({violations, passes}) => [...violations, ...(passes.length > 20 ? []"
-            ": [{id: 'nothing was checked', nodes: []}])].map(({id, nodes}) =>"
-            "[id, nodes.map(({html}) => html.slice(0, 120))]))"
-        )
-
-    assert findings() == []
+    assert axe_findings(tab) == []
     if screen == "phone":
         tab.click("#more")
         assert tab.run("document.querySelector('#side').offsetParent !== null")
-        assert findings() == []
+        assert axe_findings(tab) == []
         tab.click("#more")
     tab.run("document.querySelector('.map').click()")
     tab.wait("document.querySelector('#dialog').open")
     tab.wait(READY)
-    assert findings() == []
+    assert axe_findings(tab) == []
 
 
 @chromium

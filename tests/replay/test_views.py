@@ -260,3 +260,20 @@ def test_maps_are_what_they_were(path: Path, tmp_path: Path) -> None:
         replay.animate(one, tmp_path / "one.mp4")
         replay.animate(other, tmp_path / "other.mp4", view="maps")
         assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "other.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("view", ["attention", "gradient"])
+def test_comparisons_say_below_the_maps_what_films_do(
+    path: Path, tmp_path: Path, view: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(name: str) -> np.ndarray:
+        out = tmp_path / name
+        replay.compare(path, path, out, view=view, difference=False, epochs=1, batches=0)
+        return np.array(Image.open(out).convert("L"))
+
+    said = drawn("a.png")
+    monkeypatch.setattr("replay.maps.attention_view.AttentionSeries.remark", lambda *_: "")
+    monkeypatch.setattr("replay.maps.gradient_view.GradientSeries.remark", lambda *_: "")
+    rows, columns = np.nonzero(said != drawn("b.png"))
+    assert rows.min() > said.shape[0] * 0.8  # below the maps,
+    assert columns.min() < said.shape[1] * 0.5 < columns.max()  # of either run

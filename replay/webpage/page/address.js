@@ -3,13 +3,15 @@
 let written = null;
 function writeAddress() {
   const about = layers[state.layer], said = new URLSearchParams();
-  if (data.sources.length > 1) said.set("image", source.key);
+  const key = chosenKey();
+  if (data.sources.length > 1 || key !== choicesOf()[0].key) said.set("image", key);
   said.set("layer", about.name);
   said.set("frame", `${frames.epoch[state.frame]}.${frames.batch[state.frame]}`);
   const channels = (texts.get(about.name) ?? "").replace(/\s/g, "");
   if (channels) said.set("channels", channels);
   said.set("scale", $("scale").value);
   said.set("colours", $("cmap").value);
+  if (state.over !== source.over) said.set("over", state.over ? "1" : "0");
   if ($("symmetric").checked) said.set("symmetric", "1");
   if (several && state.difference) said.set("difference", "1");
   if ($("zoom").value !== "0") said.set("zoom", $("zoom").value);
@@ -25,12 +27,12 @@ function writeAddress() {
 // Takes over what the address says, as far as it is there; gives which map is enlarged.
 function readAddress() {
   const said = new URLSearchParams(location.hash.slice(1));
-  const place = data.sources.findIndex(({ key }) => key === said.get("image"));
-  const before = source;
-  if (place >= 0 && data.sources[place].frames.epoch.length) useSource(place);
+  const choice = choicesOf().find(({ key }) => key === said.get("image"));
+  const before = lookKey();
+  if (choice && data.sources[choice.place].frames.epoch.length) useSource(choice.place, choice.view);
+  state.over = said.has("over") ? said.get("over") === "1" : source.over;
   takeColours(before);
-  const layer = layers.findIndex(({ name }) => name === said.get("layer"));
-  state.layer = layer < 0 ? 0 : layer;
+  state.layer = findLayer(said.get("layer"));
   for (const [name, id] of [["scale", "scale"], ["colours", "cmap"], ["zoom", "zoom"]])
     if ([...$(id).options].some(({ value }) => value === said.get(name))) $(id).value = said.get(name);
   if (said.has("symmetric")) $("symmetric").checked = said.get("symmetric") === "1";
@@ -45,7 +47,7 @@ function readAddress() {
   state.frame = at ? frameAt(Number(at[1]), Number(at[2])) : count - 1;
   written = location.hash;
   const map = Number(said.get("map") ?? NaN);
-  return about.channels.includes(map) ? map : null;
+  return about.channels.includes(map) && !inColours() ? map : null;
 }
 function followAddress() {
   if (location.hash === written) return;

@@ -9,7 +9,7 @@ function enlarge(channel, layer = state.large) {
   paint();
 }
 function sizeEnlarged() {
-  const [height, width] = drawnShape(layers[state.layer].shape), dense = devicePixelRatio || 1;
+  const [height, width] = drawnShape(tileShape()), dense = devicePixelRatio || 1;
   const phone = innerWidth < 760;
   const wide = phone ? innerWidth - 66 : Math.min(600, innerWidth - 340);
   const tall = innerHeight * (phone ? 0.45 : 1) - (phone ? 0 : 130);
@@ -17,9 +17,10 @@ function sizeEnlarged() {
   $("enlarged").style.aspectRatio = `${width} / ${height}`;
   $("enlarged").style.width = `${zoom >= 1 ? width * zoom / dense : Math.min(wide, tall * width / height)}px`;
 }
-async function paintEnlarged(decoded, ranges, frame, colours) {
+async function paintEnlarged(decoded, ranges, frame, colours, gray) {
   const about = layers[state.large], channel = state.enlarged, place = about.channels.indexOf(channel);
-  fillMap($("enlarged"), decoded, place, about.shape, ranges[place], colours);
+  if (gray) fillOver($("enlarged"), decoded, place, about, ranges[place], colours, gray);
+  else fillMap($("enlarged"), decoded, place, about.shape, ranges[place], colours);
   const [low, high] = ranges[place].map(number);
   $("enlarged").setAttribute("aria-label", `${named(channel, state.large)}, enlarged, at ${inWords(frame)}, shown from ${low} to ${high}`);
   $("status-large").textContent = `${inWords(frame)}; shown from ${low} to ${high}`;

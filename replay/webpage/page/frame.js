@@ -22,14 +22,24 @@ async function paint() {
 }
 async function paintOnce() {
   const { layer, frame } = state, one = source;
-  const [decoded, images] = await Promise.all([
+  const { view } = state;
+  const [decoded, images, found] = await Promise.all([
     Promise.all(mates(layer).map((mate) => loadMaps(one, mate, frame))),
-    Promise.all(runs.map((_, run) => loadInput(one, frame, run)))]);
-  if (layer !== state.layer || one !== source) return void (again = true);
-  const { shape } = layers[layer], scale = $("scale").value, colours = tables[$("cmap").value];
-  const ranges = decoded.map((each, run) => rangesOf(layers[layer + run], each, frame, scale));
+    Promise.all(runs.map((_, run) => loadInput(one, frame, run))),
+    view === "components" ? Promise.all(mates(layer).map((mate) => loadBasis(one, mate))) : null]);
+  if (layer !== state.layer || one !== source || view !== state.view) return void (again = true);
+  const about = layers[layer], { shape } = about, scale = $("scale").value;
+  const over = liesOver(), colours = coloursNow(about, over);
+  const ranges = decoded.map((each, run) => rangesOf(layers[layer + run], each, frame, scale))
+    .map((each) => over ? each.map((range) => overRange(range, isSigned(about))) : each);
+  const grays = over ? runs.map((_, run) => grayOf(images[run] ?? images[0], (pictures[run] ?? pictures[0]).shape)) : [];
   for (const one of tiles) {
     const { layer: mate, place, canvas, words } = one;
+    if (found) {
+      fillComponents(canvas, decoded[mate - layer], layers[mate], found[mate - layer]);
+      canvas.setAttribute("aria-label", `${words} at ${inWords(frame)}: ${found[mate - layer].words}`);
+      continue;
+    }
     if (mate === null) {
       const reach = fillDifference(canvas, decoded[0], decoded[1], place, shape, tables.RdBu_r);
       one.bar.hidden = true;
@@ -37,15 +47,18 @@ async function paintOnce() {
       canvas.setAttribute("aria-label", `${words} at ${inWords(frame)}, from −${number(reach)} to ${number(reach)}`);
       continue;
     }
-    fillMap(canvas, decoded[mate - layer], place, shape, ranges[mate - layer][place], colours);
-    canvas.setAttribute("aria-label", `${words} at ${inWords(frame)}${mark(one, decoded[mate - layer], frame, scale)}`);
+    const range = ranges[mate - layer][place];
+    if (over) fillOver(canvas, decoded[mate - layer], place, layers[mate], range, colours, grays[mate - layer]);
+    else fillMap(canvas, decoded[mate - layer], place, shape, range, colours);
+    canvas.setAttribute("aria-label", `${words} at ${inWords(frame)}${mark(one, decoded[mate - layer], frame, scale, range)}`);
   }
   images.forEach((image, run) => {
     if (image) fillColours(ofRun("input", run), image, pictures[run].shape, false);
   });
   describe(frame, decoded[0], colours);
+  if (found) describeColours(found[0]);
   if (state.enlarged !== null)
-    await paintEnlarged(decoded[state.large - layer], ranges[state.large - layer], frame, colours);
+    await paintEnlarged(decoded[state.large - layer], ranges[state.large - layer], frame, colours, grays[state.large - layer]);
   $("maps").dataset.frame = frame;
   if (!state.playing) writeAddress();
   if (state.playing && frame + 1 < count) { // so that the next one is there when it is asked for
@@ -90,12 +103,15 @@ function describe(frame, decoded, colours) {
   if (!several) $("unfinite").replaceChildren(...notFinite(state.layer, frame, colours));
 }
 function describeScale(frame, colours) {
-  const symmetric = $("symmetric").checked;
-  const words = source.scales[$("scale").value] + (symmetric ? "; symmetric around 0" : "");
+  const over = liesOver(), symmetric = over ? isSigned(layers[state.layer]) : $("symmetric").checked;
+  const words = source.scales[$("scale").value].split(over ? "; bar" : "\n")[0] + (symmetric ? "; symmetric around 0" : over ? "; from 0" : "") +
+    (over ? ", over the input: the stronger, the more it covers" : "");
   const { quantity } = source;
   $("scale-words").textContent = `${quantity[0].toUpperCase()}${quantity.slice(1)}: ${words}.`;
-  fillLevels($("bar"), Uint8Array.from({ length: LAST + 1 }, (_, i) => i), [1, LAST + 1], colours);
-  const shared = sharedRange(layers[state.layer], frame);
+  const steps = Uint8Array.from({ length: LAST + 1 }, (_, i) => i);
+  fillLevels($("bar"), steps, [1, LAST + 1],
+    over ? Uint32Array.from(steps, (i) => mixture(colours, symmetric)[i << 8 | MIDDLE]) : colours);
+  const own = sharedRange(layers[state.layer], frame), shared = own && over ? overRange(own, symmetric) : own;
   const [low, high] = shared ?? [0, 0], ends = shared ? shared.map(number) : ["low", "high"];
   $("bar").setAttribute("aria-label", `Colour bar from ${ends[0]} to ${ends[1]}`);
   $("low").textContent = ends[0];

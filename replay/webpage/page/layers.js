@@ -5,7 +5,7 @@ let entries = []; // { layer, button, canvas }
 function layLayers() {
   const width = THUMBS * THUMB + (THUMBS - 1) * 2;
   entries = layers.flatMap((about, layer) => {
-    if (layer % runs.length) return [];
+    if (layer % runs.length || (inColours() && !about.components)) return [];
     const canvas = make("canvas", { width, height: THUMB, "aria-hidden": "true" });
     const name = make("b", {}, about.short ?? about.name);
     const button = make("button", { type: "button", className: "layer", title: [about.name, ...about.words].join(", ") },
@@ -45,8 +45,8 @@ async function paintOverview() { // when nothing else is to be done, and what is
         const box = entry.button.getBoundingClientRect();
         if (box.bottom < 0 || box.top > 2 * innerHeight) continue;
         const decoded = await loadMaps(one, entry.layer, frame);
-        if (one !== source || frame !== state.frame || state.playing) break;
-        paintThumbs(entry, decoded, frame);
+        if (one !== source || frame !== state.frame || state.playing || !entries.includes(entry)) break;
+        paintThumbs(entry, decoded, frame, inColours() ? await loadBasis(one, entry.layer) : null);
         await idle();
       }
       if (one === source && frame === state.frame) drawn = wanted;
@@ -59,12 +59,13 @@ async function paintOverview() { // when nothing else is to be done, and what is
   }
 }
 const stamp = make("canvas");
-function paintThumbs({ layer, canvas }, decoded, frame) {
+function paintThumbs({ layer, canvas }, decoded, frame, basis) {
   const about = layers[layer], ranges = rangesOf(about, decoded, frame), pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
-  const [height, width] = about.shape, zoom = THUMB / Math.max(height, width);
-  for (let place = 0; place < Math.min(THUMBS, about.channels.length); place++) {
-    fillMap(stamp, decoded, place, about.shape, ranges[place], tables[$("cmap").value]);
+  const [height, width] = basis ? about.places.slice(1) : about.shape, zoom = THUMB / Math.max(height, width);
+  for (let place = 0; place < (basis ? 1 : Math.min(THUMBS, about.channels.length)); place++) {
+    if (basis) fillComponents(stamp, decoded, about, basis);
+    else fillMap(stamp, decoded, place, about.shape, ranges[place], coloursNow(about, false));
     pen.imageSmoothingEnabled = zoom < 1;
     pen.drawImage(stamp, place * (THUMB + 2), 0, Math.max(1, width * zoom), Math.max(1, height * zoom));
   }

@@ -2,7 +2,7 @@
 
 const LONGEST = 12; // times as long as high, as it is drawn
 let tiles = []; // { layer, channel, place, button, canvas, under, bar }; of a difference, layer is null
-const named = (channel, layer) => `Map ${channel} of ${layers[layer].name}` +
+const named = (channel, layer) => `${channel === null ? "Components" : `Map ${channel}`} of ${layers[layer].name}` +
   (several ? `, ${runs[layer - state.layer].name}` : "");
 const chosenOf = (about) => {
   const text = texts.get(about.name) ?? "";
@@ -26,10 +26,12 @@ function readChannels(text, { channels }) {
 
 function lay() {
   const about = layers[state.layer], asked = chosenOf(about);
-  const shown = asked ?? about.channels.slice(0, MOST);
-  $("shown").hidden = asked !== null || shown.length === about.channels.length;
-  $("shown").textContent = `The first ${MOST} of ${about.channels.length} maps; name others under “channels”.`;
-  const columns = [...mates(state.layer), ...(several && state.difference ? [null] : [])];
+  const most = liesOver() ? MOST_OVER : MOST;
+  const shown = inColours() ? [null] : asked ?? about.channels.slice(0, most);
+  tellView();
+  $("shown").hidden = inColours() || asked !== null || shown.length === about.channels.length;
+  $("shown").textContent = `The first ${most} of ${about.channels.length} maps; name others under “channels”.`;
+  const columns = [...mates(state.layer), ...(several && state.difference && !inColours() && !liesOver() ? [null] : [])];
   tiles = columns.flatMap((layer) => shown.map((channel) => tile(channel, layer)));
   const groups = columns.map((layer) => tiles.filter((one) => one.layer === layer).map(({ button }) => button));
   $("maps").classList.toggle("paired", several);
@@ -43,15 +45,19 @@ function lay() {
   size();
 }
 function tile(channel, layer) {
-  const words = layer === null ? `Difference of map ${channel} of ${layers[state.layer].name}` : named(channel, layer);
+  const whole = channel === null, words = whole ? named(null, layer)
+    : layer === null ? `Difference of map ${channel} of ${layers[state.layer].name}` : named(channel, layer);
   const canvas = make("canvas", { role: "img", "aria-label": words });
   const bar = make("span", { className: "gain" }, make("span"));
-  const under = make("span", { className: "under" }, make("span", { className: "number" }, String(channel)),
+  const under = make("span", { className: "under" }, make("span", { className: "number" }, whole ? "" : String(channel)),
     make("span", { className: "mark" }), bar);
   const button = make("button", { type: "button", className: "map", title: `enlarge map ${channel}` }, canvas, under);
-  button.dataset.channel = channel;
+  button.dataset.channel = whole ? "components" : channel;
   button.dataset.run = layer === null ? "difference" : layer - state.layer;
-  if (layer === null) {
+  if (whole) {
+    under.hidden = true;
+  }
+  if (layer === null || whole) {
     button.disabled = true;
     button.removeAttribute("title");
   } else {
@@ -68,7 +74,7 @@ function drawnShape([height, width]) {
 // The largest tiles with which all maps fit; where they would be too small, so large that one has to
 // scroll. Where whole pixels of the screen are nearly as large for a map's, those are taken.
 function size() {
-  const [height, width] = drawnShape(layers[state.layer].shape), dense = devicePixelRatio || 1;
+  const [height, width] = drawnShape(tileShape()), dense = devicePixelRatio || 1;
   const box = $("maps"), grids = [...box.querySelectorAll(".tiles")];
   if (!grids.length || !box.clientWidth) return;
   const stacked = getComputedStyle(box).gridTemplateColumns.split(" ").length < grids.length;
@@ -112,9 +118,19 @@ function size() {
   if (state.enlarged !== null) sizeEnlarged();
 }
 
+// Over the input each map has a range of its own or all have one; the number is where that ends.
+function markOver(one, decoded, flat, [low, high]) {
+  const end = `${low < 0 ? "±" : "≤ "}${number(high)}`, words = flat === 2 ? ", constant" : flat === 1 ? ", faint" : "";
+  one.bar.hidden = true;
+  one.button.querySelector(".mark").textContent = end;
+  one.button.classList.toggle("flat", Boolean(flat));
+  one.button.title = `map ${one.channel}: values from ${decoded.extremes[one.place].map(number).join(" to ")}${words}`;
+  return ` over the input, shown from ${number(low)} to ${number(high)}${words}`;
+}
 // The bar under a map: its range against the largest of the layer, from 1/1000 to 1, logarithmic.
-function mark(one, decoded, frame, scale) {
+function mark(one, decoded, frame, scale, ends) {
   const about = layers[one.layer], flat = decoded.flat[one.place];
+  if (liesOver(about)) return markOver(one, decoded, flat, ends);
   const gain = gainOf(about, decoded, one.place, frame, scale), told = GAINS.includes(scale);
   one.bar.hidden = !told;
   one.bar.firstChild.style.width = `${gain > 0 ? Math.max(0, 100 * (1 + Math.log10(gain) / 3)) : 0}%`;

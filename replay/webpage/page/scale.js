@@ -1,11 +1,12 @@
 // Ranges of values, levels and colours.
 
 const tables = {}; // colormap -> Uint32Array (256) of opaque pixels
-for (const [name, text] of Object.entries(data.colours)) {
+function colourTable(text) {
   const bytes = atob(text);
-  tables[name] = Uint32Array.from({ length: 256 }, (_, i) => (255 << 24
+  return Uint32Array.from({ length: 256 }, (_, i) => (255 << 24
     | bytes.charCodeAt(3 * i + 2) << 16 | bytes.charCodeAt(3 * i + 1) << 8 | bytes.charCodeAt(3 * i)) >>> 0);
 }
+for (const [name, text] of Object.entries(data.colours)) tables[name] = colourTable(text);
 const css = (pixel) => `rgb(${pixel & 255}, ${pixel >> 8 & 255}, ${pixel >> 16 & 255})`;
 
 function widened([low, high]) {

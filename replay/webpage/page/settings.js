@@ -28,44 +28,59 @@ function onChannels() {
 }
 // Two rows: of which image, and what is shown of it. A choice in one keeps that in the other, if it can.
 function laySources() {
-  const one = ({ words }) => words, kind = ({ view }) => view;
-  const images = layChoices($("sources"), one, (each) => data.sources.find((other) =>
-    one(other) === one(each) && kind(other) === kind(source)) ?? each);
-  const views = layChoices($("views"), kind, (each) => each, (each) => one(each) === one(source));
+  const one = ({ words }) => words, kind = ({ view }) => view, choices = choicesOf();
+  const images = layChoices(choices, $("sources"), one, (each) => choices.find((other) =>
+    one(other) === one(each) && kind(other) === state.view) ?? each);
+  const views = layChoices(choices.filter((each) => one(each) === one(source)), $("views"), kind, (each) => each);
   $("sources").hidden = images < 2;
   $("views").hidden = views < 2;
 }
-function layChoices(row, name, target, among = () => true) {
-  const names = [...new Set(data.sources.filter(among).map(name))];
+const MANY = 4; // buttons in a row; of more one is chosen from a list
+function layChoices(choices, row, name, target) {
+  const names = [...new Set(choices.map(name))], now = { words: source.words, view: state.view };
+  const find = (words) => target(choices.find((each) => name(each) === words));
+  if (row === $("sources") && names.length > MANY) {
+    const label = (words) => data.sources[find(words).place].frames.label?.[0], first = names[0];
+    const list = make("select", { id: "image" }, ...names.map((words) => make("option", { value: words },
+      words !== first && label(words) ? `${words}, ${label(words)}` : words)));
+    list.value = name(now);
+    list.addEventListener("change", () => chooseSource(find(list.value)));
+    row.replaceChildren(make("label", { id: "pick-image", className: "muted" }, "image ", list));
+    return names.length;
+  }
   row.replaceChildren(...names.map((words) => {
     const button = make("button", { type: "button", className: "source" }, words);
-    const chosen = target(data.sources.filter(among).find((each) => name(each) === words));
-    button.setAttribute("aria-pressed", String(words === name(source)));
+    const chosen = find(words);
+    button.setAttribute("aria-pressed", String(words === name(now)));
     button.dataset.source = chosen.key;
-    button.addEventListener("click", () => chooseSource(data.sources.indexOf(chosen)));
+    button.addEventListener("click", () => chooseSource(chosen));
     return button;
   }));
   return names.length;
 }
-// Gradients have colours of their own; what the reader chose for each view is kept.
-const coloursOf = new Map(); // view -> [colormap, symmetric]
+// Gradients have colours of their own, and what lies over the input; what the reader chose for each
+// view is kept.
+const coloursOf = new Map(), overOf = new Map(); // by view: [colormap, symmetric]; over the input or not
 function takeColours(before) {
-  if (before.view === source.view) return;
-  coloursOf.set(before.view, [$("cmap").value, $("symmetric").checked]);
-  const [cmap, symmetric] = coloursOf.get(source.view) ?? source.colours ?? [data.cmap, data.symmetric];
+  const now = lookKey();
+  overOf.set(state.view, state.over);
+  if (before === now) return;
+  if (before !== null) coloursOf.set(before, [$("cmap").value, $("symmetric").checked]);
+  const own = source.colours ?? [data.cmap, data.symmetric];
+  const [cmap, symmetric] = coloursOf.get(now) ?? (state.over ? ["auto", own[1]] : own);
   $("cmap").value = cmap;
   $("symmetric").checked = symmetric;
 }
 // Shows other images, at the time that was shown, in the layer of the same name.
-function chooseSource(place) {
-  if (place === state.source || !data.sources[place].frames.epoch.length) return;
+function chooseSource({ place, view }) {
+  if ((place === state.source && view === state.view) || !data.sources[place].frames.epoch.length) return;
   pause();
   const { name } = layers[state.layer], at = [frames.epoch[state.frame], frames.batch[state.frame]];
-  const before = source;
-  useSource(place);
+  const before = lookKey();
+  useSource(place, view);
+  state.over = overOf.get(view) ?? source.over;
   takeColours(before);
-  const same = layers.findIndex((about) => about.name === name);
-  state.layer = same < 0 ? 0 : same;
+  state.layer = findLayer(name);
   state.frame = frameAt(...at);
   all();
   paint();

@@ -14,6 +14,7 @@ addEventListener("keydown", (event) => {
     PageDown: target === $("slider") ? () => seekEpoch(-1) : null,
     Home: () => { pause(); seek(0); },
     End: () => { pause(); seek(count - 1); },
+    o: toggleOver,
     ArrowUp: state.enlarged !== null ? () => neighbour(-1) : null,
     ArrowDown: state.enlarged !== null ? () => neighbour(1) : null,
   };
@@ -41,6 +42,7 @@ function connect() {
     lay();
     paint();
   });
+  $("over").addEventListener("click", toggleOver);
   $("zoom").addEventListener("change", () => { size(); writeAddress(); });
   $("channels").addEventListener("change", onChannels);
   $("more").addEventListener("click", () => openSide(!document.body.classList.contains("side-open")));
@@ -67,14 +69,15 @@ function start() {
   if (typeof DecompressionStream === "undefined")
     return fail("This browser cannot unpack the maps: Chrome or Edge 80, Firefox 113 or Safari 16.4 is needed.");
   for (const name of Object.keys(data.colours)) $("cmap").append(make("option", { value: name }, name));
+  $("cmap").append(make("option", { value: "auto" }, "auto"));
   $("cmap").value = data.cmap;
   $("scale").value = data.scale;
   $("symmetric").checked = data.symmetric;
-  if (source.colours) [$("cmap").value, $("symmetric").checked] = source.colours;
+  takeColours(null);
   $("speed").value = matchMedia("(prefers-reduced-motion: reduce)").matches ? "2" : "8";
   for (const note of data.notes) $("notes").append(make("li", {}, note));
   $("notes").append(make("li", {}, `From ${data.file}${data.created ? `, recorded ${data.created}` : ""}. ` +
-    "Keys: ← → frames, Shift with them epochs, Space plays, Home and End; in an enlarged map ↑ ↓ the others."));
+    "Keys: ← → frames, Shift with them epochs, Space plays, Home and End, O over the input; in an enlarged map ↑ ↓ the others."));
   $("pair").hidden = !several;
   buttons();
   icon($("back"), "back", "One frame back");

@@ -12,9 +12,10 @@ const GAINS = ["adaptive", "map", "channel"]; // scales that have a range for ea
 // layers of its own. Of two runs, each has fields of its own, their layers alternate, and the ids of
 // elements that tell of the second one end in "-b".
 let source, frames, layers, count, runs, several, pictures;
-const state = { source: 0, layer: 0, large: 0, frame: 0, playing: false, enlarged: null, difference: false };
+const state = { source: 0, layer: 0, large: 0, frame: 0, playing: false, enlarged: null, difference: false,
+  view: "maps", over: false };
 const texts = new Map(); // layer's name -> what stands under "channels"
-function useSource(place) {
+function useSource(place, view = data.sources[place].views[0]) {
   source = data.sources[place];
   source.place = place;
   ({ frames, layers } = source);
@@ -23,8 +24,10 @@ function useSource(place) {
   several = runs.length > 1;
   pictures = several ? runs.map(({ input }) => input) : [source.input];
   state.source = place;
+  state.view = view;
 }
 useSource(data.first);
+state.over = source.over;
 const ofRun = (id, run) => $(run ? `${id}-b` : id);
 const mates = (layer) => runs.map((_, run) => layer + run);
 

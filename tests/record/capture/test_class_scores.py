@@ -9,7 +9,6 @@ import torch
 
 from record.capture.class_scores import CannotActivateError, class_scores
 from record.capture.scaling import scale_to_half
-from record.capture.token_grid import token_grid
 
 
 class Named(NamedTuple):
@@ -57,24 +56,6 @@ def test_probabilities_stay_as_they_are() -> None:
 def test_no_scores(output: Any) -> None:
     with pytest.raises(CannotActivateError, match="not a score for each class"):
         class_scores(output, 2)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "size", "grid"),
-    [
-        (197, (224, 224), (14, 14)),
-        (196, (224, 224), (14, 14)),
-        (198, (224, 224), (14, 14)),
-        (1370, (518, 518), (37, 37)),
-        (201, (224, 224), (14, 14)),
-        (13, (12, 16), (3, 4)),
-        (50, (224, 224), (7, 7)),
-        (77, (224, 224), None),
-        (1, (32, 32), None),
-    ],
-)
-def test_grids(tokens: int, size: tuple[int, int], grid: tuple[int, int] | None) -> None:
-    assert token_grid(tokens, *size) == grid
 
 
 @pytest.mark.parametrize("factor", [1e-38, 1e-20, 1e-3, 1.0, 7e4, 1e30])

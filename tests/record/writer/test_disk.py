@@ -15,7 +15,7 @@ from record.protocol import messages
 from record.protocol.layout import BatchLayout
 from record.writer.fsync import BackgroundFsync
 from record.writer.recording_file import RecordingFile
-from replay.recording.live_file import SUPERBLOCK_BYTES, being_written
+from replay.recording.structures import SUPERBLOCK_BYTES, being_written
 from replay.schema import Layer
 
 ATTRIBUTES = {"format": "mapreel", "version": 1, "meta": "{}", "created": ""}

@@ -12,6 +12,8 @@ import pytest
 
 import replay
 from record import Writer
+from record.writer import copies, ownership
+from record.writer.recording_file import RecordingFile
 
 ONE = {"a": np.ones((1, 2, 2))}
 
@@ -104,6 +106,34 @@ def test_a_link_stays_and_what_it_leads_to_is_written(
         assert len(run.frames) == CHANGES[change]
     assert sorted(os.listdir(tmp_path)) == ["latest.h5", "store"]
     assert os.listdir(tmp_path / "store") == ["run.h5"]
+
+
+def test_nobody_else_may_read_a_copy_before_it_has_its_rights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy = tmp_path / "run.h5", tmp_path / "copy.h5"
+    path.write_bytes(b"secret")
+    path.chmod(0o640)
+    before: list[int] = []
+
+    def noted(source: str, target: str) -> None:
+        before.append(stat.S_IMODE(os.stat(target).st_mode))
+        ownership.keep_rights(source, target)
+
+    monkeypatch.setattr(copies, "keep_rights", noted)
+    assert copies.copy_whole_file(str(path), str(copy))
+    assert before == [0o600]
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o640
+
+
+def test_a_file_that_turned_up_just_now_is_not_written_over(tmp_path: Path) -> None:
+    """Between the look of whoever begins a recording and the writer's own start."""
+    path = tmp_path / "run.h5"
+    path.write_bytes(b"somebody's")
+    with pytest.raises(FileExistsError):
+        RecordingFile(str(path), False, {"format": "mapreel", "version": 1, "meta": "{}"})
+    assert path.read_bytes() == b"somebody's"
+    assert os.listdir(tmp_path) == ["run.h5"]
 
 
 def test_a_new_file_has_the_rights_of_any_new_file(tmp_path: Path) -> None:

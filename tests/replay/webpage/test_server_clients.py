@@ -142,3 +142,20 @@ def test_an_idle_client_is_let_go(path: Path, monkeypatch: pytest.MonkeyPatch) -
         finally:
             server.stop()
             thread.join()
+
+
+def test_only_this_computer_can_connect(server: Server) -> None:
+    port = int(server.url.rstrip("/").rpartition(":")[2])
+    assert b" 200 " in request(server)
+    assert server._server.socket.getsockname() == ("127.0.0.1", port)
+    with socket.socket() as client:
+        client.settimeout(1)
+        assert client.connect_ex(("127.0.0.2", port)) != 0  # by another address of its own, even
+
+
+def test_no_other_page_may_frame_it_or_guess_what_it_is(server: Server) -> None:
+    said = request(server, target="/").split(b"\r\n\r\n")[0].lower()
+    assert b"x-frame-options: deny" in said
+    assert b"x-content-type-options: nosniff" in said
+    assert b"referrer-policy: no-referrer" in said
+    assert b"access-control-allow-origin" not in said

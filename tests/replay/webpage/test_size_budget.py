@@ -56,7 +56,9 @@ def test_each_kind_of_image_has_frames_of_its_own() -> None:
     each = items[0].cost(Fidelity(1, 14.0))
     plan = plan_page(items, [300, 40], 240.5 * each)
     assert plan.frames == (200, 40)  # the few are kept, the many thinned
-    assert plan_page(items, [300, 300], 200.5 * each).frames == (100, 100)
+    # What a page opens with has the larger part.
+    assert plan_page(items, [300, 300], 201.5 * each).frames == (134, 67)
+    assert plan_page(items, [300, 300], 201.5 * each, 1).frames == (67, 134)
 
 
 def test_a_budget_is_never_exceeded() -> None:

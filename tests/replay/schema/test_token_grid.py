@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from replay.recording.token_grid import TokenGrid, find_grid
+from replay.schema.token_grid import TokenGrid, find_grid
 
 SQUARE, TALL = (224, 224), (448, 224)
 
@@ -21,6 +21,10 @@ SQUARE, TALL = (224, 224), (448, 224)
         (103, TALL, (5, 14, 7)),
         (12 * 14 + 1, (200, 224), (1, 12, 14)),  # patches of 16, the rest cut off
         (10, (96, 96), (1, 3, 3)),
+        (13, (12, 16), (1, 3, 4)),
+        (50, SQUARE, (1, 7, 7)),
+        (1370, (518, 518), (1, 37, 37)),
+        (260, (256, 256), (4, 16, 16)),  # registers, and no class token
     ],
 )
 def test_it_has_the_proportions_of_the_image(
@@ -37,7 +41,9 @@ def test_what_is_recorded_holds_if_it_fits() -> None:
         assert find_grid(50, absurd, None) is None
 
 
-@pytest.mark.parametrize(("tokens", "image"), [(197, None), (8, SQUARE), (1, SQUARE), (0, SQUARE)])
+@pytest.mark.parametrize(
+    ("tokens", "image"), [(197, None), (8, SQUARE), (77, SQUARE), (1, SQUARE), (0, SQUARE)]
+)
 def test_nothing_is_made_up(tokens: int, image: tuple[int, int] | None) -> None:
     assert find_grid(tokens, None, image) is None
 

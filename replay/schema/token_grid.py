@@ -1,4 +1,7 @@
-"""Where the tokens of an image stand in it: the tokens before them, and their rows and columns."""
+"""Where the tokens of an image stand in it: the tokens before them, and their rows and columns.
+
+The one place where that is told from their number, for what records and for what shows.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-PREFIXES = (0, 1, 2, 5, 9, 17)
+PREFIXES = (0, 1, 2, 4, 5, 8, 9, 16, 17)
 """Tokens before those of the image, as far as that is guessed: none, a class token, one for a
-teacher beside it, and 4, 8 or 16 registers."""
+teacher beside it, and 4, 8 or 16 registers with a class token or without."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,31 @@ def find_grid(
     if image is None or min(image) < 1:
         return None
     for prefix in PREFIXES:
-        rows = math.isqrt(max(tokens - prefix, 0) * image[0] // image[1])
-        if rows < 2 or (tokens - prefix) % rows:
-            continue
-        columns = (tokens - prefix) // rows
-        if columns >= 2 and rows * image[1] == columns * image[0]:
-            return TokenGrid(prefix, rows, columns)
+        places = grid_in_proportion(tokens - prefix, image)
+        if places is not None and tokens > 2 * prefix:  # the image has most of the tokens
+            return TokenGrid(prefix, *places)
     by_patches = {rows * columns: (rows, columns) for rows, columns in _patches(*image)}
     for prefix in PREFIXES:
-        if tokens - prefix in by_patches:
+        if tokens - prefix in by_patches and tokens > 2 * prefix:
             return TokenGrid(prefix, *by_patches[tokens - prefix])
     return None
+
+
+def grid_in_proportion(tokens: int, image: tuple[int, int]) -> tuple[int, int] | None:
+    """Returns the rows and columns, 2 or more, of so many tokens that have an image's proportions.
+
+    None where there are none.
+
+    Args:
+        tokens: Their number, without those before the image's.
+        image: Height and width of the image; 1 and 1 for a square.
+    """
+    if min(image) < 1:
+        return None
+    rows = math.isqrt(max(tokens, 0) * image[0] // image[1])
+    if rows < 2 or tokens % rows or rows * image[1] != tokens // rows * image[0]:
+        return None
+    return (rows, tokens // rows) if tokens // rows >= 2 else None
 
 
 def _patches(height: int, width: int) -> Iterator[tuple[int, int]]:

@@ -1,0 +1,80 @@
+"""Frames as they lie in a file, found by HDF5 and read past it: there any thread may do so.
+
+HDF5 lets one thread at a time work, and asks Python for each piece of the file. Where a frame is
+one chunk of a file of this machine, HDF5 only has to say where that lies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from replay.recording.chunk_filters import Pipeline
+from replay.recording.chunks import check_frame_chunks, most_bytes
+from replay.recording.live_file import UnclosedFileView
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a chunk lies: its first byte, its bytes, and the mask of filters that it went past."""
+
+    start: int
+    size: int
+    left_out: int
+
+
+class StoredChunks:
+    """The frames of one dataset.
+
+    Args:
+        dataset: (epoch, batch, ...), whose chunks are frames.
+        pipeline: Its filters.
+        view: The bytes of its file, which serve several threads.
+
+    Raises:
+        ValueError: The chunks are not frames.
+    """
+
+    def __init__(
+        self, dataset: h5py.Dataset, pipeline: Pipeline | None, view: UnclosedFileView
+    ) -> None:
+        check_frame_chunks(dataset)
+        self._id, self._view, self._dtype = dataset.id, view, dataset.dtype
+        self._pipeline = pipeline or Pipeline((), dataset.dtype.itemsize)
+        self._shape = dataset.shape[2:]
+        self._bytes = int(np.prod(self._shape, dtype=np.int64)) * dataset.dtype.itemsize
+
+    def find(self, epoch: int, batch: int) -> Place | None:
+        """Returns where a frame lies; None where it was never written. Asks HDF5.
+
+        Raises:
+            ValueError: It takes more bytes than its shape says.
+        """
+        about = self._id.get_chunk_info_by_coord((epoch, batch, *(0,) * len(self._shape)))
+        if about.byte_offset is None:
+            return None
+        if about.size > most_bytes(self._bytes):
+            raise ValueError(
+                f"refused: a chunk takes {about.size:,} bytes in the file; its shape has "
+                f"{self._bytes:,}"
+            )
+        return Place(about.byte_offset, about.size, about.filter_mask)
+
+    def read(self, place: Place) -> npt.NDArray[Any]:
+        """Returns a frame as it is stored; from any thread.
+
+        Raises:
+            OSError: It cannot be read.
+            ValueError: It is cut off, larger than its shape says, or damaged.
+        """
+        stored = np.empty(place.size, np.uint8)
+        found = self._view.read_at(stored.data, place.start)
+        if found != place.size:
+            raise ValueError(f"a chunk is cut off: {found:,} of {place.size:,} bytes are there")
+        values = self._pipeline.decode(stored, place.left_out, self._bytes)
+        frame: npt.NDArray[Any] = values.view(self._dtype).reshape(self._shape or (1,))
+        return frame

@@ -1,0 +1,276 @@
+"""Mutations of the reader: checksums, what counts as there, hostile files, secrets."""
+
+from __future__ import annotations
+
+from mutation import Mutation
+
+SAFE = "replay/recording/safe_file.py"
+LIVE = "replay/recording/live_file.py"
+SNAPSHOT = "replay/recording/snapshot.py"
+SERIES = "replay/recording/series.py"
+VERIFICATION = "tests/replay/files/test_verification.py::"
+DAMAGE = VERIFICATION + "test_every_kind_of_damage_is_named_and_repaired"
+RECORDING = "tests/replay/recording/test_recording.py::"
+HOSTILE = "tests/replay/recording/test_hostile_files.py::"
+ADDRESSES = "tests/replay/recording/test_addresses.py::"
+PROMISES = "tests/replay/recording/test_promises.py::"
+
+MUTATIONS = (
+    Mutation(
+        "checksum-not-compared",
+        "A frame whose bytes are not those that were written is never shown as data.",
+        SNAPSHOT,
+        "            if checksum:\n                self.compare(",
+        "            if False:\n                self.compare(",
+        VERIFICATION + "test_damaged_frames_raise_and_are_marked_in_a_film",
+    ),
+    Mutation(
+        "image-checksum-not-compared",
+        "An image whose bytes are not those that were written is never shown as data.",
+        SERIES,
+        "        if checksum:\n            self._snapshot.compare",
+        "        if False:\n            self._snapshot.compare",
+        DAMAGE,
+    ),
+    Mutation(
+        "frame-without-checksum",
+        "What no checksum vouches for is no frame: a loss of power may leave anything there.",
+        SERIES,
+        "        if checksum == 0:  # nothing",
+        "        if False:  # nothing",
+        "tests/replay/recording/test_series.py::test_what_no_checksum_vouches_for_is_no_frame",
+    ),
+    Mutation(
+        "shortage-is-damage",
+        "A file is not damaged because memory or descriptors are lacking.",
+        LIVE,
+        "    if (shortage := errors.find_shortage(error)) is not None:\n",
+        "    if (shortage := None) is not None:\n",
+        "tests/replay/cli/test_shortages.py::"
+        "test_a_frame_that_memory_is_lacking_for_is_not_damaged",
+    ),
+    Mutation(
+        "superblock-checksum-not-compared",
+        "A file whose superblock is damaged is refused.",
+        LIVE,
+        "            if self.unfinished and not is_sound(head):\n",
+        "            if False:\n",
+        PROMISES + "test_a_flipped_bit_in_the_superblock_is_never_passed_over",
+    ),
+    Mutation(
+        "texts-go-round",
+        "A text that leads HDF5 round for ever is refused.",
+        LIVE,
+        "        if not 0 < taken <= size - at:\n            return False\n",
+        "        if not 0 < taken <= size - at:\n            return True\n",
+        HOSTILE + "test_a_heap_of_texts_that_leads_nowhere_is_refused",
+    ),
+    Mutation(
+        "uncommitted-frames-shown",
+        "A frame that is not committed is not shown.",
+        SNAPSHOT,
+        "        whole = (order > 0) & (order <= self.committed)\n",
+        "        whole = order > 0\n",
+        RECORDING + "test_only_committed_frames_count",
+    ),
+    Mutation(
+        "counter-read-last",
+        "The counter is read before what it vouches for.",
+        SNAPSHOT,
+        """\
+        state = self.file.read_numbers(schema.STATE, 1, np.int64)
+        counts: list[int] = [] if state is None else state.tolist()
+        self.committed, self.dropped, self.lost, closed = [*counts, 0, 0, 0, 0][:4]
+        self.closed = bool(closed)
+
+        order = self.file.read_numbers(dataset_path(schema.BATCHES, "recorded"), 2, np.int64)
+""",
+        """\
+        order = self.file.read_numbers(dataset_path(schema.BATCHES, "recorded"), 2, np.int64)
+        state = self.file.read_numbers(schema.STATE, 1, np.int64)
+        counts: list[int] = [] if state is None else state.tolist()
+        self.committed, self.dropped, self.lost, closed = [*counts, 0, 0, 0, 0][:4]
+        self.closed = bool(closed)
+""",
+        PROMISES + "test_the_counter_is_read_before_what_it_vouches_for",
+    ),
+    Mutation(
+        "absent-frame-shown",
+        "Where a layer put out nothing there is no frame.",
+        SERIES,
+        "                self._present &= sums > 0\n",
+        "                pass\n",
+        "tests/replay/recording/test_series.py::test_where_a_layer_has_frames",
+    ),
+    Mutation(
+        "frame-of-another-batch-read",
+        "`[epoch, batch]` reads the frame of that epoch and batch.",
+        SNAPSHOT,
+        "            stored = self.file.read_stored(path, epoch, batch)\n",
+        "            stored = self.file.read_stored(path, epoch, max(0, batch - 1))\n",
+        RECORDING + "test_frames_are_those_of_the_file",
+    ),
+    Mutation(
+        "not-tried-again",
+        "A reader meets a writer at work and reads on.",
+        SAFE,
+        "                if now > deadline or not live.may_have_changed():\n",
+        "                if True:\n",
+        PROMISES + "test_what_a_writer_has_changed_meanwhile_is_read_again",
+    ),
+    Mutation(
+        "exchanged-file-not-noticed",
+        "A file that a writer exchanges while it is opened is opened again.",
+        LIVE,
+        "                if _trace(self.path) == self._seen or time.monotonic() > deadline:\n",
+        "                if True:\n",
+        RECORDING + "test_a_file_that_takes_its_place_while_it_is_opened",
+    ),
+    Mutation(
+        "reading-locks",
+        "Reading takes no lock.",
+        LIVE,
+        '            self.file = h5py.File(view, "r")\n',
+        '            self.file = h5py.File(self.path if not self.unfinished else view, "r")\n',
+        "tests/record/locking/test_locked_files.py"
+        "::test_a_file_that_another_program_has_locked_is_read",
+    ),
+    # Files of strangers
+    Mutation(
+        "links-followed",
+        "No link of a file leads to another file.",
+        SAFE,
+        "                if not isinstance(node.get(part, getlink=True), h5py.HardLink):\n",
+        "                if part not in node:\n",
+        RECORDING + "test_links_are_not_followed",
+    ),
+    Mutation(
+        "other-files-read",
+        "No dataset reads from another file.",
+        SAFE,
+        "                if dataset.is_virtual or dataset.external:\n",
+        "                if False:\n",
+        RECORDING + "test_virtual_and_external_data_are_refused",
+    ),
+    Mutation(
+        "frame-size-believed",
+        "What a file declares is not allocated where the file has not as much.",
+        SAFE,
+        "        if size > min(_MAX_FRAME, max(FREE_BYTES, there)):\n",
+        "        if False:\n",
+        RECORDING + "test_declared_sizes_are_not_believed",
+    ),
+    Mutation(
+        "cells-believed",
+        "A file has no more batches than it can hold.",
+        SAFE,
+        "            if max(dataset.size, math.prod(dataset.chunks or ())) > most:\n",
+        "            if False:\n",
+        PROMISES + "test_no_more_cells_than_a_file_can_hold",
+    ),
+    Mutation(
+        "text-of-any-size",
+        "A text of a file is short.",
+        SAFE,
+        "        if size > _MAX_ATTRIBUTE:\n            raise FileError(\n",
+        "        if False:\n            raise FileError(\n",
+        PROMISES + "test_no_text_is_larger_than_those_of_a_recording",
+    ),
+    Mutation(
+        "list-of-texts-read",
+        "A list of texts, which may all be one large one, is refused.",
+        SAFE,
+        '        if about.dtype.kind == "O" and size > about.dtype.itemsize:\n',
+        "        if False:\n",
+        HOSTILE + "test_hostile_files[list_of_one_text-here]",
+    ),
+    Mutation(
+        "all-texts-of-any-size",
+        "All texts of a file together are short.",
+        "replay/recording/allowance.py",
+        "        if self._texts > _TEXTS:\n",
+        "        if False:\n",
+        HOSTILE + "test_hostile_files[layers_of_one_text-here]",
+    ),
+    Mutation(
+        "all-numbers-of-any-size",
+        "All fields of a file together are no larger than it can hold.",
+        "replay/recording/allowance.py",
+        "        if self._numbers > most:\n",
+        "        if False:\n",
+        HOSTILE + "test_hostile_files[many_fields-here]",
+    ),
+    Mutation(
+        "groups-in-circles",
+        "Groups that hold themselves are found out.",
+        "replay/recording/tree.py",
+        "            if address in seen or depth >= _DEEPEST or len(seen) > _MOST:\n",
+        "            if len(seen) > _MOST:\n",
+        PROMISES + "test_groups_in_circles_are_refused",
+    ),
+    Mutation(
+        "chunk-expands-for-ever",
+        "A chunk expands to what its shape says, and no further.",
+        "replay/recording/chunk_filters.py",
+        "        found: bytes = inflating.decompress(data, size + 1)\n",
+        "        found: bytes = inflating.decompress(data)\n",
+        PROMISES + "test_a_chunk_is_not_expanded_beyond_its_shape",
+    ),
+    Mutation(
+        "any-number-of-chunks",
+        "A million chunks of one value each are refused.",
+        "replay/recording/chunks.py",
+        "    if math.prod(map(len, places)) > _MOST_CHUNKS:\n",
+        "    if False:\n",
+        HOSTILE + "test_hostile_files[many_chunks-here]",
+    ),
+    Mutation(
+        "unknown-filter-tried",
+        "What is compressed in a way that nothing is known of is refused.",
+        SAFE,
+        "        if unknown:\n",
+        "        if False:\n",
+        HOSTILE + "test_hostile_files[unknown_filter-here]",
+    ),
+    Mutation(
+        "nested-without-end",
+        "A description that is nested without end is none.",
+        "replay/schema/format.py",
+        "    except (ValueError, RecursionError):  # nested without end\n",
+        "    except ValueError:\n",
+        PROMISES + "test_a_description_that_is_nested_without_end_is_none",
+    ),
+    Mutation(
+        "terminal-takes-anything",
+        "No name from a file moves the cursor of a terminal.",
+        "replay/formatting.py",
+        '    return clean(text, limit=None, mark="?")\n',
+        "    return text\n",
+        "tests/replay/recording/test_info.py::test_the_text_is_fit_for_a_terminal",
+    ),
+    # Addresses
+    Mutation(
+        "password-shown",
+        "A password in an address is never shown.",
+        "replay/recording/address.py",
+        '        host = parts.netloc.rpartition("@")[2] if ":" in parts.netloc else parts.netloc\n',
+        "        host = parts.netloc\n",
+        ADDRESSES + "test_what_an_address_is",
+    ),
+    Mutation(
+        "signature-shown",
+        "What stands behind the `?` of an address is never shown.",
+        "replay/recording/address.py",
+        '        return f"{parts.scheme}://{host}{parts.path}"\n',
+        '        return f"{parts.scheme}://{host}{parts.path}?{parts.query}"\n',
+        ADDRESSES + "test_what_an_address_is",
+    ),
+    Mutation(
+        "password-in-an-error",
+        "No message of another package shows what is secret in an address.",
+        "replay/recording/remote_file.py",
+        '    words = _SECRETS.sub(r"\\1\\2", words)\n',
+        "",
+        PROMISES + "test_errors_of_other_packages_show_nothing_secret",
+    ),
+)

@@ -1,0 +1,324 @@
+"""How time and memory grow: with frames, layers, channels, epochs and files.
+
+Each command runs as a process of its own on recordings that differ in one number alone. Counted are
+the processor's seconds of the process and its children (`ffmpeg`), and the most memory that the
+process had. What a command shows grows with the number or it does not: where it does, time may grow
+in proportion; where it does not, time and memory stay. The exponent is that of the last step, of
+what is beyond the smallest recording's: 1 is in proportion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from table import ROOT, Line, show
+
+from record.protocol import messages
+from record.protocol.layout import BatchLayout
+from record.writer.recording_file import RecordingFile
+from replay.schema import FORMAT, VERSION, Layer
+
+STEADY = 1.4  # times, of what must not grow, beyond noise
+NOISE = 0.25  # seconds
+STEEPEST = 1.2  # the exponent of what may grow in proportion
+ROOM = 60e6  # bytes by which memory may differ where nothing grows
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a recording is.
+
+    Attributes:
+        epochs: The number of epochs.
+        batches: The number of batches of each.
+        layers: The number of layers.
+        channels: The number of channels of each, of 4×4 values.
+    """
+
+    epochs: int = 10
+    batches: int = 10
+    layers: int = 1
+    channels: int = 4
+
+    def make(self, path: Path) -> None:
+        """Writes such a recording by the real writer."""
+        layer = Layer("", "Conv2d(3, 4, kernel_size=(3, 3))", (self.channels, 4, 4))
+        layers = tuple(replace(layer, name=f"layer{i}") for i in range(self.layers))
+        layout = BatchLayout(((3, 8, 8),), layers)
+        attributes = {
+            "format": FORMAT, "version": VERSION, "run_id": "0", "created": "", "meta": "{}",
+        }  # fmt: skip
+        file = RecordingFile(str(path), False, attributes, durability="flush")
+        file.set_layout(layout, self.batches)
+        rng = np.random.default_rng(0)
+        block = max(1, min(self.batches, 256, (8 << 20) // (2 * layout.size)))
+        for epoch in range(self.epochs):
+            for first in range(0, self.batches, block):
+                stop = min(first + block, self.batches)
+                headers = [
+                    messages.FrameHeader(
+                        epoch, batch, epoch * self.batches + batch, 0.0, {"loss": 1.0}, image=0
+                    )
+                    for batch in range(first, stop)
+                ]
+                shape = (stop - first, layout.size)
+                file.write(headers, rng.standard_normal(shape, np.float32).astype(np.float16))
+            file.commit()
+        file.close()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What grows.
+
+    Attributes:
+        name: Its name.
+        sizes: Its numbers, the smallest first.
+        steps: Those of which the recorded step is measured.
+        size: Gives the size of the recording of each.
+        grows: The commands that show more of a larger recording.
+    """
+
+    name: str
+    sizes: Sequence[int]
+    steps: Sequence[int]
+    size: Callable[[int], Size]
+    grows: frozenset[str]
+
+
+STEP = "1,000 recorded steps, beyond plain ones"
+COMMANDS = {
+    "info": ["info", "{path}"],
+    "animate of ten frames": [
+        "animate", "{path}", "-o", "{out}.mp4", "--epochs", "0", "--batches", "0:10",
+        "--layer", "layer0", "--channels", "0:4",
+    ],
+    "page": ["page", "{path}", "-o", "{out}.html"],
+    "health": ["health", "{path}"],
+    "verify": ["verify", "{path}"],
+}  # fmt: skip
+
+TRAINING = """
+import resource, sys, time, torch
+from record import Recorder
+path, (layers, channels, epochs, batches) = sys.argv[1], map(int, sys.argv[2:])
+torch.set_num_threads(1)
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Conv2d(3, channels, 3) for _ in range(layers))
+    def forward(self, x):
+        return sum(layer(x).mean() for layer in self.layers)
+net, x = Net(), torch.zeros(1, 3, 6, 6)
+def epoch(recorder):
+    started = time.process_time()
+    for image in [x] * batches if recorder is None else recorder.track([x] * batches):
+        net(image)
+    return (time.process_time() - started) / batches
+plain = min(epoch(None) for _ in range(5))
+with Recorder(net, path, layers="*", quiet=True, durability="flush") as recorder:
+    taken = [epoch(recorder) for _ in range(epochs)]
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(min(taken[-5:]) - plain, peak)
+"""
+
+SWEEP = """
+import os, sys, time
+from pathlib import Path
+import replay
+from dask.distributed import Client, LocalCluster
+
+def pin(core):
+    os.sched_setaffinity(0, {core})  # ffmpeg, a child, stays on it, too
+
+def one(run, out):
+    return replay.animate(run, out, overwrite=True).frames
+
+if __name__ == "__main__":
+    runs, workers = sorted(Path(sys.argv[1]).glob("*.h5")), int(sys.argv[2])
+    cores = sorted(os.sched_getaffinity(0))
+    with LocalCluster(workers, threads_per_worker=1, dashboard_address=None) as cluster:
+        with Client(cluster) as client:
+            for core, name in zip(cores, client.scheduler_info()["workers"]):
+                client.run(pin, core, workers=[name])
+            outs = [run.with_suffix(f".{workers}.mp4") for run in runs]
+            executor = client.get_executor()
+            list(executor.map(one, runs[:workers], outs[:workers]))  # imports
+            started = time.perf_counter()
+            frames = sum(executor.map(one, runs, outs))
+            print(time.perf_counter() - started, frames)
+"""
+
+
+def axes(quick: bool) -> list[Axis]:
+    """The axes, each over as many powers of ten as there is time for."""
+
+    def upto(*sizes: int) -> tuple[int, ...]:
+        return sizes[:-1] if quick else sizes
+
+    shown = frozenset({"page", "health", "verify"})
+    return [
+        Axis(
+            "frames", upto(100, 10_000, 100_000, 1_000_000), upto(100, 1_000, 10_000, 100_000),
+            lambda n: Size(epochs=10, batches=n // 10), shown,
+        ),
+        Axis(
+            "epochs", upto(10, 100, 1_000, 10_000), upto(10, 100, 1_000, 10_000),
+            lambda n: Size(epochs=n, batches=4), shown,
+        ),
+        Axis(
+            "layers", upto(1, 100, 1_000, 5_000), upto(1, 10, 100, 1_000),
+            lambda n: Size(8, 5, layers=n), shown | {"info", STEP},
+        ),
+        Axis(
+            "channels", upto(4, 64, 1_024, 4_096), upto(4, 64, 1_024, 4_096),
+            lambda n: Size(channels=n), shown | {STEP},
+        ),
+    ]  # fmt: skip
+
+
+def measured(words: Sequence[str]) -> tuple[float, float]:
+    """Runs a command; the processor's seconds and the peak of memory in bytes.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *words], cwd=ROOT, env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    said = process.stderr.read().decode(errors="replace")
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode > 1:
+        raise RuntimeError(f"{' '.join(words)}: {said.strip().splitlines()[-1:]}")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024.0
+
+
+def exponent(sizes: Sequence[int], values: Sequence[float], noise: float) -> float:
+    """The power of the size with which a value grew in the last step, beyond its first value."""
+    before, last = values[-2] - values[0], values[-1] - values[0]
+    if last <= noise:
+        return 0.0
+    return math.log(last / max(before, noise)) / math.log(sizes[-1] / sizes[-2])
+
+
+def recorded(size: Size, path: Path) -> tuple[float, float]:
+    """What recording adds to the last steps of a training: the processor's seconds of 1,000 steps.
+
+    Returns:
+        These, and the trainer's peak of memory in bytes.
+    """
+    numbers = (size.layers, size.channels, size.epochs, size.batches)
+    words = [sys.executable, "-c", TRAINING, str(path), *map(str, numbers)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+    path.unlink()
+    taken, peak = map(float, done.stdout.split())
+    return 1000 * max(taken, 0.0), peak
+
+
+def sweep(folder: Path, runs: int) -> Line:
+    """How much quicker two workers of a Dask cluster, each on a core, render a sweep than one."""
+    what = f"{runs} films by two workers of a Dask cluster, of the pace of one"
+    cores = len(os.sched_getaffinity(0))
+    if cores < 2:
+        return Line(what, None, note="skipped: one core")
+    try:
+        import distributed
+    except ImportError:
+        return Line(what, None, note="skipped: distributed is not installed")
+    for number in range(runs):
+        Size(4, 25, channels=12).make(folder / f"{number:04}.h5")
+    script = folder / "sweep.py"
+    script.write_text(SWEEP)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    taken = {}
+    for workers in (1, 2):
+        words = [sys.executable, str(script), str(folder), str(workers)]
+        done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+        seconds, frames = map(float, done.stdout.split())
+        taken[workers] = seconds
+    note = f"{frames / taken[1]:.0f} and {frames / taken[2]:.0f} frames/s, " + (
+        f"distributed {distributed.__version__}"
+    )
+    return Line(what, taken[1] / taken[2], "", 1.8, "least", note)
+
+
+def verdict(what: str, axis: Axis, grows: bool, costs: Sequence[tuple[float, float]]) -> Line:
+    """One line of the table: what a command took at each size."""
+    sizes = axis.steps if what == STEP else axis.sizes
+    seconds = [each for each, _ in costs]
+    memory = [each for _, each in costs]
+    note = ", ".join(
+        f"{size:,}: {taken:.2f} s {peak / 1e6:.0f} MB"
+        for size, (taken, peak) in zip(sizes, costs, strict=True)
+    )
+    if grows:
+        value = exponent(sizes, seconds, NOISE)
+        return Line(f"{what}, {axis.name}: exponent of time", value, "", STEEPEST, note=note)
+    value = max(
+        seconds[-1] / (seconds[0] + NOISE), (memory[-1] - memory[0]) / ROOM if memory else 0.0
+    )
+    return Line(f"{what}, {axis.name}: times", value, "", STEADY, note=note)
+
+
+def lines(quick: bool, only: Sequence[str] = ()) -> Iterator[Line]:
+    """The lines of the table."""
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        for axis in axes(quick):
+            if only and axis.name not in only:
+                continue
+            costs: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
+            for number in axis.sizes:
+                path = Path(folder) / "run.h5"
+                started = time.perf_counter()
+                axis.size(number).make(path)
+                print(f"<!-- {axis.name} {number}: {path.stat().st_size / 1e6:.0f} MB written in "
+                      f"{time.perf_counter() - started:.0f} s -->", file=sys.stderr)  # fmt: skip
+                for name, words in COMMANDS.items():
+                    out = f"{folder}/out"
+                    filled = [word.format(path=path, out=out) for word in words]
+                    costs[name].append(min(measured(["-m", "replay", *filled]) for _ in range(2)))
+                path.unlink()
+            costs[STEP] = [
+                recorded(axis.size(number), Path(folder) / "t.h5") for number in axis.steps
+            ]
+            for name, found in costs.items():
+                yield verdict(name, axis, name in axis.grows, found)
+        if not only or "files" in only:
+            yield sweep(Path(folder), 20 if quick else 200)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="leave out the largest of each")
+    parser.add_argument("--strict", action="store_true", help="exit code 1 if a target is missed")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="AXIS",
+        help="frames, epochs, layers, channels, files",
+    )
+    options = parser.parse_args()
+    command = f"scripts/bench/growth{' --quick' * options.quick}"
+    good = show(lines(options.quick, options.only), command)
+    return 1 if options.strict and not good else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
