@@ -80,6 +80,23 @@ MUTATIONS = (
         "tests/replay/recording/test_last_words.py::test_one_line_and_nothing_left",
     ),
     Mutation(
+        "frame-without-checksum",
+        "What no checksum vouches for is no frame: a loss of power may leave anything there.",
+        SERIES,
+        "        if checksum == 0:  # nothing",
+        "        if False:  # nothing",
+        "tests/replay/recording/test_series.py::test_what_no_checksum_vouches_for_is_no_frame",
+    ),
+    Mutation(
+        "shortage-is-damage",
+        "A file is not damaged because memory or descriptors are lacking.",
+        LIVE,
+        "    if (shortage := errors.find_shortage(error)) is not None:\n",
+        "    if (shortage := None) is not None:\n",
+        "tests/replay/cli/test_shortages.py::"
+        "test_a_frame_that_memory_is_lacking_for_is_not_damaged",
+    ),
+    Mutation(
         "superblock-checksum-not-compared",
         "A file whose superblock is damaged is refused.",
         LIVE,
