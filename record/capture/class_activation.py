@@ -18,6 +18,7 @@ from torch import nn
 from record.capture.activation_layer import ActivationLayer, LayerCall
 from record.capture.capture import Capture
 from record.capture.class_scores import CannotActivateError, ClassScores
+from record.capture.fixed_images import keep_together
 from record.capture.phase import is_transformed
 from record.capture.scaling import scale_to_half
 from record.capture.slots import OutputSlots
@@ -203,9 +204,12 @@ class ClassActivation:
         for kind, values in ((CAM, flat.mean(2)), (GRADIENTS, pooled)):
             scaled, exponents = scale_to_half(values)
             exponents = exponents - lift
-            for image, label in enumerate(labels):
-                slots = self._slots(call, kind, image, number)
+            several = [self._slots(call, kind, image, number) for image in range(len(labels))]
+            for slots, label in zip(several, labels, strict=True):
                 slots.of, slots.grid = OF_PREDICTION if label is None else OF_LABEL, grid
+            if keep_together(several, number, scaled, exponents):
+                continue
+            for image, slots in enumerate(several):
                 slots.keep_scaled(number, scaled[image], exponents[image])
                 if kind == GRADIENTS and number in slots.found:
                     slots.pooled[number] = factor

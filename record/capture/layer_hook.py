@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from record.capture.batch_axis import WHOLE, BatchSize, choose_axis, known_axis
+from record.capture.fixed_images import copy_together
 from record.capture.hidden_hooks import Hook
 from record.capture.model_hook import ModelHook
 from record.capture.phase import (
@@ -34,6 +35,7 @@ from record.capture.phase import (
 from record.capture.slots import MAX_CALLS, UNSETTLED, OutputSlots
 from record.capture.tensors import (
     describe_output,
+    has_values,
     image_part,
     outside_transforms,
     pool_means,
@@ -68,6 +70,8 @@ class LayerHook(Hook):
         failed: Whether the layer has put out what could not be copied.
         put_out: What the layer put out where nothing could be recorded, in words.
     """
+
+    _look_for_rerun: Any = None  # called where that matters
 
     def __init__(
         self, state: CaptureState, model_hook: ModelHook, name: str, module: nn.Module
@@ -125,10 +129,11 @@ class LayerHook(Hook):
             return
         phase = state.phase
         may_begin = state.pending and not state.inside
-        if phase in _AT_REST and not may_begin:
+        at_rest = phase in _AT_REST and not may_begin
+        if at_rest or torch._C._current_graph_task_id() != -1:  # checkpointing's second forward
+            if self._look_for_rerun is not None:
+                self._look_for_rerun(output)
             return
-        if torch._C._current_graph_task_id() != -1:
-            return  # a forward inside a backward pass is checkpointing's second one
         if phase == INSIDE:
             if state.thread != get_ident():
                 return
@@ -166,12 +171,8 @@ class LayerHook(Hook):
     def _copy_like_the_last(self, module: nn.Module, output: Any) -> bool:
         """Copies a map where it has the shape of the last one, and its slots are there.
 
-        That is the usual case of `_copy`, in few steps: each step in Python costs a training ten
-        times what it costs in a loop of its own, since what it needs has gone from the processor's
-        caches.
-
-        Returns:
-            Whether it was so: where not, nothing was done.
+        That is the usual case of `_copy`, in few steps: each costs a training ten times what it
+        does in a loop of its own. Returns whether it was so: where not, nothing was done.
         """
         slots = self.main
         call = slots.calls
@@ -216,6 +217,11 @@ class LayerHook(Hook):
         state = self._state
         numbers = range(state.probes) if state.phase == PROBING else (None,)
         whole = len(parts) > 1 and parts[0][1].ndim == 2
+        if state.phase == PROBING and len(parts) == 1 and state.max_map is None:
+            item, tensor = parts[0]
+            several = [self._slots_of(number, item) for number in numbers]
+            if copy_together(several, tensor, lambda: self._axis_of(module, item, tensor, whole)):
+                return
         for item, tensor in parts:
             for number in numbers:
                 slots = self._slots_of(number, item)
@@ -317,7 +323,7 @@ class LayerHook(Hook):
         change the training.
         """
         weight = module._parameters.get("weight")
-        if weight is None or (type(weight) is not nn.Parameter and not _has_values(weight)):
+        if weight is None or (type(weight) is not nn.Parameter and not has_values(weight)):
             return
         try:
             kernel = weight.detach()
@@ -391,10 +397,3 @@ class LayerHook(Hook):
         if known is not None:
             return known
         return 1 if self._batch_first is False and rank >= 3 else 0
-
-
-def _has_values(weight: torch.Tensor) -> bool:
-    """Whether a parameter's values are in this process, as they were used."""
-    if isinstance(weight, nn.parameter.UninitializedParameter):
-        return False
-    return type(weight).__name__ != "DTensor" and not weight.is_meta

@@ -77,18 +77,25 @@ class StoredSteps:
         if not finite.all():
             odd = np.where(finite, 0, np.where(np.isnan(values), 1, 2)).astype(np.uint8)
             values = np.where(finite, values, self.low[:, None, None])
-        levels = np.floor((values - self.low[:, None, None]) / self.step[:, None, None] + 0.5)
-        return np.clip(levels, 0, self.highest[:, None, None]).astype(np.int32), odd
+        values -= self.low[:, None, None]
+        values /= self.step[:, None, None]
+        values += 0.5
+        np.clip(np.floor(values, out=values), 0, self.highest[:, None, None], out=values)
+        return values.astype(np.int32), odd
 
     def values(self, levels: Planes) -> npt.NDArray[np.float64]:
         """Returns the values that levels stand for, float64 of their shape."""
-        found: npt.NDArray[np.float64] = self.low[:, None, None] + levels * self.step[:, None, None]
+        found: npt.NDArray[np.float64] = levels * self.step[:, None, None]
+        found += self.low[:, None, None]
         return found
 
     def expect(self, values: npt.NDArray[np.float64]) -> Planes:
         """Returns the levels that these values would have, were there no end to them."""
-        levels = np.floor((values - self.low[:, None, None]) / self.step[:, None, None] + 0.5)
-        return np.clip(levels, -2 * HIGHEST, 2 * HIGHEST).astype(np.int32)
+        levels = values - self.low[:, None, None]
+        levels /= self.step[:, None, None]
+        levels += 0.5
+        np.clip(np.floor(levels, out=levels), -2 * HIGHEST, 2 * HIGHEST, out=levels)
+        return levels.astype(np.int32)
 
 
 def color_levels(levels: Planes, odd: Levels | None, stored: StoredSteps, shown: Bounds) -> Levels:

@@ -17,7 +17,14 @@ import numpy.typing as npt
 from replay.maps.adaptive import Shown
 from replay.maps.scaling import Levels
 from replay.webpage.eight_bit import StoredSteps
-from replay.webpage.picture_filters import SIDE, Filters, Picture, apply_filters, fit_filters
+from replay.webpage.picture_filters import (
+    SIDE,
+    Filters,
+    Picture,
+    apply_filters,
+    fit_filters,
+    sums_are_exact,
+)
 from replay.webpage.plane_codec import decode_planes, encode_planes
 from replay.webpage.wavelet import Planes
 
@@ -101,6 +108,8 @@ def _tell(
     """Returns filters as bytes, and the maps that they tell; None where these are not the maps."""
     low, step = stored.low[:, None, None], stored.step[:, None, None]
     filters = fit_filters((maps.astype(np.float64) - low) / step, picture)
+    if not sums_are_exact(filters):
+        return None
     made = _told(filters, picture, stored)
     if np.abs(made - levels).max(initial=0) > 1:
         return None

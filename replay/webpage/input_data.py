@@ -13,7 +13,7 @@ from replay.maps.input_picture import InputPicture
 from replay.recording import Recording
 from replay.schema import Cell
 from replay.webpage.frame_block import pack_picture
-from replay.webpage.picture_filters import Picture
+from replay.webpage.picture_filters import Picture, nearest_beyond
 from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, Fidelity, PageItem
 
 INPUT_SIDE = 256
@@ -35,6 +35,7 @@ class InputData:
         self._full = shape
         self._pictures: dict[int, InputPicture] = {}
         self._fidelity = Fidelity()
+        self._last: tuple[Cell, Picture] | None = None  # with what is worked out of it
         self._costs: dict[Fidelity, float] = {}
         self.item = PageItem(max(self._picture(1).shape), self._cost, 1.0, source)
 
@@ -65,14 +66,16 @@ class InputData:
     @property
     def beyond(self) -> tuple[float, ...]:
         """What lies around a picture, as in `Picture`."""
-        zero = self._picture(1).zero
+        zero = tuple(map(nearest_beyond, self._picture(1).zero))
         colours = 3 if self._full[0] >= 3 else 1
         return zero if len(zero) == colours else zero * colours
 
     def picture(self, cell: Cell) -> Picture:
         """Returns the picture of a frame as a page has it that keeps it as it is."""
-        planes = self._show(cell, 1).transpose(2, 0, 1)[: len(self.beyond)]
-        return Picture(planes.astype(np.int32), self.beyond)
+        if self._last is None or (self._last[0] != cell and not self._fixed):
+            planes = self._show(cell, 1).transpose(2, 0, 1)[: len(self.beyond)]
+            self._last = cell, Picture(planes.astype(np.int32), self.beyond)
+        return self._last[1]
 
     def keep(self) -> None:
         """Has the pictures kept as they are, as long as they are not averaged."""

@@ -76,6 +76,7 @@ class LayerData:
         self._kernels = KernelData(series, self.channels, self._channel_count)
         self._fidelity = Fidelity()
         self._costs: dict[Fidelity, float] = {}
+        self._sampled: dict[Cell, Shown] = {}  # of frames that are packed to estimate costs
         self._cells = list(cells)
         self._measure_scales(cells)
         side = max(self._height, self._width)
@@ -99,8 +100,8 @@ class LayerData:
         self._costs.clear()
         self._pictures = pictures
         if pictures is not None:
-            shape = pictures.picture(self._cells[0]).planes.shape
-            if not filters_possible((len(self.channels), self._height, self._width), shape):
+            picture = pictures.picture(self._cells[0])
+            if not filters_possible((len(self.channels), self._height, self._width), picture):
                 self._pictures = None
         return self._pictures is not None
 
@@ -295,11 +296,13 @@ class LayerData:
 
     def _maps(self, cell: Cell) -> npt.NDArray[np.float16]:
         maps = np.ascontiguousarray(self._shown[cell][self.channels][:, 0])  # (C, H, W)
-        if cell in self._ranges:
+        if cell in self._ranges and cell not in self._sampled:
             self._ranges.measure(cell, maps)
         return maps
 
     def _show(self, cell: Cell) -> Shown:
+        if (known := self._sampled.get(cell)) is not None:
+            return known
         if cell in self._ranges:
             return self._ranges.show(cell)
         count = len(self.channels)  # the layer put out nothing in this batch
@@ -332,9 +335,11 @@ class LayerData:
     def _squared_error(self, maps: npt.NDArray[np.float16], made: FrameBlock) -> float:
         small = shrink_maps(maps, self._fidelity.pool).astype(np.float64)
         width = (made.bounds[:, 1] - made.bounds[:, 0])[:, None, None]
-        finite = np.isfinite(small)
-        away = (np.where(finite, small - made.values, 0.0) / width) * (COUNT - 1)
-        return float(np.square(away).sum() / max(int(finite.sum()), 1))
+        away = (small - made.values) / width
+        if made.odd is not None:
+            away[~np.isfinite(small)] = 0.0
+        finite = small.size if made.odd is None else int(np.isfinite(small).sum())
+        return float(np.square(away).sum() * (COUNT - 1) ** 2 / max(finite, 1))
 
     def _range(self, scale: str, cell: Cell, maps: npt.NDArray[np.float16] | None = None) -> Range:
         none = np.zeros((1, 1, 1), np.float16)
@@ -352,8 +357,10 @@ class LayerData:
             for cell in spread(self._cells, _SAMPLED):
                 before = None
                 if self._fixed and (earlier := self._earlier(cell)) is not None:
+                    self._sampled[earlier] = self._show(earlier)
                     key, before = self._pack(earlier, self._maps(earlier), fidelity, None)
                     sizes.append(len(key) / KEYS)
+                self._sampled[cell] = self._show(cell)
                 block, _ = self._pack(cell, self._maps(cell), fidelity, before)
                 sizes.append(len(block) * (1 - 1 / KEYS if before is not None else 1))
             of_frames = sum(sizes) / len(spread(self._cells, _SAMPLED))

@@ -19,10 +19,11 @@ from replay.webpage.components_data import PageBases
 from replay.webpage.manifest import describe_page, files_of
 from replay.webpage.over_input import usual_colors
 from replay.webpage.page_source import PageSource
-from replay.webpage.size_budget import Fidelity, PageItem, PagePlan, plan_page
+from replay.webpage.size_budget import Fidelity, PageItem, PagePlan, fits_as_it_is, plan_page
 from replay.webpage.template import render
 
 _ATTEMPTS = 8
+_MOST_LAYERS = 1_000  # more take minutes, and nobody finds one among them
 _LISTED = 3  # kinds of images of which each is told by itself
 _MANY = 12  # sentences of one kind
 _DEPTH = (
@@ -113,6 +114,11 @@ class PageContent:
             cells, labels = shown.cells(epochs, batches), shown.labels
             remarks += [each for each in shown.remarks if "different runs" not in each]
             self._remarks += [each for each in remarks if each not in self._remarks]
+        if len(names) > _MOST_LAYERS:
+            raise SelectionError(
+                f"{len(names):,} layers in {runs[0].path} are too many for a page, which shows at "
+                f"most {_MOST_LAYERS:,}; choose some with {spell('layers', flag='--layer')}"
+            )
         place = len(self.sources)
         self.sources.append(
             PageSource(runs, labels, names, channels, cells, input, place, options, made)
@@ -136,7 +142,7 @@ class PageContent:
         counts = [len(source.cells) for source in self.sources]
         empty = len(self._document({"sources": [], **self._settings}, self._bases.blocks))
         budget = (limit - empty) * 0.985 - 40 * sum(counts) ** 0.5
-        if any(each.step > 1 for each in plan_page(items, counts, budget, self._first).fidelity):
+        if not fits_as_it_is(items, counts, budget):
             for source in self.sources:
                 source.tell_from_pictures()
             items = self._items()
@@ -231,7 +237,8 @@ class PageContent:
 
     def _document(self, manifest: dict[str, Any], blocks: Sequence[tuple[str, bytes]]) -> bytes:
         name = self._title or files_of(self._runs)
-        return render(f"{name}: feature maps", manifest, blocks)
+        opening = self.sources[self._first].opening
+        return render(f"{name}: feature maps", manifest, blocks, opening=opening)
 
 
 def _listed(words: Sequence[str], between: str, others: str = "") -> str:

@@ -15,7 +15,7 @@ from replay.recording import Recording
 from replay.schema import Cell
 from replay.webpage.components_data import has_components
 from replay.webpage.input_data import InputData
-from replay.webpage.layer_data import LayerData
+from replay.webpage.layer_data import KEYS, LayerData
 from replay.webpage.manifest import describe_frames, describe_source, made_of, tell_layers_apart
 from replay.webpage.pair import describe_runs, join_items, layers_of, pictures_of
 from replay.webpage.size_budget import Fidelity, PageItem
@@ -140,6 +140,21 @@ class PageSource:
             name = "input-b" if run else "input"
             for place, block in enumerate(picture.blocks() if picture else ()):
                 yield f"s{self._place}-{name}-{place}", block
+
+    @property
+    def opening(self) -> set[str]:
+        """The names of the blocks that its last frame needs, of the layer that is shown first."""
+        last = len(self._kept) - 1
+        first = last // KEYS * KEYS if self.probe is not None else last
+        layers = range(len(self._groups[0]))
+        found = {
+            f"s{self._place}-layer-{layer}-{place}"
+            for layer in layers
+            for place in range(first, last + 1)
+        }
+        return found | {
+            f"s{self._place}-{name}-{place}" for name in ("input", "input-b") for place in (0, last)
+        }
 
     def describe(self) -> dict[str, Any]:
         """Returns the source's part of the manifest, after `blocks`."""

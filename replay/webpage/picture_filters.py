@@ -3,13 +3,16 @@
 The maps of a first convolution are linear in the picture that the page has anyway. Where that
 picture is kept as it is, a filter of 3×3 numbers for each colour and a summand say all of a map,
 in a hundredth of the bytes. Whether a layer's maps are so is found by fitting, so that nothing has
-to be known of the network. `page/codec.js` applies the filters in the same order of operations.
+to be known of the network. A filter's numbers, and what they are multiplied with, are multiples of
+small powers of two, so that every sum is exact in float64: whatever the order in which it is added
+up, here by a matrix product, `page/codec.js` finds the same to the bit.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +27,10 @@ SIDE = 3
 
 _MOST_PRODUCTS = 8_000_000  # of a frame, so that a browser has it in some ten milliseconds
 _REACH = 8191  # as in `plane_codec`
+# Powers of two. Of numbers below these ends a product is a multiple of 2**-29, and all those of a
+# filter together, with the summand, are less than 2**24: no more than the 53 bits of a float64.
+_BEYOND_PARTS, _MOST_BEYOND = 2.0**8, 2.0**9
+_PARTS, _MOST, _MOST_SUMMAND = 2.0**21, 2.0**9, 2.0**22
 _RIDGE = 1e-12  # keeps filters of a picture of one colour from growing without bounds
 
 
@@ -33,56 +40,70 @@ class Picture:
 
     Attributes:
         planes: int32 (planes, H, W), 0 to 255: three colours, or one gray.
-        beyond: What lies around the picture, on that scale: the network's zero; one for each plane.
+        beyond: What lies around the picture, on that scale: the network's zero, as `nearest_beyond`
+            gives it; one for each plane.
     """
 
     planes: Planes
     beyond: tuple[float, ...]
 
+    @cached_property
+    def columns(self) -> npt.NDArray[np.float64]:
+        """What the numbers of a filter are multiplied with, float64 (numbers, H * W); last is 1."""
+        planes, height, width = self.planes.shape
+        count, size = planes * SIDE * SIDE, height * width
+        found = np.ones((count + 1, size))
+        parts = found[:count].reshape(planes, SIDE, SIDE, height, width)
+        for plane, beyond, part in zip(self.planes, self.beyond, parts, strict=True):
+            padded = np.pad(plane - beyond, SIDE // 2)
+            for down in range(SIDE):
+                for across in range(SIDE):
+                    part[down, across] = padded[down : down + height, across : across + width]
+        return found
 
-def filters_possible(shape: tuple[int, int, int], picture: tuple[int, int, int]) -> bool:
-    """Returns whether maps of this shape (C, H, W) may be told from a picture (planes, H, W)."""
-    products = shape[0] * picture[0] * SIDE * SIDE * shape[1] * shape[2]
-    return shape[1:] == picture[1:] and products <= _MOST_PRODUCTS
+    @cached_property
+    def products(self) -> npt.NDArray[np.float64]:
+        """The products of `columns` with each other, float64 (numbers, numbers)."""
+        product: npt.NDArray[np.float64] = self.columns @ self.columns.T
+        product[np.diag_indices(len(product))] += _RIDGE * np.trace(product) / len(product)
+        return product
+
+
+def nearest_beyond(beyond: float) -> float:
+    """Returns the nearest value with which sums are exact; infinite where there is none."""
+    return round(beyond * _BEYOND_PARTS) / _BEYOND_PARTS if abs(beyond) < _MOST_BEYOND else math.inf
+
+
+def filters_possible(shape: tuple[int, int, int], picture: Picture) -> bool:
+    """Returns whether maps of this shape (C, H, W) may be told from a picture."""
+    planes, height, width = picture.planes.shape
+    products = shape[0] * planes * SIDE * SIDE * shape[1] * shape[2]
+    known = all(map(math.isfinite, picture.beyond))
+    return known and shape[1:] == (height, width) and products <= _MOST_PRODUCTS
 
 
 def fit_filters(levels: npt.NDArray[np.float64], picture: Picture) -> Filters:
-    """Returns the filters with the least squared error.
+    """Returns the filters with the least squared error, in numbers with which sums are exact.
 
     Args:
         levels: float64 (C, H, W), the maps.
         picture: The picture, of that height and width.
     """
-    parts = np.stack([part.ravel() for part in _parts(picture)])
-    columns = np.concatenate([parts, np.ones((1, parts.shape[1]))])
-    product = columns @ columns.T
-    product += _RIDGE * np.trace(product) / len(product) * np.eye(len(product))
-    found = np.linalg.solve(product, columns @ levels.reshape(len(levels), -1).T)
-    filters: Filters = found.T.astype(np.float32)
+    found = np.linalg.solve(picture.products, picture.columns @ levels.reshape(len(levels), -1).T)
+    filters: Filters = (np.rint(found.T * _PARTS) / _PARTS).astype(np.float32)
     return filters
+
+
+def sums_are_exact(filters: Filters) -> bool:
+    """Returns whether filters tell the same whatever the order in which products are added up."""
+    small = np.abs(filters[:, :-1]).max(initial=0) < _MOST
+    return bool(small and np.abs(filters[:, -1]).max(initial=0) < _MOST_SUMMAND)
 
 
 def apply_filters(filters: Filters, picture: Picture) -> Planes:
     """Returns the maps that filters tell from a picture, int32 (C, H, W)."""
-    parts = _parts(picture)
-    found = np.empty((len(filters), *picture.planes.shape[1:]), np.int32)
-    for channel, factors in enumerate(filters.astype(np.float64)):
-        total = np.full(found.shape[1:], factors[-1])
-        for factor, part in zip(factors, parts, strict=False):
-            total = total + factor * part
-        found[channel] = np.clip(np.floor(total + 0.5), -_REACH, _REACH)
-    return found
-
-
-def _parts(picture: Picture) -> list[npt.NDArray[np.float64]]:
-    """Returns what each number of a filter is multiplied with, float64 (H, W) each."""
-    height, width = picture.planes.shape[1:]
-    parts: list[npt.NDArray[Any]] = []
-    for plane, beyond in zip(picture.planes, picture.beyond, strict=True):
-        padded = np.pad(plane.astype(np.float64) - beyond, SIDE // 2)
-        parts += [
-            padded[down : down + height, across : across + width]
-            for down in range(SIDE)
-            for across in range(SIDE)
-        ]
-    return parts
+    total = filters.astype(np.float64) @ picture.columns
+    total += 0.5
+    np.floor(total, out=total)
+    np.clip(total, -_REACH, _REACH, out=total)
+    return total.astype(np.int32).reshape(len(filters), *picture.planes.shape[1:])

@@ -126,9 +126,7 @@ def _round(planes: Planes, step: float) -> tuple[Planes, list[Details]]:
     rounded = []
     for level, bands in enumerate(details):
         down, across, both = (
-            band
-            if each <= 1
-            else (np.sign(band) * np.floor(np.abs(band) / each + _DEAD_ZONE)).astype(np.int32)
+            band if each <= 1 else _away(band, np.abs(band) / each + _DEAD_ZONE)
             for band, each in zip(bands, _steps(step, level), strict=True)
         )
         rounded.append((down, across, both))
@@ -139,11 +137,18 @@ def _restore(smooth: Planes, rounded: list[Details], step: float) -> Planes:
     details = []
     for level, bands in enumerate(rounded):
         down, across, both = (
-            (np.sign(band) * np.floor(np.abs(band) * each + 0.5)).astype(np.int32)
+            band if each <= 1 else _away(band, np.abs(band) * each + 0.5)
             for band, each in zip(bands, _steps(step, level), strict=True)
         )
         details.append((down, across, both))
     return synthesise(smooth, details)
+
+
+def _away(band: Planes, sizes: npt.NDArray[np.float64]) -> Planes:
+    """Returns the whole part of sizes, 0 or more, with the signs of a band."""
+    whole: Planes = sizes.astype(np.int32)
+    whole *= np.sign(band)
+    return whole
 
 
 def _cut(planes: Planes, highest: Planes) -> Planes:
@@ -158,9 +163,10 @@ def _write(parts: list[tuple[Planes, list[Details]]]) -> bytes:
     for level in reversed(range(len(parts[0][1]))):
         bands += [np.concatenate([part[1][level][kind] for part in parts]) for kind in range(3)]
     numbers = np.concatenate([band.ravel() for band in bands])
-    folded = np.where(numbers >= 0, 2 * numbers, -2 * numbers - 1)  # 0, -1, 1, -2, 2 ...
-    halves = np.append(np.minimum(folded, _LARGE), np.zeros(folded.size % 2, np.int64))
-    pairs = (16 * halves[0::2] + halves[1::2]).astype(np.uint8)
+    folded = numbers << 1 ^ numbers >> 31  # 0, -1, 1, -2, 2 ... to 0, 1, 2, 3, 4 ...
+    halves = np.zeros(folded.size + folded.size % 2, np.uint8)
+    np.minimum(folded, _LARGE, out=halves[: folded.size], casting="unsafe")
+    pairs = halves[0::2] << 4 | halves[1::2]
     more = folded[folded >= _LARGE] - _LARGE
     huge = more[more >= _HUGE].astype("<u4")
     behind = pairs, np.minimum(more, _HUGE).astype(np.uint8), huge

@@ -152,6 +152,11 @@ def _plan_together(items: Sequence[PageItem], frames: Sequence[int], budget: flo
     return PagePlan(_fill(items, fidelity, frames, budget), tuple(fidelity))
 
 
+def fits_as_it_is(items: Sequence[PageItem], frames: Sequence[int], budget: float) -> bool:
+    """Returns whether all of it takes no more than the budget without anything lost."""
+    return _total(items, _coarse(items, _COARSENESS[0]), frames) <= budget
+
+
 def _coarse(items: Sequence[PageItem], coarseness: float) -> list[Fidelity]:
     if coarseness <= 1:
         return [Fidelity()] * len(items)

@@ -11,7 +11,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +46,21 @@ def render(
     manifest: dict[str, Any],
     blocks: Sequence[tuple[str, bytes]],
     live: bool = False,
+    opening: Collection[str] = (),
 ) -> bytes:
     r"""Returns the HTML document.
 
     Nothing that comes from a file can end the script block that it stands in: in the JSON every
     `<` is written as `\u003c`, and blocks have none. The policy lets nothing run but the page's own
-    script, and nothing be fetched.
+    script, and nothing be fetched. What the page opens with stands before its script, and the rest
+    behind it: that much a browser has read when the first picture is drawn.
 
     Args:
         title: The document's title.
         manifest: JSON's types.
         blocks: An id and the bytes of each block.
         live: Whether the page may ask the server that it comes from for blocks.
+        opening: The ids of the blocks that it opens with.
     """
     text = _assemble()
     style, script = (
@@ -72,13 +75,16 @@ def render(
     data = json.dumps(manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     data = data.replace("<", "\\u003c")
     pieces = [f'<script type="application/json" id="manifest">{data}</script>']
-    pieces += [
-        f'<script type="application/octet-stream" id="{name}">{seven_bits(block)}</script>'
-        for name, block in blocks
-    ]
-    head, tail = text.split("<!--DATA-->")
+    pieces += [_element(name, block) for name, block in blocks if name in opening]
+    rest = [_element(name, block) for name, block in blocks if name not in opening]
+    head, inside, tail = re.split("<!--DATA-->|<!--REST-->", text)
     head = head.replace("POLICY", policy, 1).replace("TITLE", html.escape(title), 1)
-    return "\n".join([head.rstrip("\n"), *pieces, tail.lstrip("\n")]).encode("utf-8")
+    parts = [head.rstrip("\n"), *pieces, inside.strip("\n"), *rest, tail.lstrip("\n")]
+    return "\n".join(parts).encode("utf-8")
+
+
+def _element(name: str, block: bytes) -> str:
+    return f'<script type="application/octet-stream" id="{name}">{seven_bits(block)}</script>'
 
 
 def seven_bits(data: bytes) -> str:

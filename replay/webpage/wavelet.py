@@ -55,32 +55,40 @@ def _split(planes: Planes, axis: int) -> tuple[Planes, Planes]:
     """Returns the smoothed half and the details along an axis."""
     moved = planes.swapaxes(axis, 2)
     even, odd = moved[..., 0::2].copy(), moved[..., 1::2].copy()
-    odd -= (even[..., : odd.shape[2]] + _after(even, odd.shape[2])) >> 1
-    even += (_before(odd, even.shape[2]) + _last_again(odd, even.shape[2]) + 2) >> 2
+    odd -= _beside_odd(even, odd.shape[2])
+    even += _beside_even(odd, even.shape[2])
     return even.swapaxes(axis, 2), odd.swapaxes(axis, 2)
 
 
 def _join(even: Planes, odd: Planes, axis: int) -> Planes:
     """Returns the planes that `_split` splits so."""
     even, odd = even.swapaxes(axis, 2), odd.swapaxes(axis, 2)
-    even = even - ((_before(odd, even.shape[2]) + _last_again(odd, even.shape[2]) + 2) >> 2)
-    odd = odd + ((even[..., : odd.shape[2]] + _after(even, odd.shape[2])) >> 1)
     joined = np.empty((*even.shape[:2], even.shape[2] + odd.shape[2]), np.int32)
-    joined[..., 0::2], joined[..., 1::2] = even, odd
+    smooth = even - _beside_even(odd, even.shape[2])
+    joined[..., 0::2] = smooth
+    np.add(odd, _beside_odd(smooth, odd.shape[2]), out=joined[..., 1::2])
     found: Planes = joined.swapaxes(axis, 2)
     return found
 
 
-def _after(even: Planes, count: int) -> Planes:
-    """Returns the next even number of each odd one; of the last, the one before it."""
-    return np.concatenate([even[..., 1:], even[..., -1:]], axis=2)[..., :count]
+def _beside_odd(even: Planes, count: int) -> Planes:
+    """Returns the mean of the even numbers beside each odd one; behind the last is none."""
+    total: Planes = even[..., :count].copy()
+    behind = even[..., 1 : count + 1]
+    total[..., : behind.shape[2]] += behind
+    if behind.shape[2] < count:
+        total[..., -1] += even[..., -1]
+    total >>= 1
+    return total
 
 
-def _before(odd: Planes, count: int) -> Planes:
-    """Returns the odd number before each even one; of the first, the one behind it."""
-    return np.concatenate([odd[..., :1], odd], axis=2)[..., :count]
-
-
-def _last_again(odd: Planes, count: int) -> Planes:
-    """Returns the odd number behind each even one; of the last, the one before it."""
-    return np.concatenate([odd, odd[..., -1:]], axis=2)[..., :count]
+def _beside_even(odd: Planes, count: int) -> Planes:
+    """Returns half the mean of the odd numbers beside each even one; at both ends are none."""
+    total = np.empty((*odd.shape[:2], count), np.int32)
+    total[..., 0] = odd[..., 0]
+    total[..., 1:] = odd[..., : count - 1]
+    total[..., : odd.shape[2]] += odd
+    total[..., odd.shape[2] :] += odd[..., -1:]
+    total += 2
+    total >>= 2
+    return total

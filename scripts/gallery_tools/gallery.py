@@ -1,4 +1,9 @@
-"""Trains the small network twice and two others, runs each command, and writes docs/gallery.md."""
+"""Trains the small network twice and two others, runs each command, and writes docs/gallery.md.
+
+    python scripts/gallery_tools/gallery.py [PICTURE ...]
+
+Where pictures are named (`probe.gif`), only those are made anew, after the trainings they need.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,14 +38,14 @@ ENTRIES = [
         "The maps of a layer, batch by batch, each on a range that is as steady as the image is; "
         "the blue bar beside a number tells how strong a channel is. A GIF plays in a README; the "
         "size is met by leaving frames out.",
-        "python -m replay animate run.h5 -o animate.gif --channels 0:6 --max-mb 1.2",
+        "python -m replay animate run.h5 -o animate.gif --channels 0:6 --columns 2 --max-mb 1.2",
         "animate.gif",
     ),
     (
         "A fixed image, over the run",
         "The same image in every frame: what changes is the network.",
         "python -m replay animate run.h5 -o probe.gif --layer conv2 --probe --channels 0:6 "
-        "--batches 4,9,14,19 --max-mb 1.5",
+        "--columns 2 --zoom 4 --batches 4,9,14,19 --max-mb 1.5",
         "probe.gif",
     ),
     (
@@ -169,7 +175,11 @@ def photograph(page: Path, picture: Path) -> bool:
     return True
 
 
-def main() -> None:
+def main(named: Sequence[str]) -> None:
+    pictures = [picture for *_, picture in ENTRIES]
+    if unknown := [name for name in named if name not in pictures]:
+        raise SystemExit(f"no picture {unknown[0]!r} in the gallery: {', '.join(pictures)}")
+    wanted = [entry for entry in ENTRIES if not named or entry[-1] in named]
     PICTURES.mkdir(parents=True, exist_ok=True)
     lines = [
         "# Gallery",
@@ -183,19 +193,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for command in TRAININGS:
-            run(command, folder)
-        for heading, said, command, picture in ENTRIES:
+            recording = shlex.split(command)[-1]
+            if any(recording in shlex.split(entry[2]) for entry in wanted):
+                run(command, folder)
+        for _, _, command, picture in wanted:
             run(command, folder)
             if picture == "page.png":
                 photograph(folder / "report.html", PICTURES / picture)
             else:
                 shutil.copyfile(folder / picture, PICTURES / picture)
-            lines += ["", f"## {heading}", ""]
-            lines += [said, ""] if said else []
-            lines += [f"```\n{command}\n```", "", f"![{heading}](pictures/gallery/{picture})"]
-            print(f"{picture:14} {(PICTURES / picture).stat().st_size:>9,} bytes")
+            print(f"{picture:14} {(PICTURES / picture).stat().st_size:>9,} bytes", flush=True)
+    for heading, said, command, picture in ENTRIES:
+        lines += ["", f"## {heading}", ""]
+        lines += [said, ""] if said else []
+        lines += [f"```\n{command}\n```", "", f"![{heading}](pictures/gallery/{picture})"]
     (ROOT / "docs" / "gallery.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

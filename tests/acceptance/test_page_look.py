@@ -196,6 +196,43 @@ def test_the_address_says_what_is_shown_and_shows_it_again(browser: Browser, out
         assert complaints(each) == []
 
 
+SCRUB = (
+    "(() => { const e = document.querySelector('#slider'); e.value = %d;"
+    "for (const kind of %s) e.dispatchEvent(new Event(kind, {bubbles: true})); })()"
+)
+
+
+@chromium
+def test_the_address_is_written_when_a_hand_that_scrubs_lets_go(
+    browser: Browser, out: Path
+) -> None:
+    """A browser takes longer over an address than over all maps of a frame."""
+    tab = opened(browser, out)
+    before = tab.run("location.hash")
+    for place in (3, 4, 8):
+        tab.run(SCRUB % (place, ["input"]))
+        tab.wait(f"document.querySelector('#maps').dataset.frame === '{place}'")
+    assert tab.run("location.hash") == before
+    tab.run(SCRUB % (8, ["change"]))
+    assert "frame=1.3" in tab.run("location.hash")
+    assert complaints(tab) == []
+
+
+@chromium
+def test_the_first_picture_does_not_wait_for_the_rest_of_the_page(
+    browser: Browser, out: Path, tmp_path: Path
+) -> None:
+    whole = out.read_bytes()
+    script = whole.index(b"</script>", whole.index(b'"use strict"')) + len(b"</script>")
+    assert len(whole) - script > 5 * 3 * 4 * 1000  # nearly all of what it holds is behind it
+    part = tmp_path / "part.html"
+    part.write_bytes(whole[:script])
+    tab, entire = (opened(browser, each) for each in (part, out))
+    assert frame(tab) == 14
+    for selector in (".map canvas", '.map[data-channel="9"] canvas', "#input"):
+        assert (pixels_of(tab, selector) == pixels_of(entire, selector)).all()
+
+
 @chromium
 def test_gain_bars_and_marks_tell_how_strong_a_channel_is(browser: Browser, out: Path) -> None:
     tab = opened(browser, out, "#image=first&layer=mixed")

@@ -15,7 +15,15 @@ async function fetched(id) { // in a live page, with what is known of a layer's 
   }
   return bytes.subarray(4 + size);
 }
-const block = async (id) => inflate(data.live ? await fetched(id) : sevenBits($(id).textContent));
+// A block that stands behind the script is whole when something stands behind it.
+const parsed = new Promise((done) => {
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", done); else done();
+});
+async function arrived(id) {
+  if (!$(id)?.nextElementSibling) await parsed;
+  return sevenBits($(id).textContent);
+}
+const block = async (id) => inflate(await (data.live ? fetched : arrived)(id));
 
 const decoded = new Map(); // id -> { promise, size }, the least recently used first
 let held = 0;

@@ -20,8 +20,24 @@ function sevenBits(text) { // as `seven_bits` in template.py writes bytes
   return bytes.subarray(0, at);
 }
 async function inflate(bytes) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  const { readable, writable } = new DecompressionStream("deflate"), writer = writable.getWriter();
+  for (const done of [writer.write(bytes), writer.close()]) done.catch(() => {}); // reading fails, too
+  const parts = [], reader = readable.getReader();
+  let size = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    parts.push(value);
+    size += value.length;
+  }
+  if (parts.length === 1) return parts[0];
+  const whole = new Uint8Array(size);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }
 
 function planesBefore([channels, height, width]) {
@@ -136,7 +152,8 @@ function decodePlanes(bytes, shape, step, highest, expected) {
   }
   return { levels, used: at };
 }
-// Maps that are the input picture under a filter of 3×3 numbers for each colour: like `decodePlanes`.
+// Maps that are the input picture under a filter of 3×3 numbers for each colour: like `decodePlanes`. Sums
+// are exact in any order, see picture_filters.py.
 function toldPlanes(bytes, [channels, height, width], highest, picture, beyond) {
   const size = height * width, wide = width + 2, levels = new Int16Array(channels * size);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -155,15 +172,18 @@ function toldPlanes(bytes, [channels, height, width], highest, picture, beyond) 
       const [a, b, c, d, e, f, g, h, k] = Array.from({ length: 9 }, (_, i) => factor(9 * place + i));
       for (let row = 0, at = 0; row < height; row++) {
         let x = row * wide, y = x + wide, z = y + wide;
-        for (const end = at + width; at < end; at++, x++, y++, z++)
-          total[at] = total[at] + a * plane[x] + b * plane[x + 1] + c * plane[x + 2] +
-            d * plane[y] + e * plane[y + 1] + f * plane[y + 2] +
-            g * plane[z] + h * plane[z + 1] + k * plane[z + 2];
+        let x0 = plane[x++], x1 = plane[x++], y0 = plane[y++], y1 = plane[y++], z0 = plane[z++], z1 = plane[z++];
+        for (const end = at + width; at < end; at++) {
+          const x2 = plane[x++], y2 = plane[y++], z2 = plane[z++];
+          total[at] += (a * x0 + b * x1 + c * x2) + (d * y0 + e * y1 + f * y2) + (g * z0 + h * z1 + k * z2);
+          x0 = x1; x1 = x2; y0 = y1; y1 = y2; z0 = z1; z1 = z2;
+        }
       }
     });
+    const most = Math.min(highest[channel], REACH);
     for (let i = 0; i < size; i++) {
-      const level = Math.min(Math.max(Math.floor(total[i] + 0.5), -REACH), REACH);
-      levels[start + i] = level < 0 ? 0 : level > highest[channel] ? highest[channel] : level;
+      const level = Math.floor(total[i] + 0.5);
+      levels[start + i] = level < 0 ? 0 : level > most ? most : level;
     }
   }
   return { levels, used: 4 * channels * count };

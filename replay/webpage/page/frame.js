@@ -1,6 +1,7 @@
 // One frame: its maps, its picture and what is said of it.
 
-let painting = false, again = false;
+const RESTS = 150; // milliseconds without another frame, after which a hand that scrubs is at rest
+let painting = false, again = false, resting = 0;
 async function paint() {
   again = true;
   if (painting) return;
@@ -18,7 +19,8 @@ async function paint() {
   } finally {
     painting = false;
   }
-  paintOverview();
+  clearTimeout(resting);
+  if (state.held) resting = setTimeout(paintOverview, RESTS); else paintOverview();
 }
 async function paintOnce() {
   const { layer, frame } = state, one = source;
@@ -60,10 +62,11 @@ async function paintOnce() {
   if (state.enlarged !== null)
     await paintEnlarged(decoded[state.large - layer], ranges[state.large - layer], frame, colours, grays[state.large - layer]);
   $("maps").dataset.frame = frame;
-  if (!state.playing) writeAddress();
-  if (state.playing && frame + 1 < count) { // so that the next one is there when it is asked for
-    for (const mate of mates(layer)) loadMaps(one, mate, frame + 1).catch(() => {});
-    runs.forEach((_, run) => loadInput(one, frame + 1, run).catch(() => {}));
+  if (!state.playing && !state.held) writeAddress();
+  const next = frame + (state.playing ? 1 : state.held ? state.heading : 0);
+  if (next !== frame && next >= 0 && next < count) { // so that it is there when it is asked for
+    for (const mate of mates(layer)) loadMaps(one, mate, next).catch(() => {});
+    runs.forEach((_, run) => loadInput(one, next, run).catch(() => {}));
   }
 }
 

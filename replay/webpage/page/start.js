@@ -21,8 +21,10 @@ addEventListener("keydown", (event) => {
   const action = keys[event.key];
   if (!action) return;
   event.preventDefault();
+  if (event.repeat) hold();
   action();
 });
+addEventListener("keyup", release);
 
 function openSide(open) {
   document.body.classList.toggle("side-open", open);
@@ -30,7 +32,8 @@ function openSide(open) {
   if (open) paintOverview();
 }
 function connect() {
-  $("slider").addEventListener("input", () => { pause(); seek(Number($("slider").value)); });
+  $("slider").addEventListener("input", () => { pause(); hold(); seek(Number($("slider").value)); });
+  $("slider").addEventListener("change", release);
   $("play").addEventListener("click", toggle);
   $("play-large").addEventListener("click", toggle);
   $("back").addEventListener("click", () => { pause(); seek(state.frame - 1); });

@@ -12,8 +12,8 @@ const GAINS = ["adaptive", "map", "channel"]; // scales that have a range for ea
 // layers of its own. Of two runs, each has fields of its own, their layers alternate, and the ids of
 // elements that tell of the second one end in "-b".
 let source, frames, layers, count, runs, several, pictures;
-const state = { source: 0, layer: 0, large: 0, frame: 0, playing: false, enlarged: null, difference: false,
-  view: "maps", over: false };
+const state = { source: 0, layer: 0, large: 0, frame: 0, playing: false, held: false, heading: 1,
+  enlarged: null, difference: false, view: "maps", over: false };
 const texts = new Map(); // layer's name -> what stands under "channels"
 function useSource(place, view = data.sources[place].views[0]) {
   source = data.sources[place];

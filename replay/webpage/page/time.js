@@ -3,6 +3,7 @@
 function seek(frame, aloud = true) {
   frame = Math.min(Math.max(frame, 0), count - 1);
   if (frame !== state.frame) {
+    state.heading = Math.sign(frame - state.frame);
     state.frame = frame;
     if (aloud && !state.playing && document.activeElement !== $("slider")) say(inWords(frame));
   }
@@ -24,6 +25,18 @@ function seekEpoch(by) {
     while (frame > 0 && frames.epoch[frame - 1] === frames.epoch[frame]) frame--;
   }
   seek(frame);
+}
+
+// While a hand scrubs, nothing but the maps follows it: browsers take long over an address, and allow
+// it a hundred times in half a minute.
+function hold() {
+  state.held = true;
+}
+function release() {
+  if (!state.held) return;
+  state.held = false;
+  writeAddress();
+  paintOverview();
 }
 
 // ------------------------------------------------------------------ playing
@@ -73,8 +86,11 @@ function overTime(plot) { // pointing seeks; the slider is there for the keyboar
     go(event);
   });
   plot.addEventListener("pointermove", (event) => {
-    if (plot.hasPointerCapture(event.pointerId)) go(event);
+    if (!plot.hasPointerCapture(event.pointerId)) return;
+    hold();
+    go(event);
   });
+  plot.addEventListener("lostpointercapture", release);
 }
 const canvasOf = (...children) => draw("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none",
   "aria-hidden": "true" }, ...children);

@@ -4,7 +4,8 @@ Each layer is rendered to MP4 at default settings but for the scale, and the fil
 Printed is, for each layer and epoch, the standard deviation of the decoded gray levels (0 to 255)
 within each tile: its median, and the share of tiles below 10 levels, which look flat. Tiles that
 the film marks as constant or faint are counted by themselves. Of a fixed image also how much the
-tiles change, in levels, from frame to frame in the last epoch.
+tiles change, in levels, from frame to frame in the last epoch, in a film of the whole run: the
+range of `run` is that of all of its frames.
 
     python scripts/bench/legibility/legible.py run.h5 [--every 6] [--layer NAME]
 """
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 import replay
 from replay.film.film import Film
-from replay.options import FilmOptions
+from replay.options import OWN_SCALES, FilmOptions
 from replay.recording import Recording
 from replay.schema import Cell
 
@@ -99,20 +100,26 @@ def measure(recording: Recording, layer: str, scale: str, every: int, folder: Pa
         recording: The run, or a fixed image of it.
         layer: The layer.
         scale: The scale.
-        every: One in so many batches is measured; for the changes all of the last epoch are.
+        every: The deviations of one in so many batches are measured; for the changes all of the
+            last epoch are.
         folder: An existing folder for the film.
     """
-    seen = Seen()
-    options = FilmOptions(scale=scale, batches=f"::{every}")
-    for (epoch, _), tiles, marked in decoded_tiles(recording, layer, options, folder):
-        seen.marked += int(marked.sum())
-        seen.deviations.setdefault(epoch, []).extend(tiles.std(axis=(1, 2))[~marked])
-    if recording.probe_number is not None:
-        options, before = FilmOptions(scale=scale, epochs=-1), None
-        for _, tiles, _ in decoded_tiles(recording, layer, options, folder):
-            if before is not None:
-                seen.changes.append(float(np.abs(tiles - before).mean()))
-            before = tiles
+    seen, before = Seen(), None
+    fixed, last_epoch = recording.probe_number is not None, recording[layer].frames[-1][0]
+    sampled = FilmOptions(scale=scale, batches=f"::{every}")
+    last = FilmOptions(scale=scale, epochs=-1)
+    if fixed and scale not in OWN_SCALES:  # the range is that of all frames of the film
+        sampled = last = FilmOptions(scale=scale)
+    films = [sampled, last] if fixed and last is not sampled else [sampled]
+    for options in films:
+        for (epoch, batch), tiles, marked in decoded_tiles(recording, layer, options, folder):
+            if options is sampled and batch % every == 0:
+                seen.marked += int(marked.sum())
+                seen.deviations.setdefault(epoch, []).extend(tiles.std(axis=(1, 2))[~marked])
+            if fixed and options is last and epoch == last_epoch:
+                if before is not None:
+                    seen.changes.append(float(np.abs(tiles - before).mean()))
+                before = tiles
     return seen
 
 

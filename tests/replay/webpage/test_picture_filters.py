@@ -1,10 +1,11 @@
 """Maps that are told from the input picture."""
 
+from fractions import Fraction
+from operator import mul
 from pathlib import Path
 
 import h5py
 import numpy as np
-import pytest
 from pages import frame_of, is_told, read
 from samples import convolve, drifting_maps, smooth_image, write_recording
 
@@ -15,6 +16,8 @@ from replay.webpage.picture_filters import (
     apply_filters,
     filters_possible,
     fit_filters,
+    nearest_beyond,
+    sums_are_exact,
 )
 
 MEAN, STD = 0.485, 0.229
@@ -57,7 +60,7 @@ def recorded(path: Path, maps=first_layer, **more) -> Path:
 
 def test_a_convolution_of_the_picture_is_told_to_the_level() -> None:
     planes = np.random.default_rng(0).integers(0, 256, (3, 20, 31)).astype(np.int32)
-    picture = Picture(planes, (123.675, 116.28, 103.53))
+    picture = Picture(planes, tuple(map(nearest_beyond, (123.675, 116.28, 103.53))))
     each = np.array(picture.beyond)[:, None, None]
     levels = convolve((planes - each) / 255, kernels(0, 0)).astype(float) * 40 + 300
     filters = fit_filters(levels, picture)
@@ -73,9 +76,32 @@ def test_a_picture_of_one_colour_has_filters_too() -> None:
 
 
 def test_what_a_browser_would_take_long_for_is_not_told() -> None:
-    assert filters_possible((12, 128, 128), (3, 128, 128))
-    assert not filters_possible((12, 64, 64), (3, 128, 128))
-    assert not filters_possible((64, 224, 224), (3, 224, 224))
+    def picture(side: int, beyond: float = 0.0) -> Picture:
+        return Picture(np.zeros((3, side, side), np.int32), (nearest_beyond(beyond),) * 3)
+
+    assert filters_possible((12, 128, 128), picture(128))
+    assert not filters_possible((12, 64, 64), picture(128))
+    assert not filters_possible((64, 224, 224), picture(224))
+    assert not filters_possible((12, 128, 128), picture(128, 1e6))  # sums would not be exact
+
+
+def test_what_is_told_does_not_depend_on_the_order_of_adding_up() -> None:
+    """A browser adds up one product after the other, a matrix product in blocks."""
+    random = np.random.default_rng(0)
+    planes = random.integers(0, 256, (3, 9, 14)).astype(np.int32)
+    picture = Picture(planes, tuple(map(nearest_beyond, (-511.3, 116.28, 511.9))))
+    filters = random.uniform(-511, 511, (5, 28)).round(4).astype(np.float32)
+    filters[:, -1] *= 4000
+    filters = (np.rint(filters * 2.0**21) / 2.0**21).astype(np.float32)
+    assert sums_are_exact(filters)
+    assert not sums_are_exact(filters * 2)
+    sums = filters.astype(float) @ picture.columns
+    columns = [list(map(Fraction, column)) for column in picture.columns.T.tolist()]
+    exact = [
+        [sum(map(mul, map(Fraction, row), column)) for column in columns]
+        for row in filters.astype(float).tolist()
+    ]
+    assert [[Fraction(each) for each in row] for row in sums.tolist()] == exact
 
 
 def test_a_page_that_loses_detail_tells_a_first_convolution_from_its_picture(
@@ -91,7 +117,7 @@ def test_a_page_that_loses_detail_tells_a_first_convolution_from_its_picture(
     assert [is_told(reader.blocks, 0, place, 0) for place in range(40)] == [True] * 40
     assert [is_told(reader.blocks, 0, place, 1) for place in range(40)] == [True] * 40
     assert not is_told(reader.blocks, 1, 0)
-    assert manifest["sources"][0]["layers"][0]["beyond"] == pytest.approx([MEAN * 255] * 3)
+    assert manifest["sources"][0]["layers"][0]["beyond"] == [round(MEAN * 255 * 256) / 256] * 3
     with replay.open(path) as run:
         for source, recording in enumerate((run, run.probe(0))):
             for place in (0, 11, 39):
