@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from textwrap import wrap
 from typing import NoReturn
 
-from replay.schema.faces import own_process, program, remember_caller
+from replay.schema.faces import leave, own_process, program, remember_caller
 from replay.schema.format import program_version
 from replay.schema.suggestions import did_you_mean, unknown
 
@@ -43,7 +43,7 @@ def entry() -> NoReturn:
     remember_caller()
     if sys.argv[1:2] == ["replay"]:
         own_process()
-    sys.exit(main())
+    leave(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from record.options import ATTENTION_KINDS, parse_probe
 from record.training.settings import settings_of
 from replay.schema import OptionError, RecordingError
 from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
+from replay.schema.errors import find_shortage
 from replay.schema.faces import command_line, program, remember_caller
 
 EXAMPLES = """\
@@ -73,6 +74,11 @@ def _run(words: Sequence[str]) -> int:
             raise
         print("interrupted: the recording is closed and holds what was recorded", file=sys.stderr)
         return 130
+    except Exception as error:
+        if options.debug or (shortage := find_shortage(error)) is None:
+            raise
+        print(f"error: {shortage}", file=sys.stderr)
+        return shortage.exit_code
 
 
 def entry() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from record.locking.own_recordings import check_own
 from replay.schema import OutputError
-from replay.schema.addresses import was_address
+from replay.schema.addresses import was_address, why_not_here, without_secrets
 from replay.schema.faces import call, spell
 
 
@@ -42,12 +42,15 @@ def check_here(path: str | os.PathLike[str]) -> None:
         OutputError: It is one.
     """
     if (address := was_address(path)) is not None:
+        address = without_secrets(address)
         name = address.rpartition("/")[2] or "run.h5"
         push = call("push", name, to=address)
         raise OutputError(
             f"{address}: a recording is written to a file of this machine, {name}, say; then "
             f"'{push}' copies it there"
         )
+    if elsewhere := why_not_here(path):
+        raise OutputError(elsewhere)
 
 
 def check_source(path: Path) -> None:

@@ -276,7 +276,7 @@ class Recorder:
             number: The epoch, from 0.
         """
         self._expect_open()
-        self._progress.turn_to_epoch(int(number))
+        self._progress.turn_to_epoch(number)
 
     def step(self) -> None:
         """Ends a batch: for loops that do not use `track`."""

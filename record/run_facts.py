@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from replay import schema
+from replay.schema.addresses import words_without_secrets
 
 
 def root_attributes(run_id: str, meta: dict[str, Any]) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def environment(**versions: str) -> dict[str, Any]:
         **versions: Of the libraries that train.
     """
     return {
-        "command": [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]],
+        "command": words_without_secrets([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
         "versions": {
             "mapreel": schema.program_version(),
             **versions,

@@ -13,14 +13,17 @@ from typing import NoReturn
 from replay.cli.console import say
 from replay.cli.parser import parse, spell_out
 from replay.schema import RecordingError
-from replay.schema.faces import command_line, own_process, remember_caller
+from replay.schema.errors import NO_MEMORY, ShortageError, find_shortage
+from replay.schema.faces import AtOnce, command_line, leave, own_process, remember_caller
+
+_LAST_WORDS = f"error: {NO_MEMORY}\n".encode()
 
 
 def entry() -> NoReturn:
     """The console script."""
     remember_caller()
     own_process()
-    sys.exit(main())
+    leave(main())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,8 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # A filter that HDF5 does not know would be looked for among the plug-ins of this computer.
     os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
-    with command_line():
-        return _run(spell_out(sys.argv[1:] if argv is None else argv))
+    try:
+        with command_line():
+            return _run(spell_out(sys.argv[1:] if argv is None else argv))
+    except MemoryError:  # also while that is being said
+        os.write(2, _LAST_WORDS)
+        return AtOnce(1)
 
 
 def _run(words: Sequence[str]) -> int:
@@ -50,7 +57,8 @@ def _run(words: Sequence[str]) -> int:
         if debug:
             raise
         say("error", str(error))
-        return error.exit_code
+        short = isinstance(error, ShortageError)
+        return AtOnce(error.exit_code) if short else error.exit_code
     except KeyboardInterrupt:
         if debug:
             raise
@@ -58,6 +66,11 @@ def _run(words: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read stdout has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        if debug or (shortage := find_shortage(error)) is None:
+            raise
+        say("error", str(shortage))
+        return AtOnce(shortage.exit_code)
     return code or 0
 
 

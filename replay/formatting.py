@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from replay.schema import format_intervals, spell_loss
+from replay.schema.addresses import without_secrets
 
 ELLIPSIS = "…"
 _SHORT = 200  # characters of a module in short: far more than any has
@@ -35,7 +36,7 @@ def clean(text: str, limit: int | None = 400, mark: str = "·") -> str:
 
 def clean_line(text: str) -> str:
     """Returns a text from a file as one line of a terminal, whole and with plain letters."""
-    return clean(text, limit=None, mark="?")
+    return without_secrets(clean(text, limit=None, mark="?"))
 
 
 def format_bytes(size: float) -> str:

@@ -3,15 +3,13 @@
 `replacing` does so for any file. For animations there is the interface of a sink, which turns
 frames into a file, and `encode`, the loop that feeds every sink: frames are converted into what
 the sink takes, the size of the file is watched, and progress is reported. A format is one file
-in `replay.encoding` with a class of three methods, `begin`, `write` and `finish`, and one line
-in `replay.encoding.formats`.
+in `replay.encoding` with a class of `begin`, `write` and `finish`, and a line in its `formats`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,13 +19,14 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from replay.formatting import format_count
+from replay.overwriting import unfinished_path
 from replay.raster.frame import Frame
 from replay.raster.palette import Palette
 from replay.schema import EncodeError, OptionError, OutputError
+from replay.schema.addresses import why_not_here
 from replay.schema.suggestions import did_you_mean, unknown
 
-unfinished_files: set[str] = set()
-"""What is being written beside its name in this process."""
+unfinished_files: set[str] = set()  # what this process writes beside its name
 
 
 def check_suffix(path: Path, suffixes: Sequence[str]) -> str:
@@ -46,20 +45,25 @@ def check_suffix(path: Path, suffixes: Sequence[str]) -> str:
     return suffix
 
 
+def _check_place(path: Path) -> None:
+    if ":" in str(path) and (elsewhere := why_not_here(path)):
+        raise OutputError(elsewhere)
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: no such folder: {path.parent}; create it first")
+
+
 def check_writable(path: Path) -> None:
     """Checks, before anything is rendered, that files can be made in the folder of a path.
 
     Raises:
         OutputError: There is no such folder, or nobody may write to it.
     """
-    parent = path.absolute().parent
-    if not parent.is_dir():
-        raise OutputError(f"cannot write {path}: there is no folder {parent}")
+    _check_place(path)
+    folder = path.absolute().parent
     try:
-        with tempfile.TemporaryFile(dir=parent):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror} in {parent}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror} in {folder}") from error
 
 
 @contextmanager
@@ -76,14 +80,13 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
         An empty file, or an empty folder, with the same suffix as `path`.
 
     Raises:
-        OutputError: The folder around it is missing or not writable, `path` is a folder where a
-            file was expected, or the disk is full.
+        OutputError: The folder around it is missing or not writable, `path` is itself a folder, or
+            the disk is full.
     """
+    _check_place(path)
     if not folder and path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; expected a file name")
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: no such folder: {path.parent}; create it first")
-    unfinished = path.with_name(f".{path.stem[:80]}-{secrets.token_hex(4)}{path.suffix}")
+    unfinished = unfinished_path(path)
     unfinished_files.add(str(unfinished))
     try:
         if folder:
@@ -375,8 +378,7 @@ def choose_target(out: str | os.PathLike[str], formats: Sequence[Format[Any]]) -
         formats: Those that there are, `replay.encoding.formats.FORMATS`.
 
     Raises:
-        OutputError: An unknown suffix, a folder that is missing or read-only, or a target that
-            is something else than such a file.
+        OutputError: An unknown suffix, a folder that is missing or read-only, or not such a file.
     """
     text = os.fspath(out)
     path = Path(text)

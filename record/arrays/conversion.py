@@ -85,13 +85,17 @@ def as_float16(values: npt.NDArray[Any], target: npt.NDArray[np.float16]) -> Non
         target[...] = values
 
 
+_LARGEST = 1 << 62  # what a message to the writer can hold
+
+
 def whole_number(name: str, value: Any) -> int:
     """Returns a whole number from 0.
 
     Raises:
         OptionError: It is something else.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+    known = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not known or not 0 <= value < _LARGEST:
         raise OptionError(f"{name}: expected a whole number from 0, found {value!r}")
     return int(value)
 

@@ -40,11 +40,16 @@ class BackwardPass(NamedTuple):
 
 
 class BackwardPasses:
-    """Tells of the backward pass that runs what it is."""
+    """Tells of the backward pass that runs what it is.
+
+    Attributes:
+        task: The number of the task of torch's engine that was looked at last.
+        last: What the pass was.
+    """
 
     def __init__(self) -> None:
-        self._task = -1  # of torch's engine, which was looked at last
-        self._current = BackwardPass(True)
+        self.task = -1
+        self.last = BackwardPass(True)
         self._scalers: list[weakref.ref[Any]] = []
         self._searches = 0
 
@@ -55,10 +60,10 @@ class BackwardPasses:
             thread: The thread that trains; the engine may call hooks in another one.
         """
         task = torch._C._current_graph_task_id()
-        if task != self._task:
-            self._current = self._look_at(_outermost_call(thread) or _outermost_call(get_ident()))
-            self._task = task
-        return self._current
+        if task != self.task:
+            self.last = self._look_at(_outermost_call(thread) or _outermost_call(get_ident()))
+            self.task = task
+        return self.last
 
     def _look_at(self, call: FrameType | None) -> BackwardPass:
         """Returns what a call of `backward` or `grad` says of its pass."""
@@ -108,10 +113,12 @@ class BackwardPasses:
 
 
 def is_backward_compiled() -> bool:
-    """Returns whether the backward pass is compiled too: a hook would be traced into it."""
+    """Returns whether the backward pass is compiled too: a hook would be traced into it.
+
+    Not to be asked of a forward that is being compiled.
+    """
     module = sys.modules.get("torch._dynamo.compiled_autograd")  # its import would take a second
-    enabled = getattr(module, "compiled_autograd_enabled", False)
-    return bool(enabled) or torch.compiler.is_compiling()
+    return module is not None and bool(getattr(module, "compiled_autograd_enabled", False))
 
 
 def _as_list(tensors: Any) -> list[Any]:

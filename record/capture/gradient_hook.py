@@ -40,10 +40,8 @@ class GradientHook(LayerHook):
         self.gradients = gradients.add(self)
         self._axis = 0  # that counted the images in the output that was looked at last
 
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Copies what the layer has put out, and waits for the gradient of what was copied."""
-        super().__call__(module, args, output)
-        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+    def _look_for_rerun(self, output: Any) -> None:
+        if torch._C._current_graph_task_id() != -1:
             for item, tensor in self._parts(output):  # of checkpointing, which had no graph before
                 self.gradients.await_from_rerun(item, tensor)
 

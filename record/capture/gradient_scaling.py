@@ -18,11 +18,12 @@ _ONE_FACTOR = 120  # a factor of two to the power of less is a float32 of full p
 _ROW = 1024  # values of which the largest is looked for at once, on a device
 
 
-def scale_on_cpu(gradient: torch.Tensor) -> int:
-    """Scales one frame that lies in main memory, in place.
+def scale_on_cpu(gradient: torch.Tensor, target: torch.Tensor) -> int:
+    """Scales one frame that lies in main memory.
 
     Args:
         gradient: float32, of any shape.
+        target: Where the scaled values go, float32, of that shape; may be the frame itself.
 
     Returns:
         The exponent: the frame is to be multiplied by 2 to the power of it.
@@ -30,17 +31,15 @@ def scale_on_cpu(gradient: torch.Tensor) -> int:
     if not gradient.numel():
         return 0
     lowest, highest = torch.aminmax(gradient)  # a norm takes twenty times as long
-    largest = max(-float(lowest), float(highest))
+    largest = max(-lowest.item(), highest.item())
     if not math.isfinite(largest):
-        largest = float(gradient.nan_to_num(0.0, 0.0, 0.0).abs_().max())
-    if largest == 0:
-        return 0
-    exponent = math.frexp(largest)[1] - SCALED_BELOW
+        largest = gradient.nan_to_num(0.0, 0.0, 0.0).abs_().max().item()
+    exponent = math.frexp(largest)[1] - SCALED_BELOW if largest else 0
     if abs(exponent) < _ONE_FACTOR:
-        gradient.mul_(2.0**-exponent)
+        torch.mul(gradient, 2.0**-exponent, out=target)
     else:  # 2**163 is no float32
         half = -exponent // 2
-        gradient.mul_(2.0**half).mul_(2.0 ** (-exponent - half))
+        torch.mul(gradient, 2.0**half, out=target).mul_(2.0 ** (-exponent - half))
     return exponent
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 
 from record.capture.backward_pass import BackwardPass, BackwardPasses
-from record.capture.gradient_scaling import DeviceGradients, scale_on_cpu
+from record.capture.gradient_scaling import DeviceGradients
 from record.capture.map_gradient import MapGradient
 from record.capture.phase import CaptureState
 from record.capture.slots import MAX_CALLS, OutputSlots
@@ -46,10 +46,12 @@ class LayerGradients:
 
     Attributes:
         slots: Where they go, by what the map is called among those of the layer.
+        passes: What is known of the backward pass that was looked at last.
     """
 
     def __init__(self, gradients: Gradients, layer: DescribedLayer) -> None:
         self._gradients, self._layer = gradients, layer
+        self.passes = gradients.passes
         self.slots: dict[tuple[int | None, str], OutputSlots] = {}
         self._maps: dict[tuple[str, int], MapGradient] = {}
 
@@ -86,7 +88,9 @@ class LayerGradients:
         if call >= MAX_CALLS:
             return
         try:
-            gradient = self._maps.get((item, call)) or self._add_map(item, call)
+            gradient = self._maps.get((item, call))
+            if gradient is None:
+                gradient = self._add_map(item, call)
             gradient.slots.calls = call + 1
             self._gradients.open[gradient] = None
             gradient.await_from(output, axis, pooled)
@@ -130,12 +134,13 @@ class Gradients:
 
     Attributes:
         open: The maps of the current batch, whose gradients may come.
+        passes: What is known of the backward pass that was looked at last.
     """
 
     def __init__(self, state: CaptureState) -> None:
         self.open: dict[MapGradient, None] = {}
         self._state = state
-        self._passes = BackwardPasses()
+        self.passes = BackwardPasses()
         self._layers: list[LayerGradients] = []
         self._on_devices: dict[torch.device, _OnDevice] = {}
         state.on_sealing = self.settle
@@ -159,7 +164,7 @@ class Gradients:
 
     def current_pass(self) -> BackwardPass:
         """Returns what the backward pass is that runs."""
-        return self._passes.current(self._state.thread)
+        return self.passes.current(self._state.thread)
 
     def failed(self, layer: str, error: Exception) -> None:
         """Says once for each layer that a gradient could not be taken; it is missing."""
@@ -171,6 +176,8 @@ class Gradients:
 
     def settle(self) -> None:
         """Ends a batch: puts what has come into its slots; what comes later belongs to none."""
+        if self._settle_as_usual():
+            return
         # A batch that was given up has left maps here, whose calls are forgotten.
         awaited = [one for one in self.open if one.call < one.slots.calls]
         whole = [one for one in awaited if one.is_whole]
@@ -189,6 +196,26 @@ class Gradients:
             one.end()
         self.open.clear()
 
+    def _settle_as_usual(self) -> bool:
+        """Ends a batch of a usual training, whose gradients have all come, in few steps.
+
+        Returns:
+            Whether it is such a one: where not, the batch has not ended.
+        """
+        awaited = list(self.open)
+        for one in awaited:
+            if not one.is_taken or one.call >= one.slots.calls:
+                return False
+        try:
+            for one in awaited:
+                one.put()
+        except Exception:  # which is said where it happens again
+            return False
+        for one in awaited:
+            one.end()
+        self.open.clear()
+        return bool(awaited)
+
     def _keep(self, whole: Sequence[MapGradient]) -> None:
         """Scales what has come and copies it into its slots."""
         by_device: dict[torch.device, list[MapGradient]] = {}
@@ -197,8 +224,7 @@ class Gradients:
             if one.total.device.type != "cpu":
                 by_device.setdefault(one.total.device, []).append(one)
                 continue
-            exponent = scale_on_cpu(one.total)
-            _keep(one, one.total, torch.tensor(exponent))
+            _keep(one, one.total, torch.tensor(one.scale()))
         for device, ones in by_device.items():
             together = self._on_devices.setdefault(device, _OnDevice(device))
             for one, scaled, number in together.scaled(ones):

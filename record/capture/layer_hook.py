@@ -69,6 +69,8 @@ class LayerHook(Hook):
         axes: By the number of axes of one image's part, what the axes are, as in `schema.AXES`.
     """
 
+    _look_for_rerun: Any = None  # called where that matters
+
     def __init__(
         self, state: CaptureState, model_hook: ModelHook, name: str, module: nn.Module
     ) -> None:
@@ -125,10 +127,11 @@ class LayerHook(Hook):
             return
         phase = state.phase
         may_begin = state.pending and not state.inside
-        if phase in _AT_REST and not may_begin:
+        at_rest = phase in _AT_REST and not may_begin
+        if at_rest or torch._C._current_graph_task_id() != -1:  # checkpointing's second forward
+            if self._look_for_rerun is not None:
+                self._look_for_rerun(output)
             return
-        if torch._C._current_graph_task_id() != -1:
-            return  # a forward inside a backward pass is checkpointing's second one
         if phase == INSIDE:
             if state.thread != get_ident():
                 return
@@ -166,9 +169,8 @@ class LayerHook(Hook):
     def _copy_like_the_last(self, module: nn.Module, output: Any) -> bool:
         """Copies a map where it has the shape of the last one, and its slots are there.
 
-        That is the usual case of `_copy`, in few steps: each step in Python costs a training ten
-        times what it costs in a loop of its own, since what it needs has gone from the processor's
-        caches.
+        That is the usual case of `_copy`, in few steps: each one in Python costs a training ten
+        times what it does in a loop of its own, since what it needs is in no cache any more.
 
         Returns:
             Whether it was so: where not, nothing was done.

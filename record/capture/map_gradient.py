@@ -13,11 +13,14 @@ from typing import Protocol
 
 import torch
 
-from record.capture.backward_pass import BackwardPass, is_backward_compiled
-from record.capture.gradient_scaling import sum_blocks
+from record.capture.backward_pass import BackwardPass, BackwardPasses, is_backward_compiled
+from record.capture.batch_axis import WHOLE
+from record.capture.gradient_scaling import scale_on_cpu, sum_blocks
 from record.capture.slots import OutputSlots
 from record.capture.tensors import image_part, pool_means, to_plain
 
+_LARGE = 1 << 16  # values of a frame that is scaled at once
+_Tensor = torch.Tensor
 UNKNOWN_FACTOR = "scaled by the GradScaler's factor, which is not known"
 
 
@@ -27,6 +30,10 @@ class AwaitingLayer(Protocol):
     @property
     def axes(self) -> Sequence[str]:
         """By the number of axes of one image's part, what the axes are."""
+
+    @property
+    def passes(self) -> BackwardPasses:
+        """What is known of the backward pass that was looked at last."""
 
     def current_pass(self) -> BackwardPass:
         """Returns what the backward pass is that runs."""
@@ -65,6 +72,9 @@ class MapGradient:
         has_come: Whether one has come in this batch.
         has_failed: Whether one could not be taken, which was said.
         total: The sum of what has come, float32, of the first image.
+        exponent: Where the sum has been scaled already, its exponent; else None.
+        is_taken: Whether just one has come, in the form that nearly all have, and its slot is
+            there.
         pooled: How many values along each spatial axis became one of the map.
     """
 
@@ -72,8 +82,11 @@ class MapGradient:
         self.slots, self.call = slots, call
         self.has_come = self.is_awaited = self.has_failed = False
         self.total: torch.Tensor | None = None
+        self.exponent: int | None = None
+        self.is_taken = False
         self.pooled = 1
         self._layer = layer
+        self._passes = layer.passes
         self._axis = 0
         self._hook: _GraphHook | None = None
         self._alias: torch.Tensor | None = None  # of a map that is a view of another tensor
@@ -88,8 +101,10 @@ class MapGradient:
             axis: The axis that counts the images, or WHOLE.
             pooled: How many values along each spatial axis became one of the map.
         """
-        self.end()
-        self.has_come = self.has_failed = False
+        if self._hook is not None:
+            self.end()
+        self.has_come = self.has_failed = self.is_awaited = self.is_taken = False
+        self.exponent = None
         self._axis, self.pooled, self._reruns = axis, pooled, 0
         self._add_hook(output)
 
@@ -128,10 +143,64 @@ class MapGradient:
     def add(self, gradient: torch.Tensor) -> None:
         """Takes a gradient that a backward pass brings by; raises nothing into it."""
         try:
-            self._add(gradient.detach())
+            if self.has_come or self._alias is not None or not self._take(gradient):
+                self.is_taken = False
+                self._add(gradient.detach())
         except Exception as error:
-            self.has_failed = True
+            self.has_failed, self.is_taken = True, False
             self._layer.failed(error)
+
+    def scale(self) -> int:
+        """Scales the sum, which lies in main memory, if it has not been; returns its exponent."""
+        if self.exponent is None:
+            assert self.total is not None
+            self.exponent = scale_on_cpu(self.total, self.total)
+        return self.exponent
+
+    def put(self) -> None:
+        """Puts what was taken into its slot."""
+        assert self.total is not None
+        slots, call, is_there = self.slots, self.call, self.exponent is not None
+        exponent = self.scale()
+        if not is_there:
+            slots.slots[call].copy_(self.total)
+        slots.exponent_slots[call].fill_(exponent)
+        slots.in_slots |= 1 << call
+
+    def _take(self, gradient: torch.Tensor) -> bool:
+        """Takes the only gradient of a batch, as nearly all are, in few steps.
+
+        A large one is scaled while it is in the processor's caches, where it is not when the batch
+        ends. Small ones are scaled then, one behind the other: what is in the caches no more when
+        a hook is called is what it takes to do anything in Python.
+
+        Returns:
+            Whether it was done: where not, nothing was.
+        """
+        passes, total, call = self._passes, self.total, self.call
+        known = passes.task == torch._C._current_graph_task_id()
+        found = passes.last if known else self._layer.current_pass()
+        if not found.counts or found.factor is not None or not found.is_known:
+            return False
+        slots = self.slots.slots
+        if total is None or call >= len(slots) or type(gradient) is not _Tensor:
+            return False
+        if self.pooled != 1 or self._reruns:
+            return False
+        if gradient.dtype is not torch.float32 or gradient.layout is not torch.strided:
+            return False
+        whole = gradient.detach()
+        image = whole if self._axis == WHOLE else whole.select(self._axis, 0)
+        slot = slots[call]
+        if not (image.is_cpu and total.is_cpu and image.shape == total.shape == slot.shape):
+            return False
+        if total.numel() < _LARGE:
+            total.copy_(image)
+        else:
+            self.exponent = scale_on_cpu(image, total)
+            slot.copy_(total)
+        self.has_come = self.is_taken = True
+        return True
 
     def _add(self, gradient: torch.Tensor) -> None:
         if gradient.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -148,6 +217,10 @@ class MapGradient:
         if total is None or total.shape != image.shape or total.device != image.device:
             total = self.total = torch.empty(image.shape, dtype=torch.float32, device=image.device)
             self.has_come = False
+        if self.exponent is not None:  # then it is the first one of several
+            half = self.exponent // 2  # 2**163 is no float32
+            total.mul_(2.0**half).mul_(2.0 ** (self.exponent - half))
+            self.exponent = None
         if self.has_come:
             total.add_(image)
         else:

@@ -5,7 +5,7 @@ May be imported from here: `Lock` and `BusyError` for the process that writes, `
 this process has started. Nothing here needs torch or h5py.
 """
 
-from record.locking.holder import Holder
-from record.locking.lock import BusyError, Lock, holder_of
+from record.locking.lock import BusyError, Lock
+from replay.schema.holders import Holder, holder_of
 
 __all__ = ["BusyError", "Holder", "Lock", "holder_of"]

@@ -14,7 +14,7 @@ import contextlib
 import os
 import time
 
-from record.locking.holder import Holder
+from replay.schema.holders import Holder, lock_path, read_holder
 
 try:
     import fcntl
@@ -25,31 +25,10 @@ RENEW_SECONDS = 5.0  # how often a holder sets the lock file's time
 _ABSENT_SECONDS = 60.0  # a holder on another machine that has not done so since has ended
 _WATCH_SECONDS = 6.0  # clocks differ: for so long the file is watched before that is believed
 _SETTLE_SECONDS = 0.2  # of several that take over a lock at once, the last one to write has it
-_MAX_BYTES = 4096  # of a lock file
 
 
 class BusyError(OSError):
     """Raised where another process writes the recording."""
-
-
-def holder_of(path: str | os.PathLike[str]) -> Holder | None:
-    """Returns who holds a recording, as far as its lock file says.
-
-    Whether the holder still runs is not asked.
-
-    Args:
-        path: The recording, also by a symbolic link.
-
-    Returns:
-        The holder; None where there is no lock file, or it cannot be understood.
-    """
-    with contextlib.suppress(OSError, ValueError):
-        descriptor = os.open(_lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return _read(descriptor)
-        finally:
-            os.close(descriptor)
-    return None
 
 
 class Lock:
@@ -64,7 +43,7 @@ class Lock:
     """
 
     def __init__(self, path: str) -> None:
-        self._path = _lock_path(path)
+        self._path = lock_path(path)
         self._descriptor: int | None = None
         self._renewed = time.monotonic()
         self._holder: Holder | None = None
@@ -82,7 +61,7 @@ class Lock:
     def release(self) -> None:
         """Releases the lock and removes its file, unless another process has taken that over."""
         if self._descriptor is not None:
-            if self._is_in_place(self._descriptor) and _read(self._descriptor) in (
+            if self._is_in_place(self._descriptor) and read_holder(self._descriptor) in (
                 None,
                 self._holder,
             ):
@@ -103,7 +82,7 @@ class Lock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             locked = _flock(descriptor)
-            before = _read(descriptor)
+            before = read_holder(descriptor)
             if before is not None and not (locked and before.locked) and self._is_running(before):
                 raise BusyError(_busy(before))
             self._holder = mine = Holder.this_process(locked)
@@ -111,13 +90,13 @@ class Lock:
                 _write(descriptor, mine)
             if not locked:
                 time.sleep(_SETTLE_SECONDS)
-                after = _read(descriptor)
+                after = read_holder(descriptor)
                 if after is not None and after != mine:
                     raise BusyError(_busy(after))
             if self._is_in_place(descriptor):
                 return descriptor
         except BlockingIOError as error:
-            before = _read(descriptor)
+            before = read_holder(descriptor)
             os.close(descriptor)
             raise BusyError(_busy(before)) from error
         except BaseException:
@@ -161,11 +140,6 @@ class Lock:
         return False
 
 
-def _lock_path(path: str | os.PathLike[str]) -> str:
-    """Returns the lock file's path: all names of a recording have one."""
-    return f"{os.path.realpath(path)}.lock"
-
-
 def _flock(descriptor: int) -> bool:
     """Locks a file.
 
@@ -182,13 +156,6 @@ def _flock(descriptor: int) -> bool:
     except OSError:  # ENOLCK, ENOTSUP, ENOSYS, EINVAL, EROFS, EIO: each has its file system
         return False
     return True
-
-
-def _read(descriptor: int) -> Holder | None:
-    """Returns the holder that a lock file names; None where it cannot be understood."""
-    with contextlib.suppress(OSError):
-        return Holder.decode(os.pread(descriptor, _MAX_BYTES, 0))
-    return None
 
 
 def _write(descriptor: int, holder: Holder) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from record.locking.lock import holder_of
 from replay.schema import OutputError
+from replay.schema.holders import holder_of
 
 _writers: set[tuple[int, int]] = set()  # this process and its writer: a fork has none of these
 

@@ -10,6 +10,7 @@ from typing import Any
 from record.capture.phase import BROKEN, DONE, IDLE, INSIDE, OPEN, WAITING, CaptureState
 from record.reporting import Problems
 from record.session.batch import Batch, LateBatches
+from record.session.epoch_numbers import whole_epoch
 from record.session.frame_sender import FrameSender
 from record.session.model_checks import ModelChecks
 
@@ -43,9 +44,7 @@ class Progress:
         self.epoch = self.next_epoch = self.batch = self.step = 0
         self.sender: FrameSender | None = None
         self.copy_failed, self.counts_one_epoch = False, True
-        self._state = state
-        self._checks = checks
-        self._problems = problems
+        self._state, self._checks, self._problems = state, checks, problems
         self._lock = threading.RLock()
         self._current = Batch((0, 0, 0), False)
         self._captured: Batch | None = None  # whose forward the hooks hold, or take
@@ -128,15 +127,16 @@ class Progress:
             self.batch = batch
             self.await_forward()
 
-    def turn_to_epoch(self, number: int) -> None:
+    def turn_to_epoch(self, number: Any) -> None:
         """Begins an epoch whose batches end with `end_step`."""
         with self._lock:
             if self.mode == FORWARDS:
                 self.finish()
                 self.mode = STEPS
             self._discard()
-            self.counts_one_epoch, self.next_epoch, self.epoch = False, number, number
-            self.batch = 0
+            following = self.next_epoch + (not self.counts_one_epoch)
+            self.epoch = self.next_epoch = whole_epoch(number, following, self._problems.warn)
+            self.counts_one_epoch, self.batch = False, 0
             self.await_forward()
 
     def end_step(self) -> None:

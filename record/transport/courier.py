@@ -108,7 +108,7 @@ class Courier:
     @property
     def lost(self) -> int:
         """The number of frames given up for any other reason."""
-        return self.channel.lost
+        return self.channel.lost + self._process.refused
 
     @property
     def sent(self) -> int:
@@ -202,7 +202,8 @@ class Courier:
             return
         self.channel.closed = True
         atexit.unregister(self._at_exit)
-        self.channel.put(messages.pack(messages.DONE, {"dropped": self.dropped, "lost": self.lost}))
+        counts = {"dropped": self.dropped, "lost": self.channel.lost}  # the writer adds its own
+        self.channel.put(messages.pack(messages.DONE, counts))
         self.channel.put(None)
         self._process.last_progress = time.monotonic()
         while not self._process.finished.wait(timeout=0.05):
@@ -225,7 +226,8 @@ class Courier:
     def _settle_counts(self) -> None:
         """Counts frames as lost that were sent, and never acknowledged by a writer that failed."""
         if self.failure is not None:
-            self.channel.count_lost(max(0, self.sent - self._process.acknowledged))
+            known = self._process.acknowledged + self._process.refused
+            self.channel.count_lost(max(0, self.sent - known))
 
     def await_opened(self) -> None:
         """Waits until the writer has opened the file, or has failed."""

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from record.protocol import messages
 from record.transport.buffer_pool import Buffer, BufferPool
+from record.transport.moved_frames import describe_moved
 from record.transport.writer_process import START_SECONDS, WriterProcess
 
 STALL_SECONDS = 4.0  # without any progress of the writer, after which training waits no longer
@@ -234,15 +235,9 @@ class FrameChannel:
         return True
 
     def warn_of_moved(self) -> None:
-        """Warns, once, that an (epoch, batch) was recorded a second time."""
-        moved, self._process.moved = self._process.moved, None
-        if moved is not None:
-            epoch, batch, row = moved
-            self._warn(
-                f"batch {batch} of epoch {epoch} came a second time, and nothing is written "
-                f"over: from here on epochs are counted further, epoch {epoch} is epoch {row} of "
-                f"{self._path}. Folds, or a loop within a loop? Record each into a file of its own"
-            )
+        """Warns, once for each reason, of frames that were not written where they should be."""
+        while self._process.moved:
+            self._warn(describe_moved(self._path, *self._process.moved.pop(0)))
 
     def _warn_of_stall(self) -> None:
         """Warns that the writer stands still; once until it moves again."""

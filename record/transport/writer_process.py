@@ -41,8 +41,9 @@ class WriterProcess:
         finished: Set once it has given its last answer.
         is_ready: Whether it has opened the file.
         failure: Why it no longer takes frames, or None.
-        moved: Epoch and batch of the first frame that came twice, and the epoch as which it was
-            written then; None while there is none, and once that was said.
+        refused: The number of frames of this training that have no place in a file.
+        moved: What is to be said of frames that were not written where they should have been:
+            epoch, batch, the epoch as which they were written, and why.
         last_progress: When it last moved, in seconds of `time.monotonic`.
         is_stalled: Whether it was said that it stands still, and it has not moved since.
     """
@@ -54,7 +55,8 @@ class WriterProcess:
         self.finished = threading.Event()
         self.is_ready = False
         self.failure: str | None = None
-        self.moved: tuple[int, int, int] | None = None
+        self.refused = 0
+        self.moved: list[tuple[int, int, int, str]] = []
         self.last_progress = time.monotonic()
         self.is_stalled = False
         self._ready = threading.Event()
@@ -178,9 +180,10 @@ class WriterProcess:
                 self.committed = answer.get("committed", self.committed)
                 self.acknowledged = answer.get("acknowledged", self.acknowledged)
                 closed = closed or answer.get("closed", False)
+                self.refused = answer.get("refused", self.refused)
                 if "moved" in answer:
-                    epoch, batch, row = answer["moved"]
-                    self.moved = epoch, batch, row
+                    epoch, batch, row, reason = answer["moved"]
+                    self.moved.append((epoch, batch, row, reason))
                 if "error" in answer:
                     self.fail(answer["error"])
                 self.opening = answer.get("opening", self.opening)

@@ -41,10 +41,11 @@ def keep_epochs(path: str, resume: int) -> None:
     _check_resumable(path)
     with open_reading(path) as file:
         state, recorded = file[schema.STATE][:], file[f"{schema.BATCHES}/recorded"][:]
-        whole = (recorded > 0) & (recorded <= state[0])
+        whole = (recorded > 0) & (recorded <= schema.count_whole(state, recorded))
         stays = whole.copy()
         stays[resume:] = False
-        if state[3] and (stays == (recorded > 0)).all():
+        sound = schema.is_sound_state(state)
+        if sound and state[3] and (stays == (recorded > 0)).all():
             return
         write_copy(file, path, stays, lambda: None)
     put_in_place(copy_path(path), path)
@@ -119,7 +120,8 @@ def copy_frames(
     Returns:
         The number of frames in the new file.
     """
-    recorded = source[f"{schema.BATCHES}/recorded"][:]
+    numbers_path = f"{schema.BATCHES}/recorded"
+    recorded = source[numbers_path][:]
     numbers = np.zeros_like(recorded)
     order = np.argsort(recorded[stays])
     numbers[tuple(part[order] for part in np.nonzero(stays))] = np.arange(1, len(order) + 1)
@@ -158,12 +160,18 @@ def copy_frames(
         for epoch in np.flatnonzero(stays.any(axis=1)):
             row = node[epoch]
             row[~stays[epoch][: len(row)]] = node.fillvalue
-            made[epoch] = numbers[epoch] if path == f"{schema.BATCHES}/recorded" else row
+            if path == numbers_path:
+                row = numbers[epoch]
+            elif path == schema.value_checksums_path(numbers_path):
+                row[stays[epoch]] = schema.checksum_cells(numbers[epoch][stays[epoch]])
+            made[epoch] = row
 
     source.visititems(copy)
     state = source[schema.STATE][:]
+    if not schema.is_sound_state(state):
+        state[:] = 0
     state[0] = len(frames)
-    target[schema.STATE][:] = state
+    target[schema.STATE][:] = schema.encode_state(state)[: len(state)]
     return len(frames)
 
 

@@ -83,6 +83,64 @@ class RowWriter:
         self._id.write(values, self._space, np.ascontiguousarray(block, self.dtype), self._type)
 
 
+class _Block:
+    """Where the small values of some frames belong: the batches of an epoch from first to last.
+
+    Args:
+        group: Frames of one epoch, batches ascending.
+
+    Attributes:
+        all: True for each frame.
+    """
+
+    def __init__(self, group: Sequence[PendingFrame]) -> None:
+        self._epoch, self._first = group[0].epoch, group[0].batch
+        self._count = group[-1].batch - self._first + 1
+        self._rows = [frame.batch - self._first for frame in group]
+        self.all = [True] * len(group)
+
+    def write(self, writer: RowWriter, values: npt.NDArray[Any], fill: float) -> None:
+        """Writes the values of the frames, (frames, ...), and the fill between them."""
+        if self._count != len(self._rows):
+            block = np.full((self._count, *values.shape[1:]), fill, writer.dtype)
+            block[self._rows] = values
+            values = block
+        writer.write(self._epoch, self._first, values)
+
+
+class CheckedRowWriter:
+    """Writes a small value of each batch, and its checksum beside it.
+
+    Args:
+        file: The open file.
+        path: The dataset (epoch, batch, ...).
+
+    Attributes:
+        parts: What writes the values and what writes the checksums.
+    """
+
+    def __init__(self, file: h5py.File, path: str) -> None:
+        self.parts = RowWriter(file[path]), RowWriter(file[schema.value_checksums_path(path)])
+
+    def write(
+        self, block: _Block, values: npt.NDArray[Any], fill: float, present: Sequence[bool]
+    ) -> None:
+        """Writes the values of some frames.
+
+        Args:
+            block: Where they belong.
+            values: The values, (frames, ...).
+            fill: The value of batches between the frames.
+            present: Which of the frames have such a value; the others get no checksum.
+        """
+        rows, sums = self.parts
+        values = values.astype(rows.dtype, copy=False)
+        checksums = schema.checksum_cells(values)
+        checksums[~np.asarray(present)] = 0
+        block.write(rows, values, fill)
+        block.write(sums, checksums, 0)
+
+
 @dataclass
 class LayerDatasets:
     """What writes the values of one layer.
@@ -101,20 +159,20 @@ class LayerDatasets:
     place: int
     span: tuple[int, int]
     maps: ChunkWriter
-    ranges: RowWriter
+    ranges: CheckedRowWriter
     checksums: RowWriter
     kernel: ChunkWriter | None = None
     kernel_checksums: RowWriter | None = None
-    exponents: RowWriter | None = None
+    exponents: CheckedRowWriter | None = None
 
     def row_writers(self) -> Iterator[RowWriter]:
         """Yields what writes its small values."""
-        yield self.ranges
+        yield from self.ranges.parts
         yield self.checksums
         if self.kernel_checksums is not None:
             yield self.kernel_checksums
         if self.exponents is not None:
-            yield self.exponents
+            yield from self.exponents.parts
 
 
 class OpenDatasets:
@@ -132,7 +190,7 @@ class OpenDatasets:
         self._file = file
         self._layout = layout
         self._spans = spans
-        self._fields: dict[str, RowWriter] = {}
+        self._fields: dict[str, CheckedRowWriter] = {}
         self._images: dict[int, ChunkWriter] = {}  # by place in the layout
         self._layers: list[LayerDatasets] | None = None
         self._state: h5py.h5d.DatasetID | None = None
@@ -146,7 +204,8 @@ class OpenDatasets:
         of_layers = itertools.chain.from_iterable(
             layer.row_writers() for layer in self._layers or ()
         )
-        for writer in (*self._fields.values(), *of_layers):
+        of_fields = itertools.chain.from_iterable(field.parts for field in self._fields.values())
+        for writer in (*of_fields, *of_layers):
             writer.refresh_extent()
 
     def write_state(self, state: npt.NDArray[np.int64]) -> None:
@@ -178,18 +237,7 @@ class OpenDatasets:
             group: The frames; nothing is written yet for the batches between theirs.
             fields: The fields of `/batches`.
         """
-        epoch, first = group[0].epoch, group[0].batch
-        count = group[-1].batch - first + 1
-        has_gaps = count != len(group)
-        rows = [frame.batch - first for frame in group]
-
-        def write(writer: RowWriter, values: npt.NDArray[Any], fill: float) -> None:
-            if has_gaps:
-                block = np.full((count, *values.shape[1:]), fill, writer.dtype)
-                block[rows] = values
-                values = block
-            writer.write(epoch, first, values)
-
+        block = _Block(group)
         known = set().union(*(frame.fields for frame in group))
         for name, field in fields.items():
             if name not in known:  # the cells that nobody wrote have the fill anyway
@@ -197,27 +245,29 @@ class OpenDatasets:
             values = np.array([frame.fields.get(name, field.fill) for frame in group], np.float64)
             if field.dtype.kind in "iu":  # what is not a number becomes the fill
                 values[~np.isfinite(values)] = field.fill
-            write(self._field(name), values.astype(field.dtype), field.fill)
+            self._field(name).write(block, values.astype(field.dtype), field.fill, block.all)
         ranges = np.stack([frame.ranges for frame in group])
         for layer in self._layers or self._open_layers():
             found = [frame.checksums.maps[layer.place] for frame in group]
-            if all(checksum is None for checksum in found):
+            present = [checksum is not None for checksum in found]
+            if not any(present):
                 continue
-            write(layer.ranges, ranges[:, slice(*layer.span)], np.nan)
-            write(layer.checksums, _as_array(found), 0)
+            layer.ranges.write(block, ranges[:, slice(*layer.span)], np.nan, present)
+            block.write(layer.checksums, _as_array(found), 0)
             if layer.kernel_checksums is not None:
                 found = [frame.checksums.kernels[layer.place] for frame in group]
-                write(layer.kernel_checksums, _as_array(found), 0)
+                block.write(layer.kernel_checksums, _as_array(found), 0)
             if layer.exponents is not None:
                 found = [frame.checksums.exponents[layer.place] for frame in group]
-                write(layer.exponents, _as_array(found, schema.EXPONENT_DTYPE), 0)
+                values = _as_array(found, schema.EXPONENT_DTYPE)
+                layer.exponents.write(block, values, 0, present)
 
-    def _field(self, name: str) -> RowWriter:
+    def _field(self, name: str) -> CheckedRowWriter:
         """Returns what writes a field of `/batches`."""
         writer = self._fields.get(name)
         if writer is None:
-            path = f"{schema.BATCHES}/{schema.encode_name(name)}"
-            writer = self._fields[name] = RowWriter(self._file[path])
+            path = schema.dataset_path(schema.BATCHES, name)
+            writer = self._fields[name] = CheckedRowWriter(self._file, path)
         return writer
 
     def _image(self, place: int) -> ChunkWriter:
@@ -241,7 +291,7 @@ class OpenDatasets:
                 place,
                 self._spans[place],
                 ChunkWriter(self._file[f"{group}{schema.MAPS}/{link}"], layout.map_slots[place]),
-                RowWriter(self._file[f"{group}{schema.RANGES}/{link}"]),
+                CheckedRowWriter(self._file, f"{group}{schema.RANGES}/{link}"),
                 RowWriter(self._file[f"{group}{schema.CHECKSUMS}/{link}"]),
             )
             if slot is not None:
@@ -250,7 +300,8 @@ class OpenDatasets:
                 checksums = self._file[f"{group}{schema.KERNEL_CHECKSUMS}/{link}"]
                 datasets.kernel_checksums = RowWriter(checksums)
             if layer.scaled:
-                datasets.exponents = RowWriter(self._file[f"{group}{schema.EXPONENTS}/{link}"])
+                path = f"{group}{schema.EXPONENTS}/{link}"
+                datasets.exponents = CheckedRowWriter(self._file, path)
             self._layers.append(datasets)
         return self._layers
 

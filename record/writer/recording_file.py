@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from record.locking.lock import Lock
 from record.protocol import messages
-from record.protocol.layout import GROWTH, BatchLayout
-from record.writer.cells import Cells
+from record.protocol.layout import BatchLayout
+from record.writer.cells import Cells, Say
 from record.writer.copies import (
     copy_path,
     copy_whole_file,
@@ -51,10 +51,10 @@ class RecordingFile:
     Args:
         path: The recording; what a link leads to is written, not the link.
         overwrite: Whether an existing file is replaced.
-        attributes: The file's root attributes.
+        attributes: The root attributes.
         resume: The epoch with which an existing recording goes on; None begins a recording.
         durability: `fsync` puts the file's data on the disk now and then, `flush` does not.
-        on_moved: As `Cells.say`.
+        on_moved: See `Say`.
 
     Raises:
         BusyError: Another process writes the recording.
@@ -62,6 +62,7 @@ class RecordingFile:
 
     Attributes:
         acknowledged: The number of frames committed since the start, also those taken out again.
+        cells: Where frames have their places.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class RecordingFile:
         attributes: dict[str, Any],
         resume: int | None = None,
         durability: str = "fsync",
-        on_moved: Callable[[int, int, int], None] = lambda epoch, batch, row: None,
+        on_moved: Say = lambda epoch, batch, row, reason: None,
     ) -> None:
         self._path = os.path.realpath(path)
         self._state = np.zeros(4, np.int64)
@@ -82,7 +83,7 @@ class RecordingFile:
         self._pending: list[PendingFrame] = []
         self._written = 0  # frames
         self.acknowledged = 0
-        self._cells = Cells(np.zeros((0, 0), np.int64), on_moved)
+        self.cells = Cells(np.zeros((0, 0), np.int64), on_moved, self._structure.fits)
         self._fsync = BackgroundFsync() if durability == "fsync" else None
         self._epoch: int | None = None  # of the last frame
         self._helpers = ThreadPoolExecutor(2, "mapreel-helper")  # for large frames
@@ -115,11 +116,11 @@ class RecordingFile:
         keep_epochs(self._path, resume)
         self._file = self._open_copy()
         self._structure.resume(self._file, resume, attributes["created"])
-        self._state[:] = self._file[schema.STATE][:]
+        self._state[:] = self._file[schema.STATE][:4]
         self._state[3] = 0
-        self._file[schema.STATE][:] = self._state
+        self._file[schema.STATE][:] = schema.encode_state(self._state)
         self._written = int(self._state[0])
-        self._cells.take(self._file[f"{schema.BATCHES}/recorded"][:])
+        self.cells.take(self._file[f"{schema.BATCHES}/recorded"][:])
 
     def _undo_start(self) -> None:
         """Leaves nothing behind of a start that failed, and what was there before as it was.
@@ -183,10 +184,9 @@ class RecordingFile:
         """
         self.commit()
         known = {(layer.group, layer.name) for layer in self._layout.layers}
-        self._structure.batches = batches
         self._leave_swmr_mode()
         self._structure.complete_meta(facts or {})
-        self._structure.grow(1, batches or GROWTH)
+        self._structure.grow(1, self._structure.expect(batches))
         self._structure.add_layout(layout, known)
         self._layout = layout
         self._summarizer = FrameSummarizer(layout)
@@ -220,7 +220,7 @@ class RecordingFile:
         """
         if frames.shape != (len(headers), self._layout.size):
             raise ValueError(f"expected frames of {self._layout.size} values, found {frames.shape}")
-        headers = [self._cells.place(header) for header in headers]
+        headers, frames = self.cells.place_all(headers, frames)
         missing = [header.missing for header in headers]
         if frames.nbytes < _LARGE:
             summaries = self._summarizer.summarize(frames, missing)
@@ -275,7 +275,7 @@ class RecordingFile:
         if is_last:
             self._last_batches[epoch] = batch
         self._pending.append(PendingFrame(epoch, batch, fields, summary.ranges, checksums, is_last))
-        self._state[1:3] = header.dropped, header.lost
+        self._state[1:3] = header.dropped, header.lost + self.cells.refused
 
     def commit(self) -> None:
         """Makes every frame written so far visible to readers, all or nothing."""
@@ -285,7 +285,7 @@ class RecordingFile:
             self._datasets.write_rows(group, self._structure.fields)
         self._file.flush()
         self._state[0] += len(self._pending)
-        self._datasets.write_state(self._state)
+        self._datasets.write_state(schema.encode_state(self._state))
         self._file.flush()
         self.acknowledged += len(self._pending)
         self._pending.clear()
@@ -332,7 +332,7 @@ class RecordingFile:
         put_in_place(copy_path(self._path), self._path)
         self._file = self._structure.file = self._open_copy()
         self._state[0] = self._written = committed
-        self._cells.take(self._file[f"{schema.BATCHES}/recorded"][:])
+        self.cells.take(self._file[f"{schema.BATCHES}/recorded"][:])
         self._enter_swmr_mode()
 
     def close(self, dropped: int | None = None, lost: int | None = None) -> None:
@@ -349,9 +349,9 @@ class RecordingFile:
             structure.resize(structure.rows, int(seen[-1]) + 1 if seen.size else 1)
         self._file.flush()
         if dropped is not None and lost is not None:
-            self._state[1:3] = dropped, lost
+            self._state[1:3] = dropped, lost + self.cells.refused
         self._state[3] = 1
-        self._file[schema.STATE][:] = self._state
+        self._file[schema.STATE][:] = schema.encode_state(self._state)
         self._file.flush()
         try_to_sync(self._path)  # HDF5 itself never asks the system for that
         self._file.close()

@@ -50,7 +50,7 @@ class Service:
         self._file: RecordingFile | None = None
         self._layout = BatchLayout((), ())
         self._next_commit = time.monotonic()
-        self._has_moved = False  # whether it was said that a frame came twice
+        self._said: set[str] = set()  # why frames were not written where they should have been
 
     def run(self) -> None:
         """Serves to the end, and closes the file."""
@@ -143,11 +143,11 @@ class Service:
             frame = np.frombuffer(message.payload, schema.FRAME_DTYPE)
             self._write([message.header], frame[None])
 
-    def _say_moved(self, epoch: int, batch: int, row: int) -> None:
-        """Says, once, that a frame has come a second time and was written as another epoch's."""
-        if not self._has_moved:
-            self._has_moved = True
-            self._answer({"moved": [epoch, batch, row]})
+    def _say_moved(self, epoch: int, batch: int, row: int, reason: str) -> None:
+        """Says, once for each reason, that a frame was not written where it should have been."""
+        if reason not in self._said:
+            self._said.add(reason)
+            self._answer({"moved": [epoch, batch, row, reason]})
 
     def _show_progress(self, file: RecordingFile) -> None:
         """Shows the training and other writers that this one still works on something long."""
@@ -173,7 +173,10 @@ class Service:
         assert self._file is not None
         if not self._file.dirty:
             self._next_commit = time.monotonic() + _COMMIT_SECONDS
+        refused = self._file.cells.refused
         self._file.write(headers, frames)
+        if self._file.cells.refused > refused:
+            self._answer(_counts(self._file))
 
     def _commit_if_due(self) -> None:
         """Commits what was written, if that is due."""
@@ -188,8 +191,9 @@ class Service:
 
 
 def _counts(file: RecordingFile) -> dict[str, Any]:
-    """Returns how many frames a reader may see, and how many were ever committed."""
-    return {"committed": file.committed, "acknowledged": file.acknowledged}
+    """Returns how many frames a reader may see, were ever committed, and had no place."""
+    counts = {"committed": file.committed, "acknowledged": file.acknowledged}
+    return {**counts, "refused": file.cells.refused} if file.cells.refused else counts
 
 
 def _kind(message: messages.Message | Exception | None) -> bytes | None:

@@ -42,11 +42,17 @@ class FileStructure:
         self.file = file
         for name, value in attributes.items():
             file.attrs[name] = schema.storable(value) if isinstance(value, str) else value
-        state = file.create_dataset(
-            schema.STATE, shape=(4,), maxshape=(4,), chunks=(4,), dtype="<i8", fillvalue=0
+        self._create_state((0, 0, 0, 0))
+        self.add_fields(schema.FIELDS)
+
+    def _create_state(self, numbers: Sequence[int]) -> None:
+        """Creates the counters, in one chunk with their checksum."""
+        size = len(schema.STATE_FIELDS)
+        values = schema.encode_state(numbers)
+        state = self.file.create_dataset(
+            schema.STATE, data=values, maxshape=(size,), chunks=(size,)
         )
         state.attrs["fields"] = list(schema.STATE_FIELDS)
-        self.add_fields(schema.FIELDS)
 
     def resume(self, file: h5py.File, epoch: int, created: str) -> None:
         """Takes over the structure of an existing recording, and notes in it that it is resumed.
@@ -65,12 +71,27 @@ class FileStructure:
             name = schema.decode_name(link)
             known = (field for field in schema.FIELDS if field.name == name)
             self.fields[name] = next(known, schema.custom_field(name))
+            self._create_checksums(f"{schema.BATCHES}/{link}")
+        numbers = file[schema.STATE][:]
+        if len(numbers) < len(schema.STATE_FIELDS):
+            del file[schema.STATE]  # of a version that had no checksums of values
+            self._create_state(numbers)
+
+    def expect(self, batches: int | None) -> int:
+        """Takes the number of batches in an epoch, if it is known and can be.
+
+        Returns:
+            How many are to have room in the file for now.
+        """
+        self.batches = None if batches is None or batches > schema.FREE_CELLS else batches
+        return self.batches or GROWTH
 
     def add_fields(self, fields: Iterable[Field]) -> None:
         """Creates the datasets of fields of `/batches`."""
         for field in fields:
-            path = f"{schema.BATCHES}/{schema.encode_name(field.name)}"
+            path = schema.dataset_path(schema.BATCHES, field.name)
             self._create_small(path, (), field.dtype, field.fill)
+            self._create_checksums(path)
             self.fields[field.name] = field
 
     def add_layout(self, layout: BatchLayout, known: Collection[tuple[str, str]]) -> None:
@@ -95,6 +116,8 @@ class FileStructure:
             path = f"{schema.PROBE}/{number}/{schema.PROBE_INPUT}"
             if path not in self.file:
                 self._describe_image(self.file.create_dataset(path, data=image))
+                checksum = np.array([schema.checksum(image)], schema.CHECKSUM_DTYPE)
+                self.file.create_dataset(schema.value_checksums_path(path), data=checksum)
         for number, label in enumerate(self.labels):
             if label is not None:
                 self.file.require_group(f"{schema.PROBE}/{number}").attrs["label"] = label
@@ -114,11 +137,27 @@ class FileStructure:
         """
         if rows <= self.rows and columns <= self.columns:
             return False
-        if columns > self.columns:  # each time by more: it takes milliseconds
-            most = max(columns, min(2 * self.columns, self.columns + _MOST_GROWTH))
-            columns = max(columns, self.batches or -(-most // GROWTH) * GROWTH)
-        self.resize(max(rows, self.rows), max(columns, self.columns))
+        self.resize(*self._extent(rows, columns))
         return True
+
+    def fits(self, rows: int, columns: int) -> bool:
+        """Returns whether a reader would accept a file that has so many epochs and batches."""
+        if rows <= self.rows and columns <= self.columns:
+            return True
+        rows, columns = self._extent(rows, columns)
+        if rows * columns <= schema.FREE_CELLS:
+            return True
+        return rows * columns <= schema.most_cells(self.file.id.get_filesize())
+
+    def _extent(self, rows: int, columns: int) -> tuple[int, int]:
+        """Returns the extent of a file that grows to hold so many epochs and batches."""
+        rows = max(rows, self.rows)
+        if columns <= self.columns:
+            return rows, self.columns
+        # Each time by more: it takes milliseconds.
+        most = max(columns, min(2 * self.columns, self.columns + _MOST_GROWTH))
+        ahead = max(columns, self.batches or -(-most // GROWTH) * GROWTH)
+        return rows, columns if rows * ahead > schema.FREE_CELLS else ahead
 
     def resize(self, rows: int, columns: int) -> None:
         """Sets the extent of every dataset in epochs and batches."""
@@ -150,6 +189,12 @@ class FileStructure:
         nbytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
         self._create(path, shape, dtype, fill, small_chunk(nbytes, self.batches))
 
+    def _create_checksums(self, path: str) -> None:
+        """Creates the checksums of a dataset of small values, if it does not have them yet."""
+        sums = schema.value_checksums_path(path)
+        if sums not in self.file:
+            self._create_small(sums, (), schema.CHECKSUM_DTYPE, 0)
+
     def _add_layer(self, layer: Layer, place: int) -> None:
         """Creates a layer's datasets; those of a file that is resumed have to fit it.
 
@@ -159,7 +204,8 @@ class FileStructure:
         path = _path(layer, schema.MAPS)
         if path not in self.file:
             self._create_layer(layer, place)
-            return
+        for kind in (schema.RANGES, schema.EXPONENTS)[: 1 + layer.scaled]:
+            self._create_checksums(_path(layer, kind))
         found = self.file[path].shape[2:]
         kernels = _path(layer, schema.KERNELS)
         kernel = self.file[kernels].shape[2:] if kernels in self.file else None

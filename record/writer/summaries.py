@@ -89,6 +89,8 @@ class FrameSummarizer:
         Returns:
             One summary for each frame.
         """
+        if not len(frames):
+            return []
         ranges = np.empty((len(frames), self._channels, 2), np.float32)
         unfinite: list[tuple[int, int]] = []  # frame, layer
         if self._groups:

@@ -8,15 +8,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from replay.formatting import clean_line, format_bytes, format_count
+from replay.formatting import clean, format_bytes, format_count
 
 if TYPE_CHECKING:
     from replay.recording import Recording
 
 
+_LONGEST = 10_000  # characters of a message, which may hold names from a file
+
+
 def say(kind: str, message: str) -> None:
     """Writes one line to stderr, such as `error: no such file: run.h5`."""
-    print(f"{kind}: {clean_line(message)}", file=sys.stderr)
+    print(f"{kind}: {clean(message, _LONGEST, mark='?')}", file=sys.stderr)
 
 
 def warn(message: str | None) -> None:
@@ -73,5 +76,8 @@ def progress_bar(quiet: bool, unit: str = " frames") -> Iterator[Callable[[int, 
                 bar = tqdm(total=total, unit=unit, leave=False, file=sys.stderr)
                 stack.enter_context(bar)
             bar.update(done - bar.n)
+            if 0 < total <= done:  # another one may follow, on the same line
+                bar.close()
+                bar = None
 
         yield update

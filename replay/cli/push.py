@@ -85,6 +85,7 @@ def _push(options: argparse.Namespace) -> None:
     chosen["show"] = ",".join(options.show or [])
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar(options.quiet))
+        sending = stack.enter_context(progress_bar(options.quiet, "B"))
         if options.follow:
             recording = stack.enter_context(wait_for(path, lambda: open_recording(path)))
         else:
@@ -97,6 +98,7 @@ def _push(options: argparse.Namespace) -> None:
             follow=options.follow,
             gif=options.gif,
             progress=progress,
+            sending=sending,
             **chosen,
         )
     for remark in pushed.remarks:

@@ -28,6 +28,7 @@ from replay.schema.faces import call
 
 _CHANGES_SHOWN = 8  # in a line
 _ROWS = 40  # of the table in a notebook
+_LONGEST_TITLE = 400  # characters
 _ADVICE_WIDTH = 83  # letters of a line
 
 KINDS = (
@@ -303,7 +304,7 @@ def _lines(findings: Sequence[Finding]) -> Iterable[str]:
 
 
 def _layer_lines(layer: LayerHealth) -> Iterable[str]:
-    heading = [layer.title, format_module(layer.module), format_shape(layer.shape)]
+    heading = [layer.title[:_LONGEST_TITLE], format_module(layer.module), format_shape(layer.shape)]
     yield "   ".join(part for part in heading if part)
     yield from _lines(layer.findings)
     if not layer.findings:

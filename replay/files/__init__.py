@@ -12,8 +12,9 @@ The room writes with h5py: in `hdf5_writer` from frames, in `tree_copy` from a w
 
 from replay.files.exporting import Exported, export
 from replay.files.packing import Packed, pack, unpack
+from replay.files.problem import Problem
 from replay.files.repairing import Repaired, repair
-from replay.files.verification import Problem, Report, verify
+from replay.files.verification import Report, verify
 
 __all__ = [
     "Exported",

@@ -65,8 +65,25 @@ class RecordingWriter(Closing):
         offset = (*at, *(0,) * array.ndim)
         self._file[path].id.write_direct_chunk(offset, np.ascontiguousarray(array))
 
-    def write_field(self, path: str, values: npt.NDArray[Any], fill: float) -> None:
-        """Writes a small dataset (epoch, batch, ...) as a whole."""
+    def write_field(
+        self,
+        path: str,
+        values: npt.NDArray[Any],
+        fill: float,
+        checked: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Writes a small dataset (epoch, batch, ...) as a whole, and its checksums beside it.
+
+        Args:
+            path: Of the dataset.
+            values: The values.
+            fill: What stands where there is none.
+            checked: bool (epoch, batch), where there is a value; None for no checksums.
+        """
+        if checked is not None:
+            sums = np.zeros(checked.shape, schema.CHECKSUM_DTYPE)
+            sums[checked] = schema.checksum_cells(values[checked])
+            self.write_field(schema.value_checksums_path(path), sums, 0)
         cell_bytes = values.dtype.itemsize * int(np.prod(values.shape[2:], dtype=np.int64))
         batches = max(1, min(values.shape[1], _CHUNK_BYTES // max(1, cell_bytes)))
         self._file.create_dataset(
@@ -78,14 +95,21 @@ class RecordingWriter(Closing):
         )
 
     def write_layer_field(
-        self, layer: Layer, group: str, values: npt.NDArray[Any], fill: float
+        self,
+        layer: Layer,
+        group: str,
+        values: npt.NDArray[Any],
+        fill: float,
+        checked: npt.NDArray[np.bool_] | None,
     ) -> None:
-        """Writes one of a layer's small datasets."""
-        self.write_field(_path(layer, group), values, fill)
+        """Writes one of a layer's small datasets, see `write_field`."""
+        self.write_field(_path(layer, group), values, fill, checked)
 
     def write_single_image(self, path: str, image: Float16Array, about: Mapping[str, Any]) -> None:
-        """Writes a single image."""
+        """Writes a single image and its checksum."""
         dataset = self._file.create_dataset(path, data=image)
+        checksum = np.array([schema.checksum(np.ascontiguousarray(image))], schema.CHECKSUM_DTYPE)
+        self._file.create_dataset(schema.value_checksums_path(path), data=checksum)
         for name, value in about.items():
             dataset.attrs[name] = value
 
@@ -99,10 +123,11 @@ class RecordingWriter(Closing):
         """Writes the counters and puts the file on the disk.
 
         Args:
-            state: As in `schema.STATE_FIELDS`.
+            state: As in `schema.STATE_FIELDS`, without the checksum.
         """
+        values = schema.encode_state(state)
         dataset = self._file.create_dataset(
-            schema.STATE, data=np.array(state, "<i8"), maxshape=(4,), chunks=(4,)
+            schema.STATE, data=values, maxshape=values.shape, chunks=values.shape
         )
         dataset.attrs["fields"] = list(schema.STATE_FIELDS)
         self._file.flush()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import signal
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from replay.files.packing import pack
 from replay.files.verification import verify
+from replay.overwriting import unfinished_path
 from replay.recording import open_recording
 from replay.schema import RecordingError
 
@@ -40,7 +40,7 @@ def pack_in_place(path: Path) -> bool:
     with open_recording(path) as run:
         if not run.closed or not run.frames:
             return False
-    small = path.with_name(f".{path.stem[:80]}-{secrets.token_hex(4)}-packed{path.suffix}")
+    small = unfinished_path(path)
     try:
         result = pack(path, small)
         sound = not result.damaged and not result.unreadable and verify(small)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 from collections.abc import Callable
@@ -15,12 +16,13 @@ import numpy.typing as npt
 from replay import schema
 from replay.files.copy_target import check_copy_target
 from replay.files.hdf5_writer import RecordingWriter
-from replay.files.verification import Problem
+from replay.files.problem import Problem
+from replay.files.value_check import check_values
 from replay.formatting import format_bytes, format_count
 from replay.output import replacing
 from replay.recording import Recording, open_recording
 from replay.recording.stored import StoredLayer, stored_layers
-from replay.schema import FileError, SelectionError
+from replay.schema import DamagedError, FileError, SelectionError
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def repair(
         with replacing(target) as unfinished:
             unfinished.unlink()
             _copy(run, unfinished, left_out, progress)
+            left_out += check_values(run)
         return Repaired(target, len(run.frames), tuple(left_out), target.stat().st_size)
 
 
@@ -131,14 +134,13 @@ def _copy(
         for name, values in fields.items():
             entry = known.get(name, schema.custom_field(name))
             values = np.where(run.order > 0, values, entry.fill).astype(entry.dtype)
-            writer.write_field(schema.dataset_path(schema.BATCHES, name), values, entry.fill)
+            into = schema.dataset_path(schema.BATCHES, name)
+            writer.write_field(into, values, entry.fill, run.order > 0)
         for number, view in enumerate(probes):
-            if view.inputs:
-                about = images.about
+            if view.inputs and run.frames:
                 at = f"{schema.PROBE}/{number}/{schema.PROBE_INPUT}"
-                writer.write_single_image(
-                    at, view.inputs[run.frames[0]], about
-                ) if run.frames else None
+                with contextlib.suppress(DamagedError):  # which `check_values` tells
+                    writer.write_single_image(at, view.inputs[run.frames[0]], images.about)
             writer.describe_probe(number, view.label)
         writer.finish([len(run.frames), run.dropped, run.lost + len(left_out), 1])
 
@@ -154,7 +156,9 @@ class _LayerCopy:
         self.layer = series.layer
         self._shape = (series.shape[0], series.shape[1])
         self._present = series.present
-        known = series.checksums(schema.KERNEL_CHECKSUMS)
+        known = None
+        if self.layer.kernel is not None:
+            known = series.checksums(schema.KERNEL_CHECKSUMS)
         self._kernels_present = self._present if known is None else known > 0
         self._small: dict[str, npt.NDArray[Any]] = {}
         for sums in (schema.CHECKSUMS, schema.KERNEL_CHECKSUMS):
@@ -205,9 +209,11 @@ class _LayerCopy:
 
     def finish(self) -> None:
         """Writes the small datasets."""
+        there = self._small[schema.CHECKSUMS] > 0
         for group, values in self._small.items():
             fill = np.nan if group == schema.RANGES else 0
-            self._writer.write_layer_field(self.layer, group, values, fill)
+            checked = there if group in (schema.RANGES, schema.EXPONENTS) else None
+            self._writer.write_layer_field(self.layer, group, values, fill, checked)
 
 
 class _ImageCopy:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -97,11 +98,11 @@ def _fetch_stream(
     address: str, name: str, file: BinaryIO, progress: Callable[[int, int], None] | None
 ) -> None:
     """Writes a file as it comes, from the beginning again where the connection is lost."""
-    system, path = find_file(address, name)
     for pause in (*PAUSES, None):
         file.seek(0)
         file.truncate()
         try:
+            system, path = find_file(address, name)
             size = system.info(path).get("size") or 0
             with system.open(path, "rb", block_size=0) as source:
                 while piece := source.read(_PIECE):
@@ -111,6 +112,8 @@ def _fetch_stream(
             if size and file.tell() != size:
                 raise EOFError(f"{file.tell():,} of {size:,} bytes came")
             return
+        except FileError:
+            raise
         except Exception as error:
             if pause is None:
                 why = describe_error(error)
@@ -118,12 +121,15 @@ def _fetch_stream(
             time.sleep(pause)
 
 
-def upload(path: Path, address: str) -> tuple[str, int]:
+def upload(
+    path: Path, address: str, progress: Callable[[int, int], None] | None = None
+) -> tuple[str, int]:
     """Copies a recording to an address.
 
     Args:
         path: The recording, a file of this machine.
         address: Where to; into a folder if it ends in a slash.
+        progress: Called with (bytes done, bytes in all), as often as the file system tells.
 
     Returns:
         The address of the copy, and its bytes.
@@ -136,12 +142,15 @@ def upload(path: Path, address: str) -> tuple[str, int]:
         raise OptionError(f"{path} is not on this machine; fetch it first")
     whole = f"{address}{path.name}" if address.endswith("/") else address
     name = str(Address(whole))
-    system, there = find_file(whole, name)
     size = path.stat().st_size
     try:
-        system.put_file(str(path), there)
+        system, there = find_file(whole, name)
+        told = {} if progress is None else {"callback": _callback(size, progress)}
+        system.put_file(str(path), there, **told)
         system.invalidate_cache()
         found: Any = system.info(there).get("size")
+    except FileError:
+        raise
     except NotImplementedError as error:
         raise OutputError(f"cannot write {name}: nothing can be put there by fsspec") from error
     except Exception as error:  # whatever a file system may raise
@@ -149,3 +158,17 @@ def upload(path: Path, address: str) -> tuple[str, int]:
     if found != size:
         raise OutputError(f"cannot write {name}: {found} of {size:,} bytes are there")
     return name, size
+
+
+def _callback(size: int, progress: Callable[[int, int], None]) -> Any:
+    """Returns what fsspec tells of its progress, and passes that on."""
+    callbacks: Any = import_module("fsspec.callbacks")
+
+    class Told(callbacks.Callback):  # type: ignore[misc]
+        """Passes on how many bytes were sent."""
+
+        def call(self, *_: object, **__: object) -> None:
+            """Is called whenever that has changed."""
+            progress(min(self.value, size), size)
+
+    return Told(size=size)

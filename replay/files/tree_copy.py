@@ -147,7 +147,7 @@ class _TreeCopy:
         return self.copied
 
     def _is_kept(self, entry: Entry) -> bool:
-        of_batches = entry.path.startswith(f"{schema.BATCHES}/")
+        of_batches = _checked_path(entry.path).startswith(f"{schema.BATCHES}/")
         if self.plan.bits == 0 and f"/{WHOLE}/" in f"/{entry.path}/":
             return False  # its frames are among those that are made of 8 bits
         return of_batches or entry.layer not in self.plan.left_out
@@ -197,7 +197,8 @@ class _TreeCopy:
     def _is_changed(self, entry: Entry) -> bool:
         if self.plan.keep is not None or entry.path in self.checksums:
             return True
-        recounted = entry.path in (f"{schema.BATCHES}/{name}" for name in (*self.counts, "missing"))
+        fields = (f"{schema.BATCHES}/{name}" for name in (*self.counts, "missing"))
+        recounted = _checked_path(entry.path) in fields
         large = entry.node.size * entry.node.dtype.itemsize >= _WORTH
         return bool(self.plan.left_out and recounted) or large
 
@@ -230,7 +231,20 @@ class _TreeCopy:
             made[epoch] = self._changed(entry.path, epoch, values)
 
     def _changed(self, path: str, epoch: int, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Returns an epoch's numbers as they are in the new file."""
+        """Returns an epoch's numbers, or their checksums, as they are in the new file."""
+        new = self._new_numbers(_checked_path(path))
+        if new is None or epoch >= len(new):
+            return values
+        wide = min(values.shape[0], new.shape[1])
+        if path == _checked_path(path):
+            values[:wide] = new[epoch, :wide]
+            return values
+        at = np.flatnonzero(values[:wide])  # where there is a checksum
+        values[at] = schema.checksum_cells(new[epoch, at])
+        return values
+
+    def _new_numbers(self, path: str) -> npt.NDArray[Any] | None:
+        """Returns the numbers of the new file where they are not those of the old one."""
         new: npt.NDArray[Any] | None = self.checksums.get(path)
         name = path.removeprefix(f"{schema.BATCHES}/")
         if name == "recorded" and self.plan.keep is not None:
@@ -240,11 +254,7 @@ class _TreeCopy:
                 new = self.counts[name]
             elif name == "missing":
                 new = self._missing()
-        if new is None or epoch >= len(new):
-            return values
-        wide = min(values.shape[0], new.shape[1])
-        values[:wide] = new[epoch, :wide]
-        return values
+        return new
 
     def _missing(self) -> npt.NDArray[np.int64]:
         """Returns how many of the layers that are kept put out nothing in each batch."""
@@ -263,7 +273,9 @@ class _TreeCopy:
             into = self.target.require_group("/".join(groups)) if groups else self.target
             h5py.h5o.copy(entry.node.id, b".", into.id, name.encode())
         if entry.path == schema.STATE and self.plan.keep is not None:
-            self.target[schema.STATE][0] = int(self.keep.sum())
+            state = self.target[schema.STATE][:]
+            state[0] = int(self.keep.sum())
+            self.target[schema.STATE][:] = schema.encode_state(state)[: len(state)]
 
     def _copy_attributes(
         self, entry: Entry, made: Any, hidden: frozenset[str] = frozenset()
@@ -281,6 +293,11 @@ class _TreeCopy:
             else:
                 about = node.attrs.get_id(name)
                 made.attrs.create(name, value, about.shape, about.dtype)
+
+
+def _checked_path(path: str) -> str:
+    """Returns the path of what is checked by the checksums at a path; the path of anything else."""
+    return path.removeprefix(schema.value_checksums_path(""))
 
 
 def renumbered(order: npt.NDArray[np.int64], keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -13,39 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.files.problem import Problem
+from replay.files.value_check import WRONG, check_values, damaged_cells
 from replay.formatting import format_count
 from replay.raster.palette import is_blank
 from replay.recording import Recording, open_recording
 from replay.recording.address import read_path
 from replay.recording.stored import StoredLayer, stored_layers
 from replay.schema import FileError, Float16Array, SelectionError
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is not as it was recorded.
-
-    Attributes:
-        what: `maps`, `kernels`, `ranges`, `input`, `counts`, `order` or `file`; of what lies beside
-            the maps `attention`, `gradients` or `cam`.
-        text: What was expected and what was found.
-        layer: The layer's name, `probe 0: conv1` for a fixed image, `conv1 gradients` for what lies
-            beside its maps; empty where it is none's.
-        epoch: Where, or None for the whole file.
-        batch: Where, or None for the whole file.
-    """
-
-    what: str
-    text: str
-    layer: str = ""
-    epoch: int | None = None
-    batch: int | None = None
-
-    def __str__(self) -> str:
-        where = [self.layer] if self.layer else []
-        if self.epoch is not None:
-            where.append(f"epoch {self.epoch} batch {self.batch}")
-        return f"{' '.join(where) or 'file'}: {self.what}: {self.text}"
 
 
 @dataclass
@@ -117,6 +92,7 @@ def verify(
 def _verify(run: Recording, progress: Callable[[int, int], None] | None) -> Report:
     report = Report(run.path, frames=len(run.frames), closed=run.closed)
     report.problems += _check_order(run)
+    report.problems += check_values(run)
     checks = [_LayerCheck(stored, report) for stored in stored_layers(run)]
     images = _ImageCheck(run, report)
     counts = _CountCheck(run, report)
@@ -168,6 +144,7 @@ class _LayerCheck:
             The maps' counts of NaN and infinite values; None where the maps are damaged.
         """
         if not self.present[epoch, batch]:
+            self._check_absence(epoch, batch)
             return 0, 0
         what = self.series.layer.kind or "maps"
         frame = self._compare(what, self.sums, epoch, batch, lambda: self._read(epoch, batch))
@@ -182,7 +159,9 @@ class _LayerCheck:
         if frame is None:
             return None
         found = schema.summarize(self.series.layer.channels_first(frame))
-        if self.ranges is not None:
+        if (epoch, batch) in self.series.mended_ranges:
+            self.report.problems.append(Problem("ranges", WRONG, self.name, epoch, batch))
+        elif self.ranges is not None:
             kept = self.ranges[epoch, batch]
             wrong = ~((found.ranges == kept) | (np.isnan(found.ranges) & np.isnan(kept)))
             if wrong.any():
@@ -192,6 +171,12 @@ class _LayerCheck:
                 )
                 self.report.problems.append(Problem("ranges", text, self.name, epoch, batch))
         return found.nan, found.inf
+
+    def _check_absence(self, epoch: int, batch: int) -> None:
+        """Makes sure that what seems not to be there has no ranges either."""
+        if (epoch, batch) in self.series.mended_ranges.stray:
+            text = "it has ranges, and no checksum"
+            self.report.problems.append(Problem("maps", text, self.name, epoch, batch))
 
     def _read(self, epoch: int, batch: int) -> Float16Array:
         self.stored.check_exponent((epoch, batch))
@@ -247,11 +232,14 @@ class _CountCheck:
     def __init__(self, run: Recording, report: Report) -> None:
         self.report = report
         self.kept = {name: run.batches.get(name) for name in ("nan", "inf")}
+        self.damaged = {name: damaged_cells(run, name) for name in self.kept}
 
     def check(self, epoch: int, batch: int, nan: int, inf: int) -> None:
         """Compares the counts of one batch with those that were found."""
         for name, found in (("nan", nan), ("inf", inf)):
             kept = self.kept[name]
+            if (epoch, batch) in self.damaged[name]:
+                continue  # which is said of the value itself
             if kept is not None and int(kept[epoch, batch]) != found:
                 values = f"{format_count(found, 'value')} {'is' if found == 1 else 'are'} {name}"
                 text = f"{values}, the file says {int(kept[epoch, batch])}"

@@ -15,7 +15,7 @@ from replay.maps.runs import choose_layers_of
 from replay.options import FilmOptions
 from replay.recording import Recording, Series
 from replay.recording.derived import DerivedRecording, DerivedSeries
-from replay.recording.series import parse_key
+from replay.recording.snapshot import parse_key
 from replay.schema import Cell, DamagedError, Float16Array, Layer, OptionError, SelectionError
 from replay.schema.faces import choose, spell
 from replay.schema.token_grid import TokenGrid, find_grid

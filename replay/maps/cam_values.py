@@ -15,7 +15,7 @@ from replay.raster.overlay import USUAL
 from replay.recording import Recording, Series
 from replay.recording.cam_frames import CamFrames
 from replay.recording.derived import DerivedRecording, DerivedSeries
-from replay.recording.series import parse_key
+from replay.recording.snapshot import parse_key
 from replay.schema import Cell, DamagedError, Float16Array
 
 _GRAY = "gray"

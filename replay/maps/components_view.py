@@ -17,7 +17,7 @@ from replay.options import FilmOptions
 from replay.raster.palette import Pixels, unfinite_colors
 from replay.recording import Recording, Series
 from replay.recording.derived import ColourSeries, DerivedRecording
-from replay.recording.series import parse_key
+from replay.recording.snapshot import parse_key
 from replay.schema import Cell, DamagedError, Float16Array, SelectionError
 
 _GRAY = "gray"

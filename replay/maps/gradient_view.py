@@ -20,7 +20,7 @@ from replay.recording import Recording, Series
 from replay.recording.derived import DerivedRecording, DerivedSeries
 from replay.recording.recording import BesideMaps
 from replay.recording.scaled import EvenSeries
-from replay.recording.series import parse_key
+from replay.recording.snapshot import parse_key
 from replay.schema import Cell, DamagedError, Float16Array, Float32Array
 
 _USUAL = "gray"  # the colormap of maps, which has no middle

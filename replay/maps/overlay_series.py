@@ -15,7 +15,7 @@ from replay.raster.overlay import OverlayColours, enlarge_map, to_gray
 from replay.raster.palette import Pixels, Range
 from replay.recording import Recording, Series
 from replay.recording.derived import ColourSeries
-from replay.recording.series import parse_key
+from replay.recording.snapshot import parse_key
 from replay.schema import Cell, DamagedError, Float16Array
 
 _USUAL = "gray"  # the colormap of maps: over a picture in gray it would show nothing

@@ -127,15 +127,21 @@ def _counted_percentiles(values: npt.NDArray[np.float16]) -> tuple[list[float], 
         The percentiles, none of no values; the least and the greatest value, or NaN.
     """
     bits = np.ascontiguousarray(values).view(np.uint16).ravel()
-    counts = np.zeros(1 << 16, np.intp)
-    for start in range(0, len(bits), _AT_ONCE):
-        counts += np.bincount(bits[start : start + _AT_ONCE], minlength=1 << 16)
-    upto = counts[_ASCENDING].cumsum()
-    count = int(upto[-1])
+    if len(bits) < _FEW:  # so few are sorted sooner
+        ascending = np.sort(values[np.isfinite(values)], axis=None) + np.float16(0)
+        count = len(ascending)
+    else:
+        counts = np.zeros(1 << 16, np.intp)
+        for start in range(0, len(bits), _AT_ONCE):
+            counts += np.bincount(bits[start : start + _AT_ONCE], minlength=1 << 16)
+        upto = counts[_ASCENDING].cumsum()
+        count = int(upto[-1])
     if not count:
         return [], math.nan, math.nan
 
     def at(place: int) -> float:
+        if len(bits) < _FEW:
+            return float(ascending[place])
         return float(_FINITE[np.searchsorted(upto, place, side="right")])
 
     found = []
@@ -146,6 +152,8 @@ def _counted_percentiles(values: npt.NDArray[np.float16]) -> tuple[list[float], 
         found.append(low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part))
     return found, at(0), at(count - 1)
 
+
+_FEW = 4096  # values
 
 # The bits of all finite float16 from the lowest up, and their values; of both zeros the usual one.
 _INFINITE = 0x7C00

@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 
 from replay.recording.remote_file import RemoteFile
 from replay.schema import RecordingError
-from replay.schema.addresses import is_address
+from replay.schema.addresses import is_address, without_secrets
 
 if TYPE_CHECKING:
     from pathlib import Path as _Path
@@ -49,9 +49,7 @@ class Address(_Path):
         return Address, (self._address,)
 
     def __str__(self) -> str:
-        parts = urlsplit(self._address)
-        host = parts.netloc.rpartition("@")[2] if ":" in parts.netloc else parts.netloc
-        return f"{parts.scheme}://{host}{parts.path}"
+        return without_secrets(self._address)
 
     def __fspath__(self) -> str:
         return str(self)
@@ -145,7 +143,13 @@ def read_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _shown_path(address: str) -> str:
-    """Returns what stands for the address as a path: the host, the folders and the name."""
-    parts = urlsplit(address)
+    """Returns what stands for the address as a path: the host, the folders and the name.
+
+    Of addresses that are read through one another, it is the first that has a path.
+    """
+    links = [link for link in without_secrets(address).split("::") if "://" in link]
+    parts = urlsplit(links[0])
     path = unquote(parts.path).strip("/")
+    if not path and "." in parts.netloc:  # zip://run.h5::..., memory://run.h5
+        return parts.netloc
     return f"{parts.netloc.rpartition('@')[2]}/{path or 'recording'}"

@@ -1,4 +1,4 @@
-"""What lies beside the maps of a recording, by the names under which a user asks for it."""
+"""Other forms of a recording, and what lies beside its maps, as a user asks for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class BesideFaces:
-    """Attention, gradients and class activation, of what has a method `beside`."""
+    """Attention, gradients, class activation and xarray, of what has a method `beside`."""
 
     def beside(self, kind: str, probe: int | None = None) -> Any:
         """Returns what lies beside the maps, as a recording."""
@@ -80,3 +80,20 @@ class BesideFaces:
         from replay.recording.cam_frames import cam_of
 
         return cam_of(cast(Any, self), layer, probe, method)
+
+    def to_xarray(self, layer: str | None = None) -> Any:
+        """Returns a layer as an `xarray.Dataset`, whose frames are read when they are looked at.
+
+        `maps` has the dimensions `epoch`, `batch` and those of the layer (`channel`, `y`, `x`), NaN
+        where nothing was recorded; beside it lie `input`, `range` and the fields of the batches.
+
+        Args:
+            layer: The layer's name; the first recorded one by default.
+
+        Raises:
+            SelectionError: No such layer in the file.
+            OptionError: xarray is not installed.
+        """
+        from replay.recording.xarray_view import to_xarray
+
+        return to_xarray(self, layer)

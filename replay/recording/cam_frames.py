@@ -16,7 +16,8 @@ from replay.recording.class_activation import (
     needs_gradients,
     place_tokens,
 )
-from replay.recording.series import Inputs, Series, parse_key
+from replay.recording.series import Inputs, Series
+from replay.recording.snapshot import parse_key
 from replay.schema import Cell, Float16Array, Float32Array, SelectionError
 from replay.schema.faces import choose
 from replay.schema.token_grid import find_grid

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from replay import options
 from replay.recording import plugin_filters
 from replay.recording.plugin_filters import PLUGINS, require_plugin
+from replay.schema import FileError
 
 GZIP, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 _CODES = {"gzip": GZIP, **{name: code for code, name in PLUGINS.items()}}
@@ -91,6 +92,21 @@ class Pipeline:
         if found.size != size:
             raise ValueError(f"a chunk has {found.size:,} bytes; expected {size:,}")
         return found
+
+
+def read_known_pipeline(dataset: h5py.Dataset, what: str) -> Pipeline | None:
+    """Returns a dataset's pipeline, as `read_pipeline` does.
+
+    Raises:
+        FileError: A filter is not known.
+    """
+    pipeline, unknown = read_pipeline(dataset, what)
+    if unknown:
+        raise FileError(
+            f"refused: {what} is compressed with {', '.join(unknown)}, and a recording is not; "
+            "'h5repack -f NONE' makes a copy that can be read"
+        )
+    return pipeline
 
 
 def read_pipeline(dataset: h5py.Dataset, what: str) -> tuple[Pipeline | None, list[str]]:

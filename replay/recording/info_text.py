@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from replay import schema
 from replay.formatting import (
+    ELLIPSIS,
+    clean,
     clean_line,
     format_bytes,
     format_count,
@@ -17,6 +20,9 @@ from replay.formatting import (
 )
 from replay.schema.suggestions import listed
 
+_LONGEST = 20_000  # characters of a line; the names of a thousand classes are shorter
+_LONGEST_NAME, _LONGEST_MODULE = 400, 2_000
+_KEYS_SHOWN = 200
 _EPOCHS_SHOWN = 12
 _SHAPES_SHOWN = 4
 _PROBES_SHOWN = 4
@@ -30,11 +36,7 @@ def format_info(document: dict[str, Any]) -> str:
         ("packed", _packed_text(document["packed"])),
         ("run", document["run_id"] or "unknown"),
         ("created", document["created"] or "unknown"),
-        *(
-            (str(key), _spell(key, value))
-            for key, value in document["meta"].items()
-            if key != schema.PROBE or not document["probes"]  # which say the same, and more
-        ),
+        *_meta_rows(document),
         ("recorded", _recorded_text(document)),
         ("input", _input_text(document["input"])),
         *(("probe", text) for text in _probe_texts(document["probes"])),
@@ -45,9 +47,26 @@ def format_info(document: dict[str, Any]) -> str:
         rows.append(("accuracy", _accuracy_text(accuracy)))
     rows += _problem_rows(document)
     width = min(max(len(key) for key, _ in rows), 16)
-    lines = [f"{clean_line(key):<{width}}  {clean_line(value)}" for key, value in rows if value]
+    lines = [f"{_bounded(key):<{width}}  {_bounded(value)}" for key, value in rows if value]
     layers = document["layers"]
     return "\n".join([*lines, "", *_layer_table(layers), *_note_lines(layers)])
+
+
+def _meta_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Returns what the run's description says, as far as anybody reads on."""
+    meta = document["meta"]
+    rows = [
+        (str(key), _spell(key, value))
+        for key, value in islice(meta.items(), _KEYS_SHOWN)
+        if key != schema.PROBE or not document["probes"]  # which say the same, and more
+    ]
+    more = len(meta) - _KEYS_SHOWN
+    return rows if more <= 0 else [*rows, ("more", f"{more:,} others")]
+
+
+def _bounded(text: str) -> str:
+    """Returns a text from the file as a line of a terminal, cut where none is as long."""
+    return clean_line(text[:_LONGEST] + ELLIPSIS if len(text) > _LONGEST else text)
 
 
 def _packed_text(packed: dict[str, Any] | None) -> str:
@@ -165,14 +184,14 @@ def _layer_table(layers: Sequence[dict[str, Any]]) -> list[str]:
     rows = [("layer", "maps", "axes", "frames", "kernels", "a frame", "in all", "module")]
     rows += [
         (
-            clean_line(layer["name"]),
+            clean(layer["name"], _LONGEST_NAME, mark="?"),
             format_shape(layer["shape"]),
             _axes_text(layer),
             f"{layer['frames']:,}",
             "-" if layer["kernel"] is None else format_shape(layer["kernel"]),
             format_bytes(layer["frame_bytes"]),
             format_bytes(layer["total_bytes"]),
-            clean_line(layer["module"]),
+            clean(layer["module"], _LONGEST_MODULE, mark="?"),
         )
         for layer in layers
     ]
@@ -185,8 +204,8 @@ def _note_lines(layers: Sequence[dict[str, Any]]) -> list[str]:
     names: dict[str, list[str]] = {}
     for layer in layers:
         if layer["note"]:
-            names.setdefault(clean_line(layer["note"]), []).append(clean_line(layer["name"]))
-    lines = [f"{', '.join(those)}: {note}" for note, those in names.items()]
+            names.setdefault(_bounded(layer["note"]), []).append(layer["name"])
+    lines = [f"{_bounded(', '.join(those))}: {note}" for note, those in names.items()]
     return ["", *lines] if lines else []
 
 

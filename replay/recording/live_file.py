@@ -18,18 +18,11 @@ from typing import Any, TypeVar
 
 import h5py
 
+from replay.recording import structures
 from replay.recording.address import Address
-from replay.recording.structures import (
-    SIGNATURE,
-    STRUCTURES,
-    SUPERBLOCK_BYTES,
-    StructureCheck,
-    being_written,
-    closed_superblock,
-    end_of_file,
-    is_sound,
-)
+from replay.recording.structures import SIGNATURE, STRUCTURES, SUPERBLOCK_BYTES, StructureCheck
 from replay.schema import FileError, faces
+from replay.schema.errors import find_shortage
 from replay.schema.suggestions import near_files
 
 _Closing = TypeVar("_Closing", bound="Closing")
@@ -143,18 +136,18 @@ class LiveFile(Closing):
 
     def _open_once(self) -> None:
         head, size = read_superblock(self.path)
-        self.unfinished = being_written(head)
-        self.size, end = size, end_of_file(head)
+        self.unfinished = structures.being_written(head)
+        self.size, end = size, structures.end_of_file(head)
         if end > size and not self.unfinished:
             raise FileError(
                 f"damaged HDF5 file: {self.path} is cut off: it has {size:,} of {end:,} bytes"
             )
         view: UnclosedFileView | None = None
         try:
-            if self.unfinished and not is_sound(head):
+            if self.unfinished and not structures.is_sound(head):
                 raise OSError("the checksum of its superblock is wrong")
             view = UnclosedFileView(self.path, self.unfinished)
-            if being_written(view.head) and not self.unfinished:
+            if structures.being_written(view.head) and not self.unfinished:
                 raise OSError("a writer put it in the place of another one just now")
             with watched(self.path):
                 self.file = h5py.File(view, "r")
@@ -198,7 +191,9 @@ def file_errors(path: Path) -> Iterator[None]:
 
 
 def raise_if_lost(path: Path, error: BaseException) -> None:
-    """Raises that the connection to an address was lost, where that is behind an error of HDF5."""
+    """Raises what is behind an error of HDF5's and no fault of the file: a lost connection ..."""
+    if (shortage := find_shortage(error)) is not None:
+        raise shortage from error
     if isinstance(path, Address) and path.failure is not None:
         raise path.failure from error
 
@@ -217,6 +212,7 @@ def read_superblock(path: Path) -> tuple[bytes, int]:
     except FileNotFoundError:
         raise FileError(f"no such file: {path}{near_files(path)}") from None
     except (OSError, ValueError) as error:
+        raise_if_lost(path, error)
         raise FileError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
@@ -225,6 +221,7 @@ def read_superblock(path: Path) -> tuple[bytes, int]:
         with path.open("rb") as file:
             head = file.read(SUPERBLOCK_BYTES)
     except OSError as error:
+        raise_if_lost(path, error)
         raise FileError(f"cannot read {path}: {error.strerror}") from error
     return _check_head(path, head), status.st_size
 
@@ -287,7 +284,7 @@ class UnclosedFileView(io.RawIOBase):
         else:
             self._size = self._remote.size
             self.head = self._remote.head(SUPERBLOCK_BYTES)
-        self._head = closed_superblock(self.head, self._size) if mend else b""
+        self._head = structures.closed_superblock(self.head, self._size) if mend else b""
         self._check = StructureCheck(self._read_bytes, self._size)
 
     def readable(self) -> bool:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from replay import schema
 from replay.recording import chunks, eight_bits
 from replay.recording.live_file import file_errors
+from replay.recording.small_values import Mask, read_checked_block
 from replay.recording.stored_chunks import StoredChunks
 from replay.schema import FileError
 
@@ -25,7 +26,8 @@ class PackedFrames:
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self._ranges: dict[str, tuple[int, schema.Float32Array]] = {}  # those of an epoch
+        # By path: an epoch, its ranges, and where they are damaged.
+        self._ranges: dict[str, tuple[int, schema.Float32Array, Mask | None]] = {}
 
     def is_of_8_bits(self, path: str, dataset: h5py.Dataset) -> bool:
         """Returns whether a dataset of uint8 is of maps, with their ranges beside them."""
@@ -72,7 +74,11 @@ class PackedFrames:
         ranges = eight_bits.ranges_path(path)
         assert ranges is not None  # it was found to be maps
         channels = 1 if axis is None else stored.shape[axis]
-        return eight_bits.restore(stored, self.ranges(ranges, epoch, batch, channels), axis)
+        known = self.ranges(ranges, epoch, batch, channels)
+        damaged = self._ranges[ranges][2]
+        if damaged is not None and damaged[0, batch]:
+            raise FileError(f"damaged in {self._file.path}: the ranges that its 8 bits stand for")
+        return eight_bits.restore(stored, known, axis)
 
     def axes(self, path: str) -> str:
         """Returns a letter for each axis of a frame; those of a probe may be the run's own."""
@@ -96,15 +102,20 @@ class PackedFrames:
     def ranges(self, path: str, epoch: int, batch: int, channels: int) -> schema.Float32Array:
         """Reads the ranges of one frame, float32 (C, 2); those of an epoch are kept in memory.
 
+        They are NaN where they are damaged.
+
         Raises:
             FileError: They cannot be read.
         """
-        kept, block = self._ranges.get(path, (-1, None))
+        kept, block, _ = self._ranges.get(path, (-1, None, None))
         if kept != epoch or block is None or block.shape[1] <= batch:
             dataset = self._file.find(path, None)
             columns = range(max(batch + 1, 0 if dataset is None else dataset.shape[1]))
-            block = self._file.read_block(path, (channels, 2), range(epoch, epoch + 1), columns)
-            self._ranges[path] = epoch, block
+            row = range(epoch, epoch + 1)
+            block, damaged = read_checked_block(self._file, path, (channels, 2), row, columns)
+            if damaged is not None:
+                block[damaged] = np.nan
+            self._ranges[path] = epoch, block, damaged
         ranges: schema.Float32Array = block[0, batch]
         return ranges
 

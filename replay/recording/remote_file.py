@@ -7,7 +7,7 @@ blocks. Frames are read whole, as one range each. A lost connection is tried aga
 from __future__ import annotations
 
 import gc
-import re
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -16,16 +16,25 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from replay.schema import FileError, RecordingError
+from replay.schema.addresses import without_secrets
 from replay.schema.errors import UnreachableError
 from replay.schema.faces import call
 
 _T = TypeVar("_T")
-_SECRETS = re.compile(r"(\w+://)(?:[^/\s@]*@)?([^\s?'\"]*)(?:\?[^\s'\")]*)?")  # of addresses
 
 PAUSES = (0.5, 1.0, 2.0)  # seconds before it is tried again
 _BLOCK = 1 << 16  # bytes
 _BLOCKS = 1024  # that are kept: 64 MiB
 _LARGE = 1 << 13  # bytes from which a read is a range of its own
+_PATIENT = {"gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
+"""Packages that try again by themselves for half a minute, and say so in many lines."""
+_PACKAGES = {
+    **_PATIENT,
+    **dict.fromkeys(("az", "abfs"), "adlfs"),
+    **dict.fromkeys(("sftp", "ssh"), "paramiko"),
+    "smb": "smbprotocol",
+    "github": "requests",
+}
 _FINAL = (IsADirectoryError, NotImplementedError, ImportError)
 
 
@@ -53,22 +62,34 @@ class RemoteFile:
         self.read, self.closed = 0, False
         self.failure: RecordingError | None = None
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._system, self._path = find_file(address, name)
+        self._patient = _PATIENT.get(address.partition("://")[0].rpartition("::")[2], "")
+        # Some connect already when they are made.
+        self._system, self._path = self._try(lambda: find_file(address, name))
         self._system.invalidate_cache()  # of what another one of its kind has seen before
-        about = self._try(lambda: self._system.info(self._path))
+        chained = "::" in address  # whose first part may know of no size, and reads its own way
+        about = self._try(lambda: self._info(chained))
         if about.get("type") == "directory":
             raise FileError(f"expected a recording such as run.h5, but {name} is a folder")
-        if about.get("size") is None:
+        if about.get("size") is None and not chained:
             raise FileError(self._no_ranges())
-        self.size = int(about["size"])
         keys = ("ETag", "etag", "mtime", "LastModified", "created")
+        how = {} if chained else {"cache_type": "none", "block_size": _BLOCK}
+        self._file: Any = self._try(lambda: self._system.open(self._path, "rb", **how))
+        # What was listed may be a pointer to the file, or nothing.
+        self.size = int(getattr(self._file, "size", None) or about.get("size") or 0)
         self.version = (self.size, *(str(about[key]) for key in keys if key in about))
-        self._file: Any = self._try(
-            lambda: self._system.open(self._path, "rb", cache_type="none", block_size=_BLOCK)
-        )
         seekable = getattr(self._file, "seekable", lambda: True)()
         if not seekable or about.get("partial") is False:
             raise FileError(self._no_ranges())
+
+    def _info(self, chained: bool) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self._system.info(self._path)
+        except FileNotFoundError:
+            if not chained:
+                raise
+            return {}
+        return found
 
     def read_into(self, buffer: Any, start: int) -> int:
         """Fills a buffer from a place on, as far as the file goes; returns how much it was.
@@ -120,6 +141,8 @@ class RemoteFile:
         def read() -> bytes:
             self._file.seek(start)
             data: bytes = self._file.read(stop - start)
+            if len(data) > stop - start:
+                raise FileError(self._no_ranges())
             if len(data) != stop - start:
                 raise EOFError(f"{len(data):,} of {stop - start:,} bytes came")
             return data
@@ -139,10 +162,12 @@ class RemoteFile:
         """Returns what some work with the file gives, which is tried again where it fails."""
         if self.failure is not None:
             raise self.failure
-        for pause in (*PAUSES, None):
+        for pause in (*(() if self._patient else PAUSES), None):
             try:
-                return work()
-            except RecordingError:
+                with _silent(self._patient):
+                    return work()
+            except RecordingError as error:
+                self.failure = error
                 raise
             except Exception as error:
                 found = self._understand(error)
@@ -158,7 +183,9 @@ class RemoteFile:
     def _understand(self, error: Exception) -> RecordingError | None:
         """Returns what an error means for which it makes no sense to try again; else None."""
         cause = error if error.__cause__ is None else error.__cause__
-        status = getattr(cause, "status", None)
+        status = getattr(cause, "status", None)  # of aiohttp; requests and httpx have a response
+        if status is None:
+            status = getattr(getattr(cause, "response", None), "status_code", None)
         if isinstance(error, PermissionError) or status in (401, 403):
             ways = _credentials(self.name)
             return FileError(f"cannot read {self.name}: access is denied; {ways}")
@@ -182,6 +209,18 @@ class RemoteFile:
 
 
 @contextmanager
+def _silent(package: str) -> Iterator[None]:
+    """Keeps a package from saying that it tries again, until the end of the block."""
+    logger = logging.getLogger(package or "mapreel")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
 def _no_collection() -> Iterator[None]:
     """Keeps garbage from being collected while HDF5 waits for bytes, until the end of the block.
 
@@ -199,8 +238,7 @@ def _no_collection() -> Iterator[None]:
 
 def describe_error(error: BaseException) -> str:
     """Returns the first line of an error of another package, without what may be secret in it."""
-    words = (str(error).strip().splitlines() or [""])[0]
-    words = _SECRETS.sub(r"\1\2", words)
+    words = without_secrets((str(error).strip().splitlines() or [""])[0])
     return f"{type(error).__name__}: {words}".removesuffix(": ")
 
 
@@ -214,13 +252,12 @@ def find_file(address: str, name: str) -> tuple[Any, str]:
     Raises:
         FileError: What reads such addresses is not installed, or there is no such thing.
     """
-    scheme = address.partition(":")[0]
+    scheme = address.partition("://")[0].rpartition("::")[2]
     try:
         core: Any = import_module("fsspec.core")
         found: tuple[Any, str] = core.url_to_fs(address)
     except ImportError as error:
-        needed = {"gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub", "az": "adlfs"}
-        package = needed.get(scheme.lower(), "'mapreel[remote]'")
+        package = _PACKAGES.get(scheme.lower(), "'mapreel[remote]'")
         raise FileError(f"{scheme}://: not installed; pip install {package}") from error
     except ValueError as error:
         raise FileError(f"cannot read {name}: {describe_error(error)}") from error
@@ -228,6 +265,7 @@ def find_file(address: str, name: str) -> tuple[Any, str]:
 
 
 def _credentials(name: str) -> str:
-    ways = {"s3": "AWS_PROFILE or AWS_ACCESS_KEY_ID", "gs": "GOOGLE_APPLICATION_CREDENTIALS"}
-    scheme = name.partition(":")[0]
+    google = "GOOGLE_APPLICATION_CREDENTIALS"
+    ways = {"s3": "AWS_PROFILE or AWS_ACCESS_KEY_ID", "gs": google, "gcs": google, "hf": "HF_TOKEN"}
+    scheme = name.partition("://")[0].rpartition("::")[2]
     return f"fsspec takes credentials from {ways.get(scheme, 'its configuration')}"

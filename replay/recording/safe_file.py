@@ -18,27 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.recording.live_file import (
-    PATIENCE,
-    Allowance,
-    Closing,
-    LiveFile,
-    UnclosedFileView,
-    file_errors,
-)
+from replay.recording.live_file import PATIENCE, Allowance, Closing, LiveFile, file_errors
 from replay.schema import FileError
 
 if TYPE_CHECKING:
     from replay.recording.chunk_filters import Pipeline  # imported for a packed file only
+    from replay.recording.live_file import UnclosedFileView
     from replay.recording.packed_frames import PackedFrames
 
 # A few hundred bytes can declare a dataset of any size. Beyond these it is not a recording.
-_MAX_CELLS = 20_000_000  # (epoch, batch) cells: 160 MB a field
 _MAX_FRAME = 1 << 30  # bytes of one frame, and of one chunk
 _MAX_ATTRIBUTE = 4 << 20  # bytes
 # What is larger than this has to be in the file, or, where it is compressed, a part of it.
-_FREE_FRAMES, _LEAST_FRAME = 5_000, 16  # bytes in the file, of its place alone
-_FREE_CELLS = 4_000_000
 FREE_BYTES = 64 << 20
 MOST_SHRUNK = 16  # times that a frame above those bytes may be larger than the file
 
@@ -99,6 +90,11 @@ class SafeFile(Closing):
         """Closes the file; a second call does nothing."""
         self._forget_datasets()
         self._live.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._live.size
 
     def refresh(self) -> None:
         """Lets the next look at each dataset see what was written in the meantime."""
@@ -174,36 +170,20 @@ class SafeFile(Closing):
         return self._live.file if path is None else self._node(path)
 
     @retried
-    def links(self, group: str, most: int = 10_000) -> list[str]:
-        """Returns the names in a group ("": the file itself); none where there is no such group.
-
-        Those that are no text are left out: no recording has any.
+    def links(self, group: str, most: int = 20_000) -> list[str]:
+        """Returns the names in a group ("": the file itself), of those that are texts.
 
         Raises:
             FileError: There are more than `most`, or they cannot be read.
         """
         node = self._node(group) if group else self._live.file
-        if not isinstance(node, h5py.Group):
-            return []
         with file_errors(self.path):
+            if not isinstance(node, h5py.Group):
+                return []
             if len(node) > most:
-                raise FileError(
-                    f"refused: {'/' + group!r} in {self.path} has {len(node):,} names; expected "
-                    f"at most {most:,}"
-                )
+                what = f"{'/' + group!r} in {self.path}"
+                raise FileError(f"refused: {what} has {len(node):,} names; at most {most:,}")
             return [name for name in node if isinstance(name, str)]
-
-    def check_frames(self, path: str, count: int) -> None:
-        """Makes sure that a file of this size can have so many frames.
-
-        Raises:
-            FileError: It cannot: each takes some bytes in the file.
-        """
-        if count > max(_FREE_FRAMES, self._live.size // _LEAST_FRAME):
-            raise FileError(
-                f"refused: {path!r} in {self.path} declares {count:,} frames, and the file has "
-                f"{self._live.size:,} bytes"
-            )
 
     def find(self, path: str, rank: int | None) -> h5py.Dataset | None:
         """Returns a dataset that holds its own values in a shape that can be read, or None."""
@@ -227,15 +207,9 @@ class SafeFile(Closing):
         if not dataset.id.get_create_plist().get_nfilters():
             self._pipelines[path] = None
             return
-        from replay.recording.chunk_filters import read_pipeline
+        from replay.recording.chunk_filters import read_known_pipeline
 
-        pipeline, unknown = read_pipeline(dataset, f"{path!r} in {self.path}")
-        if unknown:
-            raise FileError(
-                f"refused: {path!r} in {self.path} is compressed with {', '.join(unknown)}, and a "
-                "recording is not; 'h5repack -f NONE' makes a copy that can be read"
-            )
-        self._pipelines[path] = pipeline
+        self._pipelines[path] = read_known_pipeline(dataset, f"{path!r} in {self.path}")
 
     def check_bytes(self, path: str, size: int, what: str = "chunks") -> None:
         """Makes sure that something is no larger than a recording of this size can have it.
@@ -366,8 +340,9 @@ class SafeFile(Closing):
             FileError: There is no such dataset, its shape is another one, or it cannot be read.
         """
         dataset = self.find(path, 2 + len(shape))
-        values: schema.Float32Array = np.full((len(rows), len(columns), *shape), np.nan, np.float32)
+        whole = (len(rows), len(columns), *shape)
         with file_errors(self.path):
+            values: schema.Float32Array = np.full(whole, np.nan, np.float32)
             if dataset is None or dataset.shape[2:] != shape or dataset.dtype.kind != "f":
                 raise ValueError(f"{path!r} does not hold float32 (epoch, batch, *{shape})")
             height = max(0, min(rows.stop, dataset.shape[0]) - rows.start)
@@ -390,7 +365,7 @@ class SafeFile(Closing):
         with file_errors(self.path):
             pipeline = self._pipelines.get(path)
             there = self._live.size * (MOST_SHRUNK if pipeline and pipeline.compresses else 1)
-            most = min(_MAX_CELLS, max(_FREE_CELLS, there // dataset.dtype.itemsize))
+            most = schema.most_cells(there, dataset.dtype.itemsize)
             if max(dataset.size, math.prod(dataset.chunks or ())) > most:
                 raise FileError(
                     f"refused: {path!r} in {self.path} declares {dataset.size:,} values; expected "
@@ -401,6 +376,11 @@ class SafeFile(Closing):
             self._allowance.take_numbers(path, dataset.size * np.dtype(dtype).itemsize, there)
             values = self.part(path, dataset, *((0, size) for size in dataset.shape))
         return values.astype(dtype)
+
+    @retried
+    def together(self, read: Callable[[], T]) -> T:
+        """Does some reading while the file stays the one that it is."""
+        return read()
 
     @retried
     def exists(self, path: str, rank: int) -> bool:

@@ -16,11 +16,13 @@ import numpy.typing as npt
 from replay import schema
 from replay.formatting import clean_line, format_count, format_shape
 from replay.recording.notebook_views import show
-from replay.recording.series import Series, parse_key
-from replay.recording.snapshot import Snapshot
+from replay.recording.series import Series
+from replay.recording.small_values import read_checked
+from replay.recording.snapshot import Snapshot, parse_key
 from replay.schema import Cell, DamagedError, Float16Array, Float32Array, Layer, dataset_path
 
 LARGEST_EXPONENT = 200  # float32 ends at 2 ** 128, and at 2 ** -149 on the other side
+_DAMAGED = 1 << 20  # stands for an exponent whose checksum is wrong
 _MOST = 65_504  # of float16
 
 
@@ -109,15 +111,19 @@ class ScaledFrames:
     def exponents(self) -> npt.NDArray[np.int64]:
         """The exponent of every frame, int64 (epoch, batch); 0 where there is none.
 
+        A damaged one is beyond `LARGEST_EXPONENT`.
+
         Raises:
             FileError: They cannot be read.
         """
         snapshot = self._snapshot
         if self._read_at != snapshot.committed:
             path = self.layer.group + dataset_path(schema.EXPONENTS, self.name)
-            found = snapshot.file.read_numbers(path, 2, np.int64)
+            found, damaged = read_checked(snapshot.file, path, np.int64)
             fitted = np.zeros(snapshot.shape, np.int64)
             if found is not None:
+                if damaged is not None:
+                    found[damaged] = _DAMAGED
                 rows, columns = np.minimum(fitted.shape, found.shape)
                 fitted[:rows, :columns] = found[:rows, :columns]
             self._exponents, self._read_at = fitted, snapshot.committed
@@ -130,6 +136,11 @@ class ScaledFrames:
             DamagedError: It is none that a float32 value can have.
         """
         found = int(self.exponents[cell])
+        if found == _DAMAGED:
+            raise DamagedError(
+                f"damaged in {self.path}: the exponent of {self.name} {self.layer.kind} of epoch "
+                f"{cell[0]} batch {cell[1]} (its checksum is wrong)"
+            )
         if abs(found) > LARGEST_EXPONENT:
             raise DamagedError(
                 f"damaged in {self.path}: {self.name} {self.layer.kind} of epoch {cell[0]} batch "

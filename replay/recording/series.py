@@ -11,8 +11,16 @@ import numpy.typing as npt
 from replay import schema
 from replay.formatting import clean_line, format_count, format_module, format_shape
 from replay.recording.notebook_views import show
-from replay.recording.snapshot import Snapshot
-from replay.schema import Float16Array, Float32Array, Layer, SelectionError, dataset_path
+from replay.recording.small_values import MendedRanges, is_sound, read_checked_block
+from replay.recording.snapshot import Snapshot, parse_key, read_vector
+from replay.schema import (
+    DamagedError,
+    Float16Array,
+    Float32Array,
+    Layer,
+    SelectionError,
+    dataset_path,
+)
 
 _RANKS = range(1, 5)  # of an image
 
@@ -32,6 +40,7 @@ class Series:
         in_colour: Whether the frames are pictures in colours; see `ColourSeries`.
         unit: What a value of 1 stands for; 0 where that differs from frame to frame.
         tile: What one of the maps is called.
+        mended_ranges: The ranges of frames for which the file has damaged ones.
     """
 
     labels: tuple[str, ...] = ()
@@ -44,6 +53,7 @@ class Series:
         self.layer, self.run_series = layer, run_series or self
         self._present: npt.NDArray[np.bool_] | None = None
         self._sums: dict[str, npt.NDArray[np.uint32] | None] = {}
+        self.mended_ranges = MendedRanges()
         self._read_at = snapshot.committed  # how many frames there were when those were read
 
     def __repr__(self) -> str:
@@ -123,7 +133,9 @@ class Series:
             SelectionError: Nothing was recorded at that epoch and batch.
             DamagedError: Its checksum is wrong, or it cannot be read.
         """
-        epoch, batch = self._snapshot.locate(*parse_key(key))
+        return self._read_maps(*self._snapshot.locate(*parse_key(key)))
+
+    def _read_maps(self, epoch: int, batch: int) -> Float16Array:
         return self._read(schema.MAPS, schema.CHECKSUMS, epoch, batch)
 
     def bar(self, steps: int) -> npt.NDArray[np.uint8] | None:
@@ -161,16 +173,13 @@ class Series:
 
         None where the file does not say: of a fixed image, what is no map, or without the counts.
         """
-        fields = self._snapshot.fields
         own = self.probe_number is None and not self.layer.kind
-        if not own or not {"nan", "inf"} <= set(fields):
-            return None
-        return np.asarray((fields["nan"] > 0) | (fields["inf"] > 0))
+        return self._snapshot.fields.unfinite() if own else None
 
     def ranges(self, epochs: range | None = None, batches: range | None = None) -> Float32Array:
         """Returns smallest and largest finite value of every map, float32 (epoch, batch, C, 2).
 
-        NaN where nothing was recorded.
+        NaN where there is no frame. Where a range is damaged, that of the frame itself.
 
         Args:
             epochs: Those that are read, one after the other; all by default.
@@ -182,9 +191,13 @@ class Series:
         snapshot = self._snapshot
         rows = range(snapshot.shape[0]) if epochs is None else epochs
         columns = range(snapshot.shape[1]) if batches is None else batches
-        shape = (self.layer.channels, 2)
-        ranges = snapshot.file.read_block(self._dataset(schema.RANGES), shape, rows, columns)
-        ranges[snapshot.order[rows.start : rows.stop, columns.start : columns.stop] == 0] = np.nan
+        path, shape = self._dataset(schema.RANGES), (self.layer.channels, 2)
+        ranges, damaged = read_checked_block(snapshot.file, path, shape, rows, columns)
+        there = self.present[rows.start : rows.stop, columns.start : columns.stop]
+        first = rows.start, columns.start
+        if damaged is not None:
+            self.mended_ranges.mend(ranges, damaged, there, first, self.layer, self._read_maps)
+        ranges[~there] = np.nan
         return ranges
 
     @property
@@ -220,6 +233,7 @@ class Series:
     def _forget(self) -> None:
         """Forgets what was read before the recording was refreshed."""
         self._present, self._sums, self._read_at = None, {}, self._snapshot.committed
+        self.mended_ranges = MendedRanges()
 
     def _read(self, group: str, sums: str, epoch: int, batch: int) -> Float16Array:
         if self._read_at != self._snapshot.committed:
@@ -264,8 +278,8 @@ class Inputs:
         self._paths = {path: shape for path, shape in shapes.items() if shape is not None}
         self.shapes: tuple[tuple[int, ...], ...] = tuple(dict.fromkeys(self._paths.values()))
         self.shape: tuple[int, ...] | None = self.shapes[0] if self.shapes else None
-        self.mean = _vector(file.attribute("mean", schema.INPUTS))
-        self.std = _vector(file.attribute("std", schema.INPUTS))
+        self.mean = read_vector(file.attribute("mean", schema.INPUTS))
+        self.std = read_vector(file.attribute("std", schema.INPUTS))
 
     def __bool__(self) -> bool:
         return self.shape is not None
@@ -337,6 +351,9 @@ class FixedImage(Inputs):
 
     Args:
         snapshot: The frames that belong to the image.
+
+    Attributes:
+        is_sound: Whether the image has the checksum that it should have.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -349,11 +366,12 @@ class FixedImage(Inputs):
                 self._image = file.read_numbers(path, rank, schema.FRAME_DTYPE)
         if self._image is not None and not self._image.size:
             self._image = None
+        self.is_sound = self._image is None or is_sound(file, path, self._image)
         self.shape = None if self._image is None else self._image.shape
         self.shapes = () if self.shape is None else (self.shape,)
         for name in ("mean", "std"):
             values = (file.attribute(name, at) for at in (path, schema.INPUTS))
-            setattr(self, name, _vector(next((v for v in values if v is not None), None)))
+            setattr(self, name, read_vector(next((v for v in values if v is not None), None)))
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
@@ -365,35 +383,17 @@ class FixedImage(Inputs):
 
         Raises:
             SelectionError: Nothing was recorded there, or the file has no image.
+            DamagedError: Its checksum is wrong.
         """
         self._snapshot.locate(*parse_key(key))
+        where = f"probe {self._snapshot.probe_number} of {self._snapshot.path}"
         if self._image is None:
-            raise SelectionError(
-                f"probe {self._snapshot.probe_number} of {self._snapshot.path} has no image"
-            )
+            raise SelectionError(f"{where} has no image")
+        if not self.is_sound:
+            raise DamagedError(f"damaged: the image of {where} (its checksum is wrong)")
         return self._image
 
 
 def read_inputs(snapshot: Snapshot) -> Inputs:
     """Returns the images that the frames of a snapshot belong to."""
     return Inputs(snapshot) if snapshot.probe_number is None else FixedImage(snapshot)
-
-
-def parse_key(key: Any) -> tuple[int, int]:
-    """Returns the epoch and the batch that stand in brackets.
-
-    Raises:
-        SelectionError: Something else stands there.
-    """
-    if isinstance(key, tuple) and len(key) == 2:
-        epoch, batch = key
-        if isinstance(epoch, (int, np.integer)) and isinstance(batch, (int, np.integer)):
-            return int(epoch), int(batch)
-    raise SelectionError(f"expected [epoch, batch], two whole numbers; found [{key!r}]")
-
-
-def _vector(value: Any) -> Float32Array | None:
-    """Returns an attribute that is a list of numbers, as float32; None if it is something else."""
-    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind != "f":
-        return None
-    return value.astype(np.float32)

@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.recording.live_file import Closing
+from replay.recording import small_values
 from replay.recording.safe_file import SafeFile
+from replay.recording.small_values import Mask, checksums_of, mend_numbers, read_checked, read_state
 from replay.schema import (
     Cell,
     DamagedError,
     FileError,
     Float16Array,
+    Float32Array,
     Layer,
     SelectionError,
     dataset_path,
@@ -88,6 +90,8 @@ class Snapshot:
         dropped: How many were left out because the recorder could not keep up.
         lost: How many were lost to a failure.
         closed: Whether the file was closed cleanly; if not, its writer is at work or was killed.
+        sound_state: Whether these counts are as they were written; if not, `committed` is how
+            many frames have a number, and nothing is known of the others.
     """
 
     def __init__(self, file: SafeFile, probe_number: int | None = None) -> None:
@@ -100,16 +104,20 @@ class Snapshot:
         The counter of committed frames is read before anything that it vouches for.
         """
         self.file.refresh()
-        state = self.file.read_numbers(schema.STATE, 1, np.int64)
-        counts: list[int] = [] if state is None else state.tolist()
-        self.committed, self.dropped, self.lost, closed = [*counts, 0, 0, 0, 0][:4]
-        self.closed = bool(closed)
-
+        state = read_state(self.file)
         path = dataset_path(schema.BATCHES, "recorded")
         order = self.file.read_numbers(path, 2, np.int64)
-        order = np.zeros((0, 0), np.int64) if order is None else order
+        if order is None:
+            order = np.zeros((0, 0), np.int64)
+        self.sound_state = schema.is_sound_state(state)
+        counts: list[int] = state.tolist() if self.sound_state else [0, 0, 0, 0]
+        _, self.dropped, self.lost, closed = [*counts, 0, 0, 0, 0][:4]
+        self.closed = bool(closed)
+        self.committed = schema.count_whole(state, order) if len(state) else 0
+        if not _are_complete(order, self.committed):
+            mend_numbers(self.file, path, order, self.committed)
         whole = (order > 0) & (order <= self.committed)
-        self.file.check_frames(path, int(whole.sum()))
+        small_values.check_frames(self.file, path, int(whole.sum()))
         self.order: npt.NDArray[np.int64] = np.where(whole, order, 0)
         self._fields: BatchFields | None = None
 
@@ -235,75 +243,10 @@ class Snapshot:
             )
 
 
-class RecordedFrames(Closing):
-    """Which frames a recording has, and the numbers that were kept of each batch."""
-
-    _snapshot: Snapshot
-
-    @property
-    def order(self) -> npt.NDArray[np.int64]:
-        """Each whole frame's number in the order of recording, or 0, int64 (epoch, batch)."""
-        return self._snapshot.order
-
-    @property
-    def committed(self) -> int:
-        """How many frames were committed."""
-        return self._snapshot.committed
-
-    @property
-    def dropped(self) -> int:
-        """How many frames were left out because the recorder could not keep up."""
-        return self._snapshot.dropped
-
-    @property
-    def lost(self) -> int:
-        """How many frames were lost to a failure."""
-        return self._snapshot.lost
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file was closed cleanly; if not, its writer is at work or was killed."""
-        return self._snapshot.closed
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(epochs, batches) that the file has room for; a cell may be without a frame."""
-        return self._snapshot.shape
-
-    @property
-    def frames(self) -> list[tuple[int, int]]:
-        """(epoch, batch) of every whole frame, in the order of epochs and batches."""
-        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(self.order > 0)]
-
-    @property
-    def batches(self) -> Mapping[str, npt.NDArray[Any]]:
-        """The per-batch fields by name, each of shape (epoch, batch); see docs/format.md."""
-        return self._snapshot.fields
-
-    def to_xarray(self, layer: str | None = None) -> Any:
-        """Returns a layer as an `xarray.Dataset`, whose frames are read when they are looked at.
-
-        `maps` has the dimensions `epoch`, `batch` and those of the layer (`channel`, `y`, `x`), NaN
-        where nothing was recorded; beside it lie `input`, `range` and the fields of the batches.
-
-        Args:
-            layer: The layer's name; the first recorded one by default.
-
-        Raises:
-            SelectionError: No such layer in the file.
-            OptionError: xarray is not installed.
-        """
-        from replay.recording.xarray_view import to_xarray
-
-        return to_xarray(self, layer)
-
-    def locate(self, epoch: int, batch: int) -> tuple[int, int]:
-        """Returns epoch and batch of a whole frame, negative numbers counted from the last one.
-
-        Raises:
-            SelectionError: Nothing was recorded there; the message says what was.
-        """
-        return self._snapshot.locate(epoch, batch)
+def _are_complete(order: npt.NDArray[np.int64], committed: int) -> bool:
+    """Returns whether each number from 1 to that of committed frames is there once."""
+    numbers = order[(order > 0) & (order <= committed)]
+    return len(numbers) == committed and len(np.unique(numbers)) == committed
 
 
 def _index(numbers: npt.NDArray[np.intp], number: int) -> int | None:
@@ -324,6 +267,8 @@ class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
     def __init__(self, file: SafeFile, order: npt.NDArray[np.int64]) -> None:
         self._file, self._order = file, order
         self._read: dict[str, npt.NDArray[Any]] = {"recorded": order}
+        self._damaged: dict[str, Mask | None] = {}
+        self._vouched: Mask | None = None  # where everything that was kept has a checksum
         self._names = [
             schema.decode_name(link)
             for link in file.links(schema.BATCHES)
@@ -353,11 +298,44 @@ class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
     def __len__(self) -> int:
         return len(self._names)
 
+    def damaged(self, name: str) -> npt.NDArray[np.intp]:
+        """Returns the (epoch, batch) of the values that are damaged, (N, 2); they read as unset.
+
+        Raises:
+            FileError: They cannot be read.
+        """
+        if name not in self._damaged:
+            self._read_field(name)
+        mask = self._damaged[name]
+        if mask is None:
+            return np.zeros((0, 2), np.intp)
+        rows, columns = np.minimum(mask.shape, self._order.shape)
+        return np.argwhere(mask[:rows, :columns] & (self._order[:rows, :columns] > 0))
+
+    def unfinite(self) -> npt.NDArray[np.bool_] | None:
+        """Returns where a map may have values that are not finite; None where nothing says it."""
+        if not {"nan", "inf"} <= set(self._names):
+            return None
+        found: npt.NDArray[np.bool_] = (self["nan"] > 0) | (self["inf"] > 0)
+        for cell in (*self.damaged("nan"), *self.damaged("inf")):
+            found[tuple(cell)] = True
+        return found
+
     def _read_field(self, name: str) -> npt.NDArray[Any]:
         field = next((f for f in schema.FIELDS if f.name == name), schema.custom_field(name))
         fitted = np.full(self._order.shape, field.fill, field.dtype)
-        values = self._file.read_numbers(dataset_path(schema.BATCHES, name), 2, field.dtype)
+        path = dataset_path(schema.BATCHES, name)
+        if self._vouched is None:
+            numbers = dataset_path(schema.BATCHES, "recorded")
+            sums = checksums_of(self._file, numbers, self._order.shape)
+            self._vouched = np.zeros((0, 0), bool) if sums is None else sums > 0
+        values, self._damaged[name] = read_checked(
+            self._file, path, field.dtype, self._vouched, field.fill
+        )
         if values is not None:
+            mask = self._damaged[name]
+            if mask is not None and name != "input_checksum":  # which the image is held against
+                values[mask] = field.fill
             rows, columns = np.minimum(fitted.shape, values.shape)
             fitted[:rows, :columns] = values[:rows, :columns]
             fitted[self._order == 0] = field.fill
@@ -389,6 +367,19 @@ def read_text(value: Any, most: int = 1 << 16) -> str:
     return value[:most].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
+def parse_key(key: Any) -> tuple[int, int]:
+    """Returns the epoch and the batch that stand in brackets.
+
+    Raises:
+        SelectionError: Something else stands there.
+    """
+    if isinstance(key, tuple) and len(key) == 2:
+        epoch, batch = key
+        if isinstance(epoch, (int, np.integer)) and isinstance(batch, (int, np.integer)):
+            return int(epoch), int(batch)
+    raise SelectionError(f"expected [epoch, batch], two whole numbers; found [{key!r}]")
+
+
 def _whole(value: Any, default: int) -> int:
     return int(value) if isinstance(value, (int, np.integer)) else default
 
@@ -398,3 +389,10 @@ def _pair(value: Any) -> tuple[int, int] | None:
     if not isinstance(value, np.ndarray) or value.shape != (2,) or value.dtype.kind not in "iu":
         return None
     return int(value[0]), int(value[1])
+
+
+def read_vector(value: Any) -> Float32Array | None:
+    """Returns an attribute that is a list of numbers, as float32; None if it is something else."""
+    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind != "f":
+        return None
+    return value.astype(np.float32)

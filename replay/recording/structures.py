@@ -173,7 +173,7 @@ class StructureCheck:
             and grows
             and max(1, first, rows) <= most
             and _number(data, 10, 4) <= largest
-            and managed <= 2 * self._size + (1 << 20)
+            and managed <= 1 << bits
             and all(self._is_place(_number(data, place, 8)) for place in (22, 38, 132))
         )
 

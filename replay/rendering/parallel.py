@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import pickle
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed
@@ -29,6 +28,7 @@ from replay.output import (
     retime,
     size_of,
 )
+from replay.overwriting import temporary_folder
 from replay.raster.frame import FrameSource
 from replay.rendering.accessibility import Flashes, encode_watched
 from replay.rendering.jobs import Job, JobResult, render_job, start_processes
@@ -206,15 +206,15 @@ def _as_completed(pending: dict[Future[JobResult], Job]) -> Iterator[Future[JobR
 @contextlib.contextmanager
 def _folder_beside(path: Path) -> Iterator[Path]:
     """Yields a temporary folder for the parts, on the disk of the target."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:80]}.", dir=path.absolute().parent))
-    try:
-        yield folder
-    finally:
-        for _ in range(_REMOVALS):  # an encoder whose worker was killed may be about to end
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                break
-            time.sleep(0.1)
+    with temporary_folder(path.absolute()) as folder:
+        try:
+            yield folder
+        finally:
+            for _ in range(_REMOVALS):  # an encoder whose worker was killed may be about to end
+                shutil.rmtree(folder, ignore_errors=True)
+                if not folder.exists():
+                    break
+                time.sleep(0.1)
 
 
 def _first_line(error: BaseException) -> str:

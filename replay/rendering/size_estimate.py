@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from replay.film.film import BaseFilm
 from replay.output import EncodeOptions, Target, encode, size_of
+from replay.overwriting import temporary_folder
 from replay.schema import Cell
 
 _STRETCHES = 3
@@ -37,9 +36,9 @@ def estimate_bytes(
     """
 
     def weigh(some: Sequence[Cell]) -> int:
-        with tempfile.TemporaryDirectory(prefix="mapreel-") as folder:
+        with temporary_folder() as folder:
             name = "sample" if target.kind == "folder" else f"sample.{target.kind}"
-            sample = replace(target, path=Path(folder) / name)
+            sample = replace(target, path=folder / name)
             encode(film.frames(some), sample, film.palette, film.size, options)
             return size_of(sample.path)
 

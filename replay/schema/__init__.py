@@ -4,9 +4,9 @@ This is the one room that both packages share, and the only part of `replay` tha
 imports. It opens no file and imports neither h5py nor torch. `docs/format.md` describes the same
 file for people who will never run this code.
 
-- `format`: the names, dtypes and versions in a file, the names of layers, and what is kept of a
-  frame beside its values: a checksum, its range, and what is not finite;
-- `losses`: how a loss is spelled;
+- `format`: the names, dtypes and versions in a file, the names of layers, checksums, and how a
+  loss is spelled;
+- `summaries`: the ranges that are kept beside a frame, and how much of it is not finite;
 - `token_grid`: where the tokens of an image stand in it, told from their number;
 - `errors`: the one tree of errors;
 - `faces`, `suggestions` and `arguments`: how both packages speak to a user: options as they are
@@ -36,12 +36,14 @@ from replay.schema.format import (
     FIELDS,
     FORMAT,
     FRAME_DTYPE,
+    FREE_CELLS,
     GRADIENTS,
     INPUTS,
     KERNEL_CHECKSUMS,
     KERNELS,
     LOGGED,
     MAPS,
+    MOST_CELLS,
     NOTE_OF_8_BITS,
     PACKED_VERSION,
     PROBE,
@@ -52,27 +54,32 @@ from replay.schema.format import (
     SCALED_BELOW,
     STATE,
     STATE_FIELDS,
+    VALUE_CHECKSUMS,
     VERSION,
     Cell,
     Field,
     Float16Array,
     Float32Array,
-    FrameSummary,
     Layer,
     checksum,
+    count_whole,
     custom_field,
     dataset_path,
     decode_meta,
     decode_name,
     encode_meta,
     encode_name,
+    encode_state,
     format_intervals,
     inputs_path,
+    is_sound_state,
+    most_cells,
     program_version,
+    spell_loss,
     storable,
-    summarize,
+    value_checksums_path,
 )
-from replay.schema.losses import spell_loss
+from replay.schema.summaries import FrameSummary, checksum_cells, summarize
 
 __all__ = [
     "ATTENTION",
@@ -86,12 +93,14 @@ __all__ = [
     "FIELDS",
     "FORMAT",
     "FRAME_DTYPE",
+    "FREE_CELLS",
     "GRADIENTS",
     "INPUTS",
     "KERNELS",
     "KERNEL_CHECKSUMS",
     "LOGGED",
     "MAPS",
+    "MOST_CELLS",
     "NOTE_OF_8_BITS",
     "PACKED_VERSION",
     "PROBE",
@@ -102,6 +111,7 @@ __all__ = [
     "SCALED_BELOW",
     "STATE",
     "STATE_FIELDS",
+    "VALUE_CHECKSUMS",
     "VERSION",
     "Cell",
     "DamagedError",
@@ -117,16 +127,22 @@ __all__ = [
     "RecordingError",
     "SelectionError",
     "checksum",
+    "checksum_cells",
+    "count_whole",
     "custom_field",
     "dataset_path",
     "decode_meta",
     "decode_name",
     "encode_meta",
     "encode_name",
+    "encode_state",
     "format_intervals",
     "inputs_path",
+    "is_sound_state",
+    "most_cells",
     "program_version",
     "spell_loss",
     "storable",
     "summarize",
+    "value_checksums_path",
 ]

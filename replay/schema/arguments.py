@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from replay.schema.addresses import without_secrets
 from replay.schema.faces import program
 from replay.schema.format import program_version
 from replay.schema.suggestions import did_you_mean, near_option, unknown
@@ -16,7 +17,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with exit code 2, once it was said what is wrong and where to read."""
-        self.exit(2, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
+        said = without_secrets(" ".join(message.split()))
+        self.exit(2, f"error: {said} (see {self.prog} --help)\n")
 
     @property
     def commands(self) -> dict[str, Parser]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from replay.schema.addresses import is_address
+from replay.schema.addresses import is_address, why_not_here, without_secrets
 from replay.schema.errors import OptionError
 from replay.schema.suggestions import unknown
 
@@ -44,9 +44,10 @@ class Destination:
     run: Any = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
+        value = without_secrets(self.value)
         if self.tracker == COPY:
-            return self.value
-        return f"{self.tracker}={self.value}" if self.value else self.tracker
+            return value
+        return f"{self.tracker}={value}" if value else self.tracker
 
     @property
     def needs_value(self) -> bool:
@@ -75,15 +76,30 @@ def read_destination(to: Any, whole: bool = True) -> Destination:
     if not isinstance(to, (str, os.PathLike)):
         return _destination_of(to)
     text = str(os.fspath(to))
-    if is_address(text):
-        return Destination(COPY, text)
+    if is_address(text) or text.lower().startswith("file:"):
+        return _copy_to(text)
     tracker, _, value = text.partition("=")
     if tracker not in _VALUES:
         raise OptionError(unknown("tracker", tracker, TRACKERS))
     found = Destination(tracker, value.strip())
+    folder = tracker in ("tensorboard", FOLDER)
+    if folder and (elsewhere := why_not_here(found.value)):
+        raise OptionError(f"{tracker}={elsewhere}")
     if whole and found.needs_value and not found.value:
         raise OptionError(f"{tracker}: expected {tracker}={_VALUES[tracker]}, found {text!r}")
     return found
+
+
+def _copy_to(address: str) -> Destination:
+    shown, last = without_secrets(address), address.rpartition("::")[2]
+    if last.lower().startswith(("file:", "local:")):
+        raise OptionError(
+            f"{shown}: that is on this machine, where the file itself can be copied; expected an "
+            "address such as s3://bucket/run.h5"
+        )
+    if last != address:
+        raise OptionError(f"{shown}: a copy goes where it will lie, to {without_secrets(last)}")
+    return Destination(COPY, address)
 
 
 def _destination_of(run: Any) -> Destination:

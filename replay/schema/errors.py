@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import re
+
+from replay.schema.addresses import without_secrets
+
 
 class RecordingError(Exception):
     """What went wrong, in one line: what was expected, what was found, what to do.
@@ -10,6 +15,10 @@ class RecordingError(Exception):
     """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """Returns the message, without what may be secret in addresses in it."""
+        return without_secrets(super().__str__())
 
 
 class FileError(RecordingError):
@@ -42,3 +51,41 @@ class EncodeError(RecordingError):
     """The encoder failed after it had started."""
 
     exit_code = 1
+
+
+class ShortageError(RecordingError):
+    """There is no memory, or there are no file descriptors: nothing is known of the file then."""
+
+    exit_code = 1
+
+
+NO_MEMORY = "not enough memory: close other programs, or raise the limit (ulimit -v)"
+_NO_DESCRIPTORS = "too many open files: close some, or raise the limit (ulimit -n)"
+_NO_MEMORY_WORDS = re.compile(
+    r"annot allocate memory|failed to map segment|memory allocation failed|nable to allocate"
+    r"|can't start new thread"
+)
+
+
+def find_shortage(error: BaseException | None) -> ShortageError | None:
+    """Returns what to say of an error that a lack of memory or descriptors is behind.
+
+    Args:
+        error: Any error; libraries and their loader often hide the reason in its text.
+
+    Returns:
+        The error to raise instead, or None.
+    """
+    for _ in range(10):  # of a chain
+        if error is None:
+            break
+        number, text = getattr(error, "errno", None), str(error)
+        if isinstance(error, ShortageError):
+            return error
+        if number in (errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
+            return ShortageError(_NO_DESCRIPTORS)
+        memory = isinstance(error, MemoryError) or number == errno.ENOMEM
+        if memory or (isinstance(error, Exception) and _NO_MEMORY_WORDS.search(text)):
+            return ShortageError(NO_MEMORY)
+        error = error.__cause__ or error.__context__
+    return None

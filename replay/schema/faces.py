@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 _FLAGS = {"layers": "--layer", "layer": "--layer", "out": "-o", "show": "--with", "view": "--show"}
 _PYTHONS = ("python", "python3")
@@ -24,6 +24,17 @@ is_own_process = False
 
 _on_command_line = False
 _caller: tuple[str, ...] = ()  # the words before the package's name, such as ("mapreel",)
+
+
+class AtOnce(int):
+    """An exit code with which a process ends at once: without memory Python's own end fails."""
+
+
+def leave(code: int) -> NoReturn:
+    """Ends a process with the exit code of a command line."""
+    if isinstance(code, AtOnce):
+        os._exit(code)
+    sys.exit(code)
 
 
 @contextmanager

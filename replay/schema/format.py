@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from replay.schema.addresses import words_without_secrets
 
 FORMAT = "mapreel"
 VERSION = 1  # of what is recorded; raised only when an old reader would misread a new file
@@ -30,7 +33,8 @@ GRADIENTS = "gradients"  # gradients/maps/<layer>    float16 (epoch, batch, *fra
 CAM = "cam"  # probe/<n>/cam/maps/...    float16 (epoch, batch, C), exponents ...
 EXPONENTS = "exponents"  # .../exponents/<layer>     int16 (epoch, batch)
 PROBE_INPUT = "input"  # probe/<n>/input           float16 (C, H, W)
-STATE = "state"  # state                     int64 (4,), see STATE_FIELDS
+STATE = "state"  # state                     int64 (5,), see STATE_FIELDS
+VALUE_CHECKSUMS = "value_checksums"  # value_checksums/<path>    uint32 (epoch, batch)
 
 FRAME_DTYPE = np.dtype("<f2")
 RANGE_DTYPE = np.dtype("<f4")
@@ -38,9 +42,14 @@ CHECKSUM_DTYPE = np.dtype("<u4")
 EXPONENT_DTYPE = np.dtype("<i2")
 SCALED_BELOW = 15  # the largest value of a frame with an exponent lies below 2 to this power
 
-# What /state counts, in this order. `committed` is written last, with a flush on each side of
-# it: a frame whose number in batches/recorded is at most `committed` is whole.
-STATE_FIELDS = ("committed", "dropped", "lost", "closed")
+# Cells (epoch, batch) of a file; of more than FREE_CELLS it has to have the bytes.
+MOST_CELLS = 20_000_000  # 160 MB a field
+FREE_CELLS = 4_000_000
+
+# What /state holds, in this order. `committed` is written last, with a flush on each side of
+# it: a frame whose number in batches/recorded is at most `committed` is whole. Older files end
+# before the checksum, which is of the numbers before it.
+STATE_FIELDS = ("committed", "dropped", "lost", "closed", "checksum")
 
 
 def program_version() -> str:
@@ -297,7 +306,13 @@ def decode_meta(text: str) -> dict[str, Any]:
         meta = json.loads(text)
     except (ValueError, RecursionError):  # nested without end
         return {}
-    return _plain(meta, _DEEPEST) if isinstance(meta, dict) else {}
+    if not isinstance(meta, dict):
+        return {}
+    command = meta.get("command")
+    if isinstance(command, list) and all(isinstance(word, str) for word in command):
+        meta["command"] = words_without_secrets(command)  # older recordings kept all of it
+    found: dict[str, Any] = _plain(meta, _DEEPEST)
+    return found
 
 
 _DEEPEST = 32  # values within values that a description may have
@@ -341,54 +356,43 @@ def checksum(frame: npt.NDArray[Any] | memoryview) -> int:
     return zlib.crc32(frame.reshape(-1).view(np.uint8).data)
 
 
-@dataclass(frozen=True)
-class FrameSummary:
-    """What is kept beside a frame: the range of every map, and what was not finite."""
+def most_cells(file_size: int, itemsize: int = 8) -> int:
+    """Returns how many (epoch, batch) cells of `itemsize` bytes a file of a size may declare.
 
-    ranges: Float32Array  # (C, 2) smallest and largest finite value; NaN, NaN where there is none
-    nan: int
-    inf: int
-
-
-def summarize(frame: Float16Array) -> FrameSummary:
-    """Returns range of every map of a frame, and its counts of NaN and infinite values.
-
-    Args:
-        frame: float16, shape (C, ...), C-contiguous.
-
-    Returns:
-        float32 (C, 2) finite minimum and maximum a map, and the two counts over the frame.
-
-    Note:
-        float16 has no vector instructions in numpy. IEEE 754 orders the bit patterns of one
-        sign like integers, so flipping the magnitude bits of the negative ones gives int16
-        keys in the order of the values, which do: 65 instead of 2,700 microseconds for
-        (12, 128, 128) on the machine this was written on.
+    A recorder writes no more, and a reader refuses more.
     """
-    channels = frame.shape[0] if frame.ndim else 1
-    bits = frame.reshape(channels, -1).view(np.int16)  # (C, values)
-    if bits.shape[1] == 0:
-        return FrameSummary(np.full((channels, 2), np.nan, np.float32), 0, 0)
-    keys = bits >> 15
-    keys &= 0x7FFF
-    keys ^= bits  # ascending in the value; +-0 differ by one
-    lowest, highest = keys.min(axis=1), keys.max(axis=1)
-    if highest.max() < _INF_KEY and lowest.min() > _NEGATIVE_INF_KEY:  # all finite
-        extremes = np.stack([lowest, highest], axis=1)
-        values = (extremes ^ ((extremes >> 15) & 0x7FFF)).view(np.float16)
-        return FrameSummary(values.astype(np.float32), 0, 0)
-
-    values32 = frame.reshape(channels, -1).astype(np.float32)
-    finite = np.isfinite(values32)
-    low = np.where(finite, values32, np.inf).min(axis=1)
-    high = np.where(finite, values32, -np.inf).max(axis=1)
-    ranges = np.stack([low, high], axis=1)
-    ranges[~finite.any(axis=1)] = np.nan
-    nan = int(np.isnan(values32).sum())
-    return FrameSummary(ranges.astype(np.float32), nan, int((~finite).sum()) - nan)
+    return min(MOST_CELLS, max(FREE_CELLS, file_size // itemsize))
 
 
-_INF_KEY = 0x7C00  # the key of +inf; NaN with a clear sign lies above
+def value_checksums_path(path: str) -> str:
+    """Returns where the checksums of a dataset of small values lie."""
+    return f"{VALUE_CHECKSUMS}/{path}"
 
 
-_NEGATIVE_INF_KEY = -0x7C01  # the key of -inf; NaN with a set sign lies below
+def encode_state(state: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Returns what `/state` holds, int64 (5,): four numbers and their checksum."""
+    numbers = np.array(state[:4], "<i8")
+    return np.append(numbers, checksum(numbers)).astype("<i8")
+
+
+def is_sound_state(state: npt.NDArray[np.int64]) -> bool:
+    """Returns whether `/state` has the checksum that it should have, if it has one at all."""
+    size = len(STATE_FIELDS)
+    return len(state) < size or np.array_equal(state[:size], encode_state(state))
+
+
+def count_whole(state: npt.NDArray[np.int64], recorded: npt.NDArray[np.int64]) -> int:
+    """Returns how many frames are committed; where the counter is damaged, how many have numbers."""
+    if is_sound_state(state):
+        return int(state[0])
+    return len(np.unique(recorded[recorded > 0]))
+
+
+def spell_loss(value: float) -> str:
+    """Returns a loss with three significant digits: `0.350`, `2.30`, `0.0227`, `1.23e+04`.
+
+    Trailing zeros stay, so that losses beside each other are equally exact.
+    """
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else f"{value:g}"
+    return f"{value:#.3g}".removesuffix(".") if value else "0"

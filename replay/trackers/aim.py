@@ -1,7 +1,7 @@
 """Aim: metrics and images by step. It has no video: the film is a GIF among the images.
 
 Its pages cannot show HTML: the page is an artifact of the run, kept in the repository unless the
-run has a place of its own for artifacts.
+run has a place of its own for artifacts, and a text of each step says where.
 """
 
 from __future__ import annotations
@@ -57,6 +57,11 @@ class Aim(Tracker):
                 folder = Path(self._run.repo.path).absolute() / "mapreel"
                 self._run.set_artifacts_uri(folder.as_uri())
             self._run.log_artifact(str(file.path), name=file.path.name, block=True)
+            where = f"{self._run.artifacts_uri}/{file.path.name}"
+            text: Any = import_module("aim").Text(
+                f"The page to scrub and explore the maps: {where}"
+            )
+            self._run.track(text, name=PREFIX + file.name, step=file.step)
             return
         from PIL import Image
 

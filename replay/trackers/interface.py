@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -91,14 +91,27 @@ class Tracker(ABC):
         """
         return None
 
-    def log(self, points: Sequence[Point], files: Sequence[File]) -> None:
-        """Takes numbers and files in the order of their steps, which some trackers do not leave."""
+    def log(
+        self,
+        points: Sequence[Point],
+        files: Sequence[File],
+        taken: Callable[[File], None] | None = None,
+    ) -> None:
+        """Takes numbers and files in the order of their steps, which some trackers do not leave.
+
+        Args:
+            points: The numbers.
+            files: The files.
+            taken: Called with each file once it was taken.
+        """
         left = list(points)
         for file in sorted(files, key=lambda file: file.step):
             before = [point for point in left if point.step <= file.step]
             left = left[len(before) :]
             self.log_points(before)
             self.log_file(file)
+            if taken is not None:
+                taken(file)
         self.log_points(left)
 
     @abstractmethod

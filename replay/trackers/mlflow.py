@@ -1,15 +1,20 @@
-"""MLflow: metrics by step, and artifacts that its page shows: an MP4, a PNG, an HTML file."""
+"""MLflow: metrics by step, and artifacts that its page shows: an MP4, a PNG, an HTML file.
+
+Artifacts know no steps, but images do: the sheet is an image of each step, too.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from replay.schema.format import encode_meta
-from replay.trackers.interface import PREFIX, File, Point, RunFacts, Tracker
+from replay.trackers.interface import PREFIX, SHEET, File, Point, RunFacts, Tracker
 
 _MOST = 1000  # metrics in one request, which MLflow limits
 _LONGEST = 5000  # letters of a tag
@@ -67,6 +72,13 @@ class MLflow(Tracker):
     def log_file(self, file: File) -> None:
         """Stores a file among the run's artifacts, where a later one of its name replaces it."""
         self._client.log_artifact(self._run, str(file.path), PREFIX.rstrip("/"))
+        if file.kind == SHEET and "step" in signature(self._client.log_image).parameters:
+            from PIL import Image
+
+            with Image.open(file.path) as opened:
+                image = opened.convert("RGB")
+            name = re.sub(r"[^\w./ -]", "_", PREFIX + file.name, flags=re.ASCII)
+            self._client.log_image(self._run, image, key=name, step=file.step)
 
     def close(self) -> str:
         """Ends the run if it was begun for this, and returns its number and the server."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from replay.files.transfer import upload
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import open_runs
+from replay.overwriting import temporary_folder
 from replay.recording import Recording
 from replay.schema import Cell, EncodeError, OptionError, RecordingError
+from replay.schema.addresses import without_secrets
 from replay.schema.destinations import COPY, Destination, read_destination
 from replay.schema.suggestions import unknown
 from replay.trackers.content import Content, check_options
@@ -26,6 +26,8 @@ from replay.trackers.handing_over import find_run
 from replay.trackers.interface import PARTS, SCALARS, File, RunFacts, Tracker
 from replay.trackers.registry import find_tracker
 from replay.trackers.scalars import read_points
+
+_A_COPY = "a copy of"
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Pushed:
             sizes.append(f"{name} {format_bytes(found[-1])}{times}")
         if self.points:
             sizes.append(f"numbers of {format_count(self.points, 'batch')}")
+        if any(where.startswith(_A_COPY) for where in self.where):
+            sizes.append("the recording")
         return ", ".join(sizes) or "nothing"
 
 
@@ -90,6 +94,7 @@ def push(
     follow: bool = False,
     gif: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    sending: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Pushed:
     """Pushes a recording's film, sheet, page and numbers into an experiment tracker.
@@ -112,6 +117,7 @@ def push(
             recording is closed.
         gif: Whether the film is a GIF also where a tracker has video.
         progress: Called with (frames done, frames in all) of each film.
+        sending: Called with (bytes done, bytes in all) of what a tracker or an address takes.
         **options: Those of `animate`, which hold for the sheet and the page, too, where they have
             them (`layers`, `channels`, `epochs`, `probe`, `scale`, ...); and `rows` of the sheet.
 
@@ -137,11 +143,12 @@ def push(
         raise OptionError("push: no tracker was given")
     pushed: list[PushedFile] = []
     points, where = 0, list[str]()
-    with open_runs(recording) as (run,), tempfile.TemporaryDirectory() as folder:
-        content = Content(run, Path(folder), options, progress)
+    with open_runs(recording) as (run,), temporary_folder() as folder:
+        content = Content(run, folder, options, progress)
         trackers: list[Tracker] = []
         try:
-            for new, last in ended_epochs(run) if follow else _all_at_once(run):
+            epochs = ended_epochs(run, content.remarks.append) if follow else _all_at_once(run)
+            for new, last in epochs:
                 if not destinations:
                     continue
                 content.forget(last)
@@ -149,18 +156,36 @@ def push(
                 for tracker in trackers:
                     files = content.files(kinds, ".gif" if gif else tracker.film_suffix)
                     with _errors_of(tracker):
-                        tracker.log(read_points(run, new) if SCALARS in kinds else [], files)
+                        points_of_it = read_points(run, new) if SCALARS in kinds else []
+                        tracker.log(points_of_it, files, _sent(files, sending))
                     pushed += [_describe(file) for file in files]
                 points += len(new) if SCALARS in kinds else 0
-            copied = [upload(run.path, address) for address in copies]
+            copied = [upload(run.path, address, sending) for address in copies]
         finally:
             for tracker in trackers:
                 with _errors_of(tracker):
-                    where.append(tracker.close())
+                    where.append(without_secrets(tracker.close()))
     names = tuple(map(str, [*destinations, *(name for name, _ in copied)]))
-    where += [f"a copy of {format_bytes(size)}" for _, size in copied]
+    where += [f"{_A_COPY} {format_bytes(size)}" for _, size in copied]
     seconds = time.monotonic() - started
     return Pushed(names, tuple(where), points, tuple(pushed), seconds, tuple(content.remarks))
+
+
+def _sent(
+    files: Sequence[File], sending: Callable[[int, int], None] | None
+) -> Callable[[File], None] | None:
+    """Returns what counts the bytes of files that a tracker took, and says so from the first on."""
+    if sending is None or not files:
+        return None
+    done, total = 0, sum(file.path.stat().st_size for file in files)
+    sending(0, total)
+
+    def taken(file: File) -> None:
+        nonlocal done
+        done += file.path.stat().st_size
+        sending(done, total)
+
+    return taken
 
 
 def _all_at_once(run: Recording) -> Iterator[tuple[list[Cell], None]]:

@@ -124,8 +124,9 @@ def page(
         epoch: Another name of `epochs`.
         batch: Another name of `batches`.
         probe: Only this fixed image; by default all, and the first image of each batch.
-        view: Only `maps`, `attention` or `gradient`; by default all that was recorded, among which
-            the reader switches.
+        view: Only `maps`, `components`, `attention`, `gradient` or `cam`, or `overlay`, maps (or
+            heads) over the input at first; by default all that there is, among which the reader
+            switches.
         scale: The scale at first: `adaptive`, `map`, `run`, `epoch`, `frame` or `channel`, as in
             `replay.animate`.
         symmetric: Whether the scale is at first symmetric around zero.

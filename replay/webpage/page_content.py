@@ -23,6 +23,7 @@ from replay.webpage.size_budget import Fidelity, PageItem, PagePlan, fits_as_it_
 from replay.webpage.template import render
 
 _ATTEMPTS = 8
+_MOST_LAYERS = 1_000  # more take minutes, and nobody finds one among them
 _LISTED = 3  # kinds of images of which each is told by itself
 _MANY = 12  # sentences of one kind
 _DEPTH = (
@@ -113,6 +114,11 @@ class PageContent:
             cells, labels = shown.cells(epochs, batches), shown.labels
             remarks += [each for each in shown.remarks if "different runs" not in each]
             self._remarks += [each for each in remarks if each not in self._remarks]
+        if len(names) > _MOST_LAYERS:
+            raise SelectionError(
+                f"{len(names):,} layers in {runs[0].path} are too many for a page, which shows at "
+                f"most {_MOST_LAYERS:,}; choose some with {spell('layers', flag='--layer')}"
+            )
         place = len(self.sources)
         self.sources.append(
             PageSource(runs, labels, names, channels, cells, input, place, options, made)

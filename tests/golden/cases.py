@@ -633,7 +633,7 @@ for epoch in range(2):
         optimizer.step()
 print("the script's own words", sys.argv[1:])
 """
-_VOLATILE = ("meta", "run_id", "created", "batches/time", "state")
+_VOLATILE = ("meta", "run_id", "created", "batches/time", "value_checksums/batches/time", "state")
 
 
 def _recorder(seen: Seen, **options: Any) -> Document:

@@ -69,6 +69,25 @@ def test_evaluation_leaves_no_trace_and_every_skips(tmp_path: Path) -> None:
         assert run.batches["step"][1, 3] == 7
 
 
+def test_an_evaluation_within_a_batch_is_not_recorded(tmp_path: Path) -> None:
+    model = make()
+    data = batches()
+    right = [model.conv1(images)[0].detach().half().numpy() for images in data]
+    with Recorder(model, tmp_path / "run.h5", layers="conv1") as recorder:
+        for images in recorder.track(data):
+            model.eval()
+            model(images + 1)  # before the batch is trained on, and behind it
+            model.train()
+            model(images)
+            model.eval()
+            model(images + 2)
+            model.train()
+    with replay.open(tmp_path / "run.h5") as run:
+        assert len(run.frames) == len(data)
+        for at, frame in zip(run.frames, right, strict=True):
+            assert run["conv1"][at].tobytes() == frame.tobytes()
+
+
 def test_epoch_and_step_instead_of_track(tmp_path: Path) -> None:
     model = make()
     with Recorder(model, tmp_path / "run.h5", layers="conv1") as recorder:

@@ -31,7 +31,7 @@ def contents(path: Path) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
 
     def take(name: str, node: object) -> None:
-        if isinstance(node, h5py.Dataset) and name != "batches/time":
+        if isinstance(node, h5py.Dataset) and not name.endswith("batches/time"):
             found[name] = node[()]
 
     with h5py.File(path, "r") as file:

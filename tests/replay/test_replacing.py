@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from replay.output import replacing
+from replay.output import EncodeOptions, Format, LimitError, Output, Target, encode, replacing
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -39,3 +40,37 @@ def test_what_is_whole_takes_its_place(tmp_path: Path) -> None:
         unfinished.write_bytes(b"all of it")
     assert path.read_bytes() == b"all of it"
     assert os.listdir(tmp_path) == ["film.gif"]
+
+
+class Heavy:
+    """A sink that writes 1,000 bytes for each frame, and counts none itself."""
+
+    def begin(self, output: Output, *_: Any) -> None:
+        self._file = output.resources.enter_context(output.path.open("wb", buffering=0))
+
+    def write(self, pixels: bytes) -> None:
+        self._file.write(pixels)
+
+    def finish(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("frames", [5, 100])
+def test_what_grows_too_large_is_given_up_and_replaces_nothing(tmp_path: Path, frames: int) -> None:
+    path, done = tmp_path / "film.heavy", list[int]()
+    path.write_bytes(b"the one before")
+    heavy = Format("heavy", (".heavy",), Heavy, lambda frames, *_: iter(frames), lambda *_: None)
+    given: Any = [bytes(1000)] * frames
+    palette: Any = None
+
+    def film(limit: int) -> int:
+        options = EncodeOptions(fps=10.0, limit=limit)
+        return encode(given, Target(path, heavy), palette, (2, 2), options, done.append)
+
+    with pytest.raises(LimitError, match="expected at most 4,999"):
+        film(4_999)
+    assert len(done) < 40  # it is noticed on the way
+    assert path.read_bytes() == b"the one before"
+    assert os.listdir(tmp_path) == ["film.heavy"]
+    assert film(1000 * frames) == frames
+    assert path.stat().st_size == 1000 * frames

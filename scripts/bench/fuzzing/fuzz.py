@@ -12,11 +12,13 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from server import READERS, ROOT, Finding, Fuzzer, Tally, load_seeds
+from server import READERS, ROOT, Finding, Fuzzer, Readers, Tally, load_seeds
 
 FINDINGS = ROOT / "tests" / "fuzz" / "findings"
 EVERY = 60.0  # seconds between two lines
@@ -37,36 +39,47 @@ def keep(fuzzer: Fuzzer, finding: Finding) -> Path:
     return path
 
 
-def run(files: int, seed: int, seconds: float, quiet: bool, keeping: bool) -> Tally:
+def run(
+    files: int, seed: int, readers: Readers, flips: bool, seconds: float, quiet: bool, keeping: bool
+) -> Tally:
     """Reads changed files, and says what comes of them."""
     memory = Path("/dev/shm")
     total = Tally()
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        fuzzer = Fuzzer(load_seeds(), seed, Path(folder))
+        fuzzer = Fuzzer(load_seeds(), seed, Path(folder), readers, flips)
         started = said = time.monotonic()
         for part in fuzzer.run(files, started + seconds):
-            total.executions += part.executions
-            total.refused += part.refused
             for finding in part.findings:
                 if finding.key not in total.kinds:
                     kept = f" -> {keep(fuzzer, finding).name}" if keeping else ""
-                    print(
-                        f"{finding.reader} {finding.number}: {finding.what} | {finding.key}{kept}"
-                    )
-                total.add(finding)
+                    print(f"{finding.reader} {finding.number}: {finding.key}{kept}", flush=True)
+            total = total_of((total, part))
             now = time.monotonic()
             if not quiet and now > said + EVERY:
                 said = now
                 print(_summary(total, now - started), flush=True)
-        print(_summary(total, time.monotonic() - started), f"seed {seed}", flush=True)
+        words = _summary(total, time.monotonic() - started)
+        print(f"{words}; {', '.join(readers)}, seed {seed}", flush=True)
+    return total
+
+
+def total_of(parts: Iterable[Tally]) -> Tally:
+    """Returns what came of all parts of a run."""
+    total = Tally()
+    for part in parts:
+        total.executions += part.executions
+        total.refused += part.refused
+        for finding in part.findings:
+            total.add(finding)
+        total.kinds.update(part.kinds - Counter(dict.fromkeys(part.kinds, 1)))
     return total
 
 
 def _summary(total: Tally, seconds: float) -> str:
     rate = total.executions / max(seconds, 1e-9)
     return (
-        f"{total.executions:,} executions of {', '.join(READERS)}: {total.refused:,} refused, "
-        f"{len(total.findings)} findings, {seconds:,.0f} s, {rate:.0f} a second"
+        f"{total.executions:,} executions, {total.refused:,} refused, {len(total.kinds)} kinds of "
+        f"findings ({sum(total.kinds.values())}), {seconds:,.0f} s, {rate:.0f} a second"
     )
 
 
@@ -76,11 +89,21 @@ def main() -> int:
     parser.add_argument("--executions", type=int, default=30_000, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random numbers")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="at most so many")
+    parser.add_argument("--readers", default=",".join(READERS), help="of these (default: all)")
     parser.add_argument("--keep", action="store_true", help="findings, in tests/fuzz/findings")
     parser.add_argument("--quiet", action="store_true", help="the last line only")
+    parser.add_argument("--flips", action="store_true", help="one bit of superblock or heaps each")
     options = parser.parse_args()
-    files = -(-options.executions // len(READERS))
-    total = run(files, options.seed, options.seconds, options.quiet, options.keep)
+    readers = {name: READERS[name] for name in options.readers.split(",")}
+    total = run(
+        -(-options.executions // len(readers)),
+        options.seed,
+        readers,
+        options.flips,
+        options.seconds,
+        options.quiet,
+        options.keep,
+    )
     return 1 if total.findings else 0
 
 

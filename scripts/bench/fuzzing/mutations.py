@@ -31,7 +31,9 @@ CHECKED += (
 UNCHECKED = (b"GCOL", b"TREE", b"SNOD", b"HEAP")  # texts, and what older versions write
 _HEAP_BLOCK = b"FHDB"  # whose checksum stands within it, counted as zeros
 _HEAP_SUM = 4 + 1 + 8  # where, after the size of its offset
+_SIZES = {b"BTHD": 34, b"FRHP": 142}  # of what always has the same, up to its checksum
 _LONGEST = 2500  # bytes of a structure whose checksum is looked for; there are few longer ones
+_FLIPPED = (b"\x89HDF", b"GCOL", b"GCOL", b"FRHP", b"FHDB", b"HEAP")
 _MESSAGES = range(0x19)  # kinds of messages in an object header
 _REACH = 600  # bytes behind the signature of what has no checksum and no known end
 
@@ -104,6 +106,13 @@ class Seed:
             self.seal(data)
         return difference(self.data, data)
 
+    def flip(self, rng: random.Random) -> dict[int, bytes]:
+        """Returns one flipped bit of the superblock, or of the heaps of texts or names."""
+        kinds = [kind for kind in _FLIPPED if kind in self._by_kind]
+        region = rng.choice(self._by_kind[rng.choice(kinds)])
+        at = rng.randrange(region.start, min(len(self.data), region.end))
+        return {at: bytes([self.data[at] ^ 1 << rng.randrange(8)])}
+
     def seal(self, data: bytearray) -> None:
         """Writes the checksums of all structures that were changed."""
         for region in self.regions:
@@ -150,7 +159,10 @@ def find_regions(data: bytes) -> list[Region]:
                 found.append(region)
     for signature in UNCHECKED:
         for match in re.finditer(re.escape(signature), data):
-            found.append(Region(signature, match.start(), min(len(data), match.start() + _REACH)))
+            start, size = match.start(), _REACH
+            if signature == b"GCOL":
+                size = int.from_bytes(data[start + 8 : start + 16], "little")
+            found.append(Region(signature, start, min(len(data), start + size)))
     return sorted(found, key=lambda region: region.start)
 
 
@@ -179,6 +191,14 @@ def _ends(data: bytes, signature: bytes, start: int) -> list[int]:
         at = start + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
         wide = 1 << (flags & 3)
         return [at + wide + int.from_bytes(data[at : at + wide], "little")]
+    if signature in _SIZES:
+        return [start + _SIZES[signature]]
+    if signature == b"BTLF":  # the one leaf of a small tree, or one of many
+        address = struct.pack("<Q", start)
+        for match in re.finditer(rb"BTHD.{12}" + re.escape(address), data, re.DOTALL):
+            head = data[match.start() : match.start() + 38]
+            size, count = struct.unpack("<H", head[10:12])[0], struct.unpack("<H", head[24:26])[0]
+            return [start + 6 + size * count]
     return list(range(start + 8, min(start + _LONGEST, len(data) - 3)))
 
 

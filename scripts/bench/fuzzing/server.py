@@ -22,7 +22,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,7 +65,8 @@ def draw_one(path: Path) -> None:
     replay.animate(path, out, epochs="-1", batches="-1", zoom=1, overwrite=True)
 
 
-READERS = {"info": read_info, "verify": read_all, "animate": draw_one}
+Readers = Mapping[str, Callable[[Path], None]]
+READERS: Readers = {"info": read_info, "verify": read_all, "animate": draw_one}
 
 
 @dataclass(frozen=True)
@@ -126,21 +127,33 @@ class Fuzzer:
         seeds: The files that are changed.
         seed: Of the random numbers.
         folder: Where files are written, in memory if there is such a folder.
+        readers: Those that read each file, by name.
+        flips: Whether a change is one bit of the superblock or of a heap; its checksum stays.
     """
 
-    def __init__(self, seeds: list[Seed], seed: int, folder: Path) -> None:
+    cpu_seconds = CPU_SECONDS
+
+    def __init__(
+        self, seeds: list[Seed], seed: int, folder: Path, readers: Readers, flips: bool = False
+    ) -> None:
         self.seeds, self.seed, self.folder = seeds, seed, folder
+        self.readers, self.flips = readers, flips
         self._shared = mmap.mmap(-1, _STATE.size)
         warm = folder / "warm.h5"
         warm.write_bytes(seeds[0].data)
-        for reader in READERS.values():  # imports what it needs
+        for reader in readers.values():  # imports what it needs
             reader(warm)
 
     def file(self, number: int) -> tuple[Seed, dict[int, bytes]]:
         """Returns the seed that a file is made of, and its change."""
         rng = random.Random(f"{self.seed}:{number}")
         seed = rng.choice(self.seeds)
-        return seed, seed.change(rng)
+        return seed, seed.flip(rng) if self.flips else seed.change(rng)
+
+    def image(self, number: int) -> bytes:
+        """Returns a changed file."""
+        seed, change = self.file(number)
+        return apply(seed.data, change)
 
     def run(self, files: int, until: float = float("inf")) -> Iterator[Tally]:
         """Reads so many files, and yields what came of each hundred of them.
@@ -174,12 +187,12 @@ class Fuzzer:
         tally.executions, tally.refused = well + refused, refused
         if ended == 0:
             return tally, numbers.stop
-        names = {signal.SIGPROF: f"more than {CPU_SECONDS} s", signal.SIGKILL: "a standstill"}
+        names = {signal.SIGPROF: f"more than {self.cpu_seconds} s", signal.SIGKILL: "a standstill"}
         what = names.get(-ended, f"died of {-ended}" if ended < 0 else f"exit {ended}")
         dump = trace.read_text() if trace.exists() else ""
         lines = [line.strip() for line in dump.splitlines() if "/replay/" in line]
         where = " < ".join(_short(line) for line in lines[:2])
-        tally.add(Finding(number, list(READERS)[reader], what, where))
+        tally.add(Finding(number, list(self.readers)[reader], what, where))
         return tally, number + 1
 
     def _child(self, numbers: range, saying: int, trace: Path) -> None:
@@ -201,12 +214,11 @@ class Fuzzer:
     def _read(self, numbers: range, saying: int) -> None:
         path, well, refused = self.folder / "run.h5", 0, 0
         for number in numbers:
-            seed, change = self.file(number)
-            path.write_bytes(apply(seed.data, change))
+            path.write_bytes(self.image(number))
             os.utime(path, (0, 0))  # no writer is at work on it
-            for place, (name, reader) in enumerate(READERS.items()):
+            for place, (name, reader) in enumerate(self.readers.items()):
                 self._shared[:] = _STATE.pack(number, place, well, refused)
-                signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+                signal.setitimer(signal.ITIMER_PROF, self.cpu_seconds)
                 try:
                     reader(path)
                     well += 1

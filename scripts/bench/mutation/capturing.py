@@ -88,18 +88,18 @@ MUTATIONS = (
     Mutation(
         "evaluation-recorded",
         "Forwards in evaluation mode are not recorded.",
-        PROGRESS,
-        "        if not training and not state.evaluation:\n            return\n",
-        "        if False:\n            return\n",
-        RECORDER + "test_evaluation_leaves_no_trace_and_every_skips",
+        "record/capture/model_hook.py",
+        "            if not (training or state.evaluation):\n                self._hide_hooks()\n",
+        "            if False:\n                self._hide_hooks()\n",
+        RECORDER + "test_an_evaluation_within_a_batch_is_not_recorded",
     ),
     Mutation(
         "values-of-another-batch",
         "A number that is logged stands beside the batch that it belongs to.",
-        PROGRESS,
-        "            self.sender.send(sealed, batch.at, batch.values)\n",
-        "            self.sender.send(sealed, batch.at, self._current.values)\n",
-        "tests/record/test_property.py::test_what_was_once_wrong",
+        "record/writer/datasets.py",
+        "            values = np.array([frame.fields.get(name, field.fill) for frame in group], ",
+        "            values = np.array([f.fields.get(name, field.fill) for f in group[::-1]], ",
+        "tests/record/writer/test_cells.py::test_whatever_the_order_each_frame_is_in_the_file",
     ),
     Mutation(
         "checkpointing-recorded-twice",
@@ -107,7 +107,7 @@ MUTATIONS = (
         HOOK,
         "        if torch._C._current_graph_task_id() != -1:\n",
         "        if False:\n",
-        "tests/record/test_harmless.py::test_training_is_the_same_to_the_bit",
+        "tests/record/capture/test_hazards.py::test_hazard",
     ),
     Mutation(
         "error-reaches-the-training",
@@ -179,9 +179,9 @@ MUTATIONS = (
     Mutation(
         "failed-copy-shown",
         "What a copy that failed has left in a buffer is never a frame.",
-        SLOTS,
-        "            self.slots[call].copy_(image)\n            self.in_slots |= 1 << call\n",
-        "            self.in_slots |= 1 << call\n            self.slots[call].copy_(image)\n",
+        "record/capture/captured_frames.py",
+        "            in_slot = bool(slots.in_slots >> call & 1) and (slots, call) not in seen\n",
+        "            in_slot = (slots, call) not in seen\n",
         "tests/record/capture/test_failed_copies.py"
         "::test_a_copy_that_failed_is_lost_and_not_what_the_buffer_held",
     ),

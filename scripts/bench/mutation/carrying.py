@@ -55,7 +55,7 @@ MUTATIONS = (
         CHANNEL,
         '        if kind == "lost":\n            self.count_lost(1)\n',
         '        if kind == "lost":\n            pass\n',
-        COUNTS + "test_every_forward_is_in_the_file_or_counted",
+        ENDS + "test_each_frame_that_a_dead_writer_does_not_take_is_counted",
     ),
     Mutation(
         "sent-and-not-committed",

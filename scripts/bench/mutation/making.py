@@ -134,8 +134,7 @@ MUTATIONS = (
         OUTPUT,
         "        if self.limit is not None and (size := size_of(self.path)) > self.limit:\n",
         "        if False:\n",
-        "tests/replay/rendering/test_size_limit.py"
-        "::test_a_wrong_estimate_is_made_good_without_ever_replacing_the_target",
+        REPLACING + "test_what_grows_too_large_is_given_up_and_replaces_nothing",
     ),
     Mutation(
         "users-picture-replaced",

@@ -25,9 +25,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -53,12 +53,14 @@ class Verdict:
         seconds: How long it took.
         by: The tests that failed.
         output: What it printed last.
+        words: What each test said, by its name in the report.
     """
 
     word: str
     seconds: float
     by: tuple[str, ...] = ()
     output: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 def copy_source(root: Path, target: Path) -> None:
@@ -96,14 +98,30 @@ def run_tests(copy: Copy, tests: Sequence[str], *options: str, patience: float) 
             return Verdict(HUNG, seconds, output=output)
         if code not in (0, 1) or not report.exists():
             return Verdict(BROKEN, seconds, output=output)
-        cases = list(ElementTree.parse(report).iter("testcase"))
-    failed = [case for case in cases if case.find("failure") is not None]
-    failed += [case for case in cases if case.find("error") is not None]
-    passed = [case for case in cases if not len(case)]
-    if failed:
-        by = tuple(f"{case.get('classname')}::{case.get('name')}" for case in failed)
-        return Verdict(KILLED, seconds, by, output)
-    return Verdict(SURVIVED if passed else SKIPPED, seconds, output=output)
+        words = {
+            f"{case.get('classname')}::{case.get('name')}": _word_of(case)
+            for case in ElementTree.parse(report).iter("testcase")
+        }
+    by = tuple(name for name, word in words.items() if word == KILLED)
+    return Verdict(_word_of_all(words.values()), seconds, by, output, words)
+
+
+def _word_of(case: ElementTree.Element) -> str:
+    if case.find("failure") is not None or case.find("error") is not None:
+        return KILLED
+    return SKIPPED if case.find("skipped") is not None else SURVIVED
+
+
+def _word_of_all(words: Collection[str]) -> str:
+    return next((word for word in (KILLED, SURVIVED) if word in words), SKIPPED)
+
+
+def of_killer(killer: str, words: Mapping[str, str]) -> str:
+    """Returns what one killer said, among all tests of a report."""
+    file, _, test = killer.partition("::")
+    name = f"{file.removesuffix('.py').replace('/', '.')}::{test}"
+    own = [word for each, word in words.items() if name in (each, each.partition("[")[0])]
+    return _word_of_all(own) if own else BROKEN
 
 
 def run_survive(root: Path, line: str) -> Verdict:
@@ -185,14 +203,15 @@ def check_unchanged(copy: Copy, mutations: Sequence[Mutation]) -> dict[str, Verd
     tests = sorted({each.killer for each in mutations if not each.survive_line})
     lines = sorted({each.survive_line for each in mutations if each.survive_line})
     found: dict[str, Verdict] = {}
-    together = Verdict(SURVIVED, 0.0)
+    together = Verdict(BROKEN, 0.0)
     if tests:
         together = run_tests(copy, tests, patience=PATIENCE + 20.0 * len(tests))
-    if together.word != SURVIVED or "skipped" in together.output:  # which of them it is
-        for test in tests:
-            verdict = run_tests(copy, [test], patience=PATIENCE)
-            if verdict.word != SURVIVED:
-                found[test] = verdict
+    for test in tests:
+        word = of_killer(test, together.words)
+        if together.word in (HUNG, BROKEN):  # which of them it is
+            word = run_tests(copy, [test], patience=PATIENCE).word
+        if word != SURVIVED:
+            found[test] = Verdict(word, together.seconds, output=together.output)
     for line in lines:
         verdict = run_survive(copy.root, line)
         if verdict.word != SURVIVED:
@@ -201,9 +220,21 @@ def check_unchanged(copy: Copy, mutations: Sequence[Mutation]) -> dict[str, Verd
 
 
 def try_all(
-    mutations: Sequence[Mutation], jobs: int, root: Path = ROOT, heavy: Sequence[str] = HEAVY
+    mutations: Sequence[Mutation],
+    jobs: int,
+    root: Path = ROOT,
+    heavy: Sequence[str] = HEAVY,
+    trusted: bool = False,
 ) -> Iterator[tuple[Mutation, Verdict]]:
-    """Yields each mutation with what its killer said, in their order."""
+    """Yields each mutation with what its killer said, in their order.
+
+    Args:
+        mutations: The mutations.
+        jobs: How many are tried side by side.
+        root: The source.
+        heavy: As for `WarmPytest`.
+        trusted: Whether the killers are known to pass on the unchanged source.
+    """
     with copies(root, jobs, heavy) as made, ThreadPoolExecutor(jobs) as pool:
         idle: queue.SimpleQueue[Copy] = queue.SimpleQueue()
         for copy in made:
@@ -217,7 +248,7 @@ def try_all(
             finally:
                 idle.put(copy)
 
-        wrong = check_unchanged(made[0], mutations)
+        wrong = {} if trusted else check_unchanged(made[0], mutations)
         sound = [each for each in mutations if each.killer not in wrong]
         tried = [pool.submit(attempt, each) for each in sound]
         for mutation in mutations:
@@ -258,6 +289,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="names and promises, without a trial")
     parser.add_argument("--all-tests", metavar="NAME", help="all fast tests that notice it")
     parser.add_argument("--jobs", type=int, default=2, help="side by side (default: 2)")
+    parser.add_argument(
+        "--trusted", action="store_true", help="the tests have just passed on this very source"
+    )
     parser.add_argument("--verbose", action="store_true", help="what a trial said that failed us")
     options = parser.parse_args(arguments)
     if options.all_tests:
@@ -272,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     print(f"{datetime.date.today()}: scripts/bench/mutants, {len(chosen)} of {len(MUTATIONS)}")
     words: list[str] = []
-    for mutation, verdict in try_all(chosen, options.jobs):
+    for mutation, verdict in try_all(chosen, options.jobs, trusted=options.trusted):
         words.append(verdict.word)
         line = f"{mutation.name:<28} {verdict.word:<8} {verdict.seconds:5.1f} s  {mutation.killer}"
         print(line, flush=True)

@@ -42,7 +42,7 @@ class Mutation:
         if found != 1:
             raise ValueError(
                 f"{self.name}: expected this once in {self.file}, found it {found} times: "
-                f"{self.old!r}"
+                f"{self.old!r}; give the mutation in scripts/bench/mutation/ what stands there now"
             )
         return text.replace(self.old, self.new)
 

@@ -28,8 +28,8 @@ MUTATIONS = (
         "image-checksum-not-compared",
         "An image whose bytes are not those that were written is never shown as data.",
         SERIES,
-        "        if sums is not None and sums[epoch, batch]:\n            self._snapshot.compare",
-        "        if False:\n            self._snapshot.compare",
+        "        if checksum:\n            self._snapshot.compare(",
+        "        if False:\n            self._snapshot.compare(",
         DAMAGE,
     ),
     Mutation(
@@ -43,9 +43,9 @@ MUTATIONS = (
     Mutation(
         "texts-go-round",
         "A text that leads HDF5 round for ever is refused.",
-        LIVE,
-        "        if not 0 < taken <= size - at:\n            return False\n",
-        "        if not 0 < taken <= size - at:\n            return True\n",
+        "replay/recording/structures.py",
+        "            if not 0 < taken <= size - place:\n                return False\n",
+        "            if not 0 < taken <= size - place:\n                return True\n",
         HOSTILE + "test_a_heap_of_texts_that_leads_nowhere_is_refused",
     ),
     Mutation(
@@ -66,10 +66,12 @@ MUTATIONS = (
         self.committed, self.dropped, self.lost, closed = [*counts, 0, 0, 0, 0][:4]
         self.closed = bool(closed)
 
-        order = self.file.read_numbers(dataset_path(schema.BATCHES, "recorded"), 2, np.int64)
+        path = dataset_path(schema.BATCHES, "recorded")
+        order = self.file.read_numbers(path, 2, np.int64)
 """,
         """\
-        order = self.file.read_numbers(dataset_path(schema.BATCHES, "recorded"), 2, np.int64)
+        path = dataset_path(schema.BATCHES, "recorded")
+        order = self.file.read_numbers(path, 2, np.int64)
         state = self.file.read_numbers(schema.STATE, 1, np.int64)
         counts: list[int] = [] if state is None else state.tolist()
         self.committed, self.dropped, self.lost, closed = [*counts, 0, 0, 0, 0][:4]
@@ -170,7 +172,7 @@ MUTATIONS = (
     Mutation(
         "all-texts-of-any-size",
         "All texts of a file together are short.",
-        "replay/recording/allowance.py",
+        LIVE,
         "        if self._texts > _TEXTS:\n",
         "        if False:\n",
         HOSTILE + "test_hostile_files[layers_of_one_text-here]",
@@ -178,7 +180,7 @@ MUTATIONS = (
     Mutation(
         "all-numbers-of-any-size",
         "All fields of a file together are no larger than it can hold.",
-        "replay/recording/allowance.py",
+        LIVE,
         "        if self._numbers > most:\n",
         "        if False:\n",
         HOSTILE + "test_hostile_files[many_fields-here]",

@@ -52,9 +52,9 @@ MUTATIONS = (
     Mutation(
         "damage-packed-as-data",
         "What is damaged stays so when it is packed.",
-        "replay/recording/snapshot.py",
-        "        if found != checksum:\n",
-        "        if False:\n",
+        "replay/files/frame_copy.py",
+        "            damaged = not self._restores and checksum != known\n",
+        "            damaged = False\n",
         PACKING + "test_damage_stays_damage",
     ),
     Mutation(
@@ -84,9 +84,9 @@ MUTATIONS = (
     Mutation(
         "lost-connection-is-damage",
         "A lost connection is never taken for damage.",
-        "replay/recording/live_file.py",
-        "    if isinstance(path, Address) and path.failure is not None:\n",
-        "    if False:\n",
+        "replay/schema/errors.py",
+        "class UnreachableError(RecordingError):",
+        "class UnreachableError(FileError):",
         "tests/replay/recording/test_addresses.py"
         "::test_a_lost_connection_is_said_once_and_is_no_damage",
     ),
@@ -96,6 +96,6 @@ MUTATIONS = (
         "replay/recording/remote_file.py",
         "        for pause in (*PAUSES, None):\n",
         "        for pause in (None,):\n",
-        "tests/replay/recording/test_addresses.py::test_a_lost_connection_is_tried_again",
+        "tests/replay/recording/test_promises.py::test_a_lost_connection_is_tried_again_thrice",
     ),
 )

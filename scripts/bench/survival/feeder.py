@@ -1,13 +1,14 @@
 """Stands for a training: sends frames of known content through the real courier and writer.
 
 Without torch, so that a thousand of them can be killed. The first line on stdout is the writer's
-process id, then `acked N` whenever N frames are said to be in the file, at last `done`.
+process id, then `acked N` whenever N frames are said to be in the file, at last `counts`
+(acknowledged, lost and dropped) and `done`.
 
-    python feeder.py run.h5 FRAMES [--pause SECONDS] [--end KIND] [--late] [--begun]
+    python feeder.py run.h5 FRAMES [--pause SECONDS] [--end KIND] [--late] [--begun] [--thin]
 
 With --begun the writer has opened the file before the first frame; else frames queue meanwhile.
 With --late a layer and a field turn up in the middle; with --thin every second frame is taken out
-of the file then.
+of the file then. With --limit the writer has so many descriptors, or so much memory.
 """
 
 from __future__ import annotations
@@ -96,10 +97,18 @@ def main() -> None:
     parser.add_argument("--thin", action="store_true")
     parser.add_argument("--resume", type=int)
     parser.add_argument("--durability", default="fsync")
+    parser.add_argument("--limit", nargs=2, metavar=("NAME", "N"), help="NOFILE, or AS in bytes")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, else
     if options.preload:
         os.environ["LD_PRELOAD"] = options.preload  # in the writer, which is started next
+    if options.limit:
+        name, value = options.limit
+        words = f"ulimit -n {value}" if name == "NOFILE" else f"ulimit -v {int(value) // 1024}"
+        limited = options.path.with_name("python")
+        limited.write_text(f'#!/bin/sh\n{words}\nexec {sys.executable} "$@"\n')
+        limited.chmod(0o755)
+        sys.executable = str(limited)  # which the writer is started with
     attributes = {"format": FORMAT, "version": VERSION, "run_id": "0", "created": "", "meta": "{}"}
     courier = Courier(
         options.path.absolute(),
@@ -142,7 +151,10 @@ def main() -> None:
         if number == options.frames // 2:
             leave(options.end)
     courier.close()
-    print(f"acked {courier.committed}\ndone", flush=True)
+    print(f"acked {courier.committed}")
+    print(
+        f"counts {courier._process.acknowledged} {courier.lost} {courier.dropped}\ndone", flush=True
+    )
 
 
 def leave(kind: str) -> None:

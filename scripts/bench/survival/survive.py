@@ -121,6 +121,7 @@ class Feeder:
         line = self.process.stdout.readline()
         self.writer = int(line) if line.strip() else 0
         self.acked = 0
+        self.counts: tuple[int, ...] = ()
         self.done = False
         self.first = threading.Event()
         self._reader = threading.Thread(target=self._read)
@@ -132,6 +133,8 @@ class Feeder:
             if line.startswith("acked"):
                 self.acked = int(line.split()[1])
                 self.first.set()
+            if line.startswith("counts"):
+                self.counts = tuple(map(int, line.split()[1:]))
             self.done = self.done or line == "done\n"
         self.process.stdout.close()
         self.first.set()
@@ -193,10 +196,10 @@ def exit_one(kind: str) -> Row:
 # A kill at every write
 
 
-def build_shim(folder: Path) -> Path | None:
-    """The library that stands between the writer and the system; None without a compiler."""
-    target = folder / "fault.so"
-    command = ["cc", "-shared", "-fPIC", "-O1", "-o", str(target), str(HERE / "fault.c"), "-ldl"]
+def build_shim(folder: Path, name: str = "fault") -> Path | None:
+    """A library that stands between a process and the system; None without a compiler."""
+    target = folder / f"{name}.so"
+    command = ["cc", "-shared", "-fPIC", "-O1", "-o", str(target), str(HERE / f"{name}.c"), "-ldl"]
     try:
         subprocess.run(command, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):

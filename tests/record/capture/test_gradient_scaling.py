@@ -39,7 +39,7 @@ def test_both_ways_bring_each_frame_next_below_the_largest_float16() -> None:
     for one, side_by_side, exponent in zip(given, scaled, exponents, strict=True):
         check(one, side_by_side, int(exponent))
         alone = one.clone()
-        check(one, alone, scale_on_cpu(alone))
+        check(one, alone, scale_on_cpu(alone, alone))
 
 
 def test_nothing_at_all() -> None:

@@ -30,6 +30,7 @@ from torch.utils.checkpoint import checkpoint
 
 import replay
 from record import Recorder, RecordingWarning
+from record.capture import map_gradient
 from replay.schema import OptionError
 
 pytestmark = pytest.mark.usefixtures("deterministic", "poisoned_buffers")
@@ -249,6 +250,13 @@ class Constant(nn.Module):
         return (self.conv(x) * weight).sum()
 
 
+@pytest.fixture(params=[1, 1 << 20])
+def at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients are scaled when they come, as large ones are, or when their batch ends."""
+    monkeypatch.setattr(map_gradient, "_LARGE", request.param)
+
+
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("factor", [1e-12, 1e-37, 1e-44, 0.0, 1.0, 1e12, 4e36])
 def test_exponents_keep_gradients_of_any_size(tmp_path: Path, factor: float) -> None:
     def summed(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
@@ -258,17 +266,40 @@ def test_exponents_keep_gradients_of_any_size(tmp_path: Path, factor: float) -> 
 
     model, path = Constant(factor), tmp_path / "run.h5"
     with Recorder(model, path, "conv", gradients=True, quiet=True) as recorder:
-        train(model, images(1), summed, recorder)
+        train(model, images(3), summed, recorder)
     right = (torch.arange(1.0, 73.0).view(2, 6, 6) * factor).double().numpy()
-    if factor:
-        close_to_float16(read(path, "conv", 0), right)
     with h5py.File(path) as file:
-        exponent = int(file["gradients/exponents/conv"][0, 0])
-        largest = np.abs(file["gradients/maps/conv"][0, 0].astype(np.float64)).max()
-        assert exponent == (np.frexp(right.max())[1] - 15 if factor else 0)
-        assert 2**14 <= largest <= 2**15 if factor else largest == 0
+        for batch in range(3):
+            if factor:
+                close_to_float16(read(path, "conv", batch), right)
+            exponent = int(file["gradients/exponents/conv"][0, batch])
+            largest = np.abs(file["gradients/maps/conv"][0, batch].astype(np.float64)).max()
+            assert exponent == (np.frexp(right.max())[1] - 15 if factor else 0)
+            assert 2**14 <= largest <= 2**15 if factor else largest == 0
 
 
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("factor", [1e-42, 1e36])
+def test_large_and_small_gradients_of_several_passes_are_summed(
+    tmp_path: Path, factor: float
+) -> None:
+    """From the second batch on, what was scaled when the first pass came by is a sum again."""
+
+    def twice(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        loss = model(batch)
+        loss.backward(retain_graph=True)
+        (2.0 * loss).backward()
+        return loss
+
+    model, path = Constant(factor), tmp_path / "run.h5"
+    with Recorder(model, path, "conv", gradients=True, quiet=True) as recorder:
+        train(model, images(3), twice, recorder)
+    right = (3 * torch.arange(1.0, 73.0).view(2, 6, 6) * factor).double().numpy()
+    for batch in range(3):
+        close_to_float16(read(path, "conv", batch), right)
+
+
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("spoil", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_not_finite_stays_so_and_the_rest_as_it_is(tmp_path: Path, spoil: float) -> None:
     def summed(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
@@ -278,8 +309,8 @@ def test_what_is_not_finite_stays_so_and_the_rest_as_it_is(tmp_path: Path, spoil
 
     model, path = Constant(1e-9, spoil), tmp_path / "run.h5"
     with Recorder(model, path, "conv", gradients=True, quiet=True) as recorder:
-        train(model, images(1), summed, recorder)
-    found = read(path, "conv", 0)
+        train(model, images(3), summed, recorder)
+    found = read(path, "conv", 2)
     right = (torch.arange(1.0, 73.0).view(2, 6, 6) * 1e-9).double().numpy()
     np.testing.assert_equal(found[0, 0, 0], spoil)
     found[0, 0, 0] = right[0, 0, 0]

@@ -137,6 +137,18 @@ def test_of_several_that_take_over_at_once_one_gets_it(tmp_path: Path) -> None:
     assert sorted(said) == ["busy", "busy", "busy", "mine"]
 
 
+def test_a_link_has_the_lock_of_what_it_leads_to(tmp_path: Path) -> None:
+    path, link = tmp_path / "run.h5", tmp_path / "latest.h5"
+    link.symlink_to(path)
+    held = lock.Lock(str(path))
+    with pytest.raises(lock.BusyError):
+        lock.Lock(str(link))
+    assert lock.holder_of(link) == lock.holder_of(path) is not None
+    held.release()
+    lock.Lock(str(link)).release()
+    assert names(tmp_path) == ["latest.h5"]
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b"[1, 2]", b'{"pid": 1e999}', b"\xff" * 5000])
 def test_a_lock_file_that_says_nothing_is_nobodys(
     tmp_path: Path, no_flock: None, text: bytes

@@ -39,6 +39,19 @@ def test_a_program_that_ends_without_close_has_all_its_frames(tmp_path: Path) ->
         assert (run.lost, run.dropped) == (0, 0)
 
 
+def test_each_frame_that_a_dead_writer_does_not_take_is_counted(tmp_path: Path) -> None:
+    path, said = tmp_path / "run.h5", list[str]()
+    courier = begun(path, said)
+    courier._process.kill()
+    assert courier._process.finished.wait(10)
+    assert [courier.channel.buffer() for _ in range(5)] == [None] * 5
+    assert (courier.lost, courier.dropped, courier.channel.last_refusal) == (5, 0, "lost")
+    courier.close()
+    assert courier.lost == 5
+    assert len(said) == 1
+    assert "has ended" in said[0]
+
+
 class Flat:
     def __init__(self, memory: memoryview | None) -> None:
         assert memory is not None
@@ -49,15 +62,20 @@ class Flat:
         return self.values.view(np.uint8).data
 
 
+def begun(path: Path, said: list[str]) -> Courier:
+    attributes = {"format": "mapreel", "version": 1, "run_id": "", "created": "", "meta": "{}"}
+    courier = Courier(path, False, attributes, "wait", said.append)
+    courier.set_layout(LAYOUT, 100, Flat)
+    assert courier.flush()
+    return courier
+
+
 def test_a_writer_that_stands_still_holds_nobody_up_and_what_that_costs_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frame_channel, "STALL_SECONDS", 0.2)
     path, said = tmp_path / "run.h5", list[str]()
-    attributes = {"format": "mapreel", "version": 1, "run_id": "", "created": "", "meta": "{}"}
-    courier = Courier(path, False, attributes, "wait", said.append)
-    courier.set_layout(LAYOUT, 100, Flat)
-    assert courier.flush()
+    courier = begun(path, said)
     # Nothing holds the training up for ever, whatever is wrong.
     signal.signal(signal.SIGALRM, lambda *_: pytest.fail("the training waits"))
     signal.setitimer(signal.ITIMER_REAL, 10.0)

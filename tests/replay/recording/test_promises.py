@@ -16,11 +16,13 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay import schema
+from replay.recording import remote_file
 from replay.recording.chunk_filters import GZIP, Pipeline
-from replay.recording.remote_file import describe_error
+from replay.recording.remote_file import RemoteFile, describe_error
 from replay.recording.safe_file import SafeFile, retried
 from replay.recording.tree import walk
 from replay.schema import FileError
+from replay.schema.errors import UnreachableError
 
 
 @pytest.fixture
@@ -144,6 +146,31 @@ def test_errors_of_other_packages_show_nothing_secret() -> None:
         said = describe_error(OSError(words))
         assert "secret" not in said
         assert "host/" in said or "bucket/" in said
+
+
+def test_a_lost_connection_is_tried_again_thrice(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = list[float]()
+    monkeypatch.setattr(remote_file.time, "sleep", pauses.append)
+    for failures in range(5):
+        file = RemoteFile.__new__(RemoteFile)  # which has no server
+        file.name, file.failure, left = "http://host/run.h5", None, [failures]
+
+        def read(left: list[int] = left) -> str:
+            left[0] -= 1
+            if left[0] >= 0:
+                raise ConnectionResetError("reset by peer")
+            return "data"
+
+        pauses.clear()
+        if failures <= 3:
+            assert file._try(read) == "data"
+            assert pauses == list(remote_file.PAUSES[:failures])
+        else:
+            with pytest.raises(UnreachableError, match="was lost"):
+                file._try(read)
+            with pytest.raises(UnreachableError):  # which is said once, and not waited for again
+                file._try(read)
+            assert pauses == list(remote_file.PAUSES)
 
 
 def test_a_frame_that_was_changed_is_not_shown_whatever_it_is(path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FILES: dict[str, list[Any]] = {}  # [step, SHA-256, kind] by name
+STEPPED: dict[str, int] = {}  # the steps of what stands for a file that knows none
 SCALARS: dict[str, list[list[float]]] = {}  # [step, value] by name
 
 
@@ -91,6 +92,10 @@ def mlflow(where: str) -> None:
     for each in client.list_artifacts(run.info.run_id, "mapreel"):
         path = Path(client.download_artifacts(run.info.run_id, each.path))
         keep(f"mapreel/{path.stem}", None, path.read_bytes(), path.suffix)
+    for each in client.list_artifacts(run.info.run_id, "images"):
+        name, word, step, *_ = Path(each.path).name.replace("%", "+").split("+")
+        assert word == "step"
+        STEPPED[name.replace("~", "/")] = int(step)
 
 
 def aim(where: str) -> None:
@@ -111,6 +116,10 @@ def aim(where: str) -> None:
         steps, (values, *_) = images.data.items_list()
         data = bytes(values[-1].storage["data"])
         keep(name, int(steps[-1]), data, values[-1].format)
+    for name, context, _ in run.iter_sequence_info_by_type("aim.text"):
+        steps, (texts, *_) = run.get_text_sequence(name, context).data.items_list()
+        assert "page.html" in texts[-1].data
+        STEPPED[name] = int(steps[-1])
     for name, artifact in run.artifacts.items():
         kept = Path(artifact.download("."))
         keep(f"mapreel/{Path(name).stem}", None, kept.read_bytes(), "artifact")
@@ -134,4 +143,4 @@ if __name__ == "__main__":
     {"tensorboard": tensorboard, "wandb": wandb, "mlflow": mlflow, "aim": aim, "trackio": trackio}[
         sys.argv[1]
     ](sys.argv[2])
-    print(json.dumps({"files": FILES, "scalars": SCALARS}))
+    print(json.dumps({"files": FILES, "scalars": SCALARS, "stepped": STEPPED}))

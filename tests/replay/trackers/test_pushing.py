@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,8 +20,10 @@ import pytest
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.schema import OptionError
+from replay.schema import OptionError, RecordingError
 from replay.schema.destinations import TRACKERS, read_destination
+from replay.schema.holders import holder_of
+from replay.trackers import following
 
 HERE = Path(__file__).parent
 EPOCHS, BATCHES = 3, 2
@@ -123,6 +126,8 @@ def test_what_was_pushed_is_there_to_the_byte_and_at_its_step(
         assert step in (last, None)
         assert step == last or tracker == "mlflow" or kind == "artifact"  # which know no steps
     assert not found["files"]
+    stepped = {"mlflow": {"mapreel/sheet": last}, "aim": {"mapreel/page": last}}
+    assert found["stepped"] == stepped.get(tracker, {})
 
     steps = [10 * place for place in range(EPOCHS * BATCHES)]
     losses = [2.3 * 0.9**place for place in range(EPOCHS * BATCHES)]
@@ -154,6 +159,22 @@ def test_a_folder_has_the_files_and_the_numbers(run: Path, tmp_path: Path) -> No
     assert [int(row["step"]) for row in rows] == [0, 10, 20, 30, 40, 50]
     assert rows[0]["accuracy"] == ""
     assert [each.kind for each in pushed.files] == ["film", "sheet", "page"]
+
+
+def test_what_is_sent_is_told_in_bytes(run: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    pushed = replay.push(
+        run, to=f"folder={tmp_path / 'out'}", sending=lambda *now: told.append(now), **OPTIONS
+    )
+    total = sum(each.bytes for each in pushed.files)
+    assert told[0] == (0, total)
+    assert told[-1] == (total, total)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    pytest.importorskip("fsspec", reason="fsspec is not installed")
+    told.clear()
+    copied = replay.push(run, to="memory://a/run.h5", sending=lambda *now: told.append(now))
+    assert told[-1] == (run.stat().st_size, run.stat().st_size)
+    assert copied.in_words() == "the recording"
 
 
 def test_only_what_was_asked_for_is_pushed(run: Path, tmp_path: Path) -> None:
@@ -251,3 +272,77 @@ def test_each_epoch_is_pushed_while_the_training_goes_on(tmp_path: Path) -> None
     assert steps[0] == 1
     assert steps[-1] == EPOCHS * BATCHES - 1
     assert pushed[0].points == EPOCHS * BATCHES
+
+
+TRAINING = """
+import os, signal, sys, time
+import numpy as np
+from record import Writer
+with Writer(sys.argv[1]) as writer:
+    for epoch in range(2):
+        for batch in range(2):
+            writer.write(epoch=epoch, batch=batch, maps={"conv1": np.ones((2, 4, 4), "f2")})
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def committed_in(path: Path) -> int:
+    try:
+        with replay.open(path) as run:
+            return len(run.frames)
+    except RecordingError:  # it is about to be made
+        return 0
+
+
+def test_a_writer_that_was_killed_ends_what_follows_it(tmp_path: Path) -> None:
+    """In one line, once all that it left was pushed: the epoch in the middle of which it was."""
+    path = tmp_path / "run.h5"
+    pushed: list[replay.trackers.pushing.Pushed] = []
+    with subprocess.Popen(
+        [sys.executable, "-c", TRAINING, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as training:
+        assert training.stdout is not None
+        assert training.stdout.readline() == "ready\n"
+        lock = Path(f"{path}.lock")
+        deadline = time.monotonic() + 60
+        while committed_in(path) < 4 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        thread = threading.Thread(
+            target=lambda: pushed.append(
+                replay.push(path, to=f"folder={tmp_path / 'out'}", follow=True, only="scalars")
+            )
+        )
+        thread.start()
+        time.sleep(1)
+        assert thread.is_alive()
+        holder = holder_of(path)
+        assert holder is not None
+        os.kill(holder.pid, signal.SIGKILL)
+        thread.join(60)
+        training.kill()
+    assert lock.exists()
+    assert pushed[0].points == 4
+    assert pushed[0].remarks == (
+        f"{path} was not closed: its writer was killed, and nothing more comes; "
+        "followed to epoch 1",
+    )
+
+
+def test_a_writer_elsewhere_is_gone_when_it_no_longer_shows_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = following.WriterWatch(tmp_path / "run.h5")
+    assert not watch.is_gone()  # nothing is known
+    holder = {"host": "other", "space": "x", "pid": 1, "began": "", "locked": False}
+    lock = tmp_path / "run.h5.lock"
+    lock.write_text(json.dumps(holder))
+    assert not watch.is_gone()
+    monkeypatch.setattr(following, "_ABSENT_SECONDS", 0.0)
+    assert watch.is_gone()
+    os.utime(lock, (1, 1))
+    monkeypatch.setattr(following, "_ABSENT_SECONDS", 60.0)
+    assert not watch.is_gone()

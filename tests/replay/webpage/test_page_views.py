@@ -17,6 +17,7 @@ from samples import drifting_maps, write_recording
 import replay
 from replay.__main__ import main
 from replay.schema import OptionError, SelectionError
+from replay.webpage.components_data import PageBasis
 from replay.webpage.document import page
 from replay.webpage.live import Live
 
@@ -114,6 +115,76 @@ def test_watch_shows_what_comes(tmp_path: Path) -> None:
     plain = write_recording(tmp_path / "plain.h5", {"conv1": drifting_maps(2, 4, 4)})
     with pytest.raises(SelectionError, match="no gradients"):
         Live(plain, view="gradient")
+
+
+def test_watch_has_components_of_what_there_is(tmp_path: Path) -> None:
+    path = write_looking(tmp_path / "run.h5", epochs=2, batches=2, probes=2, closed=False)
+    with h5py.File(path, "r+") as file:
+        file["state"][0] = 2
+
+    def basis(live: Live, source: int, layer: int = 0) -> PageBasis:
+        block = live.block(f"s{source}-layer-{layer}-components")
+        assert block is not None
+        return PageBasis.unpack(block[4 + int.from_bytes(block[:4], "little") :], 4)
+
+    with Live(path) as live:
+        text = live.page().decode()
+        manifest = json.loads(
+            text.partition('id="manifest">')[2].partition("</script>")[0].replace("\\u003c", "<")
+        )
+        sources = manifest["sources"]
+        assert sources[0]["views"] == ["maps", "components"]
+        assert sources[0]["layers"][0]["components"] == "components"
+        probes = [
+            place for place, one in enumerate(sources) if one["key"] in ("probe-0", "probe-1")
+        ]
+        first = basis(live, 0)
+        assert first.words.startswith("red ")
+        one, other = (basis(live, place) for place in probes)
+        np.testing.assert_array_equal(one.parts, other.parts)  # all fixed images have one
+        assert not np.array_equal(first.parts, one.parts)
+        with h5py.File(path, "r+") as file:
+            file["state"][0] = 4
+        time.sleep(0.3)
+        assert live.count == 4
+        assert not np.array_equal(basis(live, 0).offset, first.offset)  # of the run so far
+        assert live.block("s1-layer-0-components") is None  # attention has none
+        assert live.block("s0-layer-99-components") is None
+    for view, over in (("components", False), ("overlay", True)):
+        with Live(path, view=view) as live:
+            assert len(live.state()["sources"]) == 3
+            assert f'"over":{str(over).lower()}' in live.page().decode()
+
+
+def test_a_fixed_image_has_the_frames_that_it_was_shown_in(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        for kind in ("", "cam/", "gradients/", "attention/"):
+            for name, none in (("maps", np.nan), ("ranges", np.nan), ("checksums", 0)):
+                for dataset in file.get(f"probe/0/{kind}{name}", {}).values():
+                    dataset[1, 1] = none
+    manifest, _ = read(page(path).path)
+    counts = {one["key"]: len(one["frames"]["epoch"]) for one in manifest["sources"]}
+    assert counts["first"] == counts["first-attention"] == 4
+    assert counts["probe-0"] == counts["probe-0-cam"] == counts["probe-0-gradient"] == 3
+    with Live(path) as live:
+        assert [one["count"] for one in live.state()["sources"]] == [4, 4, 4, 3, 3, 3, 3]
+
+
+@pytest.mark.slow
+def test_many_images_share_the_room(tmp_path: Path) -> None:
+    path = write_looking(tmp_path / "run.h5", epochs=3, batches=8, probes=2)
+    whole = page(path, tmp_path / "whole.html")
+    small = page(path, tmp_path / "small.html", max_mb=whole.bytes / 1e6 * 0.45)
+    manifest, _ = read(small.path)
+    counts = {one["key"]: len(one["frames"]["epoch"]) for one in manifest["sources"]}
+    assert counts["probe-0-cam"] == counts["probe-1-cam"] == 24  # which takes little
+    assert counts["probe-0"] > 1.2 * counts["first"]
+    shared = [note for note in small.notes if "share" in note]
+    assert len(shared) == 1
+    assert "probe 0, which the page opens with, has the most" in shared[0]
+    assert "probe=0 gives all of it to one" in shared[0]
+    assert len(small.notes) < 12
+    assert any("others" in note for note in small.notes)
 
 
 def test_watch_waits_for_attention(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Who holds a recording: a process, and whether it still runs."""
+"""Who holds a recording, as its lock file says: a process, and whether it still runs.
+
+`record` writes the lock file beside the recording, and `replay` asks whether more will come.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+_MAX_BYTES = 4096  # of a lock file
 _ENDED_STATES = ("Z", "X")  # of a process that has ended and was not waited for yet
 
 
@@ -95,3 +99,35 @@ def _state_of(pid: int) -> tuple[str, str]:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         return fields[0], fields[19]
     return "", ""
+
+
+def lock_path(path: str | os.PathLike[str]) -> str:
+    """Returns the lock file's path: all names of a recording have one."""
+    return f"{os.path.realpath(path)}.lock"
+
+
+def read_holder(descriptor: int) -> Holder | None:
+    """Returns the holder that an open lock file names; None where it cannot be understood."""
+    with contextlib.suppress(OSError):
+        return Holder.decode(os.pread(descriptor, _MAX_BYTES, 0))
+    return None
+
+
+def holder_of(path: str | os.PathLike[str]) -> Holder | None:
+    """Returns who holds a recording, as far as its lock file says.
+
+    Whether the holder still runs is not asked.
+
+    Args:
+        path: The recording, also by a symbolic link.
+
+    Returns:
+        The holder; None where there is no lock file, or it cannot be understood.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = os.open(lock_path(path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return read_holder(descriptor)
+        finally:
+            os.close(descriptor)
+    return None

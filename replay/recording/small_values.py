@@ -1,0 +1,265 @@
+"""Reads the small values beside the maps, and says which of them are damaged.
+
+What was kept of each batch (loss, step, label ...), the ranges of maps and the exponents of
+gradients have a checksum for each epoch and batch. An older file has none, which is no damage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from replay import schema
+from replay.recording.live_file import file_errors
+from replay.schema import Cell, DamagedError, FileError, Float16Array, Float32Array, Layer
+
+_MOST_MEASURED = 1_000  # frames; of more whose ranges are damaged nothing is known
+_FREE_FRAMES, _LEAST_FRAME = 5_000, 16  # bytes in the file, of its place alone
+Mask = npt.NDArray[np.bool_]
+T = TypeVar("T")
+
+
+def check_frames(file: Any, path: str, count: int) -> None:
+    """Makes sure that a file of this size can have so many frames.
+
+    Raises:
+        FileError: It cannot: each takes some bytes in the file.
+    """
+    if count > max(_FREE_FRAMES, file.size // _LEAST_FRAME):
+        raise FileError(
+            f"refused: {path!r} in {file.path} declares {count:,} frames, and the file has "
+            f"{file.size:,} bytes"
+        )
+
+
+def read_checked(
+    file: Any, path: str, dtype: npt.DTypeLike, vouched: Mask | None = None, fill: float = 0
+) -> tuple[npt.NDArray[Any] | None, Mask | None]:
+    """Reads a dataset of one number an epoch and batch, see `SafeFile.read_numbers`.
+
+    Args:
+        file: A `SafeFile`, here and below.
+        path: The dataset.
+        dtype: Of the numbers.
+        vouched: bool (epoch, batch), where a number without a checksum can only be the fill: what
+            else was kept there has one.
+        fill: The number that stands where there is none.
+
+    Returns:
+        The numbers, and where they are damaged, bool (epoch, batch); None where there are no
+        numbers, and where nothing vouches for them.
+
+    Raises:
+        FileError: They cannot be read.
+    """
+
+    def read() -> tuple[npt.NDArray[Any] | None, Mask | None]:
+        values = file.read_numbers(path, 2, dtype)
+        expected = None if values is None else checksums_of(file, path, values.shape)
+        if values is None or expected is None:
+            return values, None
+        damaged = _differ(file, path, values, expected)
+        if vouched is not None:
+            rows, columns = np.minimum(values.shape, vouched.shape)
+            part = slice(rows), slice(columns)
+            unset = vouched[part] & (expected[part] == 0)
+            damaged[part] |= unset & (values[part] != fill) & ~np.isnan(values[part])
+        return values, damaged
+
+    return _together(file, read)
+
+
+def read_checked_block(
+    file: Any, path: str, shape: tuple[int, ...], rows: range, columns: range
+) -> tuple[Float32Array, Mask | None]:
+    """Reads a part of a dataset of several numbers an epoch and batch, see `SafeFile.read_block`.
+
+    Returns:
+        The numbers, and where they are damaged, bool (rows, columns); None where nothing vouches
+        for them.
+
+    Raises:
+        FileError: They cannot be read.
+    """
+
+    def read() -> tuple[Float32Array, Mask | None]:
+        values = file.read_block(path, shape, rows, columns)
+        return values, _find_damaged(file, path, values, rows.start, columns.start)
+
+    return _together(file, read)
+
+
+def is_sound(file: Any, path: str, values: npt.NDArray[Any]) -> bool:
+    """Returns whether a small array, read whole, has its checksum, if there is one.
+
+    Raises:
+        FileError: It cannot be read.
+    """
+    sums = file.read_numbers(schema.value_checksums_path(path), 1, schema.CHECKSUM_DTYPE)
+    return sums is None or len(sums) != 1 or sums[0] in (0, schema.checksum(values))
+
+
+class MendedRanges:
+    """The ranges of a layer's frames by their own values, where the file has damaged ones.
+
+    Attributes:
+        stray: The (epoch, batch) that have ranges, and no frame of the layer.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Cell, Float32Array] = {}
+        self.stray: set[Cell] = set()
+
+    def __contains__(self, cell: object) -> bool:
+        return cell in self._known
+
+    def mend(
+        self,
+        ranges: Float32Array,
+        damaged: Mask,
+        there: Mask,
+        first: Cell,
+        layer: Layer,
+        read: Callable[[int, int], Float16Array],
+    ) -> None:
+        """Puts a frame's own ranges where those of the file are damaged.
+
+        They become NaN where the frame is damaged, too.
+
+        Args:
+            ranges: float32 (rows, columns, C, 2), changed in place.
+            damaged: bool (rows, columns).
+            there: bool (rows, columns), where the layer has a frame.
+            first: The epoch and the batch with which rows and columns begin.
+            layer: The layer.
+            read: Reads a frame of an epoch and batch.
+        """
+        stray = ~there & np.isfinite(ranges).any(axis=(2, 3))
+        self.stray |= {(first[0] + int(e), first[1] + int(b)) for e, b in np.argwhere(stray)}
+        for row, column in np.argwhere(damaged & there):
+            cell = first[0] + int(row), first[1] + int(column)
+            if cell not in self._known:
+                found = np.full((layer.channels, 2), np.nan, np.float32)
+                if len(self._known) < _MOST_MEASURED:
+                    with contextlib.suppress(DamagedError):
+                        found = schema.summarize(layer.channels_first(read(*cell))).ranges
+                self._known[cell] = found
+            ranges[row, column] = self._known[cell]
+
+
+def read_state(file: Any) -> npt.NDArray[np.int64]:
+    """Reads the counters of a file, also damaged ones; zeros where there are none.
+
+    Returns:
+        int64 (N,), see `schema.is_sound_state`.
+
+    Raises:
+        FileError: They cannot be read.
+    """
+    found = np.zeros(4, np.int64)
+
+    def read() -> None:
+        nonlocal found
+        state = file.read_numbers(schema.STATE, 1, np.int64)
+        if state is not None and len(state):
+            found = state
+        if not schema.is_sound_state(found):
+            raise _UnsoundError  # a writer may be in the middle of writing them: then read again
+
+    with contextlib.suppress(_UnsoundError):
+        file.together(read)
+    return found
+
+
+def _together(file: Any, read: Callable[[], T]) -> T:
+    result: T = file.together(read)
+    return result
+
+
+class _UnsoundError(FileError):
+    """The counters have another checksum than they should have."""
+
+
+def mend_numbers(file: Any, path: str, order: npt.NDArray[np.int64], committed: int) -> None:
+    """Gives frames whose number is damaged one of those that are missing.
+
+    Which batches hold a frame their checksums say. The order among several damaged ones, and no
+    more than that, is a guess: that of their epochs and batches.
+
+    Args:
+        file: The file.
+        path: Where the numbers lie.
+        order: The frames' numbers, int64 (epoch, batch); changed in place.
+        committed: The number of committed frames.
+    """
+    damaged = _find_damaged(file, path, order)
+    if damaged is None or not damaged.any():
+        return
+    missing = np.setdiff1d(np.arange(1, committed + 1), order[~damaged])
+    found = np.zeros(np.count_nonzero(damaged), np.int64)
+    found[: len(missing)] = missing[: len(found)]
+    order[damaged] = found
+
+
+def _find_damaged(
+    file: Any, path: str, values: npt.NDArray[Any], row: int = 0, column: int = 0
+) -> Mask | None:
+    """Returns where values are not what their checksums are of; None where there are none.
+
+    Args:
+        file: The file.
+        path: Where the values lie.
+        values: They, (rows, columns, ...), maybe of a wider type than in the file.
+        row: The first of their epochs.
+        column: The first of their batches.
+    """
+    expected = checksums_of(file, path, values.shape, row, column)
+    return None if expected is None else _differ(file, path, values, expected)
+
+
+def _differ(
+    file: Any, path: str, values: npt.NDArray[Any], expected: npt.NDArray[np.uint32]
+) -> Mask:
+    """Returns where values have another checksum than they should have, if they should."""
+    dataset = file.find(path, None)
+    with file_errors(file.path):
+        at = np.nonzero(expected)
+        found = schema.checksum_cells(values[at].astype(dataset.dtype, copy=False))
+    damaged = np.zeros(expected.shape, bool)
+    damaged[at] = found != expected[at]
+    return damaged
+
+
+def checksums_of(
+    file: Any, path: str, shape: tuple[int, ...], row: int = 0, column: int = 0
+) -> npt.NDArray[np.uint32] | None:
+    """Returns the checksums of values, uint32 (rows, columns), 0 where there is none.
+
+    Args:
+        file: The file.
+        path: Where the values lie.
+        shape: (rows, columns, ...).
+        row: The first of their epochs.
+        column: The first of their batches.
+
+    Returns:
+        None for values that have no checksums at all.
+    """
+    sums_path = schema.value_checksums_path(path)
+    sums = file.find(sums_path, 2)
+    if sums is None or sums.dtype != schema.CHECKSUM_DTYPE:
+        return None
+    expected = np.zeros(shape[:2], schema.CHECKSUM_DTYPE)
+    height, width = (
+        max(0, min(size, there - first))
+        for size, there, first in zip(shape, sums.shape, (row, column), strict=False)
+    )
+    with file_errors(file.path):
+        file.check_bytes(sums_path, height * width * sums.dtype.itemsize, "checksums")
+        ends = (row, row + height), (column, column + width)
+        expected[:height, :width] = file.part(sums_path, sums, *ends)
+    return expected

@@ -1,0 +1,115 @@
+"""The readers over changed files: those of what the fuzzer found, and a few hundred new ones.
+
+The long form is `scripts/bench/fuzz`; what it finds comes to `findings` as the change of a seed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from replay.recording.structures import lookup3
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "bench" / "fuzzing"))
+
+import fuzz
+import mutations
+import server
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(not hasattr(server.os, "fork"), reason="needs os.fork")
+
+FINDINGS = sorted((HERE / "findings").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def seeds() -> list[mutations.Seed]:
+    return server.load_seeds()
+
+
+def test_what_was_found_is_read_or_refused(seeds: list[mutations.Seed], tmp_path: Path) -> None:
+    """Each in the process that others are read in; what dies of one is named."""
+    images = []
+    for finding in FINDINGS:
+        about = json.loads(finding.read_text())
+        data = gzip.decompress((HERE / "seeds" / f"{about['seed']}.h5.gz").read_bytes())
+        change = {int(at): bytes.fromhex(value) for at, value in about["change"].items()}
+        images.append(mutations.apply(data, change))
+    assert len(set(images)) == len(FINDINGS) >= 7
+
+    class Found(server.Fuzzer):
+        def image(self, number: int) -> bytes:
+            return images[number]
+
+    fuzzer = Found(seeds, 0, tmp_path, server.READERS)
+    tally = fuzz.total_of(fuzzer.run(len(images)))
+    named = [(FINDINGS[each.number].stem, each) for each in tally.findings]
+    assert not named
+    assert tally.executions == len(images) * len(server.READERS)
+
+
+@pytest.mark.parametrize("flips", [False, True], ids=["changed structures", "flipped bits"])
+def test_a_short_run(seeds: list[mutations.Seed], tmp_path: Path, flips: bool) -> None:
+    """A hundred files, always the same: of the structures, and of the texts' bits."""
+    readers = {"info": server.read_info}
+    tally = fuzz.total_of(server.Fuzzer(seeds, 7, tmp_path, readers, flips).run(100))
+    assert tally.executions == 100
+    assert not tally.findings
+    assert 20 < tally.refused < 80  # the changes are neither harmless nor all found at once
+
+
+def test_a_finding_is_told(seeds: list[mutations.Seed], tmp_path: Path) -> None:
+    """A reader that raises, dies or goes round is found, and the next file is read."""
+
+    now = [-1]
+
+    def fails(path: Path) -> None:
+        number = now[0]
+        if number == 1:
+            raise KeyError("nobody expects this")
+        if number == 3:
+            server.os.kill(server.os.getpid(), server.signal.SIGSEGV)
+        while number == 5:
+            pass
+
+    class Numbered(server.Fuzzer):
+        def image(self, number: int) -> bytes:
+            now[0] = number
+            return self.seeds[0].data
+
+    fuzzer = Numbered(seeds, 0, tmp_path, {"fails": fails})
+    fuzzer.cpu_seconds = 0.2
+    tally = fuzz.total_of(fuzzer.run(7))
+    assert [each.number for each in tally.findings] == [1, 3, 5]
+    assert [each.what.split(":")[0] for each in tally.findings] == [
+        "KeyError",
+        "died of 11",
+        "more than 0.2 s",
+    ]
+    assert tally.executions == 5  # the two that died are findings alone
+
+
+def test_changes_leave_checksums_right(seeds: list[mutations.Seed]) -> None:
+    """Or HDF5 would refuse every file at once, and nothing behind that were tried."""
+    random = server.random.Random(0)
+    for seed in seeds:
+        for region in seed.regions:
+            if region.checksum >= 0:
+                assert region.sum(seed.data) == seed.data[region.checksum :][:4]
+        sealed = 0
+        for _ in range(10):
+            data = mutations.apply(seed.data, seed.change(random))
+            changed = [
+                region
+                for region in seed.regions
+                if region.checksum >= 0
+                and data[region.start : region.end] != seed.data[region.start : region.end]
+            ]
+            right = all(region.sum(data) == data[region.checksum :][:4] for region in changed)
+            sealed += right and bool(changed)
+        assert sealed >= 3 or seed.name == "oldest"
+    assert lookup3(b"Four score and seven years ago") == 0x17770551  # lookup3.c's own example
