@@ -73,7 +73,7 @@ def axe() -> str:
 def axe_findings(tab: Tab) -> list[list[object]]:
     """What axe-core has to say of the page as it is shown."""
     source = axe()
-    tab.run(f"window.axe || (() => {{ {source}; }})()")
+    tab.run(f"if (!window.axe) (() => {{ {source}; }})()")
     found: list[list[object]] = tab.run(
         "axe.run().then(({violations, passes}) => [...violations, ...(passes.length > 20 ? []"
         ": [{id: 'nothing was checked', nodes: []}])].map(({id, nodes}) =>"

@@ -20,7 +20,6 @@ from record.capture.hidden_hooks import Hook
 from record.capture.phase import CaptureState
 from record.capture.tensors import tensors_of
 from record.modules.names import is_called, named_modules
-from record.modules.selection import axes_of
 
 _LATEST = 24  # modules in the order of their definition, that may be the last ones to be called
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -59,7 +58,8 @@ class LayerCall:
         else:
             first = state.axes.around.get(id(module))
             self.axis = choose_axis(tensor.shape, state.batch, first).axis
-        self.axes = axes_of(module, rank - 1, state.axes.has_signals)
+        part = tensor.shape if self.axis == WHOLE else tensor.movedim(self.axis, 0).shape[1:]
+        self.axes = state.axes.of_output(module).of(part)
 
     def by_position(self, values: torch.Tensor) -> torch.Tensor:
         """Returns values of the tensor's shape as (N, C, positions)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -12,7 +13,7 @@ from record.modules.names import named_modules
 from record.modules.selection import describe_module
 from replay.schema import ATTENTION
 
-_AXES = ("", "", "CT", "CQT", "", "")  # C head, Q query, T key
+_AXES = {2: "CT", 3: "CQT"}  # C head, Q query, T key
 
 
 class AttentionSource:
@@ -25,16 +26,17 @@ class AttentionSource:
 
     Attributes:
         slots: Where it goes, by the number of the fixed image, None for a batch's.
-        axes: By the number of axes of one image's part, what the axes are.
     """
-
-    axes = _AXES
 
     def __init__(self, name: str, module: nn.Module, all_slots: list[OutputSlots]) -> None:
         self.slots: dict[tuple[int | None, str], OutputSlots] = {}
         self.description = describe_module(module)
         self._name = name
         self._all_slots = all_slots
+
+    def axes_of(self, shape: Sequence[int]) -> str:
+        """Returns what the axes of one image's attention are."""
+        return _AXES.get(len(shape), "")
 
     def slots_of(self, probe: int | None, tokens: Tokens, note: str) -> OutputSlots:
         """Returns the slots of a fixed image's attention, or of a batch's.

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from record.capture.loss_scaling import LossScaling, factors_of
+
 _SEARCHES = 4  # for the training's GradScaler, at most: each looks at every object there is
 _DEPTH = 4  # operations between the loss and what it was scaled by, such as a division
 
@@ -45,6 +47,7 @@ class BackwardPasses:
     Attributes:
         task: The number of the task of torch's engine that was looked at last.
         last: What the pass was.
+        scaling: What GradScalers multiply, as long as it is followed.
     """
 
     def __init__(self) -> None:
@@ -52,6 +55,7 @@ class BackwardPasses:
         self.last = BackwardPass(True)
         self._scalers: list[weakref.ref[Any]] = []
         self._searches = 0
+        self.scaling = LossScaling()
 
     def current(self, thread: int) -> BackwardPass:
         """Returns what the pass is that runs, to be called from a hook of its graph.
@@ -80,19 +84,16 @@ class BackwardPasses:
 
     def _scaled(self, roots: Sequence[Any]) -> BackwardPass:
         """Returns a pass that counts, with what its roots were multiplied by."""
-        noted = [getattr(root, "_mapreel_factor", None) for root in roots]
-        if roots and all(factor is not None for factor in noted):
-            return BackwardPass(True, factor=noted[0])
         nodes = [root.grad_fn for root in roots if isinstance(root, torch.Tensor)]
-        multiplied = [_is_multiplied(node) for node in nodes]
-        if not any(multiplied):
-            return BackwardPass(True)
-        scalers = self._enabled_scalers(search=True)
-        if not scalers:
-            return BackwardPass(True)
-        if len(scalers) > 1 or not all(multiplied):
+        found = [factor for node in nodes for factor in factors_of(node)]
+        different = {id(factor): factor for factor in found}
+        if len(different) > 1:  # by several, or a part of it by none
             return BackwardPass(True, is_known=False)
-        return BackwardPass(True, factor=scalers[0]._scale)
+        factor = next(iter(different.values()), None)
+        if factor is None and any(_is_multiplied(node) for node in nodes):
+            unseen = [one for one in self._enabled_scalers(True) if not self.scaling.has_seen(one)]
+            return BackwardPass(True, is_known=not unseen)
+        return BackwardPass(True, factor=factor)
 
     def _enabled_scalers(self, search: bool) -> list[Any]:
         """Returns the GradScalers that have scaled a loss, as far as they are found.

@@ -104,6 +104,8 @@ class Capture:
         if _has_compiled():
             torch.compiler.reset()
         copy_guard.begin(root)
+        if self._gradients is not None:
+            self._gradients.begin()
         self._attach(root)
 
     def _attach(self, root: nn.Module) -> None:

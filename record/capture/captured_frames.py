@@ -40,7 +40,6 @@ class FrameSource(Protocol):
     Attributes:
         slots: Where each of its tensors goes, as of a `LayerHook`.
         description: The module in one line.
-        axes: By the number of axes of one image's part, what the axes are.
     """
 
     @property
@@ -51,9 +50,8 @@ class FrameSource(Protocol):
     def description(self) -> str:
         """See above."""
 
-    @property
-    def axes(self) -> Sequence[str]:
-        """See above."""
+    def axes_of(self, shape: Sequence[int]) -> str:
+        """Returns what the axes of one image's part of this shape are, as in `schema.AXES`."""
 
 
 class CapturedFrames:
@@ -144,7 +142,7 @@ class CapturedFrames:
                             module=hook.description,
                             shape=place.shape,
                             kernel=None if kernel is None else tuple(kernel.shape),
-                            axes=hook.axes[min(5, found.ndim)],
+                            axes=hook.axes_of(found.shape),
                             pooled=slots.pooled.get(call, 1),
                             probe=slots.probe,
                             note=slots.note,

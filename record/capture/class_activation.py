@@ -18,6 +18,7 @@ from torch import nn
 from record.capture.activation_layer import ActivationLayer, LayerCall
 from record.capture.capture import Capture
 from record.capture.class_scores import CannotActivateError, ClassScores
+from record.capture.fixed_images import keep_together
 from record.capture.phase import is_transformed
 from record.capture.scaling import scale_to_half
 from record.capture.slots import OutputSlots
@@ -40,17 +41,20 @@ class ActivationFrames:
     Args:
         kind: As `schema.Layer.kind`.
         description: The module in one line.
-        axes: By the number of axes of one image's part, what the axes are.
+        axes: What the axes of one image's part of the maps are.
 
     Attributes:
         slots: Where each tensor goes, by the number of the image and by what it is called.
         description: As given.
-        axes: As given.
     """
 
-    def __init__(self, kind: str, description: str, axes: Sequence[str]) -> None:
-        self.kind, self.description, self.axes = kind, description, axes
+    def __init__(self, kind: str, description: str, axes: str) -> None:
+        self.kind, self.description, self._axes = kind, description, axes
         self.slots: dict[tuple[int | None, str], OutputSlots] = {}
+
+    def axes_of(self, shape: Sequence[int]) -> str:
+        """Returns what the axes of maps, or of a weight for each channel, are."""
+        return self._axes if len(shape) == len(self._axes) else "C" if len(shape) == 1 else ""
 
 
 class ClassActivation:
@@ -200,9 +204,12 @@ class ClassActivation:
         for kind, values in ((CAM, flat.mean(2)), (GRADIENTS, pooled)):
             scaled, exponents = scale_to_half(values)
             exponents = exponents - lift
-            for image, label in enumerate(labels):
-                slots = self._slots(call, kind, image, number)
+            several = [self._slots(call, kind, image, number) for image in range(len(labels))]
+            for slots, label in zip(several, labels, strict=True):
                 slots.of, slots.grid = OF_PREDICTION if label is None else OF_LABEL, grid
+            if keep_together(several, number, scaled, exponents):
+                continue
+            for image, slots in enumerate(several):
                 slots.keep_scaled(number, scaled[image], exponents[image])
                 if kind == GRADIENTS and number in slots.found:
                     slots.pooled[number] = factor
@@ -219,9 +226,7 @@ class ClassActivation:
             root = self._state.root
             module = None if root is None else named_modules(root).get(call.name)
             description = "" if module is None else describe_module(module)
-            axes = [call.axes if rank == len(call.axes) else "" for rank in range(6)]
-            axes[1] = "C"
-            frames = self._frames[kind] = ActivationFrames(kind, description, axes)
+            frames = self._frames[kind] = ActivationFrames(kind, description, call.axes)
             self._capture.frames.further.append(frames)
         slots = frames.slots.get((image, call.item))
         if slots is None:

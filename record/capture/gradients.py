@@ -32,9 +32,8 @@ class DescribedLayer(Protocol):
     def description(self) -> str:
         """The module in one line."""
 
-    @property
-    def axes(self) -> Sequence[str]:
-        """By the number of axes of one image's part, what the axes are."""
+    def axes_of(self, shape: Sequence[int]) -> str:
+        """Returns what the axes of one image's part are."""
 
 
 class LayerGradients:
@@ -60,10 +59,9 @@ class LayerGradients:
         """The module in one line."""
         return self._layer.description
 
-    @property
-    def axes(self) -> Sequence[str]:
-        """By the number of axes of one image's part, what the axes are."""
-        return self._layer.axes
+    def axes_of(self, shape: Sequence[int]) -> str:
+        """Returns what the axes of one image's part are."""
+        return self._layer.axes_of(shape)
 
     def current_pass(self) -> BackwardPass:
         """Returns what the backward pass is that runs."""
@@ -151,8 +149,13 @@ class Gradients:
         self._layers.append(added)
         return added
 
+    def begin(self) -> None:
+        """Has it noted from now on what GradScalers multiply losses by."""
+        self.passes.scaling.begin()
+
     def free(self) -> None:
         """Gives back all memory: nothing more is recorded."""
+        self.passes.scaling.end()
         self.open.clear()
         self._on_devices.clear()
         for layer in self._layers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from _thread import get_ident
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from record.capture.batch_axis import WHOLE, BatchSize, choose_axis, known_axis
+from record.capture.fixed_images import copy_together
 from record.capture.hidden_hooks import Hook
 from record.capture.model_hook import ModelHook
 from record.capture.phase import (
@@ -33,6 +35,7 @@ from record.capture.phase import (
 from record.capture.slots import MAX_CALLS, UNSETTLED, OutputSlots
 from record.capture.tensors import (
     describe_output,
+    has_values,
     image_part,
     outside_transforms,
     pool_means,
@@ -40,7 +43,7 @@ from record.capture.tensors import (
     to_plain,
     without_transforms,
 )
-from record.modules.selection import axes_of, describe_module
+from record.modules.selection import describe_module
 
 _KNOWS_COUNT = (_ConvNd, nn.RNNBase, nn.MultiheadAttention)  # layers that know the batch's axis
 _RANKS = 8  # numbers of axes for which the batch's axis is known before a tensor comes
@@ -66,7 +69,6 @@ class LayerHook(Hook):
         in_model: Whether the model has the layer.
         failed: Whether the layer has put out what could not be copied.
         put_out: What the layer put out where nothing could be recorded, in words.
-        axes: By the number of axes of one image's part, what the axes are, as in `schema.AXES`.
     """
 
     _look_for_rerun: Any = None  # called where that matters
@@ -92,7 +94,7 @@ class LayerHook(Hook):
         """Takes a module for the layer: the first one, or one that has come in its place."""
         self._module = weakref.ref(module)
         self._is_recurrent = isinstance(module, nn.RNNBase)
-        self.axes = [axes_of(module, rank, self._state.axes.has_signals) for rank in range(6)]
+        self._axes = self._state.axes.of_output(module)
         self._has_kernel = isinstance(module, _ConvNd)
         # What torch.compile traces cannot look at sizes; nor does it have to, where N is any.
         self._traced_axes = [self._axis_without_sizes(module, rank) for rank in range(_RANKS)]
@@ -169,11 +171,8 @@ class LayerHook(Hook):
     def _copy_like_the_last(self, module: nn.Module, output: Any) -> bool:
         """Copies a map where it has the shape of the last one, and its slots are there.
 
-        That is the usual case of `_copy`, in few steps: each one in Python costs a training ten
-        times what it does in a loop of its own, since what it needs is in no cache any more.
-
-        Returns:
-            Whether it was so: where not, nothing was done.
+        That is the usual case of `_copy`, in few steps: each costs a training ten times what it
+        does in a loop of its own. Returns whether it was so: where not, nothing was done.
         """
         slots = self.main
         call = slots.calls
@@ -218,6 +217,11 @@ class LayerHook(Hook):
         state = self._state
         numbers = range(state.probes) if state.phase == PROBING else (None,)
         whole = len(parts) > 1 and parts[0][1].ndim == 2
+        if state.phase == PROBING and len(parts) == 1 and state.max_map is None:
+            item, tensor = parts[0]
+            several = [self._slots_of(number, item) for number in numbers]
+            if copy_together(several, tensor, lambda: self._axis_of(module, item, tensor, whole)):
+                return
         for item, tensor in parts:
             for number in numbers:
                 slots = self._slots_of(number, item)
@@ -299,14 +303,16 @@ class LayerHook(Hook):
             slots.note = slots.note or _MAGNITUDE
         return self._pooled(image_part(tensor, axis, number))
 
+    def axes_of(self, shape: Sequence[int]) -> str:
+        """Returns what the axes of one image's part of this shape are, as in `schema.AXES`."""
+        return self._axes.of(shape)
+
     def _pooled(self, image: torch.Tensor) -> tuple[torch.Tensor, int]:
         """Returns one image's part, pooled if it is too large, and by which factor."""
         most = self._state.max_map
         if most is None:
             return image, 1
-        spatial = [
-            place for place, axis in enumerate(self.axes[min(5, image.ndim)]) if axis in "DHWL"
-        ]
+        spatial = [n for n, axis in enumerate(self.axes_of(image.shape)) if axis in "DHWL"]
         factor = max([-(-image.shape[place] // most) for place in spatial], default=1)
         return pool_means(image, spatial, factor) if factor > 1 else image, max(1, factor)
 
@@ -317,7 +323,7 @@ class LayerHook(Hook):
         change the training.
         """
         weight = module._parameters.get("weight")
-        if weight is None or (type(weight) is not nn.Parameter and not _has_values(weight)):
+        if weight is None or (type(weight) is not nn.Parameter and not has_values(weight)):
             return
         try:
             kernel = weight.detach()
@@ -352,7 +358,7 @@ class LayerHook(Hook):
     def _axis_by_sizes(self, item: str, tensor: torch.Tensor, batch: BatchSize) -> int:
         """Returns the axis that is as long as the batch has images, as far as that tells."""
         state, key = self._state, (item, tensor.ndim)
-        tokens = tensor.ndim == 3 and self.axes[2] == "TC"
+        tokens = tensor.ndim == 3 and self._axes.of_rank(2) == "TC"
         choice = choose_axis(
             tensor.shape, batch, self._batch_first, self._possible.get(key), tokens
         )
@@ -391,10 +397,3 @@ class LayerHook(Hook):
         if known is not None:
             return known
         return 1 if self._batch_first is False and rank >= 3 else 0
-
-
-def _has_values(weight: torch.Tensor) -> bool:
-    """Whether a parameter's values are in this process, as they were used."""
-    if isinstance(weight, nn.parameter.UninitializedParameter):
-        return False
-    return type(weight).__name__ != "DTensor" and not weight.is_meta

@@ -27,9 +27,8 @@ UNKNOWN_FACTOR = "scaled by the GradScaler's factor, which is not known"
 class AwaitingLayer(Protocol):
     """A layer that waits for gradients."""
 
-    @property
-    def axes(self) -> Sequence[str]:
-        """By the number of axes of one image's part, what the axes are."""
+    def axes_of(self, shape: Sequence[int]) -> str:
+        """Returns what the axes of one image's part are."""
 
     @property
     def passes(self) -> BackwardPasses:
@@ -232,7 +231,7 @@ class MapGradient:
         image = image_part(gradient, self._axis, 0)
         if self.pooled == 1:
             return image
-        letters = self._layer.axes[min(5, image.ndim)]
+        letters = self._layer.axes_of(image.shape)
         spatial = [place for place, letter in enumerate(letters) if letter in "DHWL"]
         pooled = pool_means(image, spatial, self.pooled).float()
         sum_blocks(pooled, image.shape, spatial, self.pooled)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from record.capture.batch_axis import batch_first_around, known_axis
+from record.modules.output_axes import OutputAxes, channels_before
 
 _TAKES_INPUT = (_ConvNd, nn.RNNBase, nn.MultiheadAttention, nn.Linear, nn.Embedding)
 
@@ -26,6 +27,7 @@ class ModelAxes:
         batch_first: What all modules say that say anything; None where they differ or say nothing.
         has_second: Whether any of them has the batch second.
         knows_its_axes: Whether the model is of a kind that knows the axes of sequences.
+        before: How many channels what was defined before a leaf puts out, by the leaf's id.
         has_fast_path: Whether the model has layers that take a faster way in evaluation mode
             where they have no hooks, which does not give the same numbers to the bit.
         takes_batches: Whether the input was seen to be a batch, whatever it looked like.
@@ -49,6 +51,7 @@ class ModelAxes:
         self._convolution = None if first is None else (len(first.kernel_size), first.in_channels)
         begins = next((m for m in modules if isinstance(m, _TAKES_INPUT)), None)
         self._features = begins.input_size if isinstance(begins, nn.RNNBase) else None
+        self.before = channels_before(model)
         self.has_fast_path = any(isinstance(m, nn.TransformerEncoderLayer) for m in modules)
         self.takes_batches = False
 
@@ -58,6 +61,10 @@ class ModelAxes:
             if fnmatch.fnmatchcase(name, pattern):
                 return axis
         return None
+
+    def of_output(self, module: nn.Module) -> OutputAxes:
+        """Returns what the axes of a module's outputs are."""
+        return OutputAxes(module, self.has_signals, self.before.get(id(module)))
 
     def is_one_image(self, shape: Sequence[int]) -> bool:
         """Whether an input of this shape is a single image, without an axis for a batch."""

@@ -213,6 +213,13 @@ def image_part(tensor: torch.Tensor, axis: int, number: int) -> torch.Tensor:
     return image if image.ndim else image.reshape(1)  # one number for each image: one channel
 
 
+def has_values(weight: torch.Tensor) -> bool:
+    """Whether a parameter's values are in this process, as they were used."""
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        return False
+    return type(weight).__name__ != "DTensor" and not weight.is_meta
+
+
 def without_transforms(tensor: torch.Tensor) -> torch.Tensor:
     """Returns what is inside of a tensor that torch.func wrapped, in the tensor's own shape.
 

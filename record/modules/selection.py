@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Iterable, Mapping
 
 from torch import nn
@@ -74,48 +73,6 @@ def choose_among(
             f"{spell('layers')}, too"
         )
     return chosen
-
-
-# Layers that act on the last axis of what they are given, and those that act on the first one
-# behind the batch: by them one knows what the axes of an output are.
-_CHANNELS_LAST = (
-    nn.Linear,
-    nn.LayerNorm,
-    nn.Embedding,
-    nn.MultiheadAttention,
-    nn.TransformerEncoder,
-    nn.TransformerEncoderLayer,
-    nn.TransformerDecoder,
-    nn.TransformerDecoderLayer,
-    nn.RNNBase,
-)
-_SPATIAL = re.compile(r"[123]d$")  # Conv2d, BatchNorm1d, torchvision's LayerNorm2d
-_RANKS = {2: ("CL", "TC"), 3: ("CHW", "HWC"), 4: ("CDHW", "DHWC")}
-
-
-def axes_of(module: nn.Module, rank: int, has_signals: bool) -> str:
-    """Finds what the axes of one image's part of a module's output are, as in `schema.AXES`.
-
-    Args:
-        module: The module. A block is judged by the last layer in it that tells.
-        rank: The number of axes of that part.
-        has_signals: Whether the model has 1-D convolutions, pools or norms: an output of two
-            axes that nothing else tells is then a signal (C, L), else tokens (T, C).
-    """
-    if rank not in _RANKS:
-        return "C" if rank == 1 else ""
-    last: bool | None = None
-    for part in module.modules():
-        dims = getattr(part, "dims", None)
-        if type(part).__name__ == "Permute" and isinstance(dims, (list, tuple)):
-            last = dims[-1] == 1
-        elif _SPATIAL.search(type(part).__name__):
-            last = False
-        elif isinstance(part, _CHANNELS_LAST):
-            last = True
-    if last is None:
-        last = rank == 2 and not has_signals
-    return _RANKS[rank][last]
 
 
 def describe_module(module: nn.Module) -> str:

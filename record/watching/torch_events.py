@@ -223,7 +223,6 @@ class TorchEvents:
         scaled = scale(scaler, outputs)
         if isinstance(outputs, torch.Tensor) and scaled is not outputs:
             scaled._mapreel_loss = outputs.detach()
-            scaled._mapreel_factor = scaler._scale
         return scaled
 
     def _around_compile(self, compile: Any, *args: Any, **kwargs: Any) -> Any:

@@ -382,7 +382,7 @@ def is_sound_state(state: npt.NDArray[np.int64]) -> bool:
 
 
 def count_whole(state: npt.NDArray[np.int64], recorded: npt.NDArray[np.int64]) -> int:
-    """Returns how many frames are committed; where the counter is damaged, how many have numbers."""
+    """Returns how many frames are committed; of a damaged counter, how many have numbers."""
     if is_sound_state(state):
         return int(state[0])
     return len(np.unique(recorded[recorded > 0]))

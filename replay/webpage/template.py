@@ -112,10 +112,17 @@ def _assemble() -> str:
         "".join((folder / name).read_text(encoding="utf-8") for name in names)
         for names in (("page.html",), _STYLES, _SCRIPTS)
     )
+    style, script = _lean(style), _lean(script)
     style = style.replace("/*LIGHT*/", _properties(THEMES["light"]))
     style = style.replace("/*DARK*/", _properties(THEMES["dark"]))
     script = f'"use strict";\n(() => {{\n{script}}})();\n'
     return markup.replace("/*STYLE*/", style).replace("/*SCRIPT*/", script)
+
+
+def _lean(text: str) -> str:
+    """Returns styles or scripts without what a browser skips: indents, lines that are remarks."""
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//")) + "\n"
 
 
 def _digest(found: re.Match[str] | None) -> str:

@@ -312,7 +312,7 @@ def test_a_thinned_and_averaged_page_says_so_and_shows_it(browser: Browser, tmp_
     path = write_recording(
         tmp_path / "run.h5", {"conv1": drifting_maps(6, 64, 64)}, epochs=4, batches=20
     )
-    result = page(path, max_mb=0.1)
+    result = page(path, max_mb=0.11)
     assert any("averaged" in note for note in result.notes)
     tab = browser.open(result.path.as_uri())
     tab.wait(READY)

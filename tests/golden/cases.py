@@ -328,7 +328,7 @@ def _pages() -> list[Case]:
         _page("plain"),
         _page("options", layers="conv*", channels="top:3", epochs="0,-1", scale="frame"),
         _page("look", symmetric=True, cmap="RdBu_r", title="</script> é 鳥", input=False),
-        _page("small", layers="all", max_mb=0.085),
+        _page("small", layers="all", max_mb=0.105),
         _page("live recording", "live.h5"),
         _page("damaged", "damaged.h5", scale="epoch", layers=["conv1", "relu"]),
         _page("damaged kernels", "damaged.h5"),

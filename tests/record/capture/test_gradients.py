@@ -350,16 +350,77 @@ def test_the_factor_of_a_grad_scaler_is_divided_out(tmp_path: Path) -> None:
             close_to_float16(read(path, name, batch), gradient)
 
 
-def test_of_two_grad_scalers_nobody_knows_the_factor(tmp_path: Path) -> None:
+def passed_back(loss: Any) -> Any:
+    def step(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        found = loss_of(model(batch))
+        loss(found).backward()
+        return found
+
+    return step
+
+
+def two_scalers() -> list[torch.amp.GradScaler]:
+    """Two of factors of their own, both of which have scaled something."""
+    scalers = [torch.amp.GradScaler("cpu", init_scale=2.0**n) for n in (10, 16)]
+    for scaler in scalers:
+        scaler.scale(torch.ones(()))
+    return scalers
+
+
+@pytest.mark.parametrize(
+    ("scaled", "as_if"),
+    [
+        (lambda loss, a, b: a.scale(loss), lambda loss: loss),
+        (lambda loss, a, b: b.scale([0.5 * loss, loss])[0], lambda loss: 0.5 * loss),
+        (lambda loss, a, b: 0.25 * a.scale(loss + 1) / 3, lambda loss: loss / 12),
+        (lambda loss, a, b: 0.5 * loss, lambda loss: 0.5 * loss),  # by none of them
+        (lambda loss, a, b: loss * torch.tensor(3.0), lambda loss: 3 * loss),
+        (lambda loss, a, b: 2.0**10 * loss, lambda loss: 2.0**10 * loss),  # as large as one's
+        (lambda loss, a, b: a.scale(loss) + a.scale(2 * loss), lambda loss: 3 * loss),
+    ],
+)
+def test_what_scaled_a_loss_is_known(tmp_path: Path, scaled: Any, as_if: Any) -> None:
     path, model = tmp_path / "run.h5", Residual()
-    scalers = [torch.amp.GradScaler("cpu") for _ in range(2)]
-    scalers[1].scale(torch.ones(()))
+    twin = Retained(model, RESIDUAL)
+    with Recorder(model, path, list(RESIDUAL), gradients=True, quiet=True) as recorder:
+        a, b = two_scalers()
+        train(model, images(1), passed_back(lambda loss: scaled(loss, a, b)), recorder)
+    right: list[dict[str, np.ndarray]] = []
+    train(twin.model, images(1), passed_back(as_if), after=lambda: right.append(twin.take()))
+    for name, gradient in right[0].items():
+        close_to_float16(read(path, name, 0), gradient)
+    with h5py.File(path) as file:
+        assert all("note" not in each.attrs for each in file["gradients/maps"].values())
+
+
+@pytest.mark.parametrize(
+    "scaled",
+    [
+        lambda loss, a, b: a.scale(loss) + b.scale(loss),
+        lambda loss, a, b: a.scale(loss) + loss,
+        lambda loss, a, b: loss * a._scale,  # by itself, past `scale`
+    ],
+)
+def test_where_it_cannot_be_known_that_is_said(tmp_path: Path, scaled: Any) -> None:
+    path, model = tmp_path / "run.h5", Residual()
+    a, b = two_scalers()
     with Recorder(model, path, "conv1", gradients=True, quiet=True) as recorder:
-        train(model, images(1), scaling(scalers[0]), recorder)
+        train(model, images(1), passed_back(lambda loss: scaled(loss, a, b)), recorder)
     with h5py.File(path) as file:
         note = file["gradients/maps/conv1"].attrs["note"]
         assert note == "scaled by the GradScaler's factor, which is not known"
         assert "note" not in file["maps/conv1"].attrs
+
+
+def test_grad_scalers_are_as_they_were(tmp_path: Path) -> None:
+    before = torch.amp.GradScaler.scale
+    with Recorder(Residual(), tmp_path / "a.h5", "conv1", gradients=True, quiet=True) as recorder:
+        train(recorder_model := Residual(), [], scaling(None), recorder)
+        assert torch.amp.GradScaler.scale is not before
+    assert torch.amp.GradScaler.scale is before
+    del recorder_model
+    with Recorder(Residual(), tmp_path / "b.h5", "conv1", quiet=True):
+        assert torch.amp.GradScaler.scale is before
 
 
 def test_what_has_no_gradient_is_missing_and_named_once(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""By what a GradScaler has multiplied a loss: it is noted in the loss's graph when that happens.
+
+Afterwards nobody can tell: a loss may be multiplied by many things, and once a backward pass has
+come through an operation it keeps its factor no longer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+
+_FACTOR = "mapreel_factor"  # under which a node keeps it
+_DEPTH = 8  # operations between a loss and what was scaled, such as a division
+
+
+class LossScaling:
+    """Follows what GradScalers multiply, from `begin` to `end`."""
+
+    def __init__(self) -> None:
+        self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._original: Callable[..., Any] | None = None
+        self._own: Callable[..., Any] | None = None
+
+    def begin(self) -> None:
+        """Has every GradScaler say what it multiplies."""
+        original = torch.amp.GradScaler.scale
+        self_or_none = weakref.ref(self)
+
+        @functools.wraps(original)
+        def scale(scaler: Any, outputs: Any) -> Any:
+            scaled = original(scaler, outputs)
+            own = self_or_none()
+            if own is not None and own._own is not None and not torch.compiler.is_compiling():
+                with contextlib.suppress(Exception):  # never into the training
+                    own._note(scaler, scaled)
+            return scaled
+
+        self._original, self._own = original, scale
+        setattr(torch.amp.GradScaler, "scale", scale)  # noqa: B010 - which has overloads
+
+    def end(self) -> None:
+        """Follows none any more."""
+        if self._own is not None and torch.amp.GradScaler.scale is self._own:
+            setattr(torch.amp.GradScaler, "scale", self._original)  # noqa: B010
+        self._own = None  # what has wrapped it since calls it still, and nothing is noted
+
+    def has_seen(self, scaler: Any) -> bool:
+        """Returns whether a GradScaler's losses are noted, as far as one has seen."""
+        return scaler in self._seen
+
+    def _note(self, scaler: Any, scaled: Any) -> None:
+        factor = scaler._scale
+        if not scaler._enabled or factor is None:
+            return
+        self._seen.add(scaler)
+        for one in _tensors(scaled):
+            if one.grad_fn is not None:
+                notes: Any = one.grad_fn.metadata
+                notes[_FACTOR] = factor
+
+
+def factors_of(node: Any, depth: int = _DEPTH) -> Iterator[torch.Tensor | None]:
+    """Yields the factor of each part of a loss; None of one that no GradScaler has multiplied.
+
+    Args:
+        node: The node in the graph that puts the loss out. It may have been divided since, as for
+            accumulated gradients, or be a sum of parts.
+        depth: How many operations are looked at, one behind the other.
+    """
+    if node is None:
+        return
+    factor = node.metadata.get(_FACTOR)
+    if factor is not None or depth == 0 or type(node).__name__[:3] not in _FOLLOWED:
+        yield factor
+        return
+    parts = [part for part, _ in itertools.islice(node.next_functions, _MOST) if part is not None]
+    for part in parts:
+        yield from factors_of(part, depth - 1)
+
+
+_FOLLOWED = ("Mul", "Div", "Add", "Sub", "Neg", "Sum", "Mea", "Sta", "Vie", "Squ", "ToC")
+_MOST = 16
+
+
+def _tensors(scaled: Any) -> Iterable[torch.Tensor]:
+    if isinstance(scaled, torch.Tensor):
+        return (scaled,)
+    if isinstance(scaled, (list, tuple)):
+        return [one for part in scaled for one in _tensors(part)]
+    return ()
