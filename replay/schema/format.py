@@ -52,6 +52,15 @@ FREE_CELLS = 4_000_000
 STATE_FIELDS = ("committed", "dropped", "lost", "closed", "checksum")
 
 
+def exponent_of(largest: float) -> int:
+    """Returns the exponent under which a frame is stored, by its largest finite value.
+
+    The value times two to the power of minus the exponent lies in [2**14, 2**15), next below the
+    largest float16; a frame of zeros has the exponent 0.
+    """
+    return math.frexp(largest)[1] - SCALED_BELOW if largest else 0
+
+
 def program_version() -> str:
     """Returns the installed version of mapreel, which `pyproject.toml` states."""
     from importlib.metadata import PackageNotFoundError, version

@@ -8,6 +8,10 @@ SAFE = "replay/recording/safe_file.py"
 LIVE = "replay/recording/live_file.py"
 SNAPSHOT = "replay/recording/snapshot.py"
 SERIES = "replay/recording/series.py"
+STRUCTURES = "replay/recording/structures.py"
+FUZZED = "tests/fuzz/test_fuzzed_files.py::"
+LITTLE = "tests/replay/recording/test_little_files.py::"
+LAST_WORDS = "tests/replay/recording/test_last_words.py::"
 VERIFICATION = "tests/replay/files/test_verification.py::"
 DAMAGE = VERIFICATION + "test_every_kind_of_damage_is_named_and_repaired"
 RECORDING = "tests/replay/recording/test_recording.py::"
@@ -76,6 +80,23 @@ MUTATIONS = (
         "tests/replay/recording/test_last_words.py::test_one_line_and_nothing_left",
     ),
     Mutation(
+        "frame-without-checksum",
+        "What no checksum vouches for is no frame: a loss of power may leave anything there.",
+        SERIES,
+        "        if checksum == 0:  # nothing",
+        "        if False:  # nothing",
+        "tests/replay/recording/test_series.py::test_what_no_checksum_vouches_for_is_no_frame",
+    ),
+    Mutation(
+        "shortage-is-damage",
+        "A file is not damaged because memory or descriptors are lacking.",
+        LIVE,
+        "    if (shortage := errors.find_shortage(error)) is not None:\n",
+        "    if (shortage := None) is not None:\n",
+        "tests/replay/cli/test_shortages.py::"
+        "test_a_frame_that_memory_is_lacking_for_is_not_damaged",
+    ),
+    Mutation(
         "superblock-checksum-not-compared",
         "A file whose superblock is damaged is refused.",
         LIVE,
@@ -86,10 +107,50 @@ MUTATIONS = (
     Mutation(
         "texts-go-round",
         "A text that leads HDF5 round for ever is refused.",
-        "replay/recording/structures.py",
+        STRUCTURES,
         "            if not 0 < taken <= size - place:\n                return False\n",
         "            if not 0 < taken <= size - place:\n                return True\n",
         HOSTILE + "test_a_heap_of_texts_that_leads_nowhere_is_refused",
+    ),
+    Mutation(
+        "trees-of-names-believed",
+        "A tree of names that cannot be what it says is refused before HDF5 crashes in it.",
+        STRUCTURES,
+        "        return self._count(shape, root, count, depth, total) == total\n",
+        "        return True\n",
+        FUZZED + "test_what_was_found_is_read_or_refused",
+    ),
+    Mutation(
+        "heaps-of-names-believed",
+        "A heap of names that cannot be what it says is refused before HDF5 crashes in it.",
+        STRUCTURES,
+        "        if not (_is_power(width) and _is_power(start) and _is_power(largest)):\n",
+        "        if False:\n",
+        FUZZED + "test_what_was_found_is_read_or_refused",
+    ),
+    Mutation(
+        "names-that-are-no-texts",
+        "A name that is no text is left out, and raises nothing.",
+        SAFE,
+        "            return [name for name in node if isinstance(name, str)]\n",
+        "            return list(node)\n",
+        FUZZED + "test_what_was_found_is_read_or_refused",
+    ),
+    Mutation(
+        "any-number-of-names",
+        "A group of a hundred thousand names of one layer is refused in a moment.",
+        SAFE,
+        "            if len(node) > most:\n",
+        "            if False:\n",
+        LITTLE + "test_one_line_in_a_moment",
+    ),
+    Mutation(
+        "hdf5-waited-for",
+        "A command ends where HDF5 does not come back.",
+        "replay/recording/last_words.py",
+        "    signal.setitimer(signal.ITIMER_PROF, _SECONDS)\n",
+        "    signal.setitimer(signal.ITIMER_PROF, 0)\n",
+        LAST_WORDS + "test_one_line_and_nothing_left",
     ),
     Mutation(
         "uncommitted-frames-shown",
