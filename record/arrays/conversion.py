@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,12 +67,12 @@ def copy_scaled(values: npt.NDArray[Any], target: npt.NDArray[np.float16]) -> in
         target: Of the same shape; takes `values * 2 ** -exponent`.
 
     Returns:
-        The exponent: the largest finite value lies in [2**14, 2**15) then; 0 where all are 0.
+        The exponent, see `schema.exponent_of`.
     """
     wide = values.astype(np.float64)
     finite = np.abs(wide[np.isfinite(wide)])
     largest = float(finite.max()) if finite.size else 0.0
-    exponent = math.frexp(largest)[1] - schema.SCALED_BELOW if largest else 0
+    exponent = schema.exponent_of(largest)
     target[...] = np.ldexp(wide, -exponent)
     return exponent
 

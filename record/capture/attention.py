@@ -20,13 +20,14 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from record.capture.attention_calls import attention_calls, calling_modules, references
 from record.capture.attention_frames import AttentionFrames
+from record.capture.attention_others import as_fused, find_others
 from record.capture.attention_products import ProductMode
 from record.capture.attention_source import ModuleNames
 from record.capture.attention_windows import Windows
 from record.capture.captured_frames import CapturedFrames
 from record.capture.hidden_hooks import Hook, add_forward_hook, add_pre_forward_hook
 from record.capture.model_hook import ModelHook
-from record.capture.phase import INSIDE, PROBING, CaptureState, is_capturing
+from record.capture.phase import INSIDE, PROBING, CaptureState, is_capturing, is_transformed
 from record.capture.tensors import outside_transforms
 
 
@@ -49,13 +50,14 @@ class Attention:
         self._kept = AttentionFrames(state, frames, full)
         self._names: ModuleNames | None = None
         self._references: list[tuple[dict[str, Any], str]] = []
+        self._others: list[tuple[dict[str, Any], str, str]] = []
         self._thread = 0  # of the forward that is listened to; 0 while there is none
         self._windows: Windows | None = None
         self._products = ProductMode(self)
         self._searches = True  # for attention that is written out: until a forward was seen
         self._follows = False
         self._followed: set[type[nn.Module]] = set()
-        self._said_size = False
+        self._said_size = self._said_other = False
 
     def attach(self, root: nn.Module) -> None:
         """Adds the hooks, behind those of the model's own forward."""
@@ -72,7 +74,7 @@ class Attention:
     @property
     def why_none(self) -> str:
         """Why no attention was recorded, in words; empty where some was, or it was said."""
-        if self._kept.any or self._reason:
+        if self._kept.any or self._reason or self._said_other:
             return ""
         state = self._state
         if state.traced:
@@ -102,7 +104,7 @@ class Attention:
                 self._note_compiled()
             if self._reason and not probing:
                 return
-            attention_calls.begin(self, self._references)
+            attention_calls.begin(self, self._references, self._others)
             self._thread = get_ident()
             # A mode would keep evaluation from its fast path.
             self._follows = (self._searches or probing) and (module.training or probing)
@@ -153,6 +155,7 @@ class Attention:
         self._names = ModuleNames(root)
         self._kept.look_at(root)
         self._references = references(root)
+        self._others = find_others(root)
         compiled = any(
             module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule"
             for module in root.modules()
@@ -176,6 +179,22 @@ class Attention:
         """Records what a call of `scaled_dot_product_attention` has weighed its values with."""
         self._keep(
             lambda name, module, call: self._kept.keep_fused(name, module, call, args, kwargs)
+        )
+
+    def other(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Records what `flex_attention` has weighed with; says what of others is not seen."""
+        if not self.listens():
+            return
+        if name != "flex_attention":
+            self._others = [each for each in self._others if each[2] != name]
+            self._said_other = True
+            words = f"attention of {name} is not seen: its kernels keep no weights"
+            self._state.say(words, f"attention {name}")
+            return
+        self._keep(
+            lambda found, module, call: self._kept.keep_fused(
+                found, module, call, (), as_fused(args, kwargs)
+            )
         )
 
     def explicit(self, weights: torch.Tensor) -> None:
@@ -243,9 +262,15 @@ class Attention:
             self._state.fail(name, error)
 
 
-@contextlib.contextmanager
-def _aside() -> Iterator[None]:
+def _aside() -> contextlib.AbstractContextManager[Any]:
     """Keeps modes of the user's, and torch.func, from acting on what is done meanwhile."""
+    if not (torch._C._len_torch_dispatch_stack() or is_transformed()):  # as nearly always
+        return torch._C.DisableTorchFunction()
+    return _aside_of_modes()
+
+
+@contextlib.contextmanager
+def _aside_of_modes() -> Iterator[None]:
     modes: Any = contextlib.nullcontext()
     if torch._C._len_torch_dispatch_stack():  # one that counts operations, say
         modes = _disable_current_modes()

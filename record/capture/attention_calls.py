@@ -7,9 +7,10 @@ so are the numbers, to the bit. At all other times torch is as it was.
 
 from __future__ import annotations
 
+import functools
 import sys
 from _thread import allocate_lock
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, Protocol
 
@@ -31,6 +32,9 @@ class AttentionListener(Protocol):
     def explicit(self, weights: torch.Tensor) -> None:
         """Called with the weights of an `nn.MultiheadAttention`, (N * heads, T_q, T_k)."""
 
+    def other(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Called behind another function that computes attention, with its name and arguments."""
+
     def windowed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Called before torchvision's `shifted_window_attention`, with its arguments."""
 
@@ -46,12 +50,18 @@ class AttentionCalls:
         self._listeners: tuple[AttentionListener, ...] = ()
         self._replaced: list[tuple[dict[str, Any], str, Any, Any]] = []
 
-    def begin(self, listener: AttentionListener, also: list[tuple[dict[str, Any], str]]) -> None:
+    def begin(
+        self,
+        listener: AttentionListener,
+        also: list[tuple[dict[str, Any], str]],
+        others: Sequence[tuple[dict[str, Any], str, str]] = (),
+    ) -> None:
         """Begins to tell a listener of attention.
 
         Args:
             listener: Told of all attention, in whichever thread it is computed.
             also: Where else `scaled_dot_product_attention` is known, and by which name.
+            others: Where other functions that compute attention are known, and their own names.
         """
         with self._lock:
             if listener not in self._listeners:
@@ -60,6 +70,8 @@ class AttentionCalls:
             self._replace(_FUNCTIONAL, "softmax", self._softmax)
             for namespace, name in also:
                 self._replace(namespace, name, self._fused)
+            for namespace, name, own in others:
+                self._replace(namespace, name, functools.partial(self._other, own))
             swin = sys.modules.get("torchvision.models.swin_transformer")
             if swin is not None:
                 self._replace(vars(swin), "shifted_window_attention", self._windowed)
@@ -94,6 +106,16 @@ class AttentionCalls:
 
         _REPLACEMENTS.add(scaled_dot_product_attention.__code__)
         return scaled_dot_product_attention
+
+    def _other(self, name: str, original: Any) -> Any:
+        def other(*args: Any, **kwargs: Any) -> Any:
+            output = original(*args, **kwargs)
+            if not torch.compiler.is_compiling():
+                for listener in self._listeners:
+                    listener.other(name, args, kwargs)
+            return output
+
+        return other
 
     def _softmax(self, original: Any) -> Any:
         def softmax(*args: Any, **kwargs: Any) -> Any:

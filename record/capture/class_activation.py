@@ -19,8 +19,8 @@ from record.capture.activation_layer import ActivationLayer, LayerCall
 from record.capture.capture import Capture
 from record.capture.class_scores import CannotActivateError, ClassScores
 from record.capture.fixed_images import keep_together
+from record.capture.gradient_scaling import scale_to_half
 from record.capture.phase import is_transformed
-from record.capture.scaling import scale_to_half
 from record.capture.slots import OutputSlots
 from record.capture.tensors import pool_means
 from record.capture.undisturbed_backward import anomalies_unseen, undisturbed_backward

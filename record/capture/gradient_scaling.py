@@ -1,8 +1,8 @@
 """Gradients as float16: a power of two for each frame keeps them from vanishing.
 
-The exponent of a frame is such that its largest finite value, times two to the power of minus the
-exponent, lies in [2**14, 2**15), next below the largest float16; that of a frame of zeros is 0. To
-multiply by a power of two rounds nothing: what is lost is what float16 has no digits for.
+Which power that is, `schema.exponent_of` says; here it is found of a frame in main memory, of the
+frames of several images together, and on a device that the training does not wait for. To multiply
+by a power of two rounds nothing: what is lost is what float16 has no digits for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from replay.schema import SCALED_BELOW
+from replay.schema import SCALED_BELOW, exponent_of
 
 _ONE_FACTOR = 120  # a factor of two to the power of less is a float32 of full precision
 _ROW = 1024  # values of which the largest is looked for at once, on a device
@@ -34,13 +34,41 @@ def scale_on_cpu(gradient: torch.Tensor, target: torch.Tensor) -> int:
     largest = max(-lowest.item(), highest.item())
     if not math.isfinite(largest):
         largest = gradient.nan_to_num(0.0, 0.0, 0.0).abs_().max().item()
-    exponent = math.frexp(largest)[1] - SCALED_BELOW if largest else 0
+    exponent = exponent_of(largest)
     if abs(exponent) < _ONE_FACTOR:
         torch.mul(gradient, 2.0**-exponent, out=target)
     else:  # 2**163 is no float32
         half = -exponent // 2
         torch.mul(gradient, 2.0**half, out=target).mul_(2.0 ** (-exponent - half))
     return exponent
+
+
+def scale_to_half(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scales the frames of several images, on whichever device; nothing waits for it.
+
+    Args:
+        values: A frame for each image, float32 (N, ...); infinite numbers and NaN are kept.
+
+    Returns:
+        The scaled numbers, float32 (N, ...), and an exponent for each image, int32 (N,).
+    """
+    scaled = values.flatten(1)
+    exponents = _exponents_of(scaled.abs().nan_to_num(0.0, 0.0, 0.0).amax(1))
+    for factor in _factors_of(exponents):
+        scaled = scaled * factor[:, None]
+    return scaled.view_as(values), exponents
+
+
+def _exponents_of(largest: torch.Tensor) -> torch.Tensor:
+    """Returns `exponent_of` for each of some values, int32."""
+    return torch.where(largest > 0, torch.frexp(largest).exponent - SCALED_BELOW, 0)
+
+
+def _factors_of(exponents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns two factors, float32, for two to the power of minus each exponent."""
+    half = torch.div(-exponents, 2, rounding_mode="floor")  # 2**163 is no float32
+    one = torch.ones_like(exponents, dtype=torch.float32)
+    return torch.ldexp(one, half), torch.ldexp(one, -exponents - half)
 
 
 class DeviceGradients:
@@ -81,11 +109,9 @@ class DeviceGradients:
         by_row = self._flat.view(-1, _ROW)
         largest = by_row.nan_to_num(0.0, 0.0, 0.0).abs_().amax(dim=1)
         largest = largest[self._rows].amax(dim=1)
-        exponents = torch.frexp(largest).exponent - SCALED_BELOW
-        exponents = torch.where(largest > 0, exponents, 0)
-        half = torch.div(-exponents, 2, rounding_mode="floor")
-        for part in (half, -exponents - half):  # 2**163 is no float32
-            by_row.mul_(torch.ldexp(torch.ones_like(largest), part)[self._frame_of_row, None])
+        exponents = _exponents_of(largest)
+        for factor in _factors_of(exponents):
+            by_row.mul_(factor[self._frame_of_row, None])
         return self.frames, exponents
 
 

@@ -234,7 +234,7 @@ class EvenSeries(Series):
         """What the values are to be multiplied by, 2 to this power, to be the true ones."""
         largest = self.true.largest
         known = largest[np.isfinite(largest) & (largest > 0)]
-        return math.frexp(float(known.max()))[1] - schema.SCALED_BELOW if known.size else 0
+        return schema.exponent_of(float(known.max())) if known.size else 0
 
     def __getitem__(self, key: tuple[int, int]) -> Float16Array:
         """Returns one frame, as `Series` does, times one power of two."""

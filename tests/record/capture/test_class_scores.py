@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from record.capture.class_scores import CannotActivateError, class_scores
-from record.capture.scaling import scale_to_half
+from record.capture.gradient_scaling import scale_to_half
 
 
 class Named(NamedTuple):
