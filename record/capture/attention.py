@@ -27,7 +27,7 @@ from record.capture.attention_windows import Windows
 from record.capture.captured_frames import CapturedFrames
 from record.capture.hidden_hooks import Hook, add_forward_hook, add_pre_forward_hook
 from record.capture.model_hook import ModelHook
-from record.capture.phase import INSIDE, PROBING, CaptureState, is_capturing
+from record.capture.phase import INSIDE, PROBING, CaptureState, is_capturing, is_transformed
 from record.capture.tensors import outside_transforms
 
 
@@ -262,9 +262,15 @@ class Attention:
             self._state.fail(name, error)
 
 
-@contextlib.contextmanager
-def _aside() -> Iterator[None]:
+def _aside() -> contextlib.AbstractContextManager[Any]:
     """Keeps modes of the user's, and torch.func, from acting on what is done meanwhile."""
+    if not (torch._C._len_torch_dispatch_stack() or is_transformed()):  # as nearly always
+        return torch._C.DisableTorchFunction()
+    return _aside_of_modes()
+
+
+@contextlib.contextmanager
+def _aside_of_modes() -> Iterator[None]:
     modes: Any = contextlib.nullcontext()
     if torch._C._len_torch_dispatch_stack():  # one that counts operations, say
         modes = _disable_current_modes()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import threading
 import time
 
 SYNC_SECONDS = 30.0  # between two requests, at most
+# With these a disk, often one behind a network, says that it has not kept what was written. Others
+# say that it cannot be asked.
+_NOT_KEPT = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ESTALE)
 
 
 def sync_file(path: str) -> None:
@@ -53,6 +57,7 @@ class BackgroundFsync:
         self._is_waiting = False  # whether a request is in the queue
         self._busy = threading.Event()  # set while there is anything to do
         self._last = time.monotonic()
+        self._failure: OSError | None = None
         threading.Thread(target=self._work, daemon=True).start()
 
     @property
@@ -64,7 +69,12 @@ class BackgroundFsync:
         """Asks for the data of an open file.
 
         One request at most waits for the end of an earlier one: it speaks for those after it.
+
+        Raises:
+            OSError: The disk has not kept what an earlier request was for.
         """
+        if self._failure is not None:
+            raise self._failure
         self._last = time.monotonic()
         with self._lock, contextlib.suppress(OSError):  # no descriptor is to be had: the next one
             if not self._is_waiting:
@@ -78,8 +88,11 @@ class BackgroundFsync:
             descriptor = self._requests.get()
             with self._lock:  # what is written from here on may be missed by this one
                 self._is_waiting = False
-            with contextlib.suppress(OSError):
+            try:
                 os.fsync(descriptor)
+            except OSError as error:
+                if error.errno in _NOT_KEPT:
+                    self._failure = error
             with contextlib.suppress(OSError):
                 os.close(descriptor)
             with self._lock:

@@ -21,8 +21,7 @@ import h5py
 from replay.recording import structures
 from replay.recording.address import Address
 from replay.recording.structures import SIGNATURE, STRUCTURES, SUPERBLOCK_BYTES, StructureCheck
-from replay.schema import FileError, faces
-from replay.schema.errors import find_shortage
+from replay.schema import FileError, errors, faces
 from replay.schema.suggestions import near_files
 
 _Closing = TypeVar("_Closing", bound="Closing")
@@ -191,8 +190,8 @@ def file_errors(path: Path) -> Iterator[None]:
 
 
 def raise_if_lost(path: Path, error: BaseException) -> None:
-    """Raises what is behind an error of HDF5's and no fault of the file: a lost connection ..."""
-    if (shortage := find_shortage(error)) is not None:
+    """Raises what is behind an error and no fault of the file: no connection, no memory."""
+    if (shortage := errors.find_shortage(error)) is not None:
         raise shortage from error
     if isinstance(path, Address) and path.failure is not None:
         raise path.failure from error
@@ -212,7 +211,6 @@ def read_superblock(path: Path) -> tuple[bytes, int]:
     except FileNotFoundError:
         raise FileError(f"no such file: {path}{near_files(path)}") from None
     except (OSError, ValueError) as error:
-        raise_if_lost(path, error)
         raise FileError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"

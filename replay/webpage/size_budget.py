@@ -125,7 +125,7 @@ def _plan_together(items: Sequence[PageItem], frames: Sequence[int], budget: flo
     first, last = 0, len(_COARSENESS)  # where the answer lies; costs are found by trying
     while first < last:
         middle = (first + last) // 2
-        if _total(items, _coarse(items, _COARSENESS[middle]), frames) <= budget:
+        if _fits(items, _coarse(items, _COARSENESS[middle]), frames, budget):
             last = middle
         else:
             first = middle + 1
@@ -135,7 +135,7 @@ def _plan_together(items: Sequence[PageItem], frames: Sequence[int], budget: flo
         return PagePlan(tuple(frames), tuple(fidelity))
     for wanted, least_side in _STEPS:
         least = [min(wanted, count) for count in frames]
-        while _total(items, fidelity, least) > budget:
+        while not _fits(items, fidelity, least, budget):
             sides = [-(-item.side // each.pool) for item, each in zip(items, fidelity, strict=True)]
             poolable = [
                 place
@@ -147,14 +147,14 @@ def _plan_together(items: Sequence[PageItem], frames: Sequence[int], budget: flo
             largest = max(poolable, key=lambda place: sides[place])
             before = fidelity[largest]
             fidelity[largest] = Fidelity(before.pool + 1, _step(items[largest], coarsest))
-        if _total(items, fidelity, least) <= budget:
+        if _fits(items, fidelity, least, budget):
             break
     return PagePlan(_fill(items, fidelity, frames, budget), tuple(fidelity))
 
 
 def fits_as_it_is(items: Sequence[PageItem], frames: Sequence[int], budget: float) -> bool:
     """Returns whether all of it takes no more than the budget without anything lost."""
-    return _total(items, _coarse(items, _COARSENESS[0]), frames) <= budget
+    return _fits(items, _coarse(items, _COARSENESS[0]), frames, budget)
 
 
 def _coarse(items: Sequence[PageItem], coarseness: float) -> list[Fidelity]:
@@ -176,9 +176,19 @@ def _cost_of_sources(
     return costs
 
 
-def _total(items: Sequence[PageItem], fidelity: Sequence[Fidelity], frames: Sequence[int]) -> float:
-    costs = _cost_of_sources(items, fidelity, len(frames))
-    return sum(cost * count for cost, count in zip(costs, frames, strict=True))
+def _fits(
+    items: Sequence[PageItem],
+    fidelity: Sequence[Fidelity],
+    frames: Sequence[int],
+    budget: float,
+) -> bool:
+    """Returns whether all of it takes no more than the budget; asks no cost once that is known."""
+    total = 0.0
+    for item, each in zip(items, fidelity, strict=True):
+        total += item.cost(each) * frames[item.source]
+        if total > budget:
+            return False
+    return True
 
 
 def _fill(

@@ -34,7 +34,7 @@ def fast_tests(path: Path) -> set[str]:
         for node in tree.body
         if isinstance(node, ast.FunctionDef)
         and node.name.startswith("test_")
-        and not any("mark.slow" in ast.unparse(each) for each in node.decorator_list)
+        and "pytest.mark.slow" not in map(ast.unparse, node.decorator_list)
     }
 
 
@@ -89,9 +89,10 @@ def subtracting(test: str) -> Mutation:
     return Mutation(test, "It adds.", "adding.py", "one + other", "one - other", killer)
 
 
+@pytest.mark.slow
 def test_what_is_killed_and_what_is_not(project: Path) -> None:
     tried = [subtracting("test_strict"), subtracting("test_lax")]
-    verdicts = [verdict for _, verdict in mutants.try_all(tried, 1, project, ())]
+    verdicts = [verdict for _, verdict in mutants.try_all(tried, 1, project, (), trusted=True)]
     assert [verdict.word for verdict in verdicts] == [mutants.KILLED, mutants.SURVIVED]
     assert verdicts[0].by == ("test_adding::test_strict",)
     assert "one + other" in (project / "adding.py").read_text()

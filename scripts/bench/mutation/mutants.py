@@ -40,6 +40,7 @@ from mutation import Mutation  # noqa: E402
 from warm import HEAVY, WarmPytest  # noqa: E402
 
 PATIENCE = 180.0  # seconds for one trial
+FAST = ("-m", "not slow")
 KILLED, SURVIVED, HUNG, BROKEN, SKIPPED = "killed", "SURVIVED", "HUNG", "BROKEN", "skipped"
 
 
@@ -156,7 +157,7 @@ def try_killer(copy: Copy, mutation: Mutation) -> Verdict:
     """Runs what is to notice a mutation."""
     if mutation.survive_line:
         return run_survive(copy.root, mutation.survive_line)
-    return run_tests(copy, [mutation.killer], "-x", patience=PATIENCE)
+    return run_tests(copy, [mutation.killer], "-x", *FAST, patience=PATIENCE)
 
 
 @contextlib.contextmanager
@@ -205,11 +206,11 @@ def check_unchanged(copy: Copy, mutations: Sequence[Mutation]) -> dict[str, Verd
     found: dict[str, Verdict] = {}
     together = Verdict(BROKEN, 0.0)
     if tests:
-        together = run_tests(copy, tests, patience=PATIENCE + 20.0 * len(tests))
+        together = run_tests(copy, tests, *FAST, patience=PATIENCE + 20.0 * len(tests))
     for test in tests:
         word = of_killer(test, together.words)
         if together.word in (HUNG, BROKEN):  # which of them it is
-            word = run_tests(copy, [test], patience=PATIENCE).word
+            word = run_tests(copy, [test], *FAST, patience=PATIENCE).word
         if word != SURVIVED:
             found[test] = Verdict(word, together.seconds, output=together.output)
     for line in lines:
@@ -263,7 +264,7 @@ def try_all(
 def find_killers(mutation: Mutation, root: Path = ROOT) -> Verdict:
     """Runs all fast tests on a copy with a mutation."""
     with copies(root, 1) as (copy,), mutated(copy, mutation):
-        return run_tests(copy, ["tests"], "-m", "not slow", patience=3600.0)
+        return run_tests(copy, ["tests"], *FAST, patience=3600.0)
 
 
 def choose(names: Sequence[str], quick: bool) -> list[Mutation]:

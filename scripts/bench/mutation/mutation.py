@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +41,12 @@ class Mutation:
         """
         found = text.count(self.old)
         if found != 1:
+            wanted = max(self.old.splitlines(), key=len)
+            near = difflib.get_close_matches(wanted, text.splitlines(), 1, 0.4)
             raise ValueError(
                 f"{self.name}: expected this once in {self.file}, found it {found} times: "
                 f"{self.old!r}; give the mutation in scripts/bench/mutation/ what stands there now"
+                + "".join(f", maybe {each!r}" for each in near)
             )
         return text.replace(self.old, self.new)
 

@@ -8,11 +8,17 @@ SAFE = "replay/recording/safe_file.py"
 LIVE = "replay/recording/live_file.py"
 SNAPSHOT = "replay/recording/snapshot.py"
 SERIES = "replay/recording/series.py"
+STRUCTURES = "replay/recording/structures.py"
+FUZZED = "tests/fuzz/test_fuzzed_files.py::"
+LITTLE = "tests/replay/recording/test_little_files.py::"
+LAST_WORDS = "tests/replay/recording/test_last_words.py::"
 VERIFICATION = "tests/replay/files/test_verification.py::"
 DAMAGE = VERIFICATION + "test_every_kind_of_damage_is_named_and_repaired"
 RECORDING = "tests/replay/recording/test_recording.py::"
+VALUES = "tests/replay/files/test_value_checksums.py::"
 HOSTILE = "tests/replay/recording/test_hostile_files.py::"
 ADDRESSES = "tests/replay/recording/test_addresses.py::"
+SECRETS = "tests/replay/recording/test_secrets.py::test_what_is_shown_of_a_text"
 PROMISES = "tests/replay/recording/test_promises.py::"
 
 MUTATIONS = (
@@ -33,20 +39,118 @@ MUTATIONS = (
         DAMAGE,
     ),
     Mutation(
+        "value-checksum-not-compared",
+        "A value beside a frame that is damaged is named, and never shown.",
+        "replay/recording/small_values.py",
+        "    damaged[at] = found != expected[at]\n",
+        "    damaged[at] = False\n",
+        VALUES + "test_a_flipped_bit_is_named_and_not_shown",
+    ),
+    Mutation(
+        "counter-checksum-not-compared",
+        "A damaged counter is found out.",
+        "replay/schema/format.py",
+        "    return len(state) < size or np.array_equal(state[:size], encode_state(state))\n",
+        "    return True\n",
+        "tests/record/writer/test_value_checksums.py"
+        "::test_repair_and_resume_with_a_damaged_counter_and_number",
+    ),
+    Mutation(
+        "damaged-range-scales",
+        "A damaged range scales no picture.",
+        "replay/recording/small_values.py",
+        "            ranges[row, column] = self._known[cell]\n",
+        "            pass\n",
+        VALUES + "test_a_damaged_range_scales_no_picture_and_a_damaged_loss_is_a_gap",
+    ),
+    Mutation(
+        "structures-not-looked-at",
+        "What no checksum vouches for is looked at before HDF5 follows it.",
+        LIVE,
+        "        if bytes(shown[:4]) in STRUCTURES:\n",
+        "        if False:\n",
+        HOSTILE + "test_a_heap_of_texts_that_leads_nowhere_is_refused",
+    ),
+    Mutation(
+        "hdf5-takes-the-command-down",
+        "A command that HDF5 takes down with it, or that waits for it, ends in one line.",
+        LIVE,
+        "    if not faces.is_own_process:\n        yield\n",
+        "    if True:\n        yield\n",
+        "tests/replay/recording/test_last_words.py::test_one_line_and_nothing_left",
+    ),
+    Mutation(
+        "frame-without-checksum",
+        "What no checksum vouches for is no frame: a loss of power may leave anything there.",
+        SERIES,
+        "        if checksum == 0:  # nothing",
+        "        if False:  # nothing",
+        "tests/replay/recording/test_series.py::test_what_no_checksum_vouches_for_is_no_frame",
+    ),
+    Mutation(
+        "shortage-is-damage",
+        "A file is not damaged because memory or descriptors are lacking.",
+        LIVE,
+        "    if (shortage := errors.find_shortage(error)) is not None:\n",
+        "    if (shortage := None) is not None:\n",
+        "tests/replay/cli/test_shortages.py::"
+        "test_a_frame_that_memory_is_lacking_for_is_not_damaged",
+    ),
+    Mutation(
         "superblock-checksum-not-compared",
         "A file whose superblock is damaged is refused.",
         LIVE,
-        "            if self.unfinished and not is_sound(head):\n",
-        "            if False:\n",
+        "if self.unfinished and not structures.is_sound(head):",
+        "if False:",
         PROMISES + "test_a_flipped_bit_in_the_superblock_is_never_passed_over",
     ),
     Mutation(
         "texts-go-round",
         "A text that leads HDF5 round for ever is refused.",
-        "replay/recording/structures.py",
+        STRUCTURES,
         "            if not 0 < taken <= size - place:\n                return False\n",
         "            if not 0 < taken <= size - place:\n                return True\n",
         HOSTILE + "test_a_heap_of_texts_that_leads_nowhere_is_refused",
+    ),
+    Mutation(
+        "trees-of-names-believed",
+        "A tree of names that cannot be what it says is refused before HDF5 crashes in it.",
+        STRUCTURES,
+        "        return self._count(shape, root, count, depth, total) == total\n",
+        "        return True\n",
+        FUZZED + "test_what_was_found_is_read_or_refused",
+    ),
+    Mutation(
+        "heaps-of-names-believed",
+        "A heap of names that cannot be what it says is refused before HDF5 crashes in it.",
+        STRUCTURES,
+        "        if not (_is_power(width) and _is_power(start) and _is_power(largest)):\n",
+        "        if False:\n",
+        FUZZED + "test_what_was_found_is_read_or_refused",
+    ),
+    Mutation(
+        "names-that-are-no-texts",
+        "A name that is no text is left out, and raises nothing.",
+        SAFE,
+        "            return [name for name in node if isinstance(name, str)]\n",
+        "            return list(node)\n",
+        FUZZED + "test_what_was_found_is_read_or_refused",
+    ),
+    Mutation(
+        "any-number-of-names",
+        "A group of a hundred thousand names of one layer is refused in a moment.",
+        SAFE,
+        "            if len(node) > most:\n",
+        "            if False:\n",
+        LITTLE + "test_one_line_in_a_moment",
+    ),
+    Mutation(
+        "hdf5-waited-for",
+        "A command ends where HDF5 does not come back.",
+        "replay/recording/last_words.py",
+        "    signal.setitimer(signal.ITIMER_PROF, _SECONDS)\n",
+        "    signal.setitimer(signal.ITIMER_PROF, 0)\n",
+        LAST_WORDS + "test_one_line_and_nothing_left",
     ),
     Mutation(
         "uncommitted-frames-shown",
@@ -61,21 +165,14 @@ MUTATIONS = (
         "The counter is read before what it vouches for.",
         SNAPSHOT,
         """\
-        state = self.file.read_numbers(schema.STATE, 1, np.int64)
-        counts: list[int] = [] if state is None else state.tolist()
-        self.committed, self.dropped, self.lost, closed = [*counts, 0, 0, 0, 0][:4]
-        self.closed = bool(closed)
-
+        state = read_state(self.file)
         path = dataset_path(schema.BATCHES, "recorded")
         order = self.file.read_numbers(path, 2, np.int64)
 """,
         """\
         path = dataset_path(schema.BATCHES, "recorded")
         order = self.file.read_numbers(path, 2, np.int64)
-        state = self.file.read_numbers(schema.STATE, 1, np.int64)
-        counts: list[int] = [] if state is None else state.tolist()
-        self.committed, self.dropped, self.lost, closed = [*counts, 0, 0, 0, 0][:4]
-        self.closed = bool(closed)
+        state = read_state(self.file)
 """,
         PROMISES + "test_the_counter_is_read_before_what_it_vouches_for",
     ),
@@ -212,9 +309,9 @@ MUTATIONS = (
     Mutation(
         "unknown-filter-tried",
         "What is compressed in a way that nothing is known of is refused.",
-        SAFE,
-        "        if unknown:\n",
-        "        if False:\n",
+        "replay/recording/chunk_filters.py",
+        "    if unknown:\n",
+        "    if False:\n",
         HOSTILE + "test_hostile_files[unknown_filter-here]",
     ),
     Mutation(
@@ -229,33 +326,49 @@ MUTATIONS = (
         "terminal-takes-anything",
         "No name from a file moves the cursor of a terminal.",
         "replay/formatting.py",
-        '    return clean(text, limit=None, mark="?")\n',
-        "    return text\n",
+        'without_secrets(clean(text, limit=None, mark="?"))',
+        "without_secrets(text)",
         "tests/replay/recording/test_info.py::test_the_text_is_fit_for_a_terminal",
     ),
     # Addresses
     Mutation(
         "password-shown",
         "A password in an address is never shown.",
-        "replay/recording/address.py",
-        '        host = parts.netloc.rpartition("@")[2] if ":" in parts.netloc else parts.netloc\n',
-        "        host = parts.netloc\n",
-        ADDRESSES + "test_what_an_address_is",
+        "replay/schema/addresses.py",
+        '    if "@" in text:\n',
+        "    if False:\n",
+        SECRETS,
     ),
     Mutation(
         "signature-shown",
         "What stands behind the `?` of an address is never shown.",
-        "replay/recording/address.py",
-        '        return f"{parts.scheme}://{host}{parts.path}"\n',
-        '        return f"{parts.scheme}://{host}{parts.path}?{parts.query}"\n',
-        ADDRESSES + "test_what_an_address_is",
+        "replay/schema/addresses.py",
+        '    if "?" in text:\n',
+        "    if False:\n",
+        SECRETS,
+    ),
+    Mutation(
+        "token-shown",
+        "No token that a package's message has in it is shown.",
+        "replay/schema/addresses.py",
+        '_TOKENS.sub(rf"\\1 {HIDDEN}", text) if "B" in text else text',
+        "text",
+        SECRETS,
     ),
     Mutation(
         "password-in-an-error",
         "No message of another package shows what is secret in an address.",
         "replay/recording/remote_file.py",
-        '    words = _SECRETS.sub(r"\\1\\2", words)\n',
-        "",
+        '    words = without_secrets((str(error).strip().splitlines() or [""])[0])\n',
+        '    words = (str(error).strip().splitlines() or [""])[0]\n',
         PROMISES + "test_errors_of_other_packages_show_nothing_secret",
+    ),
+    Mutation(
+        "command-with-its-secrets",
+        "A recording keeps no secret of the command that made it.",
+        "replay/schema/addresses.py",
+        '        if hides and not word.startswith("-"):\n',
+        "        if False:\n",
+        "tests/replay/recording/test_secrets.py::test_what_is_shown_of_a_command_line",
     ),
 )

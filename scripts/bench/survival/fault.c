@@ -153,6 +153,10 @@ int fsync(int fd) {
     pthread_mutex_lock(&lock);
     start();
     int known = name_of(fd, name, sizeof name) && ours(name);
+    if (known && failing(name)) {
+        pthread_mutex_unlock(&lock);
+        return -1;
+    }
     if (known) note('s', fd, name, NULL, 0);
     pthread_mutex_unlock(&lock);
     int done = real_fsync(fd);

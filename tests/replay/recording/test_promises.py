@@ -153,7 +153,8 @@ def test_a_lost_connection_is_tried_again_thrice(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(remote_file.time, "sleep", pauses.append)
     for failures in range(5):
         file = RemoteFile.__new__(RemoteFile)  # which has no server
-        file.name, file.failure, left = "http://host/run.h5", None, [failures]
+        file.name, file.failure, file._patient = "http://host/run.h5", None, False
+        left = [failures]
 
         def read(left: list[int] = left) -> str:
             left[0] -= 1
