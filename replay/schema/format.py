@@ -42,21 +42,20 @@ CHECKSUM_DTYPE = np.dtype("<u4")
 EXPONENT_DTYPE = np.dtype("<i2")
 SCALED_BELOW = 15  # the largest value of a frame with an exponent lies below 2 to this power
 
+_DEEPEST = 32  # values within values that a description may have
 # Cells (epoch, batch) of a file; of more than FREE_CELLS it has to have the bytes.
 MOST_CELLS = 20_000_000  # 160 MB a field
 FREE_CELLS = 4_000_000
 
-# What /state holds, in this order. `committed` is written last, with a flush on each side of
-# it: a frame whose number in batches/recorded is at most `committed` is whole. Older files end
-# before the checksum, which is of the numbers before it.
+# What /state holds. `committed` is written last, with a flush on each side of it: a frame whose
+# number in batches/recorded is at most that is whole. Older files end before the checksum.
 STATE_FIELDS = ("committed", "dropped", "lost", "closed", "checksum")
 
 
 def exponent_of(largest: float) -> int:
     """Returns the exponent under which a frame is stored, by its largest finite value.
 
-    The value times two to the power of minus the exponent lies in [2**14, 2**15), next below the
-    largest float16; a frame of zeros has the exponent 0.
+    That value times 2**-exponent lies in [2**14, 2**15); a frame of zeros has the exponent 0.
     """
     return math.frexp(largest)[1] - SCALED_BELOW if largest else 0
 
@@ -314,7 +313,7 @@ def decode_meta(text: str) -> dict[str, Any]:
     try:
         meta = json.loads(text)
     except (ValueError, RecursionError):  # nested without end
-        return {}
+        meta = None
     if not isinstance(meta, dict):
         return {}
     command = meta.get("command")
@@ -322,9 +321,6 @@ def decode_meta(text: str) -> dict[str, Any]:
         meta["command"] = words_without_secrets(command)  # older recordings kept all of it
     found: dict[str, Any] = _plain(meta, _DEEPEST)
     return found
-
-
-_DEEPEST = 32  # values within values that a description may have
 
 
 def _plain(value: Any, depth: int) -> Any:
@@ -366,10 +362,7 @@ def checksum(frame: npt.NDArray[Any] | memoryview) -> int:
 
 
 def most_cells(file_size: int, itemsize: int = 8) -> int:
-    """Returns how many (epoch, batch) cells of `itemsize` bytes a file of a size may declare.
-
-    A recorder writes no more, and a reader refuses more.
-    """
+    """Returns how many (epoch, batch) cells of `itemsize` bytes a file may have, by its size."""
     return min(MOST_CELLS, max(FREE_CELLS, file_size // itemsize))
 
 
