@@ -13,7 +13,8 @@ Lost: images without a frame that was on the disk when a sync ended, neither for
 after `repair`. HDF5 writes some of its indices over in place, right after what they lead to: a disk
 that does the later first, or a half of it, may leave an index that leads nowhere. No order of ours
 can help that; such images are "out of order", and what they lose is counted by itself.
-Refused: images that cannot be opened. Wrong: a frame or a value that is shown and was not recorded.
+Refused: images of the latter half that cannot be opened. Wrong: a frame that is shown and was not
+recorded; likewise wrong values, of what was logged.
 """
 
 from __future__ import annotations
@@ -473,7 +474,9 @@ def try_one(scenario: Scenario, disk: Disk, job: Image, at: Path, counts: Counte
         os.utime(path, (0, 0))  # no writer is at work on it any more
         verdict = judge_once(path, image.data)
     way = image.way if image.in_order else f"{image.way}, indices"
-    counts[f"{key}: refused"] += verdict.refused and bool(safe)
+    if job.place > scenario.recorded // 2:  # by then there are frames
+        counts[f"{key}: later"] += 1
+        counts[f"{key}: refused"] += verdict.refused
     counts[f"{key}: out of order"] += not image.in_order
     note_wrong(verdict, key, counts)
     missing = safe - verdict.readable
@@ -573,7 +576,6 @@ def rows_of(counts: Counter[str], names: Sequence[str]) -> list[tuple[str, Row, 
         def of(what: str, name: str = name) -> int:
             return counts[f"{name}: {what}"]
 
-        images = of("images") or 1
         row = Row(
             f"loss of power: {name}",
             of("images") + of("hangs") + of("crashes"),
@@ -584,7 +586,7 @@ def rows_of(counts: Counter[str], names: Sequence[str]) -> list[tuple[str, Row, 
         )
         note = (
             f"out of order {of('out of order'):,}, of these lost {of('lost by HDF5'):,}; "
-            f"repaired {of('repaired'):,}; refused {of('refused') / images:.2%}; "
+            f"repaired {of('repaired'):,}; refused {of('refused') / max(1, of('later')):.2%}; "
             f"wrong values {of('wrong values'):,}"
         )
         if of("targets"):

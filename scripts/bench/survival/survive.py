@@ -508,7 +508,7 @@ def rows(quick: bool) -> dict[str, Callable[[], Row]]:
     def power() -> Row:
         from power import power_row
 
-        return power_row(400 if quick else 100_000)
+        return power_row(300, names=("late", "thin")) if quick else power_row(100_000)
 
     def kills(victim: str) -> Row:
         arguments = [(victim, seed, seed % 2 == 1) for seed in range(200 // few)]
