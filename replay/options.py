@@ -30,7 +30,7 @@ ORDERS = ("number", "similar")
 CODECS = ("h264", "av1")
 VIEWS = ("maps", "attention", "cam", "gradient", "components", "overlay")
 MADE = ("components", "overlay")  # views that a page makes of the maps that it has
-EXPORTED = ("maps", "attention", "gradient", "cam")  # views that are values
+EXPORTED = ("maps", "attention", "gradient", "cam", "components")  # views that are values
 CAM_METHODS = ("grad-cam", "hirescam", "gradient-x-activation")
 PRESETS = ("github", "slack", "slides", "paper")
 

@@ -52,10 +52,17 @@ class Step:
 
 
 class WriteJournal:
-    """Notes what is done to the files in a folder while `watching`."""
+    """Notes what is done to the files in a folder while `watching`.
+
+    Attributes:
+        steps: What was done.
+        contents: By file, what was in each at its end. Nothing is asked of HDF5 meanwhile: to be
+            asked where a chunk lies, it writes those that it has not written yet.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.steps: list[Step] = []
+        self.contents: dict[int, bytes] = {}
         self._folder = folder
         self._logs: list[tuple[Path, int, int]] = []  # the log, of which file, bytes read of it
         self._held: list[int] = []  # descriptors: no file's number is used again meanwhile
@@ -107,6 +114,8 @@ class WriteJournal:
         finally:
             h5py_files.unregister_driver("mapreel-logged")
             for descriptor in self._held:
+                about = os.fstat(descriptor)
+                self.contents[about.st_ino] = os.pread(descriptor, about.st_size, 0)
                 os.close(descriptor)
 
     def _collect(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from replay.formatting import clean, format_bytes, format_count
+from replay.schema.addresses import without_secrets
 
 if TYPE_CHECKING:
     from replay.recording import Recording
@@ -19,7 +20,8 @@ _LONGEST = 10_000  # characters of a message, which may hold names from a file
 
 def say(kind: str, message: str) -> None:
     """Writes one line to stderr, such as `error: no such file: run.h5`."""
-    print(f"{kind}: {clean(message, _LONGEST, mark='?')}", file=sys.stderr)
+    shown = without_secrets(clean(message, _LONGEST, mark="?"))
+    print(f"{kind}: {shown}", file=sys.stderr)
 
 
 def warn(message: str | None) -> None:

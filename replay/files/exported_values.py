@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.maps.selection import choose_layers
-from replay.options import EXPORTED
+from replay.options import EXPORTED, FilmOptions
 from replay.recording import Recording
 from replay.recording.series import Series
 from replay.schema import FRAME_DTYPE, Cell, OptionError, SelectionError
@@ -69,7 +69,7 @@ def choose_values(
     Args:
         run: The recording, or a fixed image of it.
         view: One of `EXPORTED`.
-        layer: The layer; by default the first one, of attention and class activation the last.
+        layer: The layer; by default the first one, of all but maps and gradients the last.
         method: Of class activation, see `CamFrames`.
 
     Raises:
@@ -87,6 +87,8 @@ def choose_values(
         name = None if layer is None else _one(run.beside("cam"), layer)
         cam = run.cam(name, None, method)
         return ExportedValues(cam, None, np.dtype("<f4"))
+    if view == "components":
+        return ExportedValues(_Components(run, layer), 0, np.dtype("<f4"))
     beside = run.beside("attention" if view == "attention" else "gradients")
     if not beside.layers:
         beside[""]  # which raises, and says how to record it
@@ -95,6 +97,34 @@ def choose_values(
         return ExportedValues(attention, 0, FRAME_DTYPE)
     gradient = beside.scaled(_one(beside, layer))
     return ExportedValues(gradient, gradient.layer.channel_axis, np.dtype("<f4"))
+
+
+class _Components:
+    """The principal components of a layer: float32 (k, H, W) by epoch and batch."""
+
+    def __init__(self, run: Recording, layer: str | Sequence[str] | None) -> None:
+        from replay.maps.components_view import ComponentSeries, ComponentsRecording, choose_names
+
+        options = FilmOptions(None if layer is None else _one(run, layer))
+        (self.name,) = choose_names([run], options)
+        series = ComponentsRecording(run, [self.name], options)[self.name]
+        assert isinstance(series, ComponentSeries)
+        self._series = series
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """Where there is a frame, bool (epoch, batch)."""
+        return self._series.present
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(epoch, batch, k, H, W)."""
+        counts = len(self._series.components.basis), *self._series.layer.shape[1:]
+        return *self._series.shape[:2], *counts
+
+    def __getitem__(self, key: Cell) -> npt.NDArray[np.float32]:
+        """Returns a frame."""
+        return self._series.values(key)
 
 
 def _one(run: Recording, layer: str | Sequence[str] | None) -> str:

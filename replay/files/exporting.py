@@ -106,7 +106,8 @@ def export(
         probe: The number of a fixed image, whose maps are written.
         view: `maps`, or what was recorded beside them, in true values: `attention` (float16, heads
             first), `gradient` (float32), or `cam` (float32, one map a frame, of the first fixed
-            image unless `probe` says another).
+            image unless `probe` says another); or `components`, the values along the first three
+            principal components of the maps (float32).
         cam_method: Of class activation, as in `replay.animate`.
         overwrite: Whether a file may be replaced. A folder must be new or empty.
         progress: Called with (frames done, frames in all).

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from replay.formatting import format_count
@@ -160,6 +161,20 @@ class ComponentSeries(ColourSeries):
         if not len(self.components.basis):
             return np.full((1, *self._planes.size), np.nan, np.float16)
         return self.components.values(plane)[:1].astype(np.float16)
+
+    def values(self, cell: Cell) -> npt.NDArray[np.float32]:
+        """Returns all components of a frame, float32 (k, H, W); NaN where a value is not finite.
+
+        Raises:
+            DamagedError: The frame is damaged.
+        """
+        plane = self._planes[self._snapshot.locate(*cell)]
+        if cell in self._planes.damaged:
+            raise DamagedError(self._planes.damaged[cell])
+        finite = np.isfinite(plane).all(axis=0)
+        values = self.components.values(np.where(finite, plane, np.float16(0)))
+        values[:, ~finite] = np.nan
+        return values
 
 
 def _read_all(planes: Sequence[Planes], cell: Cell) -> Float16Array:

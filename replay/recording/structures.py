@@ -30,13 +30,16 @@ _NOWHERE = (1 << 64) - 1  # the address of what is not there
 _HEAP_RECORDS = {5: 11, 6: 15, 8: 17, 9: 13}  # of links and attributes by name, by order
 _HUGE_RECORDS = {1: 24, 3: 16}  # of what is too large for a heap's blocks
 _CHUNK_RECORDS = (10, 11)  # of chunks, without filters and with them
+_ID_BYTES = {5: 7, 6: 7, 8: 8, 9: 8}  # of a place in their heap
 _HEAP_IDS = {5: 4, 6: 8, 8: 0, 9: 0}  # where such a record has the place in its heap
 _NODE_HEAD, _NODE_CHECKSUM = 6, 4
 _MOST_NODE = 1 << 20  # bytes
 _DEEPEST = 12  # levels of a tree
 _LONGEST_HEADER = 1 << 22  # bytes of one part of an object header
 _MOST_PARTS = 1000  # of one object header
-_OF_NAMES = {0x02: 8, 0x15: 2}  # messages on links and on attributes: bytes of the next number
+# Messages on links and on attributes: bytes of the next number, trees by name and by order.
+_OF_NAMES = {0x02: (8, (5, 6)), 0x15: (2, (8, 9))}
+_LAYOUT = 0x08  # the message that says where the values are
 _CONTINUED = 0x10  # the message that says where an object header goes on
 _LONGEST_HEAP = 1 << 26  # bytes of texts in one heap
 
@@ -81,7 +84,7 @@ class StructureCheck:
 
     def __init__(self, read: Read, size: int) -> None:
         self._read, self._size = read, size
-        self._heaps: dict[int, int] = {}  # by the tree of its names, where a heap begins
+        self._expected: dict[int, tuple[tuple[int, ...], int]] = {}  # kinds of a tree, its heap
         self._known = {
             b"GCOL": self._texts,
             b"OHDR": self._header,
@@ -138,7 +141,9 @@ class StructureCheck:
                 kind, size = data[place], data[place + 1] | data[place + 2] << 8
                 place += head
                 if kind in _OF_NAMES:
-                    self._note_names(data[place : place + size], _OF_NAMES[kind])
+                    self._note_names(data[place : place + size], *_OF_NAMES[kind])
+                elif kind == _LAYOUT:
+                    self._note_chunks(data[place : place + size])
                 elif kind == _CONTINUED and size >= 16:
                     start, length = _number(data, place, 8), _number(data, place + 8, 8)
                     if not start + length <= self._size or length > _LONGEST_HEADER:
@@ -147,14 +152,29 @@ class StructureCheck:
                 place += size
         return left > 0
 
-    def _note_names(self, message: bytes, counted: int) -> None:
+    def _note_names(self, message: bytes, counted: int, kinds: tuple[int, ...]) -> None:
         """Notes the heap and the trees of a message of section IV.A.2.c or IV.A.2.v."""
         if len(message) < 18:
             return
         place = 2 + (counted if message[1] & 1 else 0)
         heap = _number(message, place, 8)
-        for tree in (place + 8, place + 16):
-            self._heaps[_number(message, tree, 8)] = heap
+        for at, kind in zip((place + 8, place + 16), kinds, strict=True):
+            if len(message) >= at + 8:
+                self._expect(_number(message, at, 8), (kind,), heap)
+
+    def _note_chunks(self, message: bytes) -> None:
+        """Notes the tree of a layout's chunks, section IV.A.2.i, version 4."""
+        if len(message) > 5 and message[0] in (4, 5) and message[1] == 2:
+            at = 5 + message[3] * message[4]
+            if message[at : at + 1] == b"\5":  # a tree
+                self._expect(_number(message, at + 7, 8), _CHUNK_RECORDS, 0)
+
+    def _expect(self, tree: int, kinds: tuple[int, ...], heap: int) -> None:
+        """Notes which kinds a tree may have, and where its names lie: nothing for two at odds."""
+        if tree != _NOWHERE:
+            both = self._expected.setdefault(tree, (kinds, heap))
+            if both != (kinds, heap):
+                self._expected[tree] = (), heap
 
     def _heap(self, at: int, data: bytes) -> bool:
         """Fractal heap header, section III.G: where links and attributes of many lie."""
@@ -168,6 +188,7 @@ class StructureCheck:
         grows = width <= 64 and 64 <= start <= largest <= 1 << 24 and bits <= 64
         most = bits - (width * start).bit_length() + 2  # rows, each twice as large as the last
         managed = _number(data, 46, 8)
+        self._expect(_number(data, 22, 8), tuple(_HUGE_RECORDS), 0)
         return (
             usual
             and grows
@@ -184,6 +205,9 @@ class StructureCheck:
         kind, node, record = data[5], _number(data, 6, 4), _number(data, 10, 2)
         depth, root, count = _number(data, 12, 2), _number(data, 16, 8), _number(data, 24, 2)
         total = _number(data, 26, 8)
+        kinds, heap_at = self._expected.get(at, (_CHUNK_RECORDS, 0))
+        if kind not in kinds:
+            return False
         fits = {**_HEAP_RECORDS, **_HUGE_RECORDS}.get(kind)
         if fits != record and not (kind in _CHUNK_RECORDS and 16 <= record <= 8 * 33 + 12):
             return False
@@ -198,8 +222,8 @@ class StructureCheck:
             return False
         if kind not in _HEAP_RECORDS:
             return total >= count and (depth > 0 or total == count)
-        heap = self._read(self._heaps.get(at, self._size), 146)
-        if heap[:4] != b"FRHP" or not self._heap(0, heap):
+        heap = self._read(heap_at, 146)
+        if heap[:4] != b"FRHP" or not self._heap(0, heap) or heap[5] != _ID_BYTES[kind]:
             return False
         shape = _TreeShape(kind, record, node, depth, heap)
         return self._count(shape, root, count, depth, total) == total

@@ -15,9 +15,10 @@ _SCHEME = "[A-Za-z][A-Za-z0-9+.-]+"
 _ADDRESS = re.compile(rf"(?!file:)(?:{_SCHEME}::)*{_SCHEME}://", re.IGNORECASE)
 _COLLAPSED = re.compile(rf"(?!file:)(?:{_SCHEME}::)*{_SCHEME}:/")
 
-_USER = re.compile(rf"({_SCHEME})(:/{{1,2}})([^/\s@'\"]+)@")
+_FIRST = "(?<![A-Za-z0-9+.-])"  # where a scheme begins: a long name is looked through once
+_USER = re.compile(rf"{_FIRST}({_SCHEME})(:/{{1,2}})([^/\s@'\"]+)@")
 _END = r"[^\s'\")]*?(?=[;,.]?(?:[\s'\")]|$))"  # of a query, but for the sentence's own mark
-_QUERY = re.compile(rf"({_SCHEME}:/{{1,2}}[^\s?'\"]*)\?{_END}")
+_QUERY = re.compile(rf"{_FIRST}({_SCHEME}:/{{1,2}}[^\s?'\"]*)\?{_END}")
 _PART_OF_QUERY = re.compile(rf"(?<=[^\s'\"(])\?[^\s'\"()=&?]+={_END}")
 _TOKENS = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{8,}")
 _SECRET_NAME = re.compile(

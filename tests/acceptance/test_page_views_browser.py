@@ -221,3 +221,18 @@ def test_axe_finds_nothing(browser: Browser, out: Path, screen: str, dark: bool)
         assert axe_findings(tab) == []
         wide = tab.run("document.documentElement.scrollWidth")
         assert wide <= width
+
+
+def test_of_many_images_one_is_chosen_from_a_list(browser: Browser, tmp_path: Path) -> None:
+    path = write_looking(tmp_path / "run.h5", epochs=1, batches=2, probes=4)
+    tab = opened(browser, page(path, layers="conv1", view="components").path, "")
+    names = "[...document.querySelectorAll('#image option')].map((e) => e.textContent)"
+    assert [name.partition(",")[0] for name in tab.run(names)] == [
+        "first image",
+        *(f"probe {n}" for n in range(4)),
+    ]
+    assert axe_findings(tab) == []
+    choose(tab, "image", "probe 2")
+    tab.wait("location.hash.includes('image=probe-2')")
+    assert tab.run("document.getElementById('image').value") == "probe 2"
+    assert complaints(tab) == []

@@ -16,19 +16,19 @@ from replay.recording.structures import lookup3
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "bench" / "fuzzing"))
 
+import fork_server
 import fuzz
 import mutations
-import server
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.skipif(not hasattr(server.os, "fork"), reason="needs os.fork")
+pytestmark = pytest.mark.skipif(not hasattr(fork_server.os, "fork"), reason="needs os.fork")
 
 FINDINGS = sorted((HERE / "findings").glob("*.json"))
 
 
 @pytest.fixture(scope="module")
 def seeds() -> list[mutations.Seed]:
-    return server.load_seeds()
+    return fork_server.load_seeds()
 
 
 def test_what_was_found_is_read_or_refused(seeds: list[mutations.Seed], tmp_path: Path) -> None:
@@ -41,22 +41,22 @@ def test_what_was_found_is_read_or_refused(seeds: list[mutations.Seed], tmp_path
         images.append(mutations.apply(data, change))
     assert len(set(images)) == len(FINDINGS) >= 7
 
-    class Found(server.Fuzzer):
+    class Found(fork_server.Fuzzer):
         def image(self, number: int) -> bytes:
             return images[number]
 
-    fuzzer = Found(seeds, 0, tmp_path, server.READERS)
+    fuzzer = Found(seeds, 0, tmp_path, fork_server.READERS)
     tally = fuzz.total_of(fuzzer.run(len(images)))
     named = [(FINDINGS[each.number].stem, each) for each in tally.findings]
     assert not named
-    assert tally.executions == len(images) * len(server.READERS)
+    assert tally.executions == len(images) * len(fork_server.READERS)
 
 
 @pytest.mark.parametrize("flips", [False, True], ids=["changed structures", "flipped bits"])
 def test_a_short_run(seeds: list[mutations.Seed], tmp_path: Path, flips: bool) -> None:
     """A hundred files, always the same: of the structures, and of the texts' bits."""
-    readers = {"info": server.read_info}
-    tally = fuzz.total_of(server.Fuzzer(seeds, 7, tmp_path, readers, flips).run(100))
+    readers = {"info": fork_server.read_info}
+    tally = fuzz.total_of(fork_server.Fuzzer(seeds, 7, tmp_path, readers, flips).run(100))
     assert tally.executions == 100
     assert not tally.findings
     assert 20 < tally.refused < 80  # the changes are neither harmless nor all found at once
@@ -72,11 +72,11 @@ def test_a_finding_is_told(seeds: list[mutations.Seed], tmp_path: Path) -> None:
         if number == 1:
             raise KeyError("nobody expects this")
         if number == 3:
-            server.os.kill(server.os.getpid(), server.signal.SIGSEGV)
+            fork_server.os.kill(fork_server.os.getpid(), fork_server.signal.SIGSEGV)
         while number == 5:
             pass
 
-    class Numbered(server.Fuzzer):
+    class Numbered(fork_server.Fuzzer):
         def image(self, number: int) -> bytes:
             now[0] = number
             return self.seeds[0].data
@@ -95,7 +95,7 @@ def test_a_finding_is_told(seeds: list[mutations.Seed], tmp_path: Path) -> None:
 
 def test_changes_leave_checksums_right(seeds: list[mutations.Seed]) -> None:
     """Or HDF5 would refuse every file at once, and nothing behind that were tried."""
-    random = server.random.Random(0)
+    random = fork_server.random.Random(0)
     for seed in seeds:
         for region in seed.regions:
             if region.checksum >= 0:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from server import READERS, ROOT, Finding, Fuzzer, Readers, Tally, load_seeds
+from fork_server import READERS, ROOT, Finding, Fuzzer, Readers, Tally, load_seeds
 
 FINDINGS = ROOT / "tests" / "fuzz" / "findings"
 EVERY = 60.0  # seconds between two lines

@@ -124,8 +124,8 @@ MUTATIONS = (
         "heaps-of-names-believed",
         "A heap of names that cannot be what it says is refused before HDF5 crashes in it.",
         STRUCTURES,
-        "        if not (_is_power(width) and _is_power(start) and _is_power(largest)):\n",
-        "        if False:\n",
+        "_is_power(start) and _is_power(largest)):\n            return False\n",
+        "_is_power(start) and _is_power(largest)):\n            return True\n",
         FUZZED + "test_what_was_found_is_read_or_refused",
     ),
     Mutation(

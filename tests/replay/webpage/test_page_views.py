@@ -243,6 +243,15 @@ def test_an_export_has_what_is_in_the_file(path: Path, tmp_path: Path) -> None:
     folder = replay.export(path, tmp_path / "of/", view="gradient", probe=0, epochs=1)
     one = np.load(folder.path / "epoch0001_batch0001.npy")
     np.testing.assert_allclose(one, gradient("conv1", 1, 1, 0), rtol=1e-6)
+    made = replay.export(path, tmp_path / "p.npz", view="components", layer="conv2", epochs=1)
+    assert (made.frames, made.shape, made.dtype) == (2, (3, 8, 8), "float32")
+    with np.load(made.path) as arrays, replay.open(path) as run:
+        planes = np.stack([run["conv2"][cell] for cell in run["conv2"].frames]).astype("f8")
+        spread = np.stack([each.reshape(6, -1) for each in planes])
+        spread -= spread.mean(axis=2, keepdims=True)
+        first = arrays["maps"][:, 0].reshape(2, -1)
+        # The first component varies more than any channel does.
+        assert (first.var(axis=1) > 0.9 * spread[2:].var(axis=2).max(axis=1)).all()
     words = ["export", str(path), "--show", "attention", "-o", str(tmp_path / "b.npz"), "--quiet"]
     assert main(words) == 0
     with pytest.raises(SelectionError, match="no attention of 'conv1'"):
