@@ -63,7 +63,7 @@ NO_MEMORY = "not enough memory: close other programs, or raise the limit (ulimit
 _NO_DESCRIPTORS = "too many open files: close some, or raise the limit (ulimit -n)"
 _NO_MEMORY_WORDS = re.compile(
     r"annot allocate memory|failed to map segment|memory allocation failed|nable to allocate"
-    r"|can't start new thread"
+    r"|can't start new thread|^[Oo]ut of memory"
 )
 
 

@@ -37,6 +37,7 @@ def path(tmp_path: Path) -> Path:
         (OSError("Unable to open file (errno = 24, error message = 'Too many open files')"), "too"),
         (ImportError("x.so: failed to map segment from shared object"), NO_MEMORY),
         (RuntimeError("can't start new thread"), NO_MEMORY),
+        (OSError("out of memory"), NO_MEMORY),  # of Pillow
         (OSError(errno.ENOSPC, "No space left on device"), None),
         (KeyError("memory"), None),
     ],
