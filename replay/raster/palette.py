@@ -363,10 +363,14 @@ def enlarge(picture: npt.NDArray[np.uint8], factor: int, down: int | None = None
 
 
 def reduce(picture: Pixels, factor: int) -> Pixels:
-    """Returns the mean of every block of factor x factor pixels; incomplete blocks are left out."""
-    height, width = picture.shape[0] // factor, picture.shape[1] // factor
-    blocks = picture[: height * factor, : width * factor]
-    blocks = blocks.reshape(height, factor, width, factor, -1)  # (H, f, W, f, 3)
+    """Returns the mean of every block of factor x factor pixels; incomplete blocks are left out.
+
+    A side that is shorter than a block becomes one pixel.
+    """
+    down, across = (max(1, min(factor, side)) for side in picture.shape[:2])
+    height, width = picture.shape[0] // down, picture.shape[1] // across
+    blocks = picture[: height * down, : width * across]
+    blocks = blocks.reshape(height, down, width, across, -1)  # (H, f, W, f, 3)
     means: Pixels = np.rint(blocks.mean(axis=(1, 3))).astype(np.uint8)
     return means
 

@@ -6,7 +6,7 @@ import pytest
 from replay.maps.axes import shrink_maps
 from replay.raster.arrangement import Space, arrange
 from replay.raster.mosaic import Mosaic, paint
-from replay.raster.palette import widen
+from replay.raster.palette import reduce, widen
 from replay.schema import OptionError
 
 ROOM = Space(1072, 860, beside=328, above=120, least=560)
@@ -145,3 +145,9 @@ def test_blocks_of_other_shapes_are_averaged() -> None:
     maps = np.arange(24, dtype=np.float16).reshape(1, 4, 6)
     np.testing.assert_array_equal(shrink_maps(maps, (1, 3)), maps.reshape(1, 4, 2, 3).mean(3))
     np.testing.assert_array_equal(shrink_maps(maps, (2, 1)), maps.reshape(1, 2, 2, 6).mean(2))
+
+
+def test_a_picture_narrower_than_a_block_keeps_a_pixel() -> None:
+    thin = np.arange(10, dtype=np.uint8)[None, :, None].repeat(3, axis=2)
+    assert reduce(thin, 5).tolist() == [[[2] * 3, [7] * 3]]
+    assert reduce(thin.transpose(1, 0, 2), 5).shape == (2, 1, 3)
