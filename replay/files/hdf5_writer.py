@@ -33,6 +33,7 @@ class RecordingWriter(Closing):
     def __init__(self, path: Path, shape: tuple[int, int], attributes: Mapping[str, Any]) -> None:
         self._file = create_file(path)
         self._shape = shape
+        self._groups: dict[str, h5py.Group] = {}
         for name, value in attributes.items():
             self._file.attrs[name] = value
 
@@ -86,13 +87,22 @@ class RecordingWriter(Closing):
             self.write_field(schema.value_checksums_path(path), sums, 0)
         cell_bytes = values.dtype.itemsize * int(np.prod(values.shape[2:], dtype=np.int64))
         batches = max(1, min(values.shape[1], _CHUNK_BYTES // max(1, cell_bytes)))
-        self._file.create_dataset(
-            path,
-            data=values,
-            maxshape=(None, None, *values.shape[2:]),
-            chunks=(1, batches, *(max(1, n) for n in values.shape[2:])),
-            fillvalue=fill,
-        )
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((1, batches, *(max(1, n) for n in values.shape[2:])))
+        properties.set_obj_track_times(False)
+        properties.set_fill_value(np.array(fill, values.dtype))
+        unlimited = h5py.h5s.UNLIMITED
+        space = h5py.h5s.create_simple(values.shape, (unlimited, unlimited, *values.shape[2:]))
+        group, _, name = path.rpartition("/")
+        parent = self._groups.get(group)
+        if parent is None:
+            parent = self._groups[group] = self._file.require_group(group)
+        # Past h5py's face, whose checks take longer than the writing: there may be thousands.
+        kind = h5py.h5t.py_create(values.dtype, logical=True)
+        made = h5py.h5d.create(parent.id, None, kind, space, properties)
+        if values.size:
+            made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(values))
+        parent[name] = h5py.Dataset(made)
 
     def write_layer_field(
         self,

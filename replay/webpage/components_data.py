@@ -22,6 +22,7 @@ from replay.schema.token_grid import TokenGrid
 from replay.webpage.frame_block import FrameBlock
 from replay.webpage.layer_data import LayerData
 
+_MOST_CHANNELS = 4096  # their covariance has the square of it: 134 MB
 GROWTH = 1.25
 """When a run is so many times longer, what holds for the whole of it is found again."""
 
@@ -99,7 +100,7 @@ class PageBases:
         """
         together: dict[tuple[str, tuple[int, ...]], list[LayerData]] = {}
         for layer in layers:
-            if layer.places is not None:
+            if has_places(layer):
                 together.setdefault((layer.name, tuple(layer.channels)), []).append(layer)
         for group in together.values():
             name = f"components-{len(self.blocks)}"
@@ -131,6 +132,11 @@ class LiveBases:
 def has_components(view: str, made: str) -> bool:
     """Returns whether components are shown of what a page has in some view; see `PageSource`."""
     return view == "maps" and made in ("", "components")
+
+
+def has_places(layer: LayerData) -> bool:
+    """Returns whether a layer has components: positions in an image, and not too many channels."""
+    return layer.places is not None and len(layer.channels) <= _MOST_CHANNELS
 
 
 def find_basis(group: Sequence[LayerData]) -> PageBasis:

@@ -26,7 +26,7 @@ from replay.raster.time_axis import TimeAxis
 from replay.recording import Closing, Recording
 from replay.recording.address import read_path
 from replay.schema import Cell, RecordingError
-from replay.webpage.components_data import GROWTH, LiveBases, has_components
+from replay.webpage.components_data import GROWTH, LiveBases, has_components, has_places
 from replay.webpage.input_data import InputData
 from replay.webpage.layer_data import LayerData
 from replay.webpage.manifest import (
@@ -95,7 +95,7 @@ class _Source:
         count = len(self.cells)
         if name not in self.layers:
             layer = LayerData(self.run[name], channels, self.cells, live=True)
-            if has_components(self.options.view, self.made) and layer.places is not None:
+            if has_components(self.options.view, self.made) and has_places(layer):
                 layer.components = "components"
             self.layers[name] = layer
             self.measured[name] = count

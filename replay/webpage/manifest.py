@@ -15,7 +15,7 @@ from replay.maps.input_picture import NO_PICTURE
 from replay.maps.percentiles import ROBUST
 from replay.maps.scaling import GAIN_WORDS
 from replay.options import SCALES, FilmOptions
-from replay.raster.loss_curve import plain_range
+from replay.raster.loss_curve import ends_in_words, plain_range
 from replay.raster.names import tell_apart
 from replay.raster.palette import colormap, unfinite_colors
 from replay.raster.time_axis import TimeAxis
@@ -165,7 +165,7 @@ def describe_frames(
     recording: Recording,
     asked: Sequence[Cell],
     kept: Sequence[Cell],
-    ends: tuple[float, float] | None = None,
+    every: npt.NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """Returns the frames' part of the manifest: numbers, fields in words, and the loss curve.
 
@@ -173,7 +173,7 @@ def describe_frames(
         recording: Where the fields are.
         asked: The frames that were asked for: the time axis.
         kept: Those that the page holds.
-        ends: Of the loss curve's axis; by default those of the loss.
+        every: The losses that the loss curve's axis is for; by default those of the recording.
     """
     places = {cell: place for place, cell in enumerate(asked)}
     axis = TimeAxis(asked)
@@ -211,7 +211,7 @@ def describe_frames(
             format_loss(float(losses[places[cell]])) if logged[places[cell]] else "–"
             for cell in kept
         ]
-        frames["curve"] = loss_curve(losses, axis, ends)
+        frames["curve"] = loss_curve(losses, axis, every)
     return frames
 
 
@@ -244,19 +244,21 @@ def _unseen(recording: Recording, kept: Sequence[Cell]) -> list[str] | None:
 
 
 def loss_curve(
-    loss: npt.NDArray[np.float64], axis: TimeAxis, ends: tuple[float, float] | None = None
+    loss: npt.NDArray[np.float64], axis: TimeAxis, every: npt.NDArray[np.float64] | None = None
 ) -> dict[str, Any]:
     """Returns the loss as points of the unit square, and its ends in words.
 
     Args:
         loss: float64 (frames,).
         axis: Where the frames stand; the line breaks where some are missing, too.
-        ends: Lowest and highest value of the axis; by default those of the loss.
+        every: The losses that the axis is for; by default these.
 
     Returns:
-        `x` and `y` from 0 to 1, where None breaks the line, and `low` and `high` as text.
+        `x` and `y` from 0 to 1, where None breaks the line, and `ends`, the least and the greatest
+        loss as text.
     """
-    low, high = plain_range(loss) if ends is None else ends
+    every = loss if every is None else every
+    low, high = plain_range(every)
     places = np.arange(len(loss))
     if len(loss) > _CURVE:  # of each stretch, the lowest and the highest
         chosen = set()
@@ -276,8 +278,7 @@ def loss_curve(
     return {
         "x": x,
         "y": y,
-        "low": format_loss(low),
-        "high": format_loss(high),
+        "ends": ends_in_words(every),
     }
 
 

@@ -11,7 +11,6 @@ from replay.formatting import clean, format_shape
 from replay.maps.axes import JointMaps, Maps
 from replay.maps.input_picture import InputPicture
 from replay.option_values import Numbers
-from replay.raster.loss_curve import plain_range
 from replay.recording import Recording
 from replay.recording.snapshot import read_losses
 from replay.schema import Cell, OptionError, SelectionError
@@ -99,8 +98,8 @@ def describe_runs(
     """Returns the frames' part of the manifest, and each run's: name, fields and picture."""
     losses = [read_losses(run.batches, asked) for run in runs]
     known = [each for each in losses if each is not None]
-    ends = plain_range(np.concatenate(known)) if known else None
-    each = [describe_frames(run, asked, kept, ends) for run in runs]
+    every = np.concatenate(known) if known else None
+    each = [describe_frames(run, asked, kept, every) for run in runs]
     one = pictures[0] is not None and pictures[1:] == [None] and InputPicture.possible(runs[1])
     described = []
     for run, label, frames, picture in zip(runs, labels, each, pictures, strict=True):

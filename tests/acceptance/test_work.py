@@ -244,7 +244,8 @@ def test_the_writer_touches_each_chunk_once_a_commit(
     file.commit()
     fields = {"recorded", "step", "time", "nan", "inf", "missing", "input_checksum"}
     assert fields < set(file.fields)  # of the others, which nobody logged, nothing is written
-    assert calls["RowWriter"] == len(fields) + 2 * 6  # ranges, checksums: once for all 20 frames
+    # Fields and ranges with a checksum of each, and those of maps: once for all 20 frames.
+    assert calls["RowWriter"] == 2 * len(fields) + 3 * 6
     file.close()
 
 
@@ -292,3 +293,68 @@ def test_what_commands_import(tmp_path: Path) -> None:
     assert not info & HEAVY
     export = imported("replay", "export", str(path), "-o", str(tmp_path / "maps.npy"), "--quiet")
     assert not export & (HEAVY - {"PIL", "tqdm"})
+
+
+def calls_of_a_batch(folder: Path, images: torch.Tensor, **options: Any) -> dict[str, int]:
+    """How often functions of each of the recorder's files are called for a batch, its steps all."""
+    import record
+
+    home = Path(record.__file__).parent
+    found: collections.Counter[str] = collections.Counter()
+    model = Small()
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and home in path.parents:
+            found[str(path.relative_to(home))] += 1
+
+    with Recorder(model, folder / "run.h5", quiet=True, **options) as recorder:
+        for number in range(12):
+            if number == 10:
+                recorder.flush()
+                sys.setprofile(note)
+            model(images).backward()
+            recorder.step()
+            if number == 10:
+                sys.setprofile(None)
+    return dict(found)
+
+
+def test_what_is_off_costs_a_batch_nothing(tmp_path: Path) -> None:
+    images = torch.rand(4, 3, 10, 10)
+    try:
+        plain = calls_of_a_batch(tmp_path, images)
+        (tmp_path / "more").mkdir()
+        more = calls_of_a_batch(tmp_path / "more", images, gradients=True)
+    finally:
+        sys.setprofile(None)
+    words = ("gradient", "backward", "attention", "probe", "image", "class", "activation", "pack")
+    assert not [file for file in plain if any(word in Path(file).name for word in words)]
+    assert sum(plain.values()) <= 70
+    # Of a layer: it waits for its gradient, takes it, scales it, puts it into its slot, ends.
+    assert sum(more.values()) - sum(plain.values()) <= 20 + 16 * 2
+
+
+def test_several_fixed_images_are_copied_in_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy for each layer, however many images there are."""
+    copies: list[tuple[int, ...]] = []
+    copy = torch.Tensor.copy_
+
+    def counted(self: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
+        if self.dtype == torch.float16 and not self.is_inference():
+            copies.append(tuple(self.shape))
+        return copy(self, *args, **more)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", counted)
+    model, images = Small(), torch.rand(4, 3, 10, 10)
+    with Recorder(model, tmp_path / "run.h5", probe=torch.rand(7, 3, 10, 10)) as recorder:
+        for batch in recorder.track([images] * 6):
+            copies.clear()
+            model(batch)
+    assert sorted(copies) == sorted(
+        [(4, 8, 8), (5, 6, 6), (4, 3, 3, 3), (5, 4, 3, 3), (3, 10, 10), (7, 4, 8, 8), (7, 5, 6, 6)]
+    )
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.probes == 7

@@ -68,7 +68,8 @@ def test_the_document_names_every_mutation_and_no_other() -> None:
     table = page.partition("## Promises, trials, mutants\n")[2]
     named = re.findall(r"`([a-z0-9]+(?:-[a-z0-9]+)+)`", table)
     assert set(named) == set(BY_NAME)
-    assert len(named) == len(set(named))
+    promises = re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)
+    assert len(promises) == len(set(promises)) > 20  # a merge that keeps both has lines twice
 
 
 @pytest.fixture

@@ -49,3 +49,15 @@ def test_films_pages_figures_and_info_agree(path: Path, tmp_path: Path) -> None:
         assert f"loss {word}<" in made.path.read_text()
     sheet = replay.sheet(path, tmp_path / "b.svg", batch=3, scale="run").path.read_text()
     assert re.findall(r"loss ([^<]+)<", sheet) == ["0.0230", "nan"]
+
+
+def test_a_page_names_no_loss_that_there_is_not(tmp_path: Path) -> None:
+    maps = {"conv1": drifting_maps(2, 6, 6)}
+    found = []
+    for name, losses in (("one", [0.148, 0.148]), ("two", [0.148, 2.5]), ("none", [math.nan] * 2)):
+        fields = {"loss": lambda e, b, losses=losses: losses[b]}
+        path = write_recording(tmp_path / f"{name}.h5", maps, epochs=1, batches=2, fields=fields)
+        with open_recording(path) as run:
+            curve = describe_frames(run, run.frames, run.frames)["curve"]
+        found.append(curve and curve["ends"])
+    assert found == ["0.148", "0.148 – 2.50", None]

@@ -118,7 +118,7 @@ function drawCurve() {
   $("curve").querySelector("svg")?.remove();
   $("curve").prepend(canvasOf(clip, draw("line", { x1: 0, x2: 1000, y1: 100, y2: 100, class: "axis" }),
     ...epochTicks(), ...paths("ahead"), done));
-  $("loss-ends").textContent = `${curve.low} – ${curve.high}`;
+  $("loss-ends").textContent = curve.ends;
   const many = frames.breaks.length > 0, [first, last] = [0, count - 1];
   const numbers = many ? frames.epoch : frames.batch;
   $("first").textContent = numbers[first];

@@ -32,6 +32,8 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from mutations import Seed, apply  # noqa: E402
 
 import replay  # noqa: E402
+import replay.encoding.gif  # noqa: E402
+import replay.rendering.animation  # noqa: E402
 from replay.files.verification import verify  # noqa: E402
 from replay.recording import info, info_text, open_recording  # noqa: E402
 from replay.schema import RecordingError  # noqa: E402
@@ -142,7 +144,8 @@ class Fuzzer:
         warm = folder / "warm.h5"
         warm.write_bytes(seeds[0].data)
         for reader in readers.values():  # imports what it needs
-            reader(warm)
+            if reader is not draw_one:  # whose threads a forked process would wait for
+                reader(warm)
 
     def file(self, number: int) -> tuple[Seed, dict[int, bytes]]:
         """Returns the seed that a file is made of, and its change."""

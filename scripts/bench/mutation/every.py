@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import answering
 import capturing
 import carrying
 import making
 import reading
-import serving
 import showing
 import writing
 from mutation import Mutation
@@ -18,5 +18,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *reading.MUTATIONS,
     *making.MUTATIONS,
     *showing.MUTATIONS,
-    *serving.MUTATIONS,
+    *answering.MUTATIONS,
 )

@@ -29,7 +29,7 @@ MUTATIONS = (
         VERIFYING,
         "            if wrong.any():\n",
         "            if False:\n",
-        DAMAGE,
+        VERIFICATION + "test_ranges_of_an_older_recording_are_held_against_its_maps",
     ),
     Mutation(
         "counts-not-verified",

@@ -37,7 +37,7 @@ sys.path.insert(0, str(HERE))
 
 from every import MUTATIONS  # noqa: E402
 from mutation import Mutation  # noqa: E402
-from warm import HEAVY, WarmPytest  # noqa: E402
+from warm_pytest import HEAVY, WarmPytest  # noqa: E402
 
 PATIENCE = 180.0  # seconds for one trial
 FAST = ("-m", "not slow")

@@ -61,7 +61,7 @@ MUTATIONS = (
         "replay/recording/small_values.py",
         "            ranges[row, column] = self._known[cell]\n",
         "            pass\n",
-        VALUES + "test_a_damaged_range_scales_no_picture_and_a_damaged_loss_is_a_gap",
+        VALUES + "test_a_flipped_bit_is_named_and_not_shown",
     ),
     Mutation(
         "structures-not-looked-at",

@@ -34,7 +34,7 @@ def vit_tiny() -> nn.Module:
 
 def lines(quick: bool) -> Iterator[Line]:
     torch.manual_seed(0)
-    seconds = 20 if quick else 90
+    seconds = 15 if quick else 90
     images = torch.rand(8, 3, 224, 224)
     found, step = pairs(Training(vit_tiny().train(), images), Attention, seconds)
     what = f"recorded with attention / plain step: ViT-tiny, batch 8 ({1000 * step:.0f} ms)"

@@ -61,6 +61,15 @@ def ratio(what: str, values: Sequence[float], **more: object) -> Line:
     return Line(what, statistics.median(values), note=spread(values), **more)  # type: ignore[arg-type]
 
 
+def difference(what: str, values: Sequence[float], **more: object) -> Line:
+    """A line of differences between ratios of the same run, of which most are small."""
+    ordered = sorted(values)
+    low, high = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
+    note = f"{low:+.3f} to {high:+.3f}, {len(values)} pairs"
+    value = round(statistics.median(values), 4)
+    return Line(what, value, note=note, **more)  # type: ignore[arg-type]
+
+
 def show(lines: Iterable[Line], command: str) -> bool:
     """Prints the table as it grows; whether no target was missed."""
     print(f"{datetime.date.today()}, `{command}`, {os.cpu_count()} cores, {processor()}\n")

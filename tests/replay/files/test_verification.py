@@ -163,6 +163,17 @@ def test_damaged_frames_raise_and_are_marked_in_a_film(
     assert "error: damaged in" in capsys.readouterr().err
 
 
+def test_ranges_of_an_older_recording_are_held_against_its_maps(copy: Path) -> None:
+    with h5py.File(copy, "r+") as file:
+        del file["value_checksums"]  # which those of before had not
+    assert replay.verify(copy)
+    with h5py.File(copy, "r+") as file:
+        file["ranges/conv2"][0, 0, 1, 0] -= 1
+    (problem,) = replay.verify(copy).problems
+    assert (problem.what, problem.layer, problem.epoch, problem.batch) == ("ranges", "conv2", 0, 0)
+    assert problem.text.startswith("channel 1 has [")
+
+
 def test_wrong_counters(copy: Path) -> None:
     with h5py.File(copy, "r+") as file:
         file["batches/recorded"][0, 0] = 2  # which another frame is, too
