@@ -518,7 +518,9 @@ def note_wrong(verdict: Verdict, key: str, counts: Counter[str]) -> None:
 def work(scenarios: Sequence[Scenario], jobs: Sequence[Image], done: Any, answer: Any) -> None:
     """Runs in a process of its own, with little memory."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    pages = int(Path("/proc/self/statm").read_text().split()[0])  # of whoever forked it, too
+    most = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     answer.send(try_images(scenarios, jobs, done))
 
 
