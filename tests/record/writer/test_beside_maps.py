@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -81,6 +82,9 @@ class Beside:
 
     def __init__(self) -> None:
         self.slots = {(None, ""): OutputSlots(None, "0", "", kind="gradients", scaled=True)}
+
+    def axes_of(self, shape: Sequence[int]) -> str:
+        return self.axes[len(shape)]
 
 
 def test_a_further_source_gets_slots_and_is_no_silent_layer() -> None:
