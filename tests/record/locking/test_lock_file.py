@@ -16,7 +16,7 @@ import pytest
 from locked_recordings import ABOUT, ROOT, names, record_frames
 from samples import drifting_maps, write_recording
 
-from record.locking import lock
+from record.locking import holder_of, lock
 from record.writer import __main__ as writer
 from record.writer import recording_file
 from record.writer.recording_file import RecordingFile
@@ -143,7 +143,7 @@ def test_a_link_has_the_lock_of_what_it_leads_to(tmp_path: Path) -> None:
     held = lock.Lock(str(path))
     with pytest.raises(lock.BusyError):
         lock.Lock(str(link))
-    assert lock.holder_of(link) == lock.holder_of(path) is not None
+    assert holder_of(link) == holder_of(path) is not None
     held.release()
     lock.Lock(str(link)).release()
     assert names(tmp_path) == ["latest.h5"]
