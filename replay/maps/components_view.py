@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from replay.formatting import format_count
-from replay.maps.components import find_components
+from replay.maps.components import Components, find_components
 from replay.maps.overlaid import drawn_as_given
 from replay.maps.planes import Planes
 from replay.maps.runs import choose_layers_of
@@ -22,6 +22,8 @@ from replay.recording.snapshot import parse_key
 from replay.schema import Cell, DamagedError, Float16Array, SelectionError
 
 _GRAY = "gray"
+_ONE_BASIS = "one basis and one range for the whole run"
+_FEW = 6  # layers whose shares are said one by one
 
 
 def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recording], FilmOptions]:
@@ -62,6 +64,16 @@ def choose_names(runs: Sequence[Recording], options: FilmOptions) -> list[str]:
     return placed[-1:] if options.layers is None else placed
 
 
+def _describe(components: Sequence[Components]) -> str:
+    """Returns what the colours of layers are, in words; of a single one the note has the shares."""
+    totals = [round(100 * sum(each.shares)) for each in components]
+    if len(totals) < 2:
+        return f"{_ONE_BASIS}; the shares are those of the variance" if totals else _ONE_BASIS
+    few = f"{', '.join(map(str, totals[:-1]))} and {totals[-1]}"
+    shares = few if len(totals) <= _FEW else f"{min(totals)} to {max(totals)}"
+    return f"{_ONE_BASIS}: {shares} % of the variance"
+
+
 class ComponentsRecording(DerivedRecording):
     """The components of the layers of a recording that have places in an image.
 
@@ -74,7 +86,7 @@ class ComponentsRecording(DerivedRecording):
     """
 
     quantity = "principal components"
-    scale_words = "one basis and one range for the whole run; the shares are those of the variance"
+    scale_words = _ONE_BASIS
 
     def __init__(
         self,
@@ -88,7 +100,7 @@ class ComponentsRecording(DerivedRecording):
 
     def derive(self) -> Mapping[str, Series]:
         """Returns the pictures of each layer."""
-        found: dict[str, Series] = {}
+        found: dict[str, ComponentSeries] = {}
         for name in self._names:
             if name in self.source:
                 planes = Planes(self.source[name], self._tokens)
@@ -96,6 +108,7 @@ class ComponentsRecording(DerivedRecording):
                 others = [Planes(run[name], self._tokens) for run in runs]
                 same = [each for each in others if each.channels == planes.channels]
                 found[name] = ComponentSeries(planes, same or [planes])
+        self.scale_words = _describe([each.components for each in found.values()])
         return found
 
 

@@ -170,6 +170,11 @@ def test_layers_of_one_picture_each_stand_side_by_side(looking: Path) -> None:
     tops = {top for top, _ in film.layout.mosaic_corners}
     assert len(film.layout.mosaic_corners) == 3
     assert len(tops) == 1
+    run = replay.open(looking).probe(0)
+    (bases,), _ = look_at([run], FilmOptions(view="components", layers="all"))
+    totals = [round(100 * sum(bases[name].components.shares)) for name in bases.layers]
+    assert film.scale.endswith(f": {totals[0]}, {totals[1]} and {totals[2]} % of the variance")
+    assert "the shares are" in film_of(looking, 0, view="components", layers="blocks.0").scale
 
 
 def test_channels_lie_over_the_input_in_a_colormap_of_both_signs(
