@@ -76,7 +76,7 @@ def test_the_file_is_what_plain_h5py_expects(trained: Trained) -> None:
         assert maps.dtype == np.float16
         assert maps.shape == (EPOCHS, BATCHES, 12, 128, 128)
         assert maps.chunks == (1, 1, 12, 128, 128)
-        assert list(file["state"]) == [EPOCHS * BATCHES, 0, 0, 1]
+        assert list(file["state"][:4]) == [EPOCHS * BATCHES, 0, 0, 1]
 
 
 def test_every_frame_is_what_the_layer_put_out(trained: Trained) -> None:

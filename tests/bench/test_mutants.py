@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts" / "bench" / "mutation"))
 
 import mutants  # noqa: E402
-from every import MUTATIONS  # noqa: E402
+from catalogue import MUTATIONS  # noqa: E402
 from mutation import Mutation  # noqa: E402
 
 SURVIVE = ROOT / "scripts" / "bench" / "survival" / "survive.py"

@@ -21,6 +21,8 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
+from replay.schema import faces
+
 ROOT = Path(__file__).resolve().parents[2]
 Document = dict[str, Any]
 
@@ -88,12 +90,14 @@ def command(*words: str) -> Document:
     streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
     sys.argv = [package, *arguments]
     code: Any = 0
+    own_process, faces.own_process = faces.own_process, lambda: None  # this one is pytest's
     try:
         with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
             runpy.run_module(package, run_name="__main__", alter_sys=True)
     except SystemExit as stop:
         code = stop.code
     finally:
+        faces.own_process = own_process
         sys.argv = argv
         if loaded is not None:
             sys.modules[entry] = loaded

@@ -144,6 +144,7 @@ def test_a_recording_that_was_not_closed(tmp_path: Path) -> None:
         "    self.flush()\n"
         "    for writer in writers_of(os.getpid()):\n"
         "        os.kill(writer, 9)\n"
+        "        os.waitpid(writer, 0)\n"
         "    os._exit(0)\n"
         "Recorder.close = close\n"
         "t.fit(Path(sys.argv[4]), range(3), leave_at=2)\n"

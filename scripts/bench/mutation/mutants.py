@@ -35,7 +35,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 sys.path.insert(0, str(HERE))
 
-from every import MUTATIONS  # noqa: E402
+from catalogue import MUTATIONS  # noqa: E402
 from mutation import Mutation  # noqa: E402
 from warm_pytest import HEAVY, WarmPytest  # noqa: E402
 

@@ -52,7 +52,7 @@ def test_targets_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     for bad, message in [
         ("run.avi", "unknown suffix '.avi' of .*expected .mp4, .gif, .webp, .png, .apng, or a"),
         ("run", "ending in /"),
-        ("missing/run.mp4", "no folder"),
+        ("missing/run.mp4", "no such folder"),
     ]:
         with pytest.raises(OutputError, match=message):
             choose_target(tmp_path / bad, FORMATS)

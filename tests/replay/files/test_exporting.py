@@ -163,4 +163,4 @@ def test_class_activation_is_that_of_the_first_image_and_of_a_method(
 
 def test_pictures_in_colours_are_not_exported(looking: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="only values"):
-        replay.export(looking, tmp_path / "out.npz", view="components")
+        replay.export(looking, tmp_path / "out.npz", view="overlay")
