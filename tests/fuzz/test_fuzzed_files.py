@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,8 +32,22 @@ def seeds() -> list[mutations.Seed]:
     return fork_server.load_seeds()
 
 
-def test_what_was_found_is_read_or_refused(seeds: list[mutations.Seed], tmp_path: Path) -> None:
-    """Each in the process that others are read in; what dies of one is named."""
+def test_what_was_found_is_read_or_refused(tmp_path: Path) -> None:
+    """Each in the process that others are read in, which forks, and so has no other threads."""
+    paths = [str(HERE), str(HERE.parents[1]), *map(str, sys.path)]
+    code = (
+        f"import sys; sys.path[:0] = {paths!r}\n"
+        "from pathlib import Path; import test_fuzzed_files as t\n"
+        "t.read_what_was_found(Path(sys.argv[1]))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def read_what_was_found(folder: Path) -> None:
+    """Reads each; what dies of one is named."""
+    seeds = fork_server.load_seeds()
     images = []
     for finding in FINDINGS:
         about = json.loads(finding.read_text())
@@ -45,7 +60,7 @@ def test_what_was_found_is_read_or_refused(seeds: list[mutations.Seed], tmp_path
         def image(self, number: int) -> bytes:
             return images[number]
 
-    fuzzer = Found(seeds, 0, tmp_path, fork_server.READERS)
+    fuzzer = Found(seeds, 0, folder, fork_server.READERS)
     tally = fuzz.total_of(fuzzer.run(len(images)))
     named = [(FINDINGS[each.number].stem, each) for each in tally.findings]
     assert not named

@@ -95,7 +95,7 @@ def test_a_kill_in_the_middle_leaves_the_original(tmp_path: Path, kind: signal.S
     command = [sys.executable, "-m", "replay.files.in_place", str(path)]
     process = subprocess.Popen(command, cwd=ROOT)
     deadline = time.monotonic() + 60
-    while not any(each.stat().st_size for each in tmp_path.glob(".*packed*")):
+    while not any(each.stat().st_size for each in tmp_path.glob(".*")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.001)
