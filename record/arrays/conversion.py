@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from record.protocol.messages import LARGEST_NUMBER
 from replay import schema
 from replay.schema import FRAME_DTYPE, OptionError
 
@@ -84,9 +85,6 @@ def as_float16(values: npt.NDArray[Any], target: npt.NDArray[np.float16]) -> Non
         target[...] = values
 
 
-_LARGEST = 1 << 62  # what a message to the writer can hold
-
-
 def whole_number(name: str, value: Any) -> int:
     """Returns a whole number from 0.
 
@@ -94,7 +92,7 @@ def whole_number(name: str, value: Any) -> int:
         OptionError: It is something else.
     """
     known = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not known or not 0 <= value < _LARGEST:
+    if not known or not 0 <= value <= LARGEST_NUMBER:
         raise OptionError(f"{name}: expected a whole number from 0, found {value!r}")
     return int(value)
 

@@ -11,9 +11,7 @@ from record.capture.attention_tokens import Tokens
 from record.capture.slots import OutputSlots
 from record.modules.names import named_modules
 from record.modules.selection import describe_module
-from replay.schema import ATTENTION
-
-_AXES = {2: "CT", 3: "CQT"}  # C head, Q query, T key
+from replay.schema import ATTENTION, ATTENTION_AXES
 
 
 class AttentionSource:
@@ -36,7 +34,7 @@ class AttentionSource:
 
     def axes_of(self, shape: Sequence[int]) -> str:
         """Returns what the axes of one image's attention are."""
-        return _AXES.get(len(shape), "")
+        return ATTENTION_AXES.get(len(shape), ("",))[0]
 
     def slots_of(self, probe: int | None, tokens: Tokens, note: str) -> OutputSlots:
         """Returns the slots of a fixed image's attention, or of a batch's.

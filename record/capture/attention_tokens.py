@@ -55,7 +55,7 @@ class ModelTokens:
         self._beside = sum(beside.values())
         self._patch = _patch_size(model)
         self._was_whole = False  # whether all patches, and nothing else, were tokens before
-        self._known: dict[tuple[int, int, bool, tuple[int, ...] | None], Tokens] = {}
+        self._known: dict[tuple[int, int, bool, tuple[int, int] | None], Tokens] = {}
 
     def of(
         self, queries: int, keys: int, causal: bool, image: Sequence[int] | None = None
@@ -68,7 +68,8 @@ class ModelTokens:
             causal: Whether each query attends to the keys up to its own place alone.
             image: The height and the width of the model's input; None where it is no image.
         """
-        asked = queries, keys, causal, None if image is None else tuple(image)
+        size = None if image is None else (image[0], image[1])
+        asked = queries, keys, causal, size
         known = self._known.get(asked)
         if known is None:
             if len(self._known) > 1000:  # sizes that never come back
@@ -76,34 +77,30 @@ class ModelTokens:
             known = self._known[asked] = self._find(*asked)
         return known
 
-    def _find(self, queries: int, keys: int, causal: bool, image: tuple[int, ...] | None) -> Tokens:
+    def _find(self, queries: int, keys: int, causal: bool, image: tuple[int, int] | None) -> Tokens:
         grid, first = None, False
         if image is not None:
             with_class = [1 + self._beside, 1] if self._has_class else []
             without = [self._beside, 0]
-            find = self._grid_of_patches if self._patch else _in_proportion
+            find = self._grid_of_patches if self._patch else grid_in_proportion
             fitting = [n for n in (*with_class, *without) if find(keys - n, image)]
             if fitting:
                 grid = find(keys - fitting[0], image)
                 first = fitting[0] in with_class
             self._was_whole |= bool(self._patch and find(queries, image))
             if grid is None and self._was_whole:  # a later stage, of fewer tokens
-                grid = _in_proportion(keys, image)
+                grid = grid_in_proportion(keys, image)
         if self._full:
             return Tokens(ALL, grid)
         # Late class tokens are the only query, to all tokens.
         has_row = first and queries in (keys, 1) and not causal
         return Tokens(CLASS if has_row else MEAN, grid)
 
-    def _grid_of_patches(self, tokens: int, image: tuple[int, ...]) -> tuple[int, int] | None:
+    def _grid_of_patches(self, tokens: int, image: tuple[int, int]) -> tuple[int, int] | None:
         if self._patch is None:
             return None
         rows, columns = image[0] // self._patch[0], image[1] // self._patch[1]
         return (rows, columns) if tokens > 1 and rows * columns == tokens else None
-
-
-def _in_proportion(tokens: int, image: tuple[int, ...]) -> tuple[int, int] | None:
-    return grid_in_proportion(tokens, (image[0], image[1]))
 
 
 def _patch_size(model: nn.Module) -> tuple[int, int] | None:

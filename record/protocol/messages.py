@@ -36,6 +36,20 @@ HEADER = struct.Struct("<4sIQ")  # kind, bytes of text, bytes of payload
 _FRAME_HEADER = struct.Struct("<qqqdqqqqqI")
 
 REPLACED = "another program has put a file in its place"  # why a writer has failed
+LARGEST_NUMBER = (1 << 62) - 1  # of an epoch, a batch or a step that is sent
+
+
+class Moved:
+    """Why a frame is not written where the training said.
+
+    Attributes:
+        AGAIN: Its place holds a frame already.
+        FAR: Its epoch is too far from those before.
+        FULL: A file has no room for it.
+    """
+
+    AGAIN, FAR, FULL = "again", "far", "full"
+
 
 _BLOCK = 1 << 16  # bytes that are read from the pipe at once
 _NO_PAYLOAD = memoryview(b"")

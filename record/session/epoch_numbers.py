@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-_LARGEST = 1 << 62  # what a message to the writer can hold
+from record.protocol.messages import LARGEST_NUMBER
 
 
 def whole_epoch(number: Any, following: int, warn: Callable[[str], None]) -> int:
@@ -19,7 +19,7 @@ def whole_epoch(number: Any, following: int, warn: Callable[[str], None]) -> int
     """
     with contextlib.suppress(Exception):  # whatever it is
         whole = int(number)
-        if whole == number and 0 <= whole < _LARGEST:
+        if whole == number and 0 <= whole <= LARGEST_NUMBER:
             return whole
     text = repr(number)[:40]
     warn(f"epoch({text}): expected a whole number from 0; it is counted as epoch {following}")

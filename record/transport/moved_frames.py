@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from record.protocol.messages import Moved
 from replay import schema
 
 
@@ -15,15 +16,15 @@ def describe_moved(path: Path, epoch: int, batch: int, row: int, reason: str) ->
         epoch: Of the first such frame, as the training counts.
         batch: Of the first such frame.
         row: Its epoch in the file.
-        reason: `again`, `far` or `full`, as the writer has it.
+        reason: One of `Moved`.
     """
-    if reason == "again":
+    if reason == Moved.AGAIN:
         return (
             f"batch {batch} of epoch {epoch} came a second time, and nothing is written "
             f"over: from here on epochs are counted further, epoch {epoch} is epoch {row} of "
             f"{path}. Folds, or a loop within a loop? Record each into a file of its own"
         )
-    if reason == "far":
+    if reason == Moved.FAR:
         return (
             f"epoch {epoch:,} is too far from those before: a file has room for every epoch up to "
             f"its last. It is epoch {row} of {path}, and those behind it follow. Count from 0"

@@ -8,19 +8,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from record.protocol.messages import FrameHeader
+from record.protocol.messages import FrameHeader, Moved
 
 _BLOCK = 1 << 12  # batches
 
 
-class Reason:
-    """Why a frame is not written where the training said: see `Cells`."""
-
-    AGAIN, FAR, FULL = "again", "far", "full"
-
-
 Say: TypeAlias = Callable[[int, int, int, str], None]
-"""Called with the epoch and the batch of a frame, its epoch in the file, and a `Reason`.
+"""Called with the epoch and the batch of a frame, its epoch in the file, and one of `Moved`.
 
 It is called whenever frames begin to be written further on, and for each that has no place at all.
 """
@@ -92,7 +86,7 @@ class Cells:
         """
         epoch, (block, place) = header.epoch, divmod(header.batch, _BLOCK)
         if header.batch < 0:
-            self._say(epoch, header.batch, self._rows, Reason.FULL)
+            self._say(epoch, header.batch, self._rows, Moved.FULL)
             return None
         row = epoch + self._shift
         taken = self._blocks.get((row, block))
@@ -100,10 +94,10 @@ class Cells:
         if is_taken or row < 0 or not self._fits(row + 1, header.batch + 1):
             row, taken = self._rows, None  # behind all
             if not self._fits(row + 1, header.batch + 1):
-                self._say(epoch, header.batch, row, Reason.FULL)
+                self._say(epoch, header.batch, row, Moved.FULL)
                 return None
             self._shift = row - epoch
-            self._say(epoch, header.batch, row, Reason.AGAIN if is_taken else Reason.FAR)
+            self._say(epoch, header.batch, row, Moved.AGAIN if is_taken else Moved.FAR)
         if taken is None:
             taken = self._blocks[row, block] = bytearray(_BLOCK)
         taken[place] = 1

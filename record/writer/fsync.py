@@ -16,7 +16,7 @@ _NOT_KEPT = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ESTALE)
 
 
 def sync_file(path: str) -> None:
-    """Puts a file's data on the disk.
+    """Puts a file's data, or a folder's names, on the disk.
 
     Raises:
         OSError: The disk has failed.
@@ -41,11 +41,7 @@ def sync_folder(path: str) -> None:
     Does nothing where the system cannot.
     """
     with contextlib.suppress(OSError):
-        descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_file(os.path.dirname(path) or ".")
 
 
 class BackgroundFsync:

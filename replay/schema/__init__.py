@@ -27,6 +27,7 @@ from replay.schema.errors import (
 )
 from replay.schema.format import (
     ATTENTION,
+    ATTENTION_AXES,
     AXES,
     BATCHES,
     CAM,
@@ -85,6 +86,7 @@ from replay.schema.summaries import FrameSummary, checksum_cells, summarize
 
 __all__ = [
     "ATTENTION",
+    "ATTENTION_AXES",
     "AXES",
     "BATCHES",
     "CAM",
