@@ -67,12 +67,14 @@ class Talker:
         )  # fmt: skip
         self.pid = self.process.pid
         self._said: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._hear, daemon=True).start()
+        self._hearing = threading.Thread(target=self._hear, daemon=True)
+        self._hearing.start()
 
     def _hear(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._said.put(line)
+        with self.process.stdout:
+            for line in self.process.stdout:
+                self._said.put(line)
         self._said.put("")
 
     def tell(self, words: str) -> None:
@@ -115,6 +117,7 @@ class Talker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._hearing.join()
 
 
 class Clients:
@@ -156,8 +159,11 @@ class Clients:
             except (OSError, http.client.HTTPException, ValueError) as error:
                 self.answers[type(error).__name__] += 1
                 connection = None
+        if connection is not None:
+            connection.close()
 
     def stop(self) -> None:
+        """Ends them."""
         self._stop.set()
         for thread in self._threads:
             thread.join(35)

@@ -73,7 +73,7 @@ def record_part(segment: Segment, part: int, path: Path, net: Net) -> None:
     if segment.kind == "drop":
         options["when_full"] = "drop"
     if segment.kind == "budget":
-        options["budget"] = max(1, segment.size // segment.thinned) * BUDGET_PER_FRAME
+        options["budget"] = max(10, segment.size // segment.thinned) * BUDGET_PER_FRAME
     if part:
         options["resume"] = segment.parts[part][0] if segment.kind == "replace" else True
     else:
