@@ -8,7 +8,8 @@ from pathlib import Path
 from record.locking.own_recordings import check_own
 from replay.schema import OutputError
 from replay.schema.addresses import was_address, why_not_here, without_secrets
-from replay.schema.faces import call, spell
+from replay.schema.faces import call, refuse_existing
+from replay.schema.holders import holder_of
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -24,10 +25,8 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise OutputError(f"expected a file such as run.h5, but {path} is a folder")
     if path.exists() and not path.is_file():
         raise OutputError(f"expected a file such as run.h5, but {path} is not a regular file")
-    if path.exists() and not overwrite:
-        raise OutputError(
-            f"{path} exists; choose another name or allow overwriting ({spell('overwrite', True)})"
-        )
+    if path.exists() and not overwrite and holder_of(path) is None:  # else its writer looks into it
+        raise OutputError(refuse_existing(path))
     folder = path.absolute().parent
     if not folder.is_dir():
         raise OutputError(f"no such folder: {folder}; create it first")

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from replay.formatting import format_count
-from replay.overwriting import unfinished_path
 from replay.raster.frame import Frame
 from replay.raster.palette import Palette
 from replay.schema import EncodeError, OptionError, OutputError
 from replay.schema.addresses import why_not_here
 from replay.schema.suggestions import did_you_mean, unknown
+from replay.schema.unfinished import unfinished_path
 
 unfinished_files: set[str] = set()  # what this process writes beside its name
 

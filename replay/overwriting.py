@@ -1,8 +1,5 @@
 """What stands where a result goes: mapreel's own may be replaced, anything else only if asked for.
 
-What a process left half-written when it was killed is mapreel's own, too: the next one that writes
-a file of that name removes it.
-
 Every file that mapreel makes says so, where its format has a place for such words; `is_ours` looks
 there and reads no more of a file than it has to. What a file is taken for does not depend on its
 name alone: a picture of the user's that has the name of a film is left alone.
@@ -10,16 +7,8 @@ name alone: a picture of the user's that has the name of a film is left alone.
 
 from __future__ import annotations
 
-import functools
-import os
-import secrets
-import shutil
-import socket
 import struct
-import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -165,68 +154,3 @@ _READERS: dict[str, Callable[[BinaryIO], bool]] = {
     ".htm": _text_at_either_end(b'<meta name="generator" content="mapreel">'),
     ".txt": _alt_text,
 }
-
-
-def unfinished_path(path: Path, ending: str | None = None) -> Path:
-    """Returns a hidden name beside a path, for what is to be put in its place when it is whole.
-
-    What processes of this machine left under such names, and that have ended, is removed.
-
-    Args:
-        path: Where the result goes.
-        ending: What the name ends with; by default the suffix of `path`.
-    """
-    beginning = f".{path.stem[:60]}-{_place()}-"
-    with suppress(OSError):
-        _remove_abandoned(path.parent, beginning)
-    ending = path.suffix if ending is None else ending
-    return path.with_name(f"{beginning}{os.getpid()}-{secrets.token_hex(4)}{ending}")
-
-
-@contextmanager
-def temporary_folder(path: Path | None = None) -> Iterator[Path]:
-    """Yields an empty folder beside a path, or in the system's own, that is removed at the end."""
-    folder = unfinished_path(path or Path(tempfile.gettempdir(), "mapreel"), ".parts")
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned(folder: Path, beginning: str) -> None:
-    """Removes what begins with a name and the number of a process that has ended."""
-    with os.scandir(folder) as entries:
-        found = [entry for entry in entries if entry.name.startswith(beginning)]
-    for entry in found:
-        pid, _, token = entry.name[len(beginning) :].partition("-")
-        if not (pid.isascii() and pid.isdigit() and len(token) >= 8) or _is_running(int(pid)):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                os.unlink(entry.path)
-
-
-def _is_running(pid: int) -> bool:
-    """Returns whether a process may be there; where that cannot be asked, it may."""
-    if os.name != "posix":
-        return True  # there the question ends a process
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # somebody else's
-        pass
-    return True
-
-
-@functools.cache
-def _place() -> str:
-    """Returns what tells one set of process numbers from another: a machine, a container."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii"))
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return f"{zlib.crc32(' '.join(parts).encode()):08x}"

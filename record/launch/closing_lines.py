@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from record.protocol.layout import BatchLayout
 from record.short_path import short_path
 from record.summary import closing_line
+from replay.schema.unfinished import unfinished_path
 
 _MAX_LINES = 12  # recordings that are named one by one
 _COUNT_FILE = "MAPREEL_RUN_TALLY"  # names the file of `RecordingCount` to all processes of a run
@@ -93,6 +95,14 @@ class RecordingCount:
         self.path = os.environ.get(_COUNT_FILE) if path is None else path
         if path is not None:
             os.environ[_COUNT_FILE] = path
+
+    @classmethod
+    def begin(cls) -> RecordingCount:
+        """Begins to count; a file that a killed run has left is removed."""
+        try:
+            return cls(str(unfinished_path(Path(tempfile.gettempdir(), "mapreel"), ".count")))
+        except OSError:  # no folder for it: then only this process's recordings are known
+            return cls("")
 
     def add(self, recordings: int) -> None:
         """Adds the recordings of this process."""

@@ -14,8 +14,6 @@ import io
 import json
 import os
 import sys
-import tempfile
-import time
 import types
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -171,9 +169,7 @@ def run_script(command: RunCommand, module: types.ModuleType, code: types.CodeTy
     """
     command.options["command"] = tuple(sys.argv)
     os.environ[OPTIONS_VARIABLE] = json.dumps(command.options)
-    count_file = f"mapreel-{os.getpid()}-{time.time_ns()}"
-    count = RecordingCount(os.path.join(tempfile.gettempdir(), count_file))
-    recording = ScriptRecording(command.options, command.debug, count=count)
+    recording = ScriptRecording(command.options, command.debug, count=RecordingCount.begin())
     record_spawned_children()
     sys.modules["__main__"] = module
     _hide_frames_of_mapreel()

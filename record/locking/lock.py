@@ -40,6 +40,9 @@ class Lock:
     Raises:
         BusyError: Another process holds it.
         OSError: The lock file cannot be made.
+
+    Attributes:
+        took_over: Whether a process had left it that ended without releasing it.
     """
 
     def __init__(self, path: str) -> None:
@@ -47,6 +50,7 @@ class Lock:
         self._descriptor: int | None = None
         self._renewed = time.monotonic()
         self._holder: Holder | None = None
+        self.took_over = False
         while fcntl is not None and self._descriptor is None:
             self._descriptor = self._take()
 
@@ -85,6 +89,7 @@ class Lock:
             before = read_holder(descriptor)
             if before is not None and not (locked and before.locked) and self._is_running(before):
                 raise BusyError(_busy(before))
+            self.took_over = before is not None
             self._holder = mine = Holder.this_process(locked)
             with contextlib.suppress(OSError):  # a full disk
                 _write(descriptor, mine)

@@ -42,10 +42,12 @@ class Budget:
 
     Attributes:
         limit: Bytes of the file.
+        capacity: How many batches of the latest layout the whole of it has room for; 0 before one.
     """
 
     def __init__(self, limit: int, schedule: Schedule, epochs: int | None = None) -> None:
         self.limit = limit
+        self.capacity = 0
         self._schedule = schedule
         self._epochs = epochs
         self._seen = 0  # batches that the schedule kept, up to now
@@ -91,13 +93,16 @@ class Budget:
             # What the first batch took is known only now; later ones may have had fewer layers.
             self._used += self._fresh * (before or self._frame)
             self._fresh = 0
-            rest -= self._used + self._epochs * each_epoch
+            rest -= self._epochs * each_epoch
+            self.capacity = max(0, rest // self._frame)
+            rest -= self._used
             whole = self._schedule.count(self._epochs, batches)
             self._since, self._left = self._seen, max(1, whole - self._seen)
             self._room = max(1, rest // self._frame)
             return self._room
         self._frame += each_epoch  # in the worst case each has an epoch of its own
-        self._room = max(2, rest // self._frame)
+        self.capacity = max(0, rest // self._frame)
+        self._room = max(2, self.capacity)
         return int(max(0, self._room - self._kept))
 
     def _take_over(self, frames: int, epoch: int, steps: int, batches: int | None) -> None:

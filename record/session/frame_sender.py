@@ -323,7 +323,8 @@ class FrameSender:
 
     def _plan_budget(self, budget: Budget, layout: BatchLayout) -> None:
         """Says so where the budget has no room for more than a batch or two."""
-        if budget.plan(layout, self.batches) < 2:
+        budget.plan(layout, self.batches)
+        if budget.capacity < 3:
             self._problems.warn(
                 f"a budget of {budget.limit:,} bytes has room for one or two batches of "
                 f"{layout.nbytes:,} bytes: record fewer layers, or smaller maps with max_map"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +20,7 @@ from record.short_path import short_path
 from replay.schema import RecordingError
 from replay.schema.destinations import Destination, read_destination
 from replay.schema.faces import command
+from replay.schema.unfinished import temporary_folder
 
 _MOST_SECONDS = 1800.0  # for the pictures, and to be taken
 _START = "import sys; sys.path[0] = sys.argv.pop(1); from replay.__main__ import entry; entry()"
@@ -70,10 +70,10 @@ class Push:
             return _replay(path, self._to)
         handing_over: Any = import_module("replay.trackers.handing_over")
         run = handing_over.find_run(self._to)
-        with tempfile.TemporaryDirectory(prefix="mapreel-") as folder:
+        with temporary_folder() as folder:
             form = ["--gif"] if run.film_suffix == ".gif" else []
-            _replay(path, Destination("folder", folder), *form)
-            return str(handing_over.hand_over(Path(folder), run))
+            _replay(path, Destination("folder", str(folder)), *form)
+            return str(handing_over.hand_over(folder, run))
 
 
 def _replay(path: Path, to: Destination, *options: str) -> str:

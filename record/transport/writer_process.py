@@ -16,6 +16,7 @@ from typing import IO
 from record.locking import own_recordings
 from record.protocol.shared_memory import SharedFrames
 from replay.schema import OutputError, RecordingError
+from replay.schema.faces import refuse_existing
 
 START_SECONDS = 120.0  # for the writer's first answer: a cold network file system is slow
 _END_SECONDS = 5.0  # for its end, when the training is interrupted before it began
@@ -217,7 +218,7 @@ def refusal(path: Path, reason: str) -> OutputError:
         reason: What the writer said.
     """
     if reason == "the file exists":
-        return OutputError(f"{path} exists; choose another name or allow overwriting")
+        return OutputError(refuse_existing(path))
     if reason.startswith("another process"):
         try:
             own_recordings.check_own(path)

@@ -76,6 +76,18 @@ def copy_path(path: str) -> str:
     return f"{path}.copying"
 
 
+def create_copy(path: str) -> str:
+    """Creates an empty file with a recording's rights, that is to take its place; returns its path.
+
+    Args:
+        path: The recording.
+    """
+    copy = copy_path(path)
+    remove_if_there(copy)
+    create_file(copy, like=path)
+    return copy
+
+
 def write_copy(
     source: h5py.File, path: str, stays: npt.NDArray[np.bool_], on_progress: Callable[[], None]
 ) -> int:

@@ -24,10 +24,10 @@ from record.writer.cells import Cells, Say
 from record.writer.copies import (
     copy_path,
     copy_whole_file,
+    create_copy,
     keep_epochs,
     open_h5,
     put_in_place,
-    remove_if_there,
     try_to_remove,
     write_copy,
 )
@@ -37,6 +37,7 @@ from record.writer.ownership import create_file
 from record.writer.pending import Checksums, PendingFrame, compute_checksums, group_in_rows
 from record.writer.structure import FileStructure
 from record.writer.summaries import FrameSummarizer, FrameSummary
+from record.writer.unfinished_start import is_unfinished_start
 from replay import schema
 
 _LARGE = 4 << 20  # bytes of a frame that is summarized while it is written
@@ -88,7 +89,7 @@ class RecordingFile:
         self._epoch: int | None = None  # of the last frame
         self._helpers = ThreadPoolExecutor(2, "mapreel-helper")  # for large frames
         self._copy: str | None = None  # the copy that is being changed
-        self._created: str | None = None  # the file that did not exist before
+        self._created: str | None = None  # what keeps a new name until it can be read
         self._lock = Lock(self._path)
         try:
             if resume is None:
@@ -101,14 +102,13 @@ class RecordingFile:
             raise
 
     def _create_file(self, overwrite: bool, attributes: dict[str, Any]) -> None:
-        """Makes an empty recording, beside the file that it is to replace."""
-        if overwrite and os.path.lexists(self._path):
-            self._copy = copy_path(self._path)
-            remove_if_there(self._copy)
-        target = self._copy or self._path
-        create_file(target, like=self._copy and self._path)
-        self._created = target
-        self._file = open_h5(target, "w")
+        """Makes an empty recording, beside what it replaces, or what keeps its name until then."""
+        overwrite |= self._lock.took_over and is_unfinished_start(self._path)
+        if not overwrite or not os.path.lexists(self._path):
+            create_file(self._path)
+            self._created = self._path
+        self._copy = create_copy(self._path)
+        self._file = open_h5(self._copy, "w")
         self._structure.create(self._file, attributes)
 
     def _resume_file(self, resume: int, attributes: dict[str, Any]) -> None:

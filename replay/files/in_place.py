@@ -17,9 +17,9 @@ from pathlib import Path
 
 from replay.files.packing import pack
 from replay.files.verification import verify
-from replay.overwriting import unfinished_path
 from replay.recording import open_recording
 from replay.schema import RecordingError
+from replay.schema.unfinished import unfinished_path
 
 _NICENESS = 15  # of 19: whatever else there is to do comes first
 

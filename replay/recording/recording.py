@@ -162,8 +162,18 @@ class Recording(RecordedFrames, BesideFaces):
         self._file.close()
 
     def refresh(self) -> None:
-        """Takes in what was committed since the recording was opened or last refreshed."""
+        """Takes in what was committed since the recording was opened or last refreshed.
+
+        Raises:
+            FileError: It cannot be read, or another recording has taken its place: this one is
+                closed then.
+        """
         self._snapshot.refresh()
+        header = Header.read(self._file)
+        if header.run_id != self.run_id:
+            self.close()
+            raise FileError(f"{self.path} is another recording now: open it again")
+        self._take(header)
         self._find_series()
 
     def require_frames(self) -> None:

@@ -151,6 +151,15 @@ class MendedRanges:
             ranges[row, column] = self._known[cell]
 
 
+def read_checksums(file: Any, path: str, shape: tuple[int, ...]) -> npt.NDArray[np.uint32] | None:
+    """Returns the checksums of values, see `checksums_of`, also where a writer is at work.
+
+    Raises:
+        FileError: They cannot be read.
+    """
+    return _together(file, lambda: checksums_of(file, path, shape))
+
+
 def read_state(file: Any) -> npt.NDArray[np.int64]:
     """Reads the counters of a file, also damaged ones; zeros where there are none.
 
@@ -196,7 +205,7 @@ def mend_numbers(file: Any, path: str, order: npt.NDArray[np.int64], committed: 
         order: The frames' numbers, int64 (epoch, batch); changed in place.
         committed: The number of committed frames.
     """
-    damaged = _find_damaged(file, path, order)
+    damaged = _together(file, lambda: _find_damaged(file, path, order))
     if damaged is None or not damaged.any():
         return
     missing = np.setdiff1d(np.arange(1, committed + 1), order[~damaged])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from replay import schema
 from replay.recording import small_values
 from replay.recording.safe_file import SafeFile
-from replay.recording.small_values import Mask, checksums_of, mend_numbers, read_checked, read_state
+from replay.recording.small_values import Mask, mend_numbers, read_checked, read_state
 from replay.schema import (
     Cell,
     DamagedError,
@@ -327,7 +327,7 @@ class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
         path = dataset_path(schema.BATCHES, name)
         if self._vouched is None:
             numbers = dataset_path(schema.BATCHES, "recorded")
-            sums = checksums_of(self._file, numbers, self._order.shape)
+            sums = small_values.read_checksums(self._file, numbers, self._order.shape)
             self._vouched = np.zeros((0, 0), bool) if sums is None else sums > 0
         values, self._damaged[name] = read_checked(
             self._file, path, field.dtype, self._vouched, field.fill

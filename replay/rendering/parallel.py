@@ -28,11 +28,11 @@ from replay.output import (
     retime,
     size_of,
 )
-from replay.overwriting import temporary_folder
 from replay.raster.frame import FrameSource
 from replay.rendering.accessibility import Flashes, encode_watched
 from replay.rendering.jobs import Job, JobResult, render_job, start_processes
 from replay.schema import Cell, EncodeError, OptionError, RecordingError
+from replay.schema.unfinished import temporary_folder
 
 _MAX_PARTS = 32  # where the number of workers is not known
 _REMOVALS = 20  # attempts to remove the folder of the parts, a tenth of a second apart

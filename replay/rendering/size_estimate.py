@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from replay.film.film import BaseFilm
 from replay.output import EncodeOptions, Target, encode, size_of
-from replay.overwriting import temporary_folder
 from replay.schema import Cell
+from replay.schema.unfinished import temporary_folder
 
 _STRETCHES = 3
 _LONGEST, _SHORTEST = 8, 3  # frames of a stretch

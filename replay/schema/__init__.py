@@ -9,6 +9,7 @@ file for people who will never run this code.
 - `summaries`: the ranges that are kept beside a frame, and how much of it is not finite;
 - `token_grid`: where the tokens of an image stand in it, told from their number;
 - `errors`: the one tree of errors;
+- `unfinished`: hidden names for what is not whole yet, and what was left under them;
 - `faces`, `suggestions` and `arguments`: how both packages speak to a user: options as they are
   spelled in Python or on a command line, what an unknown word was meant to be, the parser.
 

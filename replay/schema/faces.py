@@ -98,6 +98,11 @@ def own_process() -> None:
     is_own_process = os.name == "posix"
 
 
+def refuse_existing(path: object) -> str:
+    """Returns why a file is not written over, and what to do."""
+    return f"{path} exists; choose another name or allow overwriting ({spell('overwrite', True)})"
+
+
 def remember_caller() -> None:
     """Notes how this process was called; a console script and a `__main__` do so first of all."""
     global _caller

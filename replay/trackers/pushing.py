@@ -14,12 +14,12 @@ from typing import Any
 from replay.files.transfer import upload
 from replay.formatting import format_bytes, format_count
 from replay.maps.runs import open_runs
-from replay.overwriting import temporary_folder
 from replay.recording import Recording
 from replay.schema import Cell, EncodeError, OptionError, RecordingError
 from replay.schema.addresses import without_secrets
 from replay.schema.destinations import COPY, Destination, read_destination
 from replay.schema.suggestions import unknown
+from replay.schema.unfinished import temporary_folder
 from replay.trackers.content import Content, check_options
 from replay.trackers.following import ended_epochs
 from replay.trackers.handing_over import find_run

@@ -1,7 +1,8 @@
 """A recording that is still being written, as a live page asks for it.
 
-Frames are numbered in the order of recording, so that a number once given never changes, and a
-block once sent stays valid.
+Frames are numbered in the order of recording, so that a number once given does not change, and a
+block once sent stays valid. Where a budget or a resumed run takes frames out of the file, all is
+numbered anew, and the page is told that it shows another run.
 """
 
 from __future__ import annotations
@@ -78,17 +79,22 @@ class _Source:
     input: InputData | None = None
     made: str = ""
 
-    def refresh(self) -> None:
-        """Takes in the frames that have been committed."""
+    def refresh(self) -> bool:
+        """Takes in the frames that have been committed.
+
+        Returns:
+            Whether those known before have kept their numbers.
+        """
         order, there = self.run.order, self.run.order > 0
         if self.options.view != "maps" or self.run.probe_number is not None:  # not in each batch
             shown = [self.run[name].present for name in self.run.layers]
             there &= np.logical_or.reduce(shown) if shown else False
         cells = np.argwhere(there)
         cells = cells[np.argsort(order[tuple(cells.T)], kind="stable")]
-        self.cells = [(int(epoch), int(batch)) for epoch, batch in cells]
+        known, self.cells = self.cells, [(int(epoch), int(batch)) for epoch, batch in cells]
         if self.input is None and self.cells and InputPicture.possible(self.run):
             self.input = InputData(self.run, self.cells)
+        return self.cells[: len(known)] == known
 
     def layer(self, name: str, channels: Numbers) -> LayerData:
         """Returns a layer, on the scales of about as many frames as there are."""
@@ -142,7 +148,9 @@ class Live(Closing):
         self._path = read_path(path)
         self._lock = threading.RLock()
         self._recording: Recording | None = Recording(path)
+        self._resumed = self._recording.meta.get("resumed")
         self._read_at = 0.0
+        self._renumbered = 0  # how many times frames were taken out
         self._sources: list[_Source] = []
         self._shown: dict[int | None, Recording] = {}  # what there is of each image, by its number
         self._refresh()
@@ -293,10 +301,16 @@ class Live(Closing):
                 self._recording = Recording(self._path)
                 self._sources, self._shown = [], {}
             self._read_at = time.monotonic()
-            self._find_sources(self._recording)
+            before = self._resumed
+            self._resumed = self._recording.meta.get("resumed")
+            if not self._find_sources(self._recording) or before != self._resumed:
+                self._renumbered += 1
+                self._sources, self._shown = [], {}
+                self._find_sources(self._recording)
         return self._recording
 
-    def _find_sources(self, run: Recording) -> None:
+    def _find_sources(self, run: Recording) -> bool:
+        """Looks for what there is to show; returns whether frames have kept their numbers."""
         for number in (None, *range(run.probes)):
             if number not in self._shown:
                 self._shown[number] = run if number is None else run.probe(number)
@@ -308,10 +322,12 @@ class Live(Closing):
                 views = ["maps", *views]  # which there will be
             for view in views:
                 self._add_source(shown, view)
+        kept = True
         for source in self._sources:
             if source.options.view != "maps":
                 source.run.refresh()
-            source.refresh()
+            kept = source.refresh() and kept
+        return kept
 
     def _add_source(self, shown: Recording, view: str) -> None:
         """Adds what is shown of one kind of image, unless it is there or nothing of it is."""
@@ -350,9 +366,8 @@ class Live(Closing):
             raise RecordingError(f"no input picture {place}")
         return source.input.block(source.cells[int(place)])
 
-    @staticmethod
-    def _identity(run: Recording) -> str:
-        return clean(f"{run.run_id} {run.created}")
+    def _identity(self, run: Recording) -> str:
+        return clean(f"{run.run_id} {run.created} {self._renumbered or ''}").strip()
 
 
 def _with_facts(block: bytes, facts: dict[str, Any] | None = None) -> bytes:

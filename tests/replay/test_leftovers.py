@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import replay
-from replay import overwriting
+from replay.schema import unfinished
 from tests.samples import drifting_maps, write_recording
 
 WORDS = {  # of each command that writes, and what it writes
@@ -99,7 +99,7 @@ def test_only_what_has_ended_and_was_ours_is_removed(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     path = tmp_path / "run.mp4"
-    mine = overwriting.unfinished_path(path)
+    mine = unfinished.unfinished_path(path)
     beginning = mine.name.rpartition("-")[0].rpartition("-")[0]
     place = beginning.rpartition("-")[2]
     gone = [
@@ -122,7 +122,7 @@ def test_only_what_has_ended_and_was_ours_is_removed(tmp_path: Path) -> None:
             (each / "part0000.gif").write_bytes(b"x")
         else:
             each.write_bytes(b"x")
-    overwriting.unfinished_path(path)
+    unfinished.unfinished_path(path)
     assert sorted(tmp_path.iterdir()) == sorted(stays)
 
 
@@ -133,7 +133,7 @@ def test_packing_in_place_leaves_nothing(run: Path, tmp_path: Path) -> None:
     path.write_bytes(run.read_bytes())
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    name = overwriting.unfinished_path(path).name
+    name = unfinished.unfinished_path(path).name
     left = tmp_path / name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
     left.write_bytes(b"half")
     pack_in_place(path)

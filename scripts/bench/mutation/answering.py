@@ -125,4 +125,13 @@ MUTATIONS = (
         "    return shown\n",
         "tests/replay/test_notebook.py::test_names_are_escaped_and_the_size_is_bounded",
     ),
+    Mutation(
+        "numbers-outlive-their-frames",
+        "A page is told where frames were numbered anew.",
+        "replay/webpage/live.py",
+        "                self._renumbered += 1\n",
+        "",
+        "tests/replay/webpage/test_server.py"
+        "::test_frames_that_were_taken_out_are_numbered_anew_and_the_page_is_told",
+    ),
 )

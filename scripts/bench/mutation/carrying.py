@@ -149,4 +149,12 @@ MUTATIONS = (
         "tests/record/writer/test_cells.py"
         "::test_epochs_that_begin_again_lose_nothing_and_say_so_once",
     ),
+    Mutation(
+        "memory-left-behind",
+        "A recorder that is closed leaves nothing in its process.",
+        "record/transport/writer_process.py",
+        "            self.memory.close()\n            self.memory = None\n        if self._process",
+        "            self.memory = None\n        if self._process",
+        "tests/record/transport/test_nothing_left.py::test_no_descriptor_thread_or_memory_stays",
+    ),
 )

@@ -21,6 +21,8 @@ ADDRESSES = "tests/replay/recording/test_addresses.py::"
 SECRETS = "tests/replay/recording/test_secrets.py::test_what_is_shown_of_a_text"
 PROMISES = "tests/replay/recording/test_promises.py::"
 
+EXCHANGED = "tests/replay/recording/test_exchanged.py::"
+
 MUTATIONS = (
     Mutation(
         "checksum-not-compared",
@@ -370,5 +372,21 @@ MUTATIONS = (
         '        if hides and not word.startswith("-"):\n',
         "        if False:\n",
         "tests/replay/recording/test_secrets.py::test_what_is_shown_of_a_command_line",
+    ),
+    Mutation(
+        "another-recording-refreshed",
+        "A recording that has taken another's place is not taken for it.",
+        "replay/recording/recording.py",
+        "        if header.run_id != self.run_id:\n",
+        "        if False:\n",
+        EXCHANGED + "test_another_recording_in_its_place_is_not_taken_for_it",
+    ),
+    Mutation(
+        "checksums-read-once",
+        "A reader tries again where the writer was at work.",
+        "replay/recording/small_values.py",
+        "    return _together(file, lambda: checksums_of(file, path, shape))\n",
+        "    return checksums_of(file, path, shape)\n",
+        EXCHANGED + "test_values_are_read_while_the_file_grows",
     ),
 )

@@ -357,11 +357,8 @@ MUTATIONS = (
         "overwrites-at-once",
         "A file that is to be replaced stands until the new one can be read.",
         FILE,
-        "        if overwrite and os.path.lexists(self._path):\n"
-        "            self._copy = copy_path(self._path)\n"
-        "            remove_if_there(self._copy)\n",
-        "        if overwrite and os.path.lexists(self._path):\n"
-        "            remove_if_there(self._path)\n",
+        "        self._copy = create_copy(self._path)\n",
+        "        os.truncate(self._path, 0)\n        self._copy = create_copy(self._path)\n",
         "tests/record/locking/test_lock_file.py::test_a_start_that_fails_leaves_all_as_it_was",
     ),
     Mutation(
@@ -372,6 +369,22 @@ MUTATIONS = (
         "            try_to_remove(path)\n",
         "",
         "tests/record/locking/test_lock_file.py::test_a_start_that_fails_leaves_all_as_it_was",
+    ),
+    Mutation(
+        "recordings-are-garbage",
+        "Only a start that has left no frame is taken for one that was not finished.",
+        "record/writer/unfinished_start.py",
+        "not state[0] and not state[3] and begun",
+        "state is not None",
+        "tests/record/writer/test_unfinished_starts.py::test_nothing_else_is_taken_for_one",
+    ),
+    Mutation(
+        "unfinished-start-refused",
+        "What a start that was killed has left keeps nobody from the next one.",
+        "record/writer/recording_file.py",
+        "        overwrite |= self._lock.took_over and is_unfinished_start(self._path)\n",
+        "",
+        "tests/record/writer/test_unfinished_starts.py::test_a_start_that_was_killed_is_taken_up",
     ),
     Mutation(
         "lock-off",

@@ -228,3 +228,34 @@ def test_plan_without_data(capfd: pytest.CaptureFixture[str]) -> None:
     assert (planned["recorded_epochs"][0], planned["recorded_epochs"][-1]) == (0, 89)
     assert main([*command, "--input", "3x224x224"]) == 2
     assert "give both --input CxHxW and --batches N" in capfd.readouterr().err
+
+
+class Late(Tiny):
+    """Has a layer that joins late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late = nn.Conv2d(12, 2, 1)
+        self.batches = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.batches += 1
+        out = self.conv(x)
+        return (self.late(out) if self.batches > 46 else out).mean()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_layer_that_joins_when_the_budget_is_used_up_makes_it_no_small_one(
+    tmp_path: Path, known: bool
+) -> None:
+    model, image = Late(), torch.rand(1, 3, 48, 48)
+    with pytest.warns(RecordingWarning) as said:
+        options = {"budget": "2MB", "epochs": 5 if known else None}
+        with Recorder(model, tmp_path / "run.h5", layers=["conv", "late"], **options) as recorder:
+            for _ in range(5):
+                for images in recorder.track([image] * 10):
+                    model(images)
+    assert [str(each.message) for each in said] == ["did not fire in the first batch: late"]
+    with replay.open(tmp_path / "run.h5") as run:
+        assert len(run.frames) < 50
+        assert run["late"].present.any()

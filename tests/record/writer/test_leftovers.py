@@ -96,7 +96,7 @@ def test_a_disk_that_is_full_at_the_beginning_leaves_nothing(
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(("number", "overwrite"), [(1, False), (1, True), (2, True)])
+@pytest.mark.parametrize(("number", "overwrite"), [(2, False), (1, True), (2, True)])
 @pytest.mark.parametrize("again", ["overwrite", "resume", "removed"])
 def test_a_killed_writer_leaves_nothing_once_another_has_run(
     number: int, overwrite: bool, again: str, tmp_path: Path

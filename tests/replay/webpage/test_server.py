@@ -265,3 +265,50 @@ def test_the_command_on_bad_input(
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
         assert message in err
+
+
+def thinned(path: Path, run_id: str, meta: dict | None = None) -> None:
+    """Puts a file in a recording's place that has every second frame of it."""
+    other = write_recording(
+        path.with_name("other.h5"),
+        {"conv1": drifting_maps(4, 12, 10), "conv2": drifting_maps(2, 5, 5)},
+        recorded=lambda epoch, batch: batch % 2 == 0,
+        run_id=run_id,
+        meta=meta,
+        closed=False,
+    )
+    other.replace(path)
+
+
+@pytest.mark.parametrize("run_id", ["0123456789abcdef0123456789abcdef", "another"])
+def test_frames_that_were_taken_out_are_numbered_anew_and_the_page_is_told(
+    server: Server, path: Path, writer: Writer, run_id: str
+) -> None:
+    """By a budget, or by another run that was allowed to overwrite this one."""
+    before = json.loads(get(server, "/state")[2])
+    for number in range(3):
+        get(server, f"/block/s0-layer-0-{number}")
+    thinned(path, run_id)
+    after = json.loads(get(server, "/state")[2])
+    assert after["run"] != before["run"]  # then it loads itself again
+    assert after["sources"][0]["count"] == 4
+    frames = json.loads(get(server, "/frames?since=0")[2])
+    assert frames["batch"] == [0, 2, 0, 2]
+    for number, cell in enumerate([(0, 0), (0, 2), (1, 0), (1, 2)]):
+        facts, block = split(get(server, f"/block/s0-layer-0-{number}")[2])
+        assert facts is not None
+        maps = drifting_maps(4, 12, 10)(*cell)
+        found = unpack_frame(block, (4, 12, 10), 1.0)
+        assert (np.abs(found.values - maps) <= found.stored.step[:, None, None] * 0.51).all()
+    assert json.loads(get(server, "/state")[2])["run"] == after["run"]
+
+
+def test_a_run_that_is_resumed_is_another_one_for_the_page(
+    server: Server, path: Path, writer: Writer
+) -> None:
+    """Its frames may have other values under the same numbers."""
+    run_id = "0123456789abcdef0123456789abcdef"
+    thinned(path, run_id)
+    before = json.loads(get(server, "/state")[2])["run"]
+    thinned(path, run_id, {"resumed": [{"epoch": 1}]})
+    assert json.loads(get(server, "/state")[2])["run"] != before

@@ -1,0 +1,66 @@
+"""A recording whose writer is at work, or has put another file in its place, since it was opened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from samples import drifting_maps, write_recording
+
+import replay
+from record import Writer
+from replay.schema import FileError
+
+LAYERS = {"conv1": drifting_maps(3, 6, 5)}
+
+
+def test_values_are_read_while_the_file_grows(tmp_path: Path) -> None:
+    """The index of their checksums then leads beyond what was the file's end."""
+    with Writer(tmp_path / "run.h5", quiet=True) as writer:
+
+        def write(batches: range) -> None:
+            for batch in batches:
+                maps = {"conv1": np.full((2, 4, 4), batch)}
+                writer.write(epoch=batch // 10, batch=batch % 10, maps=maps, loss=batch)
+            assert writer.flush()
+
+        write(range(1))
+        with replay.open(tmp_path / "run.h5") as run:
+            for end in range(400, 1600, 400):
+                run.refresh()
+                there = len(run.frames)
+                write(range(writer.sent, end))
+                losses = run.batches["loss"]  # of what was there at the last look
+                assert np.isfinite(losses).sum() == there
+                assert losses[0, 0] == 0
+
+
+def test_another_recording_in_its_place_is_not_taken_for_it(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "run.h5", LAYERS)
+    other = write_recording(
+        tmp_path / "other.h5", LAYERS, batches=2, run_id="another", closed=False
+    )
+    with replay.open(path) as run:
+        os.replace(other, path)
+        assert len(run.frames) == 8
+        run["conv1"][1, 3]  # what was opened is there still
+        with pytest.raises(FileError, match="is another recording now: open it again"):
+            run.refresh()
+        with pytest.raises(FileError):
+            run["conv1"][0, 0]
+    with replay.open(path) as run:
+        assert len(run.frames) == 4
+
+
+def test_what_a_resumed_run_says_is_seen(tmp_path: Path) -> None:
+    path = write_recording(tmp_path / "run.h5", LAYERS)
+    again = write_recording(
+        tmp_path / "again.h5", LAYERS, epochs=3, meta={"resumed": [{"epoch": 1}]}
+    )
+    with replay.open(path) as run:
+        os.replace(again, path)
+        run.refresh()
+        assert len(run.frames) == 12
+        assert run.meta == {"resumed": [{"epoch": 1}]}
