@@ -18,13 +18,19 @@ from replay.schema import OptionError
 from replay.schema.faces import spell
 
 # Sane values, from the usual one down; the last two are for when much is lost anyway. Of formats
-# without loss these are the colours that the colormap has.
+# without loss these are the colours that the colormap has; a WebP is exact (0), or lossy.
 COLOURS = {
     "gif": (168, 96, 48, 32, 24),
-    "webp": (240, 96, 48, 32, 24),
+    "exact webp": (240, 96, 48, 32, 24),
     "apng": (240, 96, 48, 32, 24),
 }
-_QUALITIES = {"h264": (18, 22, 26, 30, 33), "av1": (30, 36, 42, 48, 54), **COLOURS}
+_QUALITIES = {
+    "h264": (18, 22, 26, 30, 33),
+    "av1": (30, 36, 42, 48, 54),
+    "vp9": (24, 30, 36, 42, 48),
+    "webp": (0, 90, 75, 60, 45, 30),
+    **COLOURS,
+}
 _EVERY = (
     *(2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128),
     *(160, 192, 224, 256, 320, 384, 448, 512, 768, 1024, 1536, 2048, 3072, 4096),
@@ -42,8 +48,8 @@ class Setting:
     Attributes:
         frames: Number of frames, evenly spread over those there are.
         share: Width and height of the maps, relative to the usual ones.
-        quality: The crf of an MP4, the colours of the colormap in a GIF, WebP or APNG; None for
-            other formats.
+        quality: The crf of a video, the quality of a WebP (0 for exact), the colours of the
+            colormap in a GIF, APNG or WebP that has to be exact; None for other formats.
     """
 
     frames: int
@@ -75,7 +81,7 @@ def quality_ladder(
 
     Args:
         frames: Number of frames at most.
-        form: `h264`, `av1`, `gif`, `webp` or `apng`; others have no quality.
+        form: `h264`, `av1`, `vp9`, `gif`, `webp`, `exact webp` or `apng`; others have no quality.
         quality: The one that was asked for, to be kept.
         best: The quality to begin with, if it is not the usual one.
         thin: Whether frames may be left out.
@@ -257,7 +263,8 @@ def describe_savings(chosen: Setting, best: Setting, frames: int, form: str, siz
     if chosen.share < 1:
         words.append(size)
     if chosen.quality != best.quality:
-        words.append(f"{chosen.quality} colours" if form in COLOURS else f"crf {chosen.quality}")
+        lossy = f"{'quality' if form == 'webp' else 'crf'} {chosen.quality}"
+        words.append(f"{chosen.quality} colours" if form in COLOURS else lossy)
     return ", ".join(words)
 
 
