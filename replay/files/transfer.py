@@ -13,7 +13,13 @@ from typing import Any, BinaryIO
 from replay.formatting import format_bytes
 from replay.output import replacing
 from replay.recording.address import Address, read_path
-from replay.recording.remote_file import PAUSES, RemoteFile, describe_error, find_file
+from replay.recording.remote_file import (
+    PAUSES,
+    NoRangesError,
+    RemoteFile,
+    describe_error,
+    find_file,
+)
 from replay.schema import FileError, OptionError, OutputError
 from replay.schema.errors import UnreachableError
 from replay.schema.faces import spell
@@ -74,9 +80,7 @@ def fetch(
     with replacing(target) as unfinished, unfinished.open("wb") as file:
         try:
             _fetch_parts(path.connect(), file, progress)
-        except FileError as error:
-            if "sends no parts" not in str(error):
-                raise
+        except NoRangesError:
             _fetch_stream(address, str(path), file, progress)
     return Fetched(target, target.stat().st_size, time.monotonic() - started)
 

@@ -38,6 +38,20 @@ _PACKAGES = {
 _FINAL = (IsADirectoryError, NotImplementedError, ImportError)
 
 
+class NoRangesError(FileError):
+    """A server sends no parts of a file.
+
+    Args:
+        name: What the file is called in messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        way = call("fetch", name)
+        super().__init__(
+            f"the server of {name} sends no parts of a file; '{way}' downloads it whole"
+        )
+
+
 class RemoteFile:
     """A file that is opened by its address.
 
@@ -71,7 +85,7 @@ class RemoteFile:
         if about.get("type") == "directory":
             raise FileError(f"expected a recording such as run.h5, but {name} is a folder")
         if about.get("size") is None and not chained:
-            raise FileError(self._no_ranges())
+            raise NoRangesError(self.name)
         keys = ("ETag", "etag", "mtime", "LastModified", "created")
         how = {} if chained else {"cache_type": "none", "block_size": _BLOCK}
         self._file: Any = self._try(lambda: self._system.open(self._path, "rb", **how))
@@ -80,7 +94,7 @@ class RemoteFile:
         self.version = (self.size, *(str(about[key]) for key in keys if key in about))
         seekable = getattr(self._file, "seekable", lambda: True)()
         if not seekable or about.get("partial") is False:
-            raise FileError(self._no_ranges())
+            raise NoRangesError(self.name)
 
     def _info(self, chained: bool) -> dict[str, Any]:
         try:
@@ -142,7 +156,7 @@ class RemoteFile:
             self._file.seek(start)
             data: bytes = self._file.read(stop - start)
             if len(data) > stop - start:
-                raise FileError(self._no_ranges())
+                raise NoRangesError(self.name)
             if len(data) != stop - start:
                 raise EOFError(f"{len(data):,} of {stop - start:,} bytes came")
             return data
@@ -198,14 +212,10 @@ class RemoteFile:
             why = describe_error(error)
             return FileError(f"cannot read {self.name}: {why}; {_credentials(self.name)}")
         if "range request" in str(error):
-            return FileError(self._no_ranges())
+            return NoRangesError(self.name)
         if isinstance(error, _FINAL):
             return FileError(f"cannot read {self.name}: {describe_error(error)}")
         return None
-
-    def _no_ranges(self) -> str:
-        fetch = call("fetch", self.name)
-        return f"the server of {self.name} sends no parts of a file; '{fetch}' downloads it whole"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """MLflow: metrics by step, and artifacts that its page shows: an MP4, a PNG, an HTML file.
 
-Artifacts know no steps, but images do: the sheet is an image of each step, too.
+Artifacts know no steps: a tag of the run says of each which step it shows last, and the sheet is an
+image of each step, too.
 """
 
 from __future__ import annotations
@@ -72,12 +73,13 @@ class MLflow(Tracker):
     def log_file(self, file: File) -> None:
         """Stores a file among the run's artifacts, where a later one of its name replaces it."""
         self._client.log_artifact(self._run, str(file.path), PREFIX.rstrip("/"))
+        name = re.sub(r"[^\w./ -]", "_", PREFIX + file.name, flags=re.ASCII)
+        self._client.set_tag(self._run, f"{name}.step", file.step)
         if file.kind == SHEET and "step" in signature(self._client.log_image).parameters:
             from PIL import Image
 
             with Image.open(file.path) as opened:
                 image = opened.convert("RGB")
-            name = re.sub(r"[^\w./ -]", "_", PREFIX + file.name, flags=re.ASCII)
             self._client.log_image(self._run, image, key=name, step=file.step)
 
     def close(self) -> str:

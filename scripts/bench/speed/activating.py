@@ -45,7 +45,7 @@ class Activation(Recorded):
 
 def lines(quick: bool) -> Iterator[Line]:
     torch.manual_seed(0)
-    seconds = 12 if quick else 60
+    seconds, each = (9, 0.3) if quick else (60, 1.0)
     devices = [torch.device("cpu")]
     if torch.cuda.is_available():
         devices.append(torch.device("cuda"))
@@ -54,7 +54,6 @@ def lines(quick: bool) -> Iterator[Line]:
             images = torch.rand(batch, 3, size, size, device=device)
             training = Training(build(name, _CLASSES, size).to(device).train(), images)
             watch = functools.partial(Activation, size=size)
-            each = 0.5 if quick else 1.0
             found, step = pairs(training, watch, seconds, each=each, multiple=_EVERY)
             what = f"class activation of 10 images, every=10 / plain step: {name}, {size}×{size}"
             where = "" if device.type == "cpu" else ", GPU"

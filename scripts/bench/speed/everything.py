@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 
 import long
@@ -13,8 +14,11 @@ from table import Line, run
 
 
 def lines(quick: bool) -> Iterator[Line]:
+    started = time.monotonic()
     for benchmark in (recording, throughput, rendering, long):
         yield from benchmark.lines(quick)
+    minutes = (time.monotonic() - started) / 60
+    yield Line("all of this", minutes, " min", target=6 if quick else None)
 
 
 if __name__ == "__main__":

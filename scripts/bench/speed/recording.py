@@ -261,25 +261,26 @@ def resident() -> float:
 
 def cases(quick: bool) -> Iterator[tuple[str, str, int, int, float]]:
     """(words, model, image size, batch, seconds)."""
-    yield "tiny, 128×128, batch 16", "tiny", 128, 16, 14 if quick else 84
-    yield "tiny, 128×128, batch 64", "tiny", 128, 64, 12 if quick else 60
-    yield "ResNet-18, 64×64, batch 32", "resnet18", 64, 32, 12 if quick else 66
-    yield "ResNet-18, 224×224, batch 8", "resnet18", 224, 8, 12 if quick else 60
+    yield "tiny, 128×128, batch 16", "tiny", 128, 16, 9 if quick else 84
+    yield "tiny, 128×128, batch 64", "tiny", 128, 64, 9 if quick else 60
+    yield "ResNet-18, 64×64, batch 32", "resnet18", 64, 32, 9 if quick else 66
+    yield "ResNet-18, 224×224, batch 8", "resnet18", 224, 8, 9 if quick else 60
 
 
 def lines(quick: bool) -> Iterator[Line]:
     torch.manual_seed(0)
+    each = 0.3 if quick else 1.0  # seconds of a block
     for words, name, size, batch, seconds in cases(quick):
         images = torch.rand(batch, 3, size, size)
         training = Training(build(name, 10, size).train(), images)
         if (name, batch) == ("tiny", 16):
             yield from beside_others(training, words, quick)
         else:
-            found, step = pairs(training, Recorded, seconds, each=0.5 if quick else 1.0)
+            found, step = pairs(training, Recorded, seconds, each=each)
             what = f"recorded / plain step: {words} ({1000 * step:.0f} ms)"
             yield ratio(what, found, target=1.02)
         if batch == 8 or name == "tiny":
-            found, _ = pairs(training, RecordedGradients, seconds, each=0.5 if quick else 1.0)
+            found, _ = pairs(training, RecordedGradients, seconds, each=each)
             yield ratio(f"recorded with gradients / plain step: {words}", found, target=1.05)
     yield from on_gpu(quick)
     import activating  # which measure with what is above
@@ -306,7 +307,7 @@ def beside_others(training: Training, words: str, quick: bool) -> Iterator[Line]
             yield Line(what, None, note=f"skipped: {package} is not installed")
             continue
         try:
-            found, _ = pairs(training, watch, 3 if quick else 10, each=0.3)
+            found, _ = pairs(training, watch, 2 if quick else 10, each=0.3)
         except Exception as error:
             reason = " ".join(str(error).split())[:80]
             yield Line(what, None, note=f"skipped: {type(error).__name__}: {reason}")

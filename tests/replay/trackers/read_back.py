@@ -89,13 +89,16 @@ def mlflow(where: str) -> None:
         SCALARS[name] = [
             [m.step, m.value] for m in client.get_metric_history(run.info.run_id, name)
         ]
+    for name, value in run.data.tags.items():
+        if name.startswith("mapreel/"):
+            STEPPED[name.removesuffix(".step")] = int(value)
     for each in client.list_artifacts(run.info.run_id, "mapreel"):
         path = Path(client.download_artifacts(run.info.run_id, each.path))
         keep(f"mapreel/{path.stem}", None, path.read_bytes(), path.suffix)
     for each in client.list_artifacts(run.info.run_id, "images"):
         name, word, step, *_ = Path(each.path).name.replace("%", "+").split("+")
         assert word == "step"
-        STEPPED[name.replace("~", "/")] = int(step)
+        assert STEPPED[name.replace("~", "/")] == int(step)
 
 
 def aim(where: str) -> None:

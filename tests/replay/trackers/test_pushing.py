@@ -126,7 +126,8 @@ def test_what_was_pushed_is_there_to_the_byte_and_at_its_step(
         assert step in (last, None)
         assert step == last or tracker == "mlflow" or kind == "artifact"  # which know no steps
     assert not found["files"]
-    stepped = {"mlflow": {"mapreel/sheet": last}, "aim": {"mapreel/page": last}}
+    each = {f"mapreel/{kind}": last for kind in ("film", "sheet", "page")}
+    stepped = {"mlflow": each, "aim": {"mapreel/page": last}}
     assert found["stepped"] == stepped.get(tracker, {})
 
     steps = [10 * place for place in range(EPOCHS * BATCHES)]
