@@ -249,6 +249,7 @@ class Format(Generic[Pixels]):
             last one so many or more.
         codecs: Those that it can have, the usual one first; none where there is nothing to choose.
         frame_rate: The frame rate next to a given one that the format can have.
+        frames_alone: Whether frames are compressed without regard to the frames before them.
         retime: Gives a file another frame rate, without encoding it anew: called with its path,
             the frame rate that it has and the one that it gets; None where files have none.
         usual_mb: The largest size in MB (10^6 bytes) where none is asked for; None for any.
@@ -262,6 +263,7 @@ class Format(Generic[Pixels]):
     levels: int = 240
     part_frames: int = 10
     codecs: tuple[str, ...] = ()
+    frames_alone: bool = False
     frame_rate: Callable[[float], float] = float
     retime: Callable[[Path, float, float], None] | None = None
     usual_mb: float | None = None
@@ -372,8 +374,7 @@ def choose_target(out: str | os.PathLike[str], formats: Sequence[Format[Any]]) -
     """Reads the format from the suffix, and makes sure that the target can be written.
 
     Args:
-        out: A path ending in a suffix of a format, or in `/` for a folder of numbered PNG
-            frames, which must be new or empty.
+        out: A path with a format's suffix, or ending in `/`, a new or empty folder for PNG frames.
         formats: Those that there are, `replay.encoding.formats.FORMATS`.
 
     Raises:

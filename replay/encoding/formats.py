@@ -36,7 +36,10 @@ FORMATS: tuple[Format[Any], ...] = (
         codecs=tuple(WebmSink.encoders),
     ),
     Format(
-        *("mov", (".mov",), MovSink, as_colours, join_mov), retime=retime_mp4, codecs=("prores",)
+        *("mov", (".mov",), MovSink, as_colours, join_mov),
+        retime=retime_mp4,
+        codecs=("prores",),
+        frames_alone=True,
     ),
     Format(
         *("gif", (".gif",), GifSink, as_indices, join_gif),
@@ -48,11 +51,13 @@ FORMATS: tuple[Format[Any], ...] = (
     ),
     Format(
         *("webp", (".webp",), WebpSink, as_patches, join_webp),
+        frames_alone=True,
         retime=retime_webp,
         usual_mb=10.0,
     ),
     Format(
         *("apng", (".png", ".apng"), ApngSink, as_patches, join_apng),
+        frames_alone=True,
         retime=retime_apng,
         usual_mb=10.0,
     ),

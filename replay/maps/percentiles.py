@@ -28,6 +28,7 @@ FEW = 100
 
 _MOST_WIDENED = 1.5  # so that maps of four values stay legible, too
 _AT_ONCE = 1 << 17  # values counted at a time: what numpy makes of them stays in the caches
+_MANY = 512  # values from which sorting by digits pays
 _SIGN = np.uint16(0x8000)
 _KEY_OF_INFINITY = np.uint16(0xFC00)  # keys of finite values lie between these two
 _KEY_OF_MINUS_INFINITY = np.uint16(0x03FF)
@@ -39,7 +40,7 @@ def percentiles_of(
     """Returns two percentiles, the 1st and the 99th, of the finite values of each map.
 
     The percentiles are those of `numpy.percentile` (linear between two values). They are found by
-    partitioning the bits of float16, in an order in which they ascend as the values do.
+    sorting the bits of float16, in an order in which they ascend as the values do.
 
     Args:
         maps: float16 (C, ...).
@@ -68,9 +69,12 @@ def _percentiles(keys: npt.NDArray[np.uint16], percents: tuple[float, float]) ->
     places = [last * percent / 100 for percent in percents]
     below = [int(place) for place in places]
     above = [min(place + 1, last) for place in below]
-    parted = np.partition(keys, sorted({*below, *above}), axis=1)
+    # Of 16 bits that are sorted "stable" by their digits, numpy needs less than half of the time
+    # that it takes to partition them at four places; of a few any other way is quicker.
+    ascending = np.sort(keys, axis=1, kind="stable" if last >= _MANY else None)
     ends = [
-        _values(parted[:, low]) * (1 - (place - low)) + _values(parted[:, high]) * (place - low)
+        _values(ascending[:, low]) * (1 - (place - low))
+        + _values(ascending[:, high]) * (place - low)
         for place, low, high in zip(places, below, above, strict=True)
     ]
     return np.stack(ends, axis=1)
