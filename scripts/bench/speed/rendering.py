@@ -105,17 +105,15 @@ def func_animation(film: Film, path: Path, frames: int, preset: str, axes_shown:
     from matplotlib.animation import FFMpegWriter, FuncAnimation
 
     matplotlib.rcParams["animation.ffmpeg_path"] = find_ffmpeg()
-    series, shown_values = film.map_sections[0].row.maps, film.map_sections[0].scaler
-    extremes = shown_values.range_of(*film.cells[0], series[film.cells[0]])
-    assert extremes is not None
+    series = film.map_sections[0].row.maps
+    first = series[film.cells[0]].astype("f4")
+    low, high = float(first.min()), float(first.max())  # one range, as a script would have it
     count = series.channels
     height, width = film.size
     figure, axes = plt.subplots(-(-count // 8) if count > 12 else 3, 8 if count > 12 else 4)
     figure.set_size_inches(width / 100, height / 100)
     shown = [
-        ax.imshow(
-            picture, cmap="gray", vmin=extremes.low, vmax=extremes.high, interpolation="nearest"
-        )
+        ax.imshow(picture, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
         for ax, picture in zip(axes.ravel(), series[film.cells[0]][:, 0], strict=False)
     ]
 
@@ -241,6 +239,7 @@ def compare(
                     fps=FPS,
                     batches=slice(0, frames),
                     max_mb=None,
+                    overwrite=True,  # another way has just written there
                 ),
                 alone,
             )
