@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 from replay.encoding.ffmpeg import FfmpegSink, concatenate, copy_streams
 from replay.encoding.mp4 import AV1, YUV
-from replay.overwriting import MAKER, temporary_folder
+from replay.overwriting import MAKER
+from replay.schema.unfinished import temporary_folder
 
 _SEGMENT = b"\x18\x53\x80\x67"  # RFC 8794 and RFC 9559: what all of a file but its head is in
 _EIGHT_BYTES = 1  # a size of eight bytes, of which the first one says so, as ffmpeg writes it
