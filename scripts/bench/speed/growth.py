@@ -2,15 +2,17 @@
 
 Each command runs as a process of its own on recordings that differ in one number alone. Counted are
 the processor's seconds of the process and its children (`ffmpeg`), and the most memory that the
-process had. What a command shows grows with the number or it does not: where it does, time may grow
-in proportion; where it does not, time and memory stay. The exponent is that of the last step, of
-what is beyond the smallest recording's: 1 is in proportion.
+process had; it has one core, so that no processes are started beside it. What a command shows grows
+with the number or it does not: where it does, time may grow in proportion; where it does not, time
+and memory stay. The exponent is that of the last step, of what is beyond the smallest recording's:
+1 is in proportion.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -148,6 +150,9 @@ def pin(core):
 def one(run, out):
     return replay.animate(run, out, overwrite=True).frames
 
+def spent():
+    return sum(os.times()[:4])  # of ffmpeg, too
+
 if __name__ == "__main__":
     runs, workers = sorted(Path(sys.argv[1]).glob("*.h5")), int(sys.argv[2])
     cores = sorted(os.sched_getaffinity(0))
@@ -157,11 +162,23 @@ if __name__ == "__main__":
                 client.run(pin, core, workers=[name])
             outs = [run.with_suffix(f".{workers}.mp4") for run in runs]
             executor = client.get_executor()
-            list(executor.map(one, runs[:workers], outs[:workers]))  # imports
-            started = time.perf_counter()
+            for name in client.scheduler_info()["workers"]:
+                client.run(one, runs[0], outs[0], workers=[name])  # imports
+            before, started = client.run(spent), time.perf_counter()
             frames = sum(executor.map(one, runs, outs))
-            print(time.perf_counter() - started, frames)
+            taken, after = time.perf_counter() - started, client.run(spent)
+            work = [after[name] - before[name] for name in after]
+            print(taken, sum(work), max(work), frames)
 """
+
+
+def _write(size: Size, path: Path) -> None:
+    """Writes a recording in another process: a command inherits the peak of its parent's memory."""
+    process = multiprocessing.get_context("fork").Process(target=size.make, args=(path,))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"{path} was not written")
 
 
 def axes(quick: bool) -> list[Axis]:
@@ -260,7 +277,12 @@ def recorded(size: Size, path: Path) -> tuple[float, float]:
 
 
 def sweep(folder: Path, runs: int) -> Line:
-    """How much quicker two workers of a Dask cluster, each on a core, render a sweep than one."""
+    """How much quicker two workers of a Dask cluster, each on a core, render a sweep than one.
+
+    It is told from the processor's seconds of both workers and their `ffmpeg`: all of them, in
+    units of those of the worker that had most to do. What a clock shows depends on what else the
+    machine does, and stands beside it.
+    """
     what = f"{runs} films by two workers of a Dask cluster, of the pace of one"
     cores = len(os.sched_getaffinity(0))
     if cores < 2:
@@ -270,20 +292,22 @@ def sweep(folder: Path, runs: int) -> Line:
     except ImportError:
         return Line(what, None, note="skipped: distributed is not installed")
     for number in range(runs):
-        Size(4, 25, channels=12).make(folder / f"{number:04}.h5")
+        _write(Size(4, 25, channels=12), folder / f"{number:04}.h5")
     script = folder / "sweep.py"
     script.write_text(SWEEP)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    taken = {}
+    found = []
     for workers in (1, 2):
         words = [sys.executable, str(script), str(folder), str(workers)]
         done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
-        seconds, frames = map(float, done.stdout.split())
-        taken[workers] = seconds
-    note = f"{frames / taken[1]:.0f} and {frames / taken[2]:.0f} frames/s, " + (
+        found.append([float(each) for each in done.stdout.split()])
+    (alone, work, _, frames), (together, both, busiest, _) = found
+    note = (
+        f"{work:.0f} s of one, {both:.0f} s of two, {busiest:.0f} s of the busier; by the clock "
+        f"{alone / together:.2f} ({frames / alone:.0f} and {frames / together:.0f} frames/s); "
         f"distributed {distributed.__version__}"
     )
-    return Line(what, taken[1] / taken[2], "", 1.8, "least", note)
+    return Line(what, both / busiest, "", 1.8, "least", note)
 
 
 def verdict(what: str, axis: Axis, grows: bool, costs: Sequence[tuple[float, float]]) -> Line:
@@ -306,7 +330,9 @@ def verdict(what: str, axis: Axis, grows: bool, costs: Sequence[tuple[float, flo
 
 def lines(quick: bool, only: Sequence[str] = ()) -> Iterator[Line]:
     """The lines of the table."""
+    cores = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        os.sched_setaffinity(0, {max(cores)})
         for axis in axes(quick):
             if only and axis.name not in only:
                 continue
@@ -314,7 +340,7 @@ def lines(quick: bool, only: Sequence[str] = ()) -> Iterator[Line]:
             for number in axis.sizes:
                 path = Path(folder) / "run.h5"
                 started = time.perf_counter()
-                axis.size(number).make(path)
+                _write(axis.size(number), path)
                 print(f"<!-- {axis.name} {number}: {path.stat().st_size / 1e6:.0f} MB written in "
                       f"{time.perf_counter() - started:.0f} s -->", file=sys.stderr)  # fmt: skip
                 for name, words in COMMANDS.items():
@@ -330,6 +356,7 @@ def lines(quick: bool, only: Sequence[str] = ()) -> Iterator[Line]:
             ]
             for name, each in costs.items():
                 yield verdict(name, axis, name in axis.grows, each)
+        os.sched_setaffinity(0, cores)
         if not only or "files" in only:
             yield sweep(Path(folder), 20 if quick else 200)
 
