@@ -80,9 +80,10 @@ def _player(path: Path, words: str) -> str:
     if kind is not None:
         return image_html(data, kind, words)
     encoded = base64.b64encode(data).decode("ascii")
+    video = "webm" if path.suffix.lower() == ".webm" else "mp4"
     return (
         f"<video controls loop muted playsinline aria-label='{text_html(words, None)}' "
-        f"style='max-width:100%' src='data:video/mp4;base64,{encoded}'></video>"
+        f"style='max-width:100%' src='data:video/{video};base64,{encoded}'></video>"
     )
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any, TypeAlias, TypeVar, cast
 
 from replay.schema import OptionError
 from replay.schema.faces import spell
+from replay.schema.suggestions import did_you_mean
 
-AUTO = "auto"  # of a largest size: that of the preset, or of the format
+Request = TypeVar("Request")
+
+AUTO = "auto"  # of a largest size: that of the preset, or of the format; of a quality: what fits
+EXACT = "exact"
 
 Numbers: TypeAlias = str | int | slice | Iterable[int] | None
 """How a caller names epochs, batches or channels; None means all of them."""
@@ -54,6 +59,29 @@ def size_limit(text: str) -> float | str | None:
         return positive_number(text)
     except OptionError:
         raise OptionError(f"expected a number above 0, or none, found {text!r}") from None
+
+
+def picture_quality(text: str) -> int | str:
+    """Reads the quality of a WebP: a number from 1 to 100, `exact` (or `lossless`) or `auto`.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    words = {EXACT: EXACT, "lossless": EXACT, AUTO: AUTO}
+    if text in words:
+        return words[text]
+    if not re.fullmatch(r"\d{1,3}", text) or not 1 <= int(text) <= 100:
+        meant = did_you_mean(text, list(words))
+        raise OptionError(f"expected 1 to 100, {EXACT} or {AUTO}, found {text!r}{meant}")
+    return int(text)
+
+
+def check_quality(quality: int | str) -> int | str:
+    """Returns the quality of a WebP as `picture_quality` does, of a value in Python."""
+    try:
+        return picture_quality(str(quality))
+    except OptionError as error:
+        raise OptionError(f"{spell('quality')}: {error}") from None
 
 
 def value_range(text: str) -> tuple[float, float]:
@@ -115,3 +143,27 @@ def one_number(numbers: Numbers, command: str, what: str) -> int:
             f"{found!r}; animate shows several"
         )
     return operator.index(found)
+
+
+def gather(kind: type[Request], arguments: Mapping[str, Any]) -> Request:
+    """Returns the request that a public function was called with.
+
+    Args:
+        kind: `RenderRequest`, or that of another function.
+        arguments: The function's arguments by their names, which are those of the options. An
+            iterator is read once and kept, since several films may be made of one request.
+    """
+
+    def chosen(options: Any) -> dict[str, Any]:
+        found = {
+            each.name: arguments[each.name] for each in fields(options) if each.name in arguments
+        }
+        return {
+            name: tuple(value) if isinstance(value, Iterator) else value
+            for name, value in found.items()
+        }
+
+    made: Any = kind
+    return cast(
+        "Request", made(film=made.film_options(**chosen(made.film_options)), **chosen(kind))
+    )

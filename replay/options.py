@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from replay.option_values import (
     AUTO,
     Numbers,
+    picture_quality,
     positive_number,
     size_limit,
     value_range,
@@ -27,7 +28,7 @@ OWN_SCALES = ("adaptive", "map")  # each map has a range of its own, and its gai
 THEMES = ("light", "dark")
 TOKENS = ("auto", "square", "strip")
 ORDERS = ("number", "similar")
-CODECS = ("h264", "av1")
+CODECS = ("h264", "av1", "vp9", "prores")
 VIEWS = ("maps", "attention", "cam", "gradient", "components", "overlay")
 MADE = ("components", "overlay")  # views that a page makes of the maps that it has
 EXPORTED = ("maps", "attention", "gradient", "cam", "components")  # views that are values
@@ -36,13 +37,13 @@ PRESETS = ("github", "slack", "slides", "paper")
 
 DIVERGING = "RdBu_r"  # the colormap of what is symmetric around zero
 
-_FORMATS = ".mp4, .gif, .webp, .png or .apng, or a folder/ for numbered PNG"
+_FORMATS = ".mp4, .webm, .mov, .gif, .webp, .png or .apng, or a folder/ for numbered PNG"
 LAYER_FLAGS = ("--layer", "--layers")
 EPOCH_FLAGS = ("--epochs", "--epoch")
 BATCH_FLAGS = ("--batches", "--batch")
 """How a command line spells them, alike in every command; Python has both names, too."""
 
-_LAYERS = "one or more layers, globs, or all"
+LAYERS = "one or more layers, globs, or all"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class FilmOptions:
     layers: str | Sequence[str] | None = field(
         default=None,
         metadata=option(
-            f"{_LAYERS} (default: the first recorded layer)",
+            f"{LAYERS} (default: the first recorded layer)",
             *LAYER_FLAGS,
             metavar="NAME",
             repeated=True,
@@ -228,7 +229,7 @@ class SheetOptions(FilmOptions):
     layer: str | Sequence[str] | None = field(
         default=None,
         metadata=option(
-            f"{_LAYERS}: a page of a PDF for each, else a file (default: the first recorded layer)",
+            f"{LAYERS}: a page of a PDF for each, else a file (default: the first recorded layer)",
             *LAYER_FLAGS,
             metavar="NAME",
             repeated=True,
@@ -267,7 +268,7 @@ class ComparisonOptions(FilmOptions):
     layers: str | Sequence[str] | None = field(
         default=None,
         metadata=option(
-            f"{_LAYERS} (default: the first that both have)",
+            f"{LAYERS} (default: the first that both have)",
             *LAYER_FLAGS,
             metavar="NAME",
             repeated=True,
@@ -305,10 +306,23 @@ class RenderRequest:
     fps: float | None = field(
         default=None, metadata=option("frames a second", metavar="N", read=positive_number)
     )
-    codec: str = field(default="h264", metadata=option("of an MP4 (default: h264)", choices=CODECS))
+    codec: str | None = field(
+        default=None,
+        metadata=option(
+            "of an .mp4 h264 (default) or av1, of a .webm vp9 (default) or av1", choices=CODECS
+        ),
+    )
     crf: int | None = field(
         default=None,
         metadata=option("the codec's quality; lower is better, and larger", metavar="N", read=int),
+    )
+    quality: int | str = field(
+        default=AUTO,
+        metadata=option(
+            "of a .webp: exact, or lossy from 1 to 100 (default: exact if that fits)",
+            metavar="N|exact",
+            read=picture_quality,
+        ),
     )
     jobs: int | None = field(
         default=None,
@@ -352,49 +366,4 @@ class ComparisonRequest(RenderRequest):
     out: str | os.PathLike[str] | None = field(
         default=None,
         metadata=option(f"{_FORMATS} (default: a-b.mp4)", "-o", "--out", metavar="FILE"),
-    )
-
-
-FILTERS = ("gzip", "zstd", "blosc2", "none")
-
-
-@dataclass(frozen=True)
-class PackOptions:
-    """What a packed recording holds, and how; `replay.pack` says what the values mean."""
-
-    bits: int | None = field(
-        default=None,
-        metadata=option(
-            "of a value of the maps: 16, nothing is lost (default), or 8, within 0.4 %% of each "
-            "map's range",
-            metavar="16|8",
-            read=int,
-        ),
-    )
-    layers: str | Sequence[str] | None = field(
-        default=None,
-        metadata=option(f"{_LAYERS} (default: all)", *LAYER_FLAGS, metavar="NAME", repeated=True),
-    )
-    epochs: Numbers = field(
-        default=None, metadata=option("epochs (default: all)", *EPOCH_FLAGS, metavar="A:B:C")
-    )
-    batches: Numbers = field(
-        default=None,
-        metadata=option("batches of each epoch (default: all)", *BATCH_FLAGS, metavar="A:B:C"),
-    )
-    max_mb: float | None = field(
-        default=None,
-        metadata=option(
-            "largest size in MB: takes 8 bits, then fewer frames, as far as needed, and says so",
-            metavar="N",
-            read=positive_number,
-        ),
-    )
-    filter: str = field(
-        default="gzip",
-        metadata=option(
-            "gzip, which every HDF5 reads (default); zstd or blosc2, faster, which need hdf5plugin "
-            "wherever the file is read; or none",
-            choices=FILTERS,
-        ),
     )

@@ -110,7 +110,7 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
                 unfinished.unlink()
 
 
-HIGHEST_CRF = {"h264": 51, "av1": 63}
+HIGHEST_CRF = {"h264": 51, "av1": 63, "vp9": 63, "prores": -1}  # -1: it has none
 _CHECK_EVERY = 16  # frames
 
 Pixels = TypeVar("Pixels")
@@ -123,9 +123,10 @@ class EncodeOptions:
 
     Attributes:
         fps: Frames a second, from `choose_fps`.
-        codec: `h264` or `av1`; for MP4.
-        crf: Quality of an MP4, 0 the best, up to 51 (h264) or 63 (av1); default 18 and 30.
+        codec: One of those of the format, of a video.
+        crf: Quality of a video, 0 the best, up to 51 (h264) or 63 (av1, vp9); None for the usual.
         limit: Bytes that the file, or all files of a folder, may have; None for any number.
+        quality: Of a WebP, 1 to 100; None for an exact one.
         calm: Whether the frame rate is lowered where the animation would flash.
 
     Raises:
@@ -137,22 +138,19 @@ class EncodeOptions:
     crf: int | None = None
     limit: int | None = None
     calm: bool = False
+    quality: int | None = None
 
     def __post_init__(self) -> None:
         if self.codec not in HIGHEST_CRF:
             raise OptionError(unknown("codec", self.codec, list(HIGHEST_CRF)))
         highest = HIGHEST_CRF[self.codec]
         if self.crf is not None and not 0 <= self.crf <= highest:
-            raise OptionError(f"crf {self.crf}: expected 0 to {highest} for {self.codec}")
+            expected = f"0 to {highest}" if highest >= 0 else "none"
+            raise OptionError(f"crf {self.crf}: expected {expected} for {self.codec}")
 
 
 class LimitError(EncodeError):
-    """The file would be larger than it may be.
-
-    Attributes:
-        bytes: Its size when that was found.
-        frames: Number of frames that it then held, or a few more.
-    """
+    """The file would be larger than it may be: of so many `bytes` after about so many `frames`."""
 
     def __init__(self, size: int, frames: int, limit: int) -> None:
         super().__init__(
@@ -249,9 +247,9 @@ class Format(Generic[Pixels]):
         levels: Entries of the palette that the format leaves to the colormap.
         part_frames: Parts that are encoded by themselves have a multiple of so many frames, the
             last one so many or more.
-        process_pays_from: Number of frames from which it pays to start a process; None where the
-            encoder uses all cores by itself.
+        codecs: Those that it can have, the usual one first; none where there is nothing to choose.
         frame_rate: The frame rate next to a given one that the format can have.
+        frames_alone: Whether frames are compressed without regard to the frames before them.
         retime: Gives a file another frame rate, without encoding it anew: called with its path,
             the frame rate that it has and the one that it gets; None where files have none.
         usual_mb: The largest size in MB (10^6 bytes) where none is asked for; None for any.
@@ -264,15 +262,18 @@ class Format(Generic[Pixels]):
     join: Callable[[Sequence[Path], Path], None]
     levels: int = 240
     part_frames: int = 10
-    process_pays_from: int | None = None
+    codecs: tuple[str, ...] = ()
+    frames_alone: bool = False
     frame_rate: Callable[[float], float] = float
     retime: Callable[[Path, float, float], None] | None = None
     usual_mb: float | None = None
 
-    @property
-    def uses_all_cores(self) -> bool:
-        """Whether its encoder uses all cores by itself, so that no other process pays."""
-        return self.process_pays_from is None
+    def choose_codec(self, codec: str | None) -> str:
+        """Returns the codec that is asked for, or the usual one; raises OptionError for others."""
+        known = self.codecs or tuple(HIGHEST_CRF)
+        if codec is not None and codec not in known:
+            raise OptionError(unknown(f"codec of a {self.suffixes[0]}", codec, known))
+        return codec or known[0]
 
     @property
     def is_folder(self) -> bool:
@@ -294,7 +295,7 @@ class Target:
 
     @property
     def kind(self) -> str:
-        """The name of the format: `mp4`, `gif`, `webp`, `apng` or `folder`."""
+        """The name of the format: `mp4`, `gif`, `webp`, `apng`, `folder`, `webm` or `mov`."""
         return self.format.name
 
     @property
@@ -373,8 +374,7 @@ def choose_target(out: str | os.PathLike[str], formats: Sequence[Format[Any]]) -
     """Reads the format from the suffix, and makes sure that the target can be written.
 
     Args:
-        out: A path ending in `.mp4`, `.gif`, `.webp`, `.png` or `.apng`, or in `/` for a folder
-            of numbered PNG frames, which must be new or empty.
+        out: A path with a format's suffix, or ending in `/`, a new or empty folder for PNG frames.
         formats: Those that there are, `replay.encoding.formats.FORMATS`.
 
     Raises:

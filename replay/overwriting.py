@@ -148,6 +148,8 @@ _READERS: dict[str, Callable[[BinaryIO], bool]] = {
     ".apng": _png,
     ".webp": _webp,
     ".mp4": _mp4,
+    ".mov": _mp4,
+    ".webm": _text_at_either_end(MAKER.encode()),
     ".svg": _text_at_either_end(b"<dc:title>mapreel</dc:title>"),
     ".pdf": _text_at_either_end(b"/Creator (mapreel)"),
     ".html": _text_at_either_end(b'<meta name="generator" content="mapreel">'),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from replay.rendering.animation import Animation
 
 _SELECTION = "layers channels epochs batches"
-_ENCODING = "codec crf jobs|executor"
+_ENCODING = "codec crf quality jobs|executor"
 _ANIMATE_OPTIONS = (
     f"out {_SELECTION} {PICTURE_OPTIONS} view query cam_method grid_of_probes show order "
     f"fps zoom columns captions {_ENCODING} max_mb preset overwrite alt poster"
@@ -41,9 +41,9 @@ A preset sets the format, also that of the default -o, the largest size
   slack      .mp4, H.264          8 MB   up to 1280x1080
   slides     .mp4, H.264         50 MB   up to 1920x1080, crf 14
   paper      folder/ of PNG      20 MB   up to 1000x1000, 60 frames at most
-To stay below a size, quality goes first, then frames, then zoom; --zoom, --crf
-and --fps are kept where given, and all frames with --batches. What does not
-fit is not written.
+To stay below a size, quality goes first, then frames, then zoom; --zoom, --crf,
+--quality and --fps are kept where given, and all frames with --batches. What
+does not fit is not written.
 """
 _ANIMATE_EXAMPLES = (
     _PRESETS

@@ -9,7 +9,7 @@ from replay.cli.console import check_frames, progress_bar, say, warn
 from replay.cli.next_steps import offer
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, arguments, only
 from replay.formatting import format_bytes, format_count
-from replay.options import PackOptions
+from replay.pack_options import PackOptions
 
 if TYPE_CHECKING:
     from replay.files.packing import Packed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from replay.encoding.pixel_formats import Bytes
 from replay.output import EncodeOptions, Output
 from replay.raster.palette import Palette
 from replay.schema import EncodeError
+from replay.schema.faces import spell
 
 _QUIET = ("-hide_banner", "-loglevel", "error", "-y")
 
@@ -109,7 +111,13 @@ class FfmpegProcess:
 
     def _failure(self) -> EncodeError:
         self._messages.seek(0)
-        return EncodeError(f"ffmpeg failed: {_last_line(self._messages.read(), 'it said nothing')}")
+        said = self._messages.read()
+        if missing := re.search(rb"Unknown encoder '([\w-]+)'", said):
+            return EncodeError(
+                f"this ffmpeg has no encoder {missing[1].decode()}; choose another "
+                f"{spell('codec')} or format, or name another ffmpeg in IMAGEIO_FFMPEG_EXE"
+            )
+        return EncodeError(f"ffmpeg failed: {_last_line(said, 'it said nothing')}")
 
 
 @contextlib.contextmanager
@@ -161,6 +169,24 @@ def concatenate(parts: Sequence[Path], path: Path, arguments: Sequence[str]) -> 
     done = subprocess.run(command, input="\n".join(lines).encode(), capture_output=True)
     if done.returncode != 0:
         raise EncodeError(f"ffmpeg failed to join parts: {_last_line(done.stderr, 'no reason')}")
+
+
+def copy_streams(source: Path, path: Path, arguments: Sequence[str]) -> None:
+    """Writes the pictures of a file to another one without decoding them.
+
+    Args:
+        source: The file.
+        path: The file to write.
+        arguments: What ffmpeg is told about the output.
+
+    Raises:
+        EncodeError: There is no ffmpeg, or it failed.
+    """
+    places = f"file:{source.absolute()}", f"file:{path.absolute()}"
+    command = [find_ffmpeg(), *_QUIET, "-i", places[0], "-c", "copy", *arguments, places[1]]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode != 0:
+        raise EncodeError(f"ffmpeg failed to copy: {_last_line(done.stderr, 'no reason')}")
 
 
 def find_ffmpeg() -> str:

@@ -9,27 +9,25 @@ Source: GIF89a Specification (CompuServe, 1990).
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import struct
 import tempfile
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, cast
 
 from PIL import Image
 
 from replay.encoding.pixel_formats import Bytes, Indexed
-from replay.output import EncodeOptions, Output, available_cores
+from replay.encoding.side_by_side import InOrder, open_empty
+from replay.output import EncodeOptions, Output
 from replay.overwriting import GIF_COMMENT
 from replay.raster.palette import Palette
-from replay.schema import EncodeError
 
 TRAILER = b"\x3b"
 _TABLE = 0x87  # flags of 256 colours
 _STAYS = 1 << 2  # what is done with a frame when the next comes: it is left where it is
-_MAX_THREADS = 8
 _AHEAD = 3  # frames that a thread has, the one that it compresses and those that wait
 _CODE_BITS, _END_OF_BLOCKS = b"\x08", b"\0"  # around the compressed pixels of 256 colours
 _HEADER = 13  # bytes before the global colours
@@ -44,7 +42,7 @@ class GifSink:
     ) -> None:
         """Opens the file and starts the threads that compress."""
         self._output = output
-        self._file = output.resources.enter_context(_open(output.path))
+        self._file = output.resources.enter_context(open_empty(output.path, "GIF"))
         self._stream = GifStream(size, options.fps, output.resources)
 
     def write(self, pixels: Indexed) -> None:
@@ -60,18 +58,6 @@ class GifSink:
         for head, pixels in frames:
             self._output.count_frame(len(head) + len(pixels))
             self._file.writelines((head, pixels))
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
-    """Opens the file; what the disk refuses from now on is said in a line."""
-    try:
-        # It is there and empty. Opened with "wb" a file system may take it for one whose contents
-        # are replaced (ext4 does), and has all of it written to the disk when it is closed.
-        with path.open("r+b") as file:
-            yield file
-    except OSError as error:
-        raise EncodeError(f"cannot write the GIF: {error.strerror}") from error
 
 
 def whole_hundredths(fps: float) -> float:
@@ -100,12 +86,9 @@ class GifStream:
         threads: int | None = None,
     ) -> None:
         self._size, self._fps = size, fps
-        self._threads = min(available_cores(), _MAX_THREADS) if threads is None else threads
+        # The threads end before the files to which they write.
         self._spools = resources.enter_context(contextlib.ExitStack())
-        self._pool: ThreadPoolExecutor | None = None
-        if self._threads > 1:  # they end before the files to which they write
-            self._pool = resources.enter_context(ThreadPoolExecutor(self._threads - 1))
-        self._pending: deque[_Image] = deque()
+        self._work: InOrder[tuple[bytes, _Spool]] = InOrder(resources, _AHEAD, threads)
         self._free: list[_Spool] = []
         self._shared: bytes | None = None  # the colours of the file
 
@@ -124,65 +107,20 @@ class GifStream:
         own = b"" if colours == self._shared else colours
         head = header + _control(self._fps) + _descriptor(frame, own)
         spool = self._free.pop() if self._free else self._new_spool()
-        self._pending.append(_Image(head, frame.plane, spool, self._pool))
-        # This thread makes the frames; where the others have enough to do, it compresses too.
-        # With one more than there are cores, some that could go on would wait for a core.
-        if sum(not image.done() for image in self._pending) > _AHEAD * (self._threads - 1):
-            self._pending[-1].compress_here()
-        most = 2 * _AHEAD * self._threads
-        while self._pending and (self._pending[0].done() or len(self._pending) > most):
-            yield self._finished()
+        for done in self._work.add(functools.partial(_compress, head, frame.plane, spool)):
+            yield self._finished(*done)
 
     def rest(self) -> Iterator[tuple[bytes, bytes]]:
         """Compresses what is left, and yields it like `add`; `TRAILER` then ends the file."""
-        for image in reversed(self._pending):
-            image.compress_here()
-        while self._pending:
-            yield self._finished()
+        for done in self._work.rest():
+            yield self._finished(*done)
 
-    def _finished(self) -> tuple[bytes, bytes]:
-        image = self._pending.popleft()
-        image.wait()
-        self._free.append(image.spool)
-        return image.head, image.spool.pixels()
+    def _finished(self, head: bytes, spool: _Spool) -> tuple[bytes, bytes]:
+        self._free.append(spool)
+        return head, spool.pixels()
 
     def _new_spool(self) -> _Spool:
         return self._spools.enter_context(contextlib.closing(_Spool()))
-
-
-class _Image:
-    """A frame whose pixels are compressed by another thread, or by this one.
-
-    Args:
-        head: The bytes before the pixels.
-        plane: The pixels, uint8 (h, w).
-        spool: Where the compressed pixels go.
-        pool: The other threads; without them the frame is compressed at once.
-    """
-
-    def __init__(
-        self, head: bytes, plane: Bytes, spool: _Spool, pool: ThreadPoolExecutor | None
-    ) -> None:
-        self.head, self.spool = head, spool
-        self._plane = plane
-        self._future = None if pool is None else pool.submit(_compress, plane, spool)
-        if pool is None:
-            _compress(plane, spool)
-
-    def compress_here(self) -> None:
-        """Compresses the frame, unless that was done already or another thread has begun to."""
-        if self._future is not None and self._future.cancel():
-            self._future = None
-            _compress(self._plane, self.spool)
-
-    def done(self) -> bool:
-        """Returns whether the frame is compressed."""
-        return self._future is None or self._future.done()
-
-    def wait(self) -> None:
-        """Waits until the frame is compressed."""
-        if self._future is not None:
-            self._future.result()
 
 
 class _Spool:
@@ -221,10 +159,11 @@ class _Spool:
         self._file.close()
 
 
-def _compress(plane: Bytes, spool: _Spool) -> None:
-    """Compresses an image's pixels into a spool."""
+def _compress(head: bytes, plane: Bytes, spool: _Spool) -> tuple[bytes, _Spool]:
+    """Compresses an image's pixels into a spool, and returns it with the bytes before them."""
     file = cast("IO[bytes]", spool)  # as much of one as Pillow asks for
     Image.fromarray(plane).save(file, "GIF", interlace=False, optimize=False)
+    return head, spool
 
 
 def _header(size: tuple[int, int], colours: bytes) -> bytes:

@@ -15,7 +15,11 @@ from types import MappingProxyType
 from replay.encoding.ffmpeg import FfmpegSink, concatenate
 from replay.overwriting import MAKER
 
-_TAGS = "range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
+TAGS = "range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
+YUV = ("-vf", f"setparams={TAGS}", "-pix_fmt", "yuv420p")
+AV1 = (("-c:v", "libsvtav1", "-preset", "10"), 30)
+"""An encoder, and its usual quality; see `FfmpegSink.encoders`."""
+
 _CONTAINER = ("-metadata", f"comment={MAKER}", "-movflags", "+faststart", "-f", "mp4")
 _PARENTS = (b"moov", b"trak", b"edts", b"mdia")
 _DURATIONS = {b"mvhd": (16, 24), b"tkhd": (20, 28)}  # where they are, in versions 0 and 1
@@ -26,11 +30,11 @@ class Mp4Sink(FfmpegSink):
     """Takes planes of Y, U and V, as `as_yuv` gives them."""
 
     pixel_format = "yuv420p"
-    arguments = ("-vf", f"setparams={_TAGS}", "-pix_fmt", "yuv420p", *_CONTAINER)
+    arguments = (*YUV, *_CONTAINER)
     encoders = MappingProxyType(
         {
             "h264": (("-c:v", "libx264", "-preset", "veryfast"), 18),
-            "av1": (("-c:v", "libsvtav1", "-preset", "10"), 30),
+            "av1": AV1,
         }
     )
 

@@ -237,6 +237,56 @@ def as_colours(
         yield [parts]
 
 
+@dataclass(frozen=True)
+class Patch:
+    """The part of a frame that is new, in colours.
+
+    Attributes:
+        pixels: Red, green, blue and 255, uint8 (bottom - top, right - left, 4).
+        box: The smallest one with even edges in which it differs from the frame before it, or the
+            whole frame; where it does not differ, a corner of it.
+        same: Whether it does not differ.
+    """
+
+    pixels: Bytes
+    box: Box
+    same: bool = False
+
+
+def as_patches(frames: Iterable[Frame], palette: Palette, size: tuple[int, int]) -> Iterator[Patch]:
+    """Converts frames into colours of which only those are given that are new.
+
+    Args:
+        frames: The frames, all of one size.
+        palette: The colours of their indices.
+        size: Height and width, both even.
+
+    Yields:
+        The part of each frame that is new; its pixels stay as they are.
+    """
+    colours = np.full((256, 4), 255, np.uint8)
+    colours[:, :3] = palette.table
+    table = colours.view(np.uint32)[:, 0]
+    pixels, before = (np.empty(size, np.uint32) for _ in range(2))
+    stale, new = _Stale(size), None
+    for frame in frames:
+        boxes = [*stale.boxes(frame), *map(_box_of, frame.pictures)]
+        for top, left, bottom, right in boxes:
+            pixels[top:bottom, left:right] = table.take(
+                frame.plane[top:bottom, left:right], mode="wrap"
+            )
+        for picture in frame.pictures:
+            _overlay(pixels.view(np.uint8).reshape(*size, 4)[..., :3], picture, picture.pixels)
+        first = new is None
+        new = (0, 0, *size) if first else _differing(before, pixels, _around(boxes))
+        top, left, bottom, right = new or (0, 0, 2, 2)
+        part = pixels[top:bottom, left:right].copy()
+        before[top:bottom, left:right] = part
+        yield Patch(
+            part.view(np.uint8).reshape(*part.shape, 4), (top, left, bottom, right), not new
+        )
+
+
 def _around(boxes: list[Box]) -> Box:
     """Returns the smallest box around all boxes; one pixel where there are none."""
     if not boxes:
@@ -256,6 +306,26 @@ def _to_even(box: Box) -> Box:
     """Returns the box, widened to even rows and columns."""
     top, left, bottom, right = box
     return top & ~1, left & ~1, (bottom + 1) & ~1, (right + 1) & ~1
+
+
+def _differing(
+    before: npt.NDArray[np.uint32], now: npt.NDArray[np.uint32], box: Box
+) -> Box | tuple[()]:
+    """Returns the smallest box with even edges around what differs within a box; () for nothing."""
+    top, left, bottom, right = _to_even(box)
+    differs = before[top:bottom, left:right] != now[top:bottom, left:right]
+    rows = np.flatnonzero(differs.any(axis=1))
+    if not len(rows):
+        return ()
+    columns = np.flatnonzero(differs.any(axis=0))
+    return _to_even(
+        (
+            top + int(rows[0]),
+            left + int(columns[0]),
+            top + int(rows[-1]) + 1,
+            left + int(columns[-1]) + 1,
+        )
+    )
 
 
 def _enlarge(plane: Bytes, zoom: int) -> Bytes:

@@ -110,7 +110,8 @@ def _copy(
         images = _ImageCopy(run, writer, left_out)
         counts = {name: np.zeros(run.shape, "<i8") for name in ("nan", "inf")}
         missing = run.batches["missing"].copy() if "missing" in run.batches else None
-        for place, (epoch, batch) in enumerate(run.frames):
+        frames = run.frames
+        for place, (epoch, batch) in enumerate(frames):
             for layer in layers:
                 found = layer.copy(epoch, batch)
                 if found is None and missing is not None and layer.layer.is_main:
@@ -120,7 +121,7 @@ def _copy(
                     counts["inf"][epoch, batch] += found[1]
             images.copy(epoch, batch)
             if progress is not None:
-                progress(place + 1, len(run.frames))
+                progress(place + 1, len(frames))
         for layer in layers:
             layer.finish()
         fields: dict[str, npt.NDArray[Any]] = {**counts, "input_checksum": images.sums}

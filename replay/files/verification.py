@@ -90,13 +90,14 @@ def verify(
 
 
 def _verify(run: Recording, progress: Callable[[int, int], None] | None) -> Report:
-    report = Report(run.path, frames=len(run.frames), closed=run.closed)
+    frames = run.frames  # looks for them each time that it is asked
+    report = Report(run.path, frames=len(frames), closed=run.closed)
     report.problems += _check_order(run)
     report.problems += check_values(run)
     checks = [_LayerCheck(stored, report) for stored in stored_layers(run)]
     images = _ImageCheck(run, report)
     counts = _CountCheck(run, report)
-    for place, (epoch, batch) in enumerate(run.frames):
+    for place, (epoch, batch) in enumerate(frames):
         nan = inf = 0
         sound = True
         for check in checks:
@@ -109,7 +110,7 @@ def _verify(run: Recording, progress: Callable[[int, int], None] | None) -> Repo
         if sound:
             counts.check(epoch, batch, nan, inf)
         if progress is not None:
-            progress(place + 1, len(run.frames))
+            progress(place + 1, len(frames))
     return report
 
 

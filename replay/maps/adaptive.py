@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from replay.maps import percentiles as of_maps
 from replay.maps.axes import Maps, select_channels
 from replay.maps.percentiles import PERCENTILES, Bounds, Measured, percentiles_of, steady, widening
 from replay.schema import Cell, DamagedError
@@ -342,7 +343,7 @@ def scale_channels(
     low = bounds[:, 0].astype(np.float32).reshape(per_channel)
     factor = (count - 1) / (bounds[:, 1] - bounds[:, 0])
     factor = np.minimum(factor, np.finfo(np.float32).max / 4).astype(np.float32)
-    values = maps.astype(np.float32)
+    values = of_maps.as_float32(maps)
     with np.errstate(invalid="ignore", over="ignore"):
         values -= low
         values *= factor.reshape(per_channel)

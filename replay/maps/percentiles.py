@@ -28,6 +28,8 @@ FEW = 100
 
 _MOST_WIDENED = 1.5  # so that maps of four values stay legible, too
 _AT_ONCE = 1 << 17  # values counted at a time: what numpy makes of them stays in the caches
+_FLOAT32 = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+_MANY = 512  # values from which sorting by digits pays
 _SIGN = np.uint16(0x8000)
 _KEY_OF_INFINITY = np.uint16(0xFC00)  # keys of finite values lie between these two
 _KEY_OF_MINUS_INFINITY = np.uint16(0x03FF)
@@ -39,7 +41,7 @@ def percentiles_of(
     """Returns two percentiles, the 1st and the 99th, of the finite values of each map.
 
     The percentiles are those of `numpy.percentile` (linear between two values). They are found by
-    partitioning the bits of float16, in an order in which they ascend as the values do.
+    sorting the bits of float16, in an order in which they ascend as the values do.
 
     Args:
         maps: float16 (C, ...).
@@ -68,9 +70,12 @@ def _percentiles(keys: npt.NDArray[np.uint16], percents: tuple[float, float]) ->
     places = [last * percent / 100 for percent in percents]
     below = [int(place) for place in places]
     above = [min(place + 1, last) for place in below]
-    parted = np.partition(keys, sorted({*below, *above}), axis=1)
+    # Of 16 bits that are sorted "stable" by their digits, numpy needs less than half of the time
+    # that it takes to partition them at four places; of a few any other way is quicker.
+    ascending = np.sort(keys, axis=1, kind="stable" if last >= _MANY else None)
     ends = [
-        _values(parted[:, low]) * (1 - (place - low)) + _values(parted[:, high]) * (place - low)
+        _values(ascending[:, low]) * (1 - (place - low))
+        + _values(ascending[:, high]) * (place - low)
         for place, low, high in zip(places, below, above, strict=True)
     ]
     return np.stack(ends, axis=1)
@@ -82,6 +87,14 @@ def _values(keys: npt.NDArray[np.uint16]) -> npt.NDArray[np.float64]:
     return bits.astype(np.uint16).view(np.float16).astype(np.float64)
 
 
+def as_float32(values: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
+    """Returns float16 values as float32, looked up, which takes less than half of a conversion."""
+    bits = np.ascontiguousarray(values).view(np.uint16)
+    return _FLOAT32.take(
+        bits, mode="wrap"
+    )  # no index is too large, and numpy need not look for one
+
+
 def moments_of(maps: npt.NDArray[np.float16]) -> npt.NDArray[np.float64]:
     """Returns mean and standard deviation of the finite values of each map.
 
@@ -91,11 +104,12 @@ def moments_of(maps: npt.NDArray[np.float16]) -> npt.NDArray[np.float64]:
     Returns:
         float64 (C, 2); 0 and 0 for a map without a finite value.
     """
-    values = maps.reshape(len(maps), math.prod(maps.shape[1:])).astype(np.float32)
+    values = as_float32(maps.reshape(len(maps), math.prod(maps.shape[1:])))
     finite = np.isfinite(values)
     if finite.all() and values.shape[1]:
         mean = values.mean(axis=1)
-        deviation = np.sqrt(np.square(values - mean[:, None]).mean(axis=1))
+        values -= mean[:, None]
+        deviation = np.sqrt(np.square(values, out=values).mean(axis=1))
     else:
         count = np.maximum(finite.sum(axis=1), 1)
         mean = np.where(finite, values, 0).sum(axis=1) / count

@@ -92,7 +92,7 @@ class TileCaptions:
         self._corner = top, left
         self._texts: list[Slot | None] = []
         self._bars: list[tuple[int, int, int, int]] = []  # top, left, height, width
-        self._shown: list[Gain | None] = [None] * mosaic.count
+        self._shown: list[tuple[int, str] | None] = [None] * mosaic.count
         for place in mosaic.numbered():
             self._write_number(place, labels[place])
         if gains and mosaic.numbers == "tile":
@@ -112,10 +112,10 @@ class TileCaptions:
         each = self._mosaic.count // len(gains)
         for place, (top, left, height, width) in enumerate(self._bars):
             gain = gains[place // each]
-            if gain == self._shown[place]:
-                continue
-            self._shown[place] = gain
             filled = round(gain.length * width)
+            if (filled, gain.text) == self._shown[place]:
+                continue
+            self._shown[place] = filled, gain.text
             self._pen.fill(top, left, height, filled, "accent")
             self._pen.fill(top, left + filled, height, width - filled, "faint")
             self._pen.touched.append((top, left, top + height, left + width))

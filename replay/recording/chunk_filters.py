@@ -14,14 +14,14 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from replay import options
+from replay import pack_options
 from replay.recording import plugin_filters
 from replay.recording.plugin_filters import PLUGINS, require_plugin
 from replay.schema import FileError
 
 GZIP, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 _CODES = {"gzip": GZIP, **{name: code for code, name in PLUGINS.items()}}
-FILTERS = {name: _CODES.get(name) for name in options.FILTERS}
+FILTERS = {name: _CODES.get(name) for name in pack_options.FILTERS}
 """What a recording can be compressed with, by name."""
 
 _GZIP_LEVEL = 4

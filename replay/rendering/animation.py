@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ from replay.film.film import BaseFilm, Film
 from replay.formatting import format_bytes, format_count
 from replay.html import player_html
 from replay.maps.runs import Recordings, open_runs
-from replay.option_values import AUTO, Numbers, either
+from replay.option_values import AUTO, Numbers, check_quality, either, gather
 from replay.options import FilmOptions, RenderRequest
 from replay.output import EncodeOptions, Target, choose_target, size_of
 from replay.overwriting import check_replaceable
@@ -33,14 +33,13 @@ from replay.rendering.presets import choose_out
 from replay.rendering.rendered import Rendered
 from replay.rendering.sidecars import sidecar_path, write_poster, write_text
 from replay.rendering.size_limit import render_within_limit
-from replay.schema import OutputError
-from replay.schema.faces import choose, program
+from replay.schema import OptionError, OutputError
+from replay.schema.faces import choose, program, spell
 
 if TYPE_CHECKING:
     from replay.film.probe_grid import ProbeGridFilm
 
 FilmT = TypeVar("FilmT", bound=BaseFilm)
-Request = TypeVar("Request", bound=RenderRequest)
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,9 @@ def animate(
     input: bool = True,
     captions: bool = True,
     theme: str = "light",
-    codec: str = "h264",
+    codec: str | None = None,
     crf: int | None = None,
+    quality: int | str = AUTO,
     slices: Numbers = "middle",
     tokens: str = "auto",
     probe: int | None = None,
@@ -146,10 +146,10 @@ def animate(
             was killed, is played as far as it is committed. Of several, as of the ranks of one
             run, each layer of each has a row; what is shown are the epochs and batches that
             all of them have.
-        out: Where to. The suffix chooses the format: `.mp4`, `.gif`, `.webp` (lossless), `.png`
-            or `.apng` (animated PNG); a path ending in `/` is a new or empty folder for numbered
-            PNG frames. An existing file is replaced if mapreel made it, or with `overwrite`.
-            Default: the recording's path with the suffix `.mp4`.
+        out: Where to. The suffix chooses the format: `.mp4`, `.webm` or `.mov` (ProRes, to be
+            edited), `.gif`, `.webp`, `.png` or `.apng` (animated PNG); a path ending in `/` is a
+            new or empty folder for numbered PNG frames. An existing file is replaced if mapreel
+            made it, or with `overwrite`. Default: the recording's path with the suffix `.mp4`.
         layers: A name, a list of names, globs such as `layer1.*`, or `all`. Default: the first
             recorded layer. Several layers stand under one another in the same frame, each with
             its own scale and colour bar, and are made smaller (or averaged over blocks) so that
@@ -184,8 +184,12 @@ def animate(
         input: Whether the input picture is shown.
         captions: Without them, only maps and input picture are shown.
         theme: `light` or `dark`.
-        codec: `h264` or `av1`, for MP4.
-        crf: Quality of an MP4: 0 best, 51 (h264) or 63 (av1) worst; default 18 or 30.
+        codec: Of a video: `h264` (the default) or `av1` in an MP4, `vp9` (the default) or `av1` in
+            a WebM, `prores` in a MOV.
+        crf: Quality of an MP4 or WebM: 0 best, 51 (h264) or 63 (av1, vp9) worst; default 18, 30
+            or 24.
+        quality: Of a WebP: `exact`, or 1 to 100, which is lossy and smaller, 100 the best. Default:
+            `auto`, exact if that is within the largest size, else as good as it allows.
         slices: Of a volume (C, D, H, W): the `middle` one, `all` of each map side by side, or
             numbers in the same ways as channels.
         tokens: How tokens (T, C) are shown: `square` (the first one left out if need be),
@@ -213,18 +217,16 @@ def animate(
             `components`, or channels of `maps`, over the image. Where the frame has no space for
             all, the first ones, and a remark says so.
         jobs: Processes that render ranges of the frames, whose encoded parts are then joined.
-            Default: as many as pay, which is one for MP4, GIF and numbered PNG, whose encoders use
-            all cores by themselves.
+            Default: one, since the encoders use all cores by themselves.
         executor: Renders the parts instead: any `concurrent.futures.Executor`, such as that of an
             engine (`dask.distributed.Client.get_executor()`), whose workers have this package and
             see the recordings and the target's folder under the same paths.
         max_mb: Largest size in MB (10^6 bytes). Default: `auto`, which is that of the preset, else
-            10 for GIF, WebP and APNG, so that they can be shared, and none for MP4 and numbered
-            PNG; None: any size. Where it is needed, quality (not beyond what still
-            shows the maps), frames (evenly; the first and the last stay) and zoom are given up,
-            but for what was asked for: `zoom`, `crf`, `fps`, and with `batches` all frames. What
-            was given up is a remark. The file is never larger, and nothing is replaced by one
-            that is.
+            10 for GIF, WebP and APNG, so that they can be shared, and none for videos and numbered
+            PNG; None: any size. Where it is needed, quality (not beyond what still shows the maps),
+            frames (evenly; the first and the last stay) and zoom are given up, but for what was
+            asked for: `zoom`, `crf`, `quality`, `fps`, and with `batches` all frames. What was
+            given up is a remark. The file is never larger, and nothing is replaced by one that is.
         preset: `github` (GIF or WebP, up to 10 MB and 1,000 pixels wide), `slack` (H.264, 8 MB,
             1,280×1,080), `slides` (H.264 of high quality, 50 MB, 1,920×1,080) or `paper` (a folder
             of at most 60 numbered PNG frames, 20 MB in all, 1,000×1,000). Sets the format, `out`
@@ -282,27 +284,6 @@ def animate(
     return summarize(rendered, target, started, replaced, text)
 
 
-def gather(kind: type[Request], arguments: Mapping[str, Any]) -> Request:
-    """Returns the request that a public function was called with.
-
-    Args:
-        kind: `RenderRequest`, or that of another function.
-        arguments: The function's arguments by their names, which are those of the options. An
-            iterator is read once and kept, since several films may be made of one request.
-    """
-
-    def chosen(options: type) -> dict[str, Any]:
-        found = {
-            each.name: arguments[each.name] for each in fields(options) if each.name in arguments
-        }
-        return {
-            name: tuple(value) if isinstance(value, Iterator) else value
-            for name, value in found.items()
-        }
-
-    return kind(film=kind.film_options(**chosen(kind.film_options)), **chosen(kind))
-
-
 def open_target(out: str | os.PathLike[str], runs: Sequence[Recording], whose: str) -> Target:
     """Returns where an animation goes, once it is sure that it can be written there.
 
@@ -332,19 +313,33 @@ def render(make: Callable[[Any], FilmT], request: RenderRequest, target: Target)
         OptionError: An option that cannot be used, or a size that cannot be reached.
         EncodeError: The encoder failed; the target is as it was before.
     """
+    codec = target.format.choose_codec(request.codec)
+    quality = check_quality(request.quality)
+    if quality != AUTO and target.kind != "webp":
+        raise OptionError(
+            f"{spell('quality', quality)}: expected a .webp, found {target.path.name}; of a video "
+            f"it is {spell('crf')}"
+        )
+    request = replace(request, codec=codec, quality=quality)
     most = target.format.usual_mb if request.max_mb == AUTO else request.max_mb
     if request.preset is not None or most is not None:
         return render_within_limit(make, request, target)
-    largest = VIDEO_BOUNDS if target.kind == "mp4" else None
+    largest = VIDEO_BOUNDS if target.format.codecs else None
     film, _ = make_within(make, request.film, largest)
     fps = choose_fps(request.fps, len(film.cells), target.format)
-    encode_options = EncodeOptions(fps, request.codec, request.crf, calm=request.fps is None)
+    options = EncodeOptions(
+        fps,
+        codec,
+        request.crf,
+        calm=request.fps is None,
+        quality=quality if isinstance(quality, int) else None,
+    )
     cells, progress = film.cells, request.progress
-    if request.jobs is None and request.executor is None and target.format.uses_all_cores:
-        frames, flashes = encode_watched(film, cells, target, encode_options, progress)
+    if request.jobs is None and request.executor is None:
+        frames, flashes = encode_watched(film, cells, target, options, progress)
     else:
         workers = Workers(request.jobs, request.executor)
-        frames, flashes = render_to(film, cells, target, encode_options, workers, progress)
+        frames, flashes = render_to(film, cells, target, options, workers, progress)
     return Rendered(film, film.cells, flashes.fps, frames, flashes)
 
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from replay.film.comparison_film import ComparisonFilm
 from replay.maps.runs import open_runs
-from replay.option_values import AUTO, Numbers, either
+from replay.option_values import AUTO, Numbers, either, gather
 from replay.options import ComparisonRequest
 from replay.overwriting import check_replaceable
 from replay.recording import Recording
-from replay.rendering.animation import Animation, gather, open_target, render, summarize
+from replay.rendering.animation import Animation, open_target, render, summarize
 from replay.rendering.presets import choose_out
 
 
@@ -42,8 +42,9 @@ def compare(
     title: str | None = None,
     input: bool = True,
     theme: str = "light",
-    codec: str = "h264",
+    codec: str | None = None,
     crf: int | None = None,
+    quality: int | str = AUTO,
     slices: Numbers = "middle",
     tokens: str = "auto",
     probe: int | None = None,
@@ -92,8 +93,9 @@ def compare(
         title: A heading; the runs and the layer are named below it.
         input: Whether the input pictures are shown.
         theme: `light` or `dark`.
-        codec: `h264` or `av1`, for MP4.
-        crf: Quality of an MP4, as in `replay.animate`.
+        codec: Of a video, as in `replay.animate`.
+        crf: Quality of an MP4 or WebM, as in `replay.animate`.
+        quality: Of a WebP, as in `replay.animate`.
         slices: Of a volume, as in `replay.animate`.
         tokens: As in `replay.animate`.
         probe: The number of a fixed image, whose maps are shown.

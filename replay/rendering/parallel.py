@@ -23,7 +23,6 @@ from replay.output import (
     Format,
     LimitError,
     Target,
-    available_cores,
     replacing,
     retime,
     size_of,
@@ -46,7 +45,7 @@ class Workers:
     """How many processes render, or which executor does.
 
     Attributes:
-        jobs: Processes of this machine; None for as many as pay.
+        jobs: Processes of this machine; None for one, since every encoder uses all cores.
         executor: Renders instead. Its workers see the recordings and the target's folder under the
             same paths.
 
@@ -68,8 +67,7 @@ class Workers:
         step = format.part_frames
         if self.executor is not None:
             return _split(total, max(1, min(_MAX_PARTS, total // step)), step)
-        jobs = _choose_jobs(format, total) if self.jobs is None else self.jobs
-        parts = min(jobs, total // step)
+        parts = min(self.jobs or 1, total // step)
         return _split(total, parts, step) if parts > 1 else []
 
 
@@ -109,13 +107,6 @@ def render_to(
     # The processes report each frame themselves.
     pool = start_processes(len(ranges), total, progress)
     return _ParallelRender(film, cells, target, options, ranges, None).render(pool)
-
-
-def _choose_jobs(format: Format[Any], total: int) -> int:
-    """Returns the number of processes that pay."""
-    if format.process_pays_from is None:
-        return 1
-    return max(1, min(available_cores(), total // format.process_pays_from))
 
 
 def _split(total: int, parts: int, step: int) -> list[tuple[int, int]]:

@@ -62,7 +62,7 @@ def choose_out(request: RenderRequest, recording: Path) -> str | os.PathLike[str
     """
     name, out = str(request.preset), request.out
     suffixes = choose_preset(name).suffixes
-    if ".mp4" in suffixes and request.codec != "h264":
+    if ".mp4" in suffixes and request.codec not in (None, "h264"):
         raise OptionError(
             f"preset {name} makes H.264; leave {spell('codec', request.codec)} out, or the preset"
         )

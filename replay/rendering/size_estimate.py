@@ -47,8 +47,10 @@ def estimate_bytes(
         return float(weigh(cells))
     gap = (len(cells) - length) / (_STRETCHES - 1)
     starts = [round(number * gap) for number in range(_STRETCHES)]
-    alone = [weigh(cells[start : start + 1]) for start in starts]
     whole = [weigh(cells[start : start + length]) for start in starts]
+    if target.format.frames_alone:  # then the first frame of a stretch weighs what others do
+        return sum(whole) / (_STRETCHES * length) * len(cells)
+    alone = [weigh(cells[start : start + 1]) for start in starts]
     each = max(1.0, (sum(whole) - sum(alone)) / (_STRETCHES * (length - 1)))
     first = sum(alone) / _STRETCHES
     again = (len(cells) - 1) // _KEYFRAMES if target.kind == "mp4" else 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from replay.formatting import format_count
@@ -18,13 +18,23 @@ from replay.schema import OptionError
 from replay.schema.faces import spell
 
 # Sane values, from the usual one down; the last two are for when much is lost anyway. Of formats
-# without loss these are the colours that the colormap has.
+# without loss these are the colours that the colormap has; a WebP is exact (0), or lossy.
 COLOURS = {
     "gif": (168, 96, 48, 32, 24),
-    "webp": (240, 96, 48, 32, 24),
+    "exact webp": (240, 96, 48, 32, 24),
     "apng": (240, 96, 48, 32, 24),
 }
-_QUALITIES = {"h264": (18, 22, 26, 30, 33), "av1": (30, 36, 42, 48, 54), **COLOURS}
+_QUALITIES = {
+    "h264": (18, 22, 26, 30, 33),
+    "av1": (30, 36, 42, 48, 54),
+    "vp9": (24, 30, 36, 42, 48),
+    "webp": (0, 90, 75, 60, 45, 30),
+    **COLOURS,
+}
+# Bytes relative to those of an exact WebP, of noisy maps; so a search begins near its end.
+_RELATIVE: dict[str, dict[int | None, float]] = {
+    "webp": {0: 1.0, 90: 0.62, 75: 0.37, 60: 0.29, 45: 0.24, 30: 0.19}
+}
 _EVERY = (
     *(2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128),
     *(160, 192, 224, 256, 320, 384, 448, 512, 768, 1024, 1536, 2048, 3072, 4096),
@@ -42,18 +52,21 @@ class Setting:
     Attributes:
         frames: Number of frames, evenly spread over those there are.
         share: Width and height of the maps, relative to the usual ones.
-        quality: The crf of an MP4, the colours of the colormap in a GIF, WebP or APNG; None for
-            other formats.
+        quality: The crf of a video, the quality of a WebP (0 for exact), the colours of the
+            colormap in a GIF, APNG or WebP that has to be exact; None for other formats.
+        relative: About how many bytes it takes at that quality, relative to the best one, where
+            that is known.
     """
 
     frames: int
     share: float = 1.0
     quality: int | None = None
+    relative: float = 1.0
 
     @property
     def weight(self) -> float:
         """About how many bytes it takes, relative to another setting of about that quality."""
-        return self.frames * self.share**2
+        return self.frames * self.share**2 * self.relative
 
 
 def thinned(frames: int, every: int) -> int:
@@ -75,7 +88,7 @@ def quality_ladder(
 
     Args:
         frames: Number of frames at most.
-        form: `h264`, `av1`, `gif`, `webp` or `apng`; others have no quality.
+        form: `h264`, `av1`, `vp9`, `gif`, `webp`, `exact webp` or `apng`; others have no quality.
         quality: The one that was asked for, to be kept.
         best: The quality to begin with, if it is not the usual one.
         thin: Whether frames may be left out.
@@ -85,7 +98,7 @@ def quality_ladder(
     qualities = list(_QUALITIES.get(form, (None,))) if quality is None else [quality]
     if quality is None and best is not None:
         qualities.insert(0, best)
-    ladder = _Ladder(frames, qualities, thin, zoom or 0, mixed)
+    ladder = _Ladder(frames, qualities, thin, zoom or 0, mixed, _RELATIVE.get(form, {}))
     ladder.lower_quality(3)
     ladder.leave_frames_out(100)
     averages = mixed and zoom == 1  # at half their size, maps of a layer
@@ -115,6 +128,7 @@ class _Ladder:
         thin: Whether frames may be left out.
         zoom: The maps' usual zoom; 0 where they must keep it.
         mixed: Whether layers have different ones.
+        relative: Bytes of qualities relative to the best one, as far as they are known.
     """
 
     def __init__(
@@ -124,8 +138,10 @@ class _Ladder:
         thin: bool,
         zoom: int,
         mixed: bool,
+        relative: Mapping[int | None, float],
     ) -> None:
         self._frames, self._thin, self._zoom, self._mixed = frames, thin, zoom, mixed
+        self._relative = relative
         self._qualities = list(qualities)
         self.settings = [Setting(frames, 1.0, qualities[0])]
 
@@ -133,7 +149,9 @@ class _Ladder:
         """Lowers the quality, until so many qualities are left."""
         while len(self._qualities) > left:
             self._qualities.pop(0)
-            self.settings.append(replace(self.settings[-1], quality=self._qualities[0]))
+            quality = self._qualities[0]
+            relative = self._relative.get(quality, 1.0)
+            self.settings.append(replace(self.settings[-1], quality=quality, relative=relative))
 
     def leave_frames_out(self, least: int) -> None:
         """Leaves more and more frames out, as long as so many remain."""
@@ -257,7 +275,8 @@ def describe_savings(chosen: Setting, best: Setting, frames: int, form: str, siz
     if chosen.share < 1:
         words.append(size)
     if chosen.quality != best.quality:
-        words.append(f"{chosen.quality} colours" if form in COLOURS else f"crf {chosen.quality}")
+        lossy = f"{'quality' if form == 'webp' else 'crf'} {chosen.quality}"
+        words.append(f"{chosen.quality} colours" if form in COLOURS else lossy)
     return ", ".join(words)
 
 

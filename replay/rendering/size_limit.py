@@ -9,7 +9,7 @@ from typing import Any, Generic
 
 from replay.film.film import BaseFilm
 from replay.maps.axes import spread
-from replay.option_values import AUTO
+from replay.option_values import AUTO, EXACT
 from replay.options import RenderRequest
 from replay.output import EncodeOptions, Format, LimitError, Target
 from replay.rendering.accessibility import choose_fps
@@ -115,11 +115,12 @@ class _Candidates(Generic[FilmT]):
             request = replace(request, film=replace(request.film, bounds=preset.bounds))
         self._make, self._request, self._target = make, request, target
         self._workers = Workers(request.jobs, request.executor)
-        largest = VIDEO_BOUNDS if target.kind == "mp4" else None
+        largest = VIDEO_BOUNDS if target.format.codecs else None
         self._usual, self._options = make_within(make, request.film, largest)
         self._film = self._usual
         self._drawn = (1.0, target.levels)  # the share and the colours of the last film
-        self._form = {"mp4": request.codec, "folder": ""}.get(target.kind, target.kind)
+        exact = "exact " if request.quality == EXACT else ""
+        self._form = str(request.codec) if target.format.codecs else f"{exact}{target.kind}"
         most, thin = len(self._usual.cells), request.film.batches is None
         if preset is not None and preset.most is not None and thin:
             most = min(most, preset.most)
@@ -127,7 +128,7 @@ class _Candidates(Generic[FilmT]):
         self.settings = quality_ladder(
             most,
             self._form,
-            quality=request.crf if target.kind == "mp4" else None,
+            quality=self._asked_quality(),
             best=preset.crf if preset is not None else None,
             thin=thin,
             zoom=None if request.film.zoom is not None else min(zooms),
@@ -156,10 +157,24 @@ class _Candidates(Generic[FilmT]):
         return spread(self._usual.cells, setting.frames)
 
     def _encode_options(self, setting: Setting, cells: Sequence[Cell]) -> EncodeOptions:
-        request, kind = self._request, self._target.kind
+        request = self._request
         fps = choose_fps(request.fps, len(cells), self._target.format)
-        crf = setting.quality if kind == "mp4" else request.crf
-        return EncodeOptions(fps, request.codec, crf, self.limit, calm=request.fps is None)
+        crf = setting.quality if self._target.format.codecs else request.crf
+        quality = setting.quality if self._form == "webp" else None
+        return EncodeOptions(
+            fps,
+            str(request.codec),
+            crf,
+            self.limit,
+            calm=request.fps is None,
+            quality=quality or None,  # 0 is exact
+        )
+
+    def _asked_quality(self) -> int | None:
+        """Returns the quality that was asked for, to be kept."""
+        if self._target.format.codecs:
+            return self._request.crf
+        return None if isinstance(self._request.quality, str) else self._request.quality
 
     def _film_of(self, setting: Setting) -> FilmT:
         """Returns the film of a setting; that of the last one is kept."""

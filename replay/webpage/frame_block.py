@@ -45,6 +45,7 @@ class FrameBlock:
         extremes: float64 (C, 2), smallest and largest value of each map.
         flat: uint8 (C,), `FAINT` where a channel is too faint, `CONSTANT` where it is constant.
         kernels: The pictures of the kernels.
+        told: Whether the maps are told from the picture.
     """
 
     levels: Planes
@@ -54,6 +55,7 @@ class FrameBlock:
     extremes: npt.NDArray[np.float64]
     flat: npt.NDArray[np.uint8]
     kernels: bytes
+    told: bool = False
 
     @property
     def values(self) -> npt.NDArray[np.float64]:
@@ -98,7 +100,7 @@ def pack_frame(
     data = [bytes([flags]), numbers.tobytes(), flat.tobytes()]
     data += [b"" if odd is None else odd.tobytes(), planes, kernels]
     found = numbers.astype(np.float64)
-    block = FrameBlock(made, odd, stored, found[:2].T, found[2:].T, flat, kernels)
+    block = FrameBlock(made, odd, stored, found[:2].T, found[2:].T, flat, kernels, told is not None)
     return deflate(b"".join(data)), block
 
 

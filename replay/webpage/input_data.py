@@ -13,6 +13,7 @@ from replay.maps.input_picture import InputPicture
 from replay.recording import Recording
 from replay.schema import Cell
 from replay.webpage.frame_block import pack_picture
+from replay.webpage.page_workers import even_borders
 from replay.webpage.picture_filters import Picture, nearest_beyond
 from replay.webpage.size_budget import MARKUP_BYTES, SAMPLED_FRAMES, Fidelity, PageItem
 
@@ -44,9 +45,24 @@ class InputData:
         self._cells = list(cells)
         self._fidelity = Fidelity() if self._fixed else fidelity
 
-    def blocks(self) -> Iterator[bytes]:
-        """Yields the block of each frame in turn; of a fixed image, one block."""
-        for cell in self._cells[:1] if self._fixed else self._cells:
+    @property
+    def packed_frames(self) -> int:
+        """How many blocks there are; of a fixed image, one."""
+        return min(1, len(self._cells)) if self._fixed else len(self._cells)
+
+    @property
+    def values(self) -> int:
+        """The number of values of a picture."""
+        height, width = self._picture(1).shape
+        return 3 * height * width
+
+    def borders(self, count: int) -> list[int]:
+        """Returns where so many shares of its blocks begin, and where the last one ends."""
+        return even_borders(self.packed_frames, count)
+
+    def pack(self, start: int, stop: int) -> Iterator[bytes]:
+        """Yields some of the blocks in turn."""
+        for cell in self._cells[start:stop]:
             yield pack_picture(self._show(cell, self._fidelity.pool), self._fidelity.step)
 
     def describe(self) -> dict[str, Any]:

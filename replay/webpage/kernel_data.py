@@ -31,25 +31,15 @@ class KernelData:
         kernel = series.layer.kernel
         self._there = kernel is not None and len(kernel) > 2 and kernel[0] == count
         self._reach = 1.0
-        self._missing: list[bool] = []
         self._first: Cell | None = None
         self.damaged: set[Cell] = set()
 
     def prepare(self, cells: Sequence[Cell]) -> None:
         """Measures the scale of these frames' kernels, of those that there are."""
-        self._missing, self._first = [], cells[0]
+        self._first = cells[0]
         if self._there:
             known = (kernels for kernels in map(self._read, cells) if not is_blank(kernels))
             self._reach = max(map(kernel_reach, known), default=1.0)
-
-    def take(self, cell: Cell) -> None:
-        """Takes note of whether the next frame has kernels."""
-        self._missing.append(self.lacks(cell))
-
-    @property
-    def bare(self) -> list[bool] | None:
-        """Whether a frame has no kernels though the layer has; None where all have theirs."""
-        return self._missing if any(self._missing) else None
 
     def lacks(self, cell: Cell) -> bool:
         """Returns whether the layer has kernels, but none were recorded with this frame."""

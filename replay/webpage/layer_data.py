@@ -22,6 +22,14 @@ from replay.webpage.frame_block import FrameBlock, pack_frame
 from replay.webpage.input_data import InputData
 from replay.webpage.kernel_data import KernelData
 from replay.webpage.over_input import places_of
+from replay.webpage.packed_frame import (
+    PackedFrame,
+    damage_of,
+    describe_packed,
+    error_of,
+    squared_error,
+)
+from replay.webpage.page_workers import even_borders
 from replay.webpage.picture_filters import filters_possible
 from replay.webpage.size_budget import MARKUP_BYTES, Fidelity, PageItem
 
@@ -75,8 +83,10 @@ class LayerData:
         self._ranges = self._own_ranges()
         self._kernels = KernelData(series, self.channels, self._channel_count)
         self._fidelity = Fidelity()
+        self._packed: Sequence[PackedFrame] = []
         self._costs: dict[Fidelity, float] = {}
         self._sampled: dict[Cell, Shown] = {}  # of frames that are packed to estimate costs
+        self._told: dict[Cell, tuple[int, FrameBlock]] = {}  # those that are told from pictures
         self._cells = list(cells)
         self._measure_scales(cells)
         side = max(self._height, self._width)
@@ -88,22 +98,16 @@ class LayerData:
         """Measures the scales of several maps on these frames, which are all that there are."""
         self._measure_scales(cells)
 
-    def tell_from(self, pictures: InputData | None) -> bool:
-        """Has maps told from the picture of their frame, as pictures that lose nothing have it.
+    def may_tell_from(self, pictures: InputData) -> bool:
+        """Returns whether maps may be told from pictures, as those that lose nothing have them."""
+        picture = pictures.picture(self._cells[0])
+        return filters_possible((len(self.channels), self._height, self._width), picture)
 
-        Args:
-            pictures: The pictures; None to have no map told from them any more.
-
-        Returns:
-            Whether maps may be told from them.
-        """
+    def tell_from(self, pictures: InputData | None) -> None:
+        """Has maps told from the picture of their frame; from None: not any more."""
         self._costs.clear()
+        self._told.clear()
         self._pictures = pictures
-        if pictures is not None:
-            picture = pictures.picture(self._cells[0])
-            if not filters_possible((len(self.channels), self._height, self._width), picture):
-                self._pictures = None
-        return self._pictures is not None
 
     def present(self, cell: Cell) -> bool:
         """Returns whether there is a frame."""
@@ -140,29 +144,56 @@ class LayerData:
         """Sets the frames and the fidelity that `blocks` and `describe` speak of."""
         self._cells, self._fidelity = list(cells), fidelity
         self._kernels.prepare(cells)
-        self._frame: list[list[float]] = []
-        self._unfinite: list[list[int]] = []
-        self._remarks: list[str] = []
-        self._extremes: list[npt.NDArray[np.float32]] = []
-        self._squares = 0.0
+        self._packed = []
+        self._told.clear()
 
-    def blocks(self) -> Iterator[bytes]:
-        """Yields the block of each frame in turn, and last that of the maps' extremes."""
+    @property
+    def packed_frames(self) -> int:
+        """How many frames `pack` yields at most."""
+        return len(self._cells)
+
+    @property
+    def values(self) -> int:
+        """The number of values of a frame."""
+        return len(self.channels) * self._height * self._width
+
+    def borders(self, count: int) -> list[int]:
+        """Returns where so many shares of its frames begin, and where the last one ends."""
+        return even_borders(len(self._cells), count, KEYS if self._fixed else 1)
+
+    def pack(self, start: int, stop: int) -> Iterator[PackedFrame]:
+        """Yields some of the frames in turn, the first of which is told from no other."""
         before = None
-        for place, cell in enumerate(self._cells):
+        for place in range(start, stop):
+            cell = self._cells[place]
             maps = self._maps(cell)
             summary = summarize(maps)
-            self._frame.append(_pair(self._range("frame", cell, maps)))
-            self._unfinite.append([summary.nan, summary.inf])
-            self._remarks.append(self._series.remark(cell))
-            self._extremes.append(summary.ranges)
-            self._kernels.take(cell)
             if not self._fixed or place % KEYS == 0:
                 before = None
             block, before = self._pack(cell, maps, self._fidelity, before)
-            self._squares += self._squared_error(maps, before)
-            yield block
-        yield zlib.compress(np.stack(self._extremes).astype("<f4").tobytes(), 6)
+            yield PackedFrame(
+                block,
+                _pair(self._range("frame", cell, maps)),
+                [summary.nan, summary.inf],
+                self._series.remark(cell),
+                summary.ranges,
+                self._kernels.lacks(cell),
+                squared_error(shrink_maps(maps, self._fidelity.pool), before),
+                cell in self._shown.damaged,
+                cell in self._kernels.damaged,
+            )
+
+    def blocks(self, packed: Sequence[PackedFrame]) -> Iterator[bytes]:
+        """Yields the block of each frame in turn, and last that of the maps' extremes.
+
+        Args:
+            packed: What `pack` yielded of all of them, here or elsewhere.
+        """
+        for frame in packed:
+            yield frame.block
+        self._packed = packed
+        extremes = np.stack([frame.extremes for frame in packed])
+        yield zlib.compress(extremes.astype("<f4").tobytes(), 6)
 
     def block(self, cell: Cell) -> tuple[bytes, dict[str, Any]]:
         """Returns a frame's block while the run grows, and what `describe` says of it elsewhere.
@@ -232,11 +263,9 @@ class LayerData:
             **self.outline(),
             "run": _pair(self._range("run", self._cells[0])),
             "epochs": {str(e): _pair(self._range("epoch", (e, 0))) for e in epochs},
-            "frame": self._frame,
+            "frame": [frame.range for frame in self._packed],
             "channel": self._channel_ranges(),
-            "unfinite": self._unfinite if any(map(any, self._unfinite)) else None,
-            "bare": self._kernels.bare,
-            "remarks": self._remarks if any(self._remarks) else None,
+            **describe_packed(self._packed),
         }
 
     @property
@@ -247,7 +276,7 @@ class LayerData:
     @property
     def error(self) -> float:
         """Root of the mean square of what pixels are off, in 254ths of the adaptive range."""
-        return math.sqrt(self._squares / max(len(self._cells), 1))
+        return error_of(self._packed)
 
     def note(self) -> str | None:
         """Returns what was done to the maps, in words; None where nothing was."""
@@ -263,18 +292,7 @@ class LayerData:
         """Returns what is damaged in the frames that the page holds, a sentence each."""
         series = self._series
         name = clean(series.name if self._joint is None else f"{series.path.name}: {series.name}")
-        found = (
-            ("maps", self._shown.damaged, "shown as NaN"),
-            ("kernels", self._kernels.damaged, "left out"),
-        )
-        notes = []
-        for what, damaged, outcome in found:
-            cells = [cell for cell in self._cells if cell in damaged]
-            if cells:
-                frames = format_count(len(cells), "frame")
-                where = f"first epoch {cells[0][0]} batch {cells[0][1]}"
-                notes.append(f"{name}: damaged {what} of {frames}, {where}, {outcome}")
-        return notes
+        return damage_of(name, self._cells, self._packed)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -332,15 +350,6 @@ class LayerData:
         """
         return max(1.0, fidelity.step // 3) if self._fixed else fidelity.step
 
-    def _squared_error(self, maps: npt.NDArray[np.float16], made: FrameBlock) -> float:
-        small = shrink_maps(maps, self._fidelity.pool).astype(np.float64)
-        width = (made.bounds[:, 1] - made.bounds[:, 0])[:, None, None]
-        away = (small - made.values) / width
-        if made.odd is not None:
-            away[~np.isfinite(small)] = 0.0
-        finite = small.size if made.odd is None else int(np.isfinite(small).sum())
-        return float(np.square(away).sum() * (COUNT - 1) ** 2 / max(finite, 1))
-
     def _range(self, scale: str, cell: Cell, maps: npt.NDArray[np.float16] | None = None) -> Range:
         none = np.zeros((1, 1, 1), np.float16)
         found = self._scalers[scale].range_of(*cell, none if maps is None else maps)
@@ -356,21 +365,32 @@ class LayerData:
             sizes = []
             for cell in spread(self._cells, _SAMPLED):
                 before = None
-                if self._fixed and (earlier := self._earlier(cell)) is not None:
-                    self._sampled[earlier] = self._show(earlier)
-                    key, before = self._pack(earlier, self._maps(earlier), fidelity, None)
-                    sizes.append(len(key) / KEYS)
-                self._sampled[cell] = self._show(cell)
-                block, _ = self._pack(cell, self._maps(cell), fidelity, before)
-                sizes.append(len(block) * (1 - 1 / KEYS if before is not None else 1))
+                place = self._cells.index(cell) if self._fixed else 0
+                if place:
+                    key, before = self._try(self._cells[place - 1], fidelity, None)
+                    sizes.append(key / KEYS)
+                size, _ = self._try(cell, fidelity, before)
+                sizes.append(size * (1 - 1 / KEYS if place else 1))
             of_frames = sum(sizes) / len(spread(self._cells, _SAMPLED))
             extremes = 3 * len(self.channels)  # of 8 bytes, compressed
             self._costs[fidelity] = (of_frames + extremes) * 1.18 + MARKUP_BYTES
         return self._costs[fidelity]
 
-    def _earlier(self, cell: Cell) -> Cell | None:
-        place = self._cells.index(cell)
-        return self._cells[place - 1] if place else None
+    def _try(
+        self, cell: Cell, fidelity: Fidelity, before: FrameBlock | None
+    ) -> tuple[int, FrameBlock | None]:
+        """Returns the size of a frame's block, and what a reader finds in it.
+
+        What is told from the picture takes as much at every step, and is not told twice.
+        """
+        told = self._told if fidelity.pool == 1 else {}
+        if cell not in told:
+            self._sampled[cell] = self._show(cell)
+            packed, block = self._pack(cell, self._maps(cell), fidelity, before)
+            if not block.told:
+                return len(packed), block
+            told[cell] = len(packed), block
+        return told[cell]
 
 
 def _pair(shown: Range) -> list[float]:

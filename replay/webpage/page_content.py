@@ -19,6 +19,7 @@ from replay.webpage.components_data import PageBases
 from replay.webpage.manifest import describe_page, files_of
 from replay.webpage.over_input import usual_colors
 from replay.webpage.page_source import PageSource
+from replay.webpage.page_workers import pack_parts
 from replay.webpage.size_budget import Fidelity, PageItem, PagePlan, fits_as_it_is, plan_page
 from replay.webpage.template import render
 
@@ -175,12 +176,15 @@ class PageContent:
             source.prepare(frames, plan.fidelity[start : start + count])
             start += count
         total = sum(source.count for source in self.sources)
+
+        def report(done: float) -> None:
+            if progress is not None:
+                progress(min(round(done * total), total), total)
+
+        packed = iter(pack_parts([p for each in self.sources for p in each.parts], report))
         blocks = list(self._bases.blocks)
         for source in self.sources:
-            for block in source.blocks():
-                blocks.append(block)
-                if progress is not None:
-                    progress(min(len(blocks), total), total)
+            blocks += source.blocks([next(packed) for _ in source.parts])
         given = tuple(map(clean, self._remarks)) + self._fitting(plan, limit)
         pooled = list(dict.fromkeys(note for each in self.sources for note in each.pooled()))
         given += tuple(pooled[:_MANY])

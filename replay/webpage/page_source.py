@@ -91,14 +91,15 @@ class PageSource:
         pictures = self._pictures[0]
         if pictures is None or len(self._runs) > 1:
             return
+        told = [layer for layer in self.layers if layer.may_tell_from(pictures)]
+        if not told:
+            return
         apart, together = pictures.item.cost(_TYPICAL), pictures.item.cost(Fidelity())
-        told = []
-        for layer in self.layers:
-            alone = layer.item.cost(_TYPICAL)
-            if layer.tell_from(pictures):
-                apart, together = apart + alone, together + layer.item.cost(_TYPICAL)
-                told.append(layer)
-        self.tells = bool(told) and together < apart
+        for layer in told:
+            apart += layer.item.cost(_TYPICAL)
+            layer.tell_from(pictures)
+            together += layer.item.cost(_TYPICAL)
+        self.tells = together < apart
         if self.tells:
             pictures.keep()
         else:
@@ -128,17 +129,27 @@ class PageSource:
     @property
     def count(self) -> int:
         """Number of blocks that `blocks` yields, about."""
-        return len(self._kept) * (len(self.layers) + sum(p is not None for p in self._pictures))
+        return sum(part.packed_frames for part in self.parts)
 
-    def blocks(self) -> Iterator[tuple[str, bytes]]:
-        """Yields the name and the bytes of each block."""
+    @property
+    def parts(self) -> list[LayerData | InputData]:
+        """The layers and pictures, whose frames are to be packed."""
+        return [*self.layers, *(picture for picture in self._pictures if picture)]
+
+    def blocks(self, packed: Sequence[list[Any]]) -> Iterator[tuple[str, bytes]]:
+        """Yields the name and the bytes of each block.
+
+        Args:
+            packed: The packed frames of each of the `parts`.
+        """
+        found = iter(packed)
         for number, layer in enumerate(self.layers):
-            for place, block in enumerate(layer.blocks()):
+            for place, block in enumerate(layer.blocks(next(found))):
                 last = "extremes" if place == len(self._kept) else str(place)
                 yield f"s{self._place}-layer-{number}-{last}", block
         for run, picture in enumerate(self._pictures):
             name = "input-b" if run else "input"
-            for place, block in enumerate(picture.blocks() if picture else ()):
+            for place, block in enumerate(next(found) if picture else ()):
                 yield f"s{self._place}-{name}-{place}", block
 
     @property

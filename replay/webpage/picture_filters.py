@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from replay.webpage.products import inner_product, outer_product
 from replay.webpage.wavelet import Planes
 
 Filters = npt.NDArray[np.float32]
@@ -64,7 +65,7 @@ class Picture:
     @cached_property
     def products(self) -> npt.NDArray[np.float64]:
         """The products of `columns` with each other, float64 (numbers, numbers)."""
-        product: npt.NDArray[np.float64] = self.columns @ self.columns.T
+        product = inner_product(self.columns, self.columns)
         product[np.diag_indices(len(product))] += _RIDGE * np.trace(product) / len(product)
         return product
 
@@ -89,7 +90,8 @@ def fit_filters(levels: npt.NDArray[np.float64], picture: Picture) -> Filters:
         levels: float64 (C, H, W), the maps.
         picture: The picture, of that height and width.
     """
-    found = np.linalg.solve(picture.products, picture.columns @ levels.reshape(len(levels), -1).T)
+    known = inner_product(picture.columns, levels.reshape(len(levels), -1))
+    found = np.linalg.solve(picture.products, known)
     filters: Filters = (np.rint(found.T * _PARTS) / _PARTS).astype(np.float32)
     return filters
 
@@ -102,7 +104,7 @@ def sums_are_exact(filters: Filters) -> bool:
 
 def apply_filters(filters: Filters, picture: Picture) -> Planes:
     """Returns the maps that filters tell from a picture, int32 (C, H, W)."""
-    total = filters.astype(np.float64) @ picture.columns
+    total = outer_product(filters.astype(np.float64), picture.columns)
     total += 0.5
     np.floor(total, out=total)
     np.clip(total, -_REACH, _REACH, out=total)

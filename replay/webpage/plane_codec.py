@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from replay.webpage.products import inner_product
 from replay.webpage.wavelet import Details, Planes, analyse, level_sizes, synthesise
 
 HIGHEST = 4095
@@ -110,8 +111,8 @@ def _fit(plane: Planes, before: Planes) -> npt.NDArray[np.float64]:
     if not len(before):
         return np.array([np.float32(values.mean())], np.float64)
     columns = np.concatenate([np.ones((1, values.size)), before.reshape(len(before), -1)])
-    product = columns @ columns.T + 1e-6 * values.size * np.eye(len(columns))
-    found = np.linalg.solve(product, columns @ values)
+    product = inner_product(columns, columns) + 1e-6 * values.size * np.eye(len(columns))
+    found = np.linalg.solve(product, inner_product(columns, values[None])[:, 0])
     return found.astype(np.float32).astype(np.float64)
 
 

@@ -113,15 +113,15 @@ ENTRIES = [
         "What it looks at: attention",
         "Each head of the last layer of a small vision transformer over an image of each class, "
         "while it learns them.",
-        "python -m replay animate vit.h5 -o attention.gif --show attention --grid-of-probes "
-        "--max-mb 1.5",
-        "attention.gif",
+        "python -m replay animate vit.h5 -o attention.webp --show attention --grid-of-probes "
+        "--max-mb 0.95",
+        "attention.webp",
     ),
     (
         "What it looks at: class activation",
         "Grad-CAM of the same network, of the class that each image has.",
-        "python -m replay animate vit.h5 -o cam.gif --show cam --grid-of-probes --max-mb 1.2",
-        "cam.gif",
+        "python -m replay animate vit.h5 -o cam.webp --show cam --grid-of-probes --max-mb 0.95",
+        "cam.webp",
     ),
     (
         "What it tells apart",

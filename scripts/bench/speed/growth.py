@@ -12,9 +12,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +34,8 @@ STEADY = 1.4  # times, of what must not grow, beyond noise
 NOISE = 0.25  # seconds
 STEEPEST = 1.2  # the exponent of what may grow in proportion
 ROOM = 60e6  # bytes by which memory may differ where nothing grows
+ONCE = 5  # seconds from which a command is not run a second time
+LONGEST = 900  # seconds after which a command is given up: its time then counts as infinite
 
 
 @dataclass(frozen=True)
@@ -163,28 +167,40 @@ if __name__ == "__main__":
 def axes(quick: bool) -> list[Axis]:
     """The axes, each over as many powers of ten as there is time for."""
 
-    def upto(*sizes: int) -> tuple[int, ...]:
-        return sizes[:-1] if quick else sizes
+    def upto(few: Sequence[int], most: Sequence[int]) -> Sequence[int]:
+        return few if quick else most
 
     shown = frozenset({"page", "health", "verify"})
     return [
         Axis(
-            "frames", upto(100, 10_000, 100_000, 1_000_000), upto(100, 1_000, 10_000, 100_000),
-            lambda n: Size(epochs=10, batches=n // 10), shown,
+            "frames",
+            upto((100, 1_000, 5_000), (100, 10_000, 100_000, 1_000_000)),
+            upto((100, 2_000), (100, 1_000, 10_000, 100_000)),
+            lambda n: Size(epochs=10, batches=n // 10),
+            shown,
         ),
         Axis(
-            "epochs", upto(10, 100, 1_000, 10_000), upto(10, 100, 1_000, 10_000),
-            lambda n: Size(epochs=n, batches=4), shown,
+            "epochs",
+            upto((10, 100, 1_000), (10, 100, 1_000, 10_000)),
+            upto((10, 300), (10, 100, 1_000, 10_000)),
+            lambda n: Size(epochs=n, batches=4),
+            shown,
         ),
         Axis(
-            "layers", upto(1, 100, 1_000, 5_000), upto(1, 10, 100, 1_000),
-            lambda n: Size(8, 5, layers=n), shown | {"info", STEP},
+            "layers",
+            upto((1, 30, 120), (1, 100, 1_000, 5_000)),
+            upto((1, 50), (1, 10, 100, 1_000)),
+            lambda n: Size(8, 5, layers=n),
+            shown | {"info", STEP},
         ),
         Axis(
-            "channels", upto(4, 64, 1_024, 4_096), upto(4, 64, 1_024, 4_096),
-            lambda n: Size(channels=n), shown | {STEP},
+            "channels",
+            upto((4, 64, 512), (4, 64, 1_024, 4_096)),
+            upto((4, 512), (4, 64, 1_024, 4_096)),
+            lambda n: Size(channels=n),
+            shown | {STEP},
         ),
-    ]  # fmt: skip
+    ]
 
 
 def measured(words: Sequence[str]) -> tuple[float, float]:
@@ -199,12 +215,23 @@ def measured(words: Sequence[str]) -> tuple[float, float]:
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stderr is not None
+    limit = threading.Timer(LONGEST, process.kill)
+    limit.start()
     said = process.stderr.read().decode(errors="replace")
     _, status, usage = os.wait4(process.pid, 0)
+    limit.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode > 1:
+    if process.returncode == -signal.SIGKILL:
+        return math.inf, usage.ru_maxrss * 1024.0
+    if process.returncode not in (0, 1):
         raise RuntimeError(f"{' '.join(words)}: {said.strip().splitlines()[-1:]}")
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024.0
+
+
+def least(words: Sequence[str]) -> tuple[float, float]:
+    """Returns what `measured` does, of two runs the quicker if they are short."""
+    first = measured(words)
+    return first if first[0] > ONCE else min(first, measured(words))
 
 
 def exponent(sizes: Sequence[int], values: Sequence[float], noise: float) -> float:
@@ -212,6 +239,8 @@ def exponent(sizes: Sequence[int], values: Sequence[float], noise: float) -> flo
     before, last = values[-2] - values[0], values[-1] - values[0]
     if last <= noise:
         return 0.0
+    if math.isinf(last):
+        return math.inf
     return math.log(last / max(before, noise)) / math.log(sizes[-1] / sizes[-2])
 
 
@@ -291,13 +320,16 @@ def lines(quick: bool, only: Sequence[str] = ()) -> Iterator[Line]:
                 for name, words in COMMANDS.items():
                     out = f"{folder}/out"
                     filled = [word.format(path=path, out=out) for word in words]
-                    costs[name].append(min(measured(["-m", "replay", *filled]) for _ in range(2)))
+                    found = (measured if quick else least)(["-m", "replay", *filled])
+                    costs[name].append(found)
+                    print(f"<!-- {name}: {found[0]:.2f} s {found[1] / 1e6:.0f} MB -->",
+                          file=sys.stderr)  # fmt: skip
                 path.unlink()
             costs[STEP] = [
                 recorded(axis.size(number), Path(folder) / "t.h5") for number in axis.steps
             ]
-            for name, found in costs.items():
-                yield verdict(name, axis, name in axis.grows, found)
+            for name, each in costs.items():
+                yield verdict(name, axis, name in axis.grows, each)
         if not only or "files" in only:
             yield sweep(Path(folder), 20 if quick else 200)
 
@@ -305,7 +337,7 @@ def lines(quick: bool, only: Sequence[str] = ()) -> Iterator[Line]:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="leave out the largest of each")
+    parser.add_argument("--quick", action="store_true", help="small numbers only: two minutes")
     parser.add_argument("--strict", action="store_true", help="exit code 1 if a target is missed")
     parser.add_argument(
         "--only",

@@ -244,7 +244,7 @@ class Verdict:
     readable: set[Cell] = field(default_factory=set)
     refused: bool = False
     wrong: int = 0
-    wrong_values: int = 0
+    wrong_values: list[str] = field(default_factory=list)
     error: str = ""
 
 
@@ -277,7 +277,7 @@ def judge(path: Path) -> Verdict:
                     damaged.update(set(run.frames) - set(series.frames))
             damaged.update(run.frames if len(run.layers) < len(feeder.LAYERS) else ())
             with contextlib.suppress(RecordingError):
-                found.wrong_values = count_wrong_values(run)
+                found.wrong_values = wrong_values(run)
             for at in run.frames:
                 try:
                     compare(found, damaged, "input", at, run.inputs[at])
@@ -311,9 +311,9 @@ def compare(found: Verdict, damaged: set[Cell], part: str, at: Cell, array: np.n
             found.wrong += 1
 
 
-def count_wrong_values(run: replay.Recording) -> int:
-    """Frames whose loss, time or step is shown, and is another than was logged."""
-    wrong = 0
+def wrong_values(run: replay.Recording) -> list[str]:
+    """Losses, times and steps that are shown, and are others than were logged."""
+    wrong = []
     fields = {name: run.batches[name] for name in ("loss", "time", "step", feeder.FIELD)
               if name in run.batches}  # fmt: skip
     for epoch, batch in run.frames:
@@ -322,8 +322,7 @@ def count_wrong_values(run: replay.Recording) -> int:
         for name, values in fields.items():
             value = values[epoch, batch]
             if value == value and value != right[name] and not (name == "step" and value == -1):
-                wrong += 1
-                break
+                wrong.append(f"{name} of {epoch}, {batch}: {value}, not {right[name]}")
     return wrong
 
 
@@ -478,7 +477,7 @@ def try_one(scenario: Scenario, disk: Disk, job: Image, at: Path, counts: Counte
         counts[f"{key}: later"] += 1
         counts[f"{key}: refused"] += verdict.refused
     counts[f"{key}: out of order"] += not image.in_order
-    note_wrong(verdict, key, counts)
+    note_wrong(verdict, job, path, key, counts)
     missing = safe - verdict.readable
     if missing:
         counts[f"{key}: less read"] += 1
@@ -490,7 +489,7 @@ def try_one(scenario: Scenario, disk: Disk, job: Image, at: Path, counts: Counte
             after = judge(repaired)
         except RecordingError as error:
             verdict.error = verdict.error or str(error)
-        note_wrong(after, key, counts)
+        note_wrong(after, job, repaired, key, counts)
         missing = missing - after.readable
         counts[f"{key}: repaired"] += not missing
     if missing:
@@ -504,15 +503,22 @@ def try_one(scenario: Scenario, disk: Disk, job: Image, at: Path, counts: Counte
         path.write_bytes(crash(other, rng).data)
         os.utime(path, (0, 0))
         verdict = judge(path)
-        note_wrong(verdict, key, counts)
+        note_wrong(verdict, job, path, key, counts)
         counts[f"{key}: targets"] += 1
         counts[f"{key}: half targets"] += len(verdict.readable) != FRAMES
     signal.alarm(0)
 
 
-def note_wrong(verdict: Verdict, key: str, counts: Counter[str]) -> None:
+def note_wrong(verdict: Verdict, job: Image, path: Path, key: str, counts: Counter[str]) -> None:
+    """Counts an image of which something wrong is shown, says what, and keeps the file."""
     counts[f"{key}: wrong"] += bool(verdict.wrong)
     counts[f"{key}: wrong values"] += bool(verdict.wrong_values)
+    if verdict.wrong or verdict.wrong_values:
+        kept = Path(tempfile.gettempdir()) / f"wrong-{job.place}-{job.seed}.h5"
+        shutil.copyfile(path, kept)
+        what = "; ".join(verdict.wrong_values[:3]) or f"{verdict.wrong} arrays"
+        print(f"wrong: {key} at {job.place}, {job.seed}: {what}; kept as {kept}",
+              file=sys.stderr, flush=True)  # fmt: skip
 
 
 def work(scenarios: Sequence[Scenario], jobs: Sequence[Image], done: Any, answer: Any) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from sink_contract import SinkContract, format_named
+from test_mp4 import VideoContract
 
 import replay
 from replay.__main__ import main
 from replay.encoding.formats import FORMATS
-from replay.encoding.mp4 import Mp4Sink
 from replay.options import CODECS
 from replay.output import HIGHEST_CRF, EncodeOptions, choose_target
 from replay.rendering.accessibility import choose_fps
@@ -25,12 +25,14 @@ def test_every_format_has_a_contract_suite() -> None:
     assert len(modules) > len(FORMATS)
     for module in modules:
         importlib.import_module(module)
-    tested = {suite.format for suite in SinkContract.__subclasses__()}
+    suites = [*SinkContract.__subclasses__(), *VideoContract.__subclasses__()]
+    tested = {suite.format for suite in suites if hasattr(suite, "format")}
     assert [format.name for format in FORMATS if format not in tested] == []
 
 
 def test_suffixes_choose_formats(tmp_path: Path) -> None:
     names = {"a.mp4": "mp4", "a.GIF": "gif", "a.webp": "webp", "a.png": "apng", "a.apng": "apng"}
+    names |= {"a.webm": "webm", "a.MOV": "mov"}
     for name, kind in names.items():
         assert choose_target(tmp_path / name, FORMATS).kind == kind
     assert choose_target(f"{tmp_path}/frames/", FORMATS).kind == "folder"
@@ -45,12 +47,18 @@ def test_users_read_of_every_format_and_codec(capsys: pytest.CaptureFixture[str]
         for text in texts:
             assert [suffix for suffix in format.suffixes if suffix not in text] == []
     assert tuple(HIGHEST_CRF) == CODECS
-    assert tuple(Mp4Sink.encoders) == CODECS
+    assert {codec for format in FORMATS for codec in format.codecs} == set(CODECS)
+    for codec in CODECS:
+        for text in texts:
+            assert codec in text
 
 
 def test_targets_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     for bad, message in [
-        ("run.avi", "unknown suffix '.avi' of .*expected .mp4, .gif, .webp, .png, .apng, or a"),
+        (
+            "run.avi",
+            "unknown suffix '.avi' of .*expected .mp4, .webm, .mov, .gif, .webp, .png, .apng, or a",
+        ),
         ("run", "ending in /"),
         ("missing/run.mp4", "no such folder"),
     ]:
@@ -69,8 +77,12 @@ def test_targets_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
 
 
 def test_options_that_cannot_be_used_are_refused() -> None:
-    with pytest.raises(OptionError, match="unknown codec 'vp9'; expected one of h264, av1"):
-        EncodeOptions(10.0, "vp9")
+    with pytest.raises(
+        OptionError, match="unknown codec 'vp8'; expected one of h264, av1, vp9, prores"
+    ):
+        EncodeOptions(10.0, "vp8")
+    with pytest.raises(OptionError, match="crf 18: expected none for prores"):
+        EncodeOptions(10.0, "prores", 18)
     with pytest.raises(OptionError, match="crf 52: expected 0 to 51 for h264"):
         EncodeOptions(10.0, crf=52)
     with pytest.raises(OptionError, match="crf -1: expected 0 to 63 for av1"):

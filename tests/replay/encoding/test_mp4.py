@@ -26,11 +26,8 @@ from replay.schema import EncodeError
 PALETTE = Palette("viridis", 240)
 
 
-class TestMp4(SinkContract):
-    """With a crf of 0 H.264 is exact in the planes of Y, U and V."""
-
-    format = format_named("mp4")
-    options = EncodeOptions(10.0, crf=0)
+class VideoContract(SinkContract):
+    """What is read of a video are its planes of Y, U and V."""
 
     def read(self, path: Path) -> list[np.ndarray]:
         height, width = size_in_file(path)
@@ -54,6 +51,13 @@ class TestMp4(SinkContract):
         height, width = first.plane.shape
         planes = as_yuv(itertools.chain([first], source), self.palette(), (height, width))
         return [np.concatenate([part.ravel() for part in parts]) for parts in planes]
+
+
+class TestMp4(VideoContract):
+    """With a crf of 0 H.264 is exact in the planes of Y, U and V."""
+
+    format = format_named("mp4")
+    options = EncodeOptions(10.0, crf=0)
 
     @pytest.mark.parametrize("joined", [False, True])
     def test_a_browser_can_begin_before_it_has_all(self, tmp_path: Path, joined: bool) -> None:

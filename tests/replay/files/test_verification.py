@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 import torch
 from command_lines import without_next
+from samples import drifting_maps, write_recording
 from torch import nn
 
 import replay
 from record import Recorder
 from replay.__main__ import main
+from replay.files.repairing import repair
+from replay.recording import Recording
 from replay.schema import DamagedError, FileError, OutputError
 
 ROOT = Path(__file__).parents[3]
@@ -246,3 +249,26 @@ def test_what_cannot_be_repaired(whole: Path, tmp_path: Path) -> None:
     assert "not an HDF5 file" in str(report.problems[0])
     assert replay.repair(whole, there, overwrite=True).frames == 8
     assert os.listdir(tmp_path) == ["there.h5"]
+
+
+def test_the_frames_are_looked_for_once_not_at_each_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    found = Recording.frames.fget
+    assert found is not None
+
+    def counted(run: Recording) -> list[tuple[int, int]]:
+        asked[-1] += 1
+        return found(run)
+
+    monkeypatch.setattr(Recording, "frames", property(counted))
+    for batches in (2, 12):
+        path = write_recording(
+            tmp_path / f"{batches}.h5", {"conv": drifting_maps(2, 4, 4)}, batches=batches
+        )
+        asked.append(0)
+        replay.verify(path, progress=lambda done, total: None)
+        asked.append(0)
+        repair(path, path.with_suffix(".new.h5"), progress=lambda done, total: None)
+    assert asked[:2] == asked[2:]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -15,6 +17,7 @@ from samples import drifting_maps, write_recording
 import replay.rendering.size_limit
 from replay.__main__ import main
 from replay.encoding.formats import FORMATS
+from replay.raster.palette import Palette
 from replay.rendering.size_ladder import Setting, SizeSearch, quality_ladder
 from replay.schema import OptionError
 
@@ -77,14 +80,86 @@ def test_what_is_shared_has_a_limit_unless_another_is_asked_for(
     assert made.remarks == (made.chosen,)
     assert replay.animate(large, tmp_path / "b.gif", max_mb=9.0).bytes <= 9e6
     usual = {format.name: format.usual_mb for format in FORMATS}
-    assert usual == {"gif": 10, "webp": 10, "apng": 10, "mp4": None, "folder": None}
+    assert usual == {
+        "gif": 10,
+        "webp": 10,
+        "apng": 10,
+        "mp4": None,
+        "webm": None,
+        "mov": None,
+        "folder": None,
+    }
 
 
-def test_webp_and_apng_give_up_colours_before_frames(large: Path, tmp_path: Path) -> None:
-    made = replay.animate(large, tmp_path / "a.webp", epochs=0, batches="0:2", max_mb=0.8)
+def test_what_is_exact_gives_up_colours_before_frames(large: Path, tmp_path: Path) -> None:
+    for name, options in (("a.webp", {"quality": "exact"}), ("a.png", {})):
+        out = tmp_path / name
+        made = replay.animate(large, out, epochs=0, batches="0:2", max_mb=0.8, **options)
+        assert made.bytes <= 800_000
+        assert made.frames == 2
+        assert "colours" in made.chosen
+
+
+def test_a_webp_is_exact_where_it_fits_and_lossy_where_not(large: Path, tmp_path: Path) -> None:
+    chosen: dict[str, Any] = {"epochs": 0, "batches": "0:2"}
+    free = replay.animate(large, tmp_path / "free.webp", **chosen)
+    assert free.chosen == ""
+    made = replay.animate(large, tmp_path / "a.webp", max_mb=0.8, **chosen)
     assert made.bytes <= 800_000
-    assert made.frames == 2
-    assert "colours" in made.chosen
+    assert (made.frames, made.width) == (2, free.width)
+    assert re.fullmatch(r"quality \d\d, to stay under 0.8 MB", made.chosen)
+    asked = replay.animate(large, tmp_path / "b.webp", quality=80, **chosen)
+    assert asked.bytes < 0.8 * free.bytes
+    assert asked.chosen == ""
+    frames = replay.animate(large, f"{tmp_path}/frames/", **chosen)
+    for number, picture in enumerate(sorted(frames.path.iterdir())):
+        right = np.asarray(Image.open(picture).convert("RGB"), int)
+        for other, most in ((free, 0.0), (asked, 4.0)):
+            with Image.open(other.path) as image:
+                image.seek(number)
+                found = np.asarray(image.convert("RGB"), int)
+            assert np.abs(found - right).mean() <= most
+
+
+def test_a_quality_that_cannot_be_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for quality in (0, 101, "exakt", "high"):
+        words = rf"^quality: expected 1 to 100, exact or auto, found '{quality}'"
+        with pytest.raises(OptionError, match=words):
+            replay.animate(run, tmp_path / "a.webp", quality=quality)
+    with pytest.raises(OptionError, match=r"quality=80: expected a \.webp, found a\.mp4; .* crf"):
+        replay.animate(run, tmp_path / "a.mp4", quality=80)
+    words = ["animate", str(run), "-o", str(tmp_path / "a.gif"), "--quality", "exact"]
+    assert main(words) == 2
+    assert "--quality exact: expected a .webp, found a.gif" in capsys.readouterr().err
+    assert main([*words[:4], "--quality", "exakt"]) == 2
+    assert "did you mean 'exact'?" in capsys.readouterr().err
+    with pytest.raises(OptionError, match="unknown codec of a .webm 'h264'; expected one of vp9"):
+        replay.animate(run, tmp_path / "a.webm", codec="h264")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nan_and_infinity_stay_apart_in_a_lossy_webp(tmp_path: Path) -> None:
+    def broken(epoch: int, batch: int) -> np.ndarray:
+        maps = drifting_maps(2, 12, 12)(epoch, batch).copy()
+        maps[0, 2:5, 2:5], maps[1, 2:5, 2:5] = np.nan, np.inf
+        return maps
+
+    path = write_recording(tmp_path / "run.h5", {"conv": broken}, epochs=1, batches=2, image=None)
+    options: dict[str, Any] = {"zoom": 4, "captions": False, "cmap": "magma"}
+    exact = replay.animate(path, tmp_path / "a.webp", **options)
+    lossy = replay.animate(path, tmp_path / "b.webp", quality=60, **options)
+    right, found = (
+        np.asarray(Image.open(made.path).convert("RGB"), int) for made in (exact, lossy)
+    )
+    palette = Palette("magma", 240).table.astype(int)
+    for marker in (240, 241):
+        where = (right == palette[marker]).all(-1)
+        assert where.sum() == 9 * 16
+        distances = np.abs(found[where][:, None] - palette[None, :242]).sum(-1)
+        assert (distances.argmin(1) == marker).mean() > 0.7
+        assert np.linalg.norm(np.median(found[where], axis=0) - palette[marker]) < 25
 
 
 def test_the_limit_is_lifted_by_none_and_video_has_none(
