@@ -52,8 +52,8 @@ MUTATIONS = (
         "repair-loses-the-last-frame",
         "A repaired recording has every frame that is whole.",
         REPAIRING,
-        "        for place, (epoch, batch) in enumerate(run.frames):\n",
-        "        for place, (epoch, batch) in enumerate(run.frames[:-1]):\n",
+        "        for place, (epoch, batch) in enumerate(frames):\n",
+        "        for place, (epoch, batch) in enumerate(frames[:-1]):\n",
         DAMAGE,
     ),
     Mutation(
