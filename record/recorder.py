@@ -341,7 +341,7 @@ class Recorder:
 
     def _say_end(self) -> None:
         """Says what was recorded, in one line, and that no epoch was ever marked."""
-        batches, model = self.committed, self._model
+        batches, model, self._model = self.committed, self._model, None  # nobody keeps it alive
         if model is not None and self._notices_more:
             closed_models.watch(model, self._say_closed)
         if batches and not self._quiet:

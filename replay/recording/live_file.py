@@ -78,6 +78,11 @@ class LiveFile(Closing):
         """Whether the file has not been closed yet."""
         return self._close.alive
 
+    @property
+    def number(self) -> int:
+        """What tells the file that was opened from another one of its name; that is never 0."""
+        return self.view.number or self._seen[0] or 1
+
     def close(self) -> None:
         """Closes the file; a second call does nothing."""
         self._close()
@@ -270,6 +275,7 @@ class UnclosedFileView(io.RawIOBase):
 
     Attributes:
         head: The superblock as it is in the file.
+        number: Of the file, as the system counts; 0 where it does not.
     """
 
     def __init__(self, path: Path, mend: bool) -> None:
@@ -277,10 +283,11 @@ class UnclosedFileView(io.RawIOBase):
         self._remote = path.connect() if isinstance(path, Address) else None
         if self._remote is None:
             self._file = path.open("rb", buffering=0)
-            self._size = os.fstat(self._file.fileno()).st_size
+            status = os.fstat(self._file.fileno())
+            self._size, self.number = status.st_size, status.st_ino
             self.head = self._file.read(SUPERBLOCK_BYTES)
         else:
-            self._size = self._remote.size
+            self._size, self.number = self._remote.size, 0
             self.head = self._remote.head(SUPERBLOCK_BYTES)
         self._head = structures.closed_superblock(self.head, self._size) if mend else b""
         self._check = StructureCheck(self._read_bytes, self._size)

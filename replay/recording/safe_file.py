@@ -96,6 +96,11 @@ class SafeFile(Closing):
         """Bytes of the file."""
         return self._live.size
 
+    @property
+    def number(self) -> int:
+        """What tells the open file from another one of its name; that is never 0."""
+        return self._live.number
+
     def refresh(self) -> None:
         """Lets the next look at each dataset see what was written in the meantime."""
         self._forget_datasets()

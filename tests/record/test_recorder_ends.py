@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
 import sys
 import warnings
+import weakref
 from pathlib import Path
 
 import pytest
@@ -186,3 +188,19 @@ def test_a_script_says_it_too_with_its_path_from_where_it_was_started(tmp_path: 
     )  # fmt: skip
     assert ": out/run.h5; " in done.stderr
     assert done.stderr.rstrip().endswith("-m replay animate out/run.h5")
+
+
+def test_a_closed_recorder_keeps_no_model_alive(tmp_path: Path) -> None:
+    """In a notebook each cell that is run again would keep another one, on a GPU, too."""
+    models, recorders = [], []
+    for _ in range(2):
+        model, optimizer = make()
+        with Recorder(model, tmp_path / "run.h5", overwrite=True, quiet=True) as recorder:
+            for x in recorder.track(batches()):
+                step(model, optimizer, x)
+        models.append(weakref.ref(model))
+        recorders.append(weakref.ref(recorder))
+    del model, optimizer
+    gc.collect()
+    assert [each() for each in models] == [None, None]
+    assert recorders[0]() is None

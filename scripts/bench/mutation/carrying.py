@@ -157,4 +157,12 @@ MUTATIONS = (
         "            self.memory = None\n        if self._process",
         "tests/record/transport/test_nothing_left.py::test_no_descriptor_thread_or_memory_stays",
     ),
+    Mutation(
+        "model-kept-alive",
+        "A recorder that is closed keeps no model alive.",
+        "record/recorder.py",
+        "        batches, model, self._model = self.committed, self._model, None",
+        "        batches, model = self.committed, self._model",
+        "tests/record/test_recorder_ends.py::test_a_closed_recorder_keeps_no_model_alive",
+    ),
 )

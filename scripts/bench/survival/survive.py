@@ -172,6 +172,8 @@ def kill_one(victim: str, seed: int, late: bool) -> Row:
         feeder = Feeder(Path(folder), 400, "--pause", "0.003", *(["--late"] if late else []))
         time.sleep(rng.uniform(0.0, 1.6))
         pid = feeder.process.pid if victim == "trainer" else feeder.writer
+        if not pid:  # which to the system means everybody here
+            return Row("", trials=1, crashes=1, note="a training could not begin")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         if not feeder.wait(15.0):

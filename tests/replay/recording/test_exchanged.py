@@ -11,7 +11,7 @@ from samples import drifting_maps, write_recording
 
 import replay
 from record import Writer
-from replay.schema import FileError
+from replay.schema import DamagedError, FileError
 
 LAYERS = {"conv1": drifting_maps(3, 6, 5)}
 
@@ -64,3 +64,23 @@ def test_what_a_resumed_run_says_is_seen(tmp_path: Path) -> None:
         run.refresh()
         assert len(run.frames) == 12
         assert run.meta == {"resumed": [{"epoch": 1}]}
+
+
+def test_a_frame_of_another_file_in_its_place_is_not_called_damaged(tmp_path: Path) -> None:
+    """A writer at work took frames out, or records them anew: no reader had read that one yet."""
+    path = write_recording(tmp_path / "run.h5", LAYERS, closed=False)
+    other = write_recording(
+        tmp_path / "other.h5",
+        {"conv1": drifting_maps(3, 6, 5, seed=1)},
+        closed=False,
+    )
+    with replay.open(path) as run:
+        series = run["conv1"]
+        series[0, 0]
+        os.replace(other, path)
+        run._file._live.mark_outdated()  # as where it was read in the middle of a write
+        with pytest.raises(FileError, match="has been replaced since .*; call refresh") as found:
+            series[0, 1]
+        assert not isinstance(found.value, DamagedError)
+        run.refresh()
+        np.testing.assert_array_equal(run["conv1"][0, 1], drifting_maps(3, 6, 5, seed=1)(0, 1))
