@@ -1,10 +1,11 @@
-"""Several layers in one frame: in how many columns they stand, and how much space each has."""
+"""Several layers in one frame: their columns, the space of each, and how large a frame may be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Protocol, TypeVar
 
 from replay.maps.axes import Maps
 from replay.maps.runs import Row, RunSet
@@ -21,8 +22,23 @@ from replay.raster.arrangement import (
     worth,
 )
 from replay.raster.mosaic import Mosaic
-from replay.schema import NOTE_OF_8_BITS, Layer
+from replay.schema import NOTE_OF_8_BITS, Layer, OptionError
 from replay.schema.faces import spell
+
+
+class Framed(Protocol):
+    """Something whose frames have a size: a film."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a frame."""
+
+
+FramedT = TypeVar("FramedT", bound=Framed)
+Options = TypeVar("Options", bound=FilmOptions)
+
+VIDEO_BOUNDS = (4096, 2304)
+"""Greatest width and height of a video at H.264 level 5.1 or 5.2, which common players decode."""
 
 LEAST_TILE = 28
 """Pixels: of maps that would be smaller, rather fewer are shown."""
@@ -30,6 +46,7 @@ LEAST_TILE = 28
 APART = 14  # rows between two layers, of the rows of a head
 _FRAMES = ((1920, 1080), (2560, 1440), (3840, 2160))  # the smallest that does is taken
 _STACKED = 100  # pixels: layers that have so much height need not stand side by side
+_TRIALS = 4  # a heading that needs more lines leaves less space for the maps
 _HIGHER = 1 << 16  # than any frame
 _ROOMY = 360, 60  # pixels: width and height of a mosaic of which something is seen
 _TIGHT = 300, 40  # where there is no more space
@@ -223,3 +240,42 @@ def tiling_of(maps: Maps, channels: list[int], options: FilmOptions) -> Tiling:
 def shapes_of(runs: RunSet) -> list[tuple[int, int, int]]:
     """Returns number, height and width of the maps of each layer and run."""
     return [(row.maps.channels * row.maps.slices, *row.maps.size) for row in runs.rows]
+
+
+def make_within(
+    make: Callable[[Options], FramedT], options: Options, largest: tuple[int, int] | None = None
+) -> tuple[FramedT, Options]:
+    """Returns a film whose frames are within its bounds, and the options that it was made of.
+
+    Args:
+        make: Makes a film of options.
+        options: What is asked for, perhaps with bounds.
+        largest: Greatest width and height where there are no bounds; None for any.
+
+    Raises:
+        OptionError: What has to be shown does not fit.
+    """
+    film = make(options)
+    bounds = options.bounds or largest
+    if bounds is None or not any(_excess(film, bounds)):
+        return film, options
+    height, width = film.size
+    inner = (min(bounds[0], width), min(bounds[1], height))
+    for _ in range(_TRIALS):
+        smaller = replace(options, bounds=inner)
+        film = make(smaller)
+        over = _excess(film, bounds)
+        if not any(over):
+            return film, smaller
+        inner = (max(64, inner[0] - over[0]), max(64, inner[1] - over[1]))
+    height, width = film.size
+    raise OptionError(
+        f"frames of {width}×{height} pixels, expected at most {bounds[0]}×{bounds[1]}: choose "
+        "fewer layers, channels or recordings, or no input picture"
+    )
+
+
+def _excess(film: Framed, bounds: tuple[int, int]) -> tuple[int, int]:
+    """Returns the pixels by which a film's frames are too wide and too high."""
+    height, width = film.size
+    return max(0, width - bounds[0]), max(0, height - bounds[1])

@@ -13,7 +13,7 @@ The one room that reads HDF5. To be imported from here:
 from replay.recording.live_file import Closing
 from replay.recording.recording import Probe, Recording, open_recording
 from replay.recording.series import Inputs, Series
-from replay.recording.snapshot import read_losses
+from replay.recording.small_values import read_losses
 
 __all__ = [
     "Closing",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.recording.batch_fields import Fields
+from replay.recording.small_values import Fields
 from replay.schema import SelectionError
 
 # What the file keeps of a batch about its own first image, and counts in that image's maps.

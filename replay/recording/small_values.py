@@ -7,20 +7,30 @@ gradients have a checksum for each epoch and batch. An older file has none, whic
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from replay import schema
 from replay.recording.live_file import file_errors
-from replay.schema import Cell, DamagedError, FileError, Float16Array, Float32Array, Layer
+from replay.schema import (
+    Cell,
+    DamagedError,
+    FileError,
+    Float16Array,
+    Float32Array,
+    Layer,
+)
 
 _MOST_MEASURED = 1_000  # frames; of more whose ranges are damaged nothing is known
 _FREE_FRAMES, _LEAST_FRAME = 5_000, 16  # bytes in the file, of its place alone
 Mask = npt.NDArray[np.bool_]
 T = TypeVar("T")
+
+Fields: TypeAlias = Mapping[str, npt.NDArray[Any]]
+"""Fields by name, each of shape (epoch, batch)."""
 
 
 def check_frames(file: Any, path: str, count: int) -> None:
@@ -272,3 +282,21 @@ def checksums_of(
         ends = (row, row + height), (column, column + width)
         expected[:height, :width] = file.part(sums_path, sums, *ends)
     return expected
+
+
+def read_losses(fields: Fields, cells: Sequence[Cell]) -> npt.NDArray[np.float64] | None:
+    """Returns the loss of each of some frames.
+
+    A loss that is NaN throughout was not logged; one that became NaN is news.
+
+    Args:
+        fields: The fields of a recording, see `Recording.batches`.
+        cells: (epoch, batch) of the frames, at least one.
+
+    Returns:
+        float64 (frames,), or None where no loss was logged.
+    """
+    if "loss" not in fields:
+        return None
+    losses: npt.NDArray[np.float64] = fields["loss"][tuple(np.array(cells).T)].astype(np.float64)
+    return None if np.isnan(losses).all() else losses

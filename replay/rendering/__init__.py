@@ -5,7 +5,6 @@ To be imported by their modules:
 - `animation` and `comparison`: `replay.animate`, `replay.compare`, and their `Animation`;
 - `parallel` and `jobs`: frames encoded in parts side by side;
 - `size_limit`, `size_estimate`, `size_ladder` and `presets`: the best animation that a size allows;
-- `frame_bounds`: frames no larger than a preset or a video may have;
 - `accessibility`: an animation in words, and flashes that may harm viewers;
 - `sidecars`: a text and a picture beside an animation;
 - `html`: an animation in a notebook.

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from replay.encoding import formats
-from replay.film.film import BaseFilm, Film
+from replay.film.film import Film
+from replay.film.overview import VIDEO_BOUNDS, make_within
 from replay.formatting import format_bytes, format_count
 from replay.html import player_html
 from replay.maps.runs import Recordings, open_runs
@@ -27,10 +28,9 @@ from replay.overwriting import check_replaceable
 from replay.recording import Recording
 from replay.rendering.accessibility import choose_fps, encode_watched
 from replay.rendering.alt_text import describe
-from replay.rendering.frame_bounds import VIDEO_BOUNDS, make_within
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import choose_out
-from replay.rendering.rendered import Rendered
+from replay.rendering.rendered import FilmT, Rendered
 from replay.rendering.sidecars import sidecar_path, write_poster, write_text
 from replay.rendering.size_limit import render_within_limit
 from replay.schema import OptionError, OutputError
@@ -38,8 +38,6 @@ from replay.schema.faces import choose, program, spell
 
 if TYPE_CHECKING:
     from replay.film.probe_grid import ProbeGridFilm
-
-FilmT = TypeVar("FilmT", bound=BaseFilm)
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from dataclasses import replace
 from typing import Any, Generic
 
 from replay.film.film import BaseFilm
+from replay.film.overview import VIDEO_BOUNDS, make_within
 from replay.maps.axes import spread
 from replay.option_values import AUTO, EXACT
 from replay.options import RenderRequest
 from replay.output import EncodeOptions, Format, LimitError, Target
 from replay.rendering.accessibility import choose_fps
-from replay.rendering.frame_bounds import VIDEO_BOUNDS, FilmT, make_within
 from replay.rendering.parallel import Workers, render_to
 from replay.rendering.presets import Preset, choose_preset
-from replay.rendering.rendered import Rendered
+from replay.rendering.rendered import FilmT, Rendered
 from replay.rendering.size_estimate import FEW_FRAMES, estimate_bytes
 from replay.rendering.size_ladder import (
     COLOURS,

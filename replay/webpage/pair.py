@@ -12,7 +12,7 @@ from replay.maps.axes import JointMaps, Maps
 from replay.maps.input_picture import InputPicture
 from replay.option_values import Numbers
 from replay.recording import Recording
-from replay.recording.snapshot import read_losses
+from replay.recording.small_values import read_losses
 from replay.schema import Cell, OptionError, SelectionError
 from replay.webpage.input_data import INPUT_SIDE, InputData
 from replay.webpage.layer_data import LayerData
