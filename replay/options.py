@@ -327,7 +327,7 @@ class RenderRequest:
     jobs: int | None = field(
         default=None,
         metadata=option(
-            "processes that render a part each (default: as many as pay)",
+            "processes that render a part each (default: one, since every encoder uses all cores)",
             metavar="N",
             read=whole_number,
         ),

@@ -267,8 +267,8 @@ def as_patches(frames: Iterable[Frame], palette: Palette, size: tuple[int, int])
     colours = np.full((256, 4), 255, np.uint8)
     colours[:, :3] = palette.table
     table = colours.view(np.uint32)[:, 0]
-    pixels, before = (np.empty(size, np.uint32) for _ in range(2))
-    stale, new = _Stale(size), None
+    pixels, before = np.empty(size, np.uint32), None
+    stale = _Stale(size)
     for frame in frames:
         boxes = [*stale.boxes(frame), *map(_box_of, frame.pictures)]
         for top, left, bottom, right in boxes:
@@ -277,14 +277,15 @@ def as_patches(frames: Iterable[Frame], palette: Palette, size: tuple[int, int])
             )
         for picture in frame.pictures:
             _overlay(pixels.view(np.uint8).reshape(*size, 4)[..., :3], picture, picture.pixels)
-        first = new is None
-        new = (0, 0, *size) if first else _differing(before, pixels, _around(boxes))
-        top, left, bottom, right = new or (0, 0, 2, 2)
+        if before is None:
+            new: Box | None = (0, 0, *size)
+            before = np.empty(size, np.uint32)
+        else:
+            new = _differing(before, pixels, _around(boxes))
+        box = top, left, bottom, right = new or (0, 0, 2, 2)
         part = pixels[top:bottom, left:right].copy()
         before[top:bottom, left:right] = part
-        yield Patch(
-            part.view(np.uint8).reshape(*part.shape, 4), (top, left, bottom, right), not new
-        )
+        yield Patch(part.view(np.uint8).reshape(*part.shape, 4), box, new is None)
 
 
 def _around(boxes: list[Box]) -> Box:
@@ -308,15 +309,13 @@ def _to_even(box: Box) -> Box:
     return top & ~1, left & ~1, (bottom + 1) & ~1, (right + 1) & ~1
 
 
-def _differing(
-    before: npt.NDArray[np.uint32], now: npt.NDArray[np.uint32], box: Box
-) -> Box | tuple[()]:
-    """Returns the smallest box with even edges around what differs within a box; () for nothing."""
+def _differing(before: npt.NDArray[np.uint32], now: npt.NDArray[np.uint32], box: Box) -> Box | None:
+    """Returns the smallest box with even edges around what differs within a box, if anything."""
     top, left, bottom, right = _to_even(box)
     differs = before[top:bottom, left:right] != now[top:bottom, left:right]
     rows = np.flatnonzero(differs.any(axis=1))
     if not len(rows):
-        return ()
+        return None
     columns = np.flatnonzero(differs.any(axis=0))
     return _to_even(
         (

@@ -90,9 +90,7 @@ def _values(keys: npt.NDArray[np.uint16]) -> npt.NDArray[np.float64]:
 def as_float32(values: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
     """Returns float16 values as float32, looked up, which takes less than half of a conversion."""
     bits = np.ascontiguousarray(values).view(np.uint16)
-    return _FLOAT32.take(
-        bits, mode="wrap"
-    )  # no index is too large, and numpy need not look for one
+    return _FLOAT32.take(bits, mode="wrap")  # which looks for no index that is too large
 
 
 def moments_of(maps: npt.NDArray[np.float16]) -> npt.NDArray[np.float64]:
