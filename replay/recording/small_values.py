@@ -170,6 +170,23 @@ def read_checksums(file: Any, path: str, shape: tuple[int, ...]) -> npt.NDArray[
     return _together(file, lambda: checksums_of(file, path, shape))
 
 
+def vouched_by(sums: npt.NDArray[np.uint32] | None, order: npt.NDArray[np.int64]) -> Mask:
+    """Returns where everything that was kept has a checksum, bool (epoch, batch).
+
+    A writer that writes checksums writes them of all values: of a frame behind the first that has
+    one, they are lost where there is none.
+
+    Args:
+        sums: The checksums of the frames' numbers; None in a file that has none.
+        order: int64 (epoch, batch), each whole frame's number, or 0.
+    """
+    if sums is None:
+        return np.zeros((0, 0), bool)
+    first = order[(sums > 0) & (order > 0)].min(initial=np.iinfo(np.int64).max)
+    vouched: Mask = (sums > 0) | (order >= first)
+    return vouched
+
+
 def read_state(file: Any) -> npt.NDArray[np.int64]:
     """Reads the counters of a file, also damaged ones; zeros where there are none.
 

@@ -18,6 +18,7 @@ from replay.recording.small_values import (
     read_checked,
     read_checksums,
     read_state,
+    vouched_by,
 )
 from replay.schema import (
     DamagedError,
@@ -148,7 +149,7 @@ class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
         if self._vouched is None:
             numbers = dataset_path(schema.BATCHES, "recorded")
             sums = read_checksums(self._file, numbers, self._order.shape)
-            self._vouched = np.zeros((0, 0), bool) if sums is None else sums > 0
+            self._vouched = vouched_by(sums, self._order)
         values, self._damaged[name] = read_checked(
             self._file, path, field.dtype, self._vouched, field.fill
         )

@@ -49,6 +49,14 @@ MUTATIONS = (
         VALUES + "test_a_flipped_bit_is_named_and_not_shown",
     ),
     Mutation(
+        "lost-checksums-believed",
+        "A value that was lost with its checksum is not shown.",
+        "replay/recording/small_values.py",
+        "    vouched: Mask = (sums > 0) | (order >= first)\n",
+        "    vouched: Mask = sums > 0\n",
+        VALUES + "test_values_that_are_lost_with_their_checksums_are_not_shown",
+    ),
+    Mutation(
         "counter-checksum-not-compared",
         "A damaged counter is found out.",
         "replay/schema/format.py",

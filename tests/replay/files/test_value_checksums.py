@@ -208,3 +208,40 @@ def test_a_damaged_range_scales_no_picture_and_a_damaged_loss_is_a_gap(
         assert np.isnan(run.batches["loss"][0, 1])
         assert run.batches["step"][1, 0] == -1
         assert run.lost == 0
+
+
+def lose(path: Path, epoch: int) -> None:
+    """Has the values of an epoch, and their checksums, read as 0: what a disk may leave of them."""
+    with h5py.File(path, "r+") as file:
+        for name in file["batches"]:
+            if name != "recorded":
+                file[f"batches/{name}"][epoch] = 0
+            file[f"value_checksums/batches/{name}"][epoch] = 0
+
+
+def test_values_that_are_lost_with_their_checksums_are_not_shown(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.h5"
+    shutil.copyfile(files["closed"], path)
+    lose(path, 1)
+    with replay.open(path) as run:
+        assert (run.batches["step"][1, :BATCHES] == -1).all()
+        for name in ("loss", "time", "lr", "own"):
+            assert np.isfinite(run.batches[name][0, :BATCHES]).all()
+            assert np.isnan(run.batches[name][1, :BATCHES]).all()
+    said = [str(problem) for problem in replay.verify(path).problems]
+    assert any("time: its checksum is wrong" in each for each in said), said
+
+
+def test_values_from_before_there_were_checksums_are_believed(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.h5"
+    shutil.copyfile(files["closed"], path)
+    with h5py.File(path, "r+") as file:  # as where a later version went on with an older file
+        for name in file["batches"]:
+            file[f"value_checksums/batches/{name}"][0] = 0
+    with replay.open(path) as run:
+        assert run.batches["step"][:, :BATCHES].ravel().tolist() == list(range(EPOCHS * BATCHES))
+        assert np.isfinite(run.batches["loss"][:EPOCHS, :BATCHES]).all()
