@@ -34,6 +34,9 @@ class RecordingWriter(Closing):
         self._file = create_file(path)
         self._shape = shape
         self._groups: dict[str, h5py.Group] = {}
+        self._frames: dict[str, h5py.h5d.DatasetID] = {}  # whose chunks are frames
+        self._names = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+        self._names.set_char_encoding(h5py.h5t.CSET_UTF8)
         for name, value in attributes.items():
             self._file.attrs[name] = value
 
@@ -64,7 +67,7 @@ class RecordingWriter(Closing):
     def write_image(self, path: str, at: tuple[int, int], array: Float16Array) -> None:
         """Writes one frame of a dataset whose chunks are frames."""
         offset = (*at, *(0,) * array.ndim)
-        self._file[path].id.write_direct_chunk(offset, np.ascontiguousarray(array))
+        self._frames[path].write_direct_chunk(offset, np.ascontiguousarray(array))
 
     def write_field(
         self,
@@ -87,22 +90,9 @@ class RecordingWriter(Closing):
             self.write_field(schema.value_checksums_path(path), sums, 0)
         cell_bytes = values.dtype.itemsize * int(np.prod(values.shape[2:], dtype=np.int64))
         batches = max(1, min(values.shape[1], _CHUNK_BYTES // max(1, cell_bytes)))
-        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        properties.set_chunk((1, batches, *(max(1, n) for n in values.shape[2:])))
-        properties.set_obj_track_times(False)
-        properties.set_fill_value(np.array(fill, values.dtype))
-        unlimited = h5py.h5s.UNLIMITED
-        space = h5py.h5s.create_simple(values.shape, (unlimited, unlimited, *values.shape[2:]))
-        group, _, name = path.rpartition("/")
-        parent = self._groups.get(group)
-        if parent is None:
-            parent = self._groups[group] = self._file.require_group(group)
-        # Past h5py's face, whose checks take longer than the writing: there may be thousands.
-        kind = h5py.h5t.py_create(values.dtype, logical=True)
-        made = h5py.h5d.create(parent.id, None, kind, space, properties)
+        made = self._create(path, values.shape, values.dtype, batches, fill)
         if values.size:
             made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(values))
-        parent[name] = h5py.Dataset(made)
 
     def write_layer_field(
         self,
@@ -148,14 +138,31 @@ class RecordingWriter(Closing):
         self._file.close()
 
     def _large(self, path: str, shape: tuple[int, ...]) -> h5py.Dataset:
-        return self._file.create_dataset(
-            path,
-            shape=(*self._shape, *shape),
-            maxshape=(None, None, *shape),
-            chunks=(1, 1, *(max(1, n) for n in shape)),
-            dtype=schema.FRAME_DTYPE,
-            fillvalue=np.nan,
-        )
+        made = self._create(path, (*self._shape, *shape), schema.FRAME_DTYPE, 1, np.nan)
+        self._frames[path] = made
+        return h5py.Dataset(made)
+
+    def _create(
+        self, path: str, shape: tuple[int, ...], dtype: Any, batches: int, fill: float
+    ) -> h5py.h5d.DatasetID:
+        """Makes a dataset (epoch, batch, ...) whose chunks have so many batches.
+
+        Past h5py's face, whose checks take longer than the writing: there may be thousands.
+        """
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((1, batches, *(max(1, n) for n in shape[2:])))
+        properties.set_obj_track_times(False)
+        properties.set_fill_value(np.array(fill, dtype))
+        unlimited = h5py.h5s.UNLIMITED
+        space = h5py.h5s.create_simple(shape, (unlimited, unlimited, *shape[2:]))
+        group, _, name = path.rpartition("/")
+        parent = self._groups.get(group)
+        if parent is None:
+            parent = self._groups[group] = self._file.require_group(group or "/")
+        kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
+        made = h5py.h5d.create(parent.id, None, kind, space, properties)
+        h5py.h5o.link(made, parent.id, name.encode(), lcpl=self._names)
+        return made
 
 
 def create_file(path: Path) -> h5py.File:
