@@ -33,11 +33,12 @@ def copy_together(
     if output.layout is not torch.strided or any(each.calls != call for each in slots):
         return False
     try:
-        axis = find_axis()
-        if axis == WHOLE or output.shape[axis] != len(slots):
-            return False
-        if not keep_together(slots, call, output.detach().movedim(axis, 0)):
-            return False
+        with torch._C.DisableTorchFunction():  # of plain tensors nobody has to be told
+            axis = find_axis()
+            if axis == WHOLE or output.shape[axis] != len(slots):
+                return False
+            if not keep_together(slots, call, output.detach().movedim(axis, 0)):
+                return False
     except Exception:  # which is said where it happens again
         return False
     for each in slots:
@@ -81,14 +82,14 @@ def keep_together(
 def _side_by_side(parts: Sequence[torch.Tensor]) -> torch.Tensor | None:
     """Returns parts of a buffer that lie at equal distances as one tensor; None of others."""
     first = parts[0]
-    starts = [part.storage_offset() for part in parts]
-    step = starts[1] - starts[0] if len(parts) > 1 else first.numel()
-    storage = first.untyped_storage().data_ptr()
+    starts = [part.data_ptr() for part in parts]
+    step = starts[1] - starts[0] if len(parts) > 1 else first.nbytes
+    if step < first.nbytes or not first.is_contiguous():
+        return None
     for number, (part, start) in enumerate(zip(parts, starts, strict=True)):
         if start != starts[0] + number * step or part.shape != first.shape:
             return None
-        if part.untyped_storage().data_ptr() != storage:
-            return None
-    if step < first.numel() or not first.is_contiguous():
-        return None
-    return first.as_strided((len(parts), *first.shape), (step, *first.stride()))
+    if parts[-1].untyped_storage().data_ptr() != first.untyped_storage().data_ptr():
+        return None  # and so are those between
+    apart = step // first.element_size()
+    return first.as_strided((len(parts), *first.shape), (apart, *first.stride()))
