@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,39 +11,12 @@ import h5py
 import numpy as np
 import pytest
 from samples import drifting_maps, write_recording
+from short_of_memory import run_commands
 
 import replay
 
-ROOT = Path(__file__).parents[3]
-
-# Runs the commands that are named on stdin, in one process with 1 GiB of memory.
-READER = """
-import contextlib, io, json, os, resource, sys, time
-from replay.__main__ import main
-import replay.figures.map_grid, replay.webpage.document  # before memory is short
-resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-for words in json.load(sys.stdin):
-    said, before = io.StringIO(), time.process_time()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = main(words)
-    print(json.dumps([code, time.process_time() - before, said.getvalue()]))
-"""
-
-
-def run(commands: list[list[str]]) -> list[tuple[int, float, str]]:
-    """Exit code, seconds of work and all that was said, of each command."""
-    done = subprocess.run(
-        [sys.executable, "-c", READER],
-        input=json.dumps(commands),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+# Before memory is short.
+MODULES = ("replay.figures.map_grid", "replay.webpage.document")
 
 
 def nested(file: h5py.File) -> None:
@@ -165,7 +135,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
             commands.append([word, str(path), *out, *quiet])
             names.append(change.__name__)
     found: dict[str, list[Any]] = {}
-    for name, command, result in zip(names, commands, run(commands), strict=True):
+    for name, command, result in zip(names, commands, run_commands(commands, MODULES), strict=True):
         found.setdefault(name, [Path(command[1])]).append((command[0], *result))
     return found
 

@@ -20,22 +20,13 @@ import replay
 from record import Recorder
 from record.__main__ import main as record_main
 from replay.__main__ import main
-from replay.recording import remote_file
 from replay.recording.address import Address, read_path
 from replay.schema import OptionError, OutputError, RecordingError
 
 pytest.importorskip("fsspec", reason="fsspec is not installed; pip install 'mapreel[remote]'")
 pytest.importorskip("aiohttp", reason="aiohttp is not installed; pip install 'mapreel[remote]'")
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder that is not the recording's; nobody waits for a lost connection."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(remote_file, "PAUSES", (0.0, 0.0))
-    return folder
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture
