@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.recording.hard_links import HardLinks
 from replay.recording.live_file import PATIENCE, Allowance, Closing, LiveFile, file_errors
 from replay.schema import FileError
 
@@ -76,6 +77,7 @@ class SafeFile(Closing):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._live = LiveFile(path)
+        self._links = HardLinks()
         self._datasets: dict[str, h5py.Dataset] = {}
         self._frame_datasets: dict[str, h5py.Dataset] = {}  # those of them that hold frames
         self._pipelines: dict[str, Pipeline | None] = {}  # what undoes the compression of each
@@ -107,6 +109,7 @@ class SafeFile(Closing):
         self._live.note_changes()
 
     def _forget_datasets(self) -> None:
+        self._links.forget()
         self._datasets.clear()
         self._frame_datasets.clear()
         self._pipelines.clear()
@@ -130,19 +133,17 @@ class SafeFile(Closing):
         """
         node = self.node(path)
         with file_errors(self.path):
-            return {
-                name: None if node is None or name not in node.attrs else self._value(node, name)
-                for name in names
-            }
+            there = () if node is None else node.attrs
+            return {name: self._value(there, name) if name in there else None for name in names}
 
-    def _value(self, node: Any, name: str) -> Any:
-        about = node.attrs.get_id(name)
+    def _value(self, there: Any, name: str) -> Any:
+        about = there.get_id(name)
         size = math.prod(about.shape) * about.dtype.itemsize
         if about.dtype.kind == "O" and size > about.dtype.itemsize:
             raise FileError(
                 f"refused: attribute {name!r} in {self.path} is a list of texts; expected one text"
             )
-        value = None if size > _MAX_ATTRIBUTE else node.attrs[name]
+        value = None if size > _MAX_ATTRIBUTE else there[name]
         if isinstance(value, (str, bytes)):
             size = len(value)
         self._allowance.take_text(size)
@@ -156,23 +157,17 @@ class SafeFile(Closing):
     def _node(self, path: str) -> Any:
         """Returns an object of the file; None unless hard links alone lead to it.
 
-        Everything that is read passes through here. A soft or external link, also in the middle
-        of a path, may lead into another file.
+        Everything that is read passes through here.
         """
-        node: Any = self._live.file
         with file_errors(self.path):
-            for part in path.split("/"):
-                if not isinstance(node, h5py.Group):
-                    return None
-                if not isinstance(node.get(part, getlink=True), h5py.HardLink):
-                    return None
-                node = node[part]
-        return node
+            return self._links.find(self._live.file, path)
 
     @retried
     def node(self, path: str | None) -> Any:
         """Returns an object of the file, as `_node` does; the file itself for None."""
-        return self._live.file if path is None else self._node(path)
+        if path is None:
+            return self._live.file
+        return self._datasets.get(path) or self._node(path)
 
     @retried
     def links(self, group: str, most: int = 20_000) -> list[str]:

@@ -262,9 +262,10 @@ def _differ(
 ) -> Mask:
     """Returns where values have another checksum than they should have, if they should."""
     dataset = file.find(path, None)
+    dtype = values.dtype if dataset is None else dataset.dtype  # it may be gone, and its sums not
     with file_errors(file.path):
         at = np.nonzero(expected)
-        found = schema.checksum_cells(values[at].astype(dataset.dtype, copy=False))
+        found = schema.checksum_cells(values[at].astype(dtype, copy=False))
     damaged = np.zeros(expected.shape, bool)
     damaged[at] = found != expected[at]
     return damaged

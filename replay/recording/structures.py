@@ -16,6 +16,8 @@ STRUCTURES = {
     b"OHDR": "header of an object",
     b"FRHP": "heap of names",
     b"BTHD": "head of a tree",
+    b"FAHD": "head of an array of chunks",
+    b"EAHD": "head of a growing array of chunks",
 }
 """Signatures of what `StructureCheck` looks at, and what to call it in a message."""
 
@@ -30,6 +32,8 @@ _NOWHERE = (1 << 64) - 1  # the address of what is not there
 _HEAP_RECORDS = {5: 11, 6: 15, 8: 17, 9: 13}  # of links and attributes by name, by order
 _HUGE_RECORDS = {1: 24, 3: 16}  # of what is too large for a heap's blocks
 _CHUNK_RECORDS = (10, 11)  # of chunks, without filters and with them
+_CHUNK_ENTRIES = range(8, 25)  # bytes of a chunk's address, size and filters in an array
+_MOST_BITS = 32  # of a number of chunks
 _ID_BYTES = {5: 7, 6: 7, 8: 8, 9: 8}  # of a place in their heap
 _HEAP_IDS = {5: 4, 6: 8, 8: 0, 9: 0}  # where such a record has the place in its heap
 _NODE_HEAD, _NODE_CHECKSUM = 6, 4
@@ -90,6 +94,8 @@ class StructureCheck:
             b"OHDR": self._header,
             b"FRHP": self._heap,
             b"BTHD": self._tree,
+            b"FAHD": self._array,
+            b"EAHD": self._growing_array,
         }
 
     def __call__(self, at: int, data: memoryview) -> None:
@@ -253,6 +259,27 @@ class StructureCheck:
                 return -1
             found += below
         return found
+
+    def _array(self, at: int, data: bytes) -> bool:
+        """Fixed array header, section VII.C: HDF5 reads the whole of its entries at once."""
+        if len(data) < 28 or data[4]:
+            return True
+        entry, entries, place = data[6], _number(data, 8, 8), _number(data, 16, 8)
+        fits = place == _NOWHERE or place + entries * entry <= self._size
+        return entry in _CHUNK_ENTRIES and data[7] <= _MOST_BITS and fits
+
+    def _growing_array(self, at: int, data: bytes) -> bool:
+        """Extensible array header, section VII.D: its numbers say how large its blocks are."""
+        if len(data) < 72 or data[4]:
+            return True
+        entry, bits, _, least, pointers, page = data[6:12]
+        usual = entry in _CHUNK_ENTRIES and max(bits, page) <= _MOST_BITS
+        return (
+            usual
+            and _is_power(least)
+            and _is_power(pointers)
+            and self._is_place(_number(data, 60, 8))
+        )
 
     def _is_place(self, address: int) -> bool:
         return address == _NOWHERE or address < self._size

@@ -131,6 +131,14 @@ MUTATIONS = (
         FUZZED + "test_what_was_found_is_read_or_refused",
     ),
     Mutation(
+        "arrays-of-chunks-believed",
+        "An array of chunks larger than the file is refused before HDF5 makes space for it.",
+        STRUCTURES,
+        "        return entry in _CHUNK_ENTRIES and data[7] <= _MOST_BITS and fits\n",
+        "        return True\n",
+        FUZZED + "test_what_was_found_is_read_or_refused",
+    ),
+    Mutation(
         "heaps-of-names-believed",
         "A heap of names that cannot be what it says is refused before HDF5 crashes in it.",
         STRUCTURES,
@@ -231,9 +239,9 @@ MUTATIONS = (
     Mutation(
         "links-followed",
         "No link of a file leads to another file.",
-        SAFE,
-        "                if not isinstance(node.get(part, getlink=True), h5py.HardLink):\n",
-        "                if part not in node:\n",
+        "replay/recording/hard_links.py",
+        "    if links.get_info(key).type != h5py.h5l.TYPE_HARD:\n",
+        "    if False:\n",
         RECORDING + "test_links_are_not_followed",
     ),
     Mutation(
