@@ -359,7 +359,8 @@ def _row(seed: Seed, data: bytearray, rng: random.Random) -> None:
     places, dtype = rng.choice(seed.rows)
     at = rng.choice(places[:: dtype.itemsize])
     if dtype.kind == "f":
-        _write(data, at, np.array(rng.choice(_VALUES)).astype(dtype).tobytes())
+        with np.errstate(over="ignore"):
+            _write(data, at, np.array(rng.choice(_VALUES)).astype(dtype).tobytes())
     elif rng.random() < 0.3:
         _write(data, at, bytes(dtype.itemsize))
     else:
