@@ -5,16 +5,17 @@ HDF5 is shown a view of it, which holds against the rest what no checksum vouche
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import stat
 import time
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import h5py
 
@@ -28,8 +29,6 @@ _Closing = TypeVar("_Closing", bound="Closing")
 
 PATIENCE = 1.0  # seconds for which a file that changes under the reader is tried again
 
-_TEXTS = 64 << 20  # bytes of all texts of a file
-_NUMBERS = 512 << 20  # bytes of all numbers that are read whole, where a file is no larger
 _TICK = 2_000_000_000  # nanoseconds: no file system counts time more coarsely
 _FOREIGN = (
     *(OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError),
@@ -166,6 +165,45 @@ class LiveFile(Closing):
         self.view = view
         # Also at the interpreter's end, after which HDF5 must not ask Python for bytes.
         self._close = weakref.finalize(self, _close, self.path, self.file, view)
+
+
+class Retrying(Protocol):
+    """What reads from a file that may change under it."""
+
+    _live: LiveFile
+
+    def _forget_datasets(self) -> None:
+        """Forgets what was found in the file: it is opened anew."""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Reader = TypeVar("Reader", bound=Retrying)
+
+
+def retried(
+    method: Callable[Concatenate[Reader, P], T],
+) -> Callable[Concatenate[Reader, P], T]:
+    """Tries again where a writer at work may have been in the middle of what was read."""
+
+    @functools.wraps(method)
+    def again(self: Reader, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        live, deadline = self._live, 0.0
+        while True:
+            try:
+                if live.is_outdated:
+                    self._forget_datasets()
+                    live.reopen()
+                return method(self, *args, **kwargs)
+            except FileError:
+                now = time.monotonic()
+                deadline = deadline or now + PATIENCE
+                if now > deadline or not live.may_have_changed():
+                    raise
+                live.mark_outdated()
+                time.sleep(0.02)
+
+    return again
 
 
 @contextmanager
@@ -347,53 +385,3 @@ class UnclosedFileView(io.RawIOBase):
         """Closes the file."""
         (self._file if self._remote is None else self._remote).close()
         super().close()
-
-
-class Allowance:
-    """What has been read of a file since it was last looked at.
-
-    Args:
-        path: The file, for messages.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets what has been read."""
-        self._texts = self._numbers = 0
-        self._known: dict[str, int] = {}
-
-    def take_text(self, size: int) -> None:
-        """Counts a text.
-
-        Raises:
-            FileError: All texts together are larger than those of a recording.
-        """
-        self._texts += size
-        if self._texts > _TEXTS:
-            raise FileError(
-                f"refused: the texts in {self._path} have more than {_TEXTS:,} bytes together; "
-                "expected a recording, whose texts are short"
-            )
-
-    def take_numbers(self, place: str, size: int, file_size: int) -> None:
-        """Counts numbers that are about to be read whole, those of each place once.
-
-        Args:
-            place: The dataset.
-            size: Their bytes in memory.
-            file_size: The bytes that the file has, or may expand to.
-
-        Raises:
-            FileError: All numbers together are larger than those of a recording of this size.
-        """
-        self._numbers += size - self._known.get(place, 0)
-        self._known[place] = size
-        most = max(_NUMBERS, 2 * file_size)
-        if self._numbers > most:
-            raise FileError(
-                f"refused: the fields in {self._path} declare more than {most:,} bytes together; "
-                f"expected no more of a file of {file_size:,} bytes"
-            )

@@ -6,19 +6,18 @@ fails with a `FileError`. `recording` says what the datasets mean.
 
 from __future__ import annotations
 
-import functools
 import math
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.recording.live_file import PATIENCE, Allowance, Closing, LiveFile, file_errors
+from replay.recording.live_file import Closing, LiveFile, file_errors, retried
+from replay.recording.small_values import Allowance
 from replay.schema import FileError
 
 if TYPE_CHECKING:
@@ -33,34 +32,7 @@ _MAX_ATTRIBUTE = 4 << 20  # bytes
 FREE_BYTES = 64 << 20
 MOST_SHRUNK = 16  # times that a frame above those bytes may be larger than the file
 
-P = ParamSpec("P")
 T = TypeVar("T")
-File = TypeVar("File", bound="SafeFile")
-
-
-def retried(
-    method: Callable[Concatenate[File, P], T],
-) -> Callable[Concatenate[File, P], T]:
-    """Tries again where a writer at work may have been in the middle of what was read."""
-
-    @functools.wraps(method)
-    def again(self: File, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        live, deadline = self._live, 0.0
-        while True:
-            try:
-                if live.is_outdated:
-                    self._forget_datasets()
-                    live.reopen()
-                return method(self, *args, **kwargs)
-            except FileError:
-                now = time.monotonic()
-                deadline = deadline or now + PATIENCE
-                if now > deadline or not live.may_have_changed():
-                    raise
-                live.mark_outdated()
-                time.sleep(0.02)
-
-    return again
 
 
 class SafeFile(Closing):
@@ -78,6 +50,7 @@ class SafeFile(Closing):
         self._live = LiveFile(path)
         self._datasets: dict[str, h5py.Dataset] = {}
         self._frame_datasets: dict[str, h5py.Dataset] = {}  # those of them that hold frames
+        self._groups: dict[str, h5py.Group] = {}  # that hard links alone lead to
         self._pipelines: dict[str, Pipeline | None] = {}  # what undoes the compression of each
         self._packed: PackedFrames | None = None
         self._allowance = Allowance(path)
@@ -108,6 +81,7 @@ class SafeFile(Closing):
 
     def _forget_datasets(self) -> None:
         self._datasets.clear()
+        self._groups.clear()
         self._frame_datasets.clear()
         self._pipelines.clear()
         self._packed = None
@@ -129,20 +103,20 @@ class SafeFile(Closing):
             FileError: One of them is too large or cannot be read.
         """
         node = self.node(path)
+        if node is None:
+            return dict.fromkeys(names)
         with file_errors(self.path):
-            return {
-                name: None if node is None or name not in node.attrs else self._value(node, name)
-                for name in names
-            }
+            held = node.attrs
+            return {name: self._value(held, name) if name in held else None for name in names}
 
-    def _value(self, node: Any, name: str) -> Any:
-        about = node.attrs.get_id(name)
+    def _value(self, attributes: h5py.AttributeManager, name: str) -> Any:
+        about = attributes.get_id(name)
         size = math.prod(about.shape) * about.dtype.itemsize
         if about.dtype.kind == "O" and size > about.dtype.itemsize:
             raise FileError(
                 f"refused: attribute {name!r} in {self.path} is a list of texts; expected one text"
             )
-        value = None if size > _MAX_ATTRIBUTE else node.attrs[name]
+        value = None if size > _MAX_ATTRIBUTE else attributes[name]
         if isinstance(value, (str, bytes)):
             size = len(value)
         self._allowance.take_text(size)
@@ -159,14 +133,20 @@ class SafeFile(Closing):
         Everything that is read passes through here. A soft or external link, also in the middle
         of a path, may lead into another file.
         """
-        node: Any = self._live.file
+        if path in self._datasets:
+            return self._datasets[path]
+        if path in self._groups:
+            return self._groups[path]
+        above, _, name = path.rpartition("/")
+        group = self._node(above) if above else self._live.file
+        if not isinstance(group, h5py.Group):
+            return None
         with file_errors(self.path):
-            for part in path.split("/"):
-                if not isinstance(node, h5py.Group):
-                    return None
-                if not isinstance(node.get(part, getlink=True), h5py.HardLink):
-                    return None
-                node = node[part]
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                return None
+            node = group[name]
+        if isinstance(node, h5py.Group):
+            self._groups[path] = node
         return node
 
     @retried

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -25,12 +26,64 @@ from replay.schema import (
 )
 
 _MOST_MEASURED = 1_000  # frames; of more whose ranges are damaged nothing is known
+_TEXTS = 64 << 20  # bytes of all texts of a file
+_NUMBERS = 512 << 20  # bytes of all numbers that are read whole, where a file is no larger
 _FREE_FRAMES, _LEAST_FRAME = 5_000, 16  # bytes in the file, of its place alone
 Mask = npt.NDArray[np.bool_]
 T = TypeVar("T")
 
 Fields: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """Fields by name, each of shape (epoch, batch)."""
+
+
+class Allowance:
+    """What has been read of a file since it was last looked at.
+
+    Args:
+        path: The file, for messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what has been read."""
+        self._texts = self._numbers = 0
+        self._known: dict[str, int] = {}
+
+    def take_text(self, size: int) -> None:
+        """Counts a text.
+
+        Raises:
+            FileError: All texts together are larger than those of a recording.
+        """
+        self._texts += size
+        if self._texts > _TEXTS:
+            raise FileError(
+                f"refused: the texts in {self._path} have more than {_TEXTS:,} bytes together; "
+                "expected a recording, whose texts are short"
+            )
+
+    def take_numbers(self, place: str, size: int, file_size: int) -> None:
+        """Counts numbers that are about to be read whole, those of each place once.
+
+        Args:
+            place: The dataset.
+            size: Their bytes in memory.
+            file_size: The bytes that the file has, or may expand to.
+
+        Raises:
+            FileError: All numbers together are larger than those of a recording of this size.
+        """
+        self._numbers += size - self._known.get(place, 0)
+        self._known[place] = size
+        most = max(_NUMBERS, 2 * file_size)
+        if self._numbers > most:
+            raise FileError(
+                f"refused: the fields in {self._path} declare more than {most:,} bytes together; "
+                f"expected no more of a file of {file_size:,} bytes"
+            )
 
 
 def check_frames(file: Any, path: str, count: int) -> None:

@@ -205,7 +205,7 @@ MUTATIONS = (
     Mutation(
         "not-tried-again",
         "A reader meets a writer at work and reads on.",
-        SAFE,
+        LIVE,
         "                if now > deadline or not live.may_have_changed():\n",
         "                if True:\n",
         PROMISES + "test_what_a_writer_has_changed_meanwhile_is_read_again",
@@ -232,8 +232,8 @@ MUTATIONS = (
         "links-followed",
         "No link of a file leads to another file.",
         SAFE,
-        "                if not isinstance(node.get(part, getlink=True), h5py.HardLink):\n",
-        "                if part not in node:\n",
+        "            if not isinstance(group.get(name, getlink=True), h5py.HardLink):\n",
+        "            if name not in group:\n",
         RECORDING + "test_links_are_not_followed",
     ),
     Mutation(
@@ -279,7 +279,7 @@ MUTATIONS = (
     Mutation(
         "all-texts-of-any-size",
         "All texts of a file together are short.",
-        LIVE,
+        "replay/recording/small_values.py",
         "        if self._texts > _TEXTS:\n",
         "        if False:\n",
         HOSTILE + "test_hostile_files[layers_of_one_text-here]",
@@ -287,7 +287,7 @@ MUTATIONS = (
     Mutation(
         "all-numbers-of-any-size",
         "All fields of a file together are no larger than it can hold.",
-        LIVE,
+        "replay/recording/small_values.py",
         "        if self._numbers > most:\n",
         "        if False:\n",
         HOSTILE + "test_hostile_files[many_fields-here]",
