@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +11,6 @@ import pytest
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.recording.safe_file import SafeFile
-from replay.schema import DamagedError, FileError
 
 MAPS = drifting_maps(3, 16, 16)
 
