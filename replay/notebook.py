@@ -26,7 +26,8 @@ from replay.options import FilmOptions
 from replay.raster.palette import enlarge, reduce, to_rgb
 from replay.recording import Recording, open_recording, read_losses
 from replay.recording.beside_words import BESIDE
-from replay.recording.series import Inputs, Series
+from replay.recording.inputs import Inputs
+from replay.recording.series import Series
 
 _LAYERS = 12  # rows of the table
 _IMAGE_SIDE = 160  # pixels of an input image, about

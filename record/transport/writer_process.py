@@ -165,8 +165,9 @@ class WriterProcess:
                 start_new_session=True,  # a terminal's Ctrl-C and hang-up are for the training
             )
         except OSError as error:
-            if self.memory is not None:
-                self.memory.close()
+            for kept in (self.memory, self._errors):
+                if kept is not None:
+                    kept.close()
             raise RecordingError(f"cannot start the writer process: {error}") from error
 
     def _listen(self) -> None:

@@ -63,8 +63,8 @@ def describe_failure(error: Exception) -> str:
         # Only where HDF5 has been told to lock whatever is asked of it.
         hint = "; set HDF5_USE_FILE_LOCKING=FALSE" if "lock file" in text else ""
         return words + hint
-    if isinstance(error, BusyError):
-        return str(error)
+    if isinstance(error, BusyError) or text.startswith("cannot resume"):
+        return text
     if isinstance(error, FileExistsError) or "file exists" in text.lower():
         return "the file exists"
     if isinstance(error, OSError) and error.strerror and error.filename:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from replay.files.problem import Problem
 from replay.formatting import format_count
 from replay.recording import Recording
-from replay.recording.series import FixedImage
-from replay.recording.snapshot import BatchFields
+from replay.recording.batch_fields import BatchFields
+from replay.recording.inputs import FixedImage
 from replay.schema import Cell, FileError
 
 WRONG = "its checksum is wrong"

@@ -10,9 +10,10 @@ The one room that reads HDF5. To be imported from here:
 `replay.recording.info` describes a recording in words; it is imported by its path.
 """
 
+from replay.recording.inputs import Inputs
 from replay.recording.live_file import Closing
 from replay.recording.recording import Probe, Recording, open_recording
-from replay.recording.series import Inputs, Series
+from replay.recording.series import Series
 from replay.recording.small_values import read_losses
 
 __all__ = [

@@ -16,7 +16,8 @@ from replay.recording.class_activation import (
     needs_gradients,
     place_tokens,
 )
-from replay.recording.series import Inputs, Series
+from replay.recording.inputs import Inputs
+from replay.recording.series import Series
 from replay.recording.snapshot import parse_key
 from replay.schema import Cell, Float16Array, Float32Array, SelectionError
 from replay.schema.faces import choose

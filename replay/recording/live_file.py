@@ -352,12 +352,12 @@ class UnclosedFileView(io.RawIOBase):
 class Allowance:
     """What has been read of a file since it was last looked at.
 
-    Args:
+    Attributes:
         path: The file, for messages.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.reset()
 
     def reset(self) -> None:
@@ -374,7 +374,7 @@ class Allowance:
         self._texts += size
         if self._texts > _TEXTS:
             raise FileError(
-                f"refused: the texts in {self._path} have more than {_TEXTS:,} bytes together; "
+                f"refused: the texts in {self.path} have more than {_TEXTS:,} bytes together; "
                 "expected a recording, whose texts are short"
             )
 
@@ -394,6 +394,6 @@ class Allowance:
         most = max(_NUMBERS, 2 * file_size)
         if self._numbers > most:
             raise FileError(
-                f"refused: the fields in {self._path} declare more than {most:,} bytes together; "
+                f"refused: the fields in {self.path} declare more than {most:,} bytes together; "
                 f"expected no more of a file of {file_size:,} bytes"
             )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from replay import schema
 from replay.recording import chunks, eight_bits
 from replay.recording.live_file import file_errors
-from replay.recording.small_values import Mask, read_checked_block
+from replay.recording.small_values import Mask, Vouched, read_checked_block
 from replay.recording.stored_chunks import StoredChunks
 from replay.schema import FileError
 
@@ -28,6 +28,7 @@ class PackedFrames:
         self._file = file
         # By path: an epoch, its ranges, and where they are damaged.
         self._ranges: dict[str, tuple[int, schema.Float32Array, Mask | None]] = {}
+        self._vouched: Vouched | None = None
 
     def is_of_8_bits(self, path: str, dataset: h5py.Dataset) -> bool:
         """Returns whether a dataset of uint8 is of maps, with their ranges beside them."""
@@ -112,12 +113,26 @@ class PackedFrames:
             dataset = self._file.find(path, None)
             columns = range(max(batch + 1, 0 if dataset is None else dataset.shape[1]))
             row = range(epoch, epoch + 1)
-            block, damaged = read_checked_block(self._file, path, (channels, 2), row, columns)
+            shape, vouched = (channels, 2), self._vouched_of(epoch, len(columns))
+            block, damaged = read_checked_block(self._file, path, shape, row, columns, vouched)
             if damaged is not None:
                 block[damaged] = np.nan
             self._ranges[path] = epoch, block, damaged
         ranges: schema.Float32Array = block[0, batch]
         return ranges
+
+    def _vouched_of(self, epoch: int, batches: int) -> Mask:
+        """Returns which batches of an epoch have lost their ranges if they have no checksum.
+
+        Those of no frame may have none; nobody asks for their ranges.
+        """
+        if self._vouched is None:
+            numbers = schema.dataset_path(schema.BATCHES, "recorded")
+            order = self._file.read_numbers(numbers, 2, np.int64)
+            self._vouched = Vouched(self._file, np.zeros((0, 0), int) if order is None else order)
+        row, found = self._vouched.mask[epoch : epoch + 1, :batches], np.zeros((1, batches), bool)
+        found[: len(row), : row.shape[1]] = row
+        return found
 
     def own(self, path: str, epoch: int, batch: int) -> npt.NDArray[Any] | None:
         """Reads a frame that lies in this very dataset, as it is stored; None if never written.

@@ -19,11 +19,12 @@ from replay.formatting import clean_line, format_count
 from replay.recording.address import read_path
 from replay.recording.beside_faces import BesideFaces
 from replay.recording.beside_words import BESIDE, nothing_beside
+from replay.recording.inputs import Inputs, read_inputs
 from replay.recording.live_file import Closing
 from replay.recording.notebook_views import show
 from replay.recording.probe_fields import ProbeFields
 from replay.recording.safe_file import SafeFile
-from replay.recording.series import Inputs, Series, read_inputs
+from replay.recording.series import Series
 from replay.recording.snapshot import Header, Snapshot
 from replay.schema import FileError, Layer, SelectionError
 from replay.schema.suggestions import listed, near_layers, unknown

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -18,7 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.recording.attributes import read_attribute
+from replay.recording.hard_links import HardLinks
 from replay.recording.live_file import PATIENCE, Allowance, Closing, LiveFile, file_errors
+from replay.recording.plain_chunks import read_plain
 from replay.schema import FileError
 
 if TYPE_CHECKING:
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 
 # A few hundred bytes can declare a dataset of any size. Beyond these it is not a recording.
 _MAX_FRAME = 1 << 30  # bytes of one frame, and of one chunk
-_MAX_ATTRIBUTE = 4 << 20  # bytes
 # What is larger than this has to be in the file, or, where it is compressed, a part of it.
 FREE_BYTES = 64 << 20
 MOST_SHRUNK = 16  # times that a frame above those bytes may be larger than the file
@@ -76,6 +78,7 @@ class SafeFile(Closing):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._live = LiveFile(path)
+        self._links = HardLinks()
         self._datasets: dict[str, h5py.Dataset] = {}
         self._frame_datasets: dict[str, h5py.Dataset] = {}  # those of them that hold frames
         self._pipelines: dict[str, Pipeline | None] = {}  # what undoes the compression of each
@@ -107,6 +110,7 @@ class SafeFile(Closing):
         self._live.note_changes()
 
     def _forget_datasets(self) -> None:
+        self._links.forget()
         self._datasets.clear()
         self._frame_datasets.clear()
         self._pipelines.clear()
@@ -122,7 +126,7 @@ class SafeFile(Closing):
         return self.attributes((name,), path)[name]
 
     @retried
-    def attributes(self, names: Iterable[str], path: str | None = None) -> dict[str, Any]:
+    def attributes(self, names: Sequence[str], path: str | None = None) -> dict[str, Any]:
         """Returns several attributes at once; None for those that are not there.
 
         Raises:
@@ -130,49 +134,25 @@ class SafeFile(Closing):
         """
         node = self.node(path)
         with file_errors(self.path):
-            return {
-                name: None if node is None or name not in node.attrs else self._value(node, name)
-                for name in names
-            }
-
-    def _value(self, node: Any, name: str) -> Any:
-        about = node.attrs.get_id(name)
-        size = math.prod(about.shape) * about.dtype.itemsize
-        if about.dtype.kind == "O" and size > about.dtype.itemsize:
-            raise FileError(
-                f"refused: attribute {name!r} in {self.path} is a list of texts; expected one text"
-            )
-        value = None if size > _MAX_ATTRIBUTE else node.attrs[name]
-        if isinstance(value, (str, bytes)):
-            size = len(value)
-        self._allowance.take_text(size)
-        if size > _MAX_ATTRIBUTE:
-            raise FileError(
-                f"refused: attribute {name!r} in {self.path} has {size:,} bytes; expected at "
-                f"most {_MAX_ATTRIBUTE:,}"
-            )
-        return value
+            there = () if node is None else node.attrs
+            known = [name for name in names if name in there]
+            found = {name: read_attribute(there, name, self._allowance) for name in known}
+            return {name: found.get(name) for name in names}
 
     def _node(self, path: str) -> Any:
         """Returns an object of the file; None unless hard links alone lead to it.
 
-        Everything that is read passes through here. A soft or external link, also in the middle
-        of a path, may lead into another file.
+        Everything that is read passes through here.
         """
-        node: Any = self._live.file
         with file_errors(self.path):
-            for part in path.split("/"):
-                if not isinstance(node, h5py.Group):
-                    return None
-                if not isinstance(node.get(part, getlink=True), h5py.HardLink):
-                    return None
-                node = node[part]
-        return node
+            return self._links.find(self._live.file, path)
 
     @retried
     def node(self, path: str | None) -> Any:
         """Returns an object of the file, as `_node` does; the file itself for None."""
-        return self._live.file if path is None else self._node(path)
+        if path is None:
+            return self._live.file
+        return self._datasets.get(path) or self._node(path)
 
     @retried
     def links(self, group: str, most: int = 20_000) -> list[str]:
@@ -232,14 +212,13 @@ class SafeFile(Closing):
 
     def part(self, path: str, dataset: h5py.Dataset, *ends: tuple[int, int]) -> npt.NDArray[Any]:
         """Reads from a start to an end of each of the first axes, and all of the others."""
-        pipeline = self._pipelines.get(path)
-        if pipeline is None:
-            part: npt.NDArray[Any] = dataset[tuple(slice(*each) for each in ends)]
-            return part
-        from replay.recording import chunks
-
         whole = [(0, size) for size in dataset.shape[len(ends) :]]
         starts, stops = zip(*ends, *whole, strict=True)
+        pipeline = self._pipelines.get(path)
+        if pipeline is None:
+            return read_plain(dataset, starts, stops)
+        from replay.recording import chunks
+
         return chunks.read_region(dataset, pipeline, starts, stops)
 
     def frames(self, path: str) -> h5py.Dataset | None:

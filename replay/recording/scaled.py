@@ -119,7 +119,7 @@ class ScaledFrames:
         snapshot = self._snapshot
         if self._read_at != snapshot.committed:
             path = self.layer.group + dataset_path(schema.EXPONENTS, self.name)
-            found, damaged = read_checked(snapshot.file, path, np.int64)
+            found, damaged = read_checked(snapshot.file, path, np.int64, self.stored.vouched)
             fitted = np.zeros(snapshot.shape, np.int64)
             if found is not None:
                 if damaged is not None:

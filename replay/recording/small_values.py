@@ -47,7 +47,11 @@ def check_frames(file: Any, path: str, count: int) -> None:
 
 
 def read_checked(
-    file: Any, path: str, dtype: npt.DTypeLike, vouched: Mask | None = None, fill: float = 0
+    file: Any,
+    path: str,
+    dtype: npt.DTypeLike,
+    vouched: Mask | None = None,
+    fill: float | None = None,
 ) -> tuple[npt.NDArray[Any] | None, Mask | None]:
     """Reads a dataset of one number an epoch and batch, see `SafeFile.read_numbers`.
 
@@ -55,9 +59,8 @@ def read_checked(
         file: A `SafeFile`, here and below.
         path: The dataset.
         dtype: Of the numbers.
-        vouched: bool (epoch, batch), where a number without a checksum can only be the fill: what
-            else was kept there has one.
-        fill: The number that stands where there is none.
+        vouched: bool (epoch, batch), where what was kept has a checksum.
+        fill: The number that may stand there without one, as nothing was kept; None for none.
 
     Returns:
         The numbers, and where they are damaged, bool (epoch, batch); None where there are no
@@ -76,17 +79,32 @@ def read_checked(
         if vouched is not None:
             rows, columns = np.minimum(values.shape, vouched.shape)
             part = slice(rows), slice(columns)
-            unset = vouched[part] & (expected[part] == 0)
-            damaged[part] |= unset & (values[part] != fill) & ~np.isnan(values[part])
+            lost = vouched[part] & (expected[part] == 0)
+            if fill is not None:
+                lost &= (values[part] != fill) & ~np.isnan(values[part])
+            damaged[part] |= lost
         return values, damaged
 
     return _together(file, read)
 
 
 def read_checked_block(
-    file: Any, path: str, shape: tuple[int, ...], rows: range, columns: range
+    file: Any,
+    path: str,
+    shape: tuple[int, ...],
+    rows: range,
+    columns: range,
+    vouched: Mask,
 ) -> tuple[Float32Array, Mask | None]:
     """Reads a part of a dataset of several numbers an epoch and batch, see `SafeFile.read_block`.
+
+    Args:
+        file: A `SafeFile`.
+        path: The dataset.
+        shape: Of the numbers of an epoch and batch.
+        rows: The epochs.
+        columns: The batches.
+        vouched: bool (rows, columns), where numbers that have no checksum have lost it.
 
     Returns:
         The numbers, and where they are damaged, bool (rows, columns); None where nothing vouches
@@ -98,7 +116,10 @@ def read_checked_block(
 
     def read() -> tuple[Float32Array, Mask | None]:
         values = file.read_block(path, shape, rows, columns)
-        return values, _find_damaged(file, path, values, rows.start, columns.start)
+        expected = checksums_of(file, path, values.shape, rows.start, columns.start)
+        if expected is None:
+            return values, None
+        return values, _differ(file, path, values, expected) | (vouched & (expected == 0))
 
     return _together(file, read)
 
@@ -110,7 +131,7 @@ def is_sound(file: Any, path: str, values: npt.NDArray[Any]) -> bool:
         FileError: It cannot be read.
     """
     sums = file.read_numbers(schema.value_checksums_path(path), 1, schema.CHECKSUM_DTYPE)
-    return sums is None or len(sums) != 1 or sums[0] in (0, schema.checksum(values))
+    return sums is None or len(sums) != 1 or sums[0] == schema.checksum(values)
 
 
 class MendedRanges:
@@ -181,10 +202,36 @@ def vouched_by(sums: npt.NDArray[np.uint32] | None, order: npt.NDArray[np.int64]
         order: int64 (epoch, batch), each whole frame's number, or 0.
     """
     if sums is None:
-        return np.zeros((0, 0), bool)
+        return np.zeros(order.shape, bool)
     first = order[(sums > 0) & (order > 0)].min(initial=np.iinfo(np.int64).max)
     vouched: Mask = (sums > 0) | (order >= first)
     return vouched
+
+
+class Vouched:
+    """Where the values of a file's frames all have checksums, see `vouched_by`.
+
+    Args:
+        file: The file.
+        order: int64 (epoch, batch), each whole frame's number, or 0.
+    """
+
+    def __init__(self, file: Any, order: npt.NDArray[np.int64]) -> None:
+        self._file, self._order = file, order
+        self._mask: Mask | None = None
+
+    @property
+    def mask(self) -> Mask:
+        """That, bool (epoch, batch), read when it is first asked for.
+
+        Raises:
+            FileError: The checksums of the frames' numbers cannot be read.
+        """
+        if self._mask is None:
+            numbers = schema.dataset_path(schema.BATCHES, "recorded")
+            sums = read_checksums(self._file, numbers, self._order.shape)
+            self._mask = vouched_by(sums, self._order)
+        return self._mask
 
 
 def read_state(file: Any) -> npt.NDArray[np.int64]:
@@ -241,19 +288,15 @@ def mend_numbers(file: Any, path: str, order: npt.NDArray[np.int64], committed: 
     order[damaged] = found
 
 
-def _find_damaged(
-    file: Any, path: str, values: npt.NDArray[Any], row: int = 0, column: int = 0
-) -> Mask | None:
+def _find_damaged(file: Any, path: str, values: npt.NDArray[Any]) -> Mask | None:
     """Returns where values are not what their checksums are of; None where there are none.
 
     Args:
         file: The file.
         path: Where the values lie.
-        values: They, (rows, columns, ...), maybe of a wider type than in the file.
-        row: The first of their epochs.
-        column: The first of their batches.
+        values: They, (epoch, batch, ...), maybe of a wider type than in the file.
     """
-    expected = checksums_of(file, path, values.shape, row, column)
+    expected = checksums_of(file, path, values.shape)
     return None if expected is None else _differ(file, path, values, expected)
 
 
@@ -262,9 +305,10 @@ def _differ(
 ) -> Mask:
     """Returns where values have another checksum than they should have, if they should."""
     dataset = file.find(path, None)
+    dtype = values.dtype if dataset is None else dataset.dtype  # it may be gone, and its sums not
     with file_errors(file.path):
         at = np.nonzero(expected)
-        found = schema.checksum_cells(values[at].astype(dataset.dtype, copy=False))
+        found = schema.checksum_cells(values[at].astype(dtype, copy=False))
     damaged = np.zeros(expected.shape, bool)
     damaged[at] = found != expected[at]
     return damaged

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +10,12 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.recording import small_values
+from replay.recording.batch_fields import BatchFields
 from replay.recording.safe_file import SafeFile
 from replay.recording.small_values import (
-    Mask,
+    Vouched,
     mend_numbers,
-    read_checked,
-    read_checksums,
     read_state,
-    vouched_by,
 )
 from replay.schema import (
     DamagedError,
@@ -77,92 +74,6 @@ class ExchangedError(FileError):
     """Raised where a frame is asked for that the file had, and the one in its place has not."""
 
 
-class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
-    """The fields of the batches, each read when it is first asked for.
-
-    Args:
-        file: The file.
-        order: int64 (epoch, batch), each whole frame's number, or 0.
-    """
-
-    def __init__(self, file: SafeFile, order: npt.NDArray[np.int64]) -> None:
-        self._file, self._order = file, order
-        self._read: dict[str, npt.NDArray[Any]] = {"recorded": order}
-        self._damaged: dict[str, Mask | None] = {}
-        self._vouched: Mask | None = None  # where everything that was kept has a checksum
-        self._names = [
-            schema.decode_name(link)
-            for link in file.links(schema.BATCHES)
-            if file.exists(f"{schema.BATCHES}/{link}", 2)
-        ]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names  # Mapping's own would let our SelectionError pass
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Returns a field, or `default` where there is none of that name."""
-        return self[name] if name in self._names else default
-
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        if name not in self._names:
-            raise SelectionError(
-                f"no field {name!r} in {self._file.path}; there are: "
-                + ", ".join(sorted(self._names))
-            )
-        if name not in self._read:
-            self._read[name] = self._read_field(name)
-        return self._read[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def damaged(self, name: str) -> npt.NDArray[np.intp]:
-        """Returns the (epoch, batch) of the values that are damaged, (N, 2); they read as unset.
-
-        Raises:
-            FileError: They cannot be read.
-        """
-        if name not in self._damaged:
-            self._read_field(name)
-        mask = self._damaged[name]
-        if mask is None:
-            return np.zeros((0, 2), np.intp)
-        rows, columns = np.minimum(mask.shape, self._order.shape)
-        return np.argwhere(mask[:rows, :columns] & (self._order[:rows, :columns] > 0))
-
-    def unfinite(self) -> npt.NDArray[np.bool_] | None:
-        """Returns where a map may have values that are not finite; None where nothing says it."""
-        if not {"nan", "inf"} <= set(self._names):
-            return None
-        found: npt.NDArray[np.bool_] = (self["nan"] > 0) | (self["inf"] > 0)
-        for cell in (*self.damaged("nan"), *self.damaged("inf")):
-            found[tuple(cell)] = True
-        return found
-
-    def _read_field(self, name: str) -> npt.NDArray[Any]:
-        field = next((f for f in schema.FIELDS if f.name == name), schema.custom_field(name))
-        fitted = np.full(self._order.shape, field.fill, field.dtype)
-        path = dataset_path(schema.BATCHES, name)
-        if self._vouched is None:
-            numbers = dataset_path(schema.BATCHES, "recorded")
-            sums = read_checksums(self._file, numbers, self._order.shape)
-            self._vouched = vouched_by(sums, self._order)
-        values, self._damaged[name] = read_checked(
-            self._file, path, field.dtype, self._vouched, field.fill
-        )
-        if values is not None:
-            mask = self._damaged[name]
-            if mask is not None and name != "input_checksum":  # which the image is held against
-                values[mask] = field.fill
-            rows, columns = np.minimum(fitted.shape, values.shape)
-            fitted[:rows, :columns] = values[:rows, :columns]
-            fitted[self._order == 0] = field.fill
-        return fitted
-
-
 class Snapshot:
     """The frames that were whole when the file was last looked at.
 
@@ -183,6 +94,7 @@ class Snapshot:
         dropped: How many were left out because the recorder could not keep up.
         lost: How many were lost to a failure.
         closed: Whether the file was closed cleanly; if not, its writer is at work or was killed.
+        vouched: Where the values of a frame all have checksums.
         sound_state: Whether these counts are as they were written; if not, `committed` is how
             many frames have a number, and nothing is known of the others.
     """
@@ -214,6 +126,7 @@ class Snapshot:
         whole = (order > 0) & (order <= self.committed)
         small_values.check_frames(self.file, path, int(whole.sum()))
         self.order: npt.NDArray[np.int64] = np.where(whole, order, 0)
+        self.vouched = Vouched(self.file, self.order)
         self._fields: BatchFields | None = None
 
     @property
@@ -225,7 +138,7 @@ class Snapshot:
     def fields(self) -> BatchFields:
         """The fields of the batches by name, each of shape (epoch, batch)."""
         if self._fields is None:
-            self._fields = BatchFields(self.file, self.order)
+            self._fields = BatchFields(self.file, self.order, self.vouched)
         return self._fields
 
     def find_layers(self, kind: str = "") -> list[Layer]:

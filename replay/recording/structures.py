@@ -10,12 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from replay.recording.chunk_indexes import (
+    NOWHERE,
+    array_of,
+    is_array,
+    is_growing_array,
+    is_old_tree,
+    is_power,
+    number,
+)
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 STRUCTURES = {
     b"GCOL": "heap of texts",
     b"OHDR": "header of an object",
     b"FRHP": "heap of names",
     b"BTHD": "head of a tree",
+    b"FAHD": "head of an array of chunks",
+    b"EAHD": "head of a growing array of chunks",
+    b"TREE": "tree",
+    b"HEAP": "heap of names",
 }
 """Signatures of what `StructureCheck` looks at, and what to call it in a message."""
 
@@ -26,7 +40,6 @@ _END = slice(28, 36)  # where the file ends, as its writer last said
 _CHECKSUM = slice(44, 48)
 _OPEN_FOR_WRITING = 0b101  # bit 0: for writing; bit 2: by one writer beside readers
 
-_NOWHERE = (1 << 64) - 1  # the address of what is not there
 _HEAP_RECORDS = {5: 11, 6: 15, 8: 17, 9: 13}  # of links and attributes by name, by order
 _HUGE_RECORDS = {1: 24, 3: 16}  # of what is too large for a heap's blocks
 _CHUNK_RECORDS = (10, 11)  # of chunks, without filters and with them
@@ -39,7 +52,9 @@ _LONGEST_HEADER = 1 << 22  # bytes of one part of an object header
 _MOST_PARTS = 1000  # of one object header
 # Messages on links and on attributes: bytes of the next number, trees by name and by order.
 _OF_NAMES = {0x02: (8, (5, 6)), 0x15: (2, (8, 9))}
+_SPACE = 0x01  # the message that says how many values there are
 _LAYOUT = 0x08  # the message that says where the values are
+_SHARED = 2  # the flag of a message that lies elsewhere
 _CONTINUED = 0x10  # the message that says where an object header goes on
 _LONGEST_HEAP = 1 << 26  # bytes of texts in one heap
 
@@ -85,11 +100,16 @@ class StructureCheck:
     def __init__(self, read: Read, size: int) -> None:
         self._read, self._size = read, size
         self._expected: dict[int, tuple[tuple[int, ...], int]] = {}  # kinds of a tree, its heap
+        self._entries: dict[int, int] = {}  # of the array at an address; -1 for none that can be
         self._known = {
             b"GCOL": self._texts,
             b"OHDR": self._header,
             b"FRHP": self._heap,
             b"BTHD": self._tree,
+            b"FAHD": self._array,
+            b"EAHD": self._growing_array,
+            b"TREE": self._old_tree,
+            b"HEAP": self._old_heap,
         }
 
     def __call__(self, at: int, data: memoryview) -> None:
@@ -105,15 +125,15 @@ class StructureCheck:
         """Global heap, section III.E: each object leads to the next; nothing vouches for them."""
         if data[:8] != b"GCOL\1\0\0\0":
             return True  # HDF5 refuses it, or these are values
-        size = _number(data, 8, 8)
+        size = number(data, 8, 8)
         if not 16 <= size <= min(self._size, _LONGEST_HEAP):
             return False
         if len(data) < size:  # HDF5 reads the beginning first
             data += self._read(at + len(data), size - len(data))
         place, end = 16, min(size, len(data))
         while place + 16 <= end:
-            taken = _number(data, place + 8, 8)
-            if _number(data, place, 2):  # else it is free space, whose size holds for all of it
+            taken = number(data, place + 8, 8)
+            if number(data, place, 2):  # else it is free space, whose size holds for all of it
                 taken = 16 + -(-taken // 8) * 8
             if not 0 < taken <= size - place:
                 return False
@@ -127,29 +147,38 @@ class StructureCheck:
         flags, place = data[5], 6
         place += (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
         wide = 1 << (flags & 3)
-        end = place + wide + _number(data, place, wide)
+        end = place + wide + number(data, place, wide)
         if end > min(self._size, _LONGEST_HEADER):
             return False
         if end > len(data):
             data += self._read(at + len(data), end - len(data))
         head = 6 if flags & 4 else 4
         parts, left = [(data, place + wide, end)], _MOST_PARTS
+        space = layout = b""
         while parts and left:
             data, place, end = parts.pop()
             left -= 1
             while place + head <= end:
                 kind, size = data[place], data[place + 1] | data[place + 2] << 8
+                shared = data[place + 3] & _SHARED
                 place += head
                 if kind in _OF_NAMES:
                     self._note_names(data[place : place + size], *_OF_NAMES[kind])
+                elif kind == _SPACE and not shared:
+                    space = data[place : place + size]
                 elif kind == _LAYOUT:
-                    self._note_chunks(data[place : place + size])
+                    layout = data[place : place + size]
+                    self._note_chunks(layout)
                 elif kind == _CONTINUED and size >= 16:
-                    start, length = _number(data, place, 8), _number(data, place + 8, 8)
+                    start, length = number(data, place, 8), number(data, place + 8, 8)
                     if not start + length <= self._size or length > _LONGEST_HEADER:
                         return False
                     parts.append((self._read(start, length), 4, length - 4))
                 place += size
+        array = array_of(space, layout)
+        if array is not None:
+            both = self._entries.setdefault(array[0], array[1])
+            self._entries[array[0]] = array[1] if both == array[1] else -1
         return left > 0
 
     def _note_names(self, message: bytes, counted: int, kinds: tuple[int, ...]) -> None:
@@ -157,21 +186,21 @@ class StructureCheck:
         if len(message) < 18:
             return
         place = 2 + (counted if message[1] & 1 else 0)
-        heap = _number(message, place, 8)
+        heap = number(message, place, 8)
         for at, kind in zip((place + 8, place + 16), kinds, strict=True):
             if len(message) >= at + 8:
-                self._expect(_number(message, at, 8), (kind,), heap)
+                self._expect(number(message, at, 8), (kind,), heap)
 
     def _note_chunks(self, message: bytes) -> None:
         """Notes the tree of a layout's chunks, section IV.A.2.i, version 4."""
         if len(message) > 5 and message[0] in (4, 5) and message[1] == 2:
             at = 5 + message[3] * message[4]
             if message[at : at + 1] == b"\5":  # a tree
-                self._expect(_number(message, at + 7, 8), _CHUNK_RECORDS, 0)
+                self._expect(number(message, at + 7, 8), _CHUNK_RECORDS, 0)
 
     def _expect(self, tree: int, kinds: tuple[int, ...], heap: int) -> None:
         """Notes which kinds a tree may have, and where its names lie: nothing for two at odds."""
-        if tree != _NOWHERE:
+        if tree != NOWHERE:
             both = self._expected.setdefault(tree, (kinds, heap))
             if both != (kinds, heap):
                 self._expected[tree] = (), heap
@@ -180,31 +209,31 @@ class StructureCheck:
         """Fractal heap header, section III.G: where links and attributes of many lie."""
         if len(data) < 146 or data[4]:
             return True
-        width, start, largest = _number(data, 110, 2), _number(data, 112, 8), _number(data, 120, 8)
-        bits, first, rows = (_number(data, place, 2) for place in (128, 130, 140))
-        if not (_is_power(width) and _is_power(start) and _is_power(largest)):
+        width, start, largest = number(data, 110, 2), number(data, 112, 8), number(data, 120, 8)
+        bits, first, rows = (number(data, place, 2) for place in (128, 130, 140))
+        if not (is_power(width) and is_power(start) and is_power(largest)):
             return False
-        usual = 1 <= _number(data, 5, 2) <= 64 and not _number(data, 7, 2)
+        usual = 1 <= number(data, 5, 2) <= 64 and not number(data, 7, 2)
         grows = width <= 64 and 64 <= start <= largest <= 1 << 24 and bits <= 64
         most = bits - (width * start).bit_length() + 2  # rows, each twice as large as the last
-        managed = _number(data, 46, 8)
-        self._expect(_number(data, 22, 8), tuple(_HUGE_RECORDS), 0)
+        managed = number(data, 46, 8)
+        self._expect(number(data, 22, 8), tuple(_HUGE_RECORDS), 0)
         return (
             usual
             and grows
             and max(1, first, rows) <= most
-            and _number(data, 10, 4) <= largest
+            and number(data, 10, 4) <= largest
             and managed <= 1 << bits
-            and all(self._is_place(_number(data, place, 8)) for place in (22, 38, 132))
+            and all(self._is_place(number(data, place, 8)) for place in (22, 38, 132))
         )
 
     def _tree(self, at: int, data: bytes) -> bool:
         """Header of a B-tree of version 2, section III.A.2; of names, all of its nodes."""
         if len(data) < 38 or data[4]:
             return True
-        kind, node, record = data[5], _number(data, 6, 4), _number(data, 10, 2)
-        depth, root, count = _number(data, 12, 2), _number(data, 16, 8), _number(data, 24, 2)
-        total = _number(data, 26, 8)
+        kind, node, record = data[5], number(data, 6, 4), number(data, 10, 2)
+        depth, root, count = number(data, 12, 2), number(data, 16, 8), number(data, 24, 2)
+        total = number(data, 26, 8)
         kinds, heap_at = self._expected.get(at, (_CHUNK_RECORDS, 0))
         if kind not in kinds:
             return False
@@ -216,7 +245,7 @@ class StructureCheck:
             return False
         if not (self._is_place(root) and data[14] <= 100 and data[15] <= data[14] // 2):
             return False
-        if root == _NOWHERE:
+        if root == NOWHERE:
             return not (count or total or depth)
         if root + node > self._size or total * record > self._size:
             return False
@@ -246,16 +275,31 @@ class StructureCheck:
         if place + (count + 1) * pointer + _NODE_CHECKSUM > tree.node:
             return -1
         for each in range(place, place + (count + 1) * pointer, pointer):
-            child, inside = _number(data, each, 8), _number(data, each + 8, wide)
+            child, inside = number(data, each, 8), number(data, each + 8, wide)
             below = self._count(tree, child, inside, depth - 1, most - found)
-            said = _number(data, each + 8 + wide, of_all) if of_all else inside
+            said = number(data, each + 8 + wide, of_all) if of_all else inside
             if below != said:
                 return -1
             found += below
         return found
 
+    def _array(self, at: int, data: bytes) -> bool:
+        """Fixed array header: as its dataset has it, whose header is read before it."""
+        return len(data) < 28 or is_array(data, self._size, self._entries.get(at))
+
+    def _growing_array(self, at: int, data: bytes) -> bool:
+        return len(data) < 72 or is_growing_array(data, self._size)
+
+    def _old_tree(self, at: int, data: bytes) -> bool:
+        return is_old_tree(data, self._size)
+
+    def _old_heap(self, at: int, data: bytes) -> bool:
+        """Local heap, section III.D: its names are read at once."""
+        names = number(data, 8, 8) + number(data, 24, 8)
+        return len(data) < 32 or bool(data[4]) or names <= self._size
+
     def _is_place(self, address: int) -> bool:
-        return address == _NOWHERE or address < self._size
+        return address == NOWHERE or address < self._size
 
 
 class _TreeShape:
@@ -271,9 +315,9 @@ class _TreeShape:
 
     def __init__(self, kind: int, record: int, node: int, depth: int, heap: bytes) -> None:
         self.kind, self.record, self.node = kind, record, node
-        self._reach = _number(heap, 46, 8)
-        self._offset = -(-_number(heap, 128, 2) // 8)  # bytes of a place in the heap
-        self._length = _number(heap, 5, 2) - 1 - self._offset
+        self._reach = number(heap, 46, 8)
+        self._offset = -(-number(heap, 128, 2) // 8)  # bytes of a place in the heap
+        self._length = number(heap, 5, 2) - 1 - self._offset
         leaf = (node - _NODE_HEAD - _NODE_CHECKSUM) // record
         self._wide = -(-leaf.bit_length() // 8)  # bytes of a child's own count, on every level
         self._of_all = [0]  # bytes of the count of all below a child, by its level
@@ -293,17 +337,9 @@ class _TreeShape:
         kind = data[at] & 0xF0
         if kind == 0x10:
             return True
-        offset = _number(data, at + 1, self._offset)
-        length = _number(data, at + 1 + self._offset, max(0, self._length))
+        offset = number(data, at + 1, self._offset)
+        length = number(data, at + 1 + self._offset, max(0, self._length))
         return not kind and self._length > 0 and offset + length <= self._reach
-
-
-def _number(data: bytes, at: int, size: int) -> int:
-    return int.from_bytes(data[at : at + size], "little")
-
-
-def _is_power(number: int) -> bool:
-    return number > 0 and not number & (number - 1)
 
 
 def lookup3(data: bytes) -> int:

@@ -82,7 +82,7 @@ def _lazy(
     from xarray.backends import BackendArray
     from xarray.core import indexing
 
-    class Frames(BackendArray):  # type: ignore[misc]
+    class Frames(BackendArray):
         def __init__(self) -> None:
             self.shape, self.dtype = (*present.shape, *shape), np.dtype(np.float16)
 

@@ -54,11 +54,14 @@ def read_what_was_found(folder: Path) -> None:
         data = gzip.decompress((HERE / "seeds" / f"{about['seed']}.h5.gz").read_bytes())
         change = {int(at): bytes.fromhex(value) for at, value in about["change"].items()}
         images.append(mutations.apply(data, change))
-    assert len(set(images)) == len(FINDINGS) >= 7
+    assert len(set(images)) == len(FINDINGS) >= 10
 
     class Found(fork_server.Fuzzer):
         def image(self, number: int) -> bytes:
             return images[number]
+
+        def name(self, number: int) -> str:
+            return str(json.loads(FINDINGS[number].read_text())["seed"])
 
     fuzzer = Found(seeds, 0, folder, fork_server.READERS)
     tally = fuzz.total_of(fuzzer.run(len(images)))
@@ -96,16 +99,44 @@ def test_a_finding_is_told(seeds: list[mutations.Seed], tmp_path: Path) -> None:
             now[0] = number
             return self.seeds[0].data
 
-    fuzzer = Numbered(seeds, 0, tmp_path, {"fails": fails})
+    fuzzer = Numbered(seeds, 0, tmp_path, {"fails": fails, "reads": fork_server.read_info})
     fuzzer.cpu_seconds = 0.2
     tally = fuzz.total_of(fuzzer.run(7))
-    assert [each.number for each in tally.findings] == [1, 3, 5]
+    assert [(each.number, each.reader) for each in tally.findings] == [
+        (1, "fails"),
+        (3, "fails"),
+        (5, "fails"),
+    ]
     assert [each.what.split(":")[0] for each in tally.findings] == [
         "KeyError",
         "died of 11",
         "more than 0.2 s",
     ]
-    assert tally.executions == 5  # the two that died are findings alone
+    assert tally.executions == 14  # also by the other reader, of the files that the first died of
+    assert tally.refused == 0
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_run_goes_on_where_another_ended(
+    seeds: list[mutations.Seed], tmp_path: Path, workers: int
+) -> None:
+    """In parts, and by several processes, the same files are read once each."""
+    read = tmp_path / "read"
+
+    def notes(path: Path) -> None:
+        with read.open("ab") as file:
+            file.write(f"{hash(path.read_bytes())}\n".encode())
+
+    fuzzer = fork_server.Fuzzer(seeds[-3:], 5, tmp_path, {"notes": notes})
+    read.unlink()
+    first = fuzz.total_of(fuzzer.run(3, workers=workers))
+    assert fuzzer.next == 3
+    second = fuzz.total_of(fuzzer.run(7, first=fuzzer.next, workers=workers))
+    assert first.executions + second.executions == fuzzer.next == 10
+    found = sorted(read.read_text().split())
+    assert found == sorted(str(hash(fuzzer.image(number))) for number in range(10))
+    assert not list(fuzzer.run(5, until=0.0, first=10))
+    assert fuzzer.next == 10
 
 
 def test_changes_leave_checksums_right(seeds: list[mutations.Seed]) -> None:
@@ -126,5 +157,5 @@ def test_changes_leave_checksums_right(seeds: list[mutations.Seed]) -> None:
             ]
             right = all(region.sum(data) == data[region.checksum :][:4] for region in changed)
             sealed += right and bool(changed)
-        assert sealed >= 3 or seed.name == "oldest"
+        assert sealed >= 3 or seed.name.endswith("oldest")
     assert lookup3(b"Four score and seven years ago") == 0x17770551  # lookup3.c's own example

@@ -477,7 +477,7 @@ def try_one(scenario: Scenario, disk: Disk, job: Image, at: Path, counts: Counte
         counts[f"{key}: later"] += 1
         counts[f"{key}: refused"] += verdict.refused
     counts[f"{key}: out of order"] += not image.in_order
-    note_wrong(verdict, job, path, key, counts)
+    note_wrong(verdict, job, path, key, "image", counts)
     missing = safe - verdict.readable
     if missing:
         counts[f"{key}: less read"] += 1
@@ -489,7 +489,7 @@ def try_one(scenario: Scenario, disk: Disk, job: Image, at: Path, counts: Counte
             after = judge(repaired)
         except RecordingError as error:
             verdict.error = verdict.error or str(error)
-        note_wrong(after, job, repaired, key, counts)
+        note_wrong(after, job, repaired, key, "repaired", counts)
         missing = missing - after.readable
         counts[f"{key}: repaired"] += not missing
     if missing:
@@ -503,21 +503,27 @@ def try_one(scenario: Scenario, disk: Disk, job: Image, at: Path, counts: Counte
         path.write_bytes(crash(other, rng).data)
         os.utime(path, (0, 0))
         verdict = judge(path)
-        note_wrong(verdict, job, path, key, counts)
+        note_wrong(verdict, job, path, key, "target", counts)
         counts[f"{key}: targets"] += 1
         counts[f"{key}: half targets"] += len(verdict.readable) != FRAMES
     signal.alarm(0)
 
 
-def note_wrong(verdict: Verdict, job: Image, path: Path, key: str, counts: Counter[str]) -> None:
-    """Counts an image of which something wrong is shown, says what, and keeps the file."""
+def note_wrong(
+    verdict: Verdict, job: Image, path: Path, key: str, file: str, counts: Counter[str]
+) -> None:
+    """Counts an image of which something wrong is shown, says what, and keeps the file.
+
+    What was kept of a crash image stays, also where its repaired copy is as wrong.
+    """
     counts[f"{key}: wrong"] += bool(verdict.wrong)
     counts[f"{key}: wrong values"] += bool(verdict.wrong_values)
     if verdict.wrong or verdict.wrong_values:
-        kept = Path(tempfile.gettempdir()) / f"wrong-{job.place}-{job.seed}.h5"
+        name = f"wrong-{key.replace(' ', '-')}-{job.place}-{job.seed}-{file}.h5"
+        kept = Path(tempfile.gettempdir()) / name
         shutil.copyfile(path, kept)
         what = "; ".join(verdict.wrong_values[:3]) or f"{verdict.wrong} arrays"
-        print(f"wrong: {key} at {job.place}, {job.seed}: {what}; kept as {kept}",
+        print(f"wrong {file}: {key} at {job.place}, {job.seed}: {what}; kept as {kept}",
               file=sys.stderr, flush=True)  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,34 @@ def test_messages_come_back_as_they_went() -> None:
         assert read(message[:cut]) is None
     with pytest.raises(ValueError, match="expected a message of kind"):
         read(b"WHAT" + bytes(12))
+
+
+def test_much_that_comes_in_pieces_is_put_together() -> None:
+    payload = os.urandom(1 << 20)
+    data = messages.pack(messages.PROBES, {"shape": [1]}, len(payload)) + payload
+    out, into = os.pipe()
+
+    def send() -> None:
+        with open(into, "wb", buffering=0) as pipe:
+            for start in range(0, len(data), 50_000):
+                pipe.write(data[start : start + 50_000])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    stream = messages.MessageReader(out, bytearray)
+    received = stream.next()
+    assert received is not None
+    assert bytes(received.payload) == payload
+    assert stream.next() is None
+    sender.join()
+    stream._file.close()
+
+
+def test_each_part_keeps_its_place_in_a_layout_with_more() -> None:
+    first = Layer("a", "Conv2d", (2, 4, 5), (2, 3, 1, 1))
+    gradient = Layer("a", "Conv2d", (2, 4, 5), kind="gradients", scaled=True)
+    plain, later = BatchLayout((), (first,)), BatchLayout((), (first, gradient))
+    assert plain.places.items() <= later.places.items()
+    added = later.places.keys() - plain.places.keys()
+    assert sorted(later.places[key].shape for key in added) == [(), (2, 4, 5)]
+    assert BatchLayout.decode(later.encode()) == later

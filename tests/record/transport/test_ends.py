@@ -6,18 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 import replay
 from record.protocol import messages
 from record.protocol.layout import BatchLayout
-from record.transport import frame_channel
+from record.transport import frame_channel, writer_process
 from record.transport.courier import Courier
 from record.transport.frame_channel import QueuedFrame
-from replay.schema import Layer
+from replay.schema import Layer, OutputError, RecordingError
 
 ROOT = Path(__file__).parents[3]
 LAYOUT = BatchLayout((), (Layer("a", "ReLU()", (1, 2, 2)),))
@@ -100,3 +102,118 @@ def test_a_writer_that_stands_still_holds_nobody_up_and_what_that_costs_is_count
     courier.close()
     with replay.open(path) as run:
         assert (len(run.frames), run.dropped, run.lost) == (64, 4, 0)
+
+
+def test_what_is_waited_for_of_a_writer_that_stands_still_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush says so, the close says what becomes of the file; and then it goes on after all."""
+    monkeypatch.setattr(frame_channel, "STALL_SECONDS", 0.2)
+    path, said = tmp_path / "run.h5", list[str]()
+    courier = begun(path, said)
+    os.kill(courier._process.pid, signal.SIGSTOP)
+    try:
+        assert not courier.flush()
+        courier.close()
+        courier.close()  # has nothing more to say
+    finally:
+        os.kill(courier._process.pid, signal.SIGCONT)
+    assert len(said) == 1
+    assert "has stood still for 0 s; it closes the file by itself" in said[0]
+    assert courier._process.finished.wait(10)
+    courier._process.wait(10)
+    courier._let_go()
+    with replay.open(path) as run:
+        assert run.closed
+
+
+def test_a_writer_that_stands_still_where_nobody_waits_any_more_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_process, "_END_SECONDS", 0.1)
+    courier = begun(tmp_path / "run.h5", [])
+    process = courier._process
+    os.kill(process.pid, signal.SIGSTOP)
+
+    def interrupted(timeout: float) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(process._ready, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        process.await_ready()
+    assert process.finished.is_set()
+    assert process._process.returncode == -signal.SIGKILL
+    courier.close()
+
+
+def test_a_writer_that_cannot_be_started_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(RecordingError, match="cannot start the writer process.*no-python"):
+        begun(tmp_path / "run.h5", [])
+    assert len(os.listdir("/proc/self/fd")) <= before + 1  # of the refusal's own traceback
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_folder_for_its_errors_a_writer_says_how_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere() -> None:
+        raise FileNotFoundError("no usable temporary folder")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", nowhere)
+    said = list[str]()
+    courier = begun(tmp_path / "run.h5", said)
+    os.kill(courier._process.pid, signal.SIGKILL)
+    assert courier._process.finished.wait(10)
+    assert courier.failure == "the writer process ended (exit code -9)"
+    courier.close()
+
+
+def test_a_frame_that_cannot_be_said_ends_the_recording_and_is_counted(tmp_path: Path) -> None:
+    said = list[str]()
+    courier = begun(tmp_path / "run.h5", said)
+    buffer = courier.channel.buffer()
+    assert buffer is not None
+    header = messages.FrameHeader(0, 0, 0, 0.0)
+    courier.channel.send(QueuedFrame(buffer, header, {"loss": object()}))
+    assert courier.failure is not None
+    assert "TypeError" in courier.failure
+    courier.close()
+    assert (courier.lost, courier.dropped) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ("", "cannot resume: .*(file signature|truncated|No such file|unable)"),
+        ("nothing of ours", "cannot resume: it is no recording of this version of the format"),
+    ],
+)
+def test_what_cannot_be_gone_on_with_is_refused_by_its_name(
+    tmp_path: Path, made: str, words: str
+) -> None:
+    path = tmp_path / "run.h5"
+    if made:
+        with h5py.File(path, "w") as file:
+            file["numbers"] = np.arange(3)
+    else:
+        path.write_bytes(b"no HDF5 at all")
+    before = path.read_bytes()
+    attributes = {"format": "mapreel", "version": 1, "run_id": "", "created": "", "meta": "{}"}
+    with pytest.raises(OutputError, match=f"run.h5: {words}"):
+        Courier(path, False, attributes, "wait", pytest.fail, resume=0)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_went_away_is_named(tmp_path: Path) -> None:
+    said = list[str]()
+    path = tmp_path / "gone" / "run.h5"
+    attributes = {"format": "mapreel", "version": 1, "run_id": "", "created": "", "meta": "{}"}
+    courier = Courier(path, False, attributes, "wait", said.append)
+    assert courier._process.finished.wait(10)
+    assert courier.failure is not None
+    assert "No such file or directory" in courier.failure
+    courier.close()

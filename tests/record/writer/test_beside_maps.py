@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,6 +74,54 @@ def test_each_kind_has_groups_of_its_own_and_exponents(tmp_path: Path) -> None:
     with replay.open(path) as run:  # what an older reader sees
         assert run.layers == ("conv",)
         assert run["conv"].frames == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_what_is_known_later_is_written_later(tmp_path: Path) -> None:
+    """Facts, notes, images and their labels: each once, and none over what was there."""
+    path = tmp_path / "run.h5"
+    attributes = {"format": "mapreel", "version": 1, "run_id": "x", "created": ""}
+    file = RecordingFile(
+        str(path), False, {**attributes, "meta": '{"seed": 1}'}, durability="flush"
+    )
+    plain = Layer("conv", "Conv2d(3, 2, 3)", (2, 4, 5))
+    file.set_layout(BatchLayout((), (plain,)), 3)
+    noted = dataclasses.replace(plain, note="2 calls of 3 are not recorded")
+    file.set_probes((2, 3, 4, 5), memoryview(np.zeros(120, np.float16).tobytes()), (None, 4))
+    facts = {"seed": 9, "mean": [0.5, 0.4, 0.3], "std": 0.25}
+    file.set_layout(BatchLayout((), (noted,)), 3, facts)
+    file.write([header(0, 0)], np.ones((1, 40), np.float16))
+    file.close(0, 0)
+    with h5py.File(path) as read:
+        assert schema.decode_meta(read.attrs["meta"]) == {
+            "seed": 1,
+            "mean": [0.5, 0.4, 0.3],
+            "std": 0.25,
+        }
+        assert read["maps/conv"].attrs["note"] == noted.note
+        assert "label" not in read["probe/0"].attrs
+        assert read["probe/1"].attrs["label"] == 4
+        for number in range(2):
+            about = read[f"probe/{number}/input"].attrs
+            np.testing.assert_allclose(about["mean"], [0.5, 0.4, 0.3])
+            np.testing.assert_allclose(about["std"], [0.25])
+
+
+def test_a_damaged_counter_does_not_survive_a_thinning(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    attributes = {"format": "mapreel", "version": 1, "run_id": "x", "created": "", "meta": "{}"}
+    file = RecordingFile(str(path), False, attributes, durability="flush")
+    file.set_layout(BatchLayout((), (Layer("conv", "Conv2d(3, 2, 3)", (2, 4, 5)),)), 3)
+    file.write([header(0, batch) for batch in range(3)], np.ones((3, 40), np.float16))
+    file.commit()
+    file._file[schema.STATE][:] = 77
+    file.thin(2)
+    with replay.open(path) as run:
+        assert run.sound_state
+        assert run.frames == [(0, 0), (0, 2)]
+        assert (run.dropped, run.lost) == (0, 0)
+    file.close(1, 0)
+    with replay.open(path) as run:
+        assert (len(run.frames), run.dropped, run.lost) == (2, 1, 0)
 
 
 class Beside:

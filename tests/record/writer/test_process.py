@@ -174,3 +174,33 @@ def test_a_terminal_that_is_closed_ends_the_training_alone() -> None:
         process.end_input()
         process.listen()
         process.let_go()
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (b"WHAT" + bytes(12), "expected a message of kind"),
+        (messages.pack(messages.FLUSH, {"number": 1}), "expected OPEN first, found b'FLUS'"),
+        (messages.pack(messages.THIN, {"keep": 2}), "expected OPEN first"),
+    ],
+)
+def test_what_it_does_not_understand_it_names_and_ends(sent: bytes, words: str) -> None:
+    done = subprocess.run(
+        WRITER, input=sent, capture_output=True, cwd=ROOT, timeout=60, check=False
+    )
+    assert words in json.loads(done.stdout.splitlines()[-1])["error"]
+    assert done.returncode == 1
+
+
+def test_a_frame_of_another_size_is_refused_and_those_before_it_stay(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with started(path) as writer:
+        writer.begin()
+        writer.send(3)
+        writer.flush()
+        header = messages.FrameHeader(0, 3, 3, 0.0)
+        writer.say(messages.FRAME, header.encode({}, 0, 0, None), bytes(2 * LAYOUT.size + 2))
+        assert "expected frames of 4 values, found (1, 5)" in writer.last_answers()[-1]["error"]
+        assert writer.process.wait(SECONDS) == 1
+    with replay.open(path) as run:
+        assert len(run.frames) == 3

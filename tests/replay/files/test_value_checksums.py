@@ -234,6 +234,94 @@ def test_values_that_are_lost_with_their_checksums_are_not_shown(
     assert any("time: its checksum is wrong" in each for each in said), said
 
 
+BESIDE = ("ranges", "gradients/ranges", "probe/0/ranges", "probe/0/gradients/ranges")
+
+
+def lose_beside(path: Path, paths: list[str], epoch: int) -> None:
+    """Has datasets and their checksums read as 0 in an epoch."""
+    with h5py.File(path, "r+") as file:
+        for name in paths:
+            file[name][epoch] = 0
+            file[f"value_checksums/{name}"][epoch] = 0
+
+
+def test_ranges_that_are_lost_with_their_checksums_are_those_of_the_frames(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.h5"
+    shutil.copyfile(files["closed"], path)
+    with h5py.File(path) as file:
+        paths = [f"{group}/conv1" for group in BESIDE if group in file]
+    assert len(paths) >= 3
+    with replay.open(path) as run:
+        before = facts(run)
+    lose_beside(path, paths, 1)
+    with replay.open(path) as run:
+        after = facts(run)
+    for name, values in before.items():
+        assert np.array_equal(after[name], values, equal_nan=values.dtype.kind == "f"), name
+    said = [(p.what, p.layer) for p in replay.verify(path).problems if p.epoch == 1]
+    assert said.count(("ranges", "conv1")) >= BATCHES
+    assert len([each for each in said if each[0] == "ranges"]) == len(paths) * BATCHES
+
+
+def test_an_exponent_that_is_lost_with_its_checksum_is_none(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.h5"
+    shutil.copyfile(files["closed"], path)
+    lose_beside(path, ["gradients/exponents/conv1"], 1)
+    with replay.open(path) as run:
+        gradients = run.beside("gradients").scaled("conv1")
+        assert np.isfinite(gradients[0, 0]).all()
+        with pytest.raises(DamagedError, match="its checksum is wrong"):
+            gradients[1, 0]
+        assert np.isnan(gradients.ranges()[1, :BATCHES]).all()
+    assert sum(p.epoch == 1 for p in replay.verify(path).problems) == BATCHES
+
+
+def test_counts_that_are_lost_with_their_checksums_are_not_believed(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """A lost count is 0, as it is where all values are finite: then nothing is known of them."""
+    path = tmp_path / "run.h5"
+    shutil.copyfile(files["closed"], path)
+    lose_beside(path, ["batches/nan", "batches/inf"], 1)
+    with replay.open(path) as run:
+        unfinite = run["conv1"].unfinite()
+        assert unfinite is not None
+        assert unfinite[1, :BATCHES].all()
+        assert not unfinite[0].any()
+    named = {p.text.split(":")[0] for p in replay.verify(path).problems}
+    assert named == {"nan", "inf"}
+
+
+def test_a_fixed_image_that_is_lost_with_its_checksum_is_not_shown(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.h5"
+    shutil.copyfile(files["closed"], path)
+    with h5py.File(path, "r+") as file:
+        file["probe/0/input"][...] = 0
+        file["value_checksums/probe/0/input"][...] = 0
+    with replay.open(path) as run, pytest.raises(DamagedError, match="its checksum is wrong"):
+        run.probe(0).inputs[0, 0]
+    assert [p.layer for p in replay.verify(path).problems] == ["probe 0"]
+
+
+def test_frames_of_8_bits_whose_ranges_are_lost_are_not_shown(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "small.h5"
+    replay.pack(files["closed"], path, bits=8)
+    lose_beside(path, ["ranges/conv1"], 1)
+    with replay.open(path) as run:
+        assert np.isfinite(run["conv1"][0, 0]).all()
+        with pytest.raises(DamagedError, match="the ranges"):
+            run["conv1"][1, 0]
+    assert not replay.verify(path)
+
+
 def test_values_from_before_there_were_checksums_are_believed(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -242,6 +330,10 @@ def test_values_from_before_there_were_checksums_are_believed(
     with h5py.File(path, "r+") as file:  # as where a later version went on with an older file
         for name in file["batches"]:
             file[f"value_checksums/batches/{name}"][0] = 0
+        for name in ("ranges/conv1", "gradients/ranges/conv1", "gradients/exponents/conv1"):
+            file[f"value_checksums/{name}"][0] = 0
+    assert replay.verify(path)
     with replay.open(path) as run:
+        assert np.isfinite(run.beside("gradients").scaled("conv1")[0, 0]).all()
         assert run.batches["step"][:, :BATCHES].ravel().tolist() == list(range(EPOCHS * BATCHES))
         assert np.isfinite(run.batches["loss"][:EPOCHS, :BATCHES]).all()
