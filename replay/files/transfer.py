@@ -102,7 +102,8 @@ def _fetch_stream(
     address: str, name: str, file: BinaryIO, progress: Callable[[int, int], None] | None
 ) -> None:
     """Writes a file as it comes, from the beginning again where the connection is lost."""
-    for pause in (*PAUSES, None):
+    pauses = list(PAUSES)
+    while True:
         file.seek(0)
         file.truncate()
         try:
@@ -119,10 +120,10 @@ def _fetch_stream(
         except FileError:
             raise
         except Exception as error:
-            if pause is None:
+            if not pauses:
                 why = describe_error(error)
                 raise UnreachableError(f"the connection to {name} was lost ({why})") from error
-            time.sleep(pause)
+            time.sleep(pauses.pop(0))
 
 
 def upload(

@@ -50,11 +50,11 @@ def read_chunk(
     room = np.empty(most_bytes(size), np.uint8)
     try:
         left_out, stored = dataset.id.read_direct_chunk(at, out=room)
-    except RuntimeError:
+    except (RuntimeError, ValueError) as error:
         if dataset.id.get_chunk_info_by_coord(at).byte_offset is None:
-            return None
-        raise
-    except ValueError as error:  # there is no room for it
+            return None  # where there is no chunk at all, h5py finds one of any size
+        if isinstance(error, RuntimeError):
+            raise
         raise ValueError(
             f"refused: a chunk takes more bytes in the file than the {size:,} of its shape"
         ) from error

@@ -27,6 +27,7 @@ PIP_LINE = "pip install 'mapreel[pack]'"
 _REVERSE = 0x0100  # H5Z_FLAG_REVERSE: expand
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ZSTD_HEAD = 18  # bytes, at most
+_GROWN, _HEADS = 2, 4096  # times, and bytes, that no compressed data are larger than their own
 _FRAME_SIZE = slice(30, 38)  # of a contiguous frame of Blosc 2: bytes when expanded, big-endian
 
 
@@ -96,7 +97,9 @@ def compress(code: int, data: npt.NDArray[np.uint8], options: tuple[int, ...]) -
         options: As the data set has them.
     """
     direct = _load_zstd() if code == ZSTD and len(options) == 1 else None
-    return _call(code, data, options, 0) if direct is None else direct.compress(data, *options)
+    if direct is not None:
+        return direct.compress(data, *options)
+    return _call(code, data, options, 0, _GROWN * data.size + _HEADS)
 
 
 def expand(code: int, data: Any, options: tuple[int, ...], size: int) -> Any:
@@ -120,7 +123,9 @@ def expand(code: int, data: Any, options: tuple[int, ...], size: int) -> Any:
         says = "do not say how much that is" if found is None else f"are {found:,} bytes"
         raise ValueError(f"refused: a chunk is {size:,} bytes, and its compressed data {says}")
     direct = _load_zstd() if code == ZSTD else None
-    return _call(code, given, options, _REVERSE) if direct is None else direct.expand(given, size)
+    if direct is not None:
+        return direct.expand(given, size)
+    return _call(code, given, options, _REVERSE, size)
 
 
 @functools.lru_cache(maxsize=len(PLUGINS))
@@ -150,7 +155,18 @@ def _load_zstd() -> ZstdLibrary | None:
         return None
 
 
-def _call(code: int, data: npt.NDArray[np.uint8], options: tuple[int, ...], flags: int) -> bytes:
+def _call(
+    code: int, data: npt.NDArray[np.uint8], options: tuple[int, ...], flags: int, most: int
+) -> bytes:
+    """Returns what a filter makes of data; some give the number of an error as a size, a huge one.
+
+    Args:
+        code: The filter's number.
+        data: What it is given.
+        options: As the data set has them.
+        flags: As HDF5 gives them.
+        most: Bytes that it can have become.
+    """
     function, memory = _load(code)
     given = memory.malloc(max(1, data.size))
     if not given:
@@ -162,7 +178,7 @@ def _call(code: int, data: npt.NDArray[np.uint8], options: tuple[int, ...], flag
         size = function(
             flags, len(options), words, data.size, ctypes.byref(room), ctypes.byref(place)
         )
-        if not size or not place.value:
+        if not 0 < size <= most or not place.value:
             raise ValueError(f"{PLUGINS[code]} cannot make anything of {data.size:,} bytes")
         return ctypes.string_at(place, size)
     finally:

@@ -113,10 +113,8 @@ class RemoteFile:
         """
         view = memoryview(buffer).cast("B")
         stop = min(start + len(view), self.size)
-        if start >= stop:
-            return 0
         with _no_collection():
-            return self._fill(view, start, stop)
+            return self._fill(view, start, max(start, stop))
 
     def _fill(self, view: memoryview, start: int, stop: int) -> int:
         if stop - start >= _LARGE:
@@ -176,7 +174,8 @@ class RemoteFile:
         """Returns what some work with the file gives, which is tried again where it fails."""
         if self.failure is not None:
             raise self.failure
-        for pause in (*(() if self._patient else PAUSES), None):
+        pauses = [] if self._patient else list(PAUSES)
+        while True:
             try:
                 with _silent(self._patient):
                     return work()
@@ -185,14 +184,13 @@ class RemoteFile:
                 raise
             except Exception as error:
                 found = self._understand(error)
-                if found is None and pause is None:
+                if found is None and not pauses:
                     why = describe_error(error.__cause__ or error)
                     found = UnreachableError(f"the connection to {self.name} was lost ({why})")
                 if found is not None:
                     self.failure = found
                     raise found from error
-                time.sleep(pause or 0)
-        raise AssertionError
+                time.sleep(pauses.pop(0))
 
     def _understand(self, error: Exception) -> RecordingError | None:
         """Returns what an error means for which it makes no sense to try again; else None."""

@@ -199,8 +199,8 @@ class Layer:
 
     def channels_first(self, frame: Float16Array) -> Float16Array:
         """Returns a frame as float16 (C, ...), C-contiguous: what `summarize` takes."""
-        axis = self.channel_axis
-        return np.ascontiguousarray(np.moveaxis(frame, axis, 0)) if axis else frame
+        axis = self.channel_axis  # without one, a frame is one map
+        return frame[None] if axis is None else np.ascontiguousarray(np.moveaxis(frame, axis, 0))
 
     @property
     def nbytes(self) -> int:

@@ -94,8 +94,8 @@ MUTATIONS = (
         "connection-tried-once",
         "A lost connection is tried again.",
         "replay/recording/remote_file.py",
-        "for pause in (*(() if self._patient else PAUSES), None):",
-        "for pause in (None,):",
+        "pauses = [] if self._patient else list(PAUSES)",
+        "pauses = list[float]()",
         "tests/replay/recording/test_promises.py::test_a_lost_connection_is_tried_again_thrice",
     ),
 )

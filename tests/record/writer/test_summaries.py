@@ -27,6 +27,7 @@ LAYOUT = BatchLayout(
         layer("signal", (4, 33), "CL"),
         layer("vector", (10,), "C"),
         layer("deep", (64, 70, 70)),
+        layer("folded", (2, 3, 2, 2, 4)),  # axes that have no names: one map
     ),
 )
 

@@ -35,7 +35,7 @@ def test_zstandard_called_directly_gives_what_the_plug_in_gives() -> None:
     for values in (1, 300, 70_000, 200_000, 5_000):
         data = drifting_maps(1, 1, values)(0, 3).view(np.uint8).reshape(-1)
         small = direct.compress(data, *given)
-        assert small == plugin_filters._call(plugin_filters.ZSTD, data, given, 0)
+        assert small == plugin_filters._call(plugin_filters.ZSTD, data, given, 0, 1 << 30)
         there = np.frombuffer(small, np.uint8)
         assert direct.expand(there, data.size).tobytes() == data.tobytes()
         with pytest.raises(ValueError, match="zstd cannot make anything of"):
