@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.recording import Closing
+from replay.recording.plain_chunks import AT_ONCE
 from replay.schema import Float16Array, Layer
 
 _HDF5 = h5py.version.hdf5_version_tuple[:3]
@@ -92,7 +93,7 @@ class RecordingWriter(Closing):
         batches = max(1, min(values.shape[1], _CHUNK_BYTES // max(1, cell_bytes)))
         made = self._create(path, values.shape, values.dtype, batches, fill)
         if values.size:
-            made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ascontiguousarray(values))
+            _write_rows(made, np.ascontiguousarray(values), fill, -(-values.shape[1] // batches))
 
     def write_layer_field(
         self,
@@ -163,6 +164,29 @@ class RecordingWriter(Closing):
         made = h5py.h5d.create(parent.id, None, kind, space, properties)
         h5py.h5o.link(made, parent.id, name.encode(), lcpl=self._names)
         return made
+
+
+def _write_rows(
+    made: h5py.h5d.DatasetID, values: npt.NDArray[Any], fill: float, chunks: int
+) -> None:
+    """Writes the epochs in which there is something, not too many at once: see `plain_chunks`.
+
+    Args:
+        made: The dataset (epoch, batch, ...).
+        values: All of it.
+        fill: What stands where nothing was written.
+        chunks: In an epoch.
+    """
+    raw = f"u{values.dtype.itemsize}"
+    unset = values.view(raw) == np.array(fill, values.dtype).view(raw)  # also another NaN is set
+    epochs = np.flatnonzero(~unset.reshape(len(values), -1).all(axis=1))
+    step = max(1, AT_ONCE // chunks)
+    space = made.get_space()
+    for run in np.split(epochs, np.flatnonzero(np.diff(epochs) > 1) + 1):
+        for start in range(0, len(run), step):
+            block = values[run[start] : run[start : start + step][-1] + 1]
+            space.select_hyperslab((int(run[start]), *(0,) * (values.ndim - 1)), block.shape)
+            made.write(h5py.h5s.create_simple(block.shape), space, block)
 
 
 def create_file(path: Path) -> h5py.File:

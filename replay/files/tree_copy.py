@@ -22,6 +22,7 @@ from replay.files.hdf5_writer import create_file
 from replay.recording import Recording
 from replay.recording.eight_bits import WHOLE
 from replay.recording.live_file import file_errors
+from replay.recording.plain_chunks import written_epochs
 from replay.recording.safe_file import SafeFile
 from replay.recording.tree import Entry, attributes_of, walk
 
@@ -220,8 +221,7 @@ class _TreeCopy:
             shuffle=packed,
         )
         self._copy_attributes(entry, made)
-        rows = min(dataset.shape[0], self.keep.shape[0])
-        for epoch in range(rows if plan.keep is not None else dataset.shape[0]):
+        for epoch in self._epochs(entry):
             values = self.source.packed.row(entry.path, epoch)
             if plan.keep is not None:
                 wide = min(values.shape[0], self.keep.shape[1])
@@ -229,6 +229,16 @@ class _TreeCopy:
                 kept[:wide] = self.keep[epoch, :wide]
                 values[~kept] = fill
             made[epoch] = self._changed(entry.path, epoch, values)
+
+    def _epochs(self, entry: Entry) -> list[int]:
+        """Returns the epochs of small numbers that are not the fill throughout."""
+        with file_errors(self.source.path):
+            epochs = written_epochs(entry.node)
+        if self._new_numbers(_checked_path(entry.path)) is not None:
+            epochs = np.union1d(epochs, np.flatnonzero(self.run.order.any(axis=1)))
+        most = len(entry.node) if self.plan.keep is None else len(self.keep)
+        found: list[int] = epochs[epochs < min(most, len(entry.node))].tolist()
+        return found
 
     def _changed(self, path: str, epoch: int, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Returns an epoch's numbers, or their checksums, as they are in the new file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import h5py
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.recording.chunk_filters import Pipeline
+from replay.recording.plain_chunks import AT_ONCE, find_written, inside
 
 _MOST_CHUNKS = 200_000  # of one region; a recording has far larger ones
 _SLACK = 4096  # bytes by which what cannot be compressed may grow
@@ -81,9 +83,14 @@ def read_region(
         return found
     axes = list(zip(starts, stops, dataset.chunks, strict=True))
     places = [range(start // step * step, stop, step) for start, stop, step in axes]
-    if math.prod(map(len, places)) > _MOST_CHUNKS:
+    every: Iterable[tuple[int, ...]] = itertools.product(*places)
+    count = math.prod(map(len, places))
+    if count > AT_ONCE and (written := find_written(dataset)) is not None:
+        every = list(map(tuple, inside(written, starts, stops, dataset.chunks).tolist()))
+        count = len(every)
+    if count > _MOST_CHUNKS:
         raise ValueError(f"refused: more than {_MOST_CHUNKS:,} chunks in {shape} values")
-    for at in itertools.product(*places):
+    for at in every:
         chunk = read_chunk(dataset, pipeline, at)
         if chunk is None:
             continue

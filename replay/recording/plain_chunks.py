@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-_AT_ONCE = 1_000  # chunks of one selection, which is also where HDF5 is fastest
+AT_ONCE = 1_000
+"""Chunks of one selection: as many as HDF5 is about the fastest with."""
 
 
 def read_plain(
@@ -28,20 +29,19 @@ def read_plain(
         stops: The end of each axis, excluded; at most the dataset's size.
     """
     steps = dataset.chunks
-    if steps is None or _count(starts, stops, steps) <= _AT_ONCE:
+    if steps is None or _count(starts, stops, steps) <= AT_ONCE:
         part: npt.NDArray[Any] = dataset[_slices(starts, stops)]
         return part
     shape = [max(0, stop - start) for start, stop in zip(starts, stops, strict=True)]
     found = np.full(shape, dataset.fillvalue, dataset.dtype)
-    waiting = [(starts, stops, _written(dataset))]
+    waiting = [(starts, stops, find_written(dataset))]
     while waiting:
         low, high, written = waiting.pop()
         if written is not None:
-            inside = (written + steps > low).all(axis=1) & (written < high).all(axis=1)
-            written = written[inside]
+            written = inside(written, low, high, steps)
             if not len(written):
                 continue
-        if _count(low, high, steps) <= _AT_ONCE:
+        if _count(low, high, steps) <= AT_ONCE:
             into = _slices(*(np.subtract(at, starts).tolist() for at in (low, high)))
             found[into] = dataset[_slices(low, high)]
             continue
@@ -78,10 +78,46 @@ def _halve(
     return axis, sum(spans[axis]) // 2 * steps[axis]
 
 
-def _written(dataset: h5py.Dataset) -> npt.NDArray[np.int64] | None:
-    """Returns where the chunks begin that there are, int64 (N, axes); None if nobody can tell."""
+def find_written(dataset: h5py.Dataset) -> npt.NDArray[np.int64] | None:
+    """Returns where the chunks begin that there are, int64 (N, axes); None if nobody can tell.
+
+    Args:
+        dataset: A chunked dataset.
+    """
     if not hasattr(dataset.id, "chunk_iter"):  # of an HDF5 before 1.12.3
         return None
     found = array("q")
     dataset.id.chunk_iter(lambda chunk: found.extend(chunk.chunk_offset))
     return np.array(found, np.int64).reshape(-1, dataset.ndim)
+
+
+def inside(
+    written: npt.NDArray[np.int64],
+    starts: tuple[int, ...],
+    stops: tuple[int, ...],
+    steps: tuple[int, ...],
+) -> npt.NDArray[np.int64]:
+    """Returns those of some chunks that have something of a part of their dataset.
+
+    Args:
+        written: From `find_written`.
+        starts: The first index of each axis.
+        stops: The end of each axis, excluded.
+        steps: The chunks' shape.
+    """
+    there = (written + steps > starts).all(axis=1) & (written < stops).all(axis=1)
+    return written[there]
+
+
+def written_epochs(dataset: h5py.Dataset) -> npt.NDArray[np.int64]:
+    """Returns the epochs of which something may have been written, int64 (N,), ascending.
+
+    Args:
+        dataset: (epoch, batch, ...).
+    """
+    written = None if dataset.chunks is None else find_written(dataset)
+    if written is None:
+        return np.arange(len(dataset))
+    firsts = np.unique(written[:, 0])
+    epochs = (firsts[:, None] + np.arange(dataset.chunks[0])).ravel()
+    return epochs[epochs < len(dataset)]

@@ -45,6 +45,15 @@ def test_what_was_found_is_read_or_refused(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_each_finding_says_what_it_is() -> None:
+    for path in FINDINGS:
+        about = json.loads(path.read_text())
+        assert list(about) == ["seed", "what", "was", "change"], path.name
+        assert path.stem == about["what"].replace(" ", "-")
+        assert about["was"]
+        assert not path.stem[-1].isdigit(), f"{path.name}: say what it is, once it is mended"
+
+
 def read_what_was_found(folder: Path) -> None:
     """Reads each; what dies of one is named."""
     seeds = fork_server.load_seeds()

@@ -30,11 +30,12 @@ def keep(fuzzer: Fuzzer, finding: Finding) -> Path:
     """Writes a finding as a file of the tree: the change of a seed that leads to it."""
     seed, change = fuzzer.file(finding.number)
     FINDINGS.mkdir(parents=True, exist_ok=True)
-    path = FINDINGS / f"{seed.name}-{fuzzer.seed}-{finding.number}.json"
+    what = f"{seed.name} {fuzzer.seed} {finding.number}"  # until somebody says what it is
+    path = FINDINGS / f"{what.replace(' ', '-')}.json"
     about = {
         "seed": seed.name,
-        "reader": finding.reader,
-        "found": f"{finding.what} at {finding.where}",
+        "what": what,
+        "was": f"{finding.reader}: {finding.what} at {finding.where}",
         "change": {str(at): value.hex() for at, value in change.items()},
     }
     path.write_text(json.dumps(about, indent=1) + "\n")

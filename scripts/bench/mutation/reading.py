@@ -288,9 +288,9 @@ MUTATIONS = (
         "all-chunks-at-once",
         "Chunks that are not there take no memory.",
         "replay/recording/plain_chunks.py",
-        "    if steps is None or _count(starts, stops, steps) <= _AT_ONCE:\n",
+        "    if steps is None or _count(starts, stops, steps) <= AT_ONCE:\n",
         "    if True:\n",
-        FUZZED + "test_what_was_found_is_read_or_refused",
+        LITTLE + "test_one_line_in_a_moment",
     ),
     Mutation(
         "cells-believed",
@@ -350,9 +350,9 @@ MUTATIONS = (
     ),
     Mutation(
         "any-number-of-chunks",
-        "A million chunks of one value each are refused.",
+        "Hundreds of thousands of chunks of one value each are refused.",
         "replay/recording/chunks.py",
-        "    if math.prod(map(len, places)) > _MOST_CHUNKS:\n",
+        "    if count > _MOST_CHUNKS:\n",
         "    if False:\n",
         HOSTILE + "test_hostile_files[many_chunks-here]",
     ),

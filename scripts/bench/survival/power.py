@@ -14,7 +14,7 @@ after `repair`. HDF5 writes some of its indices over in place, right after what 
 that does the later first, or a half of it, may leave an index that leads nowhere. No order of ours
 can help that; such images are "out of order", and what they lose is counted by itself.
 Refused: images of the latter half that cannot be opened. Wrong: a frame that is shown and was not
-recorded; likewise wrong values, of what was logged.
+recorded; likewise wrong values, of what was logged, and of the ranges of maps.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ import feeder  # noqa: E402
 from survive import Change, Feeder, Row, build_shim, read_log  # noqa: E402
 
 import replay  # noqa: E402
+from replay import schema  # noqa: E402
 from replay.schema import RecordingError  # noqa: E402
 
 SECTOR, PAGE = 512, 4096
@@ -273,11 +274,12 @@ def judge(path: Path) -> Verdict:
                             compare(found, damaged, f"{name} kernels", at, series.kernels(*at))
                     except RecordingError:
                         damaged.add(at)
+                found.wrong_values += wrong_ranges(series)
                 if name != feeder.LATE.name:
                     damaged.update(set(run.frames) - set(series.frames))
             damaged.update(run.frames if len(run.layers) < len(feeder.LAYERS) else ())
             with contextlib.suppress(RecordingError):
-                found.wrong_values = wrong_values(run)
+                found.wrong_values += wrong_values(run)
             for at in run.frames:
                 try:
                     compare(found, damaged, "input", at, run.inputs[at])
@@ -309,6 +311,20 @@ def compare(found: Verdict, damaged: set[Cell], part: str, at: Cell, array: np.n
             damaged.add(at)
         else:
             found.wrong += 1
+
+
+def wrong_ranges(series: replay.recording.Series) -> list[str]:
+    """Ranges that are shown, and are not those of the frame that was recorded."""
+    wrong = []
+    with contextlib.suppress(RecordingError):
+        ranges = series.ranges()
+        for at in series.frames:
+            frame = np.frombuffer(truth(series.name, series.layer.shape, *at), np.float16)
+            right = schema.summarize(frame.reshape(series.layer.shape)).ranges
+            shown = ranges[at]
+            if not (np.isnan(shown) | (shown == right)).all():
+                wrong.append(f"ranges of {series.name} of {at}: {shown[0]}, not {right[0]}")
+    return wrong
 
 
 def wrong_values(run: replay.Recording) -> list[str]:

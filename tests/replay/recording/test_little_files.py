@@ -86,6 +86,19 @@ def many_probes(file: h5py.File) -> None:
         h5py.h5o.link(group["0"].id, group.id, b"%d" % number)
 
 
+def far_epochs(file: h5py.File) -> None:
+    """Two batches, and two more a million epochs on: what lies between was never written."""
+
+    def grow(_: str, node: h5py.HLObject) -> None:
+        if isinstance(node, h5py.Dataset) and node.maxshape[:2] == (None, None):
+            node.resize(1_000_001, 0)
+            node[-1] = node[0]
+
+    file.visititems(grow)
+    file["batches/recorded"][-1, :2] = 3, 4
+    file["state"][0] = 4
+
+
 def signs(file: h5py.File) -> None:
     """Escape sequences, and letters that turn the direction of writing."""
     said = "\x1b[31m\x9b31m\u202eevil\u2066\r\n\x07\x7f<script>alert(1)</script>"
@@ -109,9 +122,16 @@ LITTLE: dict[Callable[[h5py.File], None], tuple[str, str]] = {
     many_links: ("info page", "'/maps' in {path} has 20,001 names; at most 20,000"),
     many_layers: ("page", "1,101 layers in {path} are too many for a page"),
     many_probes: ("info", "'/probe' in {path} has 2,000 names; at most 1,000"),
+    far_epochs: ("info verify animate page repair pack", ""),
     signs: ("info verify repair", ""),
 }
-OUT = {"animate": "film.gif", "grid": "grid.png", "page": "page.html", "repair": "fixed.h5"}
+OUT = {
+    "pack": "small.h5",
+    "animate": "film.gif",
+    "grid": "grid.png",
+    "page": "page.html",
+    "repair": "fixed.h5",
+}
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +187,16 @@ def test_what_is_repaired_can_be_read(results: dict[str, list[Any]]) -> None:
             assert copy.frames == run.frames
             assert (copy["conv1"][0, 1] == run["conv1"][0, 1]).all()
         assert replay.verify(fixed)
+
+
+def test_epochs_that_are_far_apart(results: dict[str, list[Any]]) -> None:
+    path = results["far_epochs"][0]
+    for name in ("far_epochs", "far_epochs-fixed", "far_epochs-small"):
+        with replay.open(path.with_name(f"{name}.h5")) as run:
+            assert run.frames == [(0, 0), (0, 1), (1_000_000, 0), (1_000_000, 1)]
+            assert (run["conv1"][1_000_000, 1] == run["conv1"][0, 1]).all()
+            assert run.batches["loss"][1_000_000, 1] == run.batches["loss"][0, 1]
+        assert replay.verify(path.with_name(f"{name}.h5"))
 
 
 def test_a_page_has_no_markup_of_a_file(results: dict[str, list[Any]]) -> None:
