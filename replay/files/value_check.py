@@ -9,6 +9,7 @@ from replay.formatting import format_count
 from replay.recording import Recording
 from replay.recording.batch_fields import BatchFields
 from replay.recording.inputs import FixedImage
+from replay.recording.stored import fixed_images
 from replay.schema import Cell, FileError
 
 WRONG = "its checksum is wrong"
@@ -30,10 +31,10 @@ def check_values(run: Recording) -> Iterator[Problem]:
             continue
         for epoch, batch in sorted(cells):
             yield Problem("values", f"{name}: {WRONG}", "", epoch, batch)
-    for number in range(run.probes):
-        images = run.probe(number).inputs
+    for view in fixed_images(run):
+        images = view.inputs
         if isinstance(images, FixedImage) and not images.is_sound:
-            yield Problem("input", WRONG, f"probe {number}")
+            yield Problem("input", WRONG, f"probe {view.probe_number}")
 
 
 def damaged_cells(run: Recording, name: str) -> set[Cell]:

@@ -47,9 +47,17 @@ class StoredLayer:
             self.scaled.exponent(cell)
 
 
+def fixed_images(run: Recording) -> list[Recording]:
+    """Returns the fixed images of a recording; of one of them, itself."""
+    if run.probe_number is not None:
+        return [run]
+    return [run.probe(number) for number in range(run.probes)]
+
+
 def stored_layers(run: Recording) -> Iterator[StoredLayer]:
     """Yields all layers of a recording, the maps first, then those of each fixed image."""
-    for view in (run, *(run.probe(number) for number in range(run.probes))):
+    images = fixed_images(run)
+    for view in images if run in images else (run, *images):
         yield from (StoredLayer(view[name]) for name in view.layers)
         for kind in BESIDE:
             beside = view.beside(kind)

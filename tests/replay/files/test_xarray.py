@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from samples import drifting_maps, write_recording
@@ -107,6 +108,29 @@ def test_a_recording_as_a_dataset(path: Path, monkeypatch: pytest.MonkeyPatch) -
             run.to_xarray("conv9")
         averages = data.maps.mean("batch").sel(epoch=0, channel=1).values
         assert np.allclose(averages, np.mean([waves(0, b)[1] for b in range(4)], 0), atol=1e-2)
+
+
+def test_a_dataset_of_what_there_is(tmp_path: Path) -> None:
+    """Images of several shapes and ranges that a file has not are left out; axes have numbers."""
+    pytest.importorskip("xarray", reason="xarray is not installed")
+    folded = (2, 3, 2, 2, 4)
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"fold": lambda e, b: np.full(folded, b, "f2"), "conv1": waves},
+        images=lambda e, b: np.ones((1, 4 + b % 2, 4), "f2"),
+        fields={"range": lambda e, b: 1.0},
+    )
+    with h5py.File(path, "r+") as file:
+        del file["ranges"]
+    with replay.open(path) as run:
+        data = run.to_xarray("fold")
+        assert data.maps.dims == ("epoch", "batch", *(f"axis{n}" for n in range(5)))
+        assert data.maps.shape == (2, 4, *folded)
+        assert (data.maps[1, 3].values == 3).all()
+        assert "input" not in data
+        assert "bound" not in data.coords
+        assert data.range.dims == ("epoch", "batch")  # the field of that name
+        assert data.channel.values.tolist() == [0]
 
 
 def test_h5netcdf_opens_the_file_itself(path: Path) -> None:
