@@ -25,6 +25,8 @@ from replay import schema
 _HDF5 = h5py.version.hdf5_version_tuple[:3]
 _TAKES_LOCKING = _HDF5 >= (1, 12, 1) or (1, 10, 7) <= _HDF5 < (1, 11)
 _UNLOCKED: dict[str, Any] = {"locking": False} if _TAKES_LOCKING else {}
+# Bytes of chunks that HDF5 keeps for each dataset: each flush looks at all of them.
+_CHUNK_CACHE = 1 << 16
 _FICLONE = 0x40049409  # Linux' request for a copy that shares its blocks with the original
 
 
@@ -234,7 +236,7 @@ def try_to_remove(path: str) -> None:
 
 def open_h5(path: str, mode: str) -> h5py.File:
     """Opens a file of this format for writing, without a lock of HDF5's."""
-    return h5py.File(path, mode, libver=("v110", "v110"), **_UNLOCKED)
+    return h5py.File(path, mode, libver=("v110", "v110"), rdcc_nbytes=_CHUNK_CACHE, **_UNLOCKED)
 
 
 def open_reading(path: str) -> h5py.File:

@@ -18,7 +18,7 @@ from replay.maps.scaling import Scaler
 from replay.option_values import Numbers, either, one_number
 from replay.options import FilmOptions
 from replay.raster.palette import Table, unfinite_colors
-from replay.raster.tile_captions import Gain, gains_of
+from replay.raster.tile_captions import Gain, Gains
 from replay.recording import Recording
 from replay.schema import DamagedError, OptionError, SelectionError
 
@@ -150,7 +150,7 @@ def draw(
             tiles *= maps.series.unit
         colours = _tiles(maps.series, cell)[chosen] if maps.series.in_colour else None
         each = values.shape[1]  # slices of a map
-        gains = [] if own is None else gains_of(own.gain, own.constant, own.faint)
+        gains = [] if own is None else Gains(own.gain, own.constant, own.faint)
         labels = maps.labels(chosen)
         title = f"{maps.layer.name}, epoch {cell[0]}, batch {cell[1]}"
     tiles = tiles.reshape(-1, *values.shape[2:])  # (C * S, H, W)

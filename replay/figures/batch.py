@@ -16,7 +16,7 @@ from replay.maps.scaling import Scaler
 from replay.maps.selection import choose
 from replay.option_values import Numbers
 from replay.raster.palette import Pixels, Range, is_blank, no_picture, to_rgb, whitest
-from replay.raster.tile_captions import Gain, gains_of
+from replay.raster.tile_captions import Gains
 from replay.recording import Recording
 from replay.schema import DamagedError, SelectionError, format_intervals
 
@@ -37,7 +37,7 @@ class BatchPanel:
     input_text: str
     facts: list[str]
     answers: list[str]
-    gains: list[Gain] | None  # of each channel, where each map has a range of its own
+    gains: Gains | None  # of each channel, where each map has a range of its own
     quantity: str  # what the values are
     tiles: Pixels | None = None  # (C * S, H, W, 3), of what has colours of its own
     bar: Pixels | None = None  # (LEVELS, 3), the colours of its colour bar, if it has its own
@@ -129,7 +129,7 @@ def load_panel(
         input_text=_input_text(recording, cell) if image else "",
         facts=facts,
         answers=answers,
-        gains=None if own is None else gains_of(own.gain, own.constant, own.faint),
+        gains=None if own is None else Gains(own.gain, own.constant, own.faint),
         quantity=recording.quantity,
         tiles=tiles,
         bar=series.bar(LEVELS),

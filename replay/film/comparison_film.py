@@ -45,7 +45,7 @@ from replay.raster.fonts import missing_remarks
 from replay.raster.frame import Overlay
 from replay.raster.mosaic import Box, blank, paint
 from replay.raster.palette import Range, TwoMapPalette
-from replay.raster.tile_captions import Gain
+from replay.raster.tile_captions import Gains
 from replay.raster.widgets import ColorBar
 from replay.recording import Recording
 from replay.schema import Cell, OptionError
@@ -193,7 +193,7 @@ class ComparisonFilm(BaseFilm):
     def _draw(self, cell: Cell) -> tuple[Box, ...]:
         ranges: list[tuple[Range | None, Range | None]] = []
         counts: list[list[Count]] = []
-        gains: list[list[list[Gain] | None]] = []
+        gains: list[list[Gains | None]] = []
         for layer, corners in zip(self._layers, self.layout.mosaic_corners, strict=True):
             found = [layer.select(run, cell) for run in (0, 1)]
             counts.append(

@@ -27,7 +27,7 @@ from replay.raster.loss_curve import LossCurve
 from replay.raster.names import lines_at, tell_apart_at
 from replay.raster.palette import Range, TwoMapPalette
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
-from replay.raster.tile_captions import Gain, TileCaptions
+from replay.raster.tile_captions import Gains, TileCaptions
 from replay.raster.widgets import SMALL, ColorBar, ProgressLine, Slot
 from replay.schema import Cell
 
@@ -104,7 +104,7 @@ class ComparisonLayout(BaseLayout):
         ranges: Sequence[tuple[Range | None, Range | None]],
         counts: Sequence[Sequence[Count]],
         problems: Sequence[str] = (),
-        gains: Sequence[Sequence[Sequence[Gain] | None]] = (),
+        gains: Sequence[Sequence[Gains | None]] = (),
     ) -> None:
         """Writes what belongs to one frame.
 

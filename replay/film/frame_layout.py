@@ -30,7 +30,7 @@ from replay.raster.mosaic import Box
 from replay.raster.names import lines_at
 from replay.raster.palette import Palette, Range
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
-from replay.raster.tile_captions import Gain, TileCaptions
+from replay.raster.tile_captions import Gains, TileCaptions
 from replay.raster.widgets import SMALL, ColorBar, Pen, ProgressLine, Slot
 from replay.schema import OptionError
 
@@ -227,7 +227,7 @@ class FrameLayout(BaseLayout):
         ranges: Sequence[Range | None],
         counts: Sequence[Count],
         problems: Sequence[str] = (),
-        gains: Sequence[Sequence[Gain] | None] = (),
+        gains: Sequence[Gains | None] = (),
     ) -> None:
         """Writes what belongs to one frame.
 

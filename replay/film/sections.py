@@ -20,7 +20,7 @@ from replay.maps.scaling import Levels, Scaler
 from replay.raster.frame import Overlay
 from replay.raster.mosaic import blank, paint
 from replay.raster.palette import Palette, Range
-from replay.raster.tile_captions import Gain, gains_of
+from replay.raster.tile_captions import Gains
 from replay.schema import Cell
 
 _NO_FRAME = "no frame in this batch"
@@ -36,7 +36,7 @@ class Section(Protocol):
     """
 
     panel: LayerPanel
-    gains: Sequence[Gain] | None
+    gains: Gains | None
 
     def draw(
         self, plane: npt.NDArray[np.uint8], corner: Cell, cell: Cell, palette: Palette
@@ -84,7 +84,7 @@ class MapSection:
         self.row, self.channels, self.scaler, self.panel = row, channels, scaler, panel
         self.maps: npt.NDArray[np.float16] | None = None
         self.shown: Range | None = None
-        self.gains: Sequence[Gain] | None = None
+        self.gains: Gains | None = None
 
     def draw(
         self, plane: npt.NDArray[np.uint8], corner: Cell, cell: Cell, palette: Palette
@@ -142,10 +142,10 @@ class MapSection:
         return self.scaler.levels(*cell, small), self.scaler.range_of(*cell, small)
 
 
-def gains_at(scaler: Scaler, cell: Cell) -> list[Gain] | None:
+def gains_at(scaler: Scaler, cell: Cell) -> Gains | None:
     """Returns how strong the channels of a frame are; None where the scale does not tell."""
     shown = scaler.channel_bounds(*cell)
-    return None if shown is None else gains_of(shown.gain, shown.constant, shown.faint)
+    return None if shown is None else Gains(shown.gain, shown.constant, shown.faint)
 
 
 class ChangeSection:
@@ -159,7 +159,7 @@ class ChangeSection:
         panel: Where it goes.
     """
 
-    gains: Sequence[Gain] | None = None
+    gains: Gains | None = None
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class KernelSection:
         panel: Where they go.
     """
 
-    gains: Sequence[Gain] | None = None
+    gains: Gains | None = None
 
     def __init__(self, row: Row, kernels: Kernels, entries: range, panel: LayerPanel) -> None:
         self.panel = panel

@@ -38,7 +38,6 @@ _Channels: TypeAlias = "npt.NDArray[np.float64]"
 _REMEMBERED = 16 * (2 * AROUND + 1)  # frames of which percentiles are kept
 _FARTHEST = 1024  # frames before and behind at most, so that memory stays flat in a long epoch
 _AT_ONCE = 256  # frames whose ends are read at a time
-_EXPONENT = np.uint16(0x7C00)  # all of it is set in NaN and infinity
 
 
 class Extremes(Protocol):
@@ -343,16 +342,15 @@ def scale_channels(
     low = bounds[:, 0].astype(np.float32).reshape(per_channel)
     factor = (count - 1) / (bounds[:, 1] - bounds[:, 0])
     factor = np.minimum(factor, np.finfo(np.float32).max / 4).astype(np.float32)
-    values = of_maps.as_float32(maps)
+    values, finite = of_maps.as_float32(maps)
     with np.errstate(invalid="ignore", over="ignore"):
         values -= low
         values *= factor.reshape(per_channel)
     np.rint(values, out=values)
     np.clip(values, 0, count - 1, out=values)
-    unfinite = (np.ascontiguousarray(maps).view(np.uint16) & _EXPONENT) == _EXPONENT
-    if not unfinite.any():
-        return values.astype(np.uint8)
-    values[unfinite] = np.where(np.isnan(maps[unfinite]), count, count + 1)
+    if not finite:
+        values[np.isnan(maps)] = count
+        values[np.isinf(maps)] = count + 1
     return values.astype(np.uint8)
 
 

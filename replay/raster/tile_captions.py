@@ -7,15 +7,18 @@ space for it. Where tiles are too small for numbers of their own, the bar is a t
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import format_number
-from replay.raster.mosaic import NUMBER_ROW, NUMBER_SIZE, Mosaic
+from replay.raster.mosaic import NUMBER_ROW, NUMBER_SIZE, Box, Mosaic
 from replay.raster.text import height_of, width_of
 from replay.raster.widgets import Pen, Slot
 
@@ -44,9 +47,7 @@ class Gain:
     @property
     def length(self) -> float:
         """How much of its bar is filled, 0 to 1."""
-        if self.share <= LEAST_GAIN:
-            return 0.0
-        return min(1.0, 1.0 - math.log(self.share) / math.log(LEAST_GAIN))
+        return float(_lengths(np.array([self.share]))[0])
 
     @property
     def text(self) -> str:
@@ -57,14 +58,48 @@ class Gain:
         return f"×{format_number(round(self.share, digits))}"
 
 
-def gains_of(
-    shares: npt.NDArray[np.float64],
-    constant: npt.NDArray[np.bool_],
-    faint: npt.NDArray[np.bool_],
-) -> list[Gain]:
-    """Returns the gain of each channel from arrays (C,) of shares and of what is flat."""
-    marks = np.where(constant, "constant", np.where(faint, "faint", ""))
-    return [Gain(*each) for each in zip(shares.tolist(), marks.tolist(), strict=True)]
+class Gains(Sequence[Gain]):
+    """The gains of the channels of a frame, each made when it is asked for.
+
+    Args:
+        shares: float64 (C,), see `Gain`.
+        constant: bool (C,), which are flat since their map holds one value.
+        faint: bool (C,), which are flat since they are faint.
+
+    Attributes:
+        lengths: float64 (C,), how much of the bar of each is filled.
+    """
+
+    def __init__(
+        self,
+        shares: npt.NDArray[np.float64],
+        constant: npt.NDArray[np.bool_],
+        faint: npt.NDArray[np.bool_],
+    ) -> None:
+        self._shares, self._constant, self._faint = shares, constant, faint
+        self.lengths = _lengths(shares)
+
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    @overload
+    def __getitem__(self, place: int, /) -> Gain: ...
+
+    @overload
+    def __getitem__(self, place: slice, /) -> Sequence[Gain]: ...
+
+    def __getitem__(self, place: int | slice, /) -> Gain | Sequence[Gain]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        mark = "constant" if self._constant[place] else "faint" if self._faint[place] else ""
+        return Gain(float(self._shares[place]), mark)
+
+
+def _lengths(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Returns how much of its bar each share fills, 0 to 1."""
+    logs = np.log(np.maximum(shares, LEAST_GAIN))
+    lengths: npt.NDArray[np.float64] = np.minimum(1.0, 1.0 - logs / math.log(LEAST_GAIN))
+    return np.where(shares <= LEAST_GAIN, 0.0, lengths)
 
 
 class TileCaptions:
@@ -90,9 +125,9 @@ class TileCaptions:
     ) -> None:
         self._pen, self._mosaic = pen, mosaic
         self._corner = top, left
-        self._texts: list[Slot | None] = []
-        self._bars: list[tuple[int, int, int, int]] = []  # top, left, height, width
-        self._shown: list[tuple[int, str] | None] = [None] * mosaic.count
+        self._texts: list[Slot] = []  # of the gains, where there is space for them
+        self._bars: list[Box] = []
+        self._filled = np.full(mosaic.count, -1)  # pixels of each bar
         for place in mosaic.numbered():
             self._write_number(place, labels[place])
         if gains and mosaic.numbers == "tile":
@@ -101,7 +136,7 @@ class TileCaptions:
         elif gains and mosaic.numbers == "row" and mosaic.gain_line:
             self._place_below()
 
-    def update(self, gains: Sequence[Gain] | None) -> None:
+    def update(self, gains: Gains | None) -> None:
         """Shows the gain of each channel; those of the last frame stay where there are none.
 
         Args:
@@ -110,19 +145,31 @@ class TileCaptions:
         if gains is None or not self._bars:
             return
         each = self._mosaic.count // len(gains)
-        for place, (top, left, height, width) in enumerate(self._bars):
-            gain = gains[place // each]
-            filled = round(gain.length * width)
-            if (filled, gain.text) == self._shown[place]:
-                continue
-            self._shown[place] = filled, gain.text
-            self._pen.fill(top, left, height, filled, "accent")
-            self._pen.fill(top, left + filled, height, width - filled, "faint")
-            self._pen.touched.append((top, left, top + height, left + width))
-            slot = self._texts[place]
-            if slot is not None:
-                fits = width_of(gain.text, NUMBER_SIZE) <= slot.width
-                self._pen.refill(slot, (gain.text if fits else "–", "muted"))
+        width = self._bars[0][3] - self._bars[0][1]
+        filled = np.rint(gains.lengths * width).astype(np.intp).repeat(each)
+        changed = np.flatnonzero(filled != self._filled)
+        self._filled = filled
+        self._fill(changed, filled[changed])
+        for place, slot in enumerate(self._texts):
+            text = gains[place // each].text
+            fits = width_of(text, NUMBER_SIZE) <= slot.width
+            self._pen.refill(slot, (text if fits else "–", "muted"))
+
+    def _fill(self, places: npt.NDArray[np.intp], filled: npt.NDArray[np.intp]) -> None:
+        """Fills the bars of some tiles up to so many pixels each."""
+        if not len(places):
+            return
+        palette, plane = self._pen.palette, self._pen.plane
+        ends = np.uint8(palette.solid("accent")), np.uint8(palette.solid("faint"))
+        pixels = self._pixels[places]  # (bars, height, width)
+        is_filled = np.arange(pixels.shape[2]) < filled[:, None, None]
+        plane.reshape(-1)[pixels] = np.where(is_filled, *ends)
+        # One box for each row of tiles: what converts boxes takes its time for each of them.
+        rows = places // self._mosaic.columns
+        edges = np.flatnonzero(np.diff(rows, prepend=-1, append=-1))
+        for first, end in itertools.pairwise(edges.tolist()):
+            (top, left, bottom, _), last = self._bars[places[first]], self._bars[places[end - 1]]
+            self._pen.touched.append((top, left, bottom, last[3]))
 
     def _write_number(self, place: int, text: str) -> None:
         """Writes a number below its tile, or at the left of its row of tiles."""
@@ -134,6 +181,15 @@ class TileCaptions:
             row = top + y + max(0, (mosaic.tile[0] - height_of(NUMBER_SIZE)) // 2)
             column = left + mosaic.indent - 6 - width_of(text, NUMBER_SIZE)
         self._pen.write(text, row, column, NUMBER_SIZE, "muted")
+
+    @functools.cached_property
+    def _pixels(self) -> npt.NDArray[np.intp]:
+        """The places of the pixels of every bar in the flattened plane, (bars, height, width)."""
+        top, left, bottom, right = self._bars[0]
+        corners = np.array([bar[:2] for bar in self._bars]) @ (self._pen.plane.shape[1], 1)
+        within = np.arange(bottom - top)[:, None] * self._pen.plane.shape[1]
+        pixels: npt.NDArray[np.intp] = corners[:, None, None] + within + np.arange(right - left)
+        return pixels
 
     def _place_beside(self, number: int) -> None:
         """Chooses where bars go that stand on the line of the numbers, at the right."""
@@ -150,12 +206,12 @@ class TileCaptions:
             y, x = self._mosaic.corner(place)
             top, left = self._corner[0] + y + tile_height, self._corner[1] + x
             right = left + tile_width
-            self._bars.append((top + (NUMBER_ROW - _BAR) // 2 + 1, right - width, _BAR, width))
+            above = top + (NUMBER_ROW - _BAR) // 2 + 1
+            self._bars.append((above, right - width, above + _BAR, right))
             at = right - width - _APART - written
-            slot = None
             if written:
                 slot = self._pen.reserve(top + 2, at, written, NUMBER_SIZE, "right")
-            self._texts.append(slot)
+                self._texts.append(slot)
 
     def _place_below(self) -> None:
         """Chooses where bars go that are lines below tiles without numbers of their own."""
@@ -163,5 +219,4 @@ class TileCaptions:
         for place in range(self._mosaic.count):
             y, x = self._mosaic.corner(place)
             top, left = self._corner[0] + y + tile_height + 1, self._corner[1] + x
-            self._bars.append((top, left, self._mosaic.gain_line, tile_width))
-            self._texts.append(None)
+            self._bars.append((top, left, top + self._mosaic.gain_line, left + tile_width))

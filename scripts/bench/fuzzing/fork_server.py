@@ -49,6 +49,7 @@ CPU_SECONDS = 5.0  # of one reader
 WALL_SECONDS = 60.0  # within which some reader ends, however busy the machine is
 BATCH = 500  # files that one process reads
 GROWTH = 256 << 20  # bytes by which it may grow meanwhile
+HEAVY = 384 << 20  # bytes that a reader does not take before it refuses a file
 _TINY = 3  # times that a tiny seed is as likely as another one
 _STATE = struct.Struct("<qqqq")  # file, reader, and how many ended well or were refused
 
@@ -318,30 +319,31 @@ class Child:
     def _read(self, place: int, saying: int, until: float) -> None:
         fuzzer, well, refused = self._fuzzer, 0, 0
         readers = list(fuzzer.readers.items())
-        most = _resident() + GROWTH
+        most, short = _resident() + GROWTH, False
         for number in self._numbers:
             self._shared[:] = _STATE.pack(number, place, well, refused)
-            if time.monotonic() > until or (number % 16 == 0 and _resident() > most):
-                return
+            full = number % 16 == 0 and _resident() > most
+            if short or full or time.monotonic() > until:
+                return  # and another process goes on
             path = self._folder / f"{fuzzer.name(number)}.h5"
             path.write_bytes(fuzzer.image(number))
             os.utime(path, (0, 0))  # no writer is at work on it
             for at, (name, reader) in list(enumerate(readers))[place:]:
                 self._shared[:] = _STATE.pack(number, at, well, refused)
                 signal.setitimer(signal.ITIMER_PROF, fuzzer.cpu_seconds)
-                found: Exception | None = None
+                found, peak = None, _peak()
                 try:
                     reader(path)
                     well += 1
-                except ShortageError as error:
-                    found = error
+                except ShortageError as error:  # at once, or after it has taken what there was
+                    short, refused = True, refused + 1
+                    found = error if _peak() > peak + HEAVY else None
                 except RecordingError:
                     refused += 1
                 except Exception as error:
-                    found = error
+                    well, found = well + 1, error
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 if found is not None:
-                    well += 1
                     what = f"{type(found).__name__}: {found}"[:200]
                     line = json.dumps((number, name, what, _where(found))) + "\n"
                     os.write(saying, line.encode())
@@ -349,6 +351,11 @@ class Child:
             place = 0
             path.unlink()
         self._shared[:] = _STATE.pack(self._numbers.stop, 0, well, refused)
+
+
+def _peak() -> int:
+    """Returns the most bytes that this process has had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def _resident() -> int:

@@ -2,7 +2,7 @@
 
 An execution is one reader (`info`, `verify`, a film of one frame) over one changed file. A finding
 is a reader that neither reads nor refuses: another exception, a crash, more than 5 s of work, or
-more than 1 GiB.
+memory taken up to the limit of 1 GiB; a request beyond it that fails at once is a refusal.
 """
 
 from __future__ import annotations

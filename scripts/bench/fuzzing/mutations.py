@@ -7,12 +7,18 @@ checksum gets it anew (lookup3, as section III of HDF5's format has it).
 
 from __future__ import annotations
 
+import io
 import random
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+import h5py
+import numpy as np
+
+from replay.recording import structures
 from replay.recording.structures import lookup3
 
 CHECKED = (b"\x89HDF", b"OHDR", b"OCHK", b"BTHD", b"BTIN", b"BTLF", b"FRHP", b"FHIB", b"FHDB")
@@ -31,10 +37,11 @@ CHECKED += (
 UNCHECKED = (b"GCOL", b"TREE", b"SNOD", b"HEAP")  # texts, and what older versions write
 _HEAP_BLOCK = b"FHDB"  # whose checksum stands within it, counted as zeros
 _HEAP_SUM = 4 + 1 + 8  # where, after the size of its offset
-_SIZES = {b"BTHD": 34, b"FRHP": 142}  # of what always has the same, up to its checksum
+_SIZES = {b"BTHD": 34, b"FRHP": 142, b"FAHD": 24, b"EAHD": 68}  # of one size, to its checksum
 _LONGEST = 2500  # bytes of a structure whose checksum is looked for; there are few longer ones
 _FLIPPED = (b"\x89HDF", b"GCOL", b"GCOL", b"FRHP", b"FHDB", b"HEAP")
 _MESSAGES = range(0x19)  # kinds of messages in an object header
+_LONGEST_ROW = 4096  # bytes of values that are changed
 _REACH = 600  # bytes behind the signature of what has no checksum and no known end
 
 
@@ -75,6 +82,8 @@ class Seed:
         regions: Its structures.
         addresses: Where they begin.
         messages: Where the messages of object headers begin.
+        rows: Where values of datasets stand, and of what type they are.
+        documents: Where texts in JSON stand, and how long they are.
     """
 
     name: str
@@ -82,11 +91,16 @@ class Seed:
     regions: list[Region] = field(default_factory=list)
     addresses: list[int] = field(default_factory=list)
     messages: list[int] = field(default_factory=list)
+    rows: list[tuple[range, np.dtype[Any]]] = field(default_factory=list)
+    documents: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.regions = find_regions(self.data)
         self.addresses = sorted({region.start for region in self.regions})
         self.messages = [at for region in self.regions for at in find_messages(self.data, region)]
+        self.rows = list(find_rows(self.data))
+        found = re.finditer(rb"\{[\x20-\x7e]*\}", self.data)
+        self.documents = [(match.start(), len(match.group())) for match in found]
         self._pointers = [
             at
             for region in self.regions
@@ -193,8 +207,20 @@ def _ends(data: bytes, signature: bytes, start: int) -> list[int]:
         return [at + wide + int.from_bytes(data[at : at + wide], "little")]
     if signature in _SIZES:
         return [start + _SIZES[signature]]
+    address = struct.pack("<Q", start)
+    if signature == b"OCHK":  # the message that leads to it has its length behind the address
+        lengths = (
+            data[match.end() : match.end() + 8] for match in re.finditer(re.escape(address), data)
+        )
+        ends = (start + int.from_bytes(length, "little") - 4 for length in lengths)
+        return [end for end in ends if start < end <= len(data) - 4]
+    if signature == b"EAIB":  # which the head of the array says the numbers of
+        head = int.from_bytes(data[start + 6 : start + 14], "little")
+        entry, bits, entries, least, pointers = data[head + 6 : head + 11]
+        twice = 2 * (pointers.bit_length() - 1)
+        places = 2 * (pointers - 1) + 1 + bits - (least.bit_length() - 1) - twice
+        return [start + 14 + entries * entry + places * 8]
     if signature == b"BTLF":  # the one leaf of a small tree, or one of many
-        address = struct.pack("<Q", start)
         for match in re.finditer(rb"BTHD.{12}" + re.escape(address), data, re.DOTALL):
             head = data[match.start() : match.start() + 38]
             size, count = struct.unpack("<H", head[10:12])[0], struct.unpack("<H", head[24:26])[0]
@@ -216,6 +242,26 @@ def find_messages(data: bytes, region: Region) -> list[int]:
         found.append(at)
         at += head + int.from_bytes(data[at + 1 : at + 3], "little")
     return found
+
+
+def find_rows(data: bytes) -> Iterator[tuple[range, np.dtype[Any]]]:
+    """Yields where the values of small chunks and of what has none stand, and their type."""
+    head = data[: structures.SUPERBLOCK_BYTES]
+    if structures.being_written(head):
+        head = structures.closed_superblock(head, len(data))
+    found: list[h5py.Dataset] = []
+    with h5py.File(io.BytesIO(head + data[len(head) :]), "r") as file:
+        file.visititems(
+            lambda _, node: found.append(node) if isinstance(node, h5py.Dataset) else None
+        )
+        for dataset in found:
+            places = [(dataset.id.get_offset(), dataset.id.get_storage_size())]
+            if dataset.chunks:
+                chunks = map(dataset.id.get_chunk_info, range(dataset.id.get_num_chunks()))
+                places = [(chunk.byte_offset, chunk.size) for chunk in chunks]
+            for start, size in places:
+                if start is not None and 0 < size <= _LONGEST_ROW:
+                    yield range(start, start + size), dataset.dtype
 
 
 # Changes, each of a file's bytes in place
@@ -306,6 +352,28 @@ def _text(seed: Seed, data: bytearray, rng: random.Random) -> None:
     _write(data, at, rng.choice((b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\x1b[31m", b"/../", b".")))
 
 
+def _row(seed: Seed, data: bytearray, rng: random.Random) -> None:
+    """Another value in a dataset, such as a loss, a frame's number, or a checksum."""
+    if not seed.rows:
+        return
+    places, dtype = rng.choice(seed.rows)
+    at = rng.choice(places[:: dtype.itemsize])
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            _write(data, at, np.array(rng.choice(_VALUES)).astype(dtype).tobytes())
+    elif rng.random() < 0.3:
+        _write(data, at, bytes(dtype.itemsize))
+    else:
+        _write_number(data, at, rng)
+
+
+def _document(seed: Seed, data: bytearray, rng: random.Random) -> None:
+    """Another JSON document where one stands, as long as that."""
+    if seed.documents:
+        at, size = rng.choice(seed.documents)
+        _write(data, at, rng.choice(_DOCUMENTS)[:size].ljust(size))
+
+
 def _write(data: bytearray, at: int, value: bytes) -> None:
     value = value[: max(0, len(data) - at)]
     data[at : at + len(value)] = value
@@ -313,5 +381,28 @@ def _write(data: bytearray, at: int, value: bytes) -> None:
 
 _Change = Callable[[Seed, bytearray, random.Random], None]
 _CHANGES: tuple[_Change, ...] = (_number, _flip, _flip_anywhere, _lead_elsewhere, _message, _copy)
-_CHANGES += (_swap_messages, _text)
-_WEIGHTS = (30, 8, 3, 20, 22, 10, 5, 2)
+_CHANGES += (_swap_messages, _text, _row, _document)
+_WEIGHTS = (30, 8, 3, 20, 22, 10, 5, 2, 12, 3)
+_VALUES = (float("nan"), float("inf"), -float("inf"), 0.0, -0.0, -1.0, 1e-7, 3e38, 6e4, 1e300)
+_DOCUMENTS = (
+    *(
+        b"",
+        b"[]",
+        b"null",
+        b"1e999",
+        b"NaN",
+        b'"text"',
+        b"[" * 999,
+        b'{"a":' * 99,
+        b"{",
+        b'{"": 0}',
+    ),
+    *(
+        b'{"model": [1]}',
+        b'{"classes": 3}',
+        b'{"classes": {"0": "a"}}',
+        b'{"classes": [1, null, []]}',
+    ),
+    *(b'{"bits": "8"}', b'{"bits": [8], "filter": {}}', b'{"seed": 1' + b"0" * 400 + b"}"),
+    *(b'{"command": {"a": NaN}}', b'{"model": "\\ud800"}', b'{"classes": ["\\u001b[31m"]}'),
+)

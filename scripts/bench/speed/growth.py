@@ -6,11 +6,16 @@ process had; it has one core, so that no processes are started beside it. What a
 with the number or it does not: where it does, time may grow in proportion; where it does not, time
 and memory stay. The exponent is that of the last step, of what is beyond the smallest recording's:
 1 is in proportion.
+
+The whole of it is bounded: each axis has a share of `MINUTES`, and what one leaves goes to the
+next. A command is not run on a recording on which it would take longer than what is left, told
+from the one before; its line says so, and is a verdict on the sizes that it was run on.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import multiprocessing
 import os
@@ -37,7 +42,9 @@ NOISE = 0.25  # seconds
 STEEPEST = 1.2  # the exponent of what may grow in proportion
 ROOM = 60e6  # bytes by which memory may differ where nothing grows
 ONCE = 5  # seconds from which a command is not run a second time
-LONGEST = 900  # seconds after which a command is given up: its time then counts as infinite
+MINUTES = 15.0  # of the clock, for everything
+A_FILM = 1.2  # seconds by the clock that are counted for each film of a sweep
+STEEP = 1.3  # the exponent that is expected of a command when its time is foretold
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class Axis:
         steps: Those of which the recorded step is measured.
         size: Gives the size of the recording of each.
         grows: The commands that show more of a larger recording.
+        share: Of the time for all axes.
     """
 
     name: str
@@ -100,6 +108,68 @@ class Axis:
     steps: Sequence[int]
     size: Callable[[int], Size]
     grows: frozenset[str]
+    share: float
+
+
+@dataclass
+class Clock:
+    """How much of the time is left.
+
+    Attributes:
+        end: When it ends, of `time.perf_counter`.
+    """
+
+    end: float
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left."""
+        return self.end - time.perf_counter()
+
+
+@dataclass
+class Course:
+    """What a command took on recordings of growing size.
+
+    Attributes:
+        grows: Whether it shows more of a larger one.
+        sizes: Those that it was measured on.
+        costs: The processor's seconds and the peak of memory in bytes on each.
+        walls: The seconds by the clock of each.
+        gap: Why it was not measured on the next one; empty where it was.
+    """
+
+    grows: bool
+    sizes: list[int]
+    costs: list[tuple[float, float]]
+    walls: list[float]
+    gap: str = ""
+
+    def foretell(self, size: int) -> float:
+        """Returns the seconds by the clock that a size will take; 0 where nothing is known."""
+        if not self.walls:
+            return 0.0
+        if len(self.walls) == 1 or not self.grows:
+            return self.walls[-1]
+        ratio = size / self.sizes[-1]
+        return self.walls[0] + (self.walls[-1] - self.walls[0]) * ratio**STEEP
+
+    def go_on(self, size: int, clock: Clock, run: Callable[[float], tuple[float, float]]) -> None:
+        """Measures the next size, if there is time for it."""
+        if self.gap:
+            return
+        expected = self.foretell(size)
+        if expected > clock.left:
+            self.gap = f"{size:,}: not measured, about {expected:.0f} s by the clock"
+            return
+        started = time.perf_counter()
+        cost = run(max(clock.left, 1.0))
+        if math.isinf(cost[0]):
+            self.gap = f"{size:,}: given up after {time.perf_counter() - started:.0f} s"
+            return
+        self.walls.append(time.perf_counter() - started)
+        self.sizes.append(size)
+        self.costs.append(cost)
 
 
 STEP = "1,000 recorded steps, beyond plain ones"
@@ -173,13 +243,27 @@ if __name__ == "__main__":
 """
 
 
-def _write(size: Size, path: Path) -> None:
-    """Writes a recording in another process: a command inherits the peak of its parent's memory."""
+def _write(size: Size, path: Path, longest: float) -> tuple[float, float]:
+    """Writes a recording in another process: a command inherits the peak of its parent's memory.
+
+    Args:
+        size: How large it is.
+        path: Where to.
+        longest: Seconds after which it is given up.
+
+    Returns:
+        Infinite seconds if it was given up, else none; no memory.
+    """
     process = multiprocessing.get_context("fork").Process(target=size.make, args=(path,))
     process.start()
-    process.join()
+    process.join(longest)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        return math.inf, 0.0
     if process.exitcode:
         raise RuntimeError(f"{path} was not written")
+    return 0.0, 0.0
 
 
 def axes(quick: bool) -> list[Axis]:
@@ -196,6 +280,7 @@ def axes(quick: bool) -> list[Axis]:
             upto((100, 2_000), (100, 1_000, 10_000, 100_000)),
             lambda n: Size(epochs=10, batches=n // 10),
             shown,
+            0.3,
         ),
         Axis(
             "epochs",
@@ -203,13 +288,15 @@ def axes(quick: bool) -> list[Axis]:
             upto((10, 300), (10, 100, 1_000, 10_000)),
             lambda n: Size(epochs=n, batches=4),
             shown,
+            0.15,
         ),
         Axis(
             "layers",
             upto((1, 30, 120), (1, 100, 1_000, 5_000)),
             upto((1, 50), (1, 10, 100, 1_000)),
-            lambda n: Size(8, 5, layers=n),
+            lambda n: Size(2, 2, layers=n),
             shown | {"info", STEP},
+            0.2,
         ),
         Axis(
             "channels",
@@ -217,12 +304,17 @@ def axes(quick: bool) -> list[Axis]:
             upto((4, 512), (4, 64, 1_024, 4_096)),
             lambda n: Size(channels=n),
             shown | {STEP},
+            0.1,
         ),
     ]
 
 
-def measured(words: Sequence[str]) -> tuple[float, float]:
+def measured(words: Sequence[str], longest: float) -> tuple[float, float]:
     """Runs a command; the processor's seconds and the peak of memory in bytes.
+
+    Args:
+        words: The command.
+        longest: Seconds after which it is given up: its time is then infinite.
 
     Raises:
         RuntimeError: It failed.
@@ -233,7 +325,7 @@ def measured(words: Sequence[str]) -> tuple[float, float]:
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stderr is not None
-    limit = threading.Timer(LONGEST, process.kill)
+    limit = threading.Timer(longest, process.kill)
     limit.start()
     said = process.stderr.read().decode(errors="replace")
     _, status, usage = os.wait4(process.pid, 0)
@@ -246,10 +338,10 @@ def measured(words: Sequence[str]) -> tuple[float, float]:
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024.0
 
 
-def least(words: Sequence[str]) -> tuple[float, float]:
+def least(words: Sequence[str], longest: float) -> tuple[float, float]:
     """Returns what `measured` does, of two runs the quicker if they are short."""
-    first = measured(words)
-    return first if first[0] > ONCE else min(first, measured(words))
+    first = measured(words, longest)
+    return first if first[0] > ONCE else min(first, measured(words, longest))
 
 
 def exponent(sizes: Sequence[int], values: Sequence[float], noise: float) -> float:
@@ -262,8 +354,13 @@ def exponent(sizes: Sequence[int], values: Sequence[float], noise: float) -> flo
     return math.log(last / max(before, noise)) / math.log(sizes[-1] / sizes[-2])
 
 
-def recorded(size: Size, path: Path) -> tuple[float, float]:
+def recorded(size: Size, path: Path, longest: float) -> tuple[float, float]:
     """What recording adds to the last steps of a training: the processor's seconds of 1,000 steps.
+
+    Args:
+        size: How much is recorded.
+        path: Where to; it is deleted again.
+        longest: Seconds after which the training is given up: they are then infinite.
 
     Returns:
         These, and the trainer's peak of memory in bytes.
@@ -271,8 +368,14 @@ def recorded(size: Size, path: Path) -> tuple[float, float]:
     numbers = (size.layers, size.channels, size.epochs, size.batches)
     words = [sys.executable, "-c", TRAINING, str(path), *map(str, numbers)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
-    path.unlink()
+    try:
+        done = subprocess.run(
+            words, env=environment, check=True, capture_output=True, text=True, timeout=longest
+        )
+    except subprocess.TimeoutExpired:
+        return math.inf, 0.0
+    finally:
+        path.unlink(missing_ok=True)
     taken, peak = map(float, done.stdout.split())
     return 1000 * max(taken, 0.0), peak
 
@@ -293,7 +396,7 @@ def sweep(folder: Path, runs: int) -> Line:
     except ImportError:
         return Line(what, None, note="skipped: distributed is not installed")
     for number in range(runs):
-        _write(Size(4, 25, channels=12), folder / f"{number:04}.h5")
+        _write(Size(4, 25, channels=12), folder / f"{number:04}.h5", 60.0)
     script = folder / "sweep.py"
     script.write_text(SWEEP)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -311,55 +414,71 @@ def sweep(folder: Path, runs: int) -> Line:
     return Line(what, both / busiest, "", 1.8, "least", note)
 
 
-def verdict(what: str, axis: Axis, grows: bool, costs: Sequence[tuple[float, float]]) -> Line:
+def verdict(what: str, axis: Axis, course: Course) -> Line:
     """One line of the table: what a command took at each size."""
-    sizes = axis.steps if what == STEP else axis.sizes
-    seconds = [each for each, _ in costs]
-    memory = [each for _, each in costs]
+    sizes = course.sizes
+    seconds = [each for each, _ in course.costs]
+    memory = [each for _, each in course.costs]
     note = ", ".join(
         f"{size:,}: {taken:.2f} s {peak / 1e6:.0f} MB"
-        for size, (taken, peak) in zip(sizes, costs, strict=True)
+        for size, (taken, peak) in zip(sizes, course.costs, strict=True)
     )
-    if grows:
+    note = ", ".join(filter(None, [note, course.gap]))
+    kind = "exponent of time" if course.grows else "times"
+    if len(sizes) < 2:
+        return Line(f"{what}, {axis.name}: {kind}", None, note=note)
+    if course.grows:
         value = exponent(sizes, seconds, NOISE)
-        return Line(f"{what}, {axis.name}: exponent of time", value, "", STEEPEST, note=note)
-    value = max(
-        seconds[-1] / (seconds[0] + NOISE), (memory[-1] - memory[0]) / ROOM if memory else 0.0
-    )
-    return Line(f"{what}, {axis.name}: times", value, "", STEADY, note=note)
+        return Line(f"{what}, {axis.name}: {kind}", value, "", STEEPEST, note=note)
+    value = max(seconds[-1] / (seconds[0] + NOISE), (memory[-1] - memory[0]) / ROOM)
+    return Line(f"{what}, {axis.name}: {kind}", value, "", STEADY, note=note)
+
+
+def grow(axis: Axis, clock: Clock, folder: Path, quick: bool) -> Iterator[Line]:
+    """The lines of an axis."""
+    courses = {name: Course(name in axis.grows, [], [], []) for name in (*COMMANDS, STEP)}
+    path, written = folder / "run.h5", Course(True, [], [], [])
+    share = clock.left / 4  # of the recorded step, which comes last
+    for number in axis.sizes:
+        reading = Clock(clock.end - share)
+        written.go_on(number, reading, functools.partial(_write, axis.size(number), path))
+        if written.gap:
+            for course in courses.values():
+                course.gap = course.gap or f"{number:,}: not measured, its file takes too long"
+            break
+        print(f"<!-- {axis.name} {number}: {path.stat().st_size / 1e6:.0f} MB written in "
+              f"{written.walls[-1]:.0f} s -->", file=sys.stderr)  # fmt: skip
+        for name, words in COMMANDS.items():
+            out = f"{folder}/out"
+            filled = ["-m", "replay", *(word.format(path=path, out=out) for word in words)]
+            run = functools.partial(measured if quick else least, filled)
+            courses[name].go_on(number, reading, run)
+            said = courses[name].gap or "{:.2f} s {:.0f} bytes".format(*courses[name].costs[-1])
+            print(f"<!-- {name}: {said} -->", file=sys.stderr)
+        path.unlink(missing_ok=True)
+    steps = courses[STEP]
+    steps.gap = ""
+    for number in axis.steps:
+        train = functools.partial(recorded, axis.size(number), folder / "t.h5")
+        steps.go_on(number, clock, train)
+    for name, course in courses.items():
+        yield verdict(name, axis, course)
 
 
 def lines(quick: bool, only: Sequence[str] = ()) -> Iterator[Line]:
     """The lines of the table."""
     cores = os.sched_getaffinity(0)
+    chosen = [axis for axis in axes(quick) if not only or axis.name in only]
+    started = end = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         os.sched_setaffinity(0, {max(cores)})
-        for axis in axes(quick):
-            if only and axis.name not in only:
-                continue
-            costs: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
-            for number in axis.sizes:
-                path = Path(folder) / "run.h5"
-                started = time.perf_counter()
-                _write(axis.size(number), path)
-                print(f"<!-- {axis.name} {number}: {path.stat().st_size / 1e6:.0f} MB written in "
-                      f"{time.perf_counter() - started:.0f} s -->", file=sys.stderr)  # fmt: skip
-                for name, words in COMMANDS.items():
-                    out = f"{folder}/out"
-                    filled = [word.format(path=path, out=out) for word in words]
-                    found = (measured if quick else least)(["-m", "replay", *filled])
-                    costs[name].append(found)
-                    print(f"<!-- {name}: {found[0]:.2f} s {found[1] / 1e6:.0f} MB -->",
-                          file=sys.stderr)  # fmt: skip
-                path.unlink()
-            costs[STEP] = [
-                recorded(axis.size(number), Path(folder) / "t.h5") for number in axis.steps
-            ]
-            for name, each in costs.items():
-                yield verdict(name, axis, name in axis.grows, each)
+        for axis in chosen:
+            end += 60 * MINUTES * axis.share
+            yield from grow(axis, Clock(end), Path(folder), quick)
         os.sched_setaffinity(0, cores)
         if not only or "files" in only:
-            yield sweep(Path(folder), 20 if quick else 200)
+            left = Clock(started + 60 * MINUTES).left
+            yield sweep(Path(folder), 20 if quick else max(20, min(200, int(left / A_FILM))))
 
 
 def main() -> int:

@@ -35,7 +35,13 @@ class Writer:
 
     def __init__(self, command: list[str], path: Path) -> None:
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            start_new_session=True,
+            # A shell's background ignores Ctrl-C, and so would whatever is started there.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None

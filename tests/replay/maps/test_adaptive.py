@@ -15,6 +15,7 @@ from replay.maps.percentiles import (
     FEW,
     PERCENTILES,
     Measured,
+    as_float32,
     moments_of,
     percentiles_of,
     steady,
@@ -34,6 +35,41 @@ def test_percentiles_are_those_of_numpy_over_finite_values(maps: np.ndarray) -> 
         finite = values[np.isfinite(values)].astype(np.float64)
         expected = np.percentile(finite, (1, 99)) if finite.size else [np.nan, np.nan]
         np.testing.assert_allclose(found[channel], expected, rtol=1e-12, atol=1e-12)
+
+
+LARGE = {
+    "noise": lambda noise: noise,
+    "behind a ReLU": lambda noise: np.maximum(noise, 0),
+    "behind a negative ReLU": lambda noise: np.minimum(noise, 0),
+    "few values": lambda noise: np.rint(2 * noise),
+    "one value": lambda noise: noise * 0 + 3,
+    "ascending": lambda noise: np.sort(noise.reshape(len(noise), -1)).reshape(noise.shape),
+    "a slope": lambda noise: noise * 0 + np.arange(noise.shape[-1]),
+    "one corner": lambda noise: np.where(np.indices(noise.shape)[1:].sum(0) < 9, noise - 9, noise),
+    "subnormal": lambda noise: noise * 1e-6,
+    "not finite": lambda noise: np.where(noise > 2, np.inf, np.where(noise < -2, np.nan, noise)),
+    "one of each": lambda noise: np.stack([noise[0], np.maximum(noise[1], 0), noise[2] * 0 - 1]),
+}
+
+
+@pytest.mark.parametrize("side", [22, 23, 56, 64, 128])
+@pytest.mark.parametrize("kind", LARGE)
+def test_percentiles_of_large_maps_are_those_of_numpy(kind: str, side: int) -> None:
+    noise = np.random.default_rng(side).standard_normal((3, side, side))
+    maps = LARGE[kind](noise).astype(np.float16)
+    found = percentiles_of(maps)
+    for channel, values in enumerate(maps.astype(np.float64)):
+        expected = np.percentile(values[np.isfinite(values)], PERCENTILES)
+        np.testing.assert_allclose(found[channel], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_every_float16_becomes_the_float32_of_its_value() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    for values in (every, every[np.isfinite(every)]):
+        found, finite = as_float32(values)
+        assert finite == (len(values) < len(every))
+        np.testing.assert_array_equal(found, values.astype(np.float32))
+        assert (np.signbit(found) == np.signbit(values)).all()
 
 
 def test_no_map_has_no_range() -> None:
