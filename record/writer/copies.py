@@ -163,12 +163,12 @@ def copy_frames(
         for name, value in node.attrs.items():
             made.attrs[name] = value
         if node.chunks[1] == 1 and node.ndim > 2:  # a frame is a chunk
-            origin = (0,) * (node.ndim - 2)
+            origin, written = (0,) * (node.ndim - 2), _written(node, frames)
             for place, frame in enumerate(frames):
                 if place % 256 == 0:
                     on_progress()
-                with contextlib.suppress(KeyError):
-                    chunk = _read_chunk(node, (*frame, *origin))
+                if frame in written:
+                    chunk = node.id.read_direct_chunk((*frame, *origin))[1]
                     made.id.write_direct_chunk((*frame, *origin), chunk)
             return
         for epoch in np.flatnonzero(stays.any(axis=1)):
@@ -267,13 +267,11 @@ def _check_resumable(path: str) -> None:
         raise OSError("cannot resume: it is no recording of this version of the format")
 
 
-def _read_chunk(dataset: h5py.Dataset, at: tuple[int, ...]) -> bytes:
-    """Returns a chunk's bytes.
-
-    Raises:
-        KeyError: None was written.
-    """
-    if dataset.id.get_chunk_info_by_coord(at).byte_offset is None:
-        raise KeyError(at)
-    data: bytes = dataset.id.read_direct_chunk(at)[1]
-    return data
+def _written(dataset: h5py.Dataset, frames: list[schema.Cell]) -> set[schema.Cell]:
+    """Returns which frames have a chunk: to say it of one, HDF5 goes through those before it."""
+    if hasattr(dataset.id, "chunk_iter"):  # of HDF5 1.12.3 and later
+        found: set[schema.Cell] = set()
+        dataset.id.chunk_iter(lambda about: found.add(about.chunk_offset[:2]))
+        return found
+    ask, origin = dataset.id.get_chunk_info_by_coord, (0,) * (dataset.ndim - 2)
+    return {frame for frame in frames if ask((*frame, *origin)).byte_offset is not None}

@@ -115,7 +115,8 @@ class FrameCopy:
             workers.add(partial(self._work, found), self._take)
 
     def finish(self) -> None:
-        """Says in the new dataset what is to be known of it."""
+        """Says in the new dataset what is to be known of it, and forgets where frames lie."""
+        self._chunks = []
         if self._quantizes:
             self.dataset.attrs[eight_bits.LARGEST_ERROR] = np.float32(self._error)
 

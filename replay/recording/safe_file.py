@@ -22,7 +22,7 @@ from replay.recording.attributes import read_attribute
 from replay.recording.hard_links import HardLinks
 from replay.recording.live_file import PATIENCE, Allowance, Closing, LiveFile, file_errors
 from replay.recording.plain_chunks import read_plain
-from replay.schema import FileError
+from replay.schema import FileError, RecordingError
 
 if TYPE_CHECKING:
     from replay.recording.chunk_filters import Pipeline  # imported for a packed file only
@@ -48,6 +48,9 @@ def retried(
     @functools.wraps(method)
     def again(self: File, /, *args: P.args, **kwargs: P.kwargs) -> T:
         live, deadline = self._live, 0.0
+        if not live.is_open:
+            text = f"{self.path} was closed; to read on, open it again: replay.open(...)"
+            raise RecordingError(text)  # which is no damage
         while True:
             try:
                 if live.is_outdated:

@@ -53,17 +53,16 @@ def to_xarray(run: Any, layer: str | None) -> Any:
         names = tuple(f"input_{name}" for name in dimension_names(axes))
         images = _lazy(inputs.shapes[0], inputs.present, lambda at: inputs[at])
         values["input"] = (*cell, *names), images
-    if series.has_ranges:
-        values["range"] = (*cell, "channel", "bound"), series.ranges()
-    for name, numbers in run.batches.items():
-        values[name if name not in (*values, *cell) else f"field_{name}"] = cell, numbers
     coordinates: dict[str, Any] = {
         "epoch": np.arange(present.shape[0]),
         "batch": np.arange(present.shape[1]),
         "channel": np.arange(found.channels),
     }
-    if "range" in values:
+    if series.has_ranges:
+        values["range"] = (*cell, "channel", "bound"), series.ranges()
         coordinates["bound"] = ["least", "greatest"]
+    for name, numbers in run.batches.items():
+        values[name if name not in (*values, *cell) else f"field_{name}"] = cell, numbers
     about = {"file": str(run.path), "run_id": run.run_id, "created": run.created}
     about |= {"layer": found.name, "module": found.module, "note": found.note}
     return xarray.Dataset(values, coordinates, {k: v for k, v in about.items() if v})

@@ -182,6 +182,7 @@ COMMANDS = {
     "page": ["page", "{path}", "-o", "{out}.html"],
     "health": ["health", "{path}"],
     "verify": ["verify", "{path}"],
+    "pack": ["pack", "{path}", "-o", "{out}.h5", "--overwrite", "--quiet"],
 }  # fmt: skip
 
 TRAINING = """
@@ -271,7 +272,7 @@ def axes(quick: bool) -> list[Axis]:
     def upto(few: Sequence[int], most: Sequence[int]) -> Sequence[int]:
         return few if quick else most
 
-    shown = frozenset({"page", "health", "verify"})
+    shown = frozenset({"page", "health", "verify", "pack"})
     return [
         Axis(
             "frames",

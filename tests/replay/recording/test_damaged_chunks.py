@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import threading
 import zlib
 from collections.abc import Callable
@@ -109,6 +110,28 @@ def test_the_last_chunk_of_a_file_that_is_cut_off(
     assert packed.remarks[-1].endswith("and are missing, first maps/late epoch 1 batch 1")
     with replay.open(packed.path) as run:
         np.testing.assert_array_equal(run["late"][1, 0], late(1, 0))
+
+
+def test_frames_beside_a_damaged_part_of_their_index_are_copied(tmp_path: Path) -> None:
+    """Of 90 frames, which are three leaves of a tree, one of which has another checksum."""
+    path = write_recording(tmp_path / "run.h5", {"conv1": MAPS}, batches=45, image=None)
+    image = bytearray(path.read_bytes())
+    tree = next(m.start() for m in re.finditer(b"BTHD", image) if image[m.start() + 12])
+    root = int.from_bytes(image[tree + 16 : tree + 24], "little")
+    record, count = (int.from_bytes(image[tree + at : tree + at + 2], "little") for at in (10, 24))
+    pointer = root + 6 + record * count + 9 * count  # to the last of its leaves
+    leaf = int.from_bytes(image[pointer : pointer + 8], "little")
+    assert image[leaf : leaf + 4] == b"BTLF"
+    image[leaf + 20] ^= 1
+    path.write_bytes(image)
+    lost = sorted((p.epoch, p.batch) for p in replay.verify(path).problems)
+    assert 10 < len(lost) < 60
+    packed = replay.pack(path, tmp_path / "packed.h5")
+    assert packed.unreadable == len(lost)
+    with replay.open(packed.path) as run:
+        for cell in run.frames:
+            if cell not in lost:
+                np.testing.assert_array_equal(run["conv1"][cell], MAPS(*cell))
 
 
 def put_whole(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str) -> None:

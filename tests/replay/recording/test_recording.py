@@ -12,7 +12,7 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.recording import live_file
-from replay.schema import FileError, SelectionError
+from replay.schema import FileError, RecordingError, SelectionError
 
 
 @pytest.fixture
@@ -69,6 +69,24 @@ def test_what_is_not_there_is_said(path: Path) -> None:
             run["conv9"]
         with pytest.raises(SelectionError, match=r"no kernels of 'block.conv'"):
             run["block.conv"].kernels(0, 0)
+
+
+def test_a_recording_that_was_closed_says_so(path: Path) -> None:
+    """Whatever is asked of it that was not read before; it is not called damaged."""
+    with replay.open(path) as run:
+        series = run[run.layers[0]]
+        first = series[0, 0]
+    run.close()  # again
+    for read in (
+        lambda: series[0, 2],
+        lambda: run.inputs[0, 0],
+        lambda: run.batches["loss"],
+    ):
+        with pytest.raises(RecordingError, match=r"run\.h5 was closed; to read on") as told:
+            read()
+        assert not isinstance(told.value, FileError)  # a film would draw it as damage
+    with replay.open(path) as again:
+        np.testing.assert_array_equal(again[again.layers[0]][0, 0], first)
 
 
 def test_only_committed_frames_count(path: Path) -> None:
