@@ -130,9 +130,7 @@ class PackedFrames:
             numbers = schema.dataset_path(schema.BATCHES, "recorded")
             order = self._file.read_numbers(numbers, 2, np.int64)
             self._vouched = Vouched(self._file, np.zeros((0, 0), int) if order is None else order)
-        row, found = self._vouched.mask[epoch : epoch + 1, :batches], np.zeros((1, batches), bool)
-        found[: len(row), : row.shape[1]] = row
-        return found
+        return self._vouched.mask[epoch : epoch + 1, :batches]
 
     def own(self, path: str, epoch: int, batch: int) -> npt.NDArray[Any] | None:
         """Reads a frame that lies in this very dataset, as it is stored; None if never written.

@@ -104,7 +104,7 @@ def read_checked_block(
         shape: Of the numbers of an epoch and batch.
         rows: The epochs.
         columns: The batches.
-        vouched: bool (rows, columns), where numbers that have no checksum have lost it.
+        vouched: bool (rows, columns), or fewer, where numbers that have no checksum have lost it.
 
     Returns:
         The numbers, and where they are damaged, bool (rows, columns); None where nothing vouches
@@ -119,7 +119,10 @@ def read_checked_block(
         expected = checksums_of(file, path, values.shape, rows.start, columns.start)
         if expected is None:
             return values, None
-        return values, _differ(file, path, values, expected) | (vouched & (expected == 0))
+        damaged = _differ(file, path, values, expected)
+        high, wide = np.minimum(vouched.shape, expected.shape)
+        damaged[:high, :wide] |= vouched[:high, :wide] & (expected[:high, :wide] == 0)
+        return values, damaged
 
     return _together(file, read)
 

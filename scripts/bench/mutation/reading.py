@@ -60,8 +60,8 @@ MUTATIONS = (
         "lost-ranges-believed",
         "Ranges that were lost with their checksum scale no picture.",
         "replay/recording/small_values.py",
-        " | (vouched & (expected == 0))\n",
-        "\n",
+        "        damaged[:high, :wide] |= vouched[:high, :wide] & (expected[:high, :wide] == 0)\n",
+        "        pass\n",
         VALUES + "test_ranges_that_are_lost_with_their_checksums_are_those_of_the_frames",
     ),
     Mutation(
