@@ -36,7 +36,7 @@ from replay.webpage.size_budget import MARKUP_BYTES, Fidelity, PageItem
 KEYS = 10
 """Every so many frames of a fixed image, one is stored without the one before it."""
 
-_SAMPLED = 20  # frames that are packed to estimate what all of them take
+_SAMPLED = 12  # frames that are packed to estimate what all of them take
 _JOINT = ("run", "epoch", "frame", "channel")  # scales whose ranges the manifest has
 
 

@@ -42,10 +42,10 @@ NOISE = 0.25  # seconds
 STEEPEST = 1.2  # the exponent of what may grow in proportion
 ROOM = 60e6  # bytes by which memory may differ where nothing grows
 ONCE = 5  # seconds from which a command is not run a second time
-MINUTES = 12.0  # of the processor's time, for everything
+MINUTES = 14.0  # of the processor's time, for everything
 BUSY = 8  # times by which the clock may be ahead of the processor before a command is given up
 A_FILM = 1.5  # seconds of the processor that are counted for each film of a sweep, rendered twice
-STEEP = 1.3  # the exponent that is expected of a command when its time is foretold
+STEEP = 1.15  # the exponent that is expected of a command when its time is foretold
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ def axes(quick: bool) -> list[Axis]:
             upto((100, 2_000), (100, 1_000, 10_000, 100_000)),
             lambda n: Size(epochs=10, batches=n // 10),
             shown,
-            0.3,
+            0.4,
         ),
         Axis(
             "epochs",
