@@ -50,6 +50,8 @@ class Series:
         self._snapshot = snapshot
         self.layer, self.run_series = layer, run_series or self
         self._present: npt.NDArray[np.bool_] | None = None
+        self._vouched: Mask | None = None
+        self._has_sums = False
         self._sums: dict[str, npt.NDArray[np.uint32] | None] = {}
         self.mended_ranges = MendedRanges()
         self._read_at = snapshot.committed  # how many frames there were when those were read
@@ -98,6 +100,7 @@ class Series:
             self._forget()
             self._present = self._snapshot.order > 0
             sums = self.checksums()
+            self._has_sums = sums is not None
             if sums is not None:
                 self._present &= sums > 0
         return self._present
@@ -105,9 +108,11 @@ class Series:
     @property
     def vouched(self) -> Mask:
         """Where a value beside a frame is damaged if it has no checksum, bool (epoch, batch)."""
-        if self.checksums() is None:  # then it is not known where there is a frame
-            return np.zeros_like(self.present)
-        return self.present & self._snapshot.vouched.mask
+        present = self.present
+        if self._vouched is None:
+            known = self._has_sums  # else it is not known where there is a frame
+            self._vouched = present & self._snapshot.vouched.mask & known
+        return self._vouched
 
     @property
     def frames(self) -> list[tuple[int, int]]:
@@ -238,7 +243,8 @@ class Series:
 
     def _forget(self) -> None:
         """Forgets what was read before the recording was refreshed."""
-        self._present, self._sums, self._read_at = None, {}, self._snapshot.committed
+        self._present, self._vouched, self._sums = None, None, {}
+        self._read_at = self._snapshot.committed
         self.mended_ranges = MendedRanges()
 
     def _read(self, group: str, sums: str, epoch: int, batch: int) -> Float16Array:

@@ -50,7 +50,7 @@ WALL_SECONDS = 60.0  # within which some reader ends, however busy the machine i
 BATCH = 500  # files that one process reads
 GROWTH = 256 << 20  # bytes by which it may grow meanwhile
 HEAVY = 384 << 20  # bytes that a reader does not take before it refuses a file
-_TINY = 3  # times that a tiny seed is as likely as another one
+_TINY = 6  # times that a tiny seed is as likely as another one
 _STATE = struct.Struct("<qqqq")  # file, reader, and how many ended well or were refused
 
 
