@@ -23,6 +23,7 @@ from replay.recording.hard_links import HardLinks
 from replay.recording.live_file import PATIENCE, Allowance, Closing, LiveFile, file_errors
 from replay.recording.plain_chunks import read_plain
 from replay.schema import FileError, RecordingError
+from replay.schema.faces import choose
 
 if TYPE_CHECKING:
     from replay.recording.chunk_filters import Pipeline  # imported for a packed file only
@@ -56,16 +57,22 @@ def retried(
                 if live.is_outdated:
                     self._forget_datasets()
                     live.reopen()
+                self.check_number(self._expected)
                 return method(self, *args, **kwargs)
-            except FileError:
+            except FileError as error:
                 now = time.monotonic()
                 deadline = deadline or now + PATIENCE
-                if now > deadline or not live.may_have_changed():
+                final = isinstance(error, ExchangedError) or now > deadline
+                if final or not live.may_have_changed():
                     raise
                 live.mark_outdated()
                 time.sleep(0.02)
 
     return again
+
+
+class ExchangedError(FileError):
+    """Raised where something is asked for of a file in whose place there is another one."""
 
 
 class SafeFile(Closing):
@@ -87,6 +94,7 @@ class SafeFile(Closing):
         self._pipelines: dict[str, Pipeline | None] = {}  # what undoes the compression of each
         self._packed: PackedFrames | None = None
         self._allowance = Allowance(path)
+        self._expected = 0  # its number; 0 while it may be any
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the path: another process opens the file for itself."""
@@ -107,8 +115,21 @@ class SafeFile(Closing):
         """What tells the open file from another one of its name; that is never 0."""
         return self._live.number
 
+    def expect(self) -> None:
+        """Has nothing read from now on, until `refresh`, of a file that takes this one's place."""
+        self._expected = self.number
+
+    def check_number(self, number: int) -> None:
+        """Raises ExchangedError where the file is not the one of this number, unless that is 0."""
+        if number not in (0, self.number):
+            raise ExchangedError(
+                f"{self.path} has been replaced since it was last looked at (frames were taken "
+                f"out, or recorded anew); {choose('run the command again', 'call refresh()')}"
+            )
+
     def refresh(self) -> None:
         """Lets the next look at each dataset see what was written in the meantime."""
+        self._expected = 0
         self._forget_datasets()
         self._live.note_changes()
 

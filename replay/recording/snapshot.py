@@ -11,7 +11,7 @@ import numpy.typing as npt
 from replay import schema
 from replay.recording import small_values
 from replay.recording.batch_fields import BatchFields
-from replay.recording.safe_file import SafeFile
+from replay.recording.safe_file import ExchangedError, SafeFile
 from replay.recording.small_values import (
     Vouched,
     mend_numbers,
@@ -27,7 +27,7 @@ from replay.schema import (
     dataset_path,
     format_intervals,
 )
-from replay.schema.faces import call, choose
+from replay.schema.faces import call
 
 # Of what is no map, the number of axes that a frame may have.
 _RANKS = {schema.ATTENTION: (2, 3), schema.CAM: (1,)}
@@ -70,10 +70,6 @@ class Header:
         return cls(int(version), run_id, created, meta, packed)
 
 
-class ExchangedError(FileError):
-    """Raised where a frame is asked for that the file had, and the one in its place has not."""
-
-
 class Snapshot:
     """The frames that were whole when the file was last looked at.
 
@@ -100,20 +96,32 @@ class Snapshot:
     """
 
     def __init__(self, file: SafeFile, probe_number: int | None = None) -> None:
-        self.file, self.path, self.probe_number = file, file.path, probe_number
+        self._file, self.path, self.probe_number = file, file.path, probe_number
         self.refresh()
+
+    @property
+    def file(self) -> SafeFile:
+        """The file.
+
+        Raises:
+            ExchangedError: It is another one by now, and these are not its frames.
+        """
+        self._file.check_number(self._number)
+        return self._file
 
     def refresh(self) -> None:
         """Takes in what was committed in the meantime.
 
         The counter of committed frames is read before anything that it vouches for.
         """
-        self.file.refresh()
+        file = self._file
+        file.refresh()
         path, self._number = dataset_path(schema.BATCHES, "recorded"), 0
-        while self._number != self.file.number:  # another file took its place meanwhile
-            state = read_state(self.file)
-            self._number = self.file.number
-            order = self.file.read_numbers(path, 2, np.int64)
+        while self._number != file.number:  # another file took its place meanwhile
+            state = read_state(file)
+            self._number = file.number
+            order = file.read_numbers(path, 2, np.int64)
+        file.expect()
         if order is None:
             order = np.zeros((0, 0), np.int64)
         self.sound_state = schema.is_sound_state(state)
@@ -122,11 +130,11 @@ class Snapshot:
         self.closed = bool(closed)
         self.committed = schema.count_whole(state, order) if len(state) else 0
         if not _are_complete(order, self.committed):
-            mend_numbers(self.file, path, order, self.committed)
+            mend_numbers(file, path, order, self.committed)
         whole = (order > 0) & (order <= self.committed)
-        small_values.check_frames(self.file, path, int(whole.sum()))
+        small_values.check_frames(file, path, int(whole.sum()))
         self.order: npt.NDArray[np.int64] = np.where(whole, order, 0)
-        self.vouched = Vouched(self.file, self.order)
+        self.vouched = Vouched(file, self.order)
         self._fields: BatchFields | None = None
 
     @property
@@ -137,8 +145,9 @@ class Snapshot:
     @property
     def fields(self) -> BatchFields:
         """The fields of the batches by name, each of shape (epoch, batch)."""
+        file = self.file
         if self._fields is None:
-            self._fields = BatchFields(self.file, self.order, self.vouched)
+            self._fields = BatchFields(file, self.order, self.vouched)
         return self._fields
 
     def find_layers(self, kind: str = "") -> list[Layer]:
@@ -239,15 +248,8 @@ class Snapshot:
 
         Raises:
             DamagedError: The frame has another one.
-            ExchangedError: So it has, and another file has taken the place of the one whose
-                frames these are.
         """
         found = schema.checksum(np.ascontiguousarray(frame))
-        if found != checksum and self.file.number != self._number:
-            raise ExchangedError(
-                f"{self.path} has been replaced since it was last looked at (frames were taken "
-                f"out, or recorded anew); {choose('run the command again', 'call refresh()')}"
-            )
         if found != checksum:
             repaired = self.path.with_name(f"{self.path.stem}-repaired{self.path.suffix}")
             repair = call("repair", self.path, out=repaired)

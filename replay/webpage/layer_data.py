@@ -36,7 +36,7 @@ from replay.webpage.size_budget import MARKUP_BYTES, Fidelity, PageItem
 KEYS = 10
 """Every so many frames of a fixed image, one is stored without the one before it."""
 
-_SAMPLED = 20  # frames that are packed to estimate what all of them take
+_SAMPLED = 12  # frames that are packed to estimate what all of them take
 _JOINT = ("run", "epoch", "frame", "channel")  # scales whose ranges the manifest has
 
 
@@ -170,7 +170,7 @@ class LayerData:
             summary = summarize(maps)
             if not self._fixed or place % KEYS == 0:
                 before = None
-            block, before = self._pack(cell, maps, self._fidelity, before)
+            block, before = self._pack(cell, maps, summary.ranges, self._fidelity, before)
             yield PackedFrame(
                 block,
                 _pair(self._range("frame", cell, maps)),
@@ -331,11 +331,11 @@ class LayerData:
         self,
         cell: Cell,
         maps: npt.NDArray[np.float16],
+        extremes: npt.NDArray[np.float32],
         fidelity: Fidelity,
         before: FrameBlock | None,
     ) -> tuple[bytes, FrameBlock]:
         shown = self._show(cell)
-        extremes = summarize(maps).ranges
         small = shrink_maps(maps, fidelity.pool)
         kernels = self._kernels.pictures(cell)
         step = self._key_step(fidelity) if before is None else fidelity.step
@@ -386,7 +386,8 @@ class LayerData:
         told = self._told if fidelity.pool == 1 else {}
         if cell not in told:
             self._sampled[cell] = self._show(cell)
-            packed, block = self._pack(cell, self._maps(cell), fidelity, before)
+            maps = self._maps(cell)
+            packed, block = self._pack(cell, maps, summarize(maps).ranges, fidelity, before)
             if not block.told:
                 return len(packed), block
             told[cell] = len(packed), block

@@ -51,14 +51,16 @@ def encode_planes(
     if not before:
         known = np.zeros_like(levels) if expected is None else expected
         rounded = _round(levels - known, step)
-        return _write([rounded]), _cut(known + _restore(*rounded, step), highest)
+        made = levels - known if step <= 1 else _restore(*rounded, step)  # nothing is lost at 1
+        return _write([rounded]), _cut(known + made, highest)
     factors, parts, made = [], [], np.empty_like(levels)
     for place in range(len(levels)):
         some = slice(max(0, place - before), place)
         fit = _fit(levels[place], made[some])
         known = expect(fit, made[some])
         rounded = _round((levels[place] - known)[None], step)
-        made[place] = _cut(known + _restore(*rounded, step), highest[place, None])
+        one = (levels[place] - known)[None] if step <= 1 else _restore(*rounded, step)
+        made[place] = _cut(known + one, highest[place, None])
         factors.append(fit)
         parts.append(rounded)
     return np.concatenate(factors).astype("<f4").tobytes() + _write(parts), made

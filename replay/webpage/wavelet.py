@@ -29,17 +29,22 @@ def analyse(planes: Planes) -> tuple[Planes, list[Details]]:
     """
     details = []
     while min(planes.shape[1:]) > SMALLEST:
+        # Both halves of the columns lie side by side, so that their rows are split at once.
         low, high = _split(planes, 2)
-        (smooth, down), (across, both) = _split(low, 1), _split(high, 1)
-        details.append((down, across, both))
-        planes = smooth
+        across = low.shape[2]
+        above, below = _split(np.concatenate([low, high], axis=2), 1)
+        details.append((below[..., :across], above[..., across:], below[..., across:]))
+        planes = above[..., :across]
     return planes, details
 
 
 def synthesise(smooth: Planes, details: list[Details]) -> Planes:
     """Returns the planes of which `analyse` gives these, int32 (C, H, W)."""
     for down, across, both in reversed(details):
-        smooth = _join(_join(smooth, down, 1), _join(across, both, 1), 2)
+        columns = smooth.shape[2]
+        above = np.concatenate([smooth, across], axis=2)
+        joined = _join(above, np.concatenate([down, both], axis=2), 1)
+        smooth = _join(joined[..., :columns], joined[..., columns:], 2)
     return smooth
 
 
@@ -52,43 +57,51 @@ def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def _split(planes: Planes, axis: int) -> tuple[Planes, Planes]:
-    """Returns the smoothed half and the details along an axis."""
-    moved = planes.swapaxes(axis, 2)
-    even, odd = moved[..., 0::2].copy(), moved[..., 1::2].copy()
-    odd -= _beside_odd(even, odd.shape[2])
-    even += _beside_even(odd, even.shape[2])
-    return even.swapaxes(axis, 2), odd.swapaxes(axis, 2)
+    """Returns the smoothed half and the details along an axis, 1 or 2."""
+    even, odd = planes[_along(axis, 0, None, 2)].copy(), planes[_along(axis, 1, None, 2)].copy()
+    odd -= _beside_odd(even, odd.shape[axis], axis)
+    even += _beside_even(odd, even.shape[axis], axis)
+    return even, odd
 
 
 def _join(even: Planes, odd: Planes, axis: int) -> Planes:
     """Returns the planes that `_split` splits so."""
-    even, odd = even.swapaxes(axis, 2), odd.swapaxes(axis, 2)
-    joined = np.empty((*even.shape[:2], even.shape[2] + odd.shape[2]), np.int32)
-    smooth = even - _beside_even(odd, even.shape[2])
-    joined[..., 0::2] = smooth
-    np.add(odd, _beside_odd(smooth, odd.shape[2]), out=joined[..., 1::2])
-    found: Planes = joined.swapaxes(axis, 2)
-    return found
+    shape = list(even.shape)
+    shape[axis] += odd.shape[axis]
+    joined = np.empty(shape, np.int32)
+    smooth = even - _beside_even(odd, even.shape[axis], axis)
+    joined[_along(axis, 0, None, 2)] = smooth
+    beside = _beside_odd(smooth, odd.shape[axis], axis)
+    np.add(odd, beside, out=joined[_along(axis, 1, None, 2)])
+    return joined
 
 
-def _beside_odd(even: Planes, count: int) -> Planes:
+def _beside_odd(even: Planes, count: int, axis: int) -> Planes:
     """Returns the mean of the even numbers beside each odd one; behind the last is none."""
-    total: Planes = even[..., :count].copy()
-    behind = even[..., 1 : count + 1]
-    total[..., : behind.shape[2]] += behind
-    if behind.shape[2] < count:
-        total[..., -1] += even[..., -1]
+    total: Planes = even[_along(axis, 0, count)].copy()
+    behind = even[_along(axis, 1, count + 1)]
+    total[_along(axis, 0, behind.shape[axis])] += behind
+    if behind.shape[axis] < count:
+        total[_along(axis, count - 1, count)] += even[_along(axis, -1, None)]
     total >>= 1
     return total
 
 
-def _beside_even(odd: Planes, count: int) -> Planes:
+def _beside_even(odd: Planes, count: int, axis: int) -> Planes:
     """Returns half the mean of the odd numbers beside each even one; at both ends are none."""
-    total = np.empty((*odd.shape[:2], count), np.int32)
-    total[..., 0] = odd[..., 0]
-    total[..., 1:] = odd[..., : count - 1]
-    total[..., : odd.shape[2]] += odd
-    total[..., odd.shape[2] :] += odd[..., -1:]
+    shape = list(odd.shape)
+    shape[axis] = count
+    total = np.empty(shape, np.int32)
+    total[_along(axis, 0, 1)] = odd[_along(axis, 0, 1)]
+    total[_along(axis, 1, None)] = odd[_along(axis, 0, count - 1)]
+    total[_along(axis, 0, odd.shape[axis])] += odd
+    total[_along(axis, odd.shape[axis], None)] += odd[_along(axis, -1, None)]
     total += 2
     total >>= 2
     return total
+
+
+def _along(axis: int, start: int, stop: int | None, step: int = 1) -> tuple[slice, ...]:
+    """Returns what selects a part of planes along an axis; rows are taken whole, which is quick."""
+    part = slice(start, stop, step)
+    return (slice(None), part) if axis == 1 else (slice(None), slice(None), part)

@@ -207,14 +207,14 @@ MUTATIONS = (
         "The counter is read before what it vouches for.",
         SNAPSHOT,
         """\
-            state = read_state(self.file)
-            self._number = self.file.number
-            order = self.file.read_numbers(path, 2, np.int64)
+            state = read_state(file)
+            self._number = file.number
+            order = file.read_numbers(path, 2, np.int64)
 """,
         """\
-            order = self.file.read_numbers(path, 2, np.int64)
-            self._number = self.file.number
-            state = read_state(self.file)
+            order = file.read_numbers(path, 2, np.int64)
+            self._number = file.number
+            state = read_state(file)
 """,
         PROMISES + "test_the_counter_is_read_before_what_it_vouches_for",
     ),
@@ -238,7 +238,7 @@ MUTATIONS = (
         "not-tried-again",
         "A reader meets a writer at work and reads on.",
         SAFE,
-        "                if now > deadline or not live.may_have_changed():\n",
+        "                if final or not live.may_have_changed():\n",
         "                if True:\n",
         PROMISES + "test_what_a_writer_has_changed_meanwhile_is_read_again",
     ),
@@ -440,9 +440,25 @@ MUTATIONS = (
     Mutation(
         "exchanged-is-damaged",
         "What a writer has exchanged is not called damaged.",
-        SNAPSHOT,
-        "        if found != checksum and self.file.number != self._number:\n",
+        SAFE,
+        "        if number not in (0, self.number):\n",
         "        if False:\n",
         EXCHANGED + "test_a_frame_of_another_file_in_its_place_is_not_called_damaged",
+    ),
+    Mutation(
+        "exchanged-read-as-absent",
+        "Nothing of a file in another's place is shown among the frames of that one.",
+        SAFE,
+        "                self.check_number(self._expected)\n",
+        "",
+        EXCHANGED + "test_nothing_of_another_file_is_shown_among_these_frames",
+    ),
+    Mutation(
+        "older-look-reads-on",
+        "What was taken of a recording before it was exchanged reads nothing of the new one.",
+        SNAPSHOT,
+        "        self._file.check_number(self._number)\n",
+        "",
+        EXCHANGED + "test_what_was_taken_of_a_recording_before_is_of_its_own_frames",
     ),
 )

@@ -7,9 +7,10 @@ with the number or it does not: where it does, time may grow in proportion; wher
 and memory stay. The exponent is that of the last step, of what is beyond the smallest recording's:
 1 is in proportion.
 
-The whole of it is bounded: each axis has a share of `MINUTES`, and what one leaves goes to the
-next. A command is not run on a recording on which it would take longer than what is left, told
-from the one before; its line says so, and is a verdict on the sizes that it was run on.
+The whole of it is bounded: each axis has a share of `MINUTES` of the processor's time, which is
+that of the clock where nothing else runs, and what one leaves goes to the next. A command is not
+run on a recording on which it would take longer than what is left, told from the one before; its
+line says so, and is a verdict on the sizes that it was run on.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,9 +42,10 @@ NOISE = 0.25  # seconds
 STEEPEST = 1.2  # the exponent of what may grow in proportion
 ROOM = 60e6  # bytes by which memory may differ where nothing grows
 ONCE = 5  # seconds from which a command is not run a second time
-MINUTES = 15.0  # of the clock, for everything
-A_FILM = 1.2  # seconds by the clock that are counted for each film of a sweep
-STEEP = 1.3  # the exponent that is expected of a command when its time is foretold
+MINUTES = 14.0  # of the processor's time, for everything
+BUSY = 8  # times by which the clock may be ahead of the processor before a command is given up
+A_FILM = 1.5  # seconds of the processor that are counted for each film of a sweep, rendered twice
+STEEP = 1.15  # the exponent that is expected of a command when its time is foretold
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,18 @@ class Axis:
     share: float
 
 
+def spent() -> float:
+    """Returns the processor's seconds of all processes that were started here and have ended."""
+    found = os.times()
+    return found.children_user + found.children_system
+
+
 @dataclass
 class Clock:
-    """How much of the time is left.
+    """How much of the processor's time is left.
 
     Attributes:
-        end: When it ends, of `time.perf_counter`.
+        end: When it ends, of `spent`.
     """
 
     end: float
@@ -124,7 +131,7 @@ class Clock:
     @property
     def left(self) -> float:
         """The seconds that are left."""
-        return self.end - time.perf_counter()
+        return self.end - spent()
 
 
 @dataclass
@@ -135,24 +142,24 @@ class Course:
         grows: Whether it shows more of a larger one.
         sizes: Those that it was measured on.
         costs: The processor's seconds and the peak of memory in bytes on each.
-        walls: The seconds by the clock of each.
+        taken_in_all: The seconds that measuring each took, all repetitions included.
         gap: Why it was not measured on the next one; empty where it was.
     """
 
     grows: bool
     sizes: list[int]
     costs: list[tuple[float, float]]
-    walls: list[float]
+    taken_in_all: list[float]
     gap: str = ""
 
     def foretell(self, size: int) -> float:
-        """Returns the seconds by the clock that a size will take; 0 where nothing is known."""
-        if not self.walls:
+        """Returns the seconds that measuring a size will take; 0 where nothing is known."""
+        if not self.taken_in_all:
             return 0.0
-        if len(self.walls) == 1 or not self.grows:
-            return self.walls[-1]
+        if len(self.taken_in_all) == 1 or not self.grows:
+            return self.taken_in_all[-1]
         ratio = size / self.sizes[-1]
-        return self.walls[0] + (self.walls[-1] - self.walls[0]) * ratio**STEEP
+        return self.taken_in_all[0] + (self.taken_in_all[-1] - self.taken_in_all[0]) * ratio**STEEP
 
     def go_on(self, size: int, clock: Clock, run: Callable[[float], tuple[float, float]]) -> None:
         """Measures the next size, if there is time for it."""
@@ -160,14 +167,14 @@ class Course:
             return
         expected = self.foretell(size)
         if expected > clock.left:
-            self.gap = f"{size:,}: not measured, about {expected:.0f} s by the clock"
+            self.gap = f"{size:,}: not measured, which would take about {expected:.0f} s"
             return
-        started = time.perf_counter()
-        cost = run(max(clock.left, 1.0))
+        before = spent()
+        cost = run(BUSY * max(clock.left, 10.0))
         if math.isinf(cost[0]):
-            self.gap = f"{size:,}: given up after {time.perf_counter() - started:.0f} s"
+            self.gap = f"{size:,}: given up after {spent() - before:.0f} s"
             return
-        self.walls.append(time.perf_counter() - started)
+        self.taken_in_all.append(spent() - before)
         self.sizes.append(size)
         self.costs.append(cost)
 
@@ -249,7 +256,7 @@ def _write(size: Size, path: Path, longest: float) -> tuple[float, float]:
     Args:
         size: How large it is.
         path: Where to.
-        longest: Seconds after which it is given up.
+        longest: Seconds by the clock after which it is given up.
 
     Returns:
         Infinite seconds if it was given up, else none; no memory.
@@ -280,7 +287,7 @@ def axes(quick: bool) -> list[Axis]:
             upto((100, 2_000), (100, 1_000, 10_000, 100_000)),
             lambda n: Size(epochs=10, batches=n // 10),
             shown,
-            0.3,
+            0.4,
         ),
         Axis(
             "epochs",
@@ -314,7 +321,7 @@ def measured(words: Sequence[str], longest: float) -> tuple[float, float]:
 
     Args:
         words: The command.
-        longest: Seconds after which it is given up: its time is then infinite.
+        longest: Seconds by the clock after which it is given up: its time is then infinite.
 
     Raises:
         RuntimeError: It failed.
@@ -360,7 +367,7 @@ def recorded(size: Size, path: Path, longest: float) -> tuple[float, float]:
     Args:
         size: How much is recorded.
         path: Where to; it is deleted again.
-        longest: Seconds after which the training is given up: they are then infinite.
+        longest: Seconds by the clock after which the training is given up: they are then infinite.
 
     Returns:
         These, and the trainer's peak of memory in bytes.
@@ -447,7 +454,7 @@ def grow(axis: Axis, clock: Clock, folder: Path, quick: bool) -> Iterator[Line]:
                 course.gap = course.gap or f"{number:,}: not measured, its file takes too long"
             break
         print(f"<!-- {axis.name} {number}: {path.stat().st_size / 1e6:.0f} MB written in "
-              f"{written.walls[-1]:.0f} s -->", file=sys.stderr)  # fmt: skip
+              f"{written.taken_in_all[-1]:.0f} s -->", file=sys.stderr)  # fmt: skip
         for name, words in COMMANDS.items():
             out = f"{folder}/out"
             filled = ["-m", "replay", *(word.format(path=path, out=out) for word in words)]
@@ -469,7 +476,7 @@ def lines(quick: bool, only: Sequence[str] = ()) -> Iterator[Line]:
     """The lines of the table."""
     cores = os.sched_getaffinity(0)
     chosen = [axis for axis in axes(quick) if not only or axis.name in only]
-    started = end = time.perf_counter()
+    started = end = spent()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         os.sched_setaffinity(0, {max(cores)})
         for axis in chosen:

@@ -225,6 +225,7 @@ def compare(
 ) -> Iterator[Line]:
     out = path.with_name(f"out.{kind}")
     few = max(8, frames // 8)  # of the slow ways
+    slow_rounds = 2 if rounds < 9 else 3  # a round of them takes half a minute
     ours, ratios, funcs, hidden, defaults, pillows, floors = [], [], [], [], [], [], []
     with replay.open(path) as recording:
         film = film_of(recording, kind, zoom, frames)
@@ -248,14 +249,14 @@ def compare(
             ours.append(frames / taken[0])
             ratios.append(taken[1] / taken[0])
             each = taken[0] / frames
-            if kind == "mp4" and number < 3:
+            if kind == "mp4" and number < slow_rounds:
                 for axes_shown, kept in ((True, funcs), (False, hidden)):
                     took = timed(
                         lambda shown=axes_shown: func_animation(film, out, few, "veryfast", shown)
                     )
                     kept.append(took / few / each)
                 defaults.append(timed(lambda: imageio_writer(film, out, few)) / few / each)
-            if kind == "gif" and number < 3:
+            if kind == "gif" and number < slow_rounds:
                 pictures = colours(film, few)
                 took = timed(lambda shown=pictures: pillow(shown, out)) / few
                 pillows.append(took / each)

@@ -14,6 +14,7 @@ from looking import write_looking
 from samples import drifting_maps, write_recording
 
 import replay
+from replay import schema
 from replay.files import hdf5_writer, packing
 from replay.schema import OptionError, OutputError, SelectionError
 
@@ -173,6 +174,33 @@ def test_maps_without_ranges_are_not_packed_in_8_bits(path: Path, tmp_path: Path
     assert packed.remarks == ("nothing is in 8 bits: the file keeps no ranges of its maps",)
     with replay.open(packed.path) as run:
         np.testing.assert_array_equal(run["conv1"][1, 2], MAPS(1, 2))
+
+
+@pytest.mark.parametrize(("layers", "missing"), [("conv1", 0), ("rare", 1), (None, 1)])
+def test_what_is_kept_of_each_batch_is_counted_anew_for_the_layers_that_are_kept(
+    tmp_path: Path, layers: str | None, missing: int
+) -> None:
+    def odd(epoch: int, batch: int) -> np.ndarray | None:
+        maps = MAPS(epoch, batch)
+        maps[0, 0, 0] = np.nan
+        return None if batch else maps
+
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv1": MAPS, "rare": odd},
+        batches=3,
+        fields={"missing": lambda e, b: int(b > 0)},
+    )
+    with h5py.File(path, "r+") as file:
+        for name in ("missing", "nan"):
+            sums = schema.checksum_cells(file[f"batches/{name}"][...].reshape(-1)).reshape(2, 3)
+            into = schema.value_checksums_path(f"batches/{name}")
+            file.create_dataset(into, data=sums, chunks=(1, 3), maxshape=(None, None))
+    packed = replay.pack(path, tmp_path / "small.h5", layers=layers).path
+    assert replay.verify(packed)
+    with replay.open(packed) as run:
+        assert run.batches["missing"].tolist() == [[0, missing, missing]] * 2
+        assert run.batches["nan"].tolist() == [[int(layers != "conv1"), 0, 0]] * 2
 
 
 @pytest.mark.parametrize("size", [0, -1, float("nan")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from samples import drifting_maps, write_recording
 
 import replay
 from record import Writer
-from replay.schema import DamagedError, FileError
+from replay.schema import DamagedError, FileError, RecordingError
 
 LAYERS = {"conv1": drifting_maps(3, 6, 5)}
 
@@ -48,7 +49,7 @@ def test_another_recording_in_its_place_is_not_taken_for_it(tmp_path: Path) -> N
         run["conv1"][1, 3]  # what was opened is there still
         with pytest.raises(FileError, match="is another recording now: open it again"):
             run.refresh()
-        with pytest.raises(FileError):
+        with pytest.raises(RecordingError, match="was closed"):
             run["conv1"][0, 0]
     with replay.open(path) as run:
         assert len(run.frames) == 4
@@ -84,3 +85,55 @@ def test_a_frame_of_another_file_in_its_place_is_not_called_damaged(tmp_path: Pa
         assert not isinstance(found.value, DamagedError)
         run.refresh()
         np.testing.assert_array_equal(run["conv1"][0, 1], drifting_maps(3, 6, 5, seed=1)(0, 1))
+
+
+def take_out(path: Path) -> None:
+    """What a budget does: the first frame stays, the others are gone."""
+    thinned = write_recording(
+        path.with_name("thinned.h5"), LAYERS, epochs=1, batches=1, closed=False
+    )
+    os.replace(thinned, path)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda run: run.inputs[0, 1],
+        lambda run: run.batches["loss"],
+        lambda run: run["conv1"].ranges(),
+        lambda run: run["conv1"][0, 1],
+        lambda run: run.probes,
+    ],
+    ids=["input", "loss", "ranges", "map", "probes"],
+)
+def test_nothing_of_another_file_is_shown_among_these_frames(tmp_path: Path, read: Any) -> None:
+    """Not even that there is nothing: an image of a frame that was taken out was all NaN."""
+    path = write_recording(tmp_path / "run.h5", LAYERS, closed=False)
+    with replay.open(path) as run:
+        take_out(path)
+        run._file._live.mark_outdated()  # as where it was read in the middle of a write
+        for _ in range(2):  # also once it is open
+            with pytest.raises(FileError, match="has been replaced since .*; call refresh") as told:
+                read(run)
+            assert not isinstance(told.value, DamagedError)
+        run.refresh()
+        assert run.frames == [(0, 0)]
+        assert np.isfinite(run["conv1"][0, 0]).all()
+
+
+def test_what_was_taken_of_a_recording_before_is_of_its_own_frames(tmp_path: Path) -> None:
+    """A probe is looked at anew where its recording is; until then it says so."""
+    probes = [(np.zeros((3, 6, 5), "f2"), LAYERS)]
+    path = write_recording(tmp_path / "run.h5", LAYERS, probes=probes, closed=False)
+    with replay.open(path) as run:
+        probe = run.probe(0)
+        other = write_recording(
+            tmp_path / "other.h5", LAYERS, probes=probes, epochs=1, batches=1, closed=False
+        )
+        os.replace(other, path)
+        run.refresh()
+        for read in (lambda: probe["conv1"][0, 0], lambda: probe.batches["loss"]):
+            with pytest.raises(FileError, match="has been replaced since"):
+                read()
+        assert np.isfinite(run["conv1"][0, 0]).all()  # which knows of it
+        assert run.probe(0).frames == [(0, 0)]

@@ -14,6 +14,7 @@ import replay
 from replay.recording import chunk_filters, eight_bits, plugin_filters
 from replay.recording.live_file import UnclosedFileView
 from replay.recording.safe_file import SafeFile
+from replay.recording.stored_chunks import StoredChunks
 
 needs_plugin = pytest.mark.skipif(
     importlib.util.find_spec("hdf5plugin") is None, reason="hdf5plugin is not installed"
@@ -67,6 +68,30 @@ def test_where_hdf5_alone_may_read_the_bytes_are_the_same(
     assert threads.read_bytes() == alone.read_bytes()
     replay.unpack(threads, alone, overwrite=True)
     assert again.read_bytes() == alone.read_bytes()
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+def test_an_hdf5_that_lists_no_chunks_is_asked_for_each(
+    tmp_path: Path, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As before HDF5 1.12.3: the same bytes, also where a frame was never written."""
+    maps = drifting_maps(5, 8, 8)
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv1": maps, "rare": lambda e, b: maps(e, b) if b else None},
+        epochs=2,
+        batches=9,
+    )
+    with h5py.File(path, "r+") as file:
+        del file["checksums/rare"]  # or it would say which frames there are
+    listed, asked = tmp_path / "listed.h5", tmp_path / "asked.h5"
+    replay.pack(path, listed, bits=bits)
+    monkeypatch.setattr(StoredChunks, "_list", lambda self: False)
+    replay.pack(path, asked, bits=bits)
+    assert listed.read_bytes() == asked.read_bytes()
+    with replay.open(asked) as run:
+        assert np.isnan(run["rare"][1, 0]).all()
+        assert np.isfinite(run["rare"][1, 1]).all()
 
 
 def test_bytes_are_shuffled_as_hdf5_does(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ LEAF_RECORDS = 45  # of names, which fill a node
 class Image:
     """The bytes of a recording, in which structures are found and changed.
 
-    Its group `maps` has 60 names, which is a tree of two levels, and attributes in a tree, too.
+    Its group `maps` has 62 names, which is a tree of two levels, and attributes in a tree, too. Chunks
+    are listed in trees; those of `maps/fixed` in a fixed array, of `maps/grows` in a growing one.
     """
 
     def __init__(self, seed: Seed) -> None:
@@ -72,6 +73,9 @@ def seed(tmp_path_factory: pytest.TempPathFactory) -> Seed:
     )
     with h5py.File(path, "r+", libver=("v110", "v110")) as file:
         maps = file["maps"]
+        for name, most in (("fixed", None), ("grows", (None, 2, 2, 4, 4))):
+            values = maps["conv1"][...]
+            maps.create_dataset(name, data=values, chunks=(1, 1, 2, 4, 4), maxshape=most)
         for number in range(60):
             h5py.h5o.link(maps["conv1"].id, maps.id, b"l%d" % number)
         for number in range(12):
@@ -79,9 +83,15 @@ def seed(tmp_path_factory: pytest.TempPathFactory) -> Seed:
     return Seed("small", path.read_bytes())
 
 
-def read(path: Path) -> np.ndarray:
+def read(path: Path) -> None:
     with replay.open(path) as run:
-        return run["conv1"][0, 1]
+        for name in ("conv1", "fixed", "grows"):
+            assert run[name][0, 1].tobytes() == drifting_maps(2, 4, 4)(0, 1).tobytes()
+
+
+def test_the_file_itself_is_sound(seed: Seed, tmp_path: Path) -> None:
+    (tmp_path / "run.h5").write_bytes(Image(seed).seal())
+    read(tmp_path / "run.h5")
 
 
 def texts_of_no_size(image: Image) -> None:
@@ -132,6 +142,44 @@ def more_children_than_a_node_holds(image: Image) -> None:
     image.data[root + 6 : root + 508] = b"\x10" * 502  # names that lie in a block of their own
 
 
+def leaf_where_a_node_should_be(image: Image) -> None:
+    root = image.number(image.tree(OF_LINKS) + 16)
+    image.data[root : root + 4] = b"BTLF"
+
+
+def name_outside_its_heap(image: Image) -> None:
+    root = image.number(image.tree(OF_LINKS) + 16)
+    image.put(root + 6 + 4 + 1, "I", 1 << 31)  # behind the hash and the kind of the one name
+
+
+def rest_of_a_header_outside_the_file(image: Image) -> None:
+    at = image.data.index(b"\x10\x10\0", image.data.index(b"OHDR", 100))
+    image.put(at + 4, "Q", 1 << 40)
+
+
+def at(signature: bytes, place: int, form: str, *values: int) -> Callable[[Image], None]:
+    """A change of the first structure of a signature."""
+
+    def change(image: Image) -> None:
+        image.put(image.data.index(signature) + place, form, *values)
+
+    return change
+
+
+def space_of_fixed(image: Image) -> int:
+    """Where the message on the shape of `maps/fixed` begins, behind its head."""
+    array = image.data.index(b"FAHD")
+    return image.data.rindex(b"OHDR", 0, image.data.index(struct.pack("<Q", array))) + 12
+
+
+def larger_than_its_most(image: Image) -> None:
+    image.put(space_of_fixed(image) + 4, "Q", 1 << 20)
+
+
+def of_another_rank(image: Image) -> None:
+    image.data[space_of_fixed(image) + 1] = 4
+
+
 REFUSED: list[tuple[str, Callable[[Image], None], bytes]] = [
     ("texts of no size", texts_of_no_size, b"GCOL"),
     ("texts longer than the file", texts_longer_than_the_file, b"GCOL"),
@@ -151,6 +199,15 @@ REFUSED: list[tuple[str, Callable[[Image], None], bytes]] = [
     ("node of another kind", node_of_another_kind, b"BTHD"),
     ("leaf of another kind", leaf_of_another_kind, b"BTHD"),
     ("more children than a node holds", more_children_than_a_node_holds, b"BTHD"),
+    ("leaf where a node should be", leaf_where_a_node_should_be, b"BTHD"),
+    ("name outside its heap", name_outside_its_heap, b"BTHD"),
+    ("rest of a header outside the file", rest_of_a_header_outside_the_file, b"OHDR"),
+    ("names in a heap of no width", at(b"FRHP", 110, "H", 3), b"BTHD"),
+    ("heap whose names have other places", at(b"FRHP", 5, "H", 9), b"BTHD"),
+    ("array of fewer chunks", at(b"FAHD", 8, "Q", 1), b"FAHD"),
+    ("array of chunks outside the file", at(b"FAHD", 16, "Q", 1 << 40), b"FAHD"),
+    ("growing array of no pointers", at(b"EAHD", 10, "B", 0), b"EAHD"),
+    ("growing array outside the file", at(b"EAHD", 60, "Q", 1 << 40), b"EAHD"),
 ]
 
 
@@ -170,11 +227,23 @@ def test_it_is_refused_by_its_name(
     assert "\n" not in said
 
 
-def test_what_hdf5_itself_refuses_is_left_to_it(seed: Seed, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(at(signature, 4, "B", 2) for signature in (b"GCOL", b"FAHD", b"EAHD")),
+        larger_than_its_most,
+        of_another_rank,
+    ],
+    ids=["GCOL", "FAHD", "EAHD", "larger than its most", "of another rank"],
+)
+def test_what_hdf5_itself_refuses_is_left_to_it(
+    seed: Seed, tmp_path: Path, change: Callable[[Image], None]
+) -> None:
+    """Versions that nobody has described, and shapes that cannot be."""
     image, path = Image(seed), tmp_path / "run.h5"
-    image.data[image.data.index(b"GCOL") + 4] = 2  # a version that nobody has described
+    change(image)
     path.write_bytes(image.seal())
-    with pytest.raises(FileError, match=r"cannot (be opened|read from)") as found:
+    with pytest.raises((FileError, DamagedError), match=r"cannot (be opened|read from)") as found:
         read(path)
     assert "\n" not in str(found.value)
 
