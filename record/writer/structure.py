@@ -36,6 +36,8 @@ class FileStructure:
         self.fields: dict[str, Field] = {}
         self.rows, self.columns = 0, 0
         self.batches: int | None = None
+        self._growing: tuple[h5py.File, list[tuple[h5py.h5d.DatasetID, tuple[int, ...]]]] | None
+        self._growing = None
 
     def create(self, file: h5py.File, attributes: dict[str, Any]) -> None:
         """Makes an empty file an empty recording with these root attributes."""
@@ -161,18 +163,32 @@ class FileStructure:
 
     def resize(self, rows: int, columns: int) -> None:
         """Sets the extent of every dataset in epochs and batches."""
-
-        def resize(_: str, node: h5py.Group | h5py.Dataset) -> None:
-            if isinstance(node, h5py.Dataset) and node.maxshape[:2] == (None, None):
-                node.resize((rows, columns, *node.shape[2:]))
-
-        self.file.visititems(resize)
+        for dataset, cell in self._find_growing():
+            dataset.set_extent((rows, columns, *cell))
         self.rows, self.columns = rows, columns
+
+    def _find_growing(self) -> list[tuple[h5py.h5d.DatasetID, tuple[int, ...]]]:
+        """Returns every dataset that grows, and the shape of what it has of a batch.
+
+        They are looked for once in an open file: to walk through it takes milliseconds, and an
+        epoch of few batches no more than that.
+        """
+        if self._growing is None or self._growing[0] is not self.file:
+            found: list[tuple[h5py.h5d.DatasetID, tuple[int, ...]]] = []
+
+            def note(_: str, node: h5py.Group | h5py.Dataset) -> None:
+                if isinstance(node, h5py.Dataset) and node.maxshape[:2] == (None, None):
+                    found.append((node.id, node.shape[2:]))
+
+            self.file.visititems(note)
+            self._growing = self.file, found
+        return self._growing[1]
 
     def _create(
         self, path: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: float, batches: int = 1
     ) -> h5py.Dataset:
         """Creates a dataset (epoch, batch, *shape), with chunks of `batches` batches each."""
+        self._growing = None
         return self.file.create_dataset(
             path,
             shape=(self.rows, self.columns, *shape),
