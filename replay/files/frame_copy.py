@@ -16,6 +16,7 @@ from replay.files.chunk_writing import FrameTarget, Workers
 from replay.recording import Recording, eight_bits
 from replay.recording.live_file import file_errors
 from replay.recording.safe_file import SafeFile
+from replay.recording.snapshot import cells_of
 from replay.recording.stored_chunks import Place, StoredChunks
 from replay.recording.tree import Entry
 from replay.schema import FRAME_DTYPE, Cell, FileError
@@ -81,7 +82,7 @@ class FrameCopy:
         if self._sums is not None:
             high, wide = np.minimum(there.shape, self._sums.shape)
             there[:high, :wide] &= self._sums[:high, :wide] > 0
-        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(there)]
+        return cells_of(there)
 
     def begin(self, compression: str, run: Recording, left_out: frozenset[str]) -> None:
         """Makes the new dataset."""

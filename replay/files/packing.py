@@ -24,6 +24,7 @@ from replay.output import check_suffix, check_writable, replacing
 from replay.recording import Recording, open_recording
 from replay.recording.chunk_filters import FILTERS
 from replay.recording.eight_bits import NOTE
+from replay.recording.snapshot import cells_of
 from replay.schema import FileError, OptionError, OutputError
 from replay.schema.faces import spell
 from replay.schema.suggestions import unknown
@@ -243,7 +244,7 @@ def _fit(
     if plan.limit is None:
         path.unlink()
         return copy_tree(run, path, plan, progress), plan, []
-    cells, step = [(int(e), int(b)) for e, b in np.argwhere(_kept(run, plan))], 1
+    cells, step = cells_of(_kept(run, plan)), 1
     limit = plan.limit
     given_up: list[str] = []
     thinned: list[str] = []

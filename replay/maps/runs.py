@@ -22,6 +22,7 @@ from replay.maps.selection import choose_cells, choose_layers
 from replay.option_values import Numbers
 from replay.raster.mosaic import Mosaic
 from replay.recording import Recording, open_recording, read_losses
+from replay.recording.snapshot import cells_of
 from replay.schema import Cell, OptionError, SelectionError
 
 Path: TypeAlias = "str | os.PathLike[str]"
@@ -120,7 +121,7 @@ class RunSet:
         """Every (epoch, batch) that all recordings have, with or without these layers."""
         rows, columns = np.min([r.shape for r in self.recordings], axis=0)
         recorded = np.all([r.order[:rows, :columns] > 0 for r in self.recordings], axis=0)
-        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(recorded)]
+        return cells_of(recorded)
 
     @property
     def several(self) -> bool:
@@ -130,7 +131,7 @@ class RunSet:
     def cells(self, epochs: Numbers = None, batches: Numbers = None) -> list[tuple[int, int]]:
         """Returns the (epoch, batch) that were asked for, of those that all recordings have."""
         if epochs is None and batches is None:
-            return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(self.present)]
+            return cells_of(self.present)
         return choose_cells(self.present, epochs, batches)
 
     def groups(self) -> list[tuple[JointMaps, list[Row]]]:

@@ -18,7 +18,7 @@ from replay.recording.class_activation import (
 )
 from replay.recording.inputs import Inputs
 from replay.recording.series import Series
-from replay.recording.snapshot import parse_key
+from replay.recording.snapshot import cells_of, parse_key
 from replay.schema import Cell, Float16Array, Float32Array, SelectionError
 from replay.schema.faces import choose
 from replay.schema.token_grid import find_grid
@@ -166,7 +166,7 @@ class CamFrames:
     @property
     def frames(self) -> list[Cell]:
         """(epoch, batch) of every map, in the order of epochs and batches."""
-        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(self.present)]
+        return cells_of(self.present)
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -25,7 +25,7 @@ from replay.recording.notebook_views import show
 from replay.recording.probe_fields import ProbeFields
 from replay.recording.safe_file import SafeFile
 from replay.recording.series import Series
-from replay.recording.snapshot import Header, Snapshot
+from replay.recording.snapshot import Header, Snapshot, cells_of
 from replay.schema import FileError, Layer, SelectionError
 from replay.schema.suggestions import listed, near_layers, unknown
 
@@ -87,7 +87,7 @@ class RecordedFrames(Closing):
     @property
     def frames(self) -> list[tuple[int, int]]:
         """(epoch, batch) of every whole frame, in the order of epochs and batches."""
-        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(self.order > 0)]
+        return cells_of(self.order > 0)
 
     @property
     def batches(self) -> Mapping[str, npt.NDArray[Any]]:

@@ -13,7 +13,7 @@ from replay.formatting import clean_line, format_count, format_module, format_sh
 from replay.recording.inputs import Inputs, read_inputs
 from replay.recording.notebook_views import show
 from replay.recording.small_values import Mask, MendedRanges, read_checked_block
-from replay.recording.snapshot import Snapshot, parse_key
+from replay.recording.snapshot import Snapshot, cells_of, parse_key
 from replay.schema import (
     Float16Array,
     Float32Array,
@@ -117,7 +117,7 @@ class Series:
     @property
     def frames(self) -> list[tuple[int, int]]:
         """(epoch, batch) of every frame of the layer, in the order of epochs and batches."""
-        return [(int(epoch), int(batch)) for epoch, batch in np.argwhere(self.present)]
+        return cells_of(self.present)
 
     @property
     def shape(self) -> tuple[int, ...]:

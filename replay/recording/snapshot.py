@@ -18,6 +18,7 @@ from replay.recording.small_values import (
     read_state,
 )
 from replay.schema import (
+    Cell,
     DamagedError,
     FileError,
     Float16Array,
@@ -258,6 +259,12 @@ class Snapshot:
                 f"{found:#010x}, expected {checksum:#010x}); "
                 f"'{repair}' copies the rest"
             )
+
+
+def cells_of(mask: npt.NDArray[np.bool_]) -> list[Cell]:
+    """Returns the (epoch, batch) at which a table is true, in the order of epochs and batches."""
+    epochs, batches = np.nonzero(mask)
+    return list(zip(epochs.tolist(), batches.tolist(), strict=True))
 
 
 def _are_complete(order: npt.NDArray[np.int64], committed: int) -> bool:
