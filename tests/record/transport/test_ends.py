@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import h5py
@@ -127,13 +128,35 @@ def test_what_is_waited_for_of_a_writer_that_stands_still_is_given_up(
         assert run.closed
 
 
-def test_a_writer_that_stands_still_where_nobody_waits_any_more_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_writer_that_ends_while_the_training_waits_for_it_is_waited_for_no_longer(
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(writer_process, "_END_SECONDS", 0.1)
+    courier = begun(tmp_path / "run.h5", [])
+    os.kill(courier._process.pid, signal.SIGSTOP)
+    for number in range(64):  # as many as the queue holds
+        buffer = courier.channel.buffer()
+        assert buffer is not None
+        header = messages.FrameHeader(0, number, number, 0.0)
+        courier.channel.send(QueuedFrame(buffer, header))
+    killer = threading.Timer(0.3, courier._process.kill)
+    killer.start()
+    assert courier.channel.buffer() is None
+    assert courier.channel.last_refusal == "lost"
+    killer.join()
+    courier.close()
+    assert (courier.lost, courier.dropped) == (65, 0)
+
+
+@pytest.mark.parametrize("stands_still", [True, False])
+def test_a_writer_that_nobody_waits_for_any_more_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stands_still: bool
+) -> None:
+    """It is told to close its file; where it does nothing it is killed."""
+    monkeypatch.setattr(writer_process, "_END_SECONDS", 0.1 if stands_still else 20.0)
     courier = begun(tmp_path / "run.h5", [])
     process = courier._process
-    os.kill(process.pid, signal.SIGSTOP)
+    if stands_still:
+        os.kill(process.pid, signal.SIGSTOP)
 
     def interrupted(timeout: float) -> bool:
         raise KeyboardInterrupt
@@ -142,13 +165,16 @@ def test_a_writer_that_stands_still_where_nobody_waits_any_more_is_killed(
     with pytest.raises(KeyboardInterrupt):
         process.await_ready()
     assert process.finished.is_set()
-    assert process._process.returncode == -signal.SIGKILL
+    assert process._process.returncode == (-signal.SIGKILL if stands_still else 0)
     courier.close()
 
 
+@pytest.mark.parametrize("shares", [True, False])
 def test_a_writer_that_cannot_be_started_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shares: bool
 ) -> None:
+    if not shares:
+        monkeypatch.setattr(writer_process, "_shared_frames", lambda: None)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(RecordingError, match="cannot start the writer process.*no-python"):
@@ -206,6 +232,16 @@ def test_what_cannot_be_gone_on_with_is_refused_by_its_name(
     with pytest.raises(OutputError, match=f"run.h5: {words}"):
         Courier(path, False, attributes, "wait", pytest.fail, resume=0)
     assert path.read_bytes() == before
+
+
+def test_a_second_one_of_this_process_is_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    first = begun(path, [])
+    with pytest.raises(OutputError, match="this process records into it already"):
+        begun(path, [])
+    first.close()
+    with replay.open(path) as run:
+        assert run.closed
 
 
 def test_a_folder_that_went_away_is_named(tmp_path: Path) -> None:
