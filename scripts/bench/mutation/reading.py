@@ -133,7 +133,7 @@ MUTATIONS = (
     Mutation(
         "lists-in-attributes-followed",
         "An attribute that HDF5 would crash in is refused.",
-        "replay/recording/attributes.py",
+        "replay/recording/objects.py",
         "    if not _is_plain(about):\n",
         "    if False:\n",
         FUZZED + "test_what_was_found_is_read_or_refused",
@@ -263,7 +263,7 @@ MUTATIONS = (
     Mutation(
         "links-followed",
         "No link of a file leads to another file.",
-        "replay/recording/hard_links.py",
+        "replay/recording/objects.py",
         "    if links.get_info(key).type != h5py.h5l.TYPE_HARD:\n",
         "    if False:\n",
         RECORDING + "test_links_are_not_followed",
@@ -303,7 +303,7 @@ MUTATIONS = (
     Mutation(
         "text-of-any-size",
         "A text of a file is short.",
-        "replay/recording/attributes.py",
+        "replay/recording/objects.py",
         "    if size > _MOST:\n        raise FileError(\n",
         "    if False:\n        raise FileError(\n",
         PROMISES + "test_no_text_is_larger_than_those_of_a_recording",
@@ -311,7 +311,7 @@ MUTATIONS = (
     Mutation(
         "list-of-texts-read",
         "A list of texts, which may all be one large one, is refused.",
-        "replay/recording/attributes.py",
+        "replay/recording/objects.py",
         '    if about.dtype.kind == "O" and size > about.dtype.itemsize:\n',
         "    if False:\n",
         HOSTILE + "test_hostile_files[list_of_one_text-here]",
