@@ -28,8 +28,6 @@ _Closing = TypeVar("_Closing", bound="Closing")
 
 PATIENCE = 1.0  # seconds for which a file that changes under the reader is tried again
 
-_TEXTS = 64 << 20  # bytes of all texts of a file
-_NUMBERS = 512 << 20  # bytes of all numbers that are read whole, where a file is no larger
 _TICK = 2_000_000_000  # nanoseconds: no file system counts time more coarsely
 _FOREIGN = (
     *(OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError),
@@ -70,8 +68,8 @@ class LiveFile(Closing):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._outdated = False
-        self._open()
+        self._outdated = self._stays = False
+        self._open(None)
 
     @property
     def is_open(self) -> bool:
@@ -98,7 +96,8 @@ class LiveFile(Closing):
         hidden = self.unfinished and (
             self._opened - self._seen[2] < _TICK or isinstance(self.path, Address)
         )
-        self._outdated = self._outdated or hidden or _trace(self.path) != self._seen
+        if hidden or _trace(self.path) != self._seen:
+            self._outdated, self._stays = True, False
 
     @property
     def is_outdated(self) -> bool:
@@ -106,17 +105,27 @@ class LiveFile(Closing):
         return self._outdated and self.is_open
 
     def reopen(self) -> None:
-        """Opens the file as it is now.
+        """Opens the file as it is now; where it was only marked so, the very one that was open.
 
         Raises:
             FileError: It cannot be opened any more.
         """
+        same = self.view.duplicate() if self._stays else None
         self.close()
-        self._open()
-        self._outdated = False
+        try:
+            self._open(same)
+        finally:
+            if same is not None:
+                same.close()
+        self._outdated = self._stays = False
 
     def mark_outdated(self) -> None:
-        """Makes the file be opened again before the next read."""
+        """Makes the file be opened again before the next read.
+
+        Even if another one has its name by then: this one was complete before that, and what is
+        known of its frames does not hold for the other.
+        """
+        self._stays = self._stays or not self._outdated
         self._outdated = True
 
     def may_have_changed(self) -> bool:
@@ -127,19 +136,21 @@ class LiveFile(Closing):
         # A file system may count time in steps of some milliseconds.
         return found != self._seen or time.time_ns() - found[2] < 1e9
 
-    def _open(self) -> None:
+    def _open(self, same: io.FileIO | None) -> None:
         """Opens the file; again, where a writer has changed it in the middle of that."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            self._seen, self._opened = _trace(self.path), time.time_ns()
+            found, self._opened = _trace(self.path), time.time_ns()
+            if same is None or found[0] == os.fstat(same.fileno()).st_ino:
+                self._seen = found  # else it is one that takes the place of the one that is read
             try:
-                return self._open_once()
+                return self._open_once(same)
             except FileError:
                 if _trace(self.path) == self._seen or time.monotonic() > deadline:
                     raise
 
-    def _open_once(self) -> None:
-        head, size = read_superblock(self.path)
+    def _open_once(self, same: io.FileIO | None) -> None:
+        head, size = read_superblock(self.path) if same is None else _read_head(same)
         self.unfinished = structures.being_written(head)
         self.size, end = size, structures.end_of_file(head)
         if end > size and not self.unfinished:
@@ -150,7 +161,7 @@ class LiveFile(Closing):
         try:
             if self.unfinished and not structures.is_sound(head):
                 raise OSError("the checksum of its superblock is wrong")
-            view = UnclosedFileView(self.path, self.unfinished)
+            view = UnclosedFileView(self.path, self.unfinished, same)
             if structures.being_written(view.head) and not self.unfinished:
                 raise OSError("a writer put it in the place of another one just now")
             with watched(self.path):
@@ -229,6 +240,15 @@ def read_superblock(path: Path) -> tuple[bytes, int]:
     return _check_head(path, head), status.st_size
 
 
+def _again(file: io.FileIO) -> io.FileIO:
+    return io.FileIO(os.dup(file.fileno()))
+
+
+def _read_head(file: io.FileIO) -> tuple[bytes, int]:
+    file.seek(0)
+    return file.read(SUPERBLOCK_BYTES), os.fstat(file.fileno()).st_size
+
+
 def _check_head(path: Path, head: bytes) -> bytes:
     """Returns what a file begins with.
 
@@ -272,25 +292,30 @@ class UnclosedFileView(io.RawIOBase):
         path: The file.
         mend: Whether the superblock is shown as its writer would have left it: not open for
             writing, and with the file's length.
+        same: The file, where it is open already and may have another name, or none, by now.
 
     Attributes:
         head: The superblock as it is in the file.
         number: Of the file, as the system counts; 0 where it does not.
     """
 
-    def __init__(self, path: Path, mend: bool) -> None:
+    def __init__(self, path: Path, mend: bool, same: io.FileIO | None = None) -> None:
         self._at = 0
         self._remote = path.connect() if isinstance(path, Address) else None
         if self._remote is None:
-            self._file = path.open("rb", buffering=0)
-            status = os.fstat(self._file.fileno())
-            self._size, self.number = status.st_size, status.st_ino
-            self.head = self._file.read(SUPERBLOCK_BYTES)
+            file = path.open("rb", buffering=0) if same is None else _again(same)
+            self._file: io.FileIO = file
+            self.head, self._size = _read_head(self._file)
+            self.number = os.fstat(self._file.fileno()).st_ino
         else:
             self._size, self.number = self._remote.size, 0
             self.head = self._remote.head(SUPERBLOCK_BYTES)
         self._head = structures.closed_superblock(self.head, self._size) if mend else b""
         self._check = StructureCheck(self._read_bytes, self._size)
+
+    def duplicate(self) -> io.FileIO | None:
+        """Returns the open file once more; None of one that is not on this machine."""
+        return None if self._remote is not None else _again(self._file)
 
     def readable(self) -> bool:
         """Returns True, as `io.RawIOBase` demands of a file like this."""
@@ -347,53 +372,3 @@ class UnclosedFileView(io.RawIOBase):
         """Closes the file."""
         (self._file if self._remote is None else self._remote).close()
         super().close()
-
-
-class Allowance:
-    """What has been read of a file since it was last looked at.
-
-    Attributes:
-        path: The file, for messages.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets what has been read."""
-        self._texts = self._numbers = 0
-        self._known: dict[str, int] = {}
-
-    def take_text(self, size: int) -> None:
-        """Counts a text.
-
-        Raises:
-            FileError: All texts together are larger than those of a recording.
-        """
-        self._texts += size
-        if self._texts > _TEXTS:
-            raise FileError(
-                f"refused: the texts in {self.path} have more than {_TEXTS:,} bytes together; "
-                "expected a recording, whose texts are short"
-            )
-
-    def take_numbers(self, place: str, size: int, file_size: int) -> None:
-        """Counts numbers that are about to be read whole, those of each place once.
-
-        Args:
-            place: The dataset.
-            size: Their bytes in memory.
-            file_size: The bytes that the file has, or may expand to.
-
-        Raises:
-            FileError: All numbers together are larger than those of a recording of this size.
-        """
-        self._numbers += size - self._known.get(place, 0)
-        self._known[place] = size
-        most = max(_NUMBERS, 2 * file_size)
-        if self._numbers > most:
-            raise FileError(
-                f"refused: the fields in {self.path} declare more than {most:,} bytes together; "
-                f"expected no more of a file of {file_size:,} bytes"
-            )

@@ -3,14 +3,66 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import h5py
 
-from replay.recording.live_file import Allowance
 from replay.schema import FileError
 
-_MOST = 4 << 20  # bytes
+_MOST = 4 << 20  # bytes of an attribute
+_TEXTS = 64 << 20  # bytes of all texts of a file
+_NUMBERS = 512 << 20  # bytes of all numbers that are read whole, where a file is no larger
+
+
+class Allowance:
+    """What has been read of a file since it was last looked at.
+
+    Attributes:
+        path: The file, for messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what has been read."""
+        self._texts = self._numbers = 0
+        self._known: dict[str, int] = {}
+
+    def take_text(self, size: int) -> None:
+        """Counts a text.
+
+        Raises:
+            FileError: All texts together are larger than those of a recording.
+        """
+        self._texts += size
+        if self._texts > _TEXTS:
+            raise FileError(
+                f"refused: the texts in {self.path} have more than {_TEXTS:,} bytes together; "
+                "expected a recording, whose texts are short"
+            )
+
+    def take_numbers(self, place: str, size: int, file_size: int) -> None:
+        """Counts numbers that are about to be read whole, those of each place once.
+
+        Args:
+            place: The dataset.
+            size: Their bytes in memory.
+            file_size: The bytes that the file has, or may expand to.
+
+        Raises:
+            FileError: All numbers together are larger than those of a recording of this size.
+        """
+        self._numbers += size - self._known.get(place, 0)
+        self._known[place] = size
+        most = max(_NUMBERS, 2 * file_size)
+        if self._numbers > most:
+            raise FileError(
+                f"refused: the fields in {self.path} declare more than {most:,} bytes together; "
+                f"expected no more of a file of {file_size:,} bytes"
+            )
 
 
 class HardLinks:

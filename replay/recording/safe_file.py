@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.recording.live_file import PATIENCE, Allowance, Closing, LiveFile, file_errors
-from replay.recording.objects import HardLinks, read_attribute
+from replay.recording.live_file import PATIENCE, Closing, LiveFile, file_errors
+from replay.recording.objects import Allowance, HardLinks, read_attribute
 from replay.recording.plain_chunks import read_plain
 from replay.schema import FileError, RecordingError
 from replay.schema.faces import choose
