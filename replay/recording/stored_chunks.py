@@ -50,9 +50,7 @@ class StoredChunks:
         self._shape = dataset.shape[2:]
         self._bytes = int(np.prod(self._shape, dtype=np.int64)) * dataset.dtype.itemsize
         self._places: dict[Cell, Place] = {}
-        self._is_listed: bool | None = (
-            None  # whether those are all; None before they were asked for
-        )
+        self._is_listed: bool | None = None  # whether those are all; None before anybody asked
 
     def find(self, epoch: int, batch: int) -> Place | None:
         """Returns where a frame lies; None where it was never written. Asks HDF5.
