@@ -119,6 +119,28 @@ def test_what_is_read_is_of_the_file_whose_frames_are_known(tmp_path: Path, what
         assert np.isfinite(run["conv1"][0, 0]).all()
 
 
+@pytest.mark.parametrize("what", ["removed", "a folder", "a link elsewhere"])
+def test_a_file_without_its_name_is_read_on(tmp_path: Path, what: str) -> None:
+    """Until it is looked at anew, which says what is there."""
+    path = write_recording(tmp_path / "run.h5", LAYERS, closed=False)
+    name = tmp_path / "latest.h5"
+    name.symlink_to(path)
+    with replay.open(name) as run:
+        name.unlink()
+        if what == "a folder":
+            name.mkdir()
+        elif what == "a link elsewhere":
+            name.symlink_to(write_recording(tmp_path / "b.h5", LAYERS, batches=2, closed=False))
+        run._file._live.mark_outdated()
+        np.testing.assert_array_equal(run["conv1"][1, 3], LAYERS["conv1"](1, 3))
+        if what == "a link elsewhere":
+            run.refresh()
+            assert len(run.frames) == 4
+        else:
+            with pytest.raises(FileError, match="no such file|is a folder"):
+                run.refresh()
+
+
 @pytest.mark.parametrize("what", READ)
 def test_nothing_of_another_file_at_an_address_is_shown_among_these_frames(
     tmp_path: Path, what: str
