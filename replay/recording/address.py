@@ -12,7 +12,6 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 from replay.recording.remote_file import RemoteFile
 from replay.schema import RecordingError
@@ -138,6 +137,8 @@ def read_path(path: str | os.PathLike[str]) -> Path:
     if is_address(path):
         return Address(str(path))
     if isinstance(path, str) and path.lower().startswith("file://"):
+        from urllib.request import url2pathname  # loads much, for this alone
+
         return Path(url2pathname(urlsplit(path).path))
     return Path(path)
 

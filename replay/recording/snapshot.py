@@ -269,8 +269,8 @@ def cells_of(mask: npt.NDArray[np.bool_]) -> list[Cell]:
 
 def _are_complete(order: npt.NDArray[np.int64], committed: int) -> bool:
     """Returns whether each number from 1 to that of committed frames is there once."""
-    numbers = order[(order > 0) & (order <= committed)]
-    return len(numbers) == committed and len(np.unique(numbers)) == committed
+    numbers = np.sort(order[(order > 0) & (order <= committed)])
+    return len(numbers) == committed and not (numbers[1:] == numbers[:-1]).any()
 
 
 def _index(numbers: npt.NDArray[np.intp], number: int) -> int | None:
