@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -298,6 +298,14 @@ def choose_maps(series: Series, slices: Numbers = "middle", tokens: str = "auto"
         return Maps(series, None, tokens)
     depth = series.layer.shape[axes.index("D")]
     return Maps(series, choose(slices, range(depth), "slice"), tokens)
+
+
+def by_epoch(cells: Iterable[tuple[int, int]]) -> dict[int, list[tuple[int, int]]]:
+    """Returns the (epoch, batch) of each epoch, in the order in which they are given."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for cell in cells:
+        found.setdefault(cell[0], []).append(cell)
+    return found
 
 
 def spread(frames: Sequence[tuple[int, int]], limit: int) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from replay.maps.axes import spread
+from replay.maps.axes import by_epoch, spread
 from replay.maps.input_picture import InputPicture
 from replay.maps.planes import Planes
 from replay.options import SCALES, FilmOptions
@@ -177,6 +177,7 @@ class Strengths:
         self._found: dict[tuple[int, Cell], Highs] = {}
         self._values: dict[tuple[int, Cell], Values] = {}
         self._fixed: dict[int, list[Highs]] = {}
+        self._of_epoch: dict[int, list[Cell]] = {}  # once one is asked for
 
     def values(self, which: int, cell: Cell) -> Values:
         """Returns the values of some tiles in a frame, (n, h, w); those of a few frames are kept.
@@ -228,7 +229,9 @@ class Strengths:
     def _of_many(self, epoch: int) -> list[Highs]:
         """Returns the greatest values of all tiles over the run (-1), or over an epoch."""
         if epoch not in self._fixed:
-            some = [cell for cell in self._cells if epoch in (-1, cell[0])]
+            if epoch >= 0 and not self._of_epoch:
+                self._of_epoch = by_epoch(self._cells)
+            some = self._cells if epoch < 0 else self._of_epoch[epoch]
             self._fixed[epoch] = [
                 np.max(
                     [self._own(i, c) for c in spread(some, _SAMPLED) if self._has(i, c)]

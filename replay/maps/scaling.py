@@ -14,7 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.maps.adaptive import OwnRanges, Shown, scale_channels
-from replay.maps.axes import JointMaps, Maps, Source, as_source, select_channels, spread
+from replay.maps.axes import (
+    JointMaps,
+    Maps,
+    Source,
+    as_source,
+    by_epoch,
+    select_channels,
+    spread,
+)
 from replay.maps.percentiles import ROBUST, robust_range
 from replay.options import OWN_SCALES, SCALES, FilmOptions
 from replay.raster.palette import Range
@@ -86,6 +94,7 @@ class Scaler:
         self._symmetric = symmetric
         self._tables: dict[int, npt.NDArray[np.uint8]] = {}
         self._ranges: dict[int, Range] = {}
+        self._of_epoch: dict[int, list[tuple[int, int]]] = {}  # once one is asked for
         self._own: OwnRanges | None = None
         self.words = _WORDS[self.mode] if clip is None else "clipped to the range asked for"
         self.gain_words = ""
@@ -202,7 +211,9 @@ class Scaler:
         """Returns the range of all frames, or of those of an epoch, and measures it at first."""
         key = epoch if self.mode == "epoch" else 0
         if key not in self._ranges:
-            of_these = [cell for cell in self._frames if self.mode == "run" or cell[0] == epoch]
+            if self.mode == "epoch" and not self._of_epoch:
+                self._of_epoch = by_epoch(self._frames)
+            of_these = self._of_epoch.get(epoch, []) if self.mode == "epoch" else self._frames
             self._ranges[key] = self._finish(robust_range(self._sample(of_these)))
         return self._ranges[key]
 

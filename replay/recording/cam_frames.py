@@ -23,6 +23,7 @@ from replay.schema import Cell, Float16Array, Float32Array, SelectionError
 from replay.schema.faces import choose
 from replay.schema.token_grid import find_grid
 
+_Mask = npt.NDArray[np.bool_]
 _PLACED = ("CHW", "HWC", "TC")  # axes of what has places in an image
 
 
@@ -110,6 +111,7 @@ class CamFrames:
                 f"in an image (axes {self.layer.axes or 'none'})"
             )
         self._grid: tuple[int, int] | None = None
+        self._parts: tuple[_Mask, _Mask, _Mask] | None = None
         self.left_out = 0
         if self.layer.axes == "TC":
             shape, known = recording.inputs.shape, weights[name].layer.grid
@@ -160,8 +162,10 @@ class CamFrames:
     @property
     def present(self) -> npt.NDArray[np.bool_]:
         """Where there is all that a map is made of, bool (epoch, batch)."""
-        both: npt.NDArray[np.bool_] = self._maps.present & self._weights.present
-        return both
+        maps, weights = self._maps.present, self._weights.present
+        if self._parts is None or self._parts[0] is not maps or self._parts[1] is not weights:
+            self._parts = maps, weights, maps & weights  # kept: it is asked for cell by cell
+        return self._parts[2]
 
     @property
     def frames(self) -> list[Cell]:

@@ -377,12 +377,14 @@ def recorded(size: Size, path: Path, longest: float) -> tuple[float, float]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            words, env=environment, check=True, capture_output=True, text=True, timeout=longest
+            words, env=environment, capture_output=True, text=True, timeout=longest
         )
     except subprocess.TimeoutExpired:
         return math.inf, 0.0
     finally:
         path.unlink(missing_ok=True)
+    if done.returncode:
+        raise RuntimeError(f"the training of {path}: {done.stderr.strip().splitlines()[-1:]}")
     taken, peak = map(float, done.stdout.split())
     return 1000 * max(taken, 0.0), peak
 

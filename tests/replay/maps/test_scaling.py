@@ -95,3 +95,31 @@ def test_percentiles_by_counting_are_numpys() -> None:
         low, high = np.percentile(finite, ROBUST).tolist()
         expected = (low, high) if low < high else (finite.min(), finite.max())
         assert (found.low, found.high) == expected
+
+
+class Counted(tuple):
+    """(epoch, batch) of a frame, whose epoch is looked at so many times."""
+
+    looked = 0
+
+    def __getitem__(self, place: int) -> int:
+        Counted.looked += 1
+        return super().__getitem__(place)
+
+
+def test_the_frames_of_an_epoch_are_found_once_for_all_epochs(tmp_path: Path) -> None:
+    """Of a thousand epochs each was looked for among the frames of all."""
+    epochs, batches = 60, 4
+    layers = {"conv": drifting_maps(2, 4, 4)}
+    path = write_recording(tmp_path / "run.h5", layers, epochs=epochs, batches=batches)
+    cells = [Counted((e, b)) for e in range(epochs) for b in range(batches)]
+    with replay.open(path) as run:
+        scaler = Scaler(run["conv"], cells, [0, 1], "epoch")
+        first = Scaler(run["conv"], cells[: 2 * batches], [0, 1], "epoch")
+        maps = [run["conv"][e, 0] for e in (0, 1)]
+        Counted.looked = 0
+        ranges = [scaler.range_of(e, 0, run["conv"][e, 0]) for e in range(epochs)]
+        assert Counted.looked <= 4 * len(cells)
+        assert ranges[:2] == [first.range_of(e, 0, maps[e]) for e in (0, 1)]
+        values = np.concatenate([run["conv"][7, b].ravel() for b in range(batches)])
+        assert ranges[7] == robust_range(values[None])

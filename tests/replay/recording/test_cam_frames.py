@@ -120,3 +120,10 @@ def test_a_batch_in_which_it_was_not_made_has_none(tmp_path: Path) -> None:
         assert not cam.present[1, 0]
         assert np.isnan(cam[1, 0]).all()
         assert cam.present.sum() == 5
+
+
+def test_where_it_is_is_found_once_however_many_cells_ask(looking: Path) -> None:
+    with replay.open(looking) as run:
+        cam = run.cam("conv2", 1)
+        assert cam.present is cam.present
+        assert cam.present.tolist() == [[True, True]] * 3

@@ -1,0 +1,44 @@
+"""The ranges of what lies over pictures: those of an epoch, found once for all epochs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from replay.maps.overlaid import Strengths
+from replay.options import FilmOptions
+
+EPOCHS, BATCHES = 60, 4
+
+
+class Counted(tuple):
+    """(epoch, batch) of a frame, whose epoch is looked at so many times."""
+
+    looked = 0
+
+    def __getitem__(self, place: int) -> int:
+        Counted.looked += 1
+        return super().__getitem__(place)
+
+
+class Tiles:
+    """Two tiles, whose values tell the frame."""
+
+    labels = ("a", "b")
+    signed = False
+    damaged: dict = {}  # noqa: RUF012
+    present = np.ones((EPOCHS, BATCHES), bool)
+
+    def __getitem__(self, cell: tuple[int, int]) -> np.ndarray:
+        epoch, batch = cell
+        return np.full((2, 3, 3), 10 * epoch + batch, np.float32)
+
+
+def test_the_frames_of_an_epoch_are_found_once_for_all_epochs() -> None:
+    cells = [Counted((e, b)) for e in range(EPOCHS) for b in range(BATCHES)]
+    strengths = Strengths([Tiles()], cells, FilmOptions(scale="epoch"), steady=False)
+    Counted.looked = 0
+    ranges = [strengths.ranges(0, cells[BATCHES * epoch]) for epoch in range(EPOCHS)]
+    assert Counted.looked <= 8 * len(cells)
+    assert [[one.high for one in each] for each in ranges] == [
+        [10 * epoch + BATCHES - 1] * 2 for epoch in range(EPOCHS)
+    ]
