@@ -30,7 +30,8 @@ class BackwardPass(NamedTuple):
 
     Attributes:
         counts: Whether its gradients are those of what `backward` was called on.
-        only_first: Whether they are so only where none has come before in the batch.
+        only_first: Whether they are so only where none has come before in the batch, and no
+            `backward` comes behind.
         factor: What a GradScaler has multiplied the loss by, float32 (); None where nothing has.
         is_known: Whether it is known what the loss was multiplied by.
     """
@@ -79,7 +80,7 @@ class BackwardPasses:
         if not any(isinstance(one, nn.Parameter) for one in _as_list(given.get("inputs"))):
             return BackwardPass(False)  # a penalty, an attribution
         # By parameters it is a training's own pass, and those behind a first one are derivatives
-        # of gradients.
+        # of gradients; before a `backward` it weighs parts of the loss, or makes a penalty of it.
         return self._scaled(_as_list(given.get("outputs")))._replace(only_first=True)
 
     def _scaled(self, roots: Sequence[Any]) -> BackwardPass:

@@ -184,6 +184,8 @@ class Gradients:
         # A batch that was given up has left maps here, whose calls are forgotten.
         awaited = [one for one in self.open if one.call < one.slots.calls]
         whole = [one for one in awaited if one.is_whole]
+        if any(one.has_come and not one.is_by_grad for one in awaited):
+            whole = [one for one in whole if not one.is_by_grad]
         self._say_what_is_missing(awaited, whole)
         try:
             self._keep(whole)

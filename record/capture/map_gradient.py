@@ -69,6 +69,8 @@ class MapGradient:
         call: As the argument.
         is_awaited: Whether one may come: the map was computed from what requires gradients.
         has_come: Whether one has come in this batch.
+        is_by_grad: Whether what has come is of `torch.autograd.grad`: it counts where nothing was
+            brought by a `backward` in this batch.
         has_failed: Whether one could not be taken, which was said.
         total: The sum of what has come, float32, of the first image.
         exponent: Where the sum has been scaled already, its exponent; else None.
@@ -79,7 +81,7 @@ class MapGradient:
 
     def __init__(self, layer: AwaitingLayer, slots: OutputSlots, call: int) -> None:
         self.slots, self.call = slots, call
-        self.has_come = self.is_awaited = self.has_failed = False
+        self.has_come = self.is_awaited = self.has_failed = self.is_by_grad = False
         self.total: torch.Tensor | None = None
         self.exponent: int | None = None
         self.is_taken = False
@@ -103,7 +105,7 @@ class MapGradient:
         if self._hook is not None:
             self.end()
         self.has_come = self.has_failed = self.is_awaited = self.is_taken = False
-        self.exponent = None
+        self.exponent, self.is_by_grad = None, False
         self._axis, self.pooled, self._reruns = axis, pooled, 0
         self._add_hook(output)
 
@@ -179,7 +181,7 @@ class MapGradient:
         passes, total, call = self._passes, self.total, self.call
         known = passes.task == torch._C._current_graph_task_id()
         found = passes.last if known else self._layer.current_pass()
-        if not found.counts or found.factor is not None or not found.is_known:
+        if not found.counts or found.only_first or found.factor is not None or not found.is_known:
             return False
         slots = self.slots.slots
         if total is None or call >= len(slots) or type(gradient) is not _Tensor:
@@ -207,6 +209,8 @@ class MapGradient:
         found = self._layer.current_pass()
         if not found.counts or (found.only_first and self.has_come):
             return
+        if self.is_by_grad:  # of a part of the loss, or on the way to it, and not of the whole
+            self.has_come = False
         if not found.is_known:
             self.slots.note = UNKNOWN_FACTOR
         image = self._image(to_plain(gradient))
@@ -224,7 +228,7 @@ class MapGradient:
             total.add_(image)
         else:
             total.copy_(image)
-        self.has_come = True
+        self.has_come, self.is_by_grad = True, found.only_first
 
     def _image(self, gradient: torch.Tensor) -> torch.Tensor:
         """Returns the first image's part, with respect to the map as it was pooled."""
