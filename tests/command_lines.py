@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from warm import WarmPython
+
 ROOT = Path(__file__).parents[1]
 PROGRAMS = {"mapreel": "mapreel", "mapreel-record": "record", "mapreel-replay": "replay"}
 
@@ -25,7 +27,7 @@ def install_programs(folder: Path) -> Path:
 
 
 def run(
-    *words: str | Path, cwd: Path, path: Path | None = None
+    *words: str | Path, cwd: Path, path: Path | None = None, warm: WarmPython | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command line.
 
@@ -33,12 +35,20 @@ def run(
         *words: The program and what follows it.
         cwd: Where the user stands.
         path: A folder in which the shell looks for programs first.
+        warm: What forks a process for a program of ours, or for Python, instead of starting one.
     """
     paths = [*([] if path is None else [str(path)]), os.environ["PATH"]]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": os.pathsep.join(paths)}
+    if warm is not None:
+        if words[0] == sys.executable:
+            return warm.run(words[1:], cwd, env)
+        assert path is not None
+        assert words[0] in PROGRAMS
+        return warm.run([path / words[0], *words[1:]], cwd, env)
     return subprocess.run(
         [str(word) for word in words],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": os.pathsep.join(paths)},
+        env=env,
         capture_output=True,
         text=True,
         check=False,

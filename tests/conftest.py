@@ -24,11 +24,33 @@ settings.register_profile("long", always, max_examples=3000, print_blob=True)
 settings.load_profile("quick")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "a file or folder whose fast tests have been run; again and again for others"
+    parser.addoption("--done", action="append", default=[], metavar="PATH", help=text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files that take long come first: workers that get one file after the other end together."""
+    leave_out_what_is_done(config, items)
     sizes = Counter(item.path for item in items)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in slow, -sizes[item.path], item.path))
+
+
+def leave_out_what_is_done(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Takes the fast tests below what `--done` names out of the list."""
+    done = [config.invocation_params.dir / name for name in config.getoption("done")]
+    if missing := [str(path) for path in done if not path.exists()]:
+        raise pytest.UsageError(f"--done: expected files or folders, found {', '.join(missing)}")
+    out = [
+        item
+        for item in items
+        if not item.get_closest_marker("slow")
+        and any(item.path.is_relative_to(path) for path in done)
+    ]
+    config.hook.pytest_deselected(items=out)
+    left = set(map(id, out))
+    items[:] = [item for item in items if id(item) not in left]
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,16 @@
 """Runs Python commands in forks of a process that has imported torch, which takes seconds.
 
-For tests of what a training script does and says; those of the start itself use `subprocess`. Each
-command still is a process of its own, with its folder, its environment, its output and its end.
+For tests of what a training script or a command does and says; those of the start itself use
+`subprocess`. Each command still is a process of its own, with its folder, its environment, its
+output and its end.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
+import importlib
 import json
 import os
 import runpy
@@ -14,11 +18,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 120.0
+HEAVY = ("h5py", "matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image")
 
 
 class WarmPython:
@@ -80,6 +86,10 @@ def serve(descriptor: int) -> dict[str, object]:
     import torch
     import torch._dynamo  # which an optimizer imports when it is made
 
+    for name in HEAVY:  # what commands of replay import
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # or each fork would look at, and so copy, all that torch has made
     assert torch.get_num_threads() == 1  # a fork of a process with threads may wait for ever
     with socket.socket(fileno=descriptor) as asked:
         while True:
@@ -105,6 +115,7 @@ def become(order: dict[str, object]) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(str(order["cwd"]))
+    sys.orig_argv = [sys.executable, *words]
     if words[0] == "-m":
         sys.argv = words[1:]
         sys.path[0] = os.getcwd()
@@ -115,5 +126,26 @@ def become(order: dict[str, object]) -> None:
         runpy.run_path(words[0], run_name="__main__")
 
 
+def end(code: object) -> None:
+    """Ends this process as the interpreter does, but for taking torch to pieces: that takes seconds."""
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit((code or 0) & 0xFF)
+
+
 if __name__ == "__main__":
-    become(serve(int(sys.argv[1])))
+    ordered = serve(int(sys.argv[1]))
+    try:
+        become(ordered)
+    except SystemExit as stopped:
+        end(stopped.code)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        end(1)
+    end(0)

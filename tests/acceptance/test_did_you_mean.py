@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from command_lines import install_programs, run
 from samples import drifting_maps, write_recording
+from warm import WarmPython
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +76,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("mapreel replay info rnu.h5", "did you mean 'run.h5'?"),
     ],
 )
-def test_it_is_said_in_a_line(words: str, meant: str, folder: Path, programs: Path) -> None:
-    done = run(*words.split(), cwd=folder, path=programs)
+def test_it_is_said_in_a_line(
+    words: str, meant: str, folder: Path, programs: Path, warm: WarmPython
+) -> None:
+    done = run(*words.split(), cwd=folder, path=programs, warm=warm)
     assert done.returncode == 2, done.stdout + done.stderr
     assert meant in done.stderr
     assert done.stderr.count("\n") == 1
@@ -86,7 +89,9 @@ def test_it_is_said_in_a_line(words: str, meant: str, folder: Path, programs: Pa
 
 
 @pytest.mark.parametrize("words", ["grid run.h5 --scale wxyz", "animate run.h5 --zzz"])
-def test_nothing_is_guessed_where_nothing_is_near(words: str, folder: Path, programs: Path) -> None:
-    done = run("mapreel", "replay", *words.split(), cwd=folder, path=programs)
+def test_nothing_is_guessed_where_nothing_is_near(
+    words: str, folder: Path, programs: Path, warm: WarmPython
+) -> None:
+    done = run("mapreel", "replay", *words.split(), cwd=folder, path=programs, warm=warm)
     assert done.returncode == 2
     assert "did you mean" not in done.stderr

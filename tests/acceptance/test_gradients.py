@@ -13,7 +13,7 @@ import pytest
 import torch
 from gradient_trainings import close_to_float16, images, read
 from lightning_trainings import QUIET, fit, make, need
-from script_runs import python, record, spoken, write
+from script_runs import Record, spoken, write
 from torch import nn
 
 import record as record_package
@@ -56,12 +56,14 @@ SCRIPT = """
 
 
 @pytest.mark.parametrize(("accumulated", "scaled"), [(3, "plain"), (1, "scaled")])
-def test_a_script_as_it_is(tmp_path: Path, accumulated: int, scaled: str) -> None:
+def test_a_script_as_it_is(
+    tmp_path: Path, accumulated: int, scaled: str, python_warm: Record, record_warm: Record
+) -> None:
     write(tmp_path, SCRIPT)
-    alone = python("script.py", accumulated, scaled, cwd=tmp_path)
+    alone = python_warm("script.py", accumulated, scaled, cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
     right = np.load(tmp_path / "seen.npy")
-    done = record("--gradients", "script.py", accumulated, scaled, cwd=tmp_path)
+    done = record_warm("--gradients", "script.py", accumulated, scaled, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == alone.stdout
     assert not any("gradients" in line for line in spoken(done)), done.stderr
@@ -112,21 +114,21 @@ class TestLightning:
             close_to_float16(read(path, "net.conv1", batch, epoch), gradient)
 
 
-def test_the_built_in_run_and_its_plan(tmp_path: Path) -> None:
+def test_the_built_in_run_and_its_plan(tmp_path: Path, python_warm: Record) -> None:
     words = ["train", "--data", "fake", "--image-size", 32, "--samples", 32, "--epochs", 1]
     words += ["--layers", "conv1", "conv2", "--gradients", "conv2", "--quiet"]
-    planned = python("-m", "record", "plan", *words[1:-1], "--json", cwd=tmp_path)
+    planned = python_warm("-m", "record", "plan", *words[1:-1], "--json", cwd=tmp_path)
     assert planned.returncode == 0, planned.stderr
     kinds = [layer.get("kind", "") for layer in json.loads(planned.stdout)["layers"]]
     assert kinds.count("gradients") == 1
-    tree = python("-m", "record", "plan", *words[1:-1], cwd=tmp_path)
+    tree = python_warm("-m", "record", "plan", *words[1:-1], cwd=tmp_path)
     assert "gradients of 1 layer" in tree.stdout
-    done = python("-m", "record", *words, cwd=tmp_path)
+    done = python_warm("-m", "record", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with h5py.File(tmp_path / "run.h5") as file:
         assert set(file["gradients/maps"]) == {"conv2"}
         assert np.isfinite(file["gradients/maps/conv2"][0, :2]).all()
-    verified = python("-m", "replay", "verify", "run.h5", cwd=tmp_path)
+    verified = python_warm("-m", "replay", "verify", "run.h5", cwd=tmp_path)
     assert verified.returncode == 0, verified.stdout
 
 

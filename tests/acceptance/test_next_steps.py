@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command_lines import ROOT, install_programs, run
 from samples import drifting_maps, write_recording
+from warm import WarmPython
 
 SCRIPT = """
 import torch
@@ -67,9 +68,9 @@ def offered(said: str) -> str:
     ],
 )
 def test_replay_ends_with_path_and_command(
-    words: str, written: str, then: str, folder: Path, programs: Path
+    words: str, written: str, then: str, folder: Path, programs: Path, warm: WarmPython
 ) -> None:
-    done = run("mapreel", "replay", *shlex.split(words), cwd=folder, path=programs)
+    done = run("mapreel", "replay", *shlex.split(words), cwd=folder, path=programs, warm=warm)
     assert done.returncode == 0, done.stderr
     if written:
         assert done.stdout.splitlines()[-1].startswith(f"{written}  ")
@@ -80,25 +81,26 @@ def test_replay_ends_with_path_and_command(
 
 
 @pytest.mark.parametrize("suffix", ["npz", "npy"])
-def test_what_was_exported_is_loaded(suffix: str, folder: Path, programs: Path) -> None:
-    done = run(
-        "mapreel", "replay", "export", "b.h5", "-o", f"it's.{suffix}", cwd=folder, path=programs
-    )
+def test_what_was_exported_is_loaded(
+    suffix: str, folder: Path, programs: Path, warm: WarmPython
+) -> None:
+    words = ("mapreel", "replay", "export", "b.h5", "-o", f"it's.{suffix}")
+    done = run(*words, cwd=folder, path=programs, warm=warm)
     typed = run("bash", "-c", offered(done.stderr), cwd=folder)
     assert typed.stdout.strip() == "(8, 4, 8, 8)", typed.stderr
 
 
-def test_damage_is_answered_with_a_repair(folder: Path, programs: Path) -> None:
+def test_damage_is_answered_with_a_repair(folder: Path, programs: Path, warm: WarmPython) -> None:
     import h5py
 
     with h5py.File(folder / "a run.h5", "r+") as file:
         file["maps/b"][0, 0, 0, 0, 0] = 3
-    done = run("mapreel", "replay", "verify", "a run.h5", cwd=folder, path=programs)
+    done = run("mapreel", "replay", "verify", "a run.h5", cwd=folder, path=programs, warm=warm)
     assert done.returncode == 1
     assert offered(done.stderr) == "mapreel replay repair 'a run.h5' -o 'a run-repaired.h5'"
     typed = run("bash", "-c", offered(done.stderr), cwd=folder, path=programs)
     assert typed.returncode == 0
-    again = run("mapreel", "replay", "verify", "a run.h5", cwd=folder, path=programs)
+    again = run("mapreel", "replay", "verify", "a run.h5", cwd=folder, path=programs, warm=warm)
     assert offered(again.stderr).endswith("-o 'a run-2-repaired.h5'")
 
 
@@ -106,17 +108,20 @@ def test_damage_is_answered_with_a_repair(folder: Path, programs: Path) -> None:
     "words",
     ["info b.h5 --json", "health b.h5 --csv", "animate b.h5 --quiet", "verify b.h5 --json"],
 )
-def test_nothing_is_offered_to_programs(words: str, folder: Path, programs: Path) -> None:
-    done = run("mapreel", "replay", *words.split(), cwd=folder, path=programs)
+def test_nothing_is_offered_to_programs(
+    words: str, folder: Path, programs: Path, warm: WarmPython
+) -> None:
+    done = run("mapreel", "replay", *words.split(), cwd=folder, path=programs, warm=warm)
     assert done.returncode == 0
     assert "next" not in done.stderr
 
 
-def test_record_ends_with_a_command_of_replay(tmp_path: Path, programs: Path) -> None:
+def test_record_ends_with_a_command_of_replay(
+    tmp_path: Path, programs: Path, warm: WarmPython
+) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
-    done = run(
-        "mapreel", "record", "run", "-o", "my run.h5", "train.py", cwd=tmp_path, path=programs
-    )
+    words = ("mapreel", "record", "run", "-o", "my run.h5", "train.py")
+    done = run(*words, cwd=tmp_path, path=programs, warm=warm)
     said = done.stderr.splitlines()[-1]
     assert ": my run.h5; " in said
     then = said.split("; ")[-1]
@@ -124,9 +129,9 @@ def test_record_ends_with_a_command_of_replay(tmp_path: Path, programs: Path) ->
     assert run("bash", "-c", then, cwd=tmp_path, path=programs).returncode == 0
 
 
-def test_the_built_in_run_ends_with_a_command_of_replay(tmp_path: Path) -> None:
+def test_the_built_in_run_ends_with_a_command_of_replay(tmp_path: Path, warm: WarmPython) -> None:
     small = "--epochs 1 --samples 16 --image-size 32 --device cpu"
-    done = run(sys.executable, "-m", "record", "train", *small.split(), cwd=tmp_path)
+    done = run(sys.executable, "-m", "record", "train", *small.split(), cwd=tmp_path, warm=warm)
     lines = done.stdout.splitlines()
     assert lines[-1] == f"next       {sys.executable} -m replay animate run.h5 --probe", done.stderr
     assert any(line.startswith("file       run.h5 (") for line in lines)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from class_activations import field, stored
-from script_runs import write
+from script_runs import Record, write
 
 from record.__main__ import main
 from record.training.data import load
@@ -21,19 +19,14 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "classify.py"
 SMALL = ["--samples", "48", "--image-size", "32", "--device", "cpu", "--quiet"]
 
 
-def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize(
     "words", [["--cam", "--probe", "classes"], ["--cam=conv1", "--probe=classes"]]
 )
-def test_a_script_as_it_is(tmp_path: Path, words: list[str]) -> None:
-    plain = run(tmp_path, SCRIPT)
-    recorded = run(tmp_path, "-m", "record", "run", *words, SCRIPT)
+def test_a_script_as_it_is(
+    tmp_path: Path, words: list[str], python_warm: Record, record_warm: Record
+) -> None:
+    plain = python_warm(SCRIPT, cwd=tmp_path)
+    recorded = record_warm(*words, SCRIPT, cwd=tmp_path)
     assert recorded.returncode == 0, recorded.stderr
     assert recorded.stdout == plain.stdout  # with the weights' checksum in it
     assert len(recorded.stderr.removeprefix(plain.stderr).splitlines()) == 1
@@ -62,7 +55,9 @@ def test_the_built_in_training(tmp_path: Path) -> None:
     assert np.isfinite(stored(path, "cam", "conv3", 9)[np.isfinite(prediction)]).all()
 
 
-def test_words_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], record_warm: Record
+) -> None:
     cases = [
         (["--cam", "--probe", "0"], "--cam: expected fixed images to show: --probe 1 or"),
         (
@@ -71,7 +66,7 @@ def test_words_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ),
     ]
     for words, said in cases:
-        done = run(tmp_path, "-m", "record", "run", *words, SCRIPT)
+        done = record_warm(*words, SCRIPT, cwd=tmp_path)
         assert done.returncode == 2
         assert said in done.stderr
     out = ["-o", str(tmp_path / "x.h5")]
@@ -127,11 +122,13 @@ TRANSFORMER = """
 """
 
 
-def test_attention_and_class_activation_of_a_script_as_it_is(tmp_path: Path) -> None:
+def test_attention_and_class_activation_of_a_script_as_it_is(
+    tmp_path: Path, python_warm: Record, record_warm: Record
+) -> None:
     script = write(tmp_path, TRANSFORMER)
-    plain = run(tmp_path, script)
+    plain = python_warm(script, cwd=tmp_path)
     words = ["--attention", "--cam", "--probe", "classes"]
-    recorded = run(tmp_path, "-m", "record", "run", *words, script)
+    recorded = record_warm(*words, script, cwd=tmp_path)
     assert recorded.returncode == 0, recorded.stderr
     assert recorded.stdout == plain.stdout
     path = tmp_path / "run.h5"

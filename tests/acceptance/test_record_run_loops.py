@@ -120,12 +120,12 @@ def test_trainers_of_libraries(
 
 
 def test_a_search_is_as_flat_as_without_and_its_files_are_in_order(
-    tmp_path: Path, warm: WarmPython
+    tmp_path: Path, warm: WarmPython, record_warm: Record
 ) -> None:
     script = SCRIPTS / "search.py"
     trials = 15
     plain = warm.run([script, trials], tmp_path, ENVIRONMENT)
-    done = python("-m", "record", "run", script, trials, cwd=tmp_path)
+    done = record_warm(script, trials, cwd=tmp_path)
     assert done.returncode == plain.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[:2] for row in rows] == [line.split()[:2] for line in plain.stdout.splitlines()]

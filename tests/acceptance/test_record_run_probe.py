@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from script_runs import SCRIPTS, Record
 
 import replay
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
-
-def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done
-
 
 @pytest.mark.parametrize("name", ["classify", "siamese"])
-def test_the_first_image_of_the_first_batch(name: str, tmp_path: Path) -> None:
+def test_the_first_image_of_the_first_batch(
+    name: str, tmp_path: Path, python_warm: Record, record_warm: Record
+) -> None:
     script = SCRIPTS / f"{name}.py"
-    plain = run(tmp_path, script)
-    recorded = run(tmp_path, "-m", "record", "run", script)
+    plain = python_warm(script, cwd=tmp_path)
+    recorded = record_warm(script, cwd=tmp_path)
+    assert recorded.returncode == plain.returncode == 0, recorded.stderr
     assert recorded.stdout == plain.stdout  # with the weights' checksum in it
     (line,) = recorded.stderr.removeprefix(plain.stderr).splitlines()
     assert re.fullmatch(
@@ -46,23 +37,22 @@ def test_the_first_image_of_the_first_batch(name: str, tmp_path: Path) -> None:
         assert there.shape == here.shape
 
 
-def test_probe_0_keeps_none(tmp_path: Path) -> None:
-    run(tmp_path, "-m", "record", "run", "--probe", "0", SCRIPTS / "classify.py")
+def test_probe_0_keeps_none(tmp_path: Path, record_warm: Record) -> None:
+    done = record_warm("--probe", "0", SCRIPTS / "classify.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     with replay.open(tmp_path / "run.h5") as recording:
         assert recording.probes == 0
 
 
-def test_what_is_no_number_of_probes(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "record", "run", "--probe", "2", SCRIPTS / "classify.py"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def test_what_is_no_number_of_probes(tmp_path: Path, record_warm: Record) -> None:
+    done = record_warm("--probe", "2", SCRIPTS / "classify.py", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --probe 2: expected 1 or classes, or 0 for none")
 
 
-def test_where_there_is_none_the_line_says_why(tmp_path: Path) -> None:
-    done = run(tmp_path, "-m", "record", "run", SCRIPTS / "vae.py")
+def test_where_there_is_none_the_line_says_why(tmp_path: Path, record_warm: Record) -> None:
+    done = record_warm(SCRIPTS / "vae.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert "no probe image (its parts are called directly): run.h5; " in done.stderr
     with replay.open(tmp_path / "run.h5") as recording:
         assert recording.probes == 0

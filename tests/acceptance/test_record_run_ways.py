@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from script_runs import Record, record, write
+from script_runs import Record, write
 
 import replay
 
@@ -147,10 +147,10 @@ OPTIONS = """
 
 
 @pytest.mark.parametrize("way", ["eager", "COMPILE", "FUNCTION"])
-def test_options_and_ways_to_compile(tmp_path: Path, way: str) -> None:
+def test_options_and_ways_to_compile(tmp_path: Path, way: str, record_warm: Record) -> None:
     text = "\n".join(f"{name} = {name == way}" for name in ("COMPILE", "FUNCTION"))
     script = write(tmp_path, text + "\n" + textwrap.dedent(OPTIONS))
-    done = record("-o", "a.h5", "--layers", "conv2", "--every=2", script, cwd=tmp_path)
+    done = record_warm("-o", "a.h5", "--layers", "conv2", "--every=2", script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with replay.open(tmp_path / "a.h5") as run:
         assert run.layers == ("conv2",)

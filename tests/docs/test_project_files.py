@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -45,11 +47,33 @@ def test_pre_commit_runs_what_ci_runs() -> None:
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
     run = [" ".join([hook["entry"], *hook.get("args", [])]) for hook in hooks]
     lines = (ROOT / ".ci" / "run").read_text().split("\nfi\n")[-1].splitlines()
-    slow = ("scripts/test --covered", "scripts/test --slow", "scripts/release --check")
+    slow = ("scripts/test --covered", "scripts/release --check")
     checks = [line for line in lines if line.strip() and line not in slow]
     assert len(checks) > 3
     assert run == checks
     assert all(hook["language"] == "system" for hook in hooks)  # nothing is fetched
+
+
+def test_what_scripts_coverage_has_run_is_left_out_and_nothing_else(
+    request: pytest.FixtureRequest,
+) -> None:
+    tests = request.config.pluginmanager.getplugin(str(ROOT / "tests" / "conftest.py"))
+    told: list[Any] = []
+    config = SimpleNamespace(
+        getoption={"done": ["tests/replay", "tests/test_contracts.py"]}.__getitem__,
+        invocation_params=SimpleNamespace(dir=ROOT),
+        hook=SimpleNamespace(pytest_deselected=lambda items: told.extend(items)),
+    )
+    names = ("replay/test_faces.py", "test_contracts.py", "record/test_way.py")
+    items = [
+        SimpleNamespace(path=ROOT / "tests" / name, get_closest_marker={"slow": slow}.get)
+        for name in names
+        for slow in (True, False)
+    ]
+    before = list(items)
+    tests.leave_out_what_is_done(config, items)
+    assert told == [before[1], before[3]]
+    assert items == [before[0], before[2], before[4], before[5]]
 
 
 @pytest.mark.parametrize("check", ["scripts/check", ".ci/run"])

@@ -37,7 +37,7 @@ sys.path.insert(0, str(HERE))
 
 from catalogue import MUTATIONS  # noqa: E402
 from mutation import Mutation  # noqa: E402
-from warm_pytest import HEAVY, WarmPytest  # noqa: E402
+from warm_pytest import HEAVY, NO_BYTECODE, WarmPytest  # noqa: E402
 
 PATIENCE = 180.0  # seconds for one trial
 FAST = ("-m", "not slow")
@@ -129,7 +129,7 @@ def run_survive(root: Path, line: str) -> Verdict:
     """Runs a line of scripts/bench/survive in its short form."""
     started = time.monotonic()
     command = [sys.executable, "scripts/bench/survival/survive.py", "--quick", "--only", line]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment = {**os.environ, **NO_BYTECODE, "PYTHONPATH": str(root)}
     with tempfile.TemporaryFile() as written:
         process = subprocess.Popen(
             command, cwd=root, env=environment, stdout=written, stderr=written,

@@ -20,6 +20,9 @@ from pathlib import Path
 HEAVY = ("torch", "torch._dynamo", "h5py", "matplotlib.figure", "PIL.Image", "pytest")
 """What is imported before the fork; no plugin of pytest, which it would rewrite."""
 
+NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
+"""Within a second, a module that is changed to the same length would not be compiled anew."""
+
 
 class WarmPytest:
     """The process that forks, seen from a bench; one run at a time.
@@ -29,7 +32,7 @@ class WarmPytest:
     """
 
     def __init__(self, heavy: Sequence[str] = HEAVY) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **NO_BYTECODE, "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
             [sys.executable, __file__, *heavy],
             stdin=subprocess.PIPE,
