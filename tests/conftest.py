@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -35,6 +36,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     sizes = Counter(item.path for item in items)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in slow, -sizes[item.path], item.path))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported is there to the end: nothing looks through it for garbage again."""
+    gc.collect()
+    gc.freeze()
 
 
 def leave_out_what_is_done(config: pytest.Config, items: list[pytest.Item]) -> None:
