@@ -81,6 +81,7 @@ class ActivationLayer:
         name: The layer's name; None for the default one.
 
     Attributes:
+        state: As given.
         name: The layer's name; None until the default one is known.
         from_start: Whether the whole forward runs with gradients, and not only what is behind the
             layer: a part of it may run without, which has the rest run without as well.
@@ -93,7 +94,7 @@ class ActivationLayer:
         self.from_start = False
         self.calls: list[LayerCall] = []
         self.completed: list[str] = []
-        self._state = state
+        self.state = state
         self._latest: int | None = _LATEST
         # In the place of what was last put out, and by a number whether it was changed since.
         self._given: tuple[torch.Tensor, int] | None = None
@@ -168,7 +169,7 @@ class ActivationLayer:
             return None
         torch.set_grad_enabled(True)  # until the forward ends, or what it runs without gradients
         kept = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-        self.calls.append(LayerCall(name, module, item, kept, self._state))
+        self.calls.append(LayerCall(name, module, item, kept, self.state))
         # Another tensor: what comes behind the layer may change it in place, as a ReLU does.
         given = kept.clone()
         self._given = given, given._version
@@ -189,7 +190,7 @@ class ActivationLayer:
             return True
         for number in range(len(self.calls) - 1, -1, -1):
             call, gradient = self.calls[number], gradients[number]
-            if gradient is None or not call.has_positions(self._state.probes):
+            if gradient is None or not call.has_positions(self.state.probes):
                 continue
             if "T" in call.axes and not _is_norm(call.module):
                 continue
@@ -213,6 +214,7 @@ class _WatchHook(Hook):
 
     def __init__(self, layer: ActivationLayer, name: str, module: nn.Module) -> None:
         self._layer, self._name, self._module = layer, name, weakref.ref(module)
+        self.recording = layer.state
 
     def modules(self) -> list[nn.Module]:
         """Returns the module, in whose tables the hook is."""

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from record.capture.attention_calls import attention_calls, calling_modules, references
 from record.capture.attention_frames import AttentionFrames
+from record.capture.attention_order import Lead
 from record.capture.attention_others import as_fused, find_others
 from record.capture.attention_products import ProductMode
 from record.capture.attention_source import ModuleNames
@@ -30,6 +31,8 @@ from record.capture.model_hook import ModelHook
 from record.capture.phase import INSIDE, PROBING, CaptureState, is_capturing, is_transformed
 from record.capture.tensors import outside_transforms
 
+_OF_TORCH = ("torch.nn.", "torch.jit.")  # whose modules write no attention out, or show none
+
 
 class Attention:
     """Records the attention of the first image of each recorded forward, and of fixed images.
@@ -39,13 +42,17 @@ class Attention:
         model_hook: The hook of the model, which knows its outermost forward.
         frames: Takes the sources of the frames.
         full: Whether the attention of every query is recorded, not one row for each head.
+
+    Attributes:
+        state: As given.
+        quiet: Classes of modules that are not followed any more.
     """
 
     def __init__(
         self, state: CaptureState, model_hook: ModelHook, frames: CapturedFrames, full: bool
     ) -> None:
         self._reason = ""
-        self._state = state
+        self.state = state
         self._model_hook = model_hook
         self._kept = AttentionFrames(state, frames, full)
         self._names: ModuleNames | None = None
@@ -57,15 +64,18 @@ class Attention:
         self._searches = True  # for attention that is written out: until a forward was seen
         self._follows = False
         self._followed: set[type[nn.Module]] = set()
+        self._late: set[type[nn.Module]] = set()  # of which none ran yet
+        self.quiet: set[type[nn.Module]] = set()
         self._said_size = self._said_other = False
 
     def attach(self, root: nn.Module) -> None:
         """Adds the hooks, behind those of the model's own forward."""
-        add_pre_forward_hook(root, _Before(self, self._state))
-        add_forward_hook(root, _Behind(self, self._state), always=True)
+        add_pre_forward_hook(root, _Before(self, self.state))
+        add_forward_hook(root, _Behind(self, self.state), always=True)
         self._names = None
         self._searches = True
-        self._followed.clear()
+        for kinds in (self._followed, self._late, self.quiet):
+            kinds.clear()
 
     def detach(self) -> None:
         """Ends whatever goes on."""
@@ -76,7 +86,7 @@ class Attention:
         """Why no attention was recorded, in words; empty where some was, or it was said."""
         if self._kept.any or self._reason or self._said_other:
             return ""
-        state = self._state
+        state = self.state
         if state.traced:
             return "the model is compiled, and no fixed images were shown to it"
         if state.opened:
@@ -85,7 +95,7 @@ class Attention:
 
     def begin(self, module: nn.Module) -> None:
         """Begins to listen, where a forward has begun that is recorded."""
-        state = self._state
+        state = self.state
         if self._model_hook.depth != 1:
             return  # within another one
         if self._thread:
@@ -109,6 +119,7 @@ class Attention:
             # A mode would keep evaluation from its fast path.
             self._follows = (self._searches or probing) and (module.training or probing)
             if self._follows:
+                self._products.searches = self._searches
                 self._products.enter()
         except Exception as error:  # never into the training
             self._stop()
@@ -120,16 +131,16 @@ class Attention:
             return
         try:
             ended = sys.exc_info()[1] is None
-            if self._state.phase == INSIDE and ended and self._follows:
+            if self.state.phase == INSIDE and ended and self._follows:
                 self._searches = False
                 self._follow_modules()
             self._stop()
             if not self._said_size and self._kept.any:
                 self._said_size = True
                 if size := self._kept.size_in_words():
-                    self._state.say(size, "attention size")
+                    self.state.say(size, "attention size")
         except Exception as error:
-            self._state.fail("attention", error)
+            self.state.fail("attention", error)
 
     def _stop(self) -> None:
         self._thread = 0
@@ -138,17 +149,32 @@ class Attention:
         attention_calls.end(self)
 
     def _follow_modules(self) -> None:
-        """Has what modules write out followed while these run, and not the whole forward."""
-        root = self._state.root
+        """Has what modules write out followed while these run, and not the whole forward.
+
+        Those of classes of which none ran yet are followed too, until one has shown what it does.
+        """
+        root = self.state.root
         if root is None:
             return
-        found = {type(module) for module in self._products.modules} - self._followed
-        self._searches = type(root) in found
-        for module in root.modules() if found else ():
-            if type(module) in found:
+        found = {type(module) for module in self._products.modules}
+        kinds = {type(module) for module in root.modules()} - self._products.ran - found
+        late = {kind for kind in kinds if not kind.__module__.startswith(_OF_TORCH)}
+        self._searches = type(root) in found - self._followed
+        for module in root.modules():
+            if type(module) in (found | late) - self._followed:
                 add_pre_forward_hook(module, _Enter(self, self._products, module))
                 add_forward_hook(module, _Leave(self, self._products, module), always=True)
-        self._followed |= found
+        self._followed |= found | late
+        self._late = late
+        self._products.ran.clear()
+
+    def has_run(self, module: nn.Module) -> None:
+        """Ends following a class of modules that turned out to compute no attention."""
+        kind = type(module)
+        if kind in self._late:
+            self._late.discard(kind)
+            if not any(type(other) is kind for other in self._products.modules):
+                self.quiet.add(kind)
 
     def _look_at(self, root: nn.Module) -> None:
         """Takes in the modules of a model, as it is or as it has become."""
@@ -167,7 +193,7 @@ class Attention:
     def _note_compiled(self) -> None:
         if not self._reason:
             self._reason = "the model is compiled"
-            self._state.say(
+            self.state.say(
                 "attention: the model is compiled, and recorded is that of fixed images that are "
                 "given (a probe), which it sees as it is written; not that of its batches",
                 "attention compiled",
@@ -178,7 +204,9 @@ class Attention:
     def fused(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Records what a call of `scaled_dot_product_attention` has weighed its values with."""
         self._keep(
-            lambda name, module, call: self._kept.keep_fused(name, module, call, args, kwargs)
+            lambda name, module, call: self._kept.keep_fused(
+                name, module, call, args, kwargs, self._products.order
+            )
         )
 
     def other(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -189,11 +217,11 @@ class Attention:
             self._others = [each for each in self._others if each[2] != name]
             self._said_other = True
             words = f"attention of {name} is not seen: its kernels keep no weights"
-            self._state.say(words, f"attention {name}")
+            self.state.say(words, f"attention {name}")
             return
         self._keep(
             lambda found, module, call: self._kept.keep_fused(
-                found, module, call, (), as_fused(args, kwargs)
+                found, module, call, (), as_fused(args, kwargs), self._products.order
             )
         )
 
@@ -201,9 +229,11 @@ class Attention:
         """Records weights that an `nn.MultiheadAttention` has computed itself."""
         self._keep(lambda name, module, _: self._kept.keep_weights(name, module, weights))
 
-    def written_out(self, name: str, module: nn.Module, weights: torch.Tensor) -> None:
+    def written_out(
+        self, name: str, module: nn.Module, weights: torch.Tensor, lead: Lead | None
+    ) -> None:
         """Records weights that the code of a module has computed itself."""
-        self._keep(lambda *_: self._kept.keep_weights(name, module, weights))
+        self._keep(lambda *_: self._kept.keep_weights(name, module, weights, lead))
 
     def windowed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes in which windows the attention is of that comes next."""
@@ -244,7 +274,7 @@ class Attention:
         """Whether what is computed now belongs to what is recorded."""
         return (
             self._thread == get_ident()
-            and self._state.phase in (INSIDE, PROBING)
+            and self.state.phase in (INSIDE, PROBING)
             and torch._C._current_graph_task_id() == -1  # else checkpointing's second forward
             and not is_capturing()
         )
@@ -257,9 +287,9 @@ class Attention:
         """Says once for each module why its attention is not recorded."""
         if isinstance(error, ValueError):  # it is of a kind that is not known
             reason = " ".join(str(error).split())[:200]
-            self._state.say(f"{name}: its attention is not recorded: {reason}", f"attention {name}")
+            self.state.say(f"{name}: its attention is not recorded: {reason}", f"attention {name}")
         else:
-            self._state.fail(name, error)
+            self.state.fail(name, error)
 
 
 def _aside() -> contextlib.AbstractContextManager[Any]:
@@ -282,7 +312,7 @@ class _Before(Hook):
     """Begins to listen at the beginning of each recorded forward of the model."""
 
     def __init__(self, attention: Attention, state: CaptureState) -> None:
-        self._attention, self._state = attention, state
+        self._attention, self._state, self.recording = attention, state, state
 
     def modules(self) -> list[nn.Module]:
         """Returns the model, in whose tables the hook is."""
@@ -312,7 +342,7 @@ class _Enter(Hook):
 
     def __init__(self, attention: Attention, products: ProductMode, module: nn.Module) -> None:
         self._attention, self._products = attention, products
-        self._module = weakref.ref(module)
+        self._module, self.recording = weakref.ref(module), attention.state
 
     def modules(self) -> list[nn.Module]:
         """Returns the module, in whose tables the hook is."""
@@ -321,8 +351,13 @@ class _Enter(Hook):
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
         """Begins, where the forward is recorded."""
-        if not torch.compiler.is_compiling() and self._attention.listens():
+        if self._is_followed(module):
             self._products.enter()
+
+    def _is_followed(self, module: nn.Module) -> bool:
+        if torch.compiler.is_compiling() or type(module) in self._attention.quiet:
+            return False
+        return self._attention.listens()
 
 
 class _Leave(_Enter):
@@ -330,5 +365,6 @@ class _Leave(_Enter):
 
     def __call__(self, module: nn.Module, args: Any, output: Any = None) -> None:
         """Ends, where the forward is recorded."""
-        if not torch.compiler.is_compiling() and self._attention.listens():
+        if self._is_followed(module):
+            self._attention.has_run(module)
             self._products.leave()

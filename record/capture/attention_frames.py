@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from record.capture.attention_order import HeadOrder, Lead
 from record.capture.attention_products import tokens_given
 from record.capture.attention_source import AttentionSource, first_row
 from record.capture.attention_tokens import ModelTokens, Tokens
@@ -40,6 +41,7 @@ class AttentionFrames:
         self._full = full
         self._sources: dict[str, AttentionSource] = {}
         self._tokens: ModelTokens | None = None
+        self._heads_lead: dict[str, bool] = {}  # by name, once it was told
 
     @property
     def any(self) -> bool:
@@ -74,6 +76,7 @@ class AttentionFrames:
         call: FrameType,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        order: HeadOrder,
     ) -> None:
         """Computes the weights of a call of `scaled_dot_product_attention`, and keeps them.
 
@@ -83,22 +86,28 @@ class AttentionFrames:
             call: The frame of the module's own call.
             args: The positional arguments.
             kwargs: The keyword arguments.
+            order: What is known of axes of heads and images.
 
         Raises:
             ValueError: Nothing tells what of it is the first image's.
         """
         query, key, mask, causal, scale = _of_call(*args, **kwargs)
-        query, key = _plain(query), _plain(key)
         if query.is_nested or key.is_nested:
             raise ValueError("its tokens are nested tensors")
+        lead = order.of((query, key), query.shape[:-2])
+        query, key = _plain(query), _plain(key)
         if name not in self._sources and _is_of_channels(query, key, call):
             raise ValueError("it is attention over channels, not over tokens")
         if mask is not None:
             mask = _plain(mask).broadcast_to((*query.shape[:-1], key.shape[-2]))
         if query.ndim == 3:  # heads and images in one, or a single head
             heads = self._heads_of(module, query.shape[0])
-            query, key = _split(query, heads), _split(key, heads)
-            mask = None if mask is None else _split(mask, heads)
+            leads = self._leads(name, module, lead)
+            query, key = _split(query, heads, leads), _split(key, heads, leads)
+            mask = None if mask is None else _split(mask, heads, leads)
+        elif query.ndim == 4 and self._leads(name, module, lead):
+            query, key = query.transpose(0, 1), key.transpose(0, 1)
+            mask = None if mask is None else mask.transpose(0, 1)
         if query.ndim == 2:
             query, key = query[None, None], key[None, None]
             mask = None if mask is None else mask[None, None]
@@ -120,13 +129,16 @@ class AttentionFrames:
         count = max(query.shape[0], key.shape[0])
         self._keep(name, module, count, (query.shape[-2], key.shape[-2]), causal, values)
 
-    def keep_weights(self, name: str, module: nn.Module, weights: torch.Tensor) -> None:
+    def keep_weights(
+        self, name: str, module: nn.Module, weights: torch.Tensor, lead: Lead | None = None
+    ) -> None:
         """Keeps weights that were computed anyway, before dropout.
 
         Args:
             name: The module's name.
             module: The module that has computed them.
             weights: (N, heads, T_q, T_k), (N, windows, heads, T_q, T_k) or (N * heads, T_q, T_k).
+            lead: What is known of the axes of images and heads.
 
         Raises:
             ValueError: Nothing tells what of it is the first image's.
@@ -135,7 +147,10 @@ class AttentionFrames:
         if weights.ndim == 5:
             weights = _without_windows(weights, module)
         if weights.ndim == 3:
-            weights = _split(weights, self._heads_of(module, weights.shape[0]))
+            heads = self._heads_of(module, weights.shape[0])
+            weights = _split(weights, heads, self._leads(name, module, lead))
+        elif weights.ndim == 4 and self._leads(name, module, lead):
+            weights = weights.transpose(0, 1)
         _check_heads(weights, module)
 
         def values(row: int, tokens: Tokens) -> torch.Tensor:
@@ -211,6 +226,13 @@ class AttentionFrames:
                 slots.give_up(call)
                 raise
 
+    def _leads(self, name: str, module: nn.Module, lead: Lead | None) -> bool:
+        """Whether heads come before images, as was told last; before anything was, they do not."""
+        told = None if lead is None else lead.heads_lead(_said_heads(module), self._sizes())
+        if told is not None:
+            self._heads_lead[name] = told
+        return self._heads_lead.get(name, False)
+
     def _heads_of(self, module: nn.Module, count: int) -> int:
         """Returns how many of so many matrices are heads of one image."""
         if isinstance(module, nn.MultiheadAttention):
@@ -282,8 +304,10 @@ def _is_of_channels(query: torch.Tensor, key: torch.Tensor, call: FrameType) -> 
     return count not in tokens and query.shape[-1] in tokens
 
 
-def _split(tensor: torch.Tensor, heads: int) -> torch.Tensor:
-    """Returns (N, heads, ...) of (N * heads, ...)."""
+def _split(tensor: torch.Tensor, heads: int, heads_lead: bool) -> torch.Tensor:
+    """Returns (N, heads, ...) of (N * heads, ...), or of (heads * N, ...)."""
+    if heads_lead:
+        return tensor.reshape(heads, -1, *tensor.shape[1:]).transpose(0, 1)
     return tensor.reshape(-1, heads, *tensor.shape[1:])
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from record.capture.attention_calls import FUSED, calling_modules, is_told
+from record.capture.attention_order import HeadOrder, Lead
 from record.capture.tensors import all_tensors, outside_transforms
 
 _PRODUCTS = {"matmul", "__matmul__", "bmm", "baddbmm", "einsum"}
@@ -30,7 +31,9 @@ class ProductListener(Protocol):
     def fused(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Called behind `scaled_dot_product_attention`, with its arguments."""
 
-    def written_out(self, name: str, module: nn.Module, weights: torch.Tensor) -> None:
+    def written_out(
+        self, name: str, module: nn.Module, weights: torch.Tensor, lead: Lead | None
+    ) -> None:
         """Called with weights of 3 to 5 axes, of which the last ones are (T_q, T_k)."""
 
     def name_of(self, module: nn.Module) -> str | None:
@@ -44,11 +47,15 @@ class _Origin(NamedTuple):
         name: The name of the module that has computed them.
         module: The module.
         tokens: The numbers of tokens that it may have been given.
+        lead: What is known of the axes of images and heads; None where nothing is.
+        is_shared: Whether one of what was multiplied is a matrix that all images share.
     """
 
     name: str
     module: nn.Module
     tokens: frozenset[int]
+    lead: Lead | None = None
+    is_shared: bool = False
 
 
 class _Weights(NamedTuple):
@@ -73,11 +80,17 @@ class ProductMode(TorchFunctionMode):
 
     Attributes:
         modules: Those that compute attention which is found by this alone.
+        order: What is known of axes of heads and images.
+        searches: Whether it is noted which modules run.
+        ran: The classes of modules of which something was seen meanwhile.
     """
 
     def __init__(self, listener: ProductListener) -> None:
         super().__init__()
         self.modules: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.order = HeadOrder()
+        self.searches = False
+        self.ran: set[type[nn.Module]] = set()
         self._depth = 0  # modules within one another that are followed
         self._listener = weakref.proxy(listener)
         self._scores: dict[int, tuple[weakref.ref[torch.Tensor], _Origin]] = {}
@@ -99,17 +112,21 @@ class ProductMode(TorchFunctionMode):
     def end(self) -> None:
         """Ends following, however often it was begun."""
         self._depth = 0
+        self.searches = False
         stack = _modes()
         if stack and stack[-1] is self:
             self.__exit__(None, None, None)
         self._scores.clear()
         self._derived.clear()
         self._pending.clear()
+        self.order.clear()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Calls a function of torch, and looks at what came of it."""
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
+        if self.searches:
+            self.ran.update(type(module) for module, _ in calling_modules(sys._getframe(1)))
         name = getattr(func, "__name__", "")
         if func is FUSED:
             frame = sys._getframe(1)
@@ -127,6 +144,7 @@ class ProductMode(TorchFunctionMode):
         return output
 
     def _see(self, name: str, args: Any, kwargs: Any, output: torch.Tensor) -> None:
+        self.order.see(name, list(_operands(args, kwargs)), output)
         if name in _PRODUCTS:
             self._see_product(args, kwargs, output)
         elif not (self._scores or self._derived):
@@ -155,6 +173,11 @@ class ProductMode(TorchFunctionMode):
         if output.ndim in (3, 4, 5) and not used:
             origin = self._origin(sys._getframe(3))
             if origin is not None:
+                operands = list(_operands(args, kwargs))
+                origin = origin._replace(
+                    lead=self.order.of(operands, output.shape[:-2]),
+                    is_shared=any(one.ndim == 2 for one in operands),
+                )
                 self._scores[id(output)] = weakref.ref(output), origin
 
     def _see_softmax(self, args: Any, kwargs: Any, output: torch.Tensor) -> None:
@@ -163,7 +186,10 @@ class ProductMode(TorchFunctionMode):
         origin = _get(self._scores, scores) if isinstance(scores, torch.Tensor) else None
         if origin is None or axis not in (-1, output.ndim - 1):
             return
-        if output.ndim not in (3, 4, 5) or origin.tokens.isdisjoint(output.shape[-2:]):
+        # A matrix that all images share gives each token a number for each expert, say: only where
+        # tokens are what is weighed are its rows queries.
+        places = output.shape[-1:] if origin.is_shared else output.shape[-2:]
+        if output.ndim not in (3, 4, 5) or origin.tokens.isdisjoint(places):
             return
         weights = _Weights(output, _version(output), origin)
         self._derived[id(output)] = weakref.ref(output), weights
@@ -173,7 +199,8 @@ class ProductMode(TorchFunctionMode):
         if weights.version != _version(weights.tensor):
             return  # dropout in place: what it was is gone
         self.modules.add(weights.origin.module)
-        self._listener.written_out(weights.origin.name, weights.origin.module, weights.tensor)
+        name, module, _, lead, _ = weights.origin
+        self._listener.written_out(name, module, weights.tensor, lead)
 
     def _origin(self, frame: FrameType | None) -> _Origin | None:
         for module, call in calling_modules(frame):

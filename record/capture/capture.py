@@ -123,7 +123,7 @@ class Capture:
         root = self.root
         layers = [module for hook in self._layer_hooks if (module := hook.module) is not None]
         for module in layers if root is None else [*layers, *root.modules()]:
-            remove_hooks(module)
+            remove_hooks(module, self.state)
 
     def remove(self) -> None:
         """Removes the hooks."""

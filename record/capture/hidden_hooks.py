@@ -25,7 +25,13 @@ _MARKS = (  # what else is kept by a hook's number
 
 
 class Hook:
-    """The base of all hooks of the recorder."""
+    """The base of all hooks of the recorder.
+
+    Attributes:
+        recording: What all hooks of one recording share, and those of others do not.
+    """
+
+    recording: object = None
 
     def __reduce__(self) -> Any:
         return getattr, (contextlib.nullcontext(), "__exit__")
@@ -60,23 +66,33 @@ class _StubRemoval:
             del self._table[number]
 
 
-def remove_hooks(module: nn.Module) -> None:
-    """Takes every hook of ours out of one module, also those that torch has copied there."""
-    for number in _our_numbers(module.__dict__):
+def remove_hooks(module: nn.Module, recording: object = None) -> None:
+    """Takes hooks of ours out of one module, also those that torch has copied there.
+
+    Args:
+        module: The module.
+        recording: Whose hooks, as `Hook.recording`; None for those of all recordings.
+    """
+    for number in _our_numbers(module.__dict__, recording):
         for name in (*_TABLES, *_MARKS):
             (module.__dict__.get(name) or {}).pop(number, None)
 
 
 @contextlib.contextmanager
-def without_hooks(modules: list[nn.Module]) -> Iterator[None]:
-    """Takes our hooks out of some modules for a while, and puts them back in their old order."""
+def without_hooks(modules: list[nn.Module], recording: object = None) -> Iterator[None]:
+    """Takes our hooks out of some modules for a while, and puts them back in their old order.
+
+    Args:
+        modules: The modules.
+        recording: Whose hooks, as `Hook.recording`; None for those of all recordings.
+    """
     kept = []
     for module in modules:
-        ours = _our_numbers(module.__dict__)
+        ours = _our_numbers(module.__dict__, recording)
         if ours:
             tables = {name: dict(module.__dict__.get(name) or {}) for name in (*_TABLES, *_MARKS)}
             kept.append((module, ours, tables))
-            remove_hooks(module)
+            remove_hooks(module, recording)
     try:
         yield
     finally:
@@ -87,17 +103,31 @@ def without_hooks(modules: list[nn.Module]) -> Iterator[None]:
                     continue
                 now = dict(table)
                 table.clear()  # in their old order: a hook sees what those before it have made
-                table.update((n, v) for n, v in before.items() if n in now or n in ours)
-                table.update(now)
+                for number in _in_order(before, now, ours):
+                    table[number] = now[number] if number in now else before[number]
 
 
-def _our_numbers(state: dict[str, Any]) -> set[int]:
-    """Returns the numbers under which hooks of ours are in a module's tables."""
+def _in_order(before: dict[int, Any], now: dict[int, Any], ours: set[int]) -> list[int]:
+    """Returns the numbers of hooks as they are now, with ours where they were.
+
+    Another recording may have put back its own meanwhile, or taken them away.
+    """
+    order, last = list(now), None
+    for number in before:
+        if number in ours and number not in now:
+            order.insert(0 if last is None else order.index(last) + 1, number)
+        if number in ours or number in now:
+            last = number
+    return order
+
+
+def _our_numbers(state: dict[str, Any], recording: object = None) -> set[int]:
+    """Returns the numbers under which hooks of ours, or of one recording, are in tables."""
     return {
         number
         for name in _TABLES
         for number, hook in (state.get(name) or {}).items()
-        if isinstance(hook, Hook)
+        if isinstance(hook, Hook) and (recording is None or hook.recording is recording)
     }
 
 

@@ -76,7 +76,7 @@ class LayerHook(Hook):
     def __init__(
         self, state: CaptureState, model_hook: ModelHook, name: str, module: nn.Module
     ) -> None:
-        self._state = state
+        self._state = self.recording = state
         self._model_hook = model_hook
         self.name = name
         self.slots: dict[tuple[int | None, str], OutputSlots] = {}

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import itertools
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -24,37 +24,21 @@ class LossScaling:
 
     def __init__(self) -> None:
         self._seen: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._original: Callable[..., Any] | None = None
-        self._own: Callable[..., Any] | None = None
 
     def begin(self) -> None:
         """Has every GradScaler say what it multiplies."""
-        original = torch.amp.GradScaler.scale
-        self_or_none = weakref.ref(self)
-
-        @functools.wraps(original)
-        def scale(scaler: Any, outputs: Any) -> Any:
-            scaled = original(scaler, outputs)
-            own = self_or_none()
-            if own is not None and own._own is not None and not torch.compiler.is_compiling():
-                with contextlib.suppress(Exception):  # never into the training
-                    own._note(scaler, scaled)
-            return scaled
-
-        self._original, self._own = original, scale
-        setattr(torch.amp.GradScaler, "scale", scale)  # noqa: B010 - which has overloads
+        _followers.add(self)
 
     def end(self) -> None:
         """Follows none any more."""
-        if self._own is not None and torch.amp.GradScaler.scale is self._own:
-            setattr(torch.amp.GradScaler, "scale", self._original)  # noqa: B010
-        self._own = None  # what has wrapped it since calls it still, and nothing is noted
+        _followers.discard(self)
 
     def has_seen(self, scaler: Any) -> bool:
         """Returns whether a GradScaler's losses are noted, as far as one has seen."""
         return scaler in self._seen
 
-    def _note(self, scaler: Any, scaled: Any) -> None:
+    def note(self, scaler: Any, scaled: Any) -> None:
+        """Notes in the graph of what a GradScaler has scaled by what it was multiplied."""
         factor = scaler._scale
         if not scaler._enabled or factor is None:
             return
@@ -94,3 +78,40 @@ def _tensors(scaled: Any) -> Iterable[torch.Tensor]:
     if isinstance(scaled, (list, tuple)):
         return [one for part in scaled for one in _tensors(part)]
     return ()
+
+
+class _Followers:
+    """Has all that follow GradScalers told of each, and torch as it was behind the last of them."""
+
+    def __init__(self) -> None:
+        self._all: weakref.WeakSet[LossScaling] = weakref.WeakSet()
+        self._original: Any = None
+        self._own: Any = None
+
+    def add(self, follower: LossScaling) -> None:
+        self._all.add(follower)
+        if self._own is not None and torch.amp.GradScaler.scale is self._own:
+            return
+        original = torch.amp.GradScaler.scale
+
+        @functools.wraps(original)
+        def scale(scaler: Any, outputs: Any) -> Any:
+            scaled = original(scaler, outputs)
+            if not torch.compiler.is_compiling():
+                for each in list(self._all):
+                    with contextlib.suppress(Exception):  # never into the training
+                        each.note(scaler, scaled)
+            return scaled
+
+        self._original, self._own = original, scale
+        setattr(torch.amp.GradScaler, "scale", scale)  # noqa: B010 - which has overloads
+
+    def discard(self, follower: LossScaling) -> None:
+        self._all.discard(follower)
+        if not self._all and torch.amp.GradScaler.scale is self._own:
+            # What has wrapped it since calls it still, and nothing is noted.
+            setattr(torch.amp.GradScaler, "scale", self._original)  # noqa: B010
+            self._own = None
+
+
+_followers = _Followers()

@@ -359,7 +359,8 @@ class ModelHook:
         state, root = self.state, self.state.root
         if state.axes.has_fast_path and not state.traced and root is not None and not root.training:
             self._hidden = contextlib.ExitStack()
-            self._hidden.enter_context(without_hooks([m for m in root.modules() if m is not root]))
+            parts = [module for module in root.modules() if module is not root]
+            self._hidden.enter_context(without_hooks(parts, state))
 
     def show_hooks(self) -> None:
         """Puts the hooks back once such a forward has ended."""
@@ -372,7 +373,7 @@ class PreForwardHook(Hook):
     """Calls `ModelHook.before` at the beginning of each forward of the model."""
 
     def __init__(self, model_hook: ModelHook) -> None:
-        self._model_hook = model_hook
+        self._model_hook, self.recording = model_hook, model_hook.state
 
     def modules(self) -> list[nn.Module]:
         """Returns the model, in whose tables the hook is."""

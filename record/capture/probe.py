@@ -16,6 +16,7 @@ from torch import nn
 
 from record.capture.batch_axis import BatchSize
 from record.capture.first_image import copy_arguments
+from record.capture.module_attributes import own_attributes
 from record.capture.phase import PROBING, CaptureState
 from record.capture.probe_classes import ProbeClasses
 from record.capture.tensors import images_of
@@ -74,8 +75,8 @@ class Probe:
         """Runs one forward in evaluation mode, which the hooks record; then all is as it was.
 
         The images come in the dtype and on the device of the last training input, under the same
-        autocast. What is restored: the training flag of each module, buffers, the random states
-        of Python, numpy, torch and the GPU in use, and the state of the hooks.
+        autocast. What is restored: the training flag of each module, buffers and attributes, the
+        random states of Python, numpy, torch and the GPU in use, and the state of the hooks.
 
         Args:
             state: What the hooks of the recording share.
@@ -153,6 +154,7 @@ def show(
             _without_fast_path(),
             _random_states(device),
             _own_buffers(root),
+            own_attributes(root),
             _evaluating(root),
         ):
             watching = contextlib.nullcontext() if classes is None else classes.watching(root)

@@ -23,21 +23,27 @@ class ProbeClasses:
     Args:
         labels: The class of each image, None where it is not known; grows with the images.
         activation: Keeps class activation of them as well; None where nobody asked for it.
+        known: How many classes there are; 0 where that is not known.
 
     Attributes:
         labels: As given.
         activation: As given.
         values: By fields' names, what was found when the images were last shown.
         reason: Why nothing is known of classes, in words; empty where there is.
+        note: What is to be said of where the classes are taken from; empty where that is clear.
     """
 
     def __init__(
-        self, labels: Sequence[int | None] = (), activation: ClassActivation | None = None
+        self,
+        labels: Sequence[int | None] = (),
+        activation: ClassActivation | None = None,
+        known: int = 0,
     ) -> None:
         self.labels: list[int | None] = list(labels)
         self.activation = activation
         self.values: dict[str, Any] = {}
-        self.reason = ""
+        self.reason = self.note = ""
+        self._known = known
         self._said: set[str] = set()
 
     @contextlib.contextmanager
@@ -69,7 +75,12 @@ class ProbeClasses:
     def _take(self, output: Any, count: int, size: Sequence[int]) -> None:
         labels = (*self.labels, *itertools.repeat(None, count - len(self.labels)))
         try:
-            scores = class_scores(output, count)
+            scores = class_scores(output, count, self._known)
+            if scores.guess:
+                self.note = (
+                    f"classes of the fixed images: their scores are taken to be {scores.guess} "
+                    "that may be; name the right one `logits`, or give metadata its `classes`"
+                )
             known = [scores.label_of(label) for label in labels]
             said, likely = scores.as_labels(known), scores.probabilities
             predicted = likely.argmax(1)

@@ -32,6 +32,10 @@ from record.schedule.cadence import Cadence
 from record.session.kept_images import KeptImages, in_words
 
 _PLAIN_WEIGHTS = (nn.Parameter, torch.Tensor)
+_SEVERAL = (
+    "several whole numbers are beside each image in what the loader hands out: the first are taken "
+    "for the label; in a dict it is what is called `label`"
+)
 
 
 SendImages = Callable[[npt.NDArray[np.float16], Sequence[int | None]], None]
@@ -79,8 +83,10 @@ class FirstImageProbe:
     @property
     def note(self) -> str:
         """What was asked for and is not so, in words; empty where there is nothing."""
-        if not (self._by_class and self.shown) or self._kept.sees_classes:
+        if not (self._by_class and self.shown):
             return ""
+        if self._kept.sees_classes:
+            return _SEVERAL if self._kept.is_unsure else ""
         return (
             "no labels, whole numbers, are beside the images in what the loader hands out: the "
             "probe is the first image alone"

@@ -30,12 +30,13 @@ class KeptImages:
         labels: The class of each image, None where it is not known.
         unusable: Why what the last forward was given cannot be shown again; empty where it can.
         sees_classes: Whether labels were seen, by which one image of each class is kept.
+        is_unsure: Whether several numbers for each image were seen that may be labels.
     """
 
     def __init__(self, by_class: bool = False, sees_labels: bool = False) -> None:
         self.labels: list[int | None] = []
         self.unusable = ""
-        self.sees_classes = False
+        self.sees_classes = self.is_unsure = False
         self._by_class = by_class
         self._sees_labels = sees_labels or by_class
         self._images: list[FirstImage] = []
@@ -67,7 +68,9 @@ class KeptImages:
             sizes = state.batch.sizes
             labels = None
             if self._sees_labels and len(sizes) == 1:
-                labels = labels_beside((state.loaded, kwargs), sizes[0])
+                found = _label_tensors((state.loaded, kwargs), sizes[0])
+                self.is_unsure |= len(found) > 1
+                labels = _as_list(found[0]) if found else None
             if self._by_class and labels is not None:
                 self._see_classes(state, args, kwargs, labels)
             elif not self.sees_classes:
@@ -140,6 +143,8 @@ class KeptImages:
 def labels_beside(values: Any, images: int) -> list[int] | None:
     """Finds the labels in what a loader hands out or a model is given, a number for each image.
 
+    What a list has for each image by itself, the labels of its boxes, say, is none.
+
     Args:
         values: The batch.
         images: How many images it has.
@@ -147,16 +152,8 @@ def labels_beside(values: Any, images: int) -> list[int] | None:
     Returns:
         The labels; None where there are none, or one cannot tell.
     """
-    found = [
-        (name, tensor)
-        for name, tensor in _named_tensors("", values)
-        if tensor.dtype in _INTEGERS and tensor.ndim in (1, 2) and tensor.numel() == images
-    ]
-    found = [(n, t) for n, t in found if t.shape[0] == images]
-    named = [tensor for name, tensor in found if name.lower() in _LABELS]
-    others = [tensor for name, tensor in found if not name or name.isdigit()]
-    chosen = (named or others)[:1]
-    return [int(n) for n in chosen[0].reshape(-1).tolist()] if chosen else None
+    found = _label_tensors((values,), images)
+    return _as_list(found[0]) if found else None
 
 
 def in_words(error: Exception) -> str:
@@ -166,16 +163,53 @@ def in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
-def _named_tensors(name: str, value: Any, depth: int = 4) -> Iterator[tuple[str, torch.Tensor]]:
+def _label_tensors(batches: Sequence[Any], images: int) -> list[torch.Tensor]:
+    """Returns the tensors that may be labels, of the first of some batches that has any.
+
+    Those that are called labels come before all others.
+    """
+    named: list[list[torch.Tensor]] = []
+    others: list[list[torch.Tensor]] = []
+    for values in batches:
+        found = [
+            (name.lower(), tensor)
+            for name, tensor in _named_tensors("", values, images)
+            if tensor.dtype in _INTEGERS and tensor.ndim in (1, 2)
+            if tensor.numel() == tensor.shape[0] == images
+        ]
+        named.append([tensor for name, tensor in found if name in _LABELS])
+        others.append([tensor for name, tensor in found if not name or name.isdigit()])
+    return next((several for several in (*named, *others) if several), [])
+
+
+def _as_list(labels: torch.Tensor) -> list[int]:
+    return [int(number) for number in labels.reshape(-1).tolist()]
+
+
+def _named_tensors(
+    name: str, value: Any, images: int, depth: int = 4
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Yields the tensors in containers with the last part of what they are called."""
     if isinstance(value, torch.Tensor):
         yield name, value
     elif depth and isinstance(value, Mapping):
         for key, part in value.items():
-            yield from _named_tensors(str(key), part, depth - 1)
-    elif depth and isinstance(value, (list, tuple)):
+            yield from _named_tensors(str(key), part, images, depth - 1)
+    elif depth and isinstance(value, (list, tuple)) and not _is_by_image(value, images):
         for number, part in enumerate(value[:16]):
-            yield from _named_tensors(str(number), part, depth - 1)
+            yield from _named_tensors(str(number), part, images, depth - 1)
+
+
+def _is_by_image(parts: Sequence[Any], images: int) -> bool:
+    """Whether a list has a part for each image, as targets of a detection are."""
+    if len(parts) != images:
+        return False
+    if all(isinstance(part, Mapping) for part in parts):
+        return True
+    return images > 1 and all(
+        isinstance(part, torch.Tensor) and part.dtype in _INTEGERS and part.ndim == 1
+        for part in parts
+    )
 
 
 def _shape(image: FirstImage) -> Any:

@@ -45,6 +45,7 @@ class ModelChecks:
         self._probe = probe
         self._problems = problems
         self._cadence = cadence
+        self._said_of_scores = False
 
     def follow_changes(self) -> None:
         """Records layers that were replaced or added, under their names, and says so."""
@@ -119,7 +120,7 @@ class ModelChecks:
         return {} if classes is None else classes.take_values()
 
     def _say_of_classes(self) -> None:
-        """Says, once, why nothing is kept of what the network makes of the images.
+        """Says, once, why nothing is kept of what the network makes of the images, or of which.
 
         Raises:
             RecordingError: The user asked for errors.
@@ -128,6 +129,9 @@ class ModelChecks:
         problem = "" if classes is None else classes.new_problem()
         if problem:
             self._problems.meet(problem)
+        if classes is not None and classes.note and not self._said_of_scores:
+            self._said_of_scores = True
+            self._problems.warn(classes.note)
 
     def name_silent_layers(self) -> None:
         """Names the layers that are silent in the first batch, once."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from record.capture.capture import Capture
@@ -73,7 +75,9 @@ def make_probe(
         return None
     state = capture.state
     asks_classes = asks_cam or labels is not None or (is_word and probe == CLASSES)
-    classes = ProbeClasses((), activation) if asks_classes else None
+    names = asked.metadata.get("classes")
+    known = len(names) if isinstance(names, Sequence) and not isinstance(names, str) else 0
+    classes = ProbeClasses((), activation, known) if asks_classes else None
     if is_word:
         cadence = Cadence() if share is None else Cadence(share)
         first = FirstImageProbe(state, cadence, send_images, classes, probe == CLASSES)
@@ -82,7 +86,7 @@ def make_probe(
         return first
     shown = Probe(probe, classes)
     if classes is not None:
-        classes.labels = _labels(labels, len(shown), asked.metadata.get("classes"))
+        classes.labels = _labels(labels, len(shown), names)
     state.asks_autocast = True
     return shown
 
@@ -119,6 +123,8 @@ def _labels(labels: Any, count: int, names: Any) -> list[int | None]:
     values = labels.tolist() if hasattr(labels, "tolist") else labels
     if isinstance(values, int):
         values = [values]
+    if isinstance(values, (list, tuple)):  # of numbers of numpy's or torch's, say
+        values = [_as_number(value) for value in values]
     wanted = f"labels: expected a whole number from 0 (or None) for each of {count} fixed images"
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != count:
         size = f"{len(values)}" if isinstance(values, Sequence) else repr(labels)
@@ -131,6 +137,15 @@ def _labels(labels: Any, count: int, names: Any) -> list[int | None]:
                 f"labels: expected numbers of the {len(names)} classes in metadata, found {value}"
             )
     return list(values)
+
+
+def _as_number(value: Any) -> Any:
+    """Returns a whole number of any kind as Python's; anything else as it is."""
+    is_boolean = isinstance(value, bool) or getattr(value, "dtype", None) is torch.bool
+    try:
+        return value if is_boolean else operator.index(value)
+    except TypeError:
+        return value
 
 
 def probe_facts(shown: Probe | FirstImageProbe | None) -> list[dict[str, int]] | None:

@@ -6,6 +6,7 @@ import copy
 import random
 import warnings
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -500,9 +501,50 @@ def test_a_compiled_model(tmp_path: Path) -> None:
     torch.compiler.reset()
 
 
+class WithFeatures(Net):
+    """Puts out what it has seen before what it says of it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.features(x).mean((2, 3))
+        return (features, self.head(features)) if not self.training else self.head(features)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_the_scores_among_other_tensors(tmp_path: Path, known: bool) -> None:
+    path = tmp_path / "run.h5"
+    if known:
+        after = fit(path, WithFeatures, metadata={"classes": list("abcde")})
+        with torch.no_grad():
+            likely = copy.deepcopy(after[-1][0]).eval()(IMAGES)[1].softmax(1)
+        for probe in range(3):
+            assert field(path, f"probe{probe}.prediction")[0, -1] == int(likely[probe].argmax())
+    else:
+        with pytest.warns(RecordingWarning, match="taken to be output 0, .3, 8., the first of 2"):
+            fit(path, WithFeatures)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [np.int64(1), None, np.uint8(4)],
+        (torch.tensor(1), None, torch.tensor(4, dtype=torch.int32)),
+        np.array([1, 0, 4]),
+        torch.tensor([1, 0, 4]),
+    ],
+)
+def test_labels_of_any_kind_of_whole_number(tmp_path: Path, labels: Any) -> None:
+    fit(tmp_path / "run.h5", labels=labels, steps=1)
+    assert field(tmp_path / "run.h5", "probe0.class")[0, 0] == 1
+    assert field(tmp_path / "run.h5", "probe2.class")[0, 0] == 4
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"labels": [1, 2, True]}, "for each of 3 fixed images, found True"),
+        ({"labels": [1, 2, torch.tensor(True)]}, "for each of 3 fixed images, found tensor"),
+        ({"labels": [1, 2, torch.tensor(1.0)]}, "for each of 3 fixed images, found tensor"),
+        ({"labels": torch.eye(3)}, "for each of 3 fixed images, found .1.0, 0.0, 0.0"),
         ({"cam": "features.*"}, "cam: expected one layer, found 6"),
         ({"cam": "nothing"}, "no layer matches 'nothing'"),
         ({"cam": 3}, "cam: expected True or a layer's name, found 3"),

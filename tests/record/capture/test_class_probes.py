@@ -227,7 +227,60 @@ def test_a_plan_counts_class_activation(tmp_path: Path) -> None:
         ),
         ((torch.zeros(3, 1, 8, 8), torch.tensor([1, 2])), None),
         (None, None),
+        # Of a detection: the labels of an image's boxes, where there happen to be three.
+        ([torch.zeros(3, 1, 8, 8), [{"labels": torch.tensor([1, 2, 2])}] * 3], None),
+        ([torch.zeros(3, 1, 8, 8), ({"labels": torch.tensor([1, 2, 2])},) * 3], None),
+        ([torch.zeros(3, 1, 8, 8), [*[torch.tensor([1, 2, 2])] * 2, torch.tensor([4])]], None),
+        ([torch.zeros(3, 1, 8, 8), [torch.tensor([1, 2, 2])] * 3], None),
+        # Mixed or soft, of each pixel, of several tasks by their own names.
+        ((torch.zeros(3, 1, 8, 8), torch.eye(3)), None),
+        ((torch.zeros(3, 1, 8, 8), torch.eye(3).long()), None),
+        ((torch.zeros(3, 1, 8, 8), {"age": torch.arange(3), "sex": torch.arange(3)}), None),
+        ((torch.zeros(3, 1, 8, 8), torch.tensor([True, False, True])), None),
     ],
 )
 def test_labels_beside_images(batch: Any, labels: list[int] | None) -> None:
     assert labels_beside(batch, 3) == labels
+
+
+@pytest.mark.parametrize("batch_of", [list, tuple])
+def test_batches_of_as_many_parts_as_images(batch_of: Any) -> None:
+    images, labels = torch.zeros(2, 1, 8, 8), torch.tensor([4, 2])
+    assert labels_beside(batch_of((images, labels)), 2) == [4, 2]
+    assert labels_beside(batch_of((images[:1], labels[:1])), 1) == [4]
+    assert labels_beside({"x": images, "y": labels}, 2) == [4, 2]
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_several_numbers_beside_each_image_are_said(tmp_path: Path, size: int) -> None:
+    """Which may be its place in the data, before or behind its label."""
+    model = network()
+    data = [(torch.rand(size, 1, 8, 8), torch.arange(size), torch.arange(size)) for _ in range(2)]
+    recorder = Recorder(model, tmp_path / "run.h5", probe="classes", probe_share=1.0, quiet=True)
+    with pytest.warns(RecordingWarning, match="several whole numbers are beside each image"):
+        for images, _, _ in recorder.track(data):
+            model(images).sum().backward()
+        recorder.close()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_labels_that_the_model_is_given_too_are_the_same(tmp_path: Path, size: int) -> None:
+    """As those of Hugging Face's, in a dict."""
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, pixels: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return self.inner(pixels)
+
+    model, path = Net(), tmp_path / "run.h5"
+    data = [{"pixels": torch.rand(size, 1, 8, 8), "labels": torch.arange(size)} for _ in range(2)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Recorder(model, path, probe="classes", probe_share=1.0, quiet=True) as recorder:
+            for batch in recorder.track(data):
+                model(**batch).sum().backward()
+    with h5py.File(path) as file:
+        assert sorted(file["probe"]) == [str(number) for number in range(size)]

@@ -37,6 +37,29 @@ def test_scores_of(output: Any) -> None:
     assert found.as_labels([7, 2]).tolist() == [-1, 2]
 
 
+WIDE, TOKENS = torch.zeros(2, 9), torch.zeros(2, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("output", "known", "guess"),
+    [
+        ((WIDE, SCORES), 3, ""),
+        ({"features": WIDE, "head": SCORES}, 3, ""),
+        ((TOKENS, SCORES), 0, ""),
+        ((SCORES, WIDE), 0, "output 0, (2, 3), the first of 2"),
+        ({"a": SCORES, "b": WIDE}, 7, "output a, (2, 3), the first of 2"),
+        ((WIDE, SCORES, SCORES + 1), 3, "output 1, (2, 3), the first of 2"),
+        ((torch.tensor(0.5), SCORES), 0, ""),
+        ({"logits": SCORES, "a": WIDE}, 9, ""),
+        (SCORES, 9, ""),
+    ],
+)
+def test_which_of_several_is_known_or_said(output: Any, known: int, guess: str) -> None:
+    found = class_scores(output, 2, known)
+    assert torch.equal(found.scores, SCORES)
+    assert found.guess == guess
+
+
 def test_of_one_number() -> None:
     for output in (torch.tensor([2.0, -1.0]), torch.tensor([[2.0], [-1.0]])):
         found = class_scores(output, 2)
