@@ -70,11 +70,11 @@ def format_shape(sizes: Sequence[int]) -> str:
     return "x".join(map(str, sizes))
 
 
-def format_number(value: float) -> str:
-    """Returns a measured value with three digits that count, `-0.412`; a true minus sign."""
+def format_number(value: float, digits: int = 3) -> str:
+    """Returns a measured value with as many digits as count, `-0.412`; a true minus sign."""
     if value == 0 or not abs(value) < float("inf"):
         return {True: "0"}.get(value == 0, str(value))
-    return f"{value:.3g}".replace("-", "−")
+    return f"{value:.{digits}g}".replace("-", "−")
 
 
 def format_loss(value: float) -> str:

@@ -8,7 +8,7 @@ from replay.cli.console import check_frames, print_result, progress_bar, say, wa
 from replay.cli.next_steps import beside, offer, offer_after_info, offer_repair, offer_to_load
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, only
 from replay.formatting import clean_line, format_bytes, format_count
-from replay.options import EXPORTED, THEMES, FilmOptions, RenderRequest, SheetOptions
+from replay.options import EXPORTED, LAYER_FLAGS, THEMES, FilmOptions, RenderRequest, SheetOptions
 
 _INFO_EXAMPLES = """\
 examples:
@@ -244,7 +244,9 @@ def add_export(commands: Commands) -> None:
     parser = commands.add("export", _export, "copy maps out for numpy", NUMBERS + _EXPORT_EXAMPLES)
     add = parser.add_argument
     add("-o", "--out", metavar="FILE", required=True, help=".npz, .npy, .zarr or a folder/")
-    add_options(parser, SheetOptions, "layer epochs batches channels")
+    what = "one layer (default: the first recorded one, or the one that the view suits)"
+    add(*LAYER_FLAGS, dest="layer", metavar="NAME", action="append", help=what)
+    add_options(parser, SheetOptions, "epochs batches channels")
     add("--probe", metavar="N", type=int, help="the maps of a fixed image; N from 0")
     add(
         "--show",

@@ -117,7 +117,7 @@ def load_panel(
     between = scaler.range_of(*cell, maps)
     if series.in_colour:
         ends = series.shown(cell)  # type: ignore[attr-defined]
-        between = None if ends is None else Range(*ends)
+        between = None if ends is None else Range.between(*ends)
     image = image and InputPicture.possible(recording)
     return BatchPanel(
         clean(shown.labels[row.place]),

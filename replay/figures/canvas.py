@@ -235,7 +235,7 @@ class Canvas:
     ) -> None:
         """Draws a filled rectangle, or an open one with a thin edge inside."""
         inset = 0.2 * self.dpi / 72 if edge else 0.0
-        self._axes.add_patch(
+        self._axes.add_artist(  # add_patch would find anew what all of it covers, each time
             Rectangle(
                 (x + inset, y + inset),
                 width - 2 * inset,

@@ -21,6 +21,7 @@ from replay.schema.faces import spell
 _IMAGE_INCHES = 1.45
 _STACKED_IMAGE_INCHES = 1.0  # of each image where several batches stand under one another
 _NARROW_IMAGE_INCHES = 0.6  # of each image where it stands over the maps
+_CAPTION_INCHES = 0.6  # at least, of what is written below a picture
 _STACKED_TEXT_INCHES = 1.7  # at most
 _FINE = 1200  # pixels an inch at which columns are chosen for a width on paper
 
@@ -119,6 +120,8 @@ class GridPage(FigurePage):
         if not options.narrow:
             sizes = [self.image_size(panel, self._image_inches, dpi) for panel in panels]
             image_width = max(width for _, width in sizes)
+            if image_width and len(panels) == 1:
+                image_width = max(image_width, round(_CAPTION_INCHES * dpi))
             left = round(beside * dpi) + image_width
             left += round(SPACE_INCHES * dpi) if image_width else 0
         size, kernel = panels[0].levels.shape[1:], panels[0].kernels
@@ -212,7 +215,7 @@ class GridPage(FigurePage):
         below = int(image.shape[0])
         if not stacked:
             below += 2
-            width = image.shape[1]
+            width = max(image.shape[1], round(_CAPTION_INCHES * self.dpi))
             below += canvas.paragraph(x, y + below, panel.input_text, SMALL, width, muted=True)
             for line in [*panel.answers, *self.range_lines(panel)]:
                 below += canvas.paragraph(x, y + below, line, 7.5, width)

@@ -132,5 +132,8 @@ def _one(run: Recording, layer: str | Sequence[str] | None) -> str:
         raise SelectionError(f"nothing of it in {run.path}")
     name, *others = choose_layers(run, layer)
     if others:
-        raise OptionError(f"layer {layer!r} is {1 + len(others)} layers; an export is of one")
+        asked = layer if isinstance(layer, str) else ", ".join(layer or ())
+        raise OptionError(
+            f"layer {asked!r} is {1 + len(others)} layers; an export is of one, such as {name!r}"
+        )
     return name

@@ -89,7 +89,7 @@ class BaseLayout:
         height, width = max(height, _LEAST), max(width, _LEAST)
         if max(height, width) > _LARGEST:
             raise OptionError(
-                f"frames of {width}×{height} pixels are too large for a video; choose fewer "
+                f"frames of {width}×{height} pixels are too large; choose fewer "
                 "channels, a smaller zoom or another number of columns"
             )
         self.plane = np.full(

@@ -27,6 +27,7 @@ from replay.schema import Cell, DamagedError
 from replay.schema.faces import spell
 
 _BELOW = "0 to the number below each tile"
+_BOTH_SIGNS = "from − to + the number below each tile"
 _NO_FRAME = "no frame in this batch"
 _FRAMES = ((1920, 1080), (2560, 1440))  # taken where tiles would be small in a usual frame
 _LARGE = 96  # pixels: a tile that needs no larger frame
@@ -65,6 +66,10 @@ class ProbeGridFilm(BaseFilm):
             self.palette.table[: len(bar)] = bar
         mosaic = self._arrange(options)
         self.shown = mosaic.count // mosaic.each
+        if mosaic.each < (every := len(self._tiles[0].labels)):
+            self.notes.append(_describe_columns(mosaic.each, every))
+            for each in self._tiles:
+                each.keep(mosaic.each)
         if self.shown < len(self._tiles):
             self.notes.append(_describe_left_out(self.shown, len(self._tiles)))
             self._tiles = self._tiles[: self.shown]
@@ -107,7 +112,7 @@ class ProbeGridFilm(BaseFilm):
                 columns=options.columns,
                 values=tiles.own,
             )
-            everything = mosaic.count == len(self._tiles) * mosaic.each
+            everything = mosaic.count == len(self._tiles) * len(tiles.labels)
             if everything and min(mosaic.tile) >= _LARGE:
                 break
         assert mosaic is not None
@@ -141,6 +146,8 @@ class ProbeGridFilm(BaseFilm):
                 self._pictures.append(picture)
                 if picture is None:
                     problems.add("damaged" if cell in self._damaged[place] else _NO_FRAME)
+            if odd := tiles.not_finite(cell):
+                problems.add(f"{tiles.name}: {odd}")
         for top, left, bottom, right in self._mosaic_boxes[0]:
             box = plane[top:bottom, left:right]
             box[...] = palette.paper
@@ -150,9 +157,9 @@ class ProbeGridFilm(BaseFilm):
                 plane[top:bottom, left:right] = palette.solid("faint")
                 plane[top + 1 : bottom - 1, left + 1 : right - 1] = palette.paper
         tiles = self._tiles[0]
-        shown = Range(0.0, 1.0, _BELOW) if tiles.own else None
+        shown = Range(0.0, 1.0, _BOTH_SIGNS if tiles.signed else _BELOW) if tiles.own else None
         if not tiles.own and (ends := tiles.shown(cell)) is not None:
-            shown = Range(*ends)
+            shown = Range.between(*ends)
         count = ", ".join(sorted(problems)) or (0, 0)
         self.layout.update(*cell, [shown], [count])
         self._heads.update(cell)
@@ -180,6 +187,13 @@ def _describe_left_out(shown: int, images: int) -> str:
     return (
         f"shows {shown} of {images} probe images, which fill the frame; fewer layers "
         f"({spell('layers')}), or {spell('zoom')}, leave space for more"
+    )
+
+
+def _describe_columns(shown: int, every: int) -> str:
+    return (
+        f"shows {shown:,} of {every:,} columns, which fill the frame; {spell('channels')} or "
+        f"{spell('layers')} chooses others"
     )
 
 

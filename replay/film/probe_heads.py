@@ -77,10 +77,16 @@ class HeadWriter:
             highs = image.highs(cell) if any(values) else []
             for below, high in zip(values, highs, strict=False):
                 if below is not None:
-                    text = "" if high is None else f"to {format_number(high)}"
-                    if width_of(text, SMALL) > below.width:
-                        text = text.removeprefix("to ")
+                    text = "" if high is None else _reach(high, image.signed, below.width)
                     self._pen.refill(below, (text, "muted"))
+
+
+def _reach(high: float, signed: bool, width: int) -> str:
+    """Returns how far a tile reaches with as many digits as there is space for; never cut off."""
+    sign = "±" if signed else ""
+    numbers = [f"{sign}{format_number(high, digits)}" for digits in (3, 2, 1)]
+    texts = numbers if signed else [f"to {numbers[0]}", *numbers]
+    return next((text for text in texts if width_of(text, SMALL) <= width), "")
 
 
 def _in_words(answer: Answer) -> list[tuple[str, str]]:

@@ -90,7 +90,7 @@ class CamRecording(DerivedRecording):
 
     def __init__(self, image: Recording, names: Sequence[str], options: FilmOptions) -> None:
         self._names, self._options = names, options
-        self.scale_words = describe_scale(options)
+        self.scale_words = describe_scale(options, steady=True)
         super().__init__(image)
 
     def derive(self) -> Mapping[str, Series]:

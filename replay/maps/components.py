@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.maps.axes import spread
+from replay.maps.principal_axes import Blocks, Pairs
 from replay.schema import Cell
 
 _FRAMES, _POSITIONS = 24, 400  # at most so many frames, and positions of each, are looked at
@@ -22,6 +23,7 @@ _OF_FRAMES = 25.0, 75.0  # of those of all frames: the ends of its colour
 _COLOURS = ("red", "green", "blue")
 _CLEARLY = 1e-6  # of the largest possible: what is nearer to zero has no sign
 _MIDDLE = 128
+_PAIRS = 512  # channels of which the matrix of all pairs is made
 _GOLDEN = 0.6180339887498949  # its multiples, modulo one, fall into no pattern of rows and columns
 
 Maps = npt.NDArray[np.floating]
@@ -112,28 +114,25 @@ def find_components(
     if not chosen:
         raise ValueError("components of no frame")
     totals, number = np.zeros(0), 0
-    covariance = np.zeros((0, 0))
+    spread_of: Pairs | Blocks | None = None
     for sample in _samples(read, chosen):
-        if not totals.size:
-            totals, covariance = np.zeros(len(sample)), np.zeros((len(sample), len(sample)))
+        if spread_of is None:
+            totals = np.zeros(len(sample))
+            spread_of = Pairs(len(sample)) if len(sample) <= _PAIRS else Blocks()
         if sample.size:
-            moved = sample - sample.mean(axis=1, keepdims=True)
-            products = moved @ moved.T
-            covariance += products / (np.trace(products) or 1.0)
+            spread_of.add(sample - sample.mean(axis=1, keepdims=True))
             totals += sample.sum(axis=1)
             number += sample.shape[1]
     centre = (totals / max(number, 1)).astype(np.float32)
-    if not number:
+    if not number or spread_of is None:
         none = np.zeros(0, np.float32)
         return Components(centre, np.zeros((0, len(centre)), np.float32), none, none, ())
-    sizes, vectors = np.linalg.eigh(covariance)
-    count = min(3, len(sizes))
-    axes = _with_signs(vectors[:, ::-1][:, :count].T)
-    variance = max(float(np.trace(covariance)), 0.0)
-    shares = [max(float(size), 0.0) / variance if variance > 0 else 0.0 for size in sizes[::-1]]
+    sizes, axes = spread_of.axes(min(3, len(centre)))
+    axes, variance = _with_signs(axes), spread_of.variance
+    shares = [max(float(size), 0.0) / variance if variance > 0 else 0.0 for size in sizes]
     bounds = _ends(_samples(read, chosen), axes, centre.astype(np.float64))
     low, high = (end.astype(np.float32) for end in bounds)
-    return Components(centre, axes.astype(np.float32), low, high, tuple(shares[:count]))
+    return Components(centre, axes.astype(np.float32), low, high, tuple(shares))
 
 
 def _samples(read: Callable[[Cell], Maps], cells: Iterable[Cell]) -> Iterable[Values]:

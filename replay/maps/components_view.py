@@ -139,18 +139,32 @@ class ComponentSeries(ColourSeries):
         shape = (1, *planes.size)
         layer = replace(about, shape=shape, axes="CHW", note=note, kernel=None, pooled=1)
         super().__init__(planes.series, layer)
+        self._unfinite: tuple[Cell, int] | None = None  # of the last frame that was drawn
 
     def tiles(self, cell: Cell, channels: Sequence[int] | None = None, shrink: int = 1) -> Pixels:
         """Returns the picture of a frame, uint8 (1, H, W, 3); see `ColourSeries`."""
         plane = self._planes[cell]
         if cell in self._planes.damaged:
             raise DamagedError(self._planes.damaged[cell])
+        self._unfinite = cell, _count_unfinite(plane)
         picture = self.components.colours(plane, self._odd)
         if shrink > 1:
             height, width = (-(-side // shrink) for side in self._planes.size)
             small = Image.fromarray(picture).resize((width, height), Image.Resampling.BOX)
             picture = np.array(small)
         return picture[None]
+
+    def not_finite(self, cell: Cell) -> str:
+        """Returns how many places of a frame are not finite, in words; see `ColourSeries`."""
+        if self._unfinite is None or self._unfinite[0] != cell:
+            plane = self._planes[cell]
+            self._unfinite = cell, 0 if cell in self._planes.damaged else _count_unfinite(plane)
+        count = self._unfinite[1]
+        return f"{format_count(count, 'place')} with NaN or infinity" if count else ""
+
+    def remark(self, cell: Cell) -> str:
+        """Returns what is not finite, in words; see `Series`."""
+        return self.not_finite(cell) if self.present[cell] else ""
 
     def bar(self, steps: int) -> Pixels:
         """Returns a ramp of red, one of green and one of blue, uint8 (steps, 3)."""
@@ -173,7 +187,8 @@ class ComponentSeries(ColourSeries):
             raise DamagedError(self._planes.damaged[cell])
         if not len(self.components.basis):
             return np.full((1, *self._planes.size), np.nan, np.float16)
-        return self.components.values(plane)[:1].astype(np.float16)
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond float16, or not finite
+            return self.components.values(plane)[:1].astype(np.float16)
 
     def values(self, cell: Cell) -> npt.NDArray[np.float32]:
         """Returns all components of a frame, float32 (k, H, W); NaN where a value is not finite.
@@ -188,6 +203,11 @@ class ComponentSeries(ColourSeries):
         values = self.components.values(np.where(finite, plane, np.float16(0)))
         values[:, ~finite] = np.nan
         return values
+
+
+def _count_unfinite(plane: Float16Array) -> int:
+    """Returns at how many places a channel is NaN or infinite, of (C, H, W)."""
+    return int((~np.isfinite(plane)).any(axis=0).sum())
 
 
 def _read_all(planes: Sequence[Planes], cell: Cell) -> Float16Array:

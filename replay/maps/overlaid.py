@@ -52,8 +52,9 @@ class Overlaid(Protocol):
         """Returns the values of a frame, float32 (n, h, w); all NaN where it is damaged."""
 
 
+_HELD = ", the mean over nine frames of one image"
 _SCALES = {
-    "adaptive": "each tile up to its own greatest value, the mean over nine frames of one image",
+    "adaptive": "each tile up to its own greatest value",
     "map": "each tile up to its own greatest value",
     "frame": "up to the greatest value of the frame",
     "epoch": "up to the greatest value of the epoch",
@@ -62,9 +63,24 @@ _SCALES = {
 }
 
 
-def describe_scale(options: FilmOptions) -> str:
-    """Returns what the range of values is, in words."""
-    return "a range that was given" if options.clip is not None else _SCALES.get(options.scale, "")
+def describe_scale(options: FilmOptions, steady: bool) -> str:
+    """Returns what the range of values is, in words.
+
+    Args:
+        options: The scale, and a clip.
+        steady: Whether the image is the same in every frame.
+    """
+    if options.clip is not None:
+        return "a range that was given"
+    held = steady and options.scale == "adaptive"
+    return _SCALES.get(options.scale, "") + (_HELD if held else "")
+
+
+def describe_unfinite(values: npt.NDArray[np.floating]) -> str:
+    """Returns how many values are not finite, in words: `3 NaN, 1 infinite`; empty without any."""
+    nan, infinite = (int(kind(values).sum()) for kind in (np.isnan, np.isinf))
+    counts = ((nan, "NaN"), (infinite, "infinite"))
+    return ", ".join(f"{count:,} {kind}" for count, kind in counts if count)
 
 
 def drawn_as_given(options: FilmOptions) -> FilmOptions:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import format_number
-from replay.maps.overlaid import Overlaid, Strengths, TilePicture
+from replay.maps.overlaid import Overlaid, Strengths, TilePicture, describe_unfinite
 from replay.options import FilmOptions
 from replay.raster.overlay import OverlayColours, enlarge_map, to_gray
 from replay.raster.palette import Pixels, Range
@@ -80,6 +80,11 @@ class OverlaySeries(ColourSeries):
         self._colours = OverlayColours(cmap, strengths.signed)
 
     @property
+    def signed(self) -> bool:
+        """Whether ranges are symmetric around zero."""
+        return self._strengths.signed
+
+    @property
     def own_ranges(self) -> bool:
         """Whether each tile has a range of its own."""
         return self._strengths.own
@@ -109,9 +114,16 @@ class OverlaySeries(ColourSeries):
         return self._colours.bar(steps)
 
     def shown(self, cell: Cell) -> tuple[float, float] | None:
-        """Returns the values of both ends of the colour bar; None where each tile has its own."""
+        """Returns the values of both ends of the colour bar; see `ColourSeries`."""
         ranges = self.ranges_at(cell)
+        if not any(each.high > each.low for each in ranges) and not self._has_finite(cell):
+            return np.nan, np.nan
         return (ranges[0].low, ranges[0].high) if len(set(ranges)) == 1 else None
+
+    def not_finite(self, cell: Cell) -> str:
+        """Returns how much of a frame is not finite, in words; see `ColourSeries`."""
+        values = self._strengths.values(self._which, cell)
+        return "" if cell in self.overlaid.damaged else describe_unfinite(values)
 
     def ranges_at(self, cell: Cell) -> list[Range]:
         """Returns the range of values under which each tile of a frame is shown."""
@@ -120,16 +132,25 @@ class OverlaySeries(ColourSeries):
     def remark(self, cell: Cell) -> str:
         """Returns how far the tiles of a frame reach, in words, where each has a range of its own.
 
-        Also that there is nothing above zero.
+        Also that there is nothing above zero, and what is not finite.
         """
         if not self.present[cell]:
             return ""
+        return ", ".join(filter(None, [self._reach(cell), self.not_finite(cell)]))
+
+    def _reach(self, cell: Cell) -> str:
         highs = [each.high for each in self.ranges_at(cell)]
         if not any(highs):
-            return "nothing above 0"
+            if not self._has_finite(cell):
+                return ""
+            return "nothing but 0" if self.signed else "nothing above 0"
         if len(set(highs)) == 1:
             return ""
-        return f"each up to {format_number(min(highs))} – {format_number(max(highs))}"
+        to = "±" if self.signed else ""
+        return f"each up to {to}{format_number(min(highs))} – {to}{format_number(max(highs))}"
+
+    def _has_finite(self, cell: Cell) -> bool:
+        return bool(np.isfinite(self._strengths.values(self._which, cell)).any())
 
     def __getitem__(self, key: tuple[int, int]) -> Float16Array:
         """Returns the values at the picture's size, float16 (N, H, W); see `Series`."""

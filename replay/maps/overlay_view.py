@@ -74,7 +74,7 @@ class OverlayRecording(DerivedRecording):
     ) -> None:
         self._names, self._options, self._like = names, options, like or source
         self.quantity = source.quantity
-        self.scale_words = describe_scale(options)
+        self.scale_words = describe_scale(options, source.probe_number is not None)
         super().__init__(source)
 
     def derive(self) -> Mapping[str, Series]:

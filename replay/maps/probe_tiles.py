@@ -35,6 +35,7 @@ class ProbeTiles:
         answers: What the network answered to it.
         size: Height and width of a tile's picture.
         own: Whether each tile has a range of its own.
+        signed: Whether ranges are symmetric around zero.
         note: What is shown of its layers, in words.
     """
 
@@ -44,7 +45,8 @@ class ProbeTiles:
         self._series = [_in_colour(image, name) for name in names]
         self.answers = Answers(image)
         number = f"image {image.probe_number}"
-        self.name = self.answers.at(cells[0]).label or number
+        label = self.answers.at(cells[0]).label
+        self.name = f"class {label}" if label.isdecimal() else label or number
         self._picture: TilePicture | None = None
         sizes = [each.layer.shape[1:] for each in self._series]
         self.size = max(size[0] for size in sizes), max(size[1] for size in sizes)
@@ -62,8 +64,31 @@ class ProbeTiles:
                 words = [series.name] if len(names) > 1 or not several else []
                 self.labels.append(clean(" ".join([*words, label.strip()]).strip()))
         self.own = any(isinstance(each, OverlaySeries) and each.own_ranges for each in self._series)
-        first = self._series[0]
-        self.note = clean(first.layer.note if len(names) == 1 else first.subject)
+        self.signed = any(isinstance(each, OverlaySeries) and each.signed for each in self._series)
+        self._kept = [len(series.labels) for series in self._series]
+        subjects = {each.subject for each in self._series}
+        first = self._series[0].layer.note
+        self.note = clean(
+            first if len(names) == 1 else subjects.pop() if len(subjects) == 1 else ""
+        )
+
+    def keep(self, count: int) -> None:
+        """Has only the first tiles shown.
+
+        Args:
+            count: How many, that of the image itself included; 1 or more.
+        """
+        self.labels = self.labels[:count]
+        left = count - (self._picture is not None)
+        for place, many in enumerate(self._kept):
+            self._kept[place] = min(many, max(left, 0))
+            left -= many
+
+    def not_finite(self, cell: Cell) -> str:
+        """Returns how much of a frame is not finite, in words."""
+        shown = [each for each, kept in zip(self._series, self._kept, strict=True) if kept]
+        found = [each.not_finite(cell) for each in shown if each.present[cell]]
+        return ", ".join(filter(None, found))
 
     def bar(self, steps: int) -> Picture | None:
         """Returns the colours of the colour bar, uint8 (steps, 3)."""
@@ -80,12 +105,12 @@ class ProbeTiles:
     def highs(self, cell: Cell) -> list[float | None]:
         """Returns the value of the colour bar's high end for each tile; None without one."""
         found: list[float | None] = [] if self._picture is None else [None]
-        for series in self._series:
+        for series, kept in zip(self._series, self._kept, strict=True):
             there = isinstance(series, OverlaySeries) and series.present[cell]
             if isinstance(series, OverlaySeries) and there:
-                found += [each.high for each in series.ranges_at(cell)]
+                found += [each.high for each in series.ranges_at(cell)[:kept]]
             else:
-                found += [None] * len(series.labels)
+                found += [None] * kept
         return found
 
     def pictures(self, cell: Cell, shrink: int) -> list[Picture | None]:
@@ -101,14 +126,14 @@ class ProbeTiles:
         found: list[Picture | None] = []
         if self._picture is not None:
             found.append(self._picture.show(cell, shrink))
-        for series in self._series:
-            if series.present[cell]:
+        for series, kept in zip(self._series, self._kept, strict=True):
+            if kept and series.present[cell]:
                 size = -(-self.size[0] // shrink), -(-self.size[1] // shrink)
                 whole = series.layer.shape[1:] == self.size
-                tiles = series.tiles(cell, None, shrink if whole else 1)
-                found += [_fit(each, size) for each in tiles]
+                tiles = series.tiles(cell, range(kept), shrink if whole else 1)
+                found += [fit_picture(each, size) for each in tiles]
             else:
-                found += [None] * len(series.labels)
+                found += [None] * kept
         return found
 
 
@@ -119,7 +144,7 @@ def _in_colour(image: Recording, name: str) -> ColourSeries:
     return series
 
 
-def _fit(picture: Picture, size: tuple[int, int]) -> Picture:
+def fit_picture(picture: Picture, size: tuple[int, int]) -> Picture:
     """Returns a picture at a tile's size: each pixel as a block, or the mean over some of them."""
     height, width = picture.shape[:2]
     if (height, width) == size:

@@ -22,6 +22,7 @@ LINE = height_of(SMALL) + 2
 LEAST_TILE = 44
 """Pixels of the shorter side of a tile: of what would be smaller, rather less is shown."""
 
+_FEWEST = 2  # tiles of a block: an image and what is shown of it
 _APART = 28  # pixels between two blocks side by side
 _HIGHEST = 680  # pixels: the height beyond which a tile gains nothing
 
@@ -111,7 +112,8 @@ def arrange_blocks(
             that shows something, the first ones are shown.
         each: Tiles of a block.
         size: Height and width of the picture of a tile.
-        space: The space that there is; what was asked for may exceed its width.
+        space: The space that there is; what was asked for may exceed its width. Where a block
+            alone does, it has fewer tiles, the first ones.
         captions: Whether there are texts.
         zoom: Pixels for a pixel of a picture, if it is not to be chosen.
         columns: Blocks side by side, if that is not to be chosen.
@@ -131,9 +133,12 @@ def arrange_blocks(
         if found:
             return min(found, key=lambda mosaic: (mosaic.empty, mosaic.across))
     smallest = replace(plain, zoom=sizes[-1][0], shrink=sizes[-1][1])
+    wide = min(columns or 1, blocks)
+    beside = (space.width + _APART) // wide - _APART - smallest.head + smallest.gap
+    smallest = replace(smallest, each=min(each, max(_FEWEST, beside // smallest.pitch[1])))
     across = columns or max(1, (space.width + _APART) // (smallest.block_width + _APART))
     down = max(1, (space.height - smallest.title + smallest.gap) // smallest.pitch[0])
-    return replace(smallest, across=across, count=min(blocks, across * down) * each)
+    return replace(smallest, across=across, count=min(blocks, across * down) * smallest.each)
 
 
 def make_smaller(mosaic: BlockMosaic, share: float) -> BlockMosaic:

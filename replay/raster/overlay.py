@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.options import DIVERGING
-from replay.raster.palette import Range, colormap, unfinite_colors
+from replay.raster.palette import THEMES, Range, colormap
+from replay.raster.unfinite import choose_colors
 
 USUAL = "plasma"
 """The colormap of values from zero, where no other is asked for: perceptual, and without gray."""
@@ -26,6 +27,7 @@ _STEPS = 253  # colours: an odd number, so that the one in the middle is zero's
 _NAN, _INF = 254, 255
 _OPACITY = 0.85  # of the strongest value
 _FULL_AT = 0.6  # of the greatest strength, from which on the opacity does not grow
+_SAMPLED = 12, 16  # of so many colours of values, and of so many grays, one is looked at
 _MIDDLE_GRAY = 128  # what lies below the colours in a colour bar
 
 Levels = npt.NDArray[np.uint8]
@@ -36,6 +38,8 @@ _Value = TypeVar("_Value", bound=np.generic)
 
 class OverlayColours:
     """The colour of every value over every gray.
+
+    Those of NaN and infinity are told apart from all of these, not from the colormap alone.
 
     Args:
         cmap: Name of a registered matplotlib colormap; by default the usual one, or what is
@@ -61,7 +65,10 @@ class OverlayColours:
         mixed = opacity[:, None, None] * colours + (1 - opacity)[:, None, None] * gray
         table = np.full((256, 256, 4), 255, np.uint8)  # by level and gray; the fourth is unused
         table[:_STEPS, :, :3] = np.rint(mixed)
-        table[_NAN:, :, :3] = unfinite_colors(name)[:, None]
+        some = np.ascontiguousarray(table[: _STEPS : _SAMPLED[0], :: _SAMPLED[1], :3])
+        papers = [theme.paper for theme in THEMES.values()]
+        self._unfinite = choose_colors(some.reshape(-1, 3), papers)
+        table[_NAN:, :, :3] = self._unfinite[:, None]
         self._table = table
         self._words = table.view(np.uint32).reshape(-1)
 
@@ -73,7 +80,7 @@ class OverlayColours:
         """
         first = 0.0 if self._whole else _FIRST
         every = colormap(self.cmap, round((steps - 1) / (1 - first)) + 1)[-steps:]
-        found: Pixels = np.concatenate([every, unfinite_colors(self.cmap)])
+        found: Pixels = np.concatenate([every, self._unfinite])
         return found
 
     def bar(self, steps: int) -> Pixels:

@@ -222,6 +222,12 @@ class Range:
         return cls(value - 1.0 if symmetric else value, value + 1.0, word)
 
     @classmethod
+    def between(cls, low: float, high: float) -> Range:
+        """Returns the range of values from one to another, which may be the same, or NaN: none."""
+        no_width = cls.of_one(low) if low == high else cls.of_none()
+        return cls(low, high) if high > low else no_width
+
+    @classmethod
     def of_none(cls) -> Range:
         """Returns the range of values of which none is finite."""
         return cls(0.0, 1.0, "no finite value")

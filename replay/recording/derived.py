@@ -79,8 +79,15 @@ class ColourSeries(DerivedSeries):
         raise NotImplementedError
 
     def shown(self, cell: Cell) -> tuple[float, float] | None:
-        """Returns the values of both ends of the colour bar; None where each tile has its own."""
+        """Returns the values of both ends of the colour bar; None where each tile has its own.
+
+        Both are NaN where no value is finite.
+        """
         return None
+
+    def not_finite(self, cell: Cell) -> str:
+        """Returns how much of a frame is not finite, in words: `3 NaN, 1 infinite`."""
+        return ""
 
 
 class DerivedRecording(Recording):

@@ -48,9 +48,13 @@ def places_of(series: Series, maps: Maps) -> TokenGrid | None:
     return find_grid(series.layer.shape[0], None, image)
 
 
-def usual_colors() -> str:
-    """Returns the colours of values from zero that lie over a picture: 256 x 3 bytes in base64."""
-    return base64.b64encode(OverlayColours().table(COUNT).tobytes()).decode("ascii")
+def usual_colors() -> list[str]:
+    """Returns the colours of what lies over a picture, 256 x 3 bytes in base64.
+
+    Those of values from zero come first, then those of values of both signs.
+    """
+    tables = [OverlayColours(signed=signed).table(COUNT) for signed in (False, True)]
+    return [base64.b64encode(table.tobytes()).decode("ascii") for table in tables]
 
 
 def over_range(shown: Range, signed: bool) -> Range:

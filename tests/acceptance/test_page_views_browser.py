@@ -21,7 +21,6 @@ from replay.recording import Recording
 from replay.schema.token_grid import TokenGrid
 from replay.webpage.components_data import PageBasis, component_pixels
 from replay.webpage.document import page
-from replay.webpage.manifest import color_table
 from replay.webpage.over_input import over_pixels, over_range, usual_colors
 
 pytestmark = pytest.mark.skipif(
@@ -75,9 +74,7 @@ def over(out: Path, key: str, name: str, frame: int, place: int, signed: bool) -
     places = TokenGrid(*one["layers"][layer]["places"])
     block = frame_of(manifest, blocks, layer, frame, source)
     picture = picture_of(manifest, blocks, 0 if one["input"]["fixed"] else frame, source)
-    table = np.frombuffer(base64.b64decode(usual_colors()), np.uint8).reshape(-1, 3)
-    if signed:
-        table = color_table("RdBu_r")
+    table = np.frombuffer(base64.b64decode(usual_colors()[signed]), np.uint8).reshape(-1, 3)
     shown = over_range(Range(*block.bounds[place]), signed)
     return over_pixels(block, place, places, picture, shown, table, one["smooth"])
 

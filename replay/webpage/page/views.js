@@ -3,7 +3,7 @@
 // operations.
 
 const OPACITY = 0.85, FULL_AT = 0.6, MIDDLE = 128, MOST_OVER = 64;
-const usual = colourTable(data.usual);
+const usual = data.usual.map(colourTable);
 
 // ------------------------------------------------------------------ which view
 
@@ -33,7 +33,7 @@ function findLayer(name) { // that of a name, or the one that suits the view
 function coloursNow(about, over = liesOver(about)) {
   const name = $("cmap").value;
   if (name !== "auto") return tables[name];
-  if (over) return isSigned(about) ? tables.RdBu_r : usual;
+  if (over) return usual[Number(isSigned(about))];
   return tables[(source.colours ?? [data.cmap])[0]];
 }
 function tellView() { // which controls say something

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -171,3 +173,52 @@ def test_the_shares_are_said() -> None:
     found = find_components(read, CELLS)
     assert found.in_words.startswith("red 8")
     assert found.in_words.endswith(" %")
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(513, 9, 11), (700, 3, 3), (2048, 7, 7)])
+def test_thousands_of_channels_have_the_axes_of_an_independent_decomposition(
+    channels: int, height: int, width: int
+) -> None:
+    read, *_ = frames_of(channels, height, width)
+    began = time.process_time()
+    found = find_components(read, CELLS)
+    assert time.process_time() - began < 10
+    frames = [read(cell).reshape(channels, -1).astype(float) for cell in CELLS]
+    moved = [each - each.mean(axis=1, keepdims=True) for each in frames]
+    values = np.concatenate([each / np.linalg.norm(each) for each in moved], axis=1)
+    sizes, right = np.linalg.eigh(values.T @ values)
+    for place in range(3):
+        theirs = values @ right[:, -1 - place]
+        theirs /= np.linalg.norm(theirs)
+        assert abs(found.basis[place] @ theirs) > 0.9999
+        assert found.shares[place] == pytest.approx(sizes[-1 - place] / sizes.sum(), abs=1e-4)
+    assert np.allclose(found.basis @ found.basis.T, np.eye(3), atol=1e-5)
+    assert (np.power(found.basis.astype(float), 3).sum(axis=1) > 0).all()
+    again = find_components(read, CELLS)
+    assert np.array_equal(found.basis, again.basis)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_thousands_of_channels_with_one_direction_or_none(value: float) -> None:
+    def read(cell: tuple[int, int]) -> np.ndarray:
+        made = np.full((600, 4, 4), 2.0, np.float16)
+        made[5] += value * np.arange(16).reshape(4, 4).astype(np.float16)
+        return made
+
+    found = find_components(read, CELLS)
+    assert np.isfinite(found.basis).all()
+    assert found.shares == pytest.approx((value, 0, 0), abs=1e-6)
+    assert (found.colours(read((0, 0)))[..., 1:] == 128).all()
+    if value:
+        assert abs(found.basis[0][5]) == pytest.approx(1)
+    else:
+        assert found.in_words == "constant"
+
+
+def test_a_spectrum_without_a_gap_is_decomposed_as_a_whole() -> None:
+    def read(cell: tuple[int, int]) -> np.ndarray:
+        return np.random.default_rng(cell).standard_normal((520, 24, 24))
+
+    found = find_components(read, CELLS)
+    assert np.allclose(found.basis @ found.basis.T, np.eye(3), atol=1e-5)
+    assert found.shares[0] >= found.shares[1] >= found.shares[2] > 0

@@ -129,3 +129,18 @@ def test_a_frame_of_twelve_takes_little_time() -> None:
         colours.lay(values, gray, shown)
         times.append(time.perf_counter() - started)
     assert min(times) < 0.05  # 6 ms where nothing else runs
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("cmap", [None, "viridis", "RdBu_r", "coolwarm"])
+def test_nan_and_infinity_are_no_colour_of_a_value_over_any_gray(
+    cmap: str | None, signed: bool
+) -> None:
+    colours = OverlayColours(cmap, signed)
+    shown = Range(-1 if signed else 0, 1)
+    values, gray = np.linspace(shown.low, 1, 64), np.arange(0, 256, 5, dtype=np.uint8)
+    seen = [colours.lay(np.full((1, gray.size), value), gray[None], shown) for value in values]
+    odd = colours.lay(np.array([[np.nan, np.inf]]), np.zeros((1, 2), np.uint8), shown)[0]
+    assert least_difference(odd, np.concatenate(seen).reshape(-1, 3)).min() > 9
+    assert least_difference(odd[:1], odd[1:]).min() > 10
+    assert np.array_equal(colours.table(254)[-2:], odd)
