@@ -101,3 +101,32 @@ def test_what_turns_out_to_be_none_is_followed_no_more(tmp_path: Path) -> None:
     for module in model.modules():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
+
+
+class Compiled(nn.Module):
+    """A part that torch.compile traces while the forward around it is searched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(8))
+        self.times = torch.compile(self.plain, backend="eager")
+
+    def plain(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * self.scale @ torch.eye(8)).relu()
+
+    def forward(self, x: torch.Tensor, batch: int) -> torch.Tensor:
+        return self.times(x)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_beside_parts_that_are_compiled(tmp_path: Path) -> None:
+    torch.compiler.reset()
+    model = Net([(Attend(), {0, 2}), (Compiled(), {0, 1, 2}), (Other(), {1, 2})])
+    try:
+        found = fit(tmp_path / "run.h5", model, 3)
+    finally:
+        torch.compiler.reset()
+    assert sorted(found) == ["layers.0", "layers.2"]
+    np.testing.assert_allclose(
+        found["layers.2"][2].astype(np.float32), model.layers[2].seen[2], atol=1e-3
+    )
