@@ -42,7 +42,7 @@ def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recor
 
 
 def choose_names(images: Sequence[Recording], options: FilmOptions) -> list[str]:
-    """Returns the layers that are shown: those asked for, or the last one that has weights.
+    """Returns the layers that are shown: those asked for, or the last one that has weights in all.
 
     Raises:
         SelectionError: There are none; the message says what there is, and how to record it.
@@ -51,7 +51,9 @@ def choose_names(images: Sequence[Recording], options: FilmOptions) -> list[str]
     if not cams[0].layers:
         raise _without(images[0])
     names = choose_layers_of(cams[:1], "all" if options.layers is None else options.layers)
-    return names[-1:] if options.layers is None else names
+    if options.layers is not None:
+        return names
+    return ([name for name in names if all(name in each for each in cams)] or names)[-1:]
 
 
 def words_of(cam: CamFrames) -> str:

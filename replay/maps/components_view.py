@@ -34,6 +34,9 @@ def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recor
     """
     names = choose_names(runs, options)
     together = tuple(runs) if len(runs) > 1 else ()
+    for run in runs:
+        if not any(name in run for name in names):
+            run[names[0]]  # which raises, and says what is there
     found: list[Recording] = [ComponentsRecording(run, names, options, together) for run in runs]
     for each in found:
         each.require_frames()
@@ -41,7 +44,7 @@ def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recor
 
 
 def choose_names(runs: Sequence[Recording], options: FilmOptions) -> list[str]:
-    """Returns the layers that are shown: those asked for, or the last one that can be.
+    """Returns the layers that are shown: those asked for, or the last one that can be in all runs.
 
     Of a glob, or of all, those that have places in an image.
 
@@ -61,7 +64,9 @@ def choose_names(runs: Sequence[Recording], options: FilmOptions) -> list[str]:
             f"{what} of {runs[0].path} has {'no ' if len(chosen) == 1 else ''}places in an image, "
             "where the channels could be shown as colours"
         )
-    return placed[-1:] if options.layers is None else placed
+    if options.layers is not None:
+        return placed
+    return ([name for name in placed if all(name in run for run in runs)] or placed)[-1:]
 
 
 def _describe(components: Sequence[Components]) -> str:

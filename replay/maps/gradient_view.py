@@ -15,6 +15,7 @@ import numpy as np
 
 from replay import schema
 from replay.formatting import format_number
+from replay.maps.scaling import check_clip
 from replay.options import DIVERGING, FilmOptions
 from replay.recording import Recording, Series
 from replay.recording.derived import DerivedRecording, DerivedSeries
@@ -30,6 +31,7 @@ _CLIPPED = 12  # 2 ** 12 is what the end of a range becomes that was asked for
 def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recording], FilmOptions]:
     """Returns the gradients of recordings as maps; see `views.look_at`."""
     exponent = None
+    check_clip(options.clip)
     if options.clip is not None:
         reach = max(map(abs, options.clip))
         if 0 < reach < math.inf:

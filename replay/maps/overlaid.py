@@ -13,6 +13,7 @@ from PIL import Image
 from replay.maps.axes import by_epoch, spread
 from replay.maps.input_picture import InputPicture
 from replay.maps.planes import Planes
+from replay.maps.scaling import check_clip
 from replay.options import SCALES, FilmOptions
 from replay.raster.palette import Pixels, Range
 from replay.recording import Recording
@@ -87,7 +88,8 @@ def drawn_as_given(options: FilmOptions) -> FilmOptions:
     """Returns the options of what has its colours already, so that nothing is measured again.
 
     Raises:
-        OptionError: Something is to be shown beside it that only maps have, or an unknown scale.
+        OptionError: Something is to be shown beside it that only maps have, an unknown scale, or a
+            clip whose low is not below its high.
     """
     words = options.show.split(",") if isinstance(options.show, str) else options.show
     beside = [word.strip() for word in words if word.strip() not in ("", "loss")]
@@ -96,6 +98,7 @@ def drawn_as_given(options: FilmOptions) -> FilmOptions:
             f"{spell('show', beside[0])} goes with maps; expected loss alone with "
             f"{spell('view', options.view)}"
         )
+    check_clip(options.clip)
     if options.scale not in SCALES:
         raise OptionError(unknown("scale", options.scale, SCALES))
     return replace(

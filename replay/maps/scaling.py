@@ -40,6 +40,17 @@ _SAMPLED_FRAMES = 48
 _SAMPLED_VALUES = 4_000_000
 
 
+def check_clip(clip: tuple[float, float] | None) -> None:
+    """Makes sure that a range that was asked for is one.
+
+    Raises:
+        OptionError: Its low is not below its high, or one of them is not finite.
+    """
+    if clip is not None and not (len(clip) == 2 and np.isfinite(clip).all() and clip[0] < clip[1]):
+        found = ",".join(f"{value:g}" for value in clip)
+        raise OptionError(f"clip {found}: expected two finite values LO,HI with LO below HI")
+
+
 class Scaler:
     """Scales the frames of one layer; `levels(epoch, batch, maps)` -> uint8, of their shape.
 
@@ -80,11 +91,7 @@ class Scaler:
     ) -> None:
         if mode not in SCALES:
             raise OptionError(unknown("scale", mode, SCALES))
-        if clip is not None and not (
-            len(clip) == 2 and np.isfinite(clip).all() and clip[0] < clip[1]
-        ):
-            found = ",".join(f"{end:g}" for end in clip)
-            raise OptionError(f"clip {found}: expected two finite values LO,HI with LO below HI")
+        check_clip(clip)
         self.mode = "run" if clip is not None else mode
         self.clipped = clip is not None
         self.count = count

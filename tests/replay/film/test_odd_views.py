@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from looking import write_frames
+from looking import write_frames, write_looking
 from PIL import Image
 from samples import drifting_maps, write_recording
 
@@ -20,23 +20,27 @@ from replay.maps.views import look_at
 from replay.options import FilmOptions
 from replay.raster.text import width_of
 from replay.raster.widgets import SMALL
+from replay.schema import OptionError, SelectionError
 
 CELLS = [(e, b) for e in range(2) for b in range(2)]
 Maps = Callable[[int, int], np.ndarray]
 
 
-def write(path: Path, maps: Maps, image: tuple[int, int, int] = (3, 32, 32)) -> Path:
-    """A layer, a fixed image of class 3, and weights of 1 for its class activation."""
+def write(
+    path: Path, maps: Maps, image: tuple[int, int, int] = (3, 32, 32), also: str = ""
+) -> Path:
+    """A layer, perhaps another one, a fixed image of class 3, and weights of 1 for its class activation."""
     import h5py
 
     picture = np.random.default_rng(1).standard_normal(image)
     labels = {"probe0.label": lambda e, b: 3}
+    layers = {name: maps for name in ("conv", also) if name}
     write_recording(
         path,
-        {"conv": maps},
+        layers,
         batches=2,
         image=image,
-        probes=[(picture, {"conv": maps})],
+        probes=[(picture, layers)],
         fields=labels,
     )
     channels = len(maps(0, 0))
@@ -44,7 +48,8 @@ def write(path: Path, maps: Maps, image: tuple[int, int, int] = (3, 32, 32)) -> 
     with h5py.File(path, "r+", libver=("v110", "v110")) as file:
         file["probe/0"].attrs["label"] = 3
         ones: Maps = lambda e, b: np.ones(channels, "<f2")  # noqa: E731
-        write_frames(file, "probe/0/cam/", "conv", ones, CELLS, about, lambda e, b: 0)
+        for name in layers:
+            write_frames(file, "probe/0/cam/", name, ones, CELLS, about, lambda e, b: 0)
     return path
 
 
@@ -218,3 +223,36 @@ def test_a_caption_below_a_narrow_picture_is_words_not_letters(tmp_path: Path) -
     path = write(tmp_path / "run.h5", drifting_maps(4, 30, 3), (3, 300, 4))
     made = replay.grid(path, tmp_path / "a.svg")
     assert ">input<" in made.path.read_text()
+
+
+@pytest.mark.parametrize("clip", [(1, -1), (0, np.nan), (3, 3), (0, np.inf)])
+@pytest.mark.parametrize("view", ["maps", "cam", "overlay", "components"])
+def test_a_range_that_is_none_is_refused_in_every_view(
+    tmp_path: Path, view: str, clip: tuple[float, float]
+) -> None:
+    path = write(tmp_path / "run.h5", partly())
+    said = f"clip {clip[0]},{clip[1]}: expected two finite values"
+    for out, more in (("a.gif", {}), ("b.gif", {"grid_of_probes": True})):
+        with pytest.raises(OptionError, match=re.escape(said)):
+            replay.animate(path, tmp_path / out, view=view, clip=clip, **more)
+    with pytest.raises(OptionError, match=re.escape(said)):
+        replay.grid(path, tmp_path / "a.png", view=view, clip=clip)
+
+
+def test_a_range_of_gradients_that_is_none_is_said_as_it_was_asked_for(tmp_path: Path) -> None:
+    path = write_looking(tmp_path / "run.h5", epochs=1, batches=1)
+    with pytest.raises(OptionError, match=re.escape("clip 3,nan: expected")):
+        replay.animate(path, tmp_path / "a.gif", view="gradient", clip=(3, np.nan))
+
+
+@pytest.mark.parametrize("view", ["cam", "components"])
+def test_runs_are_compared_by_the_last_layer_that_both_have(tmp_path: Path, view: str) -> None:
+    one = write(tmp_path / "one.h5", partly())
+    more = write(tmp_path / "more.h5", partly(), also="late")
+    for pair in ((one, more), (more, one)):
+        made = replay.compare(*pair, tmp_path / "a.gif", view=view, probe=0, overwrite=True)
+        assert made.frames == 4
+    with pytest.raises(SelectionError, match=r"late.*one\.h5"):
+        replay.compare(more, one, tmp_path / "b.gif", view=view, probe=0, layers="late")
+    alone = replay.animate(more, tmp_path / "c.gif", view=view, alt=True)
+    assert "late" in alone.alt
