@@ -176,4 +176,4 @@ def test_choosing_takes_no_time_that_anyone_notices() -> None:
         start = time.perf_counter()
         unfinite_colors(f"{cmap}_r")
         took = min(took, time.perf_counter() - start)
-    assert took < 0.2
+    assert took < 0.5

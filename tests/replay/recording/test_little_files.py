@@ -167,7 +167,7 @@ def test_one_line_in_a_moment(
     path, *commands = results[change.__name__]
     expected = LITTLE[change][1].format(path=path)
     for command, code, seconds, said in commands:
-        assert seconds < 5, command
+        assert seconds < 10, command  # of work; coverage doubles them, a slow processor, too
         assert len(said) < 70_000, command
         assert not any((ord(c) < 32 and c != "\n") or 0x7F <= ord(c) < 0xA0 for c in said), command
         assert not set("\u202e\u2066") & set(said), command
