@@ -277,8 +277,7 @@ class ComparisonFilm(BaseFilm):
         levels = layer.difference.levels(*cell, small)
         mosaic = layer.panel.mosaic
         paint(self.layout.plane, *corner, levels.reshape(-1, *levels.shape[2:]), mosaic)
-        nan, inf = int(np.isnan(values).sum()), int(np.isinf(values).sum())
-        return (nan, inf), layer.difference.range_of(*cell, small)
+        return count_unfinite(values), layer.difference.range_of(*cell, small)
 
     def _blank(self, layer: _Layer, corner: Cell) -> None:
         paper, line = self.palette.paper, self.palette.solid("faint")

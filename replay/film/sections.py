@@ -187,7 +187,7 @@ class ChangeSection:
         self._shown = self._scaler.range_of(*cell, small)
         paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
         shown = self._shown and self._shown.times(unit)
-        return shown, (int(np.isnan(values).sum()), int(np.isinf(values).sum()))
+        return shown, count_unfinite(values)
 
     def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
         """Yields nothing: changes are painted in colours of the palette."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from replay.maps.axes import by_epoch, spread
+from replay.maps.axes import by_epoch, count_unfinite, spread
 from replay.maps.input_picture import InputPicture
 from replay.maps.planes import Planes
 from replay.maps.scaling import check_clip
@@ -79,8 +80,7 @@ def describe_scale(options: FilmOptions, steady: bool) -> str:
 
 def describe_unfinite(values: npt.NDArray[np.floating]) -> str:
     """Returns how many values are not finite, in words: `3 NaN, 1 infinite`; empty without any."""
-    nan, infinite = (int(kind(values).sum()) for kind in (np.isnan, np.isinf))
-    counts = ((nan, "NaN"), (infinite, "infinite"))
+    counts = zip(count_unfinite(values), ("NaN", "infinite"), strict=True)
     return ", ".join(f"{count:,} {kind}" for count, kind in counts if count)
 
 
@@ -196,7 +196,6 @@ class Strengths:
         self._found: dict[tuple[int, Cell], Highs] = {}
         self._values: dict[tuple[int, Cell], Values] = {}
         self._fixed: dict[int, list[Highs]] = {}
-        self._of_epoch: dict[int, list[Cell]] = {}  # once one is asked for
 
     def values(self, which: int, cell: Cell) -> Values:
         """Returns the values of some tiles in a frame, (n, h, w); those of a few frames are kept.
@@ -248,8 +247,6 @@ class Strengths:
     def _of_many(self, epoch: int) -> list[Highs]:
         """Returns the greatest values of all tiles over the run (-1), or over an epoch."""
         if epoch not in self._fixed:
-            if epoch >= 0 and not self._of_epoch:
-                self._of_epoch = by_epoch(self._cells)
             some = self._cells if epoch < 0 else self._of_epoch[epoch]
             self._fixed[epoch] = [
                 np.max(
@@ -260,6 +257,10 @@ class Strengths:
                 for i, each in enumerate(self._tiles)
             ]
         return self._fixed[epoch]
+
+    @functools.cached_property
+    def _of_epoch(self) -> dict[int, list[Cell]]:
+        return by_epoch(self._cells)
 
     def _has(self, which: int, cell: Cell) -> bool:
         present = self._tiles[which].present

@@ -6,6 +6,7 @@ scaling a frame is then a single look-up, exact, and NaN and infinity get levels
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -101,7 +102,6 @@ class Scaler:
         self._symmetric = symmetric
         self._tables: dict[int, npt.NDArray[np.uint8]] = {}
         self._ranges: dict[int, Range] = {}
-        self._of_epoch: dict[int, list[tuple[int, int]]] = {}  # once one is asked for
         self._own: OwnRanges | None = None
         self.words = _WORDS[self.mode] if clip is None else "clipped to the range asked for"
         self.gain_words = ""
@@ -218,11 +218,13 @@ class Scaler:
         """Returns the range of all frames, or of those of an epoch, and measures it at first."""
         key = epoch if self.mode == "epoch" else 0
         if key not in self._ranges:
-            if self.mode == "epoch" and not self._of_epoch:
-                self._of_epoch = by_epoch(self._frames)
             of_these = self._of_epoch.get(epoch, []) if self.mode == "epoch" else self._frames
             self._ranges[key] = self._finish(robust_range(self._sample(of_these)))
         return self._ranges[key]
+
+    @functools.cached_property
+    def _of_epoch(self) -> dict[int, list[tuple[int, int]]]:
+        return by_epoch(self._frames)
 
     def _finish(self, measured: Range) -> Range:
         if np.isnan(measured.low):

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from counted_cells import Counted
 
 from replay.maps.overlaid import Strengths
 from replay.options import FilmOptions
 
 EPOCHS, BATCHES = 60, 4
-
-
-class Counted(tuple):
-    """(epoch, batch) of a frame, whose epoch is looked at so many times."""
-
-    looked = 0
-
-    def __getitem__(self, place: int) -> int:
-        Counted.looked += 1
-        return super().__getitem__(place)
 
 
 class Tiles:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counted_cells import Counted
 from samples import drifting_maps, write_recording
 
 import replay
@@ -95,16 +96,6 @@ def test_percentiles_by_counting_are_numpys() -> None:
         low, high = np.percentile(finite, ROBUST).tolist()
         expected = (low, high) if low < high else (finite.min(), finite.max())
         assert (found.low, found.high) == expected
-
-
-class Counted(tuple):
-    """(epoch, batch) of a frame, whose epoch is looked at so many times."""
-
-    looked = 0
-
-    def __getitem__(self, place: int) -> int:
-        Counted.looked += 1
-        return super().__getitem__(place)
 
 
 def test_the_frames_of_an_epoch_are_found_once_for_all_epochs(tmp_path: Path) -> None:
