@@ -32,13 +32,13 @@ from replay.formatting import clean, format_module
 from replay.maps.axes import (
     JointMaps,
     choose_channels,
-    count_unfinite,
     select_channels,
     shrink_maps,
 )
 from replay.maps.difference import Difference, DifferenceScaler, Values, subtract
 from replay.maps.runs import Count, Headings, LayerPanel, Row, RunSet
 from replay.maps.scaling import Scaler, choose_scalers
+from replay.maps.unfinite import count_unfinite
 from replay.options import ComparisonOptions
 from replay.raster.arrangement import Space, arrange, count_fitting, make_smaller
 from replay.raster.fonts import missing_remarks

@@ -12,11 +12,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from replay.maps.axes import count_unfinite, select_channels, shrink_maps
+from replay.maps.axes import select_channels, shrink_maps
 from replay.maps.difference import Change, DifferenceScaler, Values
 from replay.maps.kernels import Kernels
 from replay.maps.runs import Count, LayerPanel, Row
 from replay.maps.scaling import Levels, Scaler
+from replay.maps.unfinite import count_unfinite
 from replay.raster.frame import Overlay
 from replay.raster.mosaic import blank, paint
 from replay.raster.palette import Palette, Range

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from replay.maps import percentiles as of_maps
 from replay.maps.axes import Maps, select_channels
+from replay.maps.moving_maximum import greatest_around
 from replay.maps.percentiles import PERCENTILES, Bounds, Measured, percentiles_of, steady, widening
 from replay.schema import Cell, DamagedError
 
@@ -300,8 +301,13 @@ class OwnRanges:
         """Returns how the maps of a frame are shown."""
         if self._last is None or self._last[0] != cell:
             place = self._places[cell]
+            goes_on = self._last is not None and self._places[self._last[0]] + 1 == place
+            if not goes_on:
+                self._maps.ahead.clear()
             around = self._around(place)
-            measured = [self._measured(self._frames[each]) for each in around]
+            measured = [
+                self._measured(self._frames[each], goes_on and each > place) for each in around
+            ]
             percentiles = steady(measured, place - around.start)
             wider = widening(measured[0].values) if len(measured) > 1 else 1.0
             self._last = cell, self._ranges.show(place, percentiles, wider)
@@ -319,9 +325,11 @@ class OwnRanges:
             last += 1
         return range(first, last + 1)
 
-    def _measured(self, cell: Cell) -> Measured:
+    def _measured(self, cell: Cell, keep: bool) -> Measured:
+        """Returns what is known of a frame; if it is read for that, it may be kept for later."""
         if cell not in self._known:
-            self.measure(cell, select_channels(_read(self._maps, cell), self._channels))
+            maps = _read(self._maps, cell, keep)
+            self.measure(cell, select_channels(maps, self._channels))
         return self._known[cell]
 
 
@@ -354,27 +362,16 @@ def scale_channels(
     return values.astype(np.uint8)
 
 
-def greatest_around(values: _Channels, reach: int) -> _Channels:
-    """Returns the maximum of each column within `reach` rows, float64 (rows, columns).
+def _read(maps: Maps, cell: Cell, keep: bool = False) -> npt.NDArray[np.float16]:
+    """Returns the maps of a frame, NaN where it is damaged, which is noted when it is shown.
 
-    It is found in two passes over blocks of 2 `reach` + 1 rows, whatever the reach is
-    (van Herk, Pattern Recognition Letters 13, 1992; Gil and Werman, IEEE PAMI 15, 1993).
+    They may be kept until that is.
     """
-    rows, columns = values.shape
-    size = 2 * reach + 1
-    padded = np.full((-(-(rows + 2 * reach) // size) * size, columns), -np.inf)
-    padded[reach : reach + rows] = values
-    blocks = padded.reshape(-1, size, columns)
-    ahead = np.maximum.accumulate(blocks, axis=1).reshape(padded.shape)
-    back = np.maximum.accumulate(blocks[:, ::-1], axis=1)[:, ::-1].reshape(padded.shape)
-    greatest: _Channels = np.maximum(back[:rows], ahead[size - 1 : size - 1 + rows])
-    return greatest
-
-
-def _read(maps: Maps, cell: Cell) -> npt.NDArray[np.float16]:
-    """Returns the maps of a frame, NaN where it is damaged, which is noted when it is shown."""
     try:
-        return maps.layout.apply(maps.series[cell])
+        found = maps.layout.apply(maps.series[cell])
+        if keep:
+            maps.ahead.keep(cell, found)
+        return found
     except DamagedError:
         return np.full(maps.layout.shape, np.nan, np.float16)
 

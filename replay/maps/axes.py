@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_numbers
+from replay.maps.read_ahead import ReadAhead
 from replay.maps.selection import choose
 from replay.option_values import Numbers
 from replay.options import TOKENS
@@ -147,6 +148,7 @@ class Maps:
         layout: The rule.
         damaged: By (epoch, batch), what is wrong with a damaged frame, which comes as NaN.
         counts: Likewise, how many of the values that a film drew are NaN, and infinite.
+        ahead: Frames that were read to be measured, and are to be shown later.
     """
 
     def __init__(
@@ -155,11 +157,14 @@ class Maps:
         self.series, self.layer = series, series.layer
         self.damaged: dict[tuple[int, int], str] = {}
         self.counts: dict[tuple[int, int], tuple[int, int]] = {}
+        self.ahead = ReadAhead()
         image = _image_of(series) if "T" in self.layer.axes else None
         self.layout = layout_of(self.layer, slices, tokens, image)
 
     def __getitem__(self, cell: tuple[int, int]) -> npt.NDArray[np.float16]:
         try:
+            if (known := self.ahead.take(cell)) is not None:
+                return known
             return self.layout.apply(self.series[cell])
         except DamagedError as error:
             self.damaged[cell] = str(error)
@@ -383,17 +388,3 @@ def shrink_maps(maps: npt.NDArray[_Float], by: int | tuple[int, int]) -> npt.NDA
         sums = np.add.reduceat(sums, lefts, axis=-1)
         sizes = np.diff(tops, append=height)[:, None] * np.diff(lefts, append=width)
         return (sums / sizes.astype(np.float32)).astype(maps.dtype)
-
-
-_INFINITE = 0x7C00  # a float16's bits without its sign; NaN lies above
-_WITHOUT_SIGN = 0x7FFF
-
-
-def count_unfinite(maps: npt.NDArray[np.floating]) -> tuple[int, int]:
-    """Returns the numbers of NaN and of infinite values in maps of any type."""
-    if maps.dtype != np.float16:
-        return int(np.isnan(maps).sum()), int(np.isinf(maps).sum())
-    bits = maps.view(np.uint16) & _WITHOUT_SIGN
-    if bits.max(initial=0) < _INFINITE:
-        return 0, 0
-    return int(np.count_nonzero(bits > _INFINITE)), int(np.count_nonzero(bits == _INFINITE))

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from replay.maps.axes import by_epoch, count_unfinite, spread
+from replay.maps.axes import by_epoch, spread
 from replay.maps.input_picture import InputPicture
 from replay.maps.planes import Planes
 from replay.maps.scaling import check_clip
+from replay.maps.unfinite import count_unfinite
 from replay.options import SCALES, FilmOptions
 from replay.raster.palette import Pixels, Range
 from replay.recording import Recording

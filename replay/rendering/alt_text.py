@@ -11,8 +11,9 @@ import numpy.typing as npt
 from replay.film.film import Film
 from replay.film.sections import MapSection
 from replay.formatting import format_count, format_loss, format_number, format_numbers
-from replay.maps.axes import count_unfinite, spread
+from replay.maps.axes import spread
 from replay.maps.runs import FilmFacts, LayerPanel
+from replay.maps.unfinite import count_unfinite
 from replay.overwriting import ALT_TEXT
 from replay.schema import Cell
 

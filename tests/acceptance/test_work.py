@@ -68,7 +68,7 @@ def test_an_animation_reads_what_it_shows_and_a_bounded_sample(
 def test_ranges_of_their_own_read_nothing_more(
     tmp_path: Path, reads: collections.Counter[tuple[object, ...]]
 ) -> None:
-    """Of a fixed image each frame is read for those around it, too, and for the words in alt."""
+    """Of a fixed image a frame is read for those before it and kept; once more for words in alt."""
     maps = drifting_maps(2, 8, 8)
     image = np.zeros((3, 8, 8), np.float16)
     path = write_recording(tmp_path / "run.h5", {"conv": maps}, probes=[(image, {"conv": maps})])
@@ -77,7 +77,10 @@ def test_ranges_of_their_own_read_nothing_more(
     assert max(times for key, times in reads.items() if key[0] == "maps/conv") == 1
     reads.clear()
     replay.animate(path, tmp_path / "fixed.gif", jobs=1, max_mb=None, probe=0)
-    assert max(times for key, times in reads.items() if "maps/conv" in str(key[0])) <= 3
+    of_maps = {key: times for key, times in reads.items() if "maps/conv" in str(key[0])}
+    assert (
+        sum(of_maps.values()) <= len(of_maps) + 8
+    )  # the first ones, before frames follow each other
 
 
 def test_a_frame_is_one_read_and_info_reads_none(

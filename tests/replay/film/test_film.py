@@ -14,7 +14,7 @@ from samples import drifting_maps, write_recording
 
 from replay.film.film import Film
 from replay.formatting import clean
-from replay.maps.axes import count_unfinite
+from replay.maps.unfinite import count_unfinite
 from replay.options import FilmOptions
 from replay.raster.palette import Palette
 from replay.recording import open_recording

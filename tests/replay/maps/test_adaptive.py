@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from replay.maps.adaptive import AROUND, MAGNIFIED, AdaptiveRanges, greatest_around, scale_channels
+from replay.maps.adaptive import AROUND, MAGNIFIED, AdaptiveRanges, scale_channels
+from replay.maps.moving_maximum import greatest_around
 from replay.maps.percentiles import (
     FEW,
     PERCENTILES,
