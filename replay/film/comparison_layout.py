@@ -12,6 +12,7 @@ As in `frame_layout`, it is drawn once, and `update` writes what changes into sl
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -90,7 +91,6 @@ class ComparisonLayout(BaseLayout):
         super().__init__(panels, palette, inputs)
         self._runs, self._differences = runs, palette.differences
         self._cells = list(cells)
-        self._places = {cell: place for place, cell in enumerate(cells)}
         self._columns, self._across = 3 if palette.differences else 2, across
         self._column_width = max(least_width, *(panel.mosaic.width for panel in panels))
         self.mosaic_corners: list[list[Cell]] = []
@@ -119,7 +119,7 @@ class ComparisonLayout(BaseLayout):
             gains: For each layer and run, how strong its channels are; None where the scale does
                 not tell, or where there is no frame.
         """
-        pen, place = self._pen, self._places[epoch, batch]
+        pen, place = self._pen, bisect.bisect_left(self._cells, (epoch, batch))
         for slot, value in zip(self._status, (epoch, batch), strict=True):
             pen.refill(slot, (str(value), "ink"))
         for heads in self._heads:

@@ -14,6 +14,7 @@ that nothing jitters.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 
 import numpy as np
@@ -208,7 +209,6 @@ class FrameLayout(BaseLayout):
         if options.bounds is not None:
             space = options.bounds[0] - 2 * MARGIN - SIDE - GUTTER
             narrowest = min(narrowest, max(_TIGHTEST_SECTION, space))
-        self._places = {cell: place for place, cell in enumerate(facts.cells)}
         self._scale_lines = wrap(headings.scales[0], SMALL, SIDE)
         least = column_width or (narrowest if len(panels) > 1 else 0)
         least = least if self._captions else 0
@@ -242,7 +242,8 @@ class FrameLayout(BaseLayout):
         """
         if not self._captions:
             return
-        facts, place = self._facts, self._places[epoch, batch]
+        facts = self._facts
+        place = bisect.bisect_left(facts.cells, (epoch, batch))
         self._pen.refill(self._status[0], (str(epoch), "ink"))
         self._pen.refill(self._status[1], (str(batch), "ink"))
         if facts.loss is not None:

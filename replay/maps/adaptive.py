@@ -10,19 +10,21 @@ strong a channel is, is its gain: the range against the largest of the layer in 
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.maps import percentiles as of_maps
 from replay.maps.axes import Maps, select_channels
+from replay.maps.extremes import Extremes, RecordedExtremes, read_frame
 from replay.maps.moving_maximum import greatest_around
-from replay.maps.percentiles import PERCENTILES, Bounds, Measured, percentiles_of, steady, widening
-from replay.schema import Cell, DamagedError
+from replay.maps.percentiles import PERCENTILES, Bounds, Measured, steady, widening
+from replay.schema import Cell
 
 MAGNIFIED = 8.0
 """How many times a map is magnified at most against the widest range of its channel nearby."""
@@ -38,17 +40,8 @@ _Channels: TypeAlias = "npt.NDArray[np.float64]"
 
 _REMEMBERED = 16 * (2 * AROUND + 1)  # frames of which percentiles are kept
 _FARTHEST = 1024  # frames before and behind at most, so that memory stays flat in a long epoch
-_AT_ONCE = 256  # frames whose ends are read at a time
-
-
-class Extremes(Protocol):
-    """The least and the greatest finite value of every map, frame by frame."""
-
-    def __len__(self) -> int:
-        """Returns the number of frames."""
-
-    def __getitem__(self, frames: slice, /) -> npt.NDArray[np.floating[Any]]:
-        """Returns those of consecutive frames, (frames, C, 2); NaN where a map has none."""
+_AT_ONCE = 256  # frames whose ends are read at a time, at least,
+_VALUES_AT_ONCE = 1 << 17  # and as many more as have so few ends
 
 
 @dataclass(frozen=True)
@@ -112,7 +105,7 @@ class AdaptiveRanges:
     def __init__(
         self,
         extremes: Extremes,
-        epochs: Sequence[int],
+        epochs: npt.ArrayLike,
         channels: Sequence[int] | None = None,
         *,
         magnified: float = MAGNIFIED,
@@ -126,8 +119,11 @@ class AdaptiveRanges:
         self._reach = min(max(half, AROUND), _FARTHEST)
         self._block: _Block | None = None
         self.largest, low, high = 0.0, math.inf, -math.inf
-        for start in range(0, len(extremes), _AT_ONCE):
-            lows, highs, _ = _ends_of(extremes[start : start + _AT_ONCE])
+        start, count = 0, _AT_ONCE
+        while start < len(extremes):
+            found = extremes[start : start + count]
+            start, count = start + count, max(_AT_ONCE, _VALUES_AT_ONCE // max(1, found[0].size))
+            lows, highs, _ = _ends_of(found)
             self.largest = max(self.largest, float(_widths(lows, highs).max(initial=0.0)))
             low = min(low, float(lows.min(initial=math.inf)))
             high = max(high, float(highs.max(initial=-math.inf)))
@@ -194,43 +190,6 @@ class AdaptiveRanges:
         return self._block
 
 
-class RecordedExtremes:
-    """The ends of every map of a recorded layer, read from the file's `/ranges` in pieces.
-
-    Of a file without them they are measured, which reads its frames.
-
-    Args:
-        maps: The layer.
-        frames: (epoch, batch) of each of its frames, in order.
-    """
-
-    def __init__(self, maps: Maps, frames: Sequence[Cell]) -> None:
-        self._maps, self._frames = maps, list(frames)
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def __getitem__(self, frames: slice, /) -> npt.NDArray[np.float32]:
-        cells = self._frames[frames]
-        series, channels = self._maps.series, self._maps.channels
-        if not cells:
-            return np.empty((0, channels, 2), np.float32)
-        if not series.has_ranges:
-            each = [percentiles_of(_read(self._maps, cell), (0, 100)) for cell in cells]
-            return np.array(each, np.float32)
-        epochs, batches = np.array(cells).T
-        rows = range(cells[0][0], cells[-1][0] + 1)
-        # Of one epoch only the batches that are asked for, or a long one would be read again and
-        # again.
-        columns = range(cells[0][1], cells[-1][1] + 1) if len(rows) == 1 else None
-        first = columns.start if columns else 0
-        found = series.ranges(rows, columns)[epochs - rows.start, batches - first]
-        ends: npt.NDArray[np.float32] = found
-        if found.shape[1] != channels:  # shown as one map
-            ends = np.stack([found[..., 0].min(axis=1), found[..., 1].max(axis=1)], axis=1)[:, None]
-        return ends
-
-
 class OwnRanges:
     """The range of each map of a recorded layer, on which it is shown by itself.
 
@@ -257,19 +216,18 @@ class OwnRanges:
         trailing: bool = False,
     ) -> None:
         self._maps, self._channels, self._trailing = maps, list(channels), trailing
-        frames = maps.series.frames
-        self._frames = frames
-        self._places = {cell: place for place, cell in enumerate(frames)}
+        frames = self._frames = maps.series.frames
+        at = np.array(frames, np.int64).reshape(-1, 2)
         plain = mode == "map"
         self._percents = (0.0, 100.0) if plain else PERCENTILES
-        images = maps.series.image_numbers[tuple(np.array(frames).T)] if frames else np.zeros(0)
+        images = maps.series.image_numbers[tuple(at.T)] if frames else np.zeros(0)
         self._images = np.zeros(len(frames)) if plain else images
         same = (self._images[1:] == self._images[:-1]) & (self._images[1:] != 0)
         self.stays = bool(same.mean() > 0.5) if same.size else False
         self._averages = bool(same.any())
         self._ranges = AdaptiveRanges(
             RecordedExtremes(maps, frames),
-            [epoch for epoch, _ in frames],
+            at[:, 0],
             self._channels,
             magnified=math.inf if plain else getattr(maps.series, "magnified", MAGNIFIED),
             symmetric=symmetric,
@@ -277,8 +235,9 @@ class OwnRanges:
         self._known: dict[Cell, Measured] = {}
         self._last: tuple[Cell, Shown] | None = None  # asked for by levels, and by gain bars
 
-    def __contains__(self, cell: object) -> bool:
-        return cell in self._places
+    def __contains__(self, cell: Cell) -> bool:
+        place = self._place(cell)
+        return place < len(self._frames) and self._frames[place] == cell
 
     @property
     def largest(self) -> float:
@@ -300,8 +259,8 @@ class OwnRanges:
     def show(self, cell: Cell) -> Shown:
         """Returns how the maps of a frame are shown."""
         if self._last is None or self._last[0] != cell:
-            place = self._places[cell]
-            goes_on = self._last is not None and self._places[self._last[0]] + 1 == place
+            place = self._place(cell)
+            goes_on = self._last is not None and self._place(self._last[0]) + 1 == place
             if not goes_on:
                 self._maps.ahead.clear()
             around = self._around(place)
@@ -312,6 +271,9 @@ class OwnRanges:
             wider = widening(measured[0].values) if len(measured) > 1 else 1.0
             self._last = cell, self._ranges.show(place, percentiles, wider)
         return self._last[1]
+
+    def _place(self, cell: Cell) -> int:
+        return bisect.bisect_left(self._frames, cell)
 
     def _around(self, place: int) -> range:
         """Returns the places of the frames around that show the same image, one after the other."""
@@ -328,7 +290,7 @@ class OwnRanges:
     def _measured(self, cell: Cell, keep: bool) -> Measured:
         """Returns what is known of a frame; if it is read for that, it may be kept for later."""
         if cell not in self._known:
-            maps = _read(self._maps, cell, keep)
+            maps = read_frame(self._maps, cell, keep)
             self.measure(cell, select_channels(maps, self._channels))
         return self._known[cell]
 
@@ -360,20 +322,6 @@ def scale_channels(
         values[np.isnan(maps)] = count
         values[np.isinf(maps)] = count + 1
     return values.astype(np.uint8)
-
-
-def _read(maps: Maps, cell: Cell, keep: bool = False) -> npt.NDArray[np.float16]:
-    """Returns the maps of a frame, NaN where it is damaged, which is noted when it is shown.
-
-    They may be kept until that is.
-    """
-    try:
-        found = maps.layout.apply(maps.series[cell])
-        if keep:
-            maps.ahead.keep(cell, found)
-        return found
-    except DamagedError:
-        return np.full(maps.layout.shape, np.nan, np.float16)
 
 
 def _ends_of(extremes: _Ends) -> tuple[_Channels, _Channels, npt.NDArray[np.bool_]]:

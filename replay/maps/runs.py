@@ -6,6 +6,7 @@ them have. What was left out, and what a reader might not expect, is a remark.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -116,7 +117,7 @@ class RunSet:
         ]
         self.present = self._find_common()
 
-    @property
+    @functools.cached_property
     def all_cells(self) -> list[tuple[int, int]]:
         """Every (epoch, batch) that all recordings have, with or without these layers."""
         rows, columns = np.min([r.shape for r in self.recordings], axis=0)

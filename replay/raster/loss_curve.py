@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,7 +59,7 @@ class LossCurve:
         self._top, self._left, self._width = top + height_of(SMALL) + 6, left, width
         axis = TimeAxis(cells)
         self._x, self._gaps = 4 + axis.places * (width - 9), axis.gaps
-        self._places = {cell: place for place, cell in enumerate(cells)}
+        self._cells = cells
         box = np.full((self.PLOT, width), pen.palette.paper, np.uint8)
         self._faint, self._accent = box, box.copy()
         self._heights: list[tuple[Numbers, str]] = []
@@ -80,7 +81,7 @@ class LossCurve:
 
     def update(self, epoch: int, batch: int) -> None:
         """Moves the curve's present to a frame."""
-        place = self._places[epoch, batch]
+        place = bisect.bisect_left(self._cells, (epoch, batch))
         box = self._pen.plane[self._top :, self._left :][: self.PLOT, : self._width]
         box[...] = self._faint
         now = round(self._x[place])

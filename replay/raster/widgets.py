@@ -5,6 +5,7 @@ Each is drawn once and brought up to date for every frame by writing into its ow
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -122,7 +123,7 @@ class ProgressLine:
         self._pen = pen
         self._box = (slice(top, top + self.HEIGHT), slice(left, left + width))
         self._done, self._ahead = pen.palette.solid("accent"), pen.palette.solid("faint")
-        self._places = {cell: place + 1 for place, cell in enumerate(cells)}
+        self._cells = cells
         starts = [i for i in range(1, len(cells)) if cells[i][0] != cells[i - 1][0]]
         self._breaks = [round(start * width / len(cells)) for start in starts]
         if len(starts) > width // 8:
@@ -133,7 +134,8 @@ class ProgressLine:
     def update(self, epoch: int, batch: int) -> None:
         """Moves the line's end to a frame."""
         line = self._pen.plane[self._box]
-        done = round(self._places[epoch, batch] * line.shape[1] / len(self._places))
+        place = bisect.bisect_left(self._cells, (epoch, batch))
+        done = round((place + 1) * line.shape[1] / len(self._cells))
         line[:, :done] = self._done
         line[:, done:] = self._ahead
         for at in self._breaks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -156,8 +157,7 @@ def _scale_in_words(
 def _loss_in_words(facts: FilmFacts, cells: Sequence[Cell]) -> list[str]:
     if facts.loss is None:
         return []
-    places = {cell: place for place, cell in enumerate(facts.cells)}
-    losses = {cell: float(facts.loss[places[cell]]) for cell in cells}
+    losses = {cell: float(facts.loss[bisect.bisect_left(facts.cells, cell)]) for cell in cells}
     whose = f"The loss{' of ' + facts.loss_of if facts.loss_of else ''}"
     wrong = [cell for cell, loss in losses.items() if not np.isfinite(loss)]
     finite = [loss for loss in losses.values() if np.isfinite(loss)]

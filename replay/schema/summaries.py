@@ -76,14 +76,23 @@ def checksum_cells(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
         uint32 (N,).
     """
     each = math.prod(values.shape[1:])
+    if not values.size:
+        return np.zeros(len(values), CHECKSUM_DTYPE)
     cells = np.ascontiguousarray(values).reshape(len(values), each).view(np.uint8)  # (N, bytes)
-    if len(cells) < 32 or cells.shape[1] > 64:
-        return np.array([zlib.crc32(cell.data) for cell in cells], CHECKSUM_DTYPE)
+    count, nbytes = cells.shape
+    if nbytes > _FEW_BYTES or count < _MANY_CELLS:
+        each_cell = cells.view(f"V{nbytes}").ravel().tolist()
+        return np.fromiter(map(zlib.crc32, each_cell), CHECKSUM_DTYPE, count)
     sums = np.full(len(cells), 0xFFFFFFFF, CHECKSUM_DTYPE)
     for column in cells.T:  # the bytes of all cells at once
         sums = _CRC_OF_BYTE[(sums ^ column) & 0xFF] ^ (sums >> 8)
     return ~sums
 
+
+_FEW_BYTES, _MANY_CELLS = (
+    8,
+    512,
+)  # of so few in so many it is quicker to take the bytes of all at once
 
 _CRC_OF_BYTE = np.arange(256, dtype=CHECKSUM_DTYPE)
 for _ in range(8):

@@ -1,0 +1,86 @@
+"""The least and the greatest value of every map of a layer, frame by frame."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.maps.axes import Maps
+from replay.maps.percentiles import percentiles_of
+from replay.schema import Cell, DamagedError
+
+
+class Extremes(Protocol):
+    """The least and the greatest finite value of every map, frame by frame."""
+
+    def __len__(self) -> int:
+        """Returns the number of frames."""
+
+    def __getitem__(self, frames: slice, /) -> npt.NDArray[np.floating[Any]]:
+        """Returns those of consecutive frames, (frames, C, 2); NaN where a map has none."""
+
+
+class RecordedExtremes:
+    """The ends of every map of a recorded layer, read from the file's `/ranges` in pieces.
+
+    Of a file without them they are measured, which reads its frames.
+
+    Args:
+        maps: The layer.
+        frames: (epoch, batch) of each of its frames, in order.
+    """
+
+    def __init__(self, maps: Maps, frames: Sequence[Cell]) -> None:
+        self._maps, self._frames = maps, list(frames)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, frames: slice, /) -> npt.NDArray[np.float32]:
+        cells = self._frames[frames]
+        series, channels = self._maps.series, self._maps.channels
+        if not cells:
+            return np.empty((0, channels, 2), np.float32)
+        if not series.has_ranges:
+            each = [percentiles_of(read_frame(self._maps, cell), (0, 100)) for cell in cells]
+            return np.array(each, np.float32)
+        # Of the first and the last epoch only the batches that are asked for, or a long one would
+        # be read again and again.
+        changes = np.flatnonzero(np.diff(np.array(cells)[:, 0])) + 1
+        borders = sorted(
+            {0, *changes[[0, -1]].tolist(), len(cells)} if len(changes) else {0, len(cells)}
+        )
+        parts = [self._recorded(cells[start:end]) for start, end in itertools.pairwise(borders)]
+        ends = np.concatenate(parts)
+        if ends.shape[1] != channels:  # shown as one map
+            ends = np.stack([ends[..., 0].min(axis=1), ends[..., 1].max(axis=1)], axis=1)[:, None]
+        return ends
+
+    def _recorded(self, cells: Sequence[Cell]) -> npt.NDArray[np.float32]:
+        """Returns the ends of frames of one epoch, or of all frames of some, (frames, C, 2)."""
+        epochs, batches = np.array(cells).T
+        rows = range(cells[0][0], cells[-1][0] + 1)
+        columns = range(cells[0][1], cells[-1][1] + 1) if len(rows) == 1 else None
+        first = columns.start if columns else 0
+        ends: npt.NDArray[np.float32] = self._maps.series.ranges(rows, columns)[
+            epochs - rows.start, batches - first
+        ]
+        return ends
+
+
+def read_frame(maps: Maps, cell: Cell, keep: bool = False) -> npt.NDArray[np.float16]:
+    """Returns the maps of a frame, NaN where it is damaged, which is noted when it is shown.
+
+    They may be kept until that is.
+    """
+    try:
+        found = maps.layout.apply(maps.series[cell])
+        if keep:
+            maps.ahead.keep(cell, found)
+        return found
+    except DamagedError:
+        return np.full(maps.layout.shape, np.nan, np.float16)
