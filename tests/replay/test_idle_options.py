@@ -48,7 +48,7 @@ LAYERS = {  # in which an option can be seen
     ("overlay", "tokens"): "blocks.0.attn",
     ("overlay", "query"): "blocks.0.attn",
 }
-FACES = {name: getattr(replay, name) for name in ("animate", "grid", "sheet", "compare")}
+FACES = {name: getattr(replay, name) for name in ("animate", "grid", "sheet", "compare", "draw")}
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +102,9 @@ def test_figures_and_comparisons_refuse_what_films_refuse(path: Path, tmp_path: 
     for view, name in (("maps", "query"), ("components", "cmap"), ("cam", "channels")):
         for face, function in faces_with(name):
             recordings = [path] * (2 if face == "compare" else 1)
+            out = [] if face == "draw" else [tmp_path / "a.png"]
             with pytest.raises(OptionError, match=f"^{name} has no effect with view='{view}'"):
-                function(*recordings, tmp_path / "a.png", view=view, **{name: VALUES[name]})
+                function(*recordings, *out, view=view, **{name: VALUES[name]})
     for view in MADE:
         with pytest.raises(OptionError, match="^cam_method has no effect"):
             replay.grid(path, tmp_path / "a.png", view=view, cam_method="hirescam")
