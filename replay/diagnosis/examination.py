@@ -125,7 +125,7 @@ def _look_into_maps(found: LayerHealth, intact: IntactFrames) -> None:
         return
     constant = {one.channel for one in found.findings if one.kind in _CONSTANT}
     healthy = np.array([channel not in constant for channel in range(found.channels)], bool)
-    look_for_saturated(found, np.stack(shares), bounds, healthy)
+    look_for_saturated(found, np.stack(shares), bounds, healthy, intact)
     found.findings += unchanging(found, suspects, intact.run)
     if not correlations.possible and found.channels > 1:
         found.remarks.append("too many channels to look for duplicates")
