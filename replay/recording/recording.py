@@ -7,7 +7,7 @@ there; frames committed later appear after `refresh()`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,6 +223,9 @@ class Recording(RecordedFrames, BesideFaces):
     def __contains__(self, name: object) -> bool:
         return name in self._series
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
     def __getitem__(self, name: str) -> Series:
         """Returns the frames of one layer.
 
@@ -231,7 +234,7 @@ class Recording(RecordedFrames, BesideFaces):
         """
         try:
             return self._series[name]
-        except KeyError:
+        except (KeyError, TypeError):
             raise SelectionError(
                 f"no layer {name!r} in {self.path}; recorded: {listed(self.layers) or 'none'}"
                 f"{near_layers(name, self.layers)}"
