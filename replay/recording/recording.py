@@ -363,7 +363,7 @@ class BesideMaps(Recording):
         Raises:
             SelectionError: There are none in the file; the message says which are there.
         """
-        if name in self._series:
+        if isinstance(name, str) and name in self._series:
             return self._series[name]
         raise SelectionError(
             nothing_beside(self.kind, name, self.layers, self.path, self.probe_number)

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from looking import write_looking
 from samples import drifting_maps, write_recording
 
 import replay
@@ -100,6 +101,12 @@ def test_a_recording_has_its_layers_by_name(path: Path) -> None:
         for key in (0, None, ["conv1"], slice(2)):
             with pytest.raises(SelectionError, match=r"^no layer .*; recorded: conv1"):
                 run[key]
+    path = write_looking(path.with_name("looking.h5"), epochs=1, batches=1)
+    with replay.open(path) as run:
+        for read in (run.attention, run.gradient, run.cam):
+            for key in (0, ["conv2"]):
+                with pytest.raises(SelectionError, match="there are those of .*; expected a name"):
+                    read(key)
 
 
 def test_a_recording_that_was_closed_says_so(path: Path) -> None:
