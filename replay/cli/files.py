@@ -9,6 +9,7 @@ from replay.cli.next_steps import beside, offer, offer_after_info, offer_repair,
 from replay.cli.options import NUMBERS, Commands, add_options, add_quiet, only
 from replay.formatting import clean_line, format_bytes, format_count
 from replay.options import EXPORTED, LAYER_FLAGS, THEMES, FilmOptions, RenderRequest, SheetOptions
+from replay.schema import OptionError
 
 _INFO_EXAMPLES = """\
 examples:
@@ -132,6 +133,9 @@ def _health(options: argparse.Namespace) -> None:
     from replay.recording import open_recording
 
     path = only(options)
+    if options.out is None and (options.overwrite or options.theme != "light"):
+        flag = "--overwrite" if options.overwrite else "--theme"
+        raise OptionError(f"{flag} has no effect without -o: it is of the figure")
     if options.out is not None:
         out = Path(options.out)
         check_suffix(out, (".png", ".pdf", ".svg"))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from replay.diagnosis import symptoms
-from replay.diagnosis.report import Finding, LayerHealth, finding_to_the_end
+from replay.diagnosis.beginnings import Beginnings
+from replay.diagnosis.report import OF_HEADS, Finding, LayerHealth, finding_to_the_end
 from replay.formatting import format_number
 from replay.maps.axes import spread
 from replay.recording import Recording, Series
@@ -61,24 +64,46 @@ def _examine(series: Series, damaged: set[tuple[str, Cell]]) -> LayerHealth:
         found.remarks.append("too few frames to tell what lasts")
         return found
     focus, entropy = (np.stack(each) for each in zip(*shares, strict=True))  # (frames, heads)
+
+    def shows(cell: Cell) -> object | None:
+        try:
+            return focus_and_entropy(series[cell])
+        except DamagedError:
+            damaged.add((f"{layer.group}{name}", cell))
+            return None
+
+    beginnings = Beginnings(series.frames, shows)
     whose = " on average" if layer.queries == "mean" else ""
-    found.findings += _lasting(found, "one-token", focus, ONE, f"on one token{whose}")
-    found.findings += _lasting(found, "uniform", entropy, ALIKE, f"of the largest entropy{whose}")
+    found.findings += _lasting(found, "one-token", focus, ONE, f"on one token{whose}", beginnings)
+    words = f"of the largest entropy{whose}"
+    found.findings += _lasting(found, "uniform", entropy, ALIKE, words, beginnings)
     return found
 
 
 def _lasting(
-    layer: LayerHealth, kind: str, shares: Shares, least: float, words: str
+    layer: LayerHealth,
+    kind: str,
+    shares: Shares,
+    least: float,
+    words: str,
+    beginnings: Beginnings,
 ) -> list[Finding]:
     """Returns a finding for each head whose share, (frames, heads), is above a bound to the end."""
+    of = OF_HEADS.index(kind)
     since = symptoms.since(shares > least)
     found = []
     for head in np.flatnonzero(since < len(shares)).tolist():
         start = int(since[head])
         share = float(shares[start:, head].mean())
         sign = f"{format_number(round(100 * share, 1))} % {words},"
-        frames = layer.sampled
-        found.append(finding_to_the_end(layer, kind, sign, head, start, frames, share))
+        frames, begins = layer.sampled, None
+        if start:
+
+            def has(one: Any, head: int = head) -> bool:
+                return bool(one[of][head] > least)
+
+            begins = beginnings.find(frames[start - 1], frames[start], has)
+        found.append(finding_to_the_end(layer, kind, sign, head, start, frames, share, begins))
     return found
 
 

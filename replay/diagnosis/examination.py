@@ -24,7 +24,7 @@ from replay.diagnosis.detectors import (
 )
 from replay.diagnosis.gradient_sizes import look_for_gradients
 from replay.diagnosis.intact_frames import IntactFrames
-from replay.diagnosis.movement import measure_change
+from replay.diagnosis.movement import measure_change, unmoved_kernels
 from replay.diagnosis.report import KINDS, Finding, Health, LayerHealth
 from replay.diagnosis.unchanging import Suspects, unchanging, unchanging_in_probe
 from replay.maps.axes import spread
@@ -93,11 +93,20 @@ def _examine(intact: IntactFrames, probe: IntactFrames | None) -> LayerHealth:
     look_for_constants(found, intact)
     _look_into_maps(found, intact)
     measure_change(found, intact, probe)
+    if found.measure == "kernels":
+        found.findings += unmoved_kernels(found, intact)
     if probe is not None:
         found.findings += unchanging_in_probe(found, probe)
+    if found.measure != "kernels" and not _stays(found):
+        found.findings += unmoved_kernels(found, intact)
     found.findings.sort(key=lambda one: (KINDS.index(one.kind), one.channel or 0))
     found.findings = _with_advice(found.findings, found.module)
     return found
+
+
+def _stays(found: LayerHealth) -> bool:
+    """Returns whether it is known of the whole layer that it does not change."""
+    return any(one.kind == "unchanging" and one.channel is None for one in found.findings)
 
 
 def _with_advice(findings: list[Finding], module: str = "") -> list[Finding]:
@@ -125,7 +134,7 @@ def _look_into_maps(found: LayerHealth, intact: IntactFrames) -> None:
         return
     constant = {one.channel for one in found.findings if one.kind in _CONSTANT}
     healthy = np.array([channel not in constant for channel in range(found.channels)], bool)
-    look_for_saturated(found, np.stack(shares), bounds, healthy)
+    look_for_saturated(found, np.stack(shares), bounds, healthy, intact)
     found.findings += unchanging(found, suspects, intact.run)
     if not correlations.possible and found.channels > 1:
         found.remarks.append("too many channels to look for duplicates")

@@ -13,6 +13,7 @@ from replay.schema import Cell, Float32Array
 
 _POINTS = 65  # between which change is measured
 _POINTS_OF_EPOCH = 17  # likewise where there is but one epoch
+_KERNELS = 5  # that are compared where the change is not theirs
 
 
 def measure_change(found: LayerHealth, intact: IntactFrames, probe: IntactFrames | None) -> None:
@@ -46,8 +47,6 @@ def measure_change(found: LayerHealth, intact: IntactFrames, probe: IntactFrames
             value = symptoms.relative_change(previous[1], values)
             found.changes.append(Change(previous[0], frames[place], value))
         previous = frames[place], values
-    if found.measure == "kernels":
-        found.findings += _unmoved(found)
 
 
 def _places(frames: list[Cell]) -> list[int]:
@@ -68,10 +67,25 @@ def _mean(ranges: Float32Array) -> npt.NDArray[np.float64]:
     return mean
 
 
-def _unmoved(found: LayerHealth) -> list[Finding]:
-    """Returns a finding if the kernels stayed as they were."""
-    if not found.changes or any(change.value for change in found.changes):
+def unmoved_kernels(found: LayerHealth, intact: IntactFrames) -> list[Finding]:
+    """Returns a finding if the kernels stayed as they were, whatever the maps did.
+
+    Args:
+        found: What is known of the layer so far: its changes, if they are those of kernels.
+        intact: Its frames.
+    """
+    if intact.layer.kernel is None:
         return []
-    first, end = found.changes[0].start, found.changes[-1].end
-    text = f"the kernels are the same {format_place(end, 'in')} as {format_place(first, 'in')}"
-    return [Finding("unchanging", text, found.name, None, *first)]
+    if found.measure == "kernels":
+        cells = [cell for one in found.changes for cell in (one.start, one.end)]
+        same = not any(change.value for change in found.changes)
+    else:
+        read = [(cell, intact.kernels(cell)) for cell in spread(intact.frames, _KERNELS)]
+        whole = [(cell, kernels) for cell, kernels in read if kernels is not None]
+        cells = [cell for cell, _ in whole]
+        same = all(np.array_equal(whole[0][1], kernels) for _, kernels in whole)
+    if len(cells) < 2 or not same:
+        return []
+    first, end = (format_place(cell, "in") for cell in (cells[0], cells[-1]))
+    text = f"the kernels are the same {end} as {first}"
+    return [Finding("unchanging", text, found.name, None, *cells[0])]

@@ -242,6 +242,7 @@ def finding_to_the_end(
     start: int,
     frames: Sequence[Cell],
     value: float | None = None,
+    since: Cell | None = None,
 ) -> Finding:
     """Returns what a channel shows from a frame on, to the end.
 
@@ -253,15 +254,16 @@ def finding_to_the_end(
         start: Which of the frames is the first.
         frames: Those that were looked at, in the order of time.
         value: As in `Finding`.
+        since: The frame in which it begins, where that is between two that were looked at.
     """
-    (epoch, batch), lasts = frames[start], len(frames) - start
+    (epoch, batch), lasts = since or frames[start], len(frames) - start
     all_of_them = format_batches(len(frames))
     if len(frames) < layer.frames:
         all_of_them += " that were read"
     if start == 0:
         text = f"{sign} in all {all_of_them}"
     else:
-        text = f"{sign} {format_place(frames[start], 'since')}, the last {lasts} of {all_of_them}"
+        text = f"{sign} {format_place((epoch, batch), 'since')}, the last {lasts} of {all_of_them}"
     return Finding(kind, text, layer.name, channel, epoch, batch, lasts, value)
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 SHORTEST = 3  # frames, at least, in which a sign must hold
 CHANCE = 1e-4  # a sign that comes and goes must last longer than this probability allows
+_OFTEN = 0.9  # of channels that come and go: so many show a sign at most as often as is counted on
 SATURATED = 0.99  # share of a map's values at one bound, above which it is saturated
 ALIKE = 0.99  # correlation above which two channels are near-duplicates
 _MOST_CHANNELS = 2048  # that are compared with one another
@@ -24,7 +25,9 @@ def since(signs: Flags) -> npt.NDArray[np.int64]:
 
     A sign counts if it lasts: for `SHORTEST` frames, and for longer than a channel would show it
     by chance that shows it as often as this one did before. A channel that is silent in half of
-    the frames is not dead because it is silent in the last four.
+    the frames is not dead because it is silent in the last four. Of one that always shows it there
+    is nothing before: then it is measured by those beside it that come and go, as a neuron behind
+    a ReLU does, which is silent for half of the images and for the first three by chance.
 
     Args:
         signs: bool (frames, C).
@@ -38,6 +41,10 @@ def since(signs: Flags) -> npt.NDArray[np.int64]:
     before = signs.sum(axis=0) - lasts
     often = np.where(start > 0, (before + 1) / (start + 2), 0.0)  # Laplace's rule of succession
     lasting = (lasts >= SHORTEST) & (often**lasts <= CHANCE)
+    always = lasts == frames
+    others = signs.mean(axis=0)[~always & ~lasting] if frames else np.zeros(0)
+    if len(others):
+        lasting &= ~always | (np.quantile(others, _OFTEN) ** frames <= CHANCE)
     return np.where(lasting, start, frames)
 
 

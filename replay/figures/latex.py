@@ -57,6 +57,20 @@ def _escape_known(text: str) -> str:
     return "".join(_ESCAPED.get(letter, letter) for letter in text)
 
 
+def plain_label(text: str) -> str:
+    """Returns a text as a label, in which letters that no label can have are replaced."""
+    return re.sub(r"[^A-Za-z0-9.:/+-]+", "-", text).strip("-") or "maps"
+
+
+def _file_name(path: str) -> str:
+    r"""Returns a path as LaTeX reads it; within `\detokenize`, # is doubled and % a comment."""
+    if not re.search(r"[^\w./+-]", path, re.ASCII):
+        return path
+    special = {"#": r"\string#", "%": r"\csname @percentchar\endcsname"}
+    parts = re.split("([#%])", path)
+    return "".join(special.get(each, rf"\detokenize{{{each}}}") for each in parts if each)
+
+
 def snippet(path: Path, page: int | None, width: str, caption: str, label: str) -> str:
     r"""Returns a figure environment.
 
@@ -65,17 +79,14 @@ def snippet(path: Path, page: int | None, width: str, caption: str, label: str) 
         page: Which of its pages, from 1; None where there is but one.
         width: How wide it is, as LaTeX spells it; `\textwidth` makes it span both columns.
         caption: What it shows, in plain text.
-        label: What refers to it, without `fig:`; letters that a label cannot have are replaced.
+        label: What refers to it, without `fig:`, as `plain_label` gives it.
     """
     environment = "figure*" if width == r"\textwidth" else "figure"
     number = f"page={page}," if page is not None else ""
-    name = path.as_posix()
-    if re.search(r"[^\w./+-]", name, re.ASCII):
-        name = rf"\detokenize{{{name}}}"
+    name = _file_name(path.as_posix())
     include = rf"\includegraphics[{number}width={width}]{{{name}}}"
     if path.suffix.lower() == ".svg":  # of the package svg
         include = rf"\includesvg[width={width}]{{{name}}}"
-    label = re.sub(r"[^A-Za-z0-9.:/+-]+", "-", label).strip("-") or "maps"
     lines = [
         rf"\begin{{{environment}}}",
         r"  \centering",
@@ -100,9 +111,14 @@ def snippets(
     """
     several = len(captions) > 1
     one_file = several and len(paths) == 1
-    found = []
+    found: list[str] = []
+    labels: list[str] = []
     for place, (caption, layer) in enumerate(zip(captions, layers, strict=True)):
         path = paths[0] if one_file else paths[place]
-        label = f"{path.stem}-{layer}" if one_file else path.stem
-        found.append(snippet(path, place + 1 if one_file else None, width, caption, label))
+        label = name = plain_label(f"{path.stem}-{layer}" if one_file else path.stem)
+        again = 2
+        while name in labels:  # what has no letters in common with ASCII leaves nothing of it
+            name, again = f"{label}-{again}", again + 1
+        labels.append(name)
+        found.append(snippet(path, place + 1 if one_file else None, width, caption, name))
     return "\n\n".join(found)

@@ -47,7 +47,7 @@ def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recor
         GradientRecording(source, sources, each, exponent) for source in sources
     ]
     cmap = DIVERGING if options.cmap == _USUAL else options.cmap
-    return found, replace(options, cmap=cmap, symmetric=options.clip is None)
+    return found, replace(options, cmap=cmap, symmetric=options.symmetric or options.clip is None)
 
 
 class GradientRecording(DerivedRecording):

@@ -190,6 +190,9 @@ class Strengths:
     ) -> None:
         self._tiles, self._cells = list(tiles), list(cells)
         self._clip, self._mode = options.clip, options.scale
+        if options.clip is not None and options.symmetric:
+            reach = max(map(abs, options.clip))
+            self._clip = -reach, reach
         self.signed = options.symmetric or any(each.signed for each in tiles)
         self.own = options.clip is None and options.scale in ("adaptive", "map", "channel")
         self._steady = steady

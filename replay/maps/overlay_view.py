@@ -17,7 +17,8 @@ from replay.maps.runs import choose_layers_of
 from replay.options import FilmOptions
 from replay.recording import Recording, Series
 from replay.recording.derived import DerivedRecording
-from replay.schema import SelectionError
+from replay.schema import OptionError, SelectionError
+from replay.schema.faces import spell
 
 _USUAL = 4  # channels, those that vary most: each is a picture of the input's size
 
@@ -26,6 +27,11 @@ def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recor
     """Returns channels of layers, or heads of attention, over the input, see `views.look_at`."""
     names, heads = choose_names(runs, options)
     sources = list(runs)
+    if options.query is not None and not heads:
+        raise OptionError(
+            f"{spell('query')} has no effect with {spell('view', options.view)} of maps; name a "
+            "layer whose attention was recorded"
+        )
     if heads:
         sources, _ = attention_view.look_at(runs, replace(options, layers=names))
     like = sources[0]

@@ -86,7 +86,8 @@ class CamFrames:
     ) -> None:
         self.method = check_method(method)
         weights = recording.beside(schema.CAM)
-        name = name or (weights.layers[-1] if weights.layers else "")
+        if name is None:
+            name = weights.layers[-1] if weights.layers else ""
         self._weights = weights.scaled(name)  # which says what there is, if that is not
         if name not in recording:
             raise SelectionError(

@@ -7,7 +7,7 @@ there; frames committed later appear after `refresh()`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,6 +223,9 @@ class Recording(RecordedFrames, BesideFaces):
     def __contains__(self, name: object) -> bool:
         return name in self._series
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
     def __getitem__(self, name: str) -> Series:
         """Returns the frames of one layer.
 
@@ -231,7 +234,7 @@ class Recording(RecordedFrames, BesideFaces):
         """
         try:
             return self._series[name]
-        except KeyError:
+        except (KeyError, TypeError):
             raise SelectionError(
                 f"no layer {name!r} in {self.path}; recorded: {listed(self.layers) or 'none'}"
                 f"{near_layers(name, self.layers)}"
@@ -360,7 +363,7 @@ class BesideMaps(Recording):
         Raises:
             SelectionError: There are none in the file; the message says which are there.
         """
-        if name in self._series:
+        if isinstance(name, str) and name in self._series:
             return self._series[name]
         raise SelectionError(
             nothing_beside(self.kind, name, self.layers, self.path, self.probe_number)

@@ -293,11 +293,27 @@ def parse_key(key: Any) -> tuple[int, int]:
     Raises:
         SelectionError: Something else stands there.
     """
-    if isinstance(key, tuple) and len(key) == 2:
-        epoch, batch = key
-        if isinstance(epoch, (int, np.integer)) and isinstance(batch, (int, np.integer)):
-            return int(epoch), int(batch)
-    raise SelectionError(f"expected [epoch, batch], two whole numbers; found [{key!r}]")
+    parts = key if isinstance(key, tuple) else (key,)
+    if len(parts) == 2 and all(_is_whole(part) for part in parts):
+        return int(parts[0]), int(parts[1])
+    found = ", ".join(map(_spell, parts))
+    raise SelectionError(
+        f"expected [epoch, batch], two whole numbers, which give one frame; found [{found}]"
+    )
+
+
+def _is_whole(part: object) -> bool:
+    return isinstance(part, (int, np.integer)) and not isinstance(part, bool)
+
+
+def _spell(part: object) -> str:
+    """Returns what stands in brackets as it was typed: `0:2`, not `slice(0, 2, None)`."""
+    if part is Ellipsis:
+        return "..."
+    if not isinstance(part, slice):
+        return repr(part)
+    ends = ["" if each is None else repr(each) for each in (part.start, part.stop, part.step)]
+    return ":".join(ends[:2] if part.step is None else ends)
 
 
 def _whole(value: Any, default: int) -> int:

@@ -20,6 +20,7 @@ from replay.film.film import Film
 from replay.film.overview import VIDEO_BOUNDS, make_within
 from replay.formatting import format_bytes, format_count
 from replay.html import player_html
+from replay.idle_options import check_format_options, check_view_options
 from replay.maps.runs import Recordings, open_runs
 from replay.option_values import AUTO, Numbers, check_quality, either, gather
 from replay.options import FilmOptions, RenderRequest
@@ -33,8 +34,8 @@ from replay.rendering.presets import choose_out
 from replay.rendering.rendered import FilmT, Rendered
 from replay.rendering.sidecars import sidecar_path, write_poster, write_text
 from replay.rendering.size_limit import render_within_limit
-from replay.schema import OptionError, OutputError
-from replay.schema.faces import choose, program, spell
+from replay.schema import OutputError
+from replay.schema.faces import choose, program
 
 if TYPE_CHECKING:
     from replay.film.probe_grid import ProbeGridFilm
@@ -246,6 +247,7 @@ def animate(
         OutputError: The target cannot be written; found before anything is rendered.
         EncodeError: The encoder failed; the target is as it was before.
     """
+    check_view_options(locals())
     epochs = either("epochs", epochs, "epoch", epoch)
     batches = either("batches", batches, "batch", batch)
     request = gather(RenderRequest, locals())
@@ -311,14 +313,11 @@ def render(make: Callable[[Any], FilmT], request: RenderRequest, target: Target)
         OptionError: An option that cannot be used, or a size that cannot be reached.
         EncodeError: The encoder failed; the target is as it was before.
     """
-    codec = target.format.choose_codec(request.codec)
     quality = check_quality(request.quality)
-    if quality != AUTO and target.kind != "webp":
-        raise OptionError(
-            f"{spell('quality', quality)}: expected a .webp, found {target.path.name}; of a video "
-            f"it is {spell('crf')}"
-        )
-    request = replace(request, codec=codec, quality=quality)
+    request = replace(request, quality=quality)
+    check_format_options(request, target.format.suffixes[0], target.path.name)
+    codec = target.format.choose_codec(request.codec)
+    request = replace(request, codec=codec)
     most = target.format.usual_mb if request.max_mb == AUTO else request.max_mb
     if request.preset is not None or most is not None:
         return render_within_limit(make, request, target)

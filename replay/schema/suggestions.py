@@ -75,9 +75,11 @@ def near_layers(name: str, layers: Sequence[str]) -> str:
     that are spelled like it.
 
     Args:
-        name: What was given, perhaps a glob.
+        name: What was given, perhaps a glob; what is no text is like nothing.
         layers: The names of all layers, and of what else may stand for layers.
     """
+    if not isinstance(name, str):
+        return "; expected a name"
     word = name.strip("*.").lower()
     whole = [each for each in layers if word and word in each.lower().split(".")]
     if found := whole or [each for each in layers if word and word in each.lower()]:

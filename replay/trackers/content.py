@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from replay.figures.contact_sheet import sheet
+from replay.idle_options import check_view_options, idle_for_format
 from replay.maps.selection import choose_cells
+from replay.options import RenderRequest
 from replay.recording import Recording
 from replay.rendering.animation import animate
 from replay.schema import OptionError, RecordingError
+from replay.schema.faces import spell
 from replay.schema.suggestions import did_you_mean
 from replay.trackers.interface import FILM, PAGE, SCALARS, SHEET, File
 from replay.trackers.scalars import step_of
@@ -39,12 +42,13 @@ def check_options(options: Mapping[str, Any]) -> None:
     """Makes sure that every option is known.
 
     Raises:
-        OptionError: One of them is not.
+        OptionError: One of them is not, or changes nothing of the view that is asked for.
     """
     for name in options:
         if name not in KNOWN:
             meant = did_you_mean(name, KNOWN)
             raise OptionError(f"push: no option {name!r} of a film, a sheet or a page{meant}")
+    check_view_options({"view": "maps", **options})
 
 
 @dataclass
@@ -121,13 +125,14 @@ class Content:
 
     def _film(self, suffix: str) -> list[File]:
         out = self.folder / f"film{suffix}"
-        made = animate(
-            self.recording,
-            out,
-            overwrite=True,
-            progress=self.progress,
-            **self._chosen(_OF_FILM),
-        )
+        chosen = self._chosen(_OF_FILM)
+        given = [
+            name for name, value in chosen.items() if value != getattr(RenderRequest, name, None)
+        ]
+        for name in idle_for_format(given, suffix):
+            self._remark(f"{spell(name)} has no effect on a film that is a {suffix}")
+            del chosen[name]
+        made = animate(self.recording, out, overwrite=True, progress=self.progress, **chosen)
         for remark in made.remarks:
             self._remark(remark)
         return [File(FILM, FILM, out, self._step, made.alt)]

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from replay.formatting import format_bytes, format_count
 from replay.html import file_html, text_html
+from replay.idle_options import check_view_options
 from replay.maps.percentiles import Bounds
 from replay.maps.runs import Recordings, open_runs
 from replay.option_values import Numbers, either
@@ -36,6 +37,7 @@ from replay.webpage.page_content import PageContent
 from replay.webpage.pair import check_runs
 
 SUFFIXES = (".html", ".htm")
+SETTINGS = "scale cmap symmetric"  # of the page's controls
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ def page(
         OptionError: An option that cannot be used, or a size into which not even one frame fits.
         OutputError: The target cannot be written; what stood there is untouched.
     """
+    check_view_options(locals(), SETTINGS)
     epochs = either("epochs", epochs, "epoch", epoch)
     batches = either("batches", batches, "batch", batch)
     started = time.monotonic()

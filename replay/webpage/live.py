@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from replay.formatting import clean
+from replay.idle_options import check_view_options
 from replay.maps.input_picture import InputPicture
 from replay.maps.selection import choose_layers
 from replay.maps.views import look_at, views_of
@@ -139,8 +140,9 @@ class Live(Closing):
         scale: str = SCALES[0],
         view: str | None = None,
     ) -> None:
+        check_view_options({"view": view, "scale": scale, "cmap": cmap})
         self._asked, self._channels, self._probe, self._view = layers, channels, probe, view
-        tables = color_tables([cmap, *CMAPS])
+        self._cmap, tables = cmap, color_tables([cmap, *CMAPS])
         self._settings = {"scale": scale, "cmap": cmap, "symmetric": False, "colours": tables}
         self._settings["usual"] = usual_colors()
         self._bases = LiveBases()
@@ -335,8 +337,9 @@ class Live(Closing):
         if (shown.probe_number, view) in known:
             return
         made = view if self._view in ("maps", *MADE) else ""
+        cmap = self._cmap if self._view else FilmOptions.cmap  # else each view has its own
         try:
-            (run,), options = look_at([shown], FilmOptions(self._asked, view=view), True)
+            (run,), options = look_at([shown], FilmOptions(self._asked, view=view, cmap=cmap), True)
         except RecordingError:
             if self._view is not None and shown.probe_number is None and shown.order.any():
                 raise

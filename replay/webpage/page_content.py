@@ -103,7 +103,9 @@ class PageContent:
     ) -> None:
         labels = [""]
         made = view if self._view in ("maps", *MADE) else ""
-        runs, options = look_at(runs, FilmOptions(layers, view=view), values=True)
+        own = ("cmap", "symmetric") if self._view else ()  # else each view has its own
+        colours = {name: self._settings[name] for name in own}
+        runs, options = look_at(runs, FilmOptions(layers, view=view, **colours), values=True)
         layers = options.layers
         if len(runs) == 1:
             names = choose_layers(runs[0], layers)

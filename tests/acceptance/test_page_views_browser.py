@@ -233,3 +233,22 @@ def test_of_many_images_one_is_chosen_from_a_list(browser: Browser, tmp_path: Pa
     tab.wait("location.hash.includes('image=probe-2')")
     assert tab.run("document.getElementById('image').value") == "probe 2"
     assert complaints(tab) == []
+
+
+def test_a_colormap_that_is_asked_for_is_that_of_the_only_view(
+    browser: Browser, tmp_path: Path
+) -> None:
+    path = write_looking(tmp_path / "run.h5", epochs=1, batches=1, probes=1)
+
+    def colormap(out: Path, fragment: str = "") -> str:
+        shown = opened(browser, out, fragment).run("document.getElementById('cmap').value")
+        return str(shown)
+
+    usual = {"maps": "gray", "gradient": "RdBu_r", "cam": "auto", "overlay": "auto"}
+    for view, cmap in usual.items():
+        assert colormap(page(path, tmp_path / f"{view}.html", view=view).path) == cmap
+        asked = page(path, tmp_path / f"{view}-asked.html", view=view, cmap="plasma").path
+        assert colormap(asked) == "plasma"
+    every = page(path, tmp_path / "all.html", cmap="plasma").path
+    assert colormap(every, "image=first") == "plasma"
+    assert colormap(every, "image=first-gradient") == "RdBu_r"  # which is of another kind

@@ -67,7 +67,7 @@ function takeColours(before) {
   if (before === now) return;
   if (before !== null) coloursOf.set(before, [$("cmap").value, $("symmetric").checked]);
   const own = source.colours ?? [data.cmap, data.symmetric];
-  const [cmap, symmetric] = coloursOf.get(now) ?? (state.over ? ["auto", own[1]] : own);
+  const [cmap, symmetric] = coloursOf.get(now) ?? (state.over ? [data.cmap === "gray" ? "auto" : data.cmap, own[1]] : own);
   $("cmap").value = cmap;
   $("symmetric").checked = symmetric;
 }

@@ -285,3 +285,27 @@ def test_the_command_line(
         assert picture.width > 800
     assert main(["health", str(trained), "-o", str(tmp_path / "health.gif")]) == 2
     assert "expected a name that ends in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("probes", [0, 1])
+def test_a_frozen_layer_behind_layers_that_move_is_told_by_its_kernels(
+    tmp_path: Path, probes: int
+) -> None:
+    moving = np.random.default_rng(0).normal(size=(12, 4, 1, 3, 3)).astype("f2")
+    image = np.zeros((3, 32, 32))
+    maps = {name: drifting_maps(4, 16, 16, seed) for seed, name in enumerate(("conv1", "conv2"))}
+    path = write_recording(
+        tmp_path / "run.h5",
+        maps,
+        epochs=3,
+        batches=4,
+        probes=[(image, maps)] * probes,
+        kernels={"conv1": lambda e, b: moving[4 * e + b], "conv2": lambda e, b: moving[0]},
+    )
+    (found,) = replay.health(path).all_findings
+    assert (found.kind, found.layer, found.channel) == ("unchanging", "conv2", None)
+    assert found.text == (
+        "the kernels are the same in epoch 2 batch 3 as in epoch 0 batch "
+        + ("0" if probes else "3")  # without a probe the change is that from epoch to epoch
+    )
+    assert "requires_grad" in found.advice

@@ -292,6 +292,25 @@ def test_what_latex_needs_is_printed(
     )
 
 
+def test_labels_differ_and_files_are_found_whatever_layers_are_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["слой", "модель", "a_1", "a-1", "relu", "relu#1"]
+    layers = {name: drifting_maps(2, 8, 8, seed) for seed, name in enumerate(names)}
+    run = write_recording(Path("run.h5"), layers, epochs=1, batches=1)
+    for name in ("g.pdf", "g.png"):
+        made = replay.grid(run, name, layer="all")
+        labels = re.findall(r"\\label{fig:(.*)}", made.latex())
+        assert len(set(labels)) == len(names)
+        assert labels[:2] == ["g", "g-2"]
+    files = re.findall(r"\\includegraphics\[.*\]{(.*)}", made.latex())
+    assert files[-2:] == ["g-relu.png", r"\detokenize{g-relu}\string#\detokenize{1.png}"]
+    assert Path("g-relu#1.png") in made.paths
+    whole = replay.grid(run, "50%.pdf", layer="relu").latex()
+    assert r"{\detokenize{50}\csname @percentchar\endcsname\detokenize{.pdf}}" in whole
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here: not compiled")
 def test_what_latex_needs_compiles_with_its_figures(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from looking import write_looking
 from samples import drifting_maps, write_recording
 
 import replay
@@ -69,6 +70,43 @@ def test_what_is_not_there_is_said(path: Path) -> None:
             run["conv9"]
         with pytest.raises(SelectionError, match=r"no kernels of 'block.conv'"):
             run["block.conv"].kernels(0, 0)
+
+
+def test_brackets_are_of_one_frame_and_what_stands_in_them_is_said_as_typed(path: Path) -> None:
+    with replay.open(path) as run:
+        layer = run["conv1"]
+        np.testing.assert_array_equal(layer[np.int64(0), np.uint8(2)], layer[0, 2])
+        for read, found in (
+            (lambda: layer[0], "0"),
+            (lambda: layer[0, 2, 1], "0, 2, 1"),
+            (lambda: layer[0:2, ::-1], "0:2, ::-1"),
+            (lambda: layer[..., 0], "..., 0"),
+            (lambda: layer[True, False], "True, False"),
+            (lambda: layer[[0, 1], 0], "[0, 1], 0"),
+            (lambda: run.inputs[:, 0], ":, 0"),
+            (lambda: next(iter(layer)), "0"),
+        ):
+            with pytest.raises(
+                SelectionError, match=r"two whole numbers, .* found \[(.*)\]$"
+            ) as told:
+                read()
+            assert str(told.value).endswith(f"found [{found}]")
+
+
+def test_a_recording_has_its_layers_by_name(path: Path) -> None:
+    with replay.open(path) as run:
+        assert list(run) == list(run.layers) == [run[name].name for name in run]
+        assert "conv1" in run
+        assert 0 not in run
+        for key in (0, None, ["conv1"], slice(2)):
+            with pytest.raises(SelectionError, match=r"^no layer .*; recorded: conv1"):
+                run[key]
+    path = write_looking(path.with_name("looking.h5"), epochs=1, batches=1)
+    with replay.open(path) as run:
+        for read in (run.attention, run.gradient, run.cam):
+            for key in (0, ["conv2"]):
+                with pytest.raises(SelectionError, match="there are those of .*; expected a name"):
+                    read(key)
 
 
 def test_a_recording_that_was_closed_says_so(path: Path) -> None:

@@ -1,0 +1,48 @@
+"""Finds the frame in which something begins, of frames of which only some were read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from replay.schema import Cell
+
+_MOST = 64  # frames that are read for a layer, beside those that were
+
+
+class Beginnings:
+    """Looks between a frame that does not show a sign and a later one that does.
+
+    By halves, so that what lasts once it has begun is dated to the frame, and few are read.
+
+    Args:
+        frames: (epoch, batch) of all frames, in the order of time.
+        shows: Returns what a frame shows, anything that `find` then asks about; None where it
+            cannot be read. Each frame is asked once.
+    """
+
+    def __init__(self, frames: Sequence[Cell], shows: Callable[[Cell], object | None]) -> None:
+        self._places = {cell: place for place, cell in enumerate(frames)}
+        self._frames, self._shows = frames, shows
+        self._known: dict[Cell, object | None] = {}
+
+    def find(self, without: Cell, shown: Cell, has: Callable[[object], bool]) -> Cell:
+        """Returns the frame in which a sign begins, as nearly as reading a few more tells.
+
+        Args:
+            without: A frame that does not have it.
+            shown: A later one that has.
+            has: Whether what a frame shows is the sign.
+        """
+        low, high = self._places[without], self._places[shown]
+        while high - low > 1:
+            middle = self._frames[(low + high) // 2]
+            if middle not in self._known:
+                if len(self._known) >= _MOST:
+                    break
+                self._known[middle] = self._shows(middle)
+            found = self._known[middle]
+            if found is not None and has(found):
+                high = (low + high) // 2
+            else:
+                low = (low + high) // 2
+        return self._frames[high]
