@@ -13,7 +13,7 @@ from torch.fx import _symbolic_trace
 from record.capture.batch_axis import BatchSize
 from record.capture.model_axes import ModelAxes
 from record.capture.slots import UNSETTLED, InputSlot, OutputSlots
-from record.capture.tensors import size_of_batch
+from record.capture.tensors import outside_transforms, size_of_batch
 
 # Plain numbers: the hooks compare them at each call of a layer, and an Enum costs twice as much.
 IDLE: Final = 0  # Nothing is recorded.
@@ -131,7 +131,12 @@ class CaptureState:
 
     def listen(self, listener: CaptureListener) -> None:
         """Tells a listener of forwards, and of what goes wrong, from now on."""
-        self.forward_begins = listener.forward_begins
+
+        def forward_begins(training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
+            with outside_transforms():  # slices of a buffer that are made meanwhile are plain ones
+                listener.forward_begins(training, inputs)
+
+        self.forward_begins = forward_begins
         self.forward_ended = listener.forward_ended
         self.collided = listener.collided
         self.fail = listener.hook_failed
