@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from _thread import get_ident
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -157,6 +158,11 @@ class CaptureState:
     def fired(self) -> bool:
         """Whether a forward was recorded since the last `reset`."""
         return self.input.fired
+
+    @property
+    def holds_another_threads(self) -> bool:
+        """Whether the hooks hold the forward of another thread, which may say more of it."""
+        return self.phase == DONE and self.thread != get_ident()
 
     def look_at(self, model: nn.Module) -> None:
         """Takes in the modules of the model after they have changed."""
