@@ -199,7 +199,7 @@ class Recorder:
         )
         choice = BatchChoice(chosen, limit)
         self._sender = FrameSender(self.path, capture, courier, choice, problems)
-        self._progress.sender = self._sender
+        self._progress.begin(self._sender)
         if start is not None:
             self._go_on(courier.opening, None if resume is True else start, limit)
         if isinstance(fixed, Probe):
@@ -288,8 +288,8 @@ class Recorder:
 
         Args:
             **values: Numbers or tensors of one element, also on a GPU: nothing waits for them.
-                `loss`, `lr`, `label` and `prediction` are shown at replay; any other name
-                becomes a field of its own.
+                `loss`, `lr`, `label` and `prediction` are shown at replay; any other name becomes
+                a field of its own. Behind an epoch of `track` they are its last batch's.
         """
         self._expect_open()
         log_numbers(values, self._progress, self._problems)
@@ -300,8 +300,8 @@ class Recorder:
         Returns:
             False where the writer has failed or stands still.
         """
-        courier = self._courier
-        return courier is not None and not self._closed and courier.flush()
+        self._progress.flush()
+        return not (self._courier is None or self._closed) and self._courier.flush()
 
     def close(self) -> None:
         """Ends the recording: removes the hooks and waits until the file is closed."""

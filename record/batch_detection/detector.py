@@ -280,7 +280,7 @@ class BatchDetector:
                 self._decide(waiting, not waiting.extra)
         if not extra:
             self._stepped.clear()
-        since = 0 if last is None else last.begun
+        since = 0 if last is None else last.since if last.is_futile else last.begun
         candidate = BatchCandidate(
             since=since, extra=extra, derived=derived, call=self._current_call
         )

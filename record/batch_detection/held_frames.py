@@ -20,11 +20,13 @@ class HeldFrame:
 
     Attributes:
         is_recorded: Whether its frame is recorded.
+        is_unseen: Whether nobody saw its forward.
         sealed: The frame, once it is out of the capture.
         values: The numbers that are logged with it.
     """
 
     is_recorded: bool
+    is_unseen: bool = False
     sealed: SealedFrames | None = None
     values: dict[str, Any] = field(default_factory=dict)
 
@@ -106,6 +108,10 @@ class HeldFrames:
             self._capture.phase = DONE
             self._captured = candidate
 
+    def miss(self, candidate: BatchCandidate) -> None:
+        """Notes that nobody saw the forward of a candidate: as a batch it is lost."""
+        self._held[candidate] = HeldFrame(is_recorded=False, is_unseen=True)
+
     def log(self, candidate: BatchCandidate, **values: Any) -> None:
         """Keeps numbers with a candidate."""
         held = self._held.get(candidate)
@@ -148,7 +154,13 @@ class HeldFrames:
                 self._captured = None
                 self._capture.phase = IDLE
         if position is not None and (candidate.mixed or (keeps and not held.is_recorded)):
-            self._lose(candidate.mixed)
+            self._lose(
+                "its first forward was not the one that was trained on"
+                if candidate.mixed
+                else "the model was not found before its first step"
+                if held.is_unseen
+                else "which number it has was known too late"
+            )
         if held.sealed is None:
             return
         if keeps and position is not None:
@@ -168,20 +180,11 @@ class HeldFrames:
             self._capture.fail("frame", error)
         self._checks.name_silent_layers()
 
-    def _lose(self, mixed: bool) -> None:
-        """Counts a lost frame and says why it is lost.
-
-        Args:
-            mixed: Whether it was not the candidate's first forward that was trained on.
-        """
+    def _lose(self, why: str) -> None:
+        """Counts a lost frame and says why it is lost."""
         self.lost += 1
         self._sender.count_lost(1)
-        self._problems.warn(
-            "a batch is lost, and counted: its first forward was not the one that was trained on"
-            if mixed
-            else "a batch is lost, and counted: which number it has was known too late",
-            "mixed" if mixed else "late",
-        )
+        self._problems.warn(f"a batch is lost, and counted: {why}", why)
 
     def _may_be_recorded(self, candidate: BatchCandidate) -> bool:
         """Returns whether one of the positions that a candidate may get is recorded."""

@@ -326,7 +326,7 @@ class LayerHook(Hook):
         if weight is None or (type(weight) is not nn.Parameter and not has_values(weight)):
             return
         try:
-            kernel = weight.detach()
+            kernel = without_transforms(weight).detach()
             if not weight.is_floating_point():
                 kernel = kernel.abs()
             self.main.keep_kernel(kernel, most)

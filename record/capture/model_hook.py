@@ -52,6 +52,7 @@ class ModelHook:
         self.state = state
         self._input_axis = InputAxis(state)
         self._transformed = False  # whether the forward was a pass of torch.func
+        self._had_gradients = True  # whether one could be trained on what it put out
         self._others: set[int] = set()  # threads in a forward that is not recorded
         self._claim = allocate_lock()  # held while a forward of the model runs
         self._running: FrameType | None = None  # of the outermost forward
@@ -111,8 +112,7 @@ class ModelHook:
             state.forward_begins(training, (args, kwargs))
             if not (training or state.evaluation):
                 self._hide_hooks()
-            elif state.phase == DONE and self._transformed and not is_transformed():
-                # What was recorded was a pass of torch.func; this is the training's own.
+            elif state.phase == DONE and self._is_better_than_the_last():
                 self._begin(args, kwargs)
             elif state.phase == DONE and state.several:
                 state.phase, state.thread = INSIDE, thread
@@ -196,7 +196,7 @@ class ModelHook:
         state = self.state
         seen = state.input
         seen.fired = True
-        self._transformed = is_transformed()
+        self._transformed, self._had_gradients = is_transformed(), torch.is_grad_enabled()
         if not self._transformed and self._copy_like_the_last(args):
             return
         with outside_transforms():
@@ -325,6 +325,12 @@ class ModelHook:
             state.unsettle()
 
     # Which forward it is
+
+    def _is_better_than_the_last(self) -> bool:
+        """Whether a forward is the training's own, and what was recorded of the batch is not."""
+        # That was a pass of torch.func, or one without gradients: for pseudo-labels, say.
+        without = torch.is_grad_enabled() and not (self._had_gradients or self.state.several)
+        return (self._transformed or without) and not is_transformed()
 
     def _is_foreign(self, module: nn.Module, args: Any) -> bool:
         """Whether a forward is none of the model's own: a copy's, a probe's, a captured one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from _thread import get_ident
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -13,7 +14,7 @@ from torch.fx import _symbolic_trace
 from record.capture.batch_axis import BatchSize
 from record.capture.model_axes import ModelAxes
 from record.capture.slots import UNSETTLED, InputSlot, OutputSlots
-from record.capture.tensors import size_of_batch
+from record.capture.tensors import outside_transforms, size_of_batch
 
 # Plain numbers: the hooks compare them at each call of a layer, and an Enum costs twice as much.
 IDLE: Final = 0  # Nothing is recorded.
@@ -131,7 +132,12 @@ class CaptureState:
 
     def listen(self, listener: CaptureListener) -> None:
         """Tells a listener of forwards, and of what goes wrong, from now on."""
-        self.forward_begins = listener.forward_begins
+
+        def forward_begins(training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
+            with outside_transforms():  # slices of a buffer that are made meanwhile are plain ones
+                listener.forward_begins(training, inputs)
+
+        self.forward_begins = forward_begins
         self.forward_ended = listener.forward_ended
         self.collided = listener.collided
         self.fail = listener.hook_failed
@@ -152,6 +158,11 @@ class CaptureState:
     def fired(self) -> bool:
         """Whether a forward was recorded since the last `reset`."""
         return self.input.fired
+
+    @property
+    def holds_another_threads(self) -> bool:
+        """Whether the hooks hold the forward of another thread, which may say more of it."""
+        return self.phase == DONE and self.thread != get_ident()
 
     def look_at(self, model: nn.Module) -> None:
         """Takes in the modules of the model after they have changed."""

@@ -163,7 +163,8 @@ def storages_of(values: Any) -> dict[int, StorageWeakRef]:
     found: dict[int, StorageWeakRef] = {}
     for tensor in all_tensors(values):
         try:
-            reference = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+            storage = without_transforms(tensor).untyped_storage()
+            reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
         except (RuntimeError, NotImplementedError):  # sparse tensors have none
             continue
         found[reference.cdata] = reference

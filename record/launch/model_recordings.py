@@ -19,7 +19,7 @@ from record.reporting import say
 from record.session.metadata import rank_and_world
 from record.watching.callbacks import describe_error
 from record.watching.finder import ModelFinder
-from record.watching.ownership import optimized_parameters
+from record.watching.ownership import optimized_parameters, parameter_ids
 from replay.schema import OutputError, RecordingError
 
 
@@ -57,17 +57,22 @@ class ModelRecordings:
         self._models_by_optimizer: dict[int, list[TrainedModel]] = {}
 
     def start(self, root: nn.Module, items: Iterable[LoaderItem]) -> TrainedModel | None:
-        """Begins to record a model.
+        """Begins to record a model; one that is recorded goes on, with what parameters it has now.
 
         Args:
             root: The model.
             items: What loaders handed out before, that it may have been given.
 
         Returns:
-            The model; None where it is not recorded, which is said.
+            The model; None where it is not recorded, which is said, or was recorded before.
         """
         kind = type(root).__name__
         self._finder.known.add(root.parameters())
+        recorded = self.model_of(root)
+        if recorded is not None:  # some of its layers are new: a head, say, or an adapter
+            recorded.parameters = parameter_ids(root)
+            self._models_by_optimizer.clear()
+            return None
         self.is_starting = True
         try:
             model = self._open(root)

@@ -215,6 +215,15 @@ class TrainedModel:
         self.detector.stepped(id(optimizer))
         self._capture.pending = True
 
+    def forward_missed(self, optimizer: Optimizer) -> None:
+        """Counts the batch of a step by which the model was found: nobody saw its forward."""
+        self.detector.forward((), get_ident())
+        candidate = self.detector.latest
+        assert candidate is not None
+        self.frames.miss(candidate)
+        candidate.trained = True
+        self.detector.stepped(id(optimizer))
+
     def close(self) -> None:
         """Ends the recording."""
         self._ended_badly = self._capture.phase == BROKEN

@@ -27,6 +27,8 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from record.batch_detection.deliveries import LoaderItem
 from record.batch_detection.loaders import LoaderTracker
+from record.capture.phase import is_transformed
+from record.capture.tensors import outside_transforms
 from record.launch.arguments import RunOptions
 from record.launch.closing_lines import RecordingCount, closing_lines
 from record.launch.model_recordings import ModelRecordings
@@ -178,7 +180,7 @@ class Watcher:
     @_script_callback
     def backward_begins(self, tensors: Any) -> None:
         """Tells the models of a backward pass, unless it is checkpointing's, within another one."""
-        if torch._C._current_graph_task_id() == -1:
+        if _is_of_the_training():
             self._take_steps()  # of a pass that ended in an exception
             self._recordings.close_dropped()
             self._tell_backward_begins(tensors)
@@ -186,7 +188,7 @@ class Watcher:
     @_script_callback
     def backward_ended(self) -> None:
         """Tells the models that a backward pass has ended."""
-        if torch._C._current_graph_task_id() == -1:
+        if _is_of_the_training():
             for model in self._recordings.models:
                 model.backward_ended()
             self._take_steps()
@@ -194,7 +196,7 @@ class Watcher:
     @_script_callback
     def grad_begins(self, outputs: Any, inputs: Any) -> None:
         """Tells the models of a gradient that is asked for."""
-        if torch._C._current_graph_task_id() == -1:
+        if _is_of_the_training():
             self._tell_backward_begins(outputs)
 
     def _tell_backward_begins(self, tensors: Any) -> None:
@@ -206,7 +208,7 @@ class Watcher:
     @_script_callback
     def grad_ended(self, outputs: Any, inputs: Any, keeps_graph: bool) -> None:
         """Tells the models of a gradient: by a model's parameters it is a backward pass."""
-        if torch._C._current_graph_task_id() == -1:
+        if _is_of_the_training():
             tensors = [inputs] if isinstance(inputs, torch.Tensor) else inputs
             ids = {id(tensor) for tensor in tensors}
             for model in self._recordings.models:
@@ -244,8 +246,10 @@ class Watcher:
         if self._finder.is_searching:
             root = self._finder.model_of_step(optimizer)
             if root is not None:
-                self._start_recording(root)
+                found = self._start_recording(root)
                 self._finder.stop_if_done()
+                if found is not None:
+                    found.forward_missed(optimizer)
 
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
@@ -287,14 +291,15 @@ class Watcher:
             model.recorder.begin_forward(args, kwargs, frame)
 
     def _start_recording(self, root: nn.Module) -> TrainedModel | None:
-        """Begins to record a model; returns None where it is not recorded."""
+        """Begins to record a model; returns None where it is not recorded, or was before."""
         self._recordings.close_dropped()
         items = [  # without what earlier trainings have left
             item
             for item in self._items
             if item.source.goes_on or item.time > self._last_optimizer_made
         ]
-        return self._recordings.start(root, items)
+        with outside_transforms():
+            return self._recordings.start(root, items)
 
     # Forked children
 
@@ -309,3 +314,11 @@ class Watcher:
             "training in a forked process is not recorded: start it with the spawn method "
             "or with torchrun"
         )
+
+
+def _is_of_the_training() -> bool:
+    """Whether a backward pass is the script's: not within another one, none of torch.func's.
+
+    What torch.func differentiates are tensors of its own, whose values cannot be read meanwhile.
+    """
+    return torch._C._current_graph_task_id() == -1 and not is_transformed()

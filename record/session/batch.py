@@ -6,7 +6,10 @@ from _thread import get_ident
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from record.capture.tensors import storages_of
+from record.formatting import format_count
 from record.reporting import Problems
 from record.session.frame_sender import Refusal, SealedFrames
 
@@ -25,6 +28,8 @@ class Batch:
         thread: The thread in which the batch began.
         values: What was logged with the batch.
         seen: Whether its forward was seen to begin, recorded or not.
+        evaluated: Whether a forward in evaluation mode was.
+        has_gradients: Whether its forward is one that can be trained on.
         sealed: The batch's frames, where they were put aside.
         refusal: What was counted for it before its forward was seen.
         storages: The storages of what the loader handed out, once somebody asked for them.
@@ -37,6 +42,8 @@ class Batch:
     thread: int = field(default_factory=get_ident)
     values: dict[str, Any] = field(default_factory=dict)
     seen: bool = False
+    evaluated: bool = False
+    has_gradients: bool = False
     sealed: SealedFrames | None = None
     refusal: Refusal = field(default_factory=Refusal)
     storages: dict[int, Any] | None = None
@@ -46,6 +53,49 @@ class Batch:
         if self.storages is None:
             self.storages = storages_of(self.loaded)
         return self.storages
+
+
+class UnrecordedForwards:
+    """Counts forwards that are not recorded though they may have been meant to be.
+
+    Attributes:
+        since: Whether there was one outside of all batches since the last one ended.
+    """
+
+    def __init__(self) -> None:
+        self.since = False
+        self._evaluated = 0  # batches that had forwards in evaluation mode alone
+        self._unseen: list[Batch] = []  # that may be among them: theirs may be still to come
+        self._outside = 0  # forwards that could be trained on while no batch of `track` went on
+
+    def note_end(self, batch: Batch) -> None:
+        """Notes that a batch has ended."""
+        self.since = False
+        if batch.evaluated and not batch.seen:
+            self._unseen.append(batch)
+            if len(self._unseen) > _MAX_LATE:
+                self._evaluated += not self._unseen.pop(0).seen
+
+    def note_outside(self) -> None:
+        """Notes that a forward in training mode began while no batch went on."""
+        if torch.is_grad_enabled():
+            self._outside += 1
+            self.since = True
+
+    def say(self, problems: Problems) -> None:
+        """Says what there was, at the end of a recording."""
+        evaluated = self._evaluated + sum(not batch.seen for batch in self._unseen)
+        if evaluated:
+            problems.warn(
+                "not recorded, since the model was in evaluation mode in them: "
+                f"{format_count(evaluated, 'batch')} (is model.train() missing?)"
+            )
+        if self._outside:
+            problems.warn(
+                "not recorded, since no batch of track() went on: "
+                f"{format_count(self._outside, 'forward')} in training mode; each pass over the "
+                "batches has to go through track(), also one over a list of them"
+            )
 
 
 class LateBatches:
@@ -58,10 +108,12 @@ class LateBatches:
 
     Attributes:
         batches: The batches, the oldest first.
+        is_said: Whether it was warned of them.
     """
 
     def __init__(self, problems: Problems) -> None:
         self.batches: list[Batch] = []
+        self.is_said = False
         self._problems = problems
 
     def add(self, batch: Batch) -> None:
@@ -69,7 +121,21 @@ class LateBatches:
         batch.note_storages()
         self.batches = [*self.batches, batch][-_MAX_LATE:]
 
-    def find(
+    def batch_of(self, inputs: tuple[Any, dict[str, Any]], current: list[Batch]) -> Batch | None:
+        """Returns the batch that a forward of this thread consumes; None where it belongs to none.
+
+        Args:
+            inputs: The positional and the keyword arguments of the forward.
+            current: Batches that have not ended.
+        """
+        thread = get_ident()
+        mine = [batch for batch in current if batch.thread == thread]
+        usual = mine[-1] if mine else current[-1] if current else None
+        if usual is not None and not self.batches and (mine or len(current) == 1):
+            return usual
+        return self._find(inputs, current, usual)
+
+    def _find(
         self, inputs: tuple[Any, dict[str, Any]], current: list[Batch], usual: Batch | None
     ) -> Batch | None:
         """Finds the batch that a forward consumes: its inputs are what the loader handed out.
@@ -92,6 +158,7 @@ class LateBatches:
                 self.batches.clear()
             return batch
         if self.batches:
+            self.is_said = True
             epoch, number, _ = self.batches[0].at
             self._problems.warn(
                 f"batch {number} of epoch {epoch} ended before a forward began: was it skipped, or "

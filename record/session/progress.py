@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from _thread import get_ident
 from typing import Any
 
+import torch
+
 from record.capture.phase import BROKEN, DONE, IDLE, INSIDE, OPEN, WAITING, CaptureState
 from record.reporting import Problems
-from record.session.batch import Batch, LateBatches
+from record.session.batch import Batch, LateBatches, UnrecordedForwards
 from record.session.epoch_numbers import whole_epoch
 from record.session.frame_sender import FrameSender
 from record.session.model_checks import ModelChecks
+from record.session.sending import BatchSending
 
 FORWARDS, STEPS, TRACK = "forwards", "steps", "track"  # what separates batches
 
@@ -51,9 +53,15 @@ class Progress:
         self._trained: dict[int, Batch] = {}  # by thread, whose forward began last and is not sent
         self._open: dict[object, Batch] = {}  # by the pass over a loader that they come from
         self._late = LateBatches(problems)
+        self._unrecorded = UnrecordedForwards()
+        self._sending = BatchSending(state, checks, self.hook_failed, self.count_lost)
         self._forwarded = False  # whether it was seen to begin, where forwards separate batches
         self._collided: set[int] = set()  # threads with a forward that was not recorded
         self._passed_over = 0  # such forwards, where forwards separate batches
+
+    def begin(self, sender: FrameSender) -> None:
+        """Begins to send frames off."""
+        self.sender = self._sending.sender = sender
 
     def renew_lock(self) -> None:
         """Makes a new lock in a forked child, where nobody is left that could release the old."""
@@ -64,10 +72,10 @@ class Progress:
         thread = get_ident()
         if thread in self._collided and self.mode != TRACK:
             return  # of a forward that is not recorded
-        batch = self._trained.get(thread)
-        if batch is None:
-            mine = [other for other in self._open.values() if other.thread == thread]
-            batch = mine[-1] if mine else self._current
+        mine = [other for other in self._open.values() if other.thread == thread]
+        if self._unrecorded.since and not mine:
+            return  # of a forward that belongs to no batch
+        batch = self._trained.get(thread) or (mine[-1] if mine else self._current)
         batch.values[name] = value
 
     def begin_epoch(self, batches: int | None, images: int | None = None) -> int:
@@ -130,9 +138,10 @@ class Progress:
     def turn_to_epoch(self, number: Any) -> None:
         """Begins an epoch whose batches end with `end_step`."""
         with self._lock:
-            if self.mode == FORWARDS:
+            if self.mode == FORWARDS and number != 0:  # else nothing has begun before
                 self.finish()
-                self.mode = STEPS
+                self._sending.flush()
+            self.mode = STEPS
             self._discard()
             following = self.next_epoch + (not self.counts_one_epoch)
             self.epoch = self.next_epoch = whole_epoch(number, following, self._problems.warn)
@@ -149,6 +158,11 @@ class Progress:
                 return
             if self._send_trained():
                 return  # whose forward was put aside for another thread's
+            if (early := self._sending.early).batches and self.sender is not None:
+                last, self._current = self._current, early.join(self._current, self.sender)
+                _, self.batch, self.step = self._current.at
+                if self._current is not last:
+                    self._captured, self._state.phase = None, IDLE
             self.mode = STEPS
             self.finish()
             self.await_forward()
@@ -167,6 +181,8 @@ class Progress:
         awaited = state.phase != IDLE and self._current.keep
         unseen = not (self._current.seen or state.opened or state.traced)
         if self.mode != TRACK and not state.fired and (awaited or unseen):
+            if self.mode == STEPS:
+                self._unrecorded.note_end(self._current)
             return  # a step without a forward is no batch
         self._end(self._current)
         self._count_on()
@@ -183,20 +199,21 @@ class Progress:
         before = self._trained.pop(get_ident(), None)
         if before is None or before in self._open.values():
             return False
-        self._send(before)
+        self._sending.send(before)
         return True
 
     def forward_begins(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
         """Finds out to which batch a forward belongs that begins with these inputs."""
         state = self._state
         if not training and not state.evaluation:
+            self._current.evaluated = True
             return
         with self._lock:
             if self.mode == FORWARDS:
                 self._send_trained()
-                if self._forwarded and self._holds_another_threads():
+                if self._forwarded and self._state.holds_another_threads:
                     # What that thread logs with it may be still to come.
-                    self._seal(self._current)
+                    self._sending.seal(self._current)
                     self._trained[state.thread] = self._current
                     self._count_on()
                     self.await_forward()
@@ -205,16 +222,21 @@ class Progress:
                     self.await_forward()
                 self._forwarded = True
             elif self.mode == STEPS:
-                if self._holds_another_threads():
+                if self._state.holds_another_threads:
                     self.collided()
                     return
             elif self._late.batches or self._open or self._captured is not None:
-                self._turn_to(self._batch_of(inputs))
+                batch = self._late.batch_of(inputs, [*self._open.values()])
+                if batch is None and not self._late.is_said:
+                    self._unrecorded.note_outside()
+                self._turn_to(batch)
                 return
-            self._current.seen = True
+            elif not self._late.is_said:
+                self._unrecorded.note_outside()
+            self._current.seen, self._current.has_gradients = True, torch.is_grad_enabled()
             if state.phase in (WAITING, BROKEN):
                 self._captured = self._current
-                self._follow_changes()
+                self._checks.follow_if_changed()
 
     def forward_ended(self, output: Any) -> None:
         """Does nothing: where a forward ends, no batch does."""
@@ -250,19 +272,6 @@ class Progress:
         if self.sender is not None:
             self.sender.count_lost(frames)
 
-    def _holds_another_threads(self) -> bool:
-        """Whether the hooks hold a batch of another thread that has not said its step yet."""
-        return self._state.phase == DONE and self._state.thread != get_ident()
-
-    def _batch_of(self, inputs: tuple[Any, dict[str, Any]]) -> Batch | None:
-        """Returns the batch that a forward consumes; None where it belongs to none."""
-        thread = get_ident()
-        mine = [batch for batch in self._open.values() if batch.thread == thread]
-        usual = mine[-1] if mine else next(reversed(self._open.values()), None)
-        if usual is not None and not self._late.batches and (mine or len(self._open) == 1):
-            return usual
-        return self._late.find(inputs, list(self._open.values()), usual)
-
     def _turn_to(self, batch: Batch | None) -> None:
         """Has the hooks take the forward of this batch, if it is to be recorded."""
         state = self._state
@@ -287,7 +296,7 @@ class Progress:
                 return
             state.phase = WAITING
         state.loaded, state.ends_epoch = batch.loaded, batch.ends_epoch
-        self._follow_changes()
+        self._checks.follow_if_changed()
         self._captured = self._trained[get_ident()] = batch
 
     def _begin(self, batch: Batch) -> None:
@@ -296,17 +305,19 @@ class Progress:
         before, self._current = self._current, batch
         if sender is None:
             return
+        self._sending.send_ended()
         if not before.seen:
             sender.forgive(before.refusal)
         if self._is_another_threads():
             return  # which sees to it when its next forward begins, in `_turn_to`
         self._put_aside()
         if state.traced or state.opened:  # else when its forward begins
-            self._follow_changes()
+            self._checks.follow_if_changed()
         state.phase = IDLE
         state.reset()
         state.loaded, state.ends_epoch = batch.loaded, batch.ends_epoch
-        keep = batch.keep or any(late.keep for late in self._late.batches)
+        early = self.mode == FORWARDS and self._sending.early.waits
+        keep = batch.keep or early or any(late.keep for late in self._late.batches)
         if keep and not batch.seen and sender.prepare(batch.refusal):
             state.phase = WAITING
 
@@ -330,9 +341,16 @@ class Progress:
                 return  # it is sent when its thread goes on
             self._captured = None
             if ran and not sender.has_failed(1):
-                self._seal(batch)
+                self._sending.seal(batch)
             state.phase = IDLE
-        self._send(batch)
+        self._unrecorded.note_end(batch)
+        self._forget(batch)
+        if self.mode == TRACK and batch.sealed is not None:
+            self._sending.send_later(batch)
+        elif self.mode == FORWARDS:
+            self._sending.send_early(batch)
+        else:
+            self._sending.send(batch)
         if not batch.seen and not state.traced and self.mode == TRACK:
             self._late.add(batch)
 
@@ -343,57 +361,38 @@ class Progress:
         if batch is None or sender is None or state.phase != DONE or not state.fired:
             return
         if not sender.has_failed(1):
-            self._seal(batch)
+            self._sending.seal(batch)
 
-    def _seal(self, batch: Batch) -> None:
-        """Takes what the hooks hold for a batch."""
-        assert self.sender is not None
-        try:
-            if self._checks.has_probe:
-                epoch, number, _ = batch.at
-                if not self._checks.show_probe(epoch, number, batch.ends_epoch):
-                    self.count_lost(1)
-                batch.values.update(self._checks.take_probe_values())
-            batch.sealed = self.sender.seal()
-        except Exception as error:
-            self.hook_failed("frame", error)
-        if not self._checks.named_silent:
-            self._checks.name_silent_layers()
-
-    def _send(self, batch: Batch) -> None:
-        """Sends the frames of a batch off, if there are any: nothing more is logged with it."""
-        sealed, batch.sealed = batch.sealed, None
+    def _forget(self, batch: Batch) -> None:
+        """Forgets which thread trained a batch: it has ended."""
         self._trained = {thread: b for thread, b in self._trained.items() if b is not batch}
-        if sealed is None or self.sender is None:
-            return
-        try:
-            self.sender.send(sealed, batch.at, batch.values)
-        except Exception as error:
-            self.hook_failed("frame", error)
+
+    def flush(self) -> None:
+        """Sends off what has ended, and waits for more."""
+        with self._lock:
+            self._sending.flush()
 
     def close(self) -> None:
         """Sends off what waits for more, and nothing from now on."""
+        self.flush()
         with self._lock:
-            self._put_aside()
+            if self.mode == TRACK:
+                self._put_aside()
             if self.sender is not None and not self._current.seen:
                 self.sender.forgive(self._current.refusal)
             for batch in [*self._open.values(), *self._trained.values()]:
-                self._send(batch)
+                self._sending.send(batch)
             self._open.clear()
-        self.sender = None
+            if self._checks.named_silent:  # else nothing was recorded at all, and why is said
+                self._unrecorded.say(self._problems)
+        self.sender = self._sending.sender = None
 
     def _keeps(self, at: tuple[int, int, int]) -> bool:
         return (sender := self.sender) is not None and (sender.choice.keeps_all or sender.keeps(at))
 
-    def _follow_changes(self) -> None:
-        """Has layers looked for, where a module of the model was replaced, added or removed."""
-        with contextlib.suppress(Exception):  # which is said where it happens again
-            if not self._state.model_has_changed():
-                return
-        self._checks.follow_changes()
-
     def _discard(self) -> None:
         """Forgets a forward that no `end_step` has confirmed."""
+        self._sending.discard_early()
         self._captured = None
         self._current.values.clear()
         self._state.reset()

@@ -136,7 +136,7 @@ class ModelFinder:
         if self._any_model and not self.optimizers:
             missing = own - self.known.ids
         if not own & missing:
-            if own & self.known.ids or training:
+            if own & self.known.ids or (training and not _has_others_parameters(module)):
                 self._ignored[module] = 1
             self.stop_if_done()
             return None
@@ -182,3 +182,8 @@ class ModelFinder:
             optimizer = reference()
             if optimizer is not None:
                 yield optimized_parameters(optimizer)
+
+
+def _has_others_parameters(module: nn.Module) -> bool:
+    """Whether other tensors are in the place of a module's parameters (torch.func's call of it)."""
+    return not all(isinstance(parameter, nn.Parameter) for parameter in module.parameters())

@@ -156,9 +156,9 @@ def test_options_and_ways_to_compile(tmp_path: Path, way: str, record_warm: Reco
         assert run.layers == ("conv2",)
         # A compiled function shows no module: it is found at the first step.
         first = 2 if way == "FUNCTION" else 0
-        found = [int(run.inputs[at][0, 0, 0]) for at in run.frames]
-        assert found == [n + first // 2 for n in range(0, 12, 2)][: len(found)]
-        assert len(found) >= 5
+        assert run.frames == [(0, number) for number in range(first, 12, 2)]
+        assert [int(run.inputs[at][0, 0, 0]) for at in run.frames] == list(range(first, 12, 2))
+        assert run.lost == (way == "FUNCTION")
 
 
 def test_including_evaluation(tmp_path: Path, record_warm: Record) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_trainings import Hooked, numbered, small, step, weights
@@ -81,3 +83,57 @@ def test_the_training_s_own_forward_counts_and_not_a_pass_of_torch_func(tmp_path
         for number in range(3):
             assert (run.inputs[0, number] == 1 + number).all()
             assert run["0"][0, number].tobytes() == seen.by_input[1.0 + number]
+
+
+@pytest.mark.parametrize("way", ["track", "step"])
+def test_the_forward_that_is_trained_on_counts_and_not_one_without_gradients(
+    tmp_path: Path, way: str
+) -> None:
+    """Pseudo-labels, in training mode: a look at other images before and behind the forward."""
+    model = small()
+    seen = Hooked(model)
+    with Recorder(model, tmp_path / "run.h5", gradients=True, probe="first") as recorder:
+        if way == "step":
+            recorder.epoch(0)
+        for images in recorder.track(numbered(3)) if way == "track" else numbered(3):
+            with torch.no_grad():
+                model(10 * images)
+            with torch.inference_mode():
+                model(20 * images)
+            model(images).sum().backward()
+            with torch.no_grad():
+                model(30 * images)
+            if way == "step":
+                recorder.step()
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.inputs is not None
+        assert run.frames == [(0, 0), (0, 1), (0, 2)]
+        for number in range(3):
+            assert (run.inputs[0, number] == 1 + number).all()
+            assert run["0"][0, number].tobytes() == seen.by_input[1.0 + number]
+            assert np.isfinite(run.gradient("0")[0, number]).all()
+
+
+def test_an_ensemble_that_vmap_stacks_has_maps_and_kernels_of_its_first_model(
+    tmp_path: Path,
+) -> None:
+    models = [small(), small()]
+    parameters, buffers = torch.func.stack_module_state(models)
+
+    def call(parameters: Any, buffers: Any, images: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = torch.func.functional_call(models[0], (parameters, buffers), images)
+        return output
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with Recorder(models[0], tmp_path / "run.h5") as recorder:
+            for images in recorder.track(numbered(2)):
+                torch.func.vmap(call, (0, 0, None))(parameters, buffers, images).sum().backward()
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.lost == 0
+        convolution = models[0].get_submodule("0")
+        for number, images in enumerate(numbered(2)):
+            frame = convolution(images)[0].detach().half().numpy()
+            np.testing.assert_allclose(run["0"][0, number], frame, atol=2e-3)
+            kernels = run["0"].kernels(0, number)
+            assert kernels.tobytes() == convolution.weight.detach().half().numpy().tobytes()

@@ -1,0 +1,145 @@
+"""`record run`: how a model is found, and that one which changes stays one recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from script_runs import Record, spoken, write
+
+import replay
+
+pytestmark = pytest.mark.slow
+
+
+HEAD = """
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+    from torch.func import functional_call, grad, grad_and_value, jacrev, vmap
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch.manual_seed(0)
+    images = torch.arange(12.0).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    loader = DataLoader(TensorDataset(images, torch.arange(12) % 2), 4)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3, padding=1)
+            self.blocks = nn.Sequential()
+            self.head = nn.Linear(3, 2)
+        def forward(self, x):
+            return self.head(self.blocks(F.relu(self.conv(x))).mean((2, 3)))
+
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+
+    def step(x, y):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        print(loss.item())
+
+    def loss_of_one(parameters, x, y):
+        return F.cross_entropy(functional_call(model, parameters, (x[None],)), y[None])
+    """
+
+GROWS = """
+    for epoch in range(3):
+        for x, y in loader:
+            step(x, y)
+        if epoch == 0:
+            model.blocks.append(nn.Conv2d(3, 3, 3, padding=1))
+            optimizer = torch.optim.SGD(model.parameters(), 0.01)
+        else:
+            model.head = nn.Linear(3, 2)
+            optimizer = torch.optim.SGD(model.head.parameters(), 0.01)
+    """
+
+WATCHED = """
+    for epoch in range(2):
+        for x, y in loader:
+            if WAY == "gradients of each image":
+                parameters = {k: v.detach() for k, v in model.named_parameters()}
+                vmap(grad(loss_of_one), (None, 0, 0))(parameters, x, y)
+            elif WAY == "fast weights":
+                functional_call(model, {k: 2 * v for k, v in model.named_parameters()}, (x + 50,))
+            elif WAY == "jacobian":
+                jacrev(lambda z: model(z).sum(0))(x + 50)
+            elif WAY == "pseudo-labels":
+                with torch.no_grad():
+                    model(x + 50)
+            step(x, y)
+    """
+
+BY_HAND = """
+    for epoch in range(2):
+        for x, y in loader:
+            parameters = {k: v.detach() for k, v in model.named_parameters()}
+            each, _ = vmap(grad_and_value(loss_of_one), (None, 0, 0))(parameters, x, y)
+            for name, parameter in model.named_parameters():
+                parameter.grad = each[name].mean(0)
+            optimizer.step()
+    """
+
+
+def script(folder: Path, text: str, **values: str) -> Path:
+    named = "".join(f"\n    {name} = {value!r}" for name, value in values.items())
+    return write(folder, HEAD + named + text)
+
+
+def check(path: Path, epochs: int, losses: list[str] | None) -> None:
+    """Every batch is there, with its image, and its loss."""
+    with replay.open(path) as run:
+        assert run.frames == [(e, b) for e in range(epochs) for b in range(3)]
+        assert run.lost == 0
+        assert [run.inputs[at].max() for at in run.frames] == [0, 4, 8] * epochs
+        if losses:
+            recorded = [run.batches["loss"][at] for at in run.frames]
+            np.testing.assert_allclose(recorded, [float(loss) for loss in losses], rtol=1e-6)
+
+
+def test_a_model_that_gets_other_layers_is_gone_on_with_in_the_same_file(
+    tmp_path: Path, record_warm: Record
+) -> None:
+    done = record_warm(script(tmp_path, GROWS), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.glob("*.h5")] == ["run.h5"]
+    check(tmp_path / "run.h5", 3, done.stdout.split())
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.layers == ("conv", "blocks.0")
+        assert np.isfinite(run["blocks.0"][1, 0]).all()
+    said = spoken(done)
+    assert sum("layers added: blocks.0" in line for line in said) == 1
+    assert sum(line.startswith("recorded ") for line in said) == 1
+
+
+@pytest.mark.parametrize(
+    "way", ["gradients of each image", "fast weights", "jacobian", "pseudo-labels"]
+)
+def test_what_comes_before_the_first_forward_that_is_trained_on(
+    tmp_path: Path, record_warm: Record, way: str
+) -> None:
+    done = record_warm(script(tmp_path, WATCHED, WAY=way), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    check(tmp_path / "run.h5", 2, done.stdout.split())
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.probes == 1
+    assert len(spoken(done)) == 1
+
+
+def test_a_batch_before_the_model_is_found_has_its_number_and_is_counted(
+    tmp_path: Path, record_warm: Record
+) -> None:
+    done = record_warm(script(tmp_path, BY_HAND), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.frames == [(e, b) for e in range(2) for b in range(3)][1:]
+        assert [run.inputs[at].max() for at in run.frames] == [4, 8, 0, 4, 8]
+        assert run.lost == 1
+    assert "a batch is lost, and counted: the model was not found before its first step" in spoken(
+        done
+    )
