@@ -58,6 +58,7 @@ _LAYOUT = 0x08  # the message that says where the values are
 _SHARED = 2  # the flag of a message that lies elsewhere
 _CONTINUED = 0x10  # the message that says where an object header goes on
 _LONGEST_HEAP = 1 << 26  # bytes of texts in one heap
+_GAP_BYTES, _LAST_GAP = 16, 1  # in an old heap of names: of a gap at least; behind the last one
 
 Read = Callable[[int, int], bytes]
 """Gives so many bytes from a place on, fewer at the file's end."""
@@ -298,9 +299,19 @@ class StructureCheck:
         return is_old_tree(data, self._size)
 
     def _old_heap(self, at: int, data: bytes) -> bool:
-        """Local heap, section III.D: its names are read at once."""
-        names = number(data, 8, 8) + number(data, 24, 8)
-        return len(data) < 32 or bool(data[4]) or names <= self._size
+        """Local heap, section III.D: its names are read at once, its gaps from one to the next."""
+        if len(data) < 32 or data[4]:
+            return True
+        size, gap, names = (number(data, place, 8) for place in (8, 16, 24))
+        if names + size > self._size:
+            return False
+        left = size // _GAP_BYTES
+        while gap != _LAST_GAP and left:
+            if gap + _GAP_BYTES > size:
+                return False
+            gap = number(self._read(names + gap, 8), 0, 8)
+            left -= 1
+        return gap == _LAST_GAP
 
     def _is_place(self, address: int) -> bool:
         return address == NOWHERE or address < self._size
