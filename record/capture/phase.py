@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from _thread import get_ident
 from collections.abc import Callable, Mapping
@@ -134,7 +135,10 @@ class CaptureState:
         """Tells a listener of forwards, and of what goes wrong, from now on."""
 
         def forward_begins(training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
-            with outside_transforms():  # slices of a buffer that are made meanwhile are plain ones
+            if is_transformed():  # slices of a buffer that are made meanwhile are plain ones
+                with outside_transforms():
+                    listener.forward_begins(training, inputs)
+            else:
                 listener.forward_begins(training, inputs)
 
         self.forward_begins = forward_begins
@@ -175,6 +179,12 @@ class CaptureState:
             module = reference()
             if module is not None and tuple(map(id, module._modules.values())) != before:
                 return True
+        return False
+
+    def has_visibly_changed(self) -> bool:
+        """Returns whether it has; not where a module is in no state to tell, which others say."""
+        with contextlib.suppress(Exception):
+            return self.model_has_changed()
         return False
 
     def loaded_size(self) -> int | None:

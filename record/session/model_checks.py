@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from _thread import get_ident
 from collections.abc import Callable
 from typing import Any
@@ -70,13 +69,6 @@ class ModelChecks:
         if state.traced or state.opened:
             return "it is compiled" if state.traced else "its parts are called directly"
         return "nothing tells where its batches end"
-
-    def follow_if_changed(self) -> None:
-        """Has layers looked for, where a module of the model was replaced, added or removed."""
-        with contextlib.suppress(Exception):  # which is said where it happens again
-            if not self._capture.state.model_has_changed():
-                return
-        self.follow_changes()
 
     def show_probe(self, epoch: int, batch: int, ends_epoch: bool) -> bool:
         """Shows the fixed images to the model; where that fails the batch is still recorded.

@@ -181,8 +181,7 @@ class Progress:
         awaited = state.phase != IDLE and self._current.keep
         unseen = not (self._current.seen or state.opened or state.traced)
         if self.mode != TRACK and not state.fired and (awaited or unseen):
-            if self.mode == STEPS:
-                self._unrecorded.note_end(self._current)
+            self._unrecorded.note_end(self._current) if self.mode == STEPS else None
             return  # a step without a forward is no batch
         self._end(self._current)
         self._count_on()
@@ -236,7 +235,8 @@ class Progress:
             self._current.seen, self._current.has_gradients = True, torch.is_grad_enabled()
             if state.phase in (WAITING, BROKEN):
                 self._captured = self._current
-                self._checks.follow_if_changed()
+                if state.has_visibly_changed():
+                    self._checks.follow_changes()
 
     def forward_ended(self, output: Any) -> None:
         """Does nothing: where a forward ends, no batch does."""
@@ -296,7 +296,8 @@ class Progress:
                 return
             state.phase = WAITING
         state.loaded, state.ends_epoch = batch.loaded, batch.ends_epoch
-        self._checks.follow_if_changed()
+        if state.has_visibly_changed():
+            self._checks.follow_changes()
         self._captured = self._trained[get_ident()] = batch
 
     def _begin(self, batch: Batch) -> None:
@@ -311,8 +312,8 @@ class Progress:
         if self._is_another_threads():
             return  # which sees to it when its next forward begins, in `_turn_to`
         self._put_aside()
-        if state.traced or state.opened:  # else when its forward begins
-            self._checks.follow_if_changed()
+        if (state.traced or state.opened) and state.has_visibly_changed():
+            self._checks.follow_changes()  # else when its forward begins
         state.phase = IDLE
         state.reset()
         state.loaded, state.ends_epoch = batch.loaded, batch.ends_epoch
