@@ -13,6 +13,7 @@ from typing import Any
 from replay.options import ComparisonRequest, RenderRequest, declared
 from replay.schema import OptionError
 from replay.schema.faces import spell
+from replay.value_kinds import check_kinds
 
 _WITHOUT = {
     "maps": "query cam_method",
@@ -38,18 +39,19 @@ _DEFAULTS = {
 }
 
 
-def check_view_options(given: Mapping[str, Any], taken: str | None = None) -> None:
-    """Makes sure that every option that was given changes something.
+def check_given(given: Mapping[str, Any], taken: str | None = None) -> None:
+    """Makes sure that every option that was given is of its kind, and changes something.
 
     Args:
         given: What a public function was called with, by the names of the options; what is no
             option is passed over.
-        taken: The options that are looked at, with spaces between them; by default all.
+        taken: The options that may change nothing, with spaces between them; by default all.
 
     Raises:
-        OptionError: One of them changes nothing; the message says with which other option, and
-            with which views it would.
+        OptionError: One of them has a value of another kind, or changes nothing; the message says
+            with which other option, and with which views it would.
     """
+    check_kinds(given)
     names = [each for each in _DEFAULTS if each in given and _is_asked(each, given[each])]
     if taken is not None:
         names = [each for each in names if each in taken.split()]

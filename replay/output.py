@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ from replay.raster.palette import Palette
 from replay.schema import EncodeError, OptionError, OutputError
 from replay.schema.addresses import why_not_here
 from replay.schema.suggestions import did_you_mean, unknown
-from replay.schema.unfinished import unfinished_path
+from replay.schema.unfinished import remove_folder, unfinished_path
 
 unfinished_files: set[str] = set()  # what this process writes beside its name
 
@@ -104,7 +103,7 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
     finally:
         unfinished_files.discard(str(unfinished))
         if folder:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            remove_folder(unfinished)
         else:
             with suppress(OSError):
                 unfinished.unlink()

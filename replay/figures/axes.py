@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from replay.figures.batch import choose_batches
 from replay.figures.low_to_high import low_to_high
-from replay.idle_options import check_view_options
+from replay.idle_options import check_given
 from replay.maps.axes import choose_channels
 from replay.maps.runs import RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
@@ -99,7 +99,7 @@ def draw(
     Raises:
         RecordingError: What was asked for is not there, is damaged, or cannot be drawn.
     """
-    check_view_options(locals())
+    check_given(locals())
     unfinite = unfinite_colors(cmap)
     epoch = one_number(either("epoch", epoch, "epochs", epochs, -1), "draw", "epoch")
     batch = one_number(either("batch", batch, "batches", batches, -1), "draw", "batch")

@@ -12,7 +12,7 @@ from replay.figures.figure import Figure, write_figure
 from replay.figures.page import PageOptions, level_colors, open_canvas
 from replay.figures.paper import read_width
 from replay.figures.sheet_page import SheetPage
-from replay.idle_options import check_view_options
+from replay.idle_options import check_given
 from replay.maps.axes import choose_channels, spread
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import choose_scalers
@@ -95,7 +95,7 @@ def sheet(
         RecordingError: What was asked for is not there, the file is unusable or `out` cannot be
             written; nothing is left half-written.
     """
-    check_view_options(locals())
+    check_given(locals())
     epochs = either("epochs", epochs, "epoch", epoch)
     batch = one_number(either("batch", batch, "batches", batches, -1), "sheet", "batch")
     paper = None if width is None else read_width(width)

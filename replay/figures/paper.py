@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def read_width(width: str | float) -> PaperWidth:
             raise OptionError(f"width {width!r}: {_EXPECTED}")
         inches = float(match[1]) / _UNITS[match[2]]
         words = match[1] + match[2]
-    elif isinstance(width, (int, float)) and not isinstance(width, bool):
+    elif isinstance(width, numbers.Real) and not isinstance(width, bool):
         inches, words = float(width), f"{width:g}in"
     else:
         raise OptionError(f"width {width!r}: {_EXPECTED}")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from replay.files.exported_values import ExportedValues, choose_values
 from replay.formatting import format_bytes, format_count
-from replay.idle_options import check_view_options
+from replay.idle_options import check_given
 from replay.maps.axes import choose_channels
 from replay.maps.selection import choose_cells
 from replay.option_values import Numbers, either
@@ -120,7 +120,7 @@ def export(
         RecordingError: What was asked for is not there, the file is unusable, or `out` exists or
             cannot be written; nothing is left half-written.
     """
-    check_view_options(locals(), "cam_method")
+    check_given(locals(), "cam_method")
     epochs = either("epochs", epochs, "epoch", epoch)
     batches = either("batches", batches, "batch", batch)
     if not isinstance(recording, Recording):

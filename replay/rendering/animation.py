@@ -20,7 +20,7 @@ from replay.film.film import Film
 from replay.film.overview import VIDEO_BOUNDS, make_within
 from replay.formatting import format_bytes, format_count
 from replay.html import player_html
-from replay.idle_options import check_format_options, check_view_options
+from replay.idle_options import check_format_options, check_given
 from replay.maps.runs import Recordings, open_runs
 from replay.option_values import AUTO, Numbers, check_quality, either, gather
 from replay.options import FilmOptions, RenderRequest
@@ -247,7 +247,7 @@ def animate(
         OutputError: The target cannot be written; found before anything is rendered.
         EncodeError: The encoder failed; the target is as it was before.
     """
-    check_view_options(locals())
+    check_given(locals())
     epochs = either("epochs", epochs, "epoch", epoch)
     batches = either("batches", batches, "batch", batch)
     request = gather(RenderRequest, locals())

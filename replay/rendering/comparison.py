@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 
 from replay.film.comparison_film import ComparisonFilm
-from replay.idle_options import check_view_options
+from replay.idle_options import check_given
 from replay.maps.runs import open_runs
 from replay.option_values import AUTO, Numbers, either, gather
 from replay.options import ComparisonRequest
@@ -121,7 +121,7 @@ def compare(
         OutputError: The target cannot be written; found before anything is rendered.
         EncodeError: The encoder failed; the target is as it was before.
     """
-    check_view_options(locals())
+    check_given(locals())
     epochs = either("epochs", epochs, "epoch", epoch)
     batches = either("batches", batches, "batch", batch)
     request = gather(ComparisonRequest, locals())

@@ -12,10 +12,13 @@ import secrets
 import shutil
 import socket
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_TRIES, _PAUSE = 40, 0.05  # seconds after each in which a folder is removed
 
 
 def unfinished_path(path: Path, ending: str | None = None) -> Path:
@@ -81,3 +84,16 @@ def _place() -> str:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii"))
         parts.append(os.readlink("/proc/self/ns/pid"))
     return f"{zlib.crc32(' '.join(parts).encode()):08x}"
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder with all in it, as far as that can be done.
+
+    Threads of a package that writes into it, as zarr has some, may go on for a moment after Ctrl-C;
+    what they write meanwhile is removed, too.
+    """
+    for _ in range(_TRIES):
+        if not path.exists():
+            return
+        shutil.rmtree(path, ignore_errors=True)
+        time.sleep(_PAUSE)  # in which one that was about to write makes it anew

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from replay.figures.contact_sheet import sheet
-from replay.idle_options import check_view_options, idle_for_format
+from replay.idle_options import check_given, idle_for_format
 from replay.maps.selection import choose_cells
 from replay.options import RenderRequest
 from replay.recording import Recording
@@ -48,7 +48,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         if name not in KNOWN:
             meant = did_you_mean(name, KNOWN)
             raise OptionError(f"push: no option {name!r} of a film, a sheet or a page{meant}")
-    check_view_options({"view": "maps", **options})
+    check_given({"view": "maps", **options})
 
 
 @dataclass

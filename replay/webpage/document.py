@@ -8,6 +8,7 @@ to the exact pixel.
 from __future__ import annotations
 
 import math
+import numbers
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ import numpy.typing as npt
 
 from replay.formatting import format_bytes, format_count
 from replay.html import file_html, text_html
-from replay.idle_options import check_view_options
+from replay.idle_options import check_given
 from replay.maps.percentiles import Bounds
 from replay.maps.runs import Recordings, open_runs
 from replay.option_values import Numbers, either
@@ -148,12 +149,14 @@ def page(
         OptionError: An option that cannot be used, or a size into which not even one frame fits.
         OutputError: The target cannot be written; what stood there is untouched.
     """
-    check_view_options(locals(), SETTINGS)
+    check_given(locals(), SETTINGS)
     epochs = either("epochs", epochs, "epoch", epoch)
     batches = either("batches", batches, "batch", batch)
     started = time.monotonic()
     if scale not in SCALES:
         raise OptionError(unknown("scale", scale, SCALES))
+    if not isinstance(max_mb, numbers.Real):
+        raise OptionError(f"{spell('max_mb')}: expected a number of megabytes, found {max_mb!r}")
     if not (math.isfinite(max_mb) and max_mb > 0):
         raise OptionError(f"{spell('max_mb')} {max_mb:g}: expected a number of megabytes above 0")
     if view is not None and view not in VIEWS:
@@ -169,7 +172,12 @@ def page(
             raise OutputError(f"{path} is the recording itself")
         replaced = bool(check_replaceable([path], overwrite))
         with replacing(path) as unfinished:
-            settings = {"scale": scale, "cmap": cmap, "symmetric": symmetric, "colours": tables}
+            settings = {
+                "scale": scale,
+                "cmap": cmap,
+                "symmetric": bool(symmetric),
+                "colours": tables,
+            }
             content = PageContent(
                 runs, layers, channels, epochs, batches, probe, input, title, settings, view
             )

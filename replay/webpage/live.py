@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from replay.formatting import clean
-from replay.idle_options import check_view_options
+from replay.idle_options import check_given
 from replay.maps.input_picture import InputPicture
 from replay.maps.selection import choose_layers
 from replay.maps.views import look_at, views_of
@@ -140,7 +140,7 @@ class Live(Closing):
         scale: str = SCALES[0],
         view: str | None = None,
     ) -> None:
-        check_view_options({"view": view, "scale": scale, "cmap": cmap})
+        check_given({"view": view, "scale": scale, "cmap": cmap})
         self._asked, self._channels, self._probe, self._view = layers, channels, probe, view
         self._cmap, tables = cmap, color_tables([cmap, *CMAPS])
         self._settings = {"scale": scale, "cmap": cmap, "symmetric": False, "colours": tables}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,20 @@ def test_a_folder_that_fails_leaves_none(tmp_path: Path) -> None:
         (unfinished / "0.png").write_bytes(b"one of two")
         raise RuntimeError
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_into_which_threads_still_write_is_removed_too(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        for number in range(20):
+            (folder / "maps" / str(number)).mkdir(parents=True, exist_ok=True)
+            time.sleep(0.02)
+
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.zarr", folder=True) as folder:
+        thread = threading.Thread(target=write, args=[folder])
+        thread.start()
+        raise KeyboardInterrupt
+    thread.join()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_whole_takes_its_place(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ ROOM = Path(replay.__file__).resolve().parent
 # text in any script, layers in columns within what a frame may have, threads that GIF, WebP and
 # APNG have in common, and what keeps HDF5 from following a damaged file (objects, plain_chunks,
 # chunk_indexes), with images and fields of batches in files of their own, and what refuses
-# options that would change nothing.
-MOST_OF_THE_WHOLE = {"mp4": 48, "gif": 53}  # a GIF has colours for its picture, and a limit
+# options that would change nothing, or are of another kind.
+MOST_OF_THE_WHOLE = {"mp4": 49, "gif": 54}  # a GIF has colours for its picture, and a limit
 MOST_OF_A_FRAME = {"mp4": 24, "gif": 27}
 
 

@@ -1,0 +1,137 @@
+"""Of which kind the value of each option is, for callers in Python: one table, and its check.
+
+A command line reads its words itself. In Python a layer's number, a size in quotes or a mean with a
+fraction would end in a TypeError far below.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from replay.schema import OptionError
+from replay.schema.faces import spell
+
+_SAID = 60  # letters of a value
+
+
+def check_kinds(given: Mapping[str, Any]) -> None:
+    """Makes sure that each option has a value of its kind; None is what an option has by default.
+
+    Args:
+        given: What a public function was called with, by the names of the options; what is no
+            option is passed over.
+
+    Raises:
+        OptionError: One of them has another; the message says what was expected.
+    """
+    for name, value in given.items():
+        if name not in _KINDS or (value is None and name not in _NEVER_NONE):
+            continue
+        fits, expected = _KINDS[name]
+        if not fits(value):
+            found = repr(value)
+            found = found if len(found) <= _SAID else f"{found[:_SAID]}..."
+            raise OptionError(f"{spell(name)}: expected {expected}, found {found}")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, (bool, int)) or type(value).__name__ in ("bool", "bool_")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_limit(value: object) -> bool:
+    return _is_number(value) or (isinstance(value, str) and value in ("auto", "none"))
+
+
+def _is_range(value: Any) -> bool:
+    if not isinstance(value, Iterable) or isinstance(value, (str, bytes, dict, set)):
+        return False
+    ends = list(value)
+    return len(ends) == 2 and all(isinstance(end, numbers.Real) for end in ends)
+
+
+def _are_names(value: object) -> bool:
+    if isinstance(value, (bytes, Mapping)) or not isinstance(value, Iterable):
+        return False
+    if isinstance(value, Iterator):  # which can be read but once
+        return True
+    return isinstance(value, str) or all(isinstance(each, str) for each in value)
+
+
+def _are_words(value: object) -> bool:
+    return _are_names(value) and not hasattr(value, "dtype")
+
+
+def _are_numbers(value: object) -> bool:
+    if isinstance(value, slice):
+        ends = (value.start, value.stop, value.step)
+        return all(end is None or _is_whole(end) for end in ends)
+    if isinstance(value, Iterable):
+        return not isinstance(value, (bytes, Mapping))
+    return _is_whole(value)
+
+
+def _is_token(value: object) -> bool:
+    if isinstance(value, (tuple, list)):
+        return len(value) == 2 and all(_is_whole(each) for each in value)
+    return isinstance(value, str) or _is_whole(value)
+
+
+def _is_probe(value: object) -> bool:
+    return _is_whole(value) or value is False
+
+
+_Kind = tuple[Callable[[Any], bool], str]
+
+_OF: dict[str, _Kind] = {
+    "scale cmap theme tokens order view cam_method difference_cmap title codec preset": (
+        _is_text,
+        "a text",
+    ),
+    "symmetric input captions grid_of_probes difference overwrite alt poster kernels numbers": (
+        _is_flag,
+        "True or False",
+    ),
+    "zoom columns crf jobs dpi rows": (_is_whole, "a whole number"),
+    "probe": (_is_probe, "the number of a fixed image"),
+    "fps": (_is_number, "a number"),
+    "max_mb": (_is_limit, "a number, 'auto' or None"),
+    "clip": (_is_range, "two numbers (low, high)"),
+    "layers layer": (_are_names, "the name of a layer, or several"),
+    "show": (_are_words, "what is shown beside the maps, one word or several"),
+    "channels epochs epoch batches batch slices": (
+        _are_numbers,
+        "numbers: one, several, a slice, or a text such as '0,3,8-11'",
+    ),
+    "query": (_is_token, "a token: its number, (row, column), 'class', 'mean' or 'all'"),
+}
+
+_KINDS = {name: kind for names, kind in _OF.items() for name in names.split()}
+"""By option, what tells whether a value is of its kind, and what that is in words."""
+_NEVER_NONE = {
+    *[
+        "symmetric",
+        "input",
+        "captions",
+        "grid_of_probes",
+        "difference",
+        "overwrite",
+        "alt",
+        "poster",
+        "kernels",
+    ],
+    *["numbers", "dpi", "rows"],
+}
