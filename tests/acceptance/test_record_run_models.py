@@ -167,3 +167,26 @@ def test_steps_of_a_model_that_stays_in_evaluation_mode_are_said(
     said = [line for line in spoken(done) if "evaluation mode" in line]
     assert len(said) == (way == "stays")
     assert all("6 steps (is model.train() missing?" in line for line in said)
+
+
+REPTILE = """
+    import copy
+    for x, y in loader:
+        inner = copy.deepcopy(model)
+        inner_optimizer = torch.optim.SGD(inner.parameters(), 0.01)
+        F.cross_entropy(inner(x), y).backward()
+        inner_optimizer.step()
+        for parameter, other in zip(model.parameters(), inner.parameters()):
+            parameter.grad = (parameter - other).detach()
+        optimizer.step()
+    """
+
+
+def test_of_a_model_that_is_never_called_no_batch_is_lost(
+    tmp_path: Path, record_warm: Record
+) -> None:
+    """What is trained are copies of it, from which its steps are made."""
+    done = record_warm(script(tmp_path, REPTILE), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not [line for line in spoken(done) if "lost" in line]
+    assert [line for line in spoken(done) if "never called in training mode" in line]
