@@ -63,6 +63,7 @@ class HeldFrames:
         self._problems = problems
         self._held: dict[BatchCandidate, HeldFrame] = {}
         self._captured: BatchCandidate | None = None  # whose frame the capture holds, or takes
+        self._missed_one = False  # whether a batch was missed that is to be counted
 
     def begin(self, candidate: BatchCandidate, loaded: Any, length: int | None) -> None:
         """Prepares the capture for the first forward of a candidate.
@@ -82,6 +83,7 @@ class HeldFrames:
             self.detector.decide_oldest()
         is_recorded = self._may_be_recorded(candidate)
         self._held[candidate] = HeldFrame(is_recorded)
+        self._count_missed()
         self._sender.batches = length
         if is_recorded and self._sender.prepare():
             capture.phase, capture.several = WAITING, True
@@ -104,12 +106,16 @@ class HeldFrames:
         """Takes over what a compiled forward has left in the capture: nobody saw it begin."""
         is_recorded = self._may_be_recorded(candidate)
         self._held[candidate] = HeldFrame(is_recorded)
+        self._count_missed()
         if is_recorded and self._sender.prepare():
             self._capture.phase = DONE
             self._captured = candidate
 
     def miss(self, candidate: BatchCandidate) -> None:
-        """Notes that nobody saw the forward of a candidate: as a batch it is lost."""
+        """Notes that nobody saw the forward of a candidate.
+
+        As a batch it is lost, if others follow: a model may step without ever being called.
+        """
         self._held[candidate] = HeldFrame(is_recorded=False, is_unseen=True)
 
     def log(self, candidate: BatchCandidate, **values: Any) -> None:
@@ -153,12 +159,12 @@ class HeldFrames:
             else:
                 self._captured = None
                 self._capture.phase = IDLE
-        if position is not None and (candidate.mixed or (keeps and not held.is_recorded)):
+        if held.is_unseen:
+            self._missed_one = keeps
+        elif position is not None and (candidate.mixed or (keeps and not held.is_recorded)):
             self._lose(
                 "its first forward was not the one that was trained on"
                 if candidate.mixed
-                else "the model was not found before its first step"
-                if held.is_unseen
                 else "which number it has was known too late"
             )
         if held.sealed is None:
@@ -179,6 +185,12 @@ class HeldFrames:
         except Exception as error:  # never into the training
             self._capture.fail("frame", error)
         self._checks.name_silent_layers()
+
+    def _count_missed(self) -> None:
+        """Counts the batch as lost by whose step the model was found."""
+        if self._missed_one:
+            self._missed_one = False
+            self._lose("the model was not found before its first step")
 
     def _lose(self, why: str) -> None:
         """Counts a lost frame and says why it is lost."""

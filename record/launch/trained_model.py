@@ -20,6 +20,7 @@ from record.batch_detection.epochs import BatchPosition
 from record.batch_detection.loaders import LoaderTracker
 from record.capture.phase import BROKEN
 from record.capture.tensors import storages_of
+from record.formatting import format_count
 from record.launch.arguments import RunOptions
 from record.launch.closing_lines import ClosedRecording
 from record.launch.script_recorder import ScriptRecorder
@@ -76,6 +77,9 @@ class TrainedModel:
         self._learns = False  # whether a forward with gradients was seen
         self._forwards = 0  # in training mode
         self._backwards = 0
+        # A forward in evaluation mode that could be trained on; then whether a backward pass came.
+        self._evaluated = self._evaluated_backward = False
+        self._steps_in_evaluation = 0
         self._ended_badly = False
         self._loss: Any = None  # of the backward pass that runs
         self._marks = BackwardMarks()
@@ -113,6 +117,7 @@ class TrainedModel:
         items = self._loaders.items_in(memory)
         if not training:
             self._capture.pending = True
+            self._evaluated = self._evaluated or torch.is_grad_enabled()
             if self._include_eval:
                 self._begin_evaluation(items)
             else:
@@ -182,6 +187,7 @@ class TrainedModel:
         """Notes that the backward pass has ended, or that an optimizer steps within it."""
         waiting = self.detector.waiting
         if not waiting:
+            self._evaluated_backward = self._evaluated
             return
         through = self._marks.passed_through(waiting)
         loss = self._loss
@@ -212,6 +218,8 @@ class TrainedModel:
         self.frames.learning_rate = optimizer.param_groups[0].get("lr")
         if torch._C._current_graph_task_id() != -1:
             self.backward_ended()
+        self._steps_in_evaluation += self._evaluated_backward and not self.detector.waiting
+        self._evaluated = self._evaluated_backward = False
         self.detector.stepped(id(optimizer))
         self._capture.pending = True
 
@@ -229,6 +237,12 @@ class TrainedModel:
         self._ended_badly = self._capture.phase == BROKEN
         self._end_evaluation()
         self.detector.close()
+        if self._forwards and self._steps_in_evaluation and not self._include_eval:
+            self._capture.say(
+                "not recorded, since the model was in evaluation mode in them: "
+                f"{format_count(self._steps_in_evaluation, 'step')} (is model.train() missing? "
+                "--include-eval records all forwards)"
+            )
         self.recorder.close()
 
     def closed_recording(self) -> ClosedRecording:

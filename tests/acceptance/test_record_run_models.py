@@ -143,3 +143,50 @@ def test_a_batch_before_the_model_is_found_has_its_number_and_is_counted(
     assert "a batch is lost, and counted: the model was not found before its first step" in spoken(
         done
     )
+
+
+STAYS = """
+    for epoch in range(3):
+        for x, y in loader:
+            step(x, y)
+        model.eval()
+        model(images)
+        if WAY == "returns":
+            model.train()
+    """
+
+
+@pytest.mark.parametrize("way", ["stays", "returns"])
+def test_steps_of_a_model_that_stays_in_evaluation_mode_are_said(
+    tmp_path: Path, record_warm: Record, way: str
+) -> None:
+    done = record_warm(script(tmp_path, STAYS, WAY=way), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    epochs = 1 if way == "stays" else 3
+    check(tmp_path / "run.h5", epochs, done.stdout.split()[: 3 * epochs])
+    said = [line for line in spoken(done) if "evaluation mode" in line]
+    assert len(said) == (way == "stays")
+    assert all("6 steps (is model.train() missing?" in line for line in said)
+
+
+REPTILE = """
+    import copy
+    for x, y in loader:
+        inner = copy.deepcopy(model)
+        inner_optimizer = torch.optim.SGD(inner.parameters(), 0.01)
+        F.cross_entropy(inner(x), y).backward()
+        inner_optimizer.step()
+        for parameter, other in zip(model.parameters(), inner.parameters()):
+            parameter.grad = (parameter - other).detach()
+        optimizer.step()
+    """
+
+
+def test_of_a_model_that_is_never_called_no_batch_is_lost(
+    tmp_path: Path, record_warm: Record
+) -> None:
+    """What is trained are copies of it, from which its steps are made."""
+    done = record_warm(script(tmp_path, REPTILE), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not [line for line in spoken(done) if "lost" in line]
+    assert [line for line in spoken(done) if "never called in training mode" in line]
