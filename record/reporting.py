@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from replay.schema import RecordingError
 
@@ -76,10 +76,11 @@ def listed(names: list[str], most: int = 8) -> str:
 
 def warn(text: str) -> None:
     """Warns as Python does; where warnings are errors, writes a line to stderr instead."""
-    try:
-        warnings.warn(text, RecordingWarning, stacklevel=_level())
-    except RecordingWarning:
-        print(f"RecordingWarning: {text}", file=sys.stderr)
+    with _heard():
+        try:
+            warnings.warn(text, RecordingWarning, stacklevel=_level())
+        except RecordingWarning:
+            print(f"RecordingWarning: {text}", file=sys.stderr)
 
 
 def _level() -> int:
@@ -92,6 +93,21 @@ def _level() -> int:
 
 def say(text: str) -> None:
     """Writes one line to stderr, marked as the recorder's."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # closed by the script
+    with _heard(), contextlib.suppress(OSError, ValueError, AttributeError):  # closed, say
         sys.stderr.write(f"mapreel: {text}\n")  # in one: several processes may speak at once
         sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """Has what is written heard while a fixed image is shown and the model's words are dropped."""
+    muted = sys.stderr
+    heard = getattr(muted, "unmuted", None)
+    if heard is None:
+        yield
+        return
+    sys.stderr = heard
+    try:
+        yield
+    finally:
+        sys.stderr = muted

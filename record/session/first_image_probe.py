@@ -232,10 +232,15 @@ def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
 
 
 class _Muted:
-    """A stream that takes nothing from one thread, and everything from others."""
+    """A stream that takes nothing from one thread, and everything from others.
+
+    Attributes:
+        unmuted: The stream itself.
+    """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream, self._thread = stream, get_ident()
+        self.unmuted = self._stream = stream
+        self._thread = get_ident()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -6,6 +6,8 @@ Every training here is done twice, with and without the recorder, and ends the s
 from __future__ import annotations
 
 import random
+import sys
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -585,3 +587,43 @@ def test_a_training_that_slows_down_shows_it_more_often() -> None:
     before = len(list(clock.run(one, 200)))
     clock.step = 1.0
     assert len(list(clock.run(one, 200))) > 4 * before
+
+
+class Aside(nn.Module):
+    """Puts out nothing that has values where it is evaluated, and says that it runs."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        print("aside", file=sys.stderr)
+        return x * 1.0 if self.training else torch.empty(x.shape, device="meta")
+
+
+class BesideNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+        self.aside = Aside()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = self.conv(x)
+        self.aside(maps)
+        return maps
+
+
+def test_why_a_frame_of_it_is_lost_is_heard_while_the_network_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = BesideNet()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = _show
+        layers = ["conv", "aside"]
+        with Recorder(model, tmp_path / "run.h5", layers, probe="first", quiet=True) as recorder:
+            for images in recorder.track(data(1)):
+                model(images).sum().backward()
+    said = capsys.readouterr().err
+    assert said.count("aside\n") == 1
+    assert "cannot record aside: ValueError: its output has a shape but no values" in said
+
+
+def _show(message: Any, *_: Any, **__: Any) -> None:
+    print(message, end="!\n", file=sys.stderr)
