@@ -256,7 +256,10 @@ def test_what_is_no_dataset_of_frames_is_no_layer(path: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("key", [3, (1, 2, 3), (0, "a"), slice(2), (0.0, 1)])
 def test_what_stands_in_brackets(path: Path, key: object) -> None:
-    with replay.open(path) as run, pytest.raises(SelectionError, match="two whole numbers; found"):
+    with (
+        replay.open(path) as run,
+        pytest.raises(SelectionError, match="two whole numbers, which give one frame; found"),
+    ):
         run["conv1"][key]  # type: ignore[index]
 
 
