@@ -33,6 +33,7 @@ class Batch:
         sealed: The batch's frames, where they were put aside.
         refusal: What was counted for it before its forward was seen.
         storages: The storages of what the loader handed out, once somebody asked for them.
+        undecided: Whether `keep` is decided when it is sent, as nobody knows yet what a batch is.
     """
 
     at: tuple[int, int, int]
@@ -47,6 +48,7 @@ class Batch:
     sealed: SealedFrames | None = None
     refusal: Refusal = field(default_factory=Refusal)
     storages: dict[int, Any] | None = None
+    undecided: bool = False
 
     def note_storages(self) -> dict[int, Any]:
         """Returns the storages of what the loader handed out, and keeps them."""
@@ -69,7 +71,7 @@ class UnrecordedForwards:
         self._outside = 0  # forwards that could be trained on while no batch of `track` went on
 
     def note_end(self, batch: Batch) -> None:
-        """Notes that a batch has ended."""
+        """Notes that a batch has ended, that had a forward in evaluation mode."""
         self.since = False
         if batch.evaluated and not batch.seen:
             self._unseen.append(batch)

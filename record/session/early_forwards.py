@@ -55,7 +55,7 @@ class EarlyForwards:
         """
         everything = [*self.batches, last]
         first = next((batch for batch in everything if batch.has_gradients), everything[0])
-        first.at, first.keep = everything[0].at, everything[0].keep
+        first.at, first.keep, first.undecided = everything[0].at, True, True
         values = [batch.values for batch in everything]
         first.values = {name: value for each in values for name, value in each.items()}
         self.batches.remove(first) if first is not last else None

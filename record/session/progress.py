@@ -52,9 +52,9 @@ class Progress:
         self._captured: Batch | None = None  # whose forward the hooks hold, or take
         self._trained: dict[int, Batch] = {}  # by thread, whose forward began last and is not sent
         self._open: dict[object, Batch] = {}  # by the pass over a loader that they come from
-        self._late = LateBatches(problems)
-        self._unrecorded = UnrecordedForwards()
-        self._sending = BatchSending(state, checks, self.hook_failed, self.count_lost)
+        self._late, self._unrecorded = LateBatches(problems), UnrecordedForwards()
+        told = self.hook_failed, self.count_lost, self._keeps
+        self._sending = BatchSending(state, checks, *told)
         self._forwarded = False  # whether it was seen to begin, where forwards separate batches
         self._collided: set[int] = set()  # threads with a forward that was not recorded
         self._passed_over = 0  # such forwards, where forwards separate batches
@@ -171,7 +171,8 @@ class Progress:
         """Makes the hooks wait for the forward of the current batch, if it is to be recorded."""
         if self.sender is not None:
             at = self.epoch, self.batch, self.step
-            self._begin(Batch(at, self._keeps(at)))
+            early = self.mode == FORWARDS and self._sending.early.waits
+            self._begin(Batch(at, early or self._keeps(at), undecided=early))
 
     def finish(self) -> None:
         """Sends off the current batch, if its forward was recorded, and counts on."""
@@ -306,7 +307,6 @@ class Progress:
         before, self._current = self._current, batch
         if sender is None:
             return
-        self._sending.send_ended()
         if not before.seen:
             sender.forgive(before.refusal)
         if self._is_another_threads():
@@ -317,8 +317,7 @@ class Progress:
         state.phase = IDLE
         state.reset()
         state.loaded, state.ends_epoch = batch.loaded, batch.ends_epoch
-        early = self.mode == FORWARDS and self._sending.early.waits
-        keep = batch.keep or early or any(late.keep for late in self._late.batches)
+        keep = batch.keep or any(late.keep for late in self._late.batches)
         if keep and not batch.seen and sender.prepare(batch.refusal):
             state.phase = WAITING
 
@@ -344,8 +343,11 @@ class Progress:
             if ran and not sender.has_failed(1):
                 self._sending.seal(batch)
             state.phase = IDLE
-        self._unrecorded.note_end(batch)
-        self._forget(batch)
+        self._unrecorded.since = False
+        if batch.evaluated:
+            self._unrecorded.note_end(batch)
+        if self._trained:  # which thread trained it: it has ended
+            self._trained = {thread: b for thread, b in self._trained.items() if b is not batch}
         if self.mode == TRACK and batch.sealed is not None:
             self._sending.send_later(batch)
         elif self.mode == FORWARDS:
@@ -363,10 +365,6 @@ class Progress:
             return
         if not sender.has_failed(1):
             self._sending.seal(batch)
-
-    def _forget(self, batch: Batch) -> None:
-        """Forgets which thread trained a batch: it has ended."""
-        self._trained = {thread: b for thread, b in self._trained.items() if b is not batch}
 
     def flush(self) -> None:
         """Sends off what has ended, and waits for more."""
@@ -389,6 +387,8 @@ class Progress:
         self.sender = self._sending.sender = None
 
     def _keeps(self, at: tuple[int, int, int]) -> bool:
+        if self.mode == TRACK:  # first: for this batch others may be taken out of the file
+            self._sending.send_ended()
         return (sender := self.sender) is not None and (sender.choice.keeps_all or sender.keeps(at))
 
     def _discard(self) -> None:

@@ -19,6 +19,7 @@ class BatchSending:
         checks: Looks after the model.
         on_failure: Called with a name and an error where a batch could not be taken.
         on_lost: Called with a number of frames that are lost.
+        keeps: Decides whether a batch is recorded, by its epoch, number and step.
 
     Attributes:
         sender: Takes the frames of recorded batches; None where nothing is recorded any more.
@@ -31,11 +32,12 @@ class BatchSending:
         checks: ModelChecks,
         on_failure: Callable[[str, Exception], None],
         on_lost: Callable[[int], None],
+        keeps: Callable[[tuple[int, int, int]], bool],
     ) -> None:
         self.sender: FrameSender | None = None
         self.early = EarlyForwards()
         self._state, self._checks = state, checks
-        self._on_failure, self._on_lost = on_failure, on_lost
+        self._on_failure, self._on_lost, self._keeps = on_failure, on_lost, keeps
         self._ended: Batch | None = None  # that waits for what is logged behind its epoch
 
     def seal(self, batch: Batch) -> None:
@@ -55,6 +57,8 @@ class BatchSending:
 
     def send(self, batch: Batch) -> None:
         """Sends the frames of a batch off, if there are any: nothing more is logged with it."""
+        if batch.undecided:
+            batch.keep, batch.undecided = self._keeps(batch.at), False
         sealed, batch.sealed = batch.sealed, None
         if sealed is None or self.sender is None:
             return

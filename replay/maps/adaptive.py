@@ -21,8 +21,7 @@ import numpy.typing as npt
 
 from replay.maps import percentiles as of_maps
 from replay.maps.axes import Maps, select_channels
-from replay.maps.extremes import Extremes, RecordedExtremes, read_frame
-from replay.maps.moving_maximum import greatest_around
+from replay.maps.extremes import Extremes, RecordedExtremes, greatest_around, read_frame
 from replay.maps.percentiles import PERCENTILES, Bounds, Measured, steady, widening
 from replay.schema import Cell
 
@@ -262,7 +261,7 @@ class OwnRanges:
             place = self._place(cell)
             goes_on = self._last is not None and self._place(self._last[0]) + 1 == place
             if not goes_on:
-                self._maps.ahead.clear()
+                self._maps.forget()
             around = self._around(place)
             measured = [
                 self._measured(self._frames[each], goes_on and each > place) for each in around

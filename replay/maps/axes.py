@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_numbers
-from replay.maps.read_ahead import ReadAhead
 from replay.maps.selection import choose
 from replay.option_values import Numbers
 from replay.options import TOKENS
@@ -123,6 +122,9 @@ def layout_of(
     return AxesLayout(layer.shape, layer.axes, (), (1, count))
 
 
+_MOST_KEPT = 8 << 20  # bytes of frames of a layer that are kept until they are shown
+
+
 class Source(Protocol):
     """Where values come from, channel by channel."""
 
@@ -148,7 +150,6 @@ class Maps:
         layout: The rule.
         damaged: By (epoch, batch), what is wrong with a damaged frame, which comes as NaN.
         counts: Likewise, how many of the values that a film drew are NaN, and infinite.
-        ahead: Frames that were read to be measured, and are to be shown later.
     """
 
     def __init__(
@@ -157,18 +158,27 @@ class Maps:
         self.series, self.layer = series, series.layer
         self.damaged: dict[tuple[int, int], str] = {}
         self.counts: dict[tuple[int, int], tuple[int, int]] = {}
-        self.ahead = ReadAhead()
+        self._ahead: dict[tuple[int, int], npt.NDArray[np.float16]] = {}
         image = _image_of(series) if "T" in self.layer.axes else None
         self.layout = layout_of(self.layer, slices, tokens, image)
 
     def __getitem__(self, cell: tuple[int, int]) -> npt.NDArray[np.float16]:
+        if (known := self._ahead.pop(cell, None)) is not None:
+            return known
         try:
-            if (known := self.ahead.take(cell)) is not None:
-                return known
             return self.layout.apply(self.series[cell])
         except DamagedError as error:
             self.damaged[cell] = str(error)
             return np.full(self.layout.shape, np.nan, np.float16)
+
+    def keep(self, cell: tuple[int, int], maps: npt.NDArray[np.float16]) -> None:
+        """Keeps a frame that was read to be measured until it is asked for, if there is room."""
+        if maps.nbytes + sum(each.nbytes for each in self._ahead.values()) <= _MOST_KEPT:
+            self._ahead[cell] = maps
+
+    def forget(self) -> None:
+        """Keeps none of these frames any longer: others than those that follow are shown."""
+        self._ahead.clear()
 
     @property
     def channels(self) -> int:

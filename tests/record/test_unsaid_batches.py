@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from small_trainings import Hooked, numbered, small
+from torch import nn
 
 import replay
 from record import Recorder, RecordingWarning
@@ -172,3 +173,24 @@ def test_an_epoch_without_steps_is_said(tmp_path: Path) -> None:
             recorder.epoch(epoch)
             for images in numbered(2):
                 model(images).sum().backward()
+
+
+@pytest.mark.parametrize("way", ["forwards", "steps", "track", "unsized track"])
+def test_a_budget_thins_evenly_however_batches_end(tmp_path: Path, way: str) -> None:
+    """The frames that make room are those before a batch, also where the last one is sent late."""
+    model = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU())
+    batches = [torch.full((2, 1, 32, 32), float(number)) for number in range(200)]
+    with Recorder(model, tmp_path / "run.h5", layers="0", budget="900kB") as recorder:
+        passes = {"track": batches, "unsized track": iter(batches)}
+        for images in recorder.track(passes[way]) if way in passes else batches:
+            model(images).sum().backward()
+            recorder.log(loss=float(images.max()))
+            if way == "steps":
+                recorder.step()
+        recorder.flush()
+    with replay.open(tmp_path / "run.h5") as run:
+        steps = [int(run.batches["step"][at]) for at in run.frames]
+        assert steps == list(range(0, 200, steps[1]))
+        assert len(steps) > 3
+        for at, step in zip(run.frames, steps, strict=True):
+            assert run.batches["loss"][at] == float(run.inputs[at].max()) == step

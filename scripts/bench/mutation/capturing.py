@@ -122,8 +122,8 @@ MUTATIONS = (
         "warning-reaches-the-training",
         "A warning is no error for the training, also where warnings are errors.",
         "record/reporting.py",
-        "    except RecordingWarning:\n        print(",
-        "    except RecordingWarning:\n        raise\n        print(",
+        "        except RecordingWarning:\n            print(",
+        "        except RecordingWarning:\n            raise\n            print(",
         "tests/record/test_harmless.py::test_warnings_as_errors_do_not_reach_the_training",
     ),
     Mutation(

@@ -186,7 +186,10 @@ def check(path: Path, segment: Segment, asked: dict[str, Any], compared: Compari
             if not np.array_equal(steps, np.arange(len(steps)) * stride) or (
                 (len(steps) + 1) * stride < segment.size
             ):
-                compared.fail(f"segment {segment.number}: a budget has kept {steps[:9]} ...")
+                compared.fail(
+                    f"segment {segment.number}: a budget has kept {len(steps)} of {segment.size} "
+                    f"batches: {steps[:9]} ... {steps[-9:]}"
+                )
         compared.compare(run, segment, run.order > 0, final=True)
         if asked.get("verify"):
             for problem in replay.verify(run).problems:

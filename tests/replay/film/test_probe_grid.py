@@ -177,13 +177,11 @@ def test_other_formats_hold_it_below_their_size(looking: Path, tmp_path: Path, s
 
 
 def test_without_captions_there_are_only_tiles(looking: Path, tmp_path: Path) -> None:
-    replay.animate(
-        looking, f"{tmp_path}/out/", view="cam", grid_of_probes=True, captions=False, columns=1
-    )
+    replay.animate(looking, f"{tmp_path}/out/", view="cam", grid_of_probes=True, captions=False)
     frame = frames_of(tmp_path / "out")[0]
-    film = grid_of(looking, view="cam", captions=False, columns=1)
+    film = grid_of(looking, view="cam", captions=False)
     tile = film.panels[0].mosaic.tile[1]
-    assert frame.shape[1] in range(2 * tile, 2 * tile + 40)
+    assert frame.shape[1] in range(4 * tile, 4 * tile + 80)  # two layers of two tiles
 
 
 @pytest.mark.parametrize(

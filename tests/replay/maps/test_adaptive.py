@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from replay.maps.adaptive import AROUND, MAGNIFIED, AdaptiveRanges, scale_channels
-from replay.maps.moving_maximum import greatest_around
+from replay.maps.extremes import greatest_around
 from replay.maps.percentiles import (
     FEW,
     PERCENTILES,
