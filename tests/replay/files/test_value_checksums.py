@@ -148,7 +148,7 @@ def check_flips(path: Path, flips: list[tuple[Place, int]], before: dict[str, np
 
 
 @pytest.mark.parametrize("state", ["closed", "unfinished"])
-@pytest.mark.parametrize("times", [2, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_flipped_bit_is_named_and_not_shown(
     state: str, times: int, files: dict[str, Path], tmp_path: Path
 ) -> None:
