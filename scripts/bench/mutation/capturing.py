@@ -22,6 +22,22 @@ MUTATIONS = (
         EVERY,
     ),
     Mutation(
+        "room-made-before-the-last-batch",
+        "A budget makes room among the frames before a batch, the last one of them included.",
+        PROGRESS,
+        "            self._sending.send_ended()\n",
+        "            pass\n",
+        "tests/record/test_unsaid_batches.py::test_a_budget_thins_evenly_however_batches_end",
+    ),
+    Mutation(
+        "early-batches-not-asked-about",
+        "A forward that turns out to be a batch is recorded if the schedule keeps it.",
+        "record/session/sending.py",
+        "        if batch.undecided:\n",
+        "        if False:\n",
+        "tests/record/test_unsaid_batches.py::test_a_budget_thins_evenly_however_batches_end",
+    ),
+    Mutation(
         "image-of-second-image",
         "The image is the first one of its batch.",
         "record/capture/model_hook.py",

@@ -171,6 +171,22 @@ MUTATIONS = (
         FUZZED + "test_what_was_found_is_read_or_refused",
     ),
     Mutation(
+        "shared-attributes-followed",
+        "An attribute of many that says it is shared is refused before HDF5 crashes in it.",
+        STRUCTURES,
+        "if any(data[each] & _SHARED for each in flags):",
+        "if False:",
+        FUZZED + "test_what_was_found_is_read_or_refused",
+    ),
+    Mutation(
+        "old-gaps-believed",
+        "Gaps of an old heap of names that go round take no memory.",
+        STRUCTURES,
+        "        return gap == _LAST_GAP\n",
+        "        return True\n",
+        FUZZED + "test_what_was_found_is_read_or_refused",
+    ),
+    Mutation(
         "names-that-are-no-texts",
         "A name that is no text is left out, and raises nothing.",
         SAFE,
