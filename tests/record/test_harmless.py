@@ -162,7 +162,7 @@ def test_a_forked_child_does_not_write_into_the_frames_of_its_parent(tmp_path: P
             child = os.fork()
             if not child:
                 with contextlib.suppress(BaseException):
-                    for other in recorder.track([torch.full((2, 3, 8, 8), 100.0)]):
+                    for other in recorder.track([torch.full((2, 3, 8, 8), 100.0)] * 2):
                         model(other)
                 os._exit(0)
             os.waitpid(child, 0)
