@@ -7,7 +7,7 @@ is not asked here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from replay.options import ComparisonRequest, RenderRequest, declared
@@ -68,14 +68,18 @@ def check_given(given: Mapping[str, Any], taken: str | None = None) -> None:
             raise OptionError(f"{_have_no_effect(given, [name])} {other}; leave one of them out")
 
 
-def idle_for_format(names: Iterable[str], suffix: str) -> list[str]:
-    """Returns those options that change nothing of a format.
+def idle_for_format(given: Mapping[str, Any], suffix: str) -> list[str]:
+    """Returns those options that were asked for and change nothing of a format.
 
     Args:
-        names: Options that were given.
+        given: The values of options, by their names.
         suffix: The format's: `.gif`, or `/` for a folder of numbered PNG.
     """
-    return [name for name in names if suffix not in _OF_FORMATS.get(name, (suffix,))]
+    return [
+        name
+        for name, formats in _OF_FORMATS.items()
+        if suffix not in formats and name in given and _is_asked(name, given[name])
+    ]
 
 
 def check_format_options(request: RenderRequest, suffix: str, file: str) -> None:
@@ -89,8 +93,7 @@ def check_format_options(request: RenderRequest, suffix: str, file: str) -> None
     Raises:
         OptionError: It does not; the message says of which formats it is.
     """
-    given = [name for name in _OF_FORMATS if _is_asked(name, getattr(request, name))]
-    for name in idle_for_format(given, suffix):
+    for name in idle_for_format(vars(request), suffix):
         formats = _OF_FORMATS[name]
         expected = _enumerate(formats) if len(formats) > 1 else f"a {formats[0]}"
         more = f"; of a video it is {spell('crf')}" if name == "quality" else ""

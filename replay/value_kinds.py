@@ -96,15 +96,13 @@ def _is_probe(value: object) -> bool:
 
 _Kind = tuple[Callable[[Any], bool], str]
 
+_FLAGS = "symmetric input captions grid_of_probes difference overwrite alt poster kernels numbers"
 _OF: dict[str, _Kind] = {
     "scale cmap theme tokens order view cam_method difference_cmap title codec preset": (
         _is_text,
         "a text",
     ),
-    "symmetric input captions grid_of_probes difference overwrite alt poster kernels numbers": (
-        _is_flag,
-        "True or False",
-    ),
+    _FLAGS: (_is_flag, "True or False"),
     "zoom columns crf jobs dpi rows": (_is_whole, "a whole number"),
     "probe": (_is_probe, "the number of a fixed image"),
     "fps": (_is_number, "a number"),
@@ -121,17 +119,4 @@ _OF: dict[str, _Kind] = {
 
 _KINDS = {name: kind for names, kind in _OF.items() for name in names.split()}
 """By option, what tells whether a value is of its kind, and what that is in words."""
-_NEVER_NONE = {
-    *[
-        "symmetric",
-        "input",
-        "captions",
-        "grid_of_probes",
-        "difference",
-        "overwrite",
-        "alt",
-        "poster",
-        "kernels",
-    ],
-    *["numbers", "dpi", "rows"],
-}
+_NEVER_NONE = {*_FLAGS.split(), "dpi", "rows"}

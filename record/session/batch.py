@@ -72,8 +72,7 @@ class UnrecordedForwards:
 
     def note_end(self, batch: Batch) -> None:
         """Notes that a batch has ended, that had a forward in evaluation mode."""
-        self.since = False
-        if batch.evaluated and not batch.seen:
+        if not batch.seen:
             self._unseen.append(batch)
             if len(self._unseen) > _MAX_LATE:
                 self._evaluated += not self._unseen.pop(0).seen

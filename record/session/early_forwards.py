@@ -58,6 +58,6 @@ class EarlyForwards:
         first.at, first.keep, first.undecided = everything[0].at, True, True
         values = [batch.values for batch in everything]
         first.values = {name: value for each in values for name, value in each.items()}
-        self.batches.remove(first) if first is not last else None
+        self.batches = [batch for batch in self.batches if batch is not first]
         self.discard(sender)
         return first

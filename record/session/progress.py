@@ -53,8 +53,7 @@ class Progress:
         self._trained: dict[int, Batch] = {}  # by thread, whose forward began last and is not sent
         self._open: dict[object, Batch] = {}  # by the pass over a loader that they come from
         self._late, self._unrecorded = LateBatches(problems), UnrecordedForwards()
-        told = self.hook_failed, self.count_lost, self._keeps
-        self._sending = BatchSending(state, checks, *told)
+        self._sending = BatchSending(state, checks, self.hook_failed, self.count_lost, self._keeps)
         self._forwarded = False  # whether it was seen to begin, where forwards separate batches
         self._collided: set[int] = set()  # threads with a forward that was not recorded
         self._passed_over = 0  # such forwards, where forwards separate batches
@@ -182,7 +181,8 @@ class Progress:
         awaited = state.phase != IDLE and self._current.keep
         unseen = not (self._current.seen or state.opened or state.traced)
         if self.mode != TRACK and not state.fired and (awaited or unseen):
-            self._unrecorded.note_end(self._current) if self.mode == STEPS else None
+            if self.mode == STEPS and self._current.evaluated:
+                self._unrecorded.note_end(self._current)
             return  # a step without a forward is no batch
         self._end(self._current)
         self._count_on()

@@ -96,13 +96,12 @@ def _lasting(
         start = int(since[head])
         share = float(shares[start:, head].mean())
         sign = f"{format_number(round(100 * share, 1))} % {words},"
-        frames, begins = layer.sampled, None
-        if start:
+        frames = layer.sampled
 
-            def has(one: Any, head: int = head) -> bool:
-                return bool(one[of][head] > least)
+        def has(one: Any, head: int = head) -> bool:
+            return bool(one[of][head] > least)
 
-            begins = beginnings.find(frames[start - 1], frames[start], has)
+        begins = beginnings.find(frames, start, has)
         found.append(finding_to_the_end(layer, kind, sign, head, start, frames, share, begins))
     return found
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from replay.schema import Cell
 
@@ -21,19 +23,20 @@ class Beginnings:
     """
 
     def __init__(self, frames: Sequence[Cell], shows: Callable[[Cell], object | None]) -> None:
-        self._places = {cell: place for place, cell in enumerate(frames)}
         self._frames, self._shows = frames, shows
         self._known: dict[Cell, object | None] = {}
 
-    def find(self, without: Cell, shown: Cell, has: Callable[[object], bool]) -> Cell:
+    def find(self, read: Sequence[Cell], start: int, has: Callable[[Any], bool]) -> Cell:
         """Returns the frame in which a sign begins, as nearly as reading a few more tells.
 
         Args:
-            without: A frame that does not have it.
-            shown: A later one that has.
+            read: Frames that were read, in the order of time.
+            start: Which of them is the first that has it; the one before does not.
             has: Whether what a frame shows is the sign.
         """
-        low, high = self._places[without], self._places[shown]
+        if not start:
+            return read[0]
+        low, high = (bisect.bisect_left(self._frames, read[each]) for each in (start - 1, start))
         while high - low > 1:
             middle = self._frames[(low + high) // 2]
             if middle not in self._known:

@@ -110,13 +110,11 @@ def look_for_saturated(
             mean = 100 * float(shares[start:, channel, end].mean())
             value = float(bounds[channel, end])
             sign = f"{mean:.1f} % of the values at its {word} one, {format_number(value)},"
-            begins = None
-            if start:
 
-                def has(one: Any, channel: int = channel, end: int = end) -> bool:
-                    return bool(one[channel, end] > symptoms.SATURATED)
+            def has(one: Any, channel: int = channel, end: int = end) -> bool:
+                return bool(one[channel, end] > symptoms.SATURATED)
 
-                begins = beginnings.find(read[start - 1], read[start], has)
+            begins = beginnings.find(read, start, has)
             found.findings.append(
                 finding_to_the_end(found, "saturated", sign, channel, start, read, value, begins)
             )
@@ -197,9 +195,7 @@ def look_for_not_finite(found: LayerHealth, intact: IntactFrames) -> None:
         def has(one: Any, number: int = number) -> bool:
             return bool(one[number].any())
 
-        first = whole[place]
-        if place:
-            first = beginnings.find(whole[place - 1], first, has)
+        first = beginnings.find(whole, place, has)
         before = suspects[: suspects.index(first)]
         word = "first in" if all(cell in counts.of for cell in before) else "first found in"
         each = [counts.of[cell][number] for cell in whole]

@@ -29,12 +29,7 @@ from replay.film.overview import (
 )
 from replay.film.sections import gains_at
 from replay.formatting import clean, format_module
-from replay.maps.axes import (
-    JointMaps,
-    choose_channels,
-    select_channels,
-    shrink_maps,
-)
+from replay.maps.axes import JointMaps, choose_channels, select_channels, shrink_maps
 from replay.maps.difference import Difference, DifferenceScaler, Values, subtract
 from replay.maps.runs import Count, Headings, LayerPanel, Row, RunSet
 from replay.maps.scaling import Scaler, choose_scalers

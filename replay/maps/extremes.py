@@ -50,21 +50,24 @@ class RecordedExtremes:
             return np.array(each, np.float32)
         # Of the first and the last epoch only the batches that are asked for, or a long one would
         # be read again and again.
-        changes = np.flatnonzero(np.diff(np.array(cells)[:, 0])) + 1
-        borders = sorted(
-            {0, *changes[[0, -1]].tolist(), len(cells)} if len(changes) else {0, len(cells)}
-        )
-        parts = [self._recorded(cells[start:end]) for start, end in itertools.pairwise(borders)]
+        at = np.array(cells)
+        changes = (np.flatnonzero(np.diff(at[:, 0])) + 1).tolist()
+        borders = sorted({0, *changes[:1], *changes[-1:], len(at)})
+        parts = [self._recorded(at[start:end]) for start, end in itertools.pairwise(borders)]
         ends = np.concatenate(parts)
         if ends.shape[1] != channels:  # shown as one map
             ends = np.stack([ends[..., 0].min(axis=1), ends[..., 1].max(axis=1)], axis=1)[:, None]
         return ends
 
-    def _recorded(self, cells: Sequence[Cell]) -> npt.NDArray[np.float32]:
-        """Returns the ends of frames of one epoch, or of all frames of some, (frames, C, 2)."""
-        epochs, batches = np.array(cells).T
-        rows = range(cells[0][0], cells[-1][0] + 1)
-        columns = range(cells[0][1], cells[-1][1] + 1) if len(rows) == 1 else None
+    def _recorded(self, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Returns the ends of frames of one epoch, or of all frames of some, (frames, C, 2).
+
+        Args:
+            at: (epoch, batch) of each, int64 (frames, 2).
+        """
+        epochs, batches = at.T
+        rows = range(int(epochs[0]), int(epochs[-1]) + 1)
+        columns = range(int(batches[0]), int(batches[-1]) + 1) if len(rows) == 1 else None
         first = columns.start if columns else 0
         ends: npt.NDArray[np.float32] = self._maps.series.ranges(rows, columns)[
             epochs - rows.start, batches - first

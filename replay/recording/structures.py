@@ -45,7 +45,7 @@ _HUGE_RECORDS = {1: 24, 3: 16}  # of what is too large for a heap's blocks
 _CHUNK_RECORDS = (10, 11)  # of chunks, without filters and with them
 _ID_BYTES = {5: 7, 6: 7, 8: 8, 9: 8}  # of a place in their heap
 _HEAP_IDS = {5: 4, 6: 8, 8: 0, 9: 0}  # where such a record has the place in its heap
-_MESSAGE_FLAGS = {8: 8, 9: 8}  # where one of an attribute has flags
+_ATTRIBUTE_RECORDS = (8, 9)  # which have flags behind that place
 _NODE_HEAD, _NODE_CHECKSUM = 6, 4
 _MOST_NODE = 1 << 20  # bytes
 _DEEPEST = 12  # levels of a tree
@@ -270,9 +270,10 @@ class StructureCheck:
         where = range(_NODE_HEAD + _HEAP_IDS[tree.kind], place, tree.record)
         if not all(tree.is_in_heap(data, each) for each in where):
             return -1
-        flags = range(_NODE_HEAD + _MESSAGE_FLAGS.get(tree.kind, place), place, tree.record)
-        if any(data[each] & _SHARED for each in flags):  # which HDF5 follows to a table of them
-            return -1
+        if tree.kind in _ATTRIBUTE_RECORDS:
+            flags = (data[each + _ID_BYTES[tree.kind]] for each in where)
+            if any(each & _SHARED for each in flags):  # which HDF5 follows to a table of them
+                return -1
         if not depth:
             return count
         wide, of_all = tree.widths(depth)

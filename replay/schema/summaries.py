@@ -89,10 +89,8 @@ def checksum_cells(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
     return ~sums
 
 
-_FEW_BYTES, _MANY_CELLS = (
-    8,
-    512,
-)  # of so few in so many it is quicker to take the bytes of all at once
+# Of cells of so few bytes, if there are so many, it is quicker to take each byte of all at once.
+_FEW_BYTES, _MANY_CELLS = 8, 512
 
 _CRC_OF_BYTE = np.arange(256, dtype=CHECKSUM_DTYPE)
 for _ in range(8):

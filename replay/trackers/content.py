@@ -11,7 +11,6 @@ from typing import Any
 from replay.figures.contact_sheet import sheet
 from replay.idle_options import check_given, idle_for_format
 from replay.maps.selection import choose_cells
-from replay.options import RenderRequest
 from replay.recording import Recording
 from replay.rendering.animation import animate
 from replay.schema import OptionError, RecordingError
@@ -126,10 +125,7 @@ class Content:
     def _film(self, suffix: str) -> list[File]:
         out = self.folder / f"film{suffix}"
         chosen = self._chosen(_OF_FILM)
-        given = [
-            name for name, value in chosen.items() if value != getattr(RenderRequest, name, None)
-        ]
-        for name in idle_for_format(given, suffix):
+        for name in idle_for_format(chosen, suffix):
             self._remark(f"{spell(name)} has no effect on a film that is a {suffix}")
             del chosen[name]
         made = animate(self.recording, out, overwrite=True, progress=self.progress, **chosen)

@@ -174,7 +174,7 @@ MUTATIONS = (
         "shared-attributes-followed",
         "An attribute of many that says it is shared is refused before HDF5 crashes in it.",
         STRUCTURES,
-        "if any(data[each] & _SHARED for each in flags):",
+        "if any(each & _SHARED for each in flags):",
         "if False:",
         FUZZED + "test_what_was_found_is_read_or_refused",
     ),
