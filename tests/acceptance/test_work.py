@@ -71,16 +71,18 @@ def test_ranges_of_their_own_read_nothing_more(
     """Of a fixed image a frame is read for those before it and kept; once more for words in alt."""
     maps = drifting_maps(2, 8, 8)
     image = np.zeros((3, 8, 8), np.float16)
-    path = write_recording(tmp_path / "run.h5", {"conv": maps}, probes=[(image, {"conv": maps})])
+    path = write_recording(
+        tmp_path / "run.h5", {"conv": maps}, batches=30, probes=[(image, {"conv": maps})]
+    )
     reads.clear()
     replay.animate(path, tmp_path / "out.gif", jobs=1, max_mb=None)
     assert max(times for key, times in reads.items() if key[0] == "maps/conv") == 1
     reads.clear()
     replay.animate(path, tmp_path / "fixed.gif", jobs=1, max_mb=None, probe=0)
     of_maps = {key: times for key, times in reads.items() if "maps/conv" in str(key[0])}
-    assert (
-        sum(of_maps.values()) <= len(of_maps) + 8
-    )  # the first ones, before frames follow each other
+    assert max(of_maps.values()) <= 3
+    again = sum(of_maps.values()) - len(of_maps)
+    assert again <= 8 < len(of_maps)  # the first ones, before frames follow each other
 
 
 def test_a_frame_is_one_read_and_info_reads_none(
