@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -58,6 +59,15 @@ def leave_out_what_is_done(config: pytest.Config, items: list[pytest.Item]) -> N
     config.hook.pytest_deselected(items=out)
     left = set(map(id, out))
     items[:] = [item for item in items if id(item) not in left]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_threads_are_left() -> Iterator[None]:
+    """A Recorder shows no fixed image where other threads run: that of a later test would have none."""
+    before = set(threading.enumerate())
+    yield
+    left = [each for each in threading.enumerate() if not (each in before or each.daemon)]
+    assert not left, "end the threads that the tests of this file have begun"
 
 
 @pytest.fixture(scope="session")

@@ -46,9 +46,15 @@ def test_without_the_package_its_pip_line_is_named(path: Path) -> None:
         run.to_xarray()
 
 
-def test_a_zarr_opens_in_xarray(path: Path, tmp_path: Path) -> None:
+def test_a_zarr_opens_in_xarray(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("zarr", reason="zarr is not installed")
     xarray = pytest.importorskip("xarray", reason="xarray is not installed")
+    if importlib.util.find_spec("dask") is not None:
+        from dask import config
+
+        monkeypatch.setitem(config.config, "scheduler", "synchronous")  # its threads would stay
     replay.export(path, tmp_path / "a.zarr", layer="last", epochs="1:", channels="3,0")
     with xarray.open_zarr(tmp_path / "a.zarr", consolidated=False) as data:
         assert data.maps.dims == ("frame", "channel", "y", "x")
