@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from replay.maps.order_statistics import ALL_BUT_SIGN, Keys, keys_of, order_statistics
 from replay.raster.palette import Range
 
 PERCENTILES = (1.0, 99.0)
@@ -23,9 +23,6 @@ ROBUST = (0.5, 99.5)
 Bounds = npt.NDArray[np.float64]
 """The low and the high end of the range of each channel, float64 (C, 2)."""
 
-Keys: TypeAlias = npt.NDArray[np.int16]
-"""The bits of float16, made to ascend as the values do."""
-
 Values: TypeAlias = "npt.NDArray[np.floating[Any]]"
 
 FEW = 100
@@ -34,14 +31,9 @@ FEW = 100
 _MOST_WIDENED = 1.5  # so that maps of four values stay legible, too
 _AT_ONCE = 1 << 17  # values counted at a time: what numpy makes of them stays in the caches
 _FLOAT32 = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
-_ALL_BUT_SIGN = np.int16(0x7FFF)
 _SIGN_AND_REST = np.int32(-0x70002000)  # of float32, the bits that a float16 fills
 _BIAS = np.float32(2.0**112)  # between the exponents of float16 and of float32
 _LEAST, _LEAST_BITS = np.float32(2.0**-24), np.array([1 << 13], np.int32)  # of float16
-_MANY = 512  # values from which sorting by digits pays
-_NEAR = 0.02  # how near to the ends of a row, as a share of it, places have to be
-_WIDE = 96  # keys of a row that are compared at a time
-_FEW_OUTER = 0.25  # the share of values beyond which sorting all of them is quicker
 _KEY_OF_INFINITY = np.int16(0x7C00)  # keys of finite values lie between these two
 _KEY_OF_MINUS_INFINITY = np.int16(-0x7C01)
 
@@ -63,7 +55,7 @@ def percentiles_of(
     """
     size = math.prod(maps.shape[1:])
     bits = np.ascontiguousarray(maps).view(np.int16).reshape(len(maps), size)
-    keys = _keys_of(bits)
+    keys = keys_of(bits)
     found = np.full((len(maps), 2), np.nan)
     if not keys.size:
         return found
@@ -76,21 +68,13 @@ def percentiles_of(
     return found
 
 
-def _keys_of(bits: npt.NDArray[np.int16]) -> Keys:
-    """Returns keys that ascend as the values of these bits do, -0 before 0."""
-    keys: Keys = bits >> 15
-    keys &= _ALL_BUT_SIGN
-    keys ^= bits
-    return keys
-
-
 def _percentiles(keys: Keys, percents: tuple[float, float]) -> Bounds:
     """Returns the percentiles of each row of keys, float64 (rows, 2)."""
     last = keys.shape[1] - 1
     places = [last * percent / 100 for percent in percents]
     below = [int(place) for place in places]
     above = [min(place + 1, last) for place in below]
-    at = _order_statistics(keys, np.array([below, above]).T.ravel())
+    at = order_statistics(keys, np.array([below, above]).T.ravel())
     low, next_low, high, next_high = _values(at).T
     ends = [
         one * (1 - (place - first)) + other * (place - first)
@@ -101,69 +85,9 @@ def _percentiles(keys: Keys, percents: tuple[float, float]) -> Bounds:
     return np.stack(ends, axis=1)
 
 
-def _order_statistics(keys: Keys, places: npt.NDArray[np.intp]) -> Keys:
-    """Returns what stands at some places of each row, were it sorted.
-
-    Those near the ends of long rows are found without sorting the rows: of the least keys of `n`
-    disjoint parts of a row the greatest has at least n keys up to it, so that only these few are
-    sorted. Where it is the least of all, as the zeros behind a ReLU are, all of the n are equal.
-
-    Args:
-        keys: int16 (rows, columns).
-        places: Two near the beginning and two near the end, ascending.
-
-    Returns:
-        int16 (rows, 4).
-    """
-    rows, columns = keys.shape
-    least, most = int(places[1]) + 1, columns - int(places[2])  # how many at either end
-    if columns < _MANY or max(least, most) > columns * _NEAR:
-        return _sorted(keys)[:, places]
-    lows = _of_parts(np.minimum, keys, least).max(axis=1)
-    highs = _of_parts(np.maximum, keys, most).min(axis=1)
-    low, high = keys.min(axis=1), keys.max(axis=1)
-    all_low, all_high = lows == low, highs == high
-    is_outer = keys <= (lows - all_low)[:, None]
-    is_outer |= keys >= (highs + all_high)[:, None]
-    outer = np.flatnonzero(is_outer)
-    if len(outer) > keys.size * _FEW_OUTER:  # many are equal
-        return _sorted(keys)[:, places]
-    edges = np.searchsorted(outer, np.arange(rows + 1) * columns)
-    ends = keys.reshape(-1).take(outer)
-    for start, stop in itertools.pairwise(edges.tolist()):
-        ends[start:stop].sort(kind="stable")
-    found = np.empty((rows, 4), np.int16)
-    for at, of_all, value, first in (
-        (slice(2), all_low, low, edges[:-1, None]),
-        (slice(2, 4), all_high, high, edges[1:, None] - columns),
-    ):
-        found[:, at] = value[:, None]
-        found[~of_all, at] = ends.take((first + places[at])[~of_all])
-    return found
-
-
-def _of_parts(extreme: np.ufunc, keys: Keys, parts: int) -> Keys:
-    """Returns the least or the greatest key of each of so many disjoint parts of each row, or more.
-
-    Neighbours belong to different parts, and so do pixels of one column, as the number is odd.
-    """
-    rows, columns = keys.shape
-    parts |= 1
-    wide = parts * -(-_WIDE // parts)  # numpy is quicker where what it goes along is longer
-    some: Keys = extreme.reduce(keys[:, : columns // wide * wide].reshape(rows, -1, wide), axis=1)
-    found: Keys = extreme.reduce(some.reshape(rows, -1, parts), axis=1)
-    return found
-
-
-def _sorted(keys: Keys) -> Keys:
-    # Of 16 bits that are sorted "stable" by their digits, numpy needs less than half of the time
-    # that it takes to partition them at four places; of a few any other way is quicker.
-    return np.sort(keys, axis=1, kind="stable" if keys.shape[1] > _MANY else None)
-
-
 def _values(keys: Keys) -> npt.NDArray[np.float64]:
     """Returns the values that have these keys, float64 of their shape."""
-    bits: Keys = keys ^ ((keys >> 15) & _ALL_BUT_SIGN)
+    bits: Keys = keys ^ ((keys >> 15) & ALL_BUT_SIGN)
     return bits.view(np.float16).astype(np.float64)
 
 
@@ -174,7 +98,7 @@ def as_float32(values: npt.NDArray[np.float16]) -> tuple[npt.NDArray[np.float32]
     time of numpy's conversion, and less than half of it.
     """
     bits = np.ascontiguousarray(values).view(np.int16)
-    finite = bool((bits & _ALL_BUT_SIGN).max(initial=0) < _KEY_OF_INFINITY)
+    finite = bool((bits & ALL_BUT_SIGN).max(initial=0) < _KEY_OF_INFINITY)
     # Where a library has the processor take small numbers for 0, the product is wrong.
     if not finite or _LEAST_BITS.view(np.float32)[0] * _BIAS != _LEAST:
         found = _FLOAT32.take(bits.view(np.uint16), mode="wrap")  # no index can be too large
@@ -234,7 +158,7 @@ def _counted_percentiles(values: npt.NDArray[np.float16]) -> tuple[list[float], 
     """
     bits = np.ascontiguousarray(values).view(np.uint16).reshape(-1)
     if len(bits) < _FEW:
-        return _ranked_percentiles(_keys_of(bits.view(np.int16)))
+        return _ranked_percentiles(keys_of(bits.view(np.int16)))
     counts = np.zeros(1 << 16, np.intp)
     for start in range(0, len(bits), _AT_ONCE):
         counts += np.bincount(bits[start : start + _AT_ONCE], minlength=1 << 16)
@@ -255,7 +179,7 @@ def _ranked_percentiles(keys: Keys) -> tuple[list[float], float, float]:
     if not keys.size:
         return [], math.nan, math.nan
     places, parts = _ranks(keys.size)
-    ranked = _order_statistics(keys[None], np.array(places))[0]
+    ranked = order_statistics(keys[None], np.array(places))[0]
     ends = np.array([keys.min(), keys.max()])
     at = (_values(np.concatenate([ranked, ends])) + 0.0).tolist()  # of both zeros the usual one
     return _between(at[:4], parts), at[4], at[5]
