@@ -13,17 +13,22 @@ GROWTH = 64  # batches by which an epoch of unknown length grows
 
 
 _CHUNK_BYTES = 1 << 16  # of the small datasets, at most
+_SHARED_BYTES, _SHARED_CELLS = 1 << 13, 4 * GROWTH  # likewise of chunks that epochs share
 
 
-def small_chunk(cell_bytes: int, batches: int | None) -> int:
-    """Returns how many batches of an epoch share a chunk in a dataset of small cells.
+def small_chunk(cell_bytes: int, batches: int | None) -> tuple[int, int]:
+    """Returns how many epochs, and batches of each, share a chunk in a dataset of small cells.
+
+    Short epochs share one: with a chunk for each of many epochs of ten batches a file took five
+    times the bytes, and a reader of all of them as many of HDF5's calls as there are epochs.
 
     Args:
         cell_bytes: Bytes of one batch's cell.
         batches: The number of batches in an epoch, if that is known.
     """
-    fitting = max(1, _CHUNK_BYTES // max(1, cell_bytes))
-    return min(fitting, batches or 4 * GROWTH)
+    cell_bytes = max(1, cell_bytes)
+    across = max(1, min(_CHUNK_BYTES // cell_bytes, batches or GROWTH))
+    return max(1, min(_SHARED_BYTES // cell_bytes, _SHARED_CELLS) // across), across
 
 
 class Slot(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -88,7 +88,7 @@ class Budget:
         if self._before is not None:
             self._take_over(*self._before, batches)
             self._before = None
-        rest = self.limit - fixed_bytes(layout)
+        rest = self.limit - fixed_bytes(layout, batches)
         if self._epochs is not None and batches is not None:
             # What the first batch took is known only now; later ones may have had fewer layers.
             self._used += self._fresh * (before or self._frame)
@@ -170,22 +170,36 @@ def frame_bytes(layout: BatchLayout) -> int:
 
 
 def epoch_bytes(layout: BatchLayout, batches: int | None) -> int:
-    """Returns the bytes that an epoch adds with its first batch: chunks of the small numbers."""
-    total = 0
-    for field in schema.FIELDS:
-        total += small_chunk(field.dtype.itemsize, None) * field.dtype.itemsize
+    """Returns the bytes that an epoch adds, in the mean: its share of chunks of small numbers."""
+    return sum(-(-nbytes // epochs) for nbytes, epochs in _small_chunks(layout, batches))
+
+
+def _small_chunks(layout: BatchLayout, batches: int | None) -> Iterator[tuple[int, int]]:
+    """Yields the bytes of a chunk of each dataset of small numbers, and how many epochs share it.
+
+    Args:
+        layout: What one batch consists of.
+        batches: The number of batches in an epoch, if that is known.
+    """
+    cells = [field.dtype.itemsize for field in schema.FIELDS]
     for layer in layout.layers:
-        ranges = 2 * layer.channels * schema.RANGE_DTYPE.itemsize
-        total += small_chunk(ranges, batches) * ranges
-        total += small_chunk(4, batches) * 4 * (1 if layer.kernel is None else 2)
-    return total
+        cells.append(2 * layer.channels * schema.RANGE_DTYPE.itemsize)
+        cells += [4] if layer.kernel is None else [4, 4]
+    for cell in cells:
+        epochs, across = small_chunk(cell, batches)
+        yield epochs * across * cell, epochs
 
 
-def fixed_bytes(layout: BatchLayout) -> int:
-    """Returns the bytes of a file without frames, but with the fixed images."""
+def fixed_bytes(layout: BatchLayout, batches: int | None) -> int:
+    """Returns the bytes of a file without frames, but with the fixed images.
+
+    And those of the chunks that a first epoch shares with others which may never come.
+    """
     probes = len({layer.probe for layer in layout.layers} - {None})
     images = probes * sum(_nbytes(shape) for shape in layout.images[:1])
-    return _FILE_BYTES + _datasets(layout) * _DATASET_BYTES + images
+    chunks = sum(nbytes for nbytes, _ in _small_chunks(layout, batches))
+    shared = chunks - epoch_bytes(layout, batches)
+    return _FILE_BYTES + _datasets(layout) * _DATASET_BYTES + images + shared
 
 
 def _datasets(layout: BatchLayout) -> int:
@@ -209,7 +223,7 @@ def file_bytes(layout: BatchLayout, frames: Iterable[tuple[int, int]], batches: 
     cells = list(frames)
     epochs = len({epoch for epoch, _ in cells})
     return (
-        fixed_bytes(layout)
+        fixed_bytes(layout, batches)
         + epochs * epoch_bytes(layout, batches)
         + len(cells) * frame_bytes(layout)
     )

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from record.writer.fsync import sync_file, sync_folder
 from record.writer.ownership import create_file, keep_rights
 from replay import schema
+from replay.schema.epochs import group_epochs
 
 # The writer's guard is its lock file. HDF5's own locks are not to be had everywhere, and where the
 # library is too old to be told so by argument, the writer's environment tells it.
@@ -26,7 +27,8 @@ _HDF5 = h5py.version.hdf5_version_tuple[:3]
 _TAKES_LOCKING = _HDF5 >= (1, 12, 1) or (1, 10, 7) <= _HDF5 < (1, 11)
 _UNLOCKED: dict[str, Any] = {"locking": False} if _TAKES_LOCKING else {}
 # Bytes of chunks that HDF5 keeps for each dataset: each flush looks at all of them.
-_CHUNK_CACHE = 1 << 16
+# Of its table of them HDF5's own 8,191 places would take 64 kB for each dataset, too.
+_CACHE: dict[str, Any] = {"rdcc_nbytes": 1 << 16, "rdcc_nslots": 97}
 _FICLONE = 0x40049409  # Linux' request for a copy that shares its blocks with the original
 
 
@@ -162,7 +164,7 @@ def copy_frames(
         )
         for name, value in node.attrs.items():
             made.attrs[name] = value
-        if node.chunks[1] == 1 and node.ndim > 2:  # a frame is a chunk
+        if node.chunks[:2] == (1, 1) and node.ndim > 2:  # a frame is a chunk
             origin, written = (0,) * (node.ndim - 2), _written(node, frames)
             for place, frame in enumerate(frames):
                 if place % 256 == 0:
@@ -171,14 +173,15 @@ def copy_frames(
                     chunk = node.id.read_direct_chunk((*frame, *origin))[1]
                     made.id.write_direct_chunk((*frame, *origin), chunk)
             return
-        for epoch in np.flatnonzero(stays.any(axis=1)):
-            row = node[epoch]
-            row[~stays[epoch][: len(row)]] = node.fillvalue
+        for first, stop in group_epochs(np.flatnonzero(stays.any(axis=1)), node.chunks[0]):
+            rows = node[first:stop]
+            kept = stays[first:stop, : rows.shape[1]]
+            rows[~kept] = node.fillvalue
             if path == numbers_path:
-                row = numbers[epoch]
+                rows = numbers[first:stop]
             elif path == schema.value_checksums_path(numbers_path):
-                row[stays[epoch]] = schema.checksum_cells(numbers[epoch][stays[epoch]])
-            made[epoch] = row
+                rows[kept] = schema.checksum_cells(numbers[first:stop][kept])
+            made[first:stop] = rows
 
     source.visititems(copy)
     state = source[schema.STATE][:]
@@ -236,7 +239,7 @@ def try_to_remove(path: str) -> None:
 
 def open_h5(path: str, mode: str) -> h5py.File:
     """Opens a file of this format for writing, without a lock of HDF5's."""
-    return h5py.File(path, mode, libver=("v110", "v110"), rdcc_nbytes=_CHUNK_CACHE, **_UNLOCKED)
+    return h5py.File(path, mode, libver=("v110", "v110"), **_CACHE, **_UNLOCKED)
 
 
 def open_reading(path: str) -> h5py.File:

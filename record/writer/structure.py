@@ -86,6 +86,11 @@ class FileStructure:
             How many are to have room in the file for now.
         """
         self.batches = None if batches is None or batches > schema.FREE_CELLS else batches
+        if self.batches is not None and not self.rows:  # the fields were made before it was known
+            for name in self.fields:
+                path = schema.dataset_path(schema.BATCHES, name)
+                del self.file[path], self.file[schema.value_checksums_path(path)]
+            self.add_fields(list(self.fields.values()))
         return self.batches or GROWTH
 
     def add_fields(self, fields: Iterable[Field]) -> None:
@@ -185,15 +190,20 @@ class FileStructure:
         return self._growing[1]
 
     def _create(
-        self, path: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: float, batches: int = 1
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        fill: float,
+        chunk: tuple[int, int] = (1, 1),
     ) -> h5py.Dataset:
-        """Creates a dataset (epoch, batch, *shape), with chunks of `batches` batches each."""
+        """Creates a dataset (epoch, batch, *shape), with chunks of so many epochs and batches."""
         self._growing = None
         return self.file.create_dataset(
             path,
             shape=(self.rows, self.columns, *shape),
             maxshape=(None, None, *shape),
-            chunks=(1, batches, *(max(1, n) for n in shape)),
+            chunks=(*chunk, *(max(1, n) for n in shape)),
             dtype=dtype,
             fillvalue=fill,
         )
@@ -201,7 +211,7 @@ class FileStructure:
     def _create_small(
         self, path: str, shape: tuple[int, ...], dtype: np.dtype[Any], fill: float
     ) -> None:
-        """Creates a dataset of small values, with many batches in a chunk."""
+        """Creates a dataset of small values, with those of many batches in a chunk."""
         nbytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
         self._create(path, shape, dtype, fill, small_chunk(nbytes, self.batches))
 

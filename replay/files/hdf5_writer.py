@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -89,11 +90,10 @@ class RecordingWriter(Closing):
             sums = np.zeros(checked.shape, schema.CHECKSUM_DTYPE)
             sums[checked] = schema.checksum_cells(values[checked])
             self.write_field(schema.value_checksums_path(path), sums, 0)
-        cell_bytes = values.dtype.itemsize * int(np.prod(values.shape[2:], dtype=np.int64))
-        batches = max(1, min(values.shape[1], _CHUNK_BYTES // max(1, cell_bytes)))
-        made = self._create(path, values.shape, values.dtype, batches, fill)
+        chunk = small_chunk(values.shape, values.dtype)
+        made = self._create(path, values.shape, values.dtype, chunk, fill)
         if values.size:
-            _write_rows(made, np.ascontiguousarray(values), fill, -(-values.shape[1] // batches))
+            _write_rows(made, np.ascontiguousarray(values), fill, chunk)
 
     def write_layer_field(
         self,
@@ -139,19 +139,24 @@ class RecordingWriter(Closing):
         self._file.close()
 
     def _large(self, path: str, shape: tuple[int, ...]) -> h5py.Dataset:
-        made = self._create(path, (*self._shape, *shape), schema.FRAME_DTYPE, 1, np.nan)
+        made = self._create(path, (*self._shape, *shape), schema.FRAME_DTYPE, (1, 1), np.nan)
         self._frames[path] = made
         return h5py.Dataset(made)
 
     def _create(
-        self, path: str, shape: tuple[int, ...], dtype: Any, batches: int, fill: float
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        dtype: Any,
+        chunk: tuple[int, int],
+        fill: float,
     ) -> h5py.h5d.DatasetID:
-        """Makes a dataset (epoch, batch, ...) whose chunks have so many batches.
+        """Makes a dataset (epoch, batch, ...) whose chunks have so many epochs and batches.
 
         Past h5py's face, whose checks take longer than the writing: there may be thousands.
         """
         properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        properties.set_chunk((1, batches, *(max(1, n) for n in shape[2:])))
+        properties.set_chunk((*chunk, *(max(1, n) for n in shape[2:])))
         properties.set_obj_track_times(False)
         properties.set_fill_value(np.array(fill, dtype))
         unlimited = h5py.h5s.UNLIMITED
@@ -166,8 +171,16 @@ class RecordingWriter(Closing):
         return made
 
 
+def small_chunk(shape: tuple[int, ...], dtype: npt.DTypeLike) -> tuple[int, int]:
+    """Returns how many epochs and batches share a chunk of small numbers (epoch, batch, ...)."""
+    cell = np.dtype(dtype).itemsize * math.prod(shape[2:])
+    cells = max(1, _CHUNK_BYTES // max(1, cell))
+    batches = max(1, min(shape[1], cells))
+    return max(1, min(shape[0], cells // batches)), batches
+
+
 def _write_rows(
-    made: h5py.h5d.DatasetID, values: npt.NDArray[Any], fill: float, chunks: int
+    made: h5py.h5d.DatasetID, values: npt.NDArray[Any], fill: float, chunk: tuple[int, int]
 ) -> None:
     """Writes the epochs in which there is something, not too many at once: see `plain_chunks`.
 
@@ -175,12 +188,12 @@ def _write_rows(
         made: The dataset (epoch, batch, ...).
         values: All of it.
         fill: What stands where nothing was written.
-        chunks: In an epoch.
+        chunk: Epochs and batches of a chunk.
     """
     raw = f"u{values.dtype.itemsize}"
     unset = values.view(raw) == np.array(fill, values.dtype).view(raw)  # also another NaN is set
     epochs = np.flatnonzero(~unset.reshape(len(values), -1).all(axis=1))
-    step = max(1, AT_ONCE // chunks)
+    step = max(1, AT_ONCE // -(-values.shape[1] // chunk[1])) * chunk[0]
     space = made.get_space()
     for run in np.split(epochs, np.flatnonzero(np.diff(epochs) > 1) + 1):
         for start in range(0, len(run), step):

@@ -18,16 +18,16 @@ import numpy.typing as npt
 from replay import schema
 from replay.files.chunk_writing import Workers
 from replay.files.frame_copy import FrameCopy
-from replay.files.hdf5_writer import create_file
+from replay.files.hdf5_writer import create_file, small_chunk
 from replay.recording import Recording
 from replay.recording.eight_bits import WHOLE
 from replay.recording.live_file import file_errors
 from replay.recording.plain_chunks import written_epochs
 from replay.recording.safe_file import SafeFile
 from replay.recording.tree import Entry, attributes_of, walk
+from replay.schema.epochs import group_epochs
 
 _WORTH = 1 << 16  # bytes of small numbers that are worth a filter
-_CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -208,27 +208,27 @@ class _TreeCopy:
         dataset, plan = entry.node, self.plan
         fill = dataset.fillvalue
         size = int(np.prod(dataset.shape[2:], dtype=np.int64)) * dataset.dtype.itemsize
-        batches = max(1, min(dataset.shape[1], _CHUNK_BYTES // max(1, size)))
+        epochs, batches = small_chunk(dataset.shape, dataset.dtype)
         packed = plan.filter != "none" and size * dataset.shape[0] * dataset.shape[1] >= _WORTH
         made = self.target.create_dataset(
             entry.path,
             dataset.shape,
             dataset.dtype,
             maxshape=(None, None, *dataset.shape[2:]),
-            chunks=(1, batches, *(max(1, n) for n in dataset.shape[2:])),
+            chunks=(epochs, batches, *(max(1, n) for n in dataset.shape[2:])),
             fillvalue=fill,
             compression="gzip" if packed else None,  # small: plain HDF5 reads it anywhere
             shuffle=packed,
         )
         self._copy_attributes(entry, made)
-        for epoch in self._epochs(entry):
-            values = self.source.packed.row(entry.path, epoch)
+        for first, stop in group_epochs(self._epochs(entry), epochs):
+            values = self.source.packed.rows(entry.path, first, stop)
             if plan.keep is not None:
-                wide = min(values.shape[0], self.keep.shape[1])
-                kept = np.zeros(values.shape[0], bool)
-                kept[:wide] = self.keep[epoch, :wide]
+                wide = min(values.shape[1], self.keep.shape[1])
+                kept = np.zeros(values.shape[:2], bool)
+                kept[:, :wide] = self.keep[first:stop, :wide]
                 values[~kept] = fill
-            made[epoch] = self._changed(entry.path, epoch, values)
+            made[first:stop] = self._changed(entry.path, first, values)
 
     def _epochs(self, entry: Entry) -> list[int]:
         """Returns the epochs of small numbers that are not the fill throughout."""
@@ -240,17 +240,18 @@ class _TreeCopy:
         found: list[int] = epochs[epochs < min(most, len(entry.node))].tolist()
         return found
 
-    def _changed(self, path: str, epoch: int, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Returns an epoch's numbers, or their checksums, as they are in the new file."""
+    def _changed(self, path: str, first: int, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Returns some epochs' numbers, or their checksums, as they are in the new file."""
         new = self._new_numbers(_checked_path(path))
-        if new is None or epoch >= len(new):
+        if new is None:
             return values
-        wide = min(values.shape[0], new.shape[1])
+        new = new[first : first + len(values), : values.shape[1]]
+        old = values[: len(new), : new.shape[1]]  # a view of them
         if path == _checked_path(path):
-            values[:wide] = new[epoch, :wide]
+            old[:] = new
             return values
-        at = np.flatnonzero(values[:wide])  # where there is a checksum
-        values[at] = schema.checksum_cells(new[epoch, at])
+        there = old != 0
+        old[there] = schema.checksum_cells(new[there])
         return values
 
     def _new_numbers(self, path: str) -> npt.NDArray[Any] | None:

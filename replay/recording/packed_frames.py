@@ -161,8 +161,8 @@ class PackedFrames:
             view = self._file.view
             return StoredChunks(dataset, pipeline, view) if view.serves_threads else None
 
-    def row(self, path: str, epoch: int) -> npt.NDArray[Any]:
-        """Reads an epoch of a dataset of small numbers by epoch and batch, as it is stored.
+    def rows(self, path: str, first: int, stop: int) -> npt.NDArray[Any]:
+        """Reads epochs of a dataset of small numbers by epoch and batch, as they are stored.
 
         Raises:
             FileError: There is no such dataset, or it cannot be read.
@@ -170,8 +170,8 @@ class PackedFrames:
         dataset = self._file.find(path, None)
         if dataset is None or dataset.ndim < 2:
             raise FileError(f"damaged recording: {self._file.path} has no numbers in {path!r}")
-        row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
-        self._file.check_bytes(path, row, "values")
+        nbytes = (stop - first) * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+        self._file.check_bytes(path, nbytes, "values")
         with file_errors(self._file.path):
-            values: npt.NDArray[Any] = self._file.part(path, dataset, (epoch, epoch + 1))[0]
+            values: npt.NDArray[Any] = self._file.part(path, dataset, (first, stop))
         return values

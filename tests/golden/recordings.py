@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 from samples import write_recording
+from values_in_file import find_value
 
 Maps = Callable[[int, int], np.ndarray]
 CLASSES = ["cat", "dog", "<bird> & 鳥"]
@@ -93,11 +94,10 @@ def _main(path: Path, seed: int, epochs: int, run_id: str, **options: object) ->
     write_recording(path, layers, epochs=epochs, batches=3, run_id=run_id, **{**choices, **options})
 
 
-def _flip(path: Path, dataset: str, at: tuple[int, ...]) -> None:
-    """One wrong bit in one chunk, behind HDF5's back."""
+def _flip(path: Path, dataset: str, at: tuple[int, int]) -> None:
+    """One wrong bit in the value of one batch, behind HDF5's back."""
     with h5py.File(path, "r") as file:
-        node = file[dataset]
-        place = node.id.get_chunk_info_by_coord((*at, *(0,) * (node.ndim - 2))).byte_offset
+        place, _ = find_value(file[dataset], *at)
     with path.open("r+b") as raw:
         raw.seek(place + 5)
         byte = raw.read(1)[0]

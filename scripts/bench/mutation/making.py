@@ -152,4 +152,12 @@ MUTATIONS = (
         "    if False and any(",
         "tests/replay/rendering/test_animation.py::test_the_recording_is_never_the_target",
     ),
+    Mutation(
+        "copied-epochs-shift",
+        "A copy has the numbers of each epoch at that epoch.",
+        "replay/files/tree_copy.py",
+        "        new = new[first : first + len(values), : values.shape[1]]\n",
+        "        new = new[: len(values), : values.shape[1]]\n",
+        "tests/record/writer/test_short_epochs.py::test_copies_have_the_same_numbers",
+    ),
 )

@@ -289,6 +289,15 @@ MUTATIONS = (
         "tests/record/writer/test_cells.py::test_whatever_the_order_each_frame_is_in_the_file",
     ),
     Mutation(
+        "epochs-of-one-batch-are-frames",
+        "Of numbers that epochs share a chunk of, only those of the frames that stay are copied.",
+        COPIES,
+        "        if node.chunks[:2] == (1, 1) and",
+        "        if node.chunks[1] == 1 and",
+        "tests/record/writer/test_short_epochs.py"
+        "::test_a_budget_takes_frames_out_of_chunks_that_epochs_share",
+    ),
+    Mutation(
         "resume-keeps-what-it-replaces",
         "A resumed run replaces the frames from its first epoch on.",
         COPIES,

@@ -118,6 +118,10 @@ def spent() -> float:
     return found.children_user + found.children_system
 
 
+class RefusedError(Exception):
+    """A command that shows no more of so large a recording than it says, in a line."""
+
+
 @dataclass
 class Clock:
     """How much of the processor's time is left.
@@ -170,7 +174,11 @@ class Course:
             self.gap = f"{size:,}: not measured, which would take about {expected:.0f} s"
             return
         before = spent()
-        cost = run(BUSY * max(clock.left, 10.0))
+        try:
+            cost = run(BUSY * max(clock.left, 10.0))
+        except RefusedError as refused:
+            self.gap = f"{size:,}: refused, {refused}"
+            return
         if math.isinf(cost[0]):
             self.gap = f"{size:,}: given up after {spent() - before:.0f} s"
             return
@@ -324,6 +332,7 @@ def measured(words: Sequence[str], longest: float) -> tuple[float, float]:
         longest: Seconds by the clock after which it is given up: its time is then infinite.
 
     Raises:
+        RefusedError: It says that the recording is too large for it.
         RuntimeError: It failed.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -340,6 +349,10 @@ def measured(words: Sequence[str], longest: float) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode == -signal.SIGKILL:
         return math.inf, usage.ru_maxrss * 1024.0
+    if process.returncode == 2 and "too many" in said:
+        raise RefusedError(
+            said.strip().splitlines()[-1].partition(" in ")[0].removeprefix("error: ")
+        )
     if process.returncode not in (0, 1):
         raise RuntimeError(f"{' '.join(words)}: {said.strip().splitlines()[-1:]}")
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024.0

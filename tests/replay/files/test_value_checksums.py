@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from values_in_file import find_value
 
 import replay
 from record import Recorder
@@ -86,13 +87,8 @@ def places(path: Path) -> Iterator[Place]:
         of_frames = [name for name in found if not name.endswith("/input")]
         for name in (*of_frames, *(f"value_checksums/{name}" for name in of_frames)):
             values = file[name]
-            size = values.dtype.itemsize * int(np.prod(values.shape[2:]))
             for epoch, batch in np.argwhere(file["batches/recorded"][:EPOCHS, :BATCHES] > 0):
-                wide = values.chunks[1]
-                origin = (int(epoch), int(batch) // wide * wide, *(0,) * (values.ndim - 2))
-                start = values.id.get_chunk_info_by_coord(origin).byte_offset
-                at = start + int(batch) % wide * size
-                yield Place(name, (int(epoch), int(batch)), at, size)
+                yield Place(name, (cell := (int(epoch), int(batch))), *find_value(values, *cell))
 
 
 def facts(run: replay.Recording) -> dict[str, np.ndarray]:

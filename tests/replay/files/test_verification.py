@@ -15,6 +15,7 @@ import torch
 from command_lines import without_next
 from samples import drifting_maps, write_recording
 from torch import nn
+from values_in_file import find_value
 
 import replay
 from record import Recorder
@@ -68,16 +69,15 @@ def copy(whole: Path, tmp_path: Path) -> Path:
     return path
 
 
-def flip(path: Path, dataset: str, at: tuple[int, ...]) -> None:
-    """One wrong bit in the data of one chunk, behind HDF5's back."""
+def flip(path: Path, dataset: str, at: tuple[int, int]) -> None:
+    """One wrong bit in the value of one batch, behind HDF5's back."""
     with h5py.File(path, "r") as file:
-        node = file[dataset]
-        rest = (0,) * (node.ndim - len(at))
-        place = node.id.get_chunk_info_by_coord((*at, *rest)).byte_offset
+        place, size = find_value(file[dataset], *at)
+    place += min(5, size - 1)
     with path.open("r+b") as raw:
-        raw.seek(place + 5)
+        raw.seek(place)
         byte = raw.read(1)[0]
-        raw.seek(place + 5)
+        raw.seek(place)
         raw.write(bytes([byte ^ 0x10]))
 
 
@@ -100,7 +100,7 @@ DAMAGE = [
     ("inputs@3x14x14", (1, 2), "epoch 1 batch 2: input: damaged"),
     ("probe/0/maps/tokens", (0, 0), "probe 0: tokens epoch 0 batch 0: maps: damaged"),
     ("ranges/conv2", (0, 0), "conv2 epoch 0 batch 0: ranges: its checksum is wrong"),
-    ("checksums/conv1", (1, 0), "conv1 epoch 1 batch 1: maps: damaged"),
+    ("checksums/conv1", (1, 1), "conv1 epoch 1 batch 1: maps: damaged"),
 ]
 
 

@@ -195,7 +195,7 @@ def test_damaged_ranges_of_frames_in_8_bits(small: Path) -> None:
 
 def test_numbers_that_are_not_there_are_said(path: Path) -> None:
     with SafeFile(path) as file, pytest.raises(FileError, match="no numbers in 'batches/other'"):
-        file.packed.row("batches/other", 0)
+        file.packed.rows("batches/other", 0, 1)
 
 
 def test_a_frame_that_shrinks_like_a_bomb_is_kept_as_it_is(
