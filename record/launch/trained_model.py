@@ -25,7 +25,7 @@ from record.launch.arguments import RunOptions
 from record.launch.closing_lines import ClosedRecording
 from record.launch.script_recorder import ScriptRecorder
 from record.session.loop import as_number
-from record.watching.ownership import parameter_ids
+from record.watching.ownership import may_train, parameter_ids
 
 
 class TrainedModel:
@@ -220,7 +220,8 @@ class TrainedModel:
             self.backward_ended()
         self._steps_in_evaluation += self._evaluated_backward and not self.detector.waiting
         self._evaluated = self._evaluated_backward = False
-        self.detector.stepped(id(optimizer))
+        trains = self.detector.sees_backward or may_train(optimizer, False)
+        self.detector.stepped(id(optimizer), trains)
         self._capture.pending = True
 
     def forward_missed(self, optimizer: Optimizer) -> None:

@@ -38,6 +38,7 @@ from record.reporting import say
 from record.session.metadata import rank_and_world
 from record.watching.callbacks import CallbackGuard
 from record.watching.finder import ModelFinder
+from record.watching.ownership import may_train
 from record.watching.torch_events import TorchEvents, scalar_loss
 
 _MAX_ITEMS = 4096  # that a model may have been given before it was found
@@ -94,6 +95,7 @@ class Watcher:
         self._recordings = ModelRecordings(options, spawned, self._loaders, self._finder)
         self._events = TorchEvents(self)
         self._stepped_within: list[Any] = []  # optimizers that stepped within a backward pass
+        self._saw_backward = False  # whether there was a backward pass since the last step
         self._guard = CallbackGuard(self._loaders.lock)
 
     def install(self) -> None:
@@ -155,6 +157,7 @@ class Watcher:
         self._recordings.close_dropped()
         self._recordings.forget_optimizer(optimizer)
         self._last_optimizer_made = self._loaders.deliveries.clock
+        self._saw_backward = False
         self._finder.add_optimizer(optimizer)
 
     @_callback
@@ -201,6 +204,7 @@ class Watcher:
 
     def _tell_backward_begins(self, tensors: Any) -> None:
         """Tells the models of a backward pass, from these tensors."""
+        self._saw_backward = True
         loss = scalar_loss(tensors)
         for model in self._recordings.models:
             model.backward_begins(loss)
@@ -241,9 +245,10 @@ class Watcher:
             self._step(optimizer)
 
     def _step(self, optimizer: Any) -> None:
+        saw_backward, self._saw_backward = self._saw_backward, False
         for model in self._recordings.models_of(optimizer):
             model.stepped(optimizer)
-        if self._finder.is_searching:
+        if self._finder.is_searching and may_train(optimizer, saw_backward):
             root = self._finder.model_of_step(optimizer)
             if root is not None:
                 found = self._start_recording(root)

@@ -17,6 +17,21 @@ def optimized_parameters(optimizer: Optimizer) -> set[int]:
     return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
 
 
+def may_train(optimizer: Optimizer, after_backward: bool) -> bool:
+    """Returns whether a step can have been by gradients of a training.
+
+    One without any, or one of zeros at a rate of 0, is made before a training, for the optimizer's
+    state to be there (torch.distributed.checkpoint) or lest a scheduler warns.
+
+    Args:
+        optimizer: The optimizer that stepped.
+        after_backward: Whether there was a backward pass since the last step.
+    """
+    groups = optimizer.param_groups
+    has_gradients = any(p.grad is not None for group in groups for p in group["params"])
+    return has_gradients and (after_backward or any(group.get("lr") != 0 for group in groups))
+
+
 def parameter_ids(module: nn.Module) -> set[int]:
     """Returns the ids of the parameters of a module and of all modules in it."""
     return {id(parameter) for parameter in module.parameters()}
