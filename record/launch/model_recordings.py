@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from _thread import get_ident
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class ModelRecordings:
         models: The models that are recorded now.
         closed: The recordings that are closed, in the order in which they ended.
         reasons: Why models are not recorded, in words.
-        is_starting: Whether a recording is just beginning.
+        starting: The thread in which a recording is just beginning; None where none is.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class ModelRecordings:
         self.models: list[TrainedModel] = []
         self.closed: list[ClosedRecording] = []
         self.reasons: list[str] = []
-        self.is_starting = False
+        self.starting: int | None = None
         self._options = options
         self._spawned = spawned
         self._loaders = loaders
@@ -73,7 +74,7 @@ class ModelRecordings:
             recorded.parameters = parameter_ids(root)
             self._models_by_optimizer.clear()
             return None
-        self.is_starting = True
+        self.starting = get_ident()
         try:
             model = self._open(root)
             if not model.recorder.is_recording:  # another rank does
@@ -90,7 +91,7 @@ class ModelRecordings:
             self.reasons.append(f"{kind}: {describe_error(error, 200)}")
             say(f"{kind} is not recorded: {self.reasons[-1]}")
         finally:
-            self.is_starting = False
+            self.starting = None
         return None
 
     def model_of(self, root: nn.Module) -> TrainedModel | None:

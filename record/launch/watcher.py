@@ -17,6 +17,7 @@ import collections
 import contextlib
 import functools
 import os
+from _thread import get_ident
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Concatenate, ParamSpec
@@ -63,12 +64,13 @@ def _script_callback(
 ) -> Callable[Concatenate[Watcher, P], None]:
     """Makes a method a callback for what the script does.
 
-    While a recording is just beginning it is not called: nothing is the script's doing then.
+    In a thread in which a recording is just beginning it is not called: what happens there is not
+    the script's doing.
     """
 
     @functools.wraps(method)
     def call(watcher: Watcher, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if not watcher._recordings.is_starting:
+        if watcher._recordings.starting != get_ident():
             watcher._guard.call(method, watcher, *args, **kwargs)
 
     return call
@@ -94,7 +96,9 @@ class Watcher:
         self._finder = ModelFinder(self.called, options.include_eval)
         self._recordings = ModelRecordings(options, spawned, self._loaders, self._finder)
         self._events = TorchEvents(self)
-        self._stepped_within: list[Any] = []  # optimizers that stepped within a backward pass
+        # Optimizers that stepped within a backward pass, each with its thread.
+        self._stepped_within: list[tuple[int, Any]] = []
+        self._in_backward: set[int] = set()  # threads that have called a backward pass
         self._saw_backward = False  # whether there was a backward pass since the last step
         self._guard = CallbackGuard(self._loaders.lock)
 
@@ -185,6 +189,7 @@ class Watcher:
         """Tells the models of a backward pass, unless it is checkpointing's, within another one."""
         if _is_of_the_training():
             self._take_steps()  # of a pass that ended in an exception
+            self._in_backward.add(get_ident())
             self._recordings.close_dropped()
             self._tell_backward_begins(tensors)
 
@@ -236,13 +241,19 @@ class Watcher:
         if torch._C._current_graph_task_id() == -1:
             self._step(optimizer)
         else:
-            self._stepped_within.append(optimizer)
+            self._stepped_within.append((get_ident(), optimizer))
 
     def _take_steps(self) -> None:
-        """Tells of the steps that were made within the backward pass."""
-        steps, self._stepped_within = self._stepped_within, []
-        for optimizer in steps:
-            self._step(optimizer)
+        """Tells of the steps that were made within the backward pass of this thread.
+
+        On a GPU that is run by a thread of its own.
+        """
+        self._in_backward.discard(get_ident())
+        steps = self._stepped_within
+        self._stepped_within = [step for step in steps if step[0] in self._in_backward]
+        for thread, optimizer in steps:
+            if thread not in self._in_backward:
+                self._step(optimizer)
 
     def _step(self, optimizer: Any) -> None:
         saw_backward, self._saw_backward = self._saw_backward, False
