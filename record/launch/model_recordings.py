@@ -14,6 +14,7 @@ from record.batch_detection.deliveries import LoaderItem
 from record.batch_detection.loaders import LoaderTracker
 from record.launch.arguments import RunOptions
 from record.launch.closing_lines import ClosedRecording
+from record.launch.inner_models import InnerModels
 from record.launch.recording_paths import RecordingPaths
 from record.launch.trained_model import TrainedModel
 from record.reporting import say
@@ -37,6 +38,7 @@ class ModelRecordings:
         models: The models that are recorded now.
         closed: The recordings that are closed, in the order in which they ended.
         reasons: Why models are not recorded, in words.
+        inner: Models that are not recorded, as copies that are trained for a few batches each.
         starting: The thread in which a recording is just beginning; None where none is.
     """
 
@@ -51,18 +53,22 @@ class ModelRecordings:
         self._spawned = spawned
         self._loaders = loaders
         self._finder = finder
+        self.inner = InnerModels()
         self._paths = RecordingPaths(Path(options.output))
         self._started = 0
         self._has_dropped_model = False  # whether the script has dropped one of the models
         # The models of an optimizer, by its id; emptied whenever a model comes or goes.
         self._models_by_optimizer: dict[int, list[TrainedModel]] = {}
 
-    def start(self, root: nn.Module, items: Iterable[LoaderItem]) -> TrainedModel | None:
+    def start(
+        self, root: nn.Module, items: Iterable[LoaderItem], is_grown: bool = False
+    ) -> TrainedModel | None:
         """Begins to record a model; one that is recorded goes on, with what parameters it has now.
 
         Args:
             root: The model.
             items: What loaders handed out before, that it may have been given.
+            is_grown: Whether it was trained for too long to be an inner model.
 
         Returns:
             The model; None where it is not recorded, which is said, or was recorded before.
@@ -73,6 +79,8 @@ class ModelRecordings:
         if recorded is not None:  # some of its layers are new: a head, say, or an adapter
             recorded.parameters = parameter_ids(root)
             self._models_by_optimizer.clear()
+            return None
+        if not (is_grown or self._options.include_eval) and self.inner.withholds(root):
             return None
         self.starting = get_ident()
         try:
@@ -117,6 +125,7 @@ class ModelRecordings:
             model.close()
         finally:
             self.closed.append(model.closed_recording())
+            self.inner.note_closed(self.closed[-1])
 
     def close_dropped(self) -> None:
         """Closes the recordings of models that the script has dropped."""

@@ -259,6 +259,11 @@ class Watcher:
         saw_backward, self._saw_backward = self._saw_backward, False
         for model in self._recordings.models_of(optimizer):
             model.stepped(optimizer)
+        if (grown := self._recordings.inner.grown(optimizer)) is not None:
+            late = self._start_recording(grown[0], is_grown=True)
+            if late is not None:
+                for _ in range(grown[1]):
+                    late.forward_missed(optimizer)
         if self._finder.is_searching and may_train(optimizer, saw_backward):
             root = self._finder.model_of_step(optimizer)
             if root is not None:
@@ -306,7 +311,7 @@ class Watcher:
             # Its own hook comes too late for this call.
             model.recorder.begin_forward(args, kwargs, frame)
 
-    def _start_recording(self, root: nn.Module) -> TrainedModel | None:
+    def _start_recording(self, root: nn.Module, is_grown: bool = False) -> TrainedModel | None:
         """Begins to record a model; returns None where it is not recorded, or was before."""
         self._recordings.close_dropped()
         items = [  # without what earlier trainings have left
@@ -315,7 +320,7 @@ class Watcher:
             if item.source.goes_on or item.time > self._last_optimizer_made
         ]
         with outside_transforms():
-            return self._recordings.start(root, items)
+            return self._recordings.start(root, items, is_grown)
 
     # Forked children
 
