@@ -338,4 +338,4 @@ class TrainedModel:
                 and not candidate.trained
             ):
                 self.frames.adopt(candidate)
-                self._inputs = {}
+                self._inputs, self._thread = {}, get_ident()

@@ -39,7 +39,7 @@ from record.reporting import say
 from record.session.metadata import rank_and_world
 from record.watching.callbacks import CallbackGuard
 from record.watching.finder import ModelFinder
-from record.watching.ownership import may_train
+from record.watching.ownership import has_zeros, may_train
 from record.watching.torch_events import TorchEvents, scalar_loss
 
 _MAX_ITEMS = 4096  # that a model may have been given before it was found
@@ -264,7 +264,9 @@ class Watcher:
             if late is not None:
                 for _ in range(grown[1]):
                     late.forward_missed(optimizer)
-        if self._finder.is_searching and may_train(optimizer, saw_backward):
+        # By a step without a backward pass a model is found once at most: then waiting is cheap.
+        trains = self._finder.is_searching and may_train(optimizer, saw_backward)
+        if trains and (saw_backward or not has_zeros(optimizer)):
             root = self._finder.model_of_step(optimizer)
             if root is not None:
                 found = self._start_recording(root)

@@ -28,6 +28,7 @@ MODELS = (
     "NoLoader", "WholeSet", "BestKept", "LoneJudge", "LoneMaker", "ByTurns", "WithinBackward",
     "Streamed", "Checkpointed", "TriedAgain", "VolumesNet", "DetectorNet", "TwoViews", "Fast",
     "Denoiser", "SegmenterNet", "SteppedFirst", "Primed", "PrimedWithZeros",
+    "PrimedByHand",
 )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def test_what_is_said_of_them(folder: Path) -> None:
     [("prefetched", "Prefetched"), ("dry_runs", "DryRuns"), ("no_loader", "NoLoader"),
      ("fix_match", "FixMatch"), ("persistent", "Persistent"),
      ("stepped_first", "SteppedFirst"), ("primed", "Primed"),
-     ("primed_with_zeros", "PrimedWithZeros")],
+     ("primed_with_zeros", "PrimedWithZeros"), ("primed_by_hand", "PrimedByHand")],
 )  # fmt: skip
 def test_loops_alone_in_their_process(
     tmp_path: Path, record_warm: Record, loop: str, name: str

@@ -924,6 +924,20 @@ def primed_with_zeros():
             notes.after(epoch, batch, step(model, optimizer, x, y))
 
 
+@loop
+def primed_by_hand():
+    """The same with a rate, as by hand before an optimizer's state is loaded."""
+    model, notes = new("PrimedByHand")
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+
+
 def main():
     torch.manual_seed(0)
     for name, function in LOOPS.items():
