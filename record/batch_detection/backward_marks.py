@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from _thread import get_ident
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -38,11 +39,13 @@ class _ForwardMark(NamedTuple):
         number: The number of its hook.
         hook: The hook, for as long as the graph lives.
         is_first: Whether it is the first forward of its candidate.
+        thread: The thread of the forward.
     """
 
     number: int
     hook: weakref.ref[_GraphHook]
     is_first: bool
+    thread: int
 
 
 class BackwardMarks:
@@ -50,6 +53,7 @@ class BackwardMarks:
 
     def __init__(self) -> None:
         self._passed: set[int] = set()  # numbers of the hooks that the backward pass came through
+        self._threads: set[int] = set()  # in which backward passes run, of whatever model
         self._numbers = itertools.count()
         self._marks: dict[BatchCandidate, list[_ForwardMark]] = {}
 
@@ -69,7 +73,7 @@ class BackwardMarks:
         hook = _GraphHook(self._passed, next(self._numbers))
         for node in nodes:
             node.register_prehook(hook)
-        marks.append(_ForwardMark(hook.number, weakref.ref(hook), is_first))
+        marks.append(_ForwardMark(hook.number, weakref.ref(hook), is_first, get_ident()))
         while len(self._marks) > _MAX_CANDIDATES:
             del self._marks[next(iter(self._marks))]
 
@@ -78,13 +82,26 @@ class BackwardMarks:
         self._marks.pop(candidate, None)
 
     def begin_backward(self) -> None:
-        """Notes that a backward pass begins."""
-        self._passed.clear()
+        """Notes that a backward pass begins in this thread."""
+        self._threads.discard(get_ident())  # its last pass may have ended in an exception
+        for marks in self._marks.values() if self._threads else ():
+            self._passed -= {mark.number for mark in marks if self._may_come_through(mark)}
+        if not self._threads:
+            self._passed.clear()
+        self._threads.add(get_ident())
+
+    def end_backward(self) -> None:
+        """Notes that the backward pass of this thread has ended."""
+        self._threads.discard(get_ident())
+
+    def _may_come_through(self, mark: _ForwardMark) -> bool:
+        """Whether a pass of this thread may: in that of the forward no other one runs."""
+        return mark.thread == get_ident() or mark.thread not in self._threads
 
     def passed_through(
         self, waiting: Sequence[BatchCandidate]
     ) -> dict[BatchCandidate, bool] | None:
-        """Returns which candidates the backward pass went through.
+        """Returns which candidates the backward pass of this thread went through.
 
         Args:
             waiting: The candidates to ask for.
@@ -98,7 +115,11 @@ class BackwardMarks:
             marks = self._marks.get(candidate)
             if marks is None and not candidate.trained:
                 return None
-            passed = [mark.is_first for mark in marks or () if mark.number in self._passed]
+            passed = [
+                mark.is_first
+                for mark in marks or ()
+                if mark.number in self._passed and self._may_come_through(mark)
+            ]
             if passed:
                 through[candidate] = any(passed)
         return through

@@ -47,6 +47,7 @@ class BatchDetector:
         latest: The last candidate, decided or not; None before the first.
         lost: The number of candidates that were trained on after they had been given up.
         steps_unseen: Whether nobody says when an optimizer steps: a backward pass is then enough.
+        sees_backward: Whether a backward pass was ever seen.
         epochs: Numbers the batches.
     """
 
@@ -62,7 +63,7 @@ class BatchDetector:
         self._stepped: set[Hashable] = set()  # optimizers, since the last candidate of a new item
         self._running: list[tuple[Hashable, int]] = []  # optimizers that step, with their call
         self._calls = 0  # optimizer steps that have begun
-        self._sees_backward = False  # whether a backward pass was ever seen
+        self.sees_backward = False
         self._separate = False  # whether the forwards of an item are not trained on together
 
     def fetched(self, item: LoaderItem) -> None:
@@ -149,7 +150,7 @@ class BatchDetector:
             if candidate is not fresh[0] and candidate.fits(fresh[0]):
                 self._merge(candidate, fresh[0])
                 continue
-            candidate.trained = self._sees_backward = True
+            candidate.trained = self.sees_backward = True
             candidate.loss = loss
             if not candidates[candidate]:
                 candidate.mixed = self._separate = True
@@ -160,13 +161,18 @@ class BatchDetector:
         self._calls += 1
         self._running.append((optimizer, self._calls))
 
-    def stepped(self, optimizer: Hashable) -> None:
-        """Notes that an optimizer of the model has stepped, and decides what that tells."""
+    def stepped(self, optimizer: Hashable, trains: bool = True) -> None:
+        """Notes that an optimizer of the model has stepped, and decides what that tells.
+
+        Args:
+            optimizer: The optimizer.
+            trains: Whether it had anything to train by, where no backward pass was ever seen.
+        """
         self._leave_step(optimizer)
         again = optimizer in self._stepped
         self._stepped.add(optimizer)
         trained = [candidate for candidate in self.waiting if candidate.trained]
-        if not trained and not self._sees_backward and self.waiting:
+        if not trained and not self.sees_backward and self.waiting and trains:
             trained = [self.waiting[0]]  # trained without a backward pass
         if not trained:
             return

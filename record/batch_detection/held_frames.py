@@ -63,7 +63,7 @@ class HeldFrames:
         self._problems = problems
         self._held: dict[BatchCandidate, HeldFrame] = {}
         self._captured: BatchCandidate | None = None  # whose frame the capture holds, or takes
-        self._missed_one = False  # whether a batch was missed that is to be counted
+        self._missed = 0  # batches that are to be counted as missed, if others follow
 
     def begin(self, candidate: BatchCandidate, loaded: Any, length: int | None) -> None:
         """Prepares the capture for the first forward of a candidate.
@@ -160,7 +160,7 @@ class HeldFrames:
                 self._captured = None
                 self._capture.phase = IDLE
         if held.is_unseen:
-            self._missed_one = keeps
+            self._missed += keeps
         elif position is not None and (candidate.mixed or (keeps and not held.is_recorded)):
             self._lose(
                 "its first forward was not the one that was trained on"
@@ -187,16 +187,19 @@ class HeldFrames:
         self._checks.name_silent_layers()
 
     def _count_missed(self) -> None:
-        """Counts the batch as lost by whose step the model was found."""
-        if self._missed_one:
-            self._missed_one = False
+        """Counts the batches as lost that the model was trained on before it was found."""
+        missed, self._missed = self._missed, 0
+        if missed == 1:
             self._lose("the model was not found before its first step")
+        elif missed:
+            self._lose("the model was taken for one that is trained on few", missed)
 
-    def _lose(self, why: str) -> None:
-        """Counts a lost frame and says why it is lost."""
-        self.lost += 1
-        self._sender.count_lost(1)
-        self._problems.warn(f"a batch is lost, and counted: {why}", why)
+    def _lose(self, why: str, batches: int = 1) -> None:
+        """Counts lost frames and says why they are lost."""
+        self.lost += batches
+        self._sender.count_lost(batches)
+        lost = f"{batches:,} batches are" if batches > 1 else "a batch is"
+        self._problems.warn(f"{lost} lost, and counted: {why}", why)
 
     def _may_be_recorded(self, candidate: BatchCandidate) -> bool:
         """Returns whether one of the positions that a candidate may get is recorded."""

@@ -66,10 +66,11 @@ class ClassActivation:
 
     Attributes:
         reason: Why there is none any more, in words; empty where there is.
+        absence: Why there was none at some showing, in words; empty where there always was.
     """
 
     def __init__(self, capture: Capture, layer: str | None = None) -> None:
-        self.reason = ""
+        self.reason = self.absence = ""
         self._capture = capture
         self._state = capture.state
         self._layer = ActivationLayer(capture.state, layer)
@@ -141,9 +142,11 @@ class ClassActivation:
     ) -> None:
         layer = self._layer
         if not layer.calls:
-            if layer.name is not None:
+            if layer.name in layer.completed:
                 raise CannotActivateError(f"{layer.name} puts out no maps in evaluation mode")
-            if not layer.look_further():
+            if layer.name is not None:  # a later exit, a branch: it may run at the next showing
+                self.absence = f"{layer.name} did not run in evaluation mode"
+            elif not layer.look_further():
                 raise CannotActivateError("no layer puts out maps with positions")
             return
         with torch.enable_grad():

@@ -251,8 +251,8 @@ class Gradients:
             return
         if not any(one.is_awaited for one in awaited):
             state.say(
-                "no gradients are recorded: nothing that is recorded requires any (frozen, or "
-                "under no_grad)",
+                "a forward has no gradients: nothing that is recorded of it requires any (frozen, "
+                "or under no_grad)",
                 "gradients: none required",
             )
         elif not any(one.has_come for one in awaited):

@@ -110,6 +110,8 @@ class ProbeClasses:
             text = f"{wanted}: given up, since {self.reason}"
         elif self.activation is not None and self.activation.reason:
             text = f"class activation: given up, since {self.activation.reason}"
+        elif self.activation is not None and self.activation.absence:
+            text = f"class activation: none at some showings, since {self.activation.absence}"
         if text in self._said:
             return ""
         self._said.add(text)

@@ -14,7 +14,7 @@ from record.short_path import short_path
 from record.summary import closing_line
 from replay.schema.unfinished import unfinished_path
 
-_MAX_LINES = 12  # recordings that are named one by one
+_MAX_LINES = 12  # recordings that are named one by one, where more than one follow
 _COUNT_FILE = "MAPREEL_RUN_TALLY"  # names the file of `RecordingCount` to all processes of a run
 
 
@@ -52,6 +52,7 @@ def closing_lines(recordings: Sequence[ClosedRecording]) -> list[str]:
         (recording for recording in recordings if recording.batches),
         key=lambda recording: recording.number,
     )
+    named = len(found) if len(found) == _MAX_LINES + 1 else _MAX_LINES
     lines = [
         closing_line(
             recording.path,
@@ -61,9 +62,9 @@ def closing_lines(recordings: Sequence[ClosedRecording]) -> list[str]:
             recording.lost,
             recording.no_probe,
         )
-        for recording in found[:_MAX_LINES]
+        for recording in found[:named]
     ]
-    rest = found[_MAX_LINES:]
+    rest = found[named:]
     if rest:
         names = ", ".join(dict.fromkeys(recording.name for recording in rest))
         lines.append(

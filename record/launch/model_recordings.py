@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from _thread import get_ident
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from record.batch_detection.deliveries import LoaderItem
 from record.batch_detection.loaders import LoaderTracker
 from record.launch.arguments import RunOptions
 from record.launch.closing_lines import ClosedRecording
+from record.launch.inner_models import InnerModels
 from record.launch.recording_paths import RecordingPaths
 from record.launch.trained_model import TrainedModel
 from record.reporting import say
@@ -36,7 +38,8 @@ class ModelRecordings:
         models: The models that are recorded now.
         closed: The recordings that are closed, in the order in which they ended.
         reasons: Why models are not recorded, in words.
-        is_starting: Whether a recording is just beginning.
+        inner: Models that are not recorded, as copies that are trained for a few batches each.
+        starting: The thread in which a recording is just beginning; None where none is.
     """
 
     def __init__(
@@ -45,23 +48,27 @@ class ModelRecordings:
         self.models: list[TrainedModel] = []
         self.closed: list[ClosedRecording] = []
         self.reasons: list[str] = []
-        self.is_starting = False
+        self.starting: int | None = None
         self._options = options
         self._spawned = spawned
         self._loaders = loaders
         self._finder = finder
+        self.inner = InnerModels()
         self._paths = RecordingPaths(Path(options.output))
         self._started = 0
         self._has_dropped_model = False  # whether the script has dropped one of the models
         # The models of an optimizer, by its id; emptied whenever a model comes or goes.
         self._models_by_optimizer: dict[int, list[TrainedModel]] = {}
 
-    def start(self, root: nn.Module, items: Iterable[LoaderItem]) -> TrainedModel | None:
+    def start(
+        self, root: nn.Module, items: Iterable[LoaderItem], is_grown: bool = False
+    ) -> TrainedModel | None:
         """Begins to record a model; one that is recorded goes on, with what parameters it has now.
 
         Args:
             root: The model.
             items: What loaders handed out before, that it may have been given.
+            is_grown: Whether it was trained for too long to be an inner model.
 
         Returns:
             The model; None where it is not recorded, which is said, or was recorded before.
@@ -73,7 +80,9 @@ class ModelRecordings:
             recorded.parameters = parameter_ids(root)
             self._models_by_optimizer.clear()
             return None
-        self.is_starting = True
+        if not (is_grown or self._options.include_eval) and self.inner.withholds(root):
+            return None
+        self.starting = get_ident()
         try:
             model = self._open(root)
             if not model.recorder.is_recording:  # another rank does
@@ -90,7 +99,7 @@ class ModelRecordings:
             self.reasons.append(f"{kind}: {describe_error(error, 200)}")
             say(f"{kind} is not recorded: {self.reasons[-1]}")
         finally:
-            self.is_starting = False
+            self.starting = None
         return None
 
     def model_of(self, root: nn.Module) -> TrainedModel | None:
@@ -116,6 +125,7 @@ class ModelRecordings:
             model.close()
         finally:
             self.closed.append(model.closed_recording())
+            self.inner.note_closed(self.closed[-1])
 
     def close_dropped(self) -> None:
         """Closes the recordings of models that the script has dropped."""

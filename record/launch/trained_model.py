@@ -25,7 +25,7 @@ from record.launch.arguments import RunOptions
 from record.launch.closing_lines import ClosedRecording
 from record.launch.script_recorder import ScriptRecorder
 from record.session.loop import as_number
-from record.watching.ownership import parameter_ids
+from record.watching.ownership import may_train, parameter_ids
 
 
 class TrainedModel:
@@ -81,7 +81,8 @@ class TrainedModel:
         self._evaluated = self._evaluated_backward = False
         self._steps_in_evaluation = 0
         self._ended_badly = False
-        self._loss: Any = None  # of the backward pass that runs
+        self._losses: dict[int, Any] = {}  # of the backward passes that run, by thread
+        self._thread = 0  # of the last forward
         self._marks = BackwardMarks()
         self._current: BatchCandidate | None = None  # that the running forward is recorded in
         self._without_gradients: BatchCandidate | None = None  # of forwards without gradients
@@ -112,7 +113,7 @@ class TrainedModel:
 
     def forward_begins(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
         """Notes that a forward begins, of the model or of a part that is called directly."""
-        self._current = None
+        self._current, self._thread = None, get_ident()
         memory = storages_of(inputs)
         items = self._loaders.items_in(memory)
         if not training:
@@ -178,7 +179,8 @@ class TrainedModel:
         if self._capture.traced:
             self._adopt_traced()
         self._marks.begin_backward()
-        self._loss = None if loss is None or not self.detector.waiting else as_number(loss)
+        number = None if loss is None or not self.detector.waiting else as_number(loss)
+        self._losses[get_ident()] = number
         if self._capture.traced:  # the next forward writes into the same place, reported or not
             self.frames.put_aside()
             self._capture.reset()
@@ -186,11 +188,16 @@ class TrainedModel:
     def backward_ended(self) -> None:
         """Notes that the backward pass has ended, or that an optimizer steps within it."""
         waiting = self.detector.waiting
+        through = self._marks.passed_through(waiting)
+        loss = self._losses.get(get_ident())
+        if torch._C._current_graph_task_id() == -1:
+            self._marks.end_backward()
+            self._losses.pop(get_ident(), None)
         if not waiting:
             self._evaluated_backward = self._evaluated
             return
-        through = self._marks.passed_through(waiting)
-        loss = self._loss
+        if through is None and self._thread != get_ident():
+            return  # of another training, beside this one
         self.detector.backward(loss, through)
         self._backwards += 1
         for candidate in waiting:
@@ -207,6 +214,7 @@ class TrainedModel:
         if not keeps_graph:
             for candidate in self._marks.passed_through(self.detector.waiting) or ():
                 self.detector.graph_freed(candidate)
+        self._marks.end_backward()
         self._capture.pending = True
 
     def step_begins(self, optimizer: Optimizer) -> None:
@@ -220,7 +228,8 @@ class TrainedModel:
             self.backward_ended()
         self._steps_in_evaluation += self._evaluated_backward and not self.detector.waiting
         self._evaluated = self._evaluated_backward = False
-        self.detector.stepped(id(optimizer))
+        trains = self.detector.sees_backward or may_train(optimizer, False)
+        self.detector.stepped(id(optimizer), trains)
         self._capture.pending = True
 
     def forward_missed(self, optimizer: Optimizer) -> None:
@@ -329,4 +338,4 @@ class TrainedModel:
                 and not candidate.trained
             ):
                 self.frames.adopt(candidate)
-                self._inputs = {}
+                self._inputs, self._thread = {}, get_ident()

@@ -17,6 +17,7 @@ import collections
 import contextlib
 import functools
 import os
+from _thread import get_ident
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Concatenate, ParamSpec
@@ -38,6 +39,7 @@ from record.reporting import say
 from record.session.metadata import rank_and_world
 from record.watching.callbacks import CallbackGuard
 from record.watching.finder import ModelFinder
+from record.watching.ownership import has_zeros, may_train
 from record.watching.torch_events import TorchEvents, scalar_loss
 
 _MAX_ITEMS = 4096  # that a model may have been given before it was found
@@ -62,12 +64,13 @@ def _script_callback(
 ) -> Callable[Concatenate[Watcher, P], None]:
     """Makes a method a callback for what the script does.
 
-    While a recording is just beginning it is not called: nothing is the script's doing then.
+    In a thread in which a recording is just beginning it is not called: what happens there is not
+    the script's doing.
     """
 
     @functools.wraps(method)
     def call(watcher: Watcher, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if not watcher._recordings.is_starting:
+        if watcher._recordings.starting != get_ident():
             watcher._guard.call(method, watcher, *args, **kwargs)
 
     return call
@@ -93,7 +96,10 @@ class Watcher:
         self._finder = ModelFinder(self.called, options.include_eval)
         self._recordings = ModelRecordings(options, spawned, self._loaders, self._finder)
         self._events = TorchEvents(self)
-        self._stepped_within: list[Any] = []  # optimizers that stepped within a backward pass
+        # Optimizers that stepped within a backward pass, each with its thread.
+        self._stepped_within: list[tuple[int, Any]] = []
+        self._in_backward: set[int] = set()  # threads that have called a backward pass
+        self._saw_backward = False  # whether there was a backward pass since the last step
         self._guard = CallbackGuard(self._loaders.lock)
 
     def install(self) -> None:
@@ -155,6 +161,7 @@ class Watcher:
         self._recordings.close_dropped()
         self._recordings.forget_optimizer(optimizer)
         self._last_optimizer_made = self._loaders.deliveries.clock
+        self._saw_backward = False
         self._finder.add_optimizer(optimizer)
 
     @_callback
@@ -182,6 +189,7 @@ class Watcher:
         """Tells the models of a backward pass, unless it is checkpointing's, within another one."""
         if _is_of_the_training():
             self._take_steps()  # of a pass that ended in an exception
+            self._in_backward.add(get_ident())
             self._recordings.close_dropped()
             self._tell_backward_begins(tensors)
 
@@ -201,6 +209,7 @@ class Watcher:
 
     def _tell_backward_begins(self, tensors: Any) -> None:
         """Tells the models of a backward pass, from these tensors."""
+        self._saw_backward = True
         loss = scalar_loss(tensors)
         for model in self._recordings.models:
             model.backward_begins(loss)
@@ -232,18 +241,32 @@ class Watcher:
         if torch._C._current_graph_task_id() == -1:
             self._step(optimizer)
         else:
-            self._stepped_within.append(optimizer)
+            self._stepped_within.append((get_ident(), optimizer))
 
     def _take_steps(self) -> None:
-        """Tells of the steps that were made within the backward pass."""
-        steps, self._stepped_within = self._stepped_within, []
-        for optimizer in steps:
-            self._step(optimizer)
+        """Tells of the steps that were made within the backward pass of this thread.
+
+        On a GPU that is run by a thread of its own.
+        """
+        self._in_backward.discard(get_ident())
+        steps = self._stepped_within
+        self._stepped_within = [step for step in steps if step[0] in self._in_backward]
+        for thread, optimizer in steps:
+            if thread not in self._in_backward:
+                self._step(optimizer)
 
     def _step(self, optimizer: Any) -> None:
+        saw_backward, self._saw_backward = self._saw_backward, False
         for model in self._recordings.models_of(optimizer):
             model.stepped(optimizer)
-        if self._finder.is_searching:
+        if (grown := self._recordings.inner.grown(optimizer)) is not None:
+            late = self._start_recording(grown[0], is_grown=True)
+            if late is not None:
+                for _ in range(grown[1]):
+                    late.forward_missed(optimizer)
+        # By a step without a backward pass a model is found once at most: then waiting is cheap.
+        trains = self._finder.is_searching and may_train(optimizer, saw_backward)
+        if trains and (saw_backward or not has_zeros(optimizer)):
             root = self._finder.model_of_step(optimizer)
             if root is not None:
                 found = self._start_recording(root)
@@ -290,7 +313,7 @@ class Watcher:
             # Its own hook comes too late for this call.
             model.recorder.begin_forward(args, kwargs, frame)
 
-    def _start_recording(self, root: nn.Module) -> TrainedModel | None:
+    def _start_recording(self, root: nn.Module, is_grown: bool = False) -> TrainedModel | None:
         """Begins to record a model; returns None where it is not recorded, or was before."""
         self._recordings.close_dropped()
         items = [  # without what earlier trainings have left
@@ -299,7 +322,7 @@ class Watcher:
             if item.source.goes_on or item.time > self._last_optimizer_made
         ]
         with outside_transforms():
-            return self._recordings.start(root, items)
+            return self._recordings.start(root, items, is_grown)
 
     # Forked children
 

@@ -8,6 +8,7 @@ object but for the many messages of frames, for which JSON would cost too much:
     PROB  {shape} + float16 data                      fixed images, before the first LAYT
     FRAM  a `FrameHeader` + float16 data              one batch
     SLOT  a `FrameHeader`                             one batch, in a slot of `shared_memory`
+    HELD  a `FrameHeader`                             one that is a SLOT later, or at the pipe's end
     THIN  {keep}                                      keep the first of every so many frames
     FLUS  {number}                                    commit now, and say so
     DONE  {dropped, lost}                             close the file, as at the end of the pipe
@@ -28,8 +29,9 @@ from typing import Any, NamedTuple
 # The kinds of messages.
 OPEN, LAYOUT, PROBES = b"OPEN", b"LAYT", b"PROB"  # once, or seldom
 FRAME, SLOT = b"FRAM", b"SLOT"  # once for each batch
+HELD = b"HELD"  # once for each epoch
 THIN, FLUSH, DONE = b"THIN", b"FLUS", b"DONE"  # what the writer is asked to do
-KINDS = frozenset((OPEN, LAYOUT, PROBES, FRAME, SLOT, THIN, FLUSH, DONE))
+KINDS = frozenset((OPEN, LAYOUT, PROBES, FRAME, SLOT, HELD, THIN, FLUSH, DONE))
 
 HEADER = struct.Struct("<4sIQ")  # kind, bytes of text, bytes of payload
 # epoch, batch, step, time, absent, image, dropped, lost, slot, number of missing layers; -1 is None

@@ -183,17 +183,21 @@ class FrameSender:
             for value in values.values():
                 if isinstance(value, torch.Tensor):  # from a GPU, of a model that is not on it
                     arrived = torch.cuda.synchronize
-        epoch, batch, step = at
-        header = FrameHeader(
-            epoch=epoch,
-            batch=batch,
-            step=step,
-            time=time.time(),
-            missing=sealed.missing,
-            absent=sealed.absent,
-            image=sealed.image,
-        )
-        self._channel.send(QueuedFrame(sealed.host, header, values, arrived))
+        self._channel.send(QueuedFrame(sealed.host, _header(sealed, at), values, arrived))
+
+    def hold(self, sealed: SealedFrames, at: tuple[int, int, int], values: dict[str, Any]) -> None:
+        """Has the writer write a batch that is still to be sent, should the training be killed.
+
+        Nothing waits for a GPU: what may still be on its way from there is not held.
+
+        Args:
+            sealed: The batch's frames, which are sent in any case while the training lives.
+            at: The batch's epoch, number and step.
+            values: What was logged with the batch so far.
+        """
+        waits = any(isinstance(value, torch.Tensor) for value in values.values())
+        if sealed.layout is self._frames.layout and sealed.arrived is None and not waits:
+            self._channel.hold(QueuedFrame(sealed.host, _header(sealed, at), values, None))
 
     def discard(self, sealed: SealedFrames) -> None:
         """Gives the buffer of a batch back that is not sent."""
@@ -351,3 +355,17 @@ class FrameSender:
         for tensor in [] if root is None else root.parameters():
             return tensor.device
         return torch.device("cpu")
+
+
+def _header(sealed: SealedFrames, at: tuple[int, int, int]) -> FrameHeader:
+    """Returns what goes along with a batch of this epoch, number and step."""
+    epoch, batch, step = at
+    return FrameHeader(
+        epoch=epoch,
+        batch=batch,
+        step=step,
+        time=time.time(),
+        missing=sealed.missing,
+        absent=sealed.absent,
+        image=sealed.image,
+    )

@@ -45,12 +45,15 @@ class Tracked(Generic[T]):
             length = None
         size = getattr(self._batches, "batch_size", None)
         epoch = progress.begin_epoch(length, size if isinstance(size, int) else None)
-        for number, batch in enumerate(self._batches):
-            progress.begin_loaded(source, epoch, number, batch)
-            try:
-                yield batch
-            finally:  # also when the loop is left by break or by an exception
-                progress.end_loaded(source)
+        try:
+            for number, batch in enumerate(self._batches):
+                progress.begin_loaded(source, epoch, number, batch)
+                try:
+                    yield batch
+                finally:  # also when the loop is left by break or by an exception
+                    progress.end_loaded(source)
+        finally:
+            progress.end_loaded(source)  # the pass itself
 
 
 def log_numbers(values: Mapping[str, Any], progress: Progress, problems: Problems) -> None:

@@ -117,9 +117,10 @@ class Progress:
             self._begin(begun)
 
     def end_loaded(self, source: object) -> None:
-        """Ends the batch of a pass, which is asked for its next batch or left."""
+        """Ends the batch of a pass, which is asked for its next batch or left; then the pass."""
         with self._lock:
             if (batch := self._open.pop(source, None)) is None:
+                self._sending.hold()
                 return
             self._end(batch)
             batch.loaded = None
@@ -188,8 +189,7 @@ class Progress:
         self._count_on()
 
     def _count_on(self) -> None:
-        self._forwarded = False
-        self._captured = None
+        self._forwarded, self._captured = False, None
         self.batch += 1 + self._passed_over
         self.step += 1 + self._passed_over
         self._passed_over = 0

@@ -78,6 +78,19 @@ class BatchSending:
         self.send_ended()
         self._ended = batch
 
+    def hold(self) -> None:
+        """Has the writer know of the batch that ended last: it waits for more to be logged.
+
+        That is a validation, say, in which the training may be killed.
+        """
+        ended, sender = self._ended, self.sender
+        if ended is None or sender is None or ended.sealed is None or not ended.keep:
+            return
+        try:
+            sender.hold(ended.sealed, ended.at, ended.values)
+        except Exception as error:
+            self._on_failure("frame", error)
+
     def send_early(self, batch: Batch) -> None:
         """Sends a batch off that a forward ended, but has the first ones wait."""
         if self.sender is not None and not self.early.keep(batch, self.sender):

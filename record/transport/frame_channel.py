@@ -7,6 +7,7 @@ stays there until the writer has written it; only its header takes the way throu
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import queue
 import threading
@@ -197,6 +198,22 @@ class FrameChannel:
         carries = frame.arrived is not None or not pool.shared or self.queued != self.carried
         if carries or not self._process.is_ready or not self._send_short(pool, frame):
             self.put((pool, frame))
+
+    def hold(self, frame: QueuedFrame) -> None:
+        """Tells the writer of a batch in shared memory that is sent later, if that is free to do.
+
+        The writer writes it where the pipe ends before another batch comes.
+        """
+        pool, process = self.pool, self._process
+        slot = None if pool is None else pool.slot_numbers.get(id(frame.buffer))
+        if slot is None or self.queued != self.carried or not process.is_ready or process.failure:
+            return
+        values = {name: float(value) for name, value in frame.values.items()}
+        text = frame.header.encode(values, self.dropped, self.lost, slot)
+        message = messages.pack(messages.HELD, text)
+        if len(message) <= self._max_short_header:
+            with contextlib.suppress(OSError):  # the listener knows why the writer has ended
+                self.write(memoryview(message))
 
     def put(self, item: QueueItem) -> None:
         """Leaves something to the courier's thread."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
 
@@ -15,6 +16,34 @@ from torch.optim.optimizer import Optimizer
 def optimized_parameters(optimizer: Optimizer) -> set[int]:
     """Returns the ids of an optimizer's parameters."""
     return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def may_train(optimizer: Optimizer, after_backward: bool) -> bool:
+    """Returns whether a step can have been by gradients of a training.
+
+    One without any, or one of zeros at a rate of 0, is made before a training, for the optimizer's
+    state to be there (torch.distributed.checkpoint) or lest a scheduler warns.
+
+    Args:
+        optimizer: The optimizer that stepped.
+        after_backward: Whether there was a backward pass since the last step.
+    """
+    rates = [group.get("lr") for group in optimizer.param_groups]
+    return bool(_gradients(optimizer)) and (after_backward or any(rate != 0 for rate in rates))
+
+
+def has_zeros(optimizer: Optimizer) -> bool:
+    """Returns whether all gradients of an optimizer are zeros; waits for a GPU that has them."""
+    return not any(
+        gradient.is_sparse or bool(getattr(gradient, "_local_tensor", gradient).any())
+        for gradient in _gradients(optimizer)
+    )
+
+
+def _gradients(optimizer: Optimizer) -> list[torch.Tensor]:
+    """Returns the gradients that an optimizer's parameters have."""
+    parameters = (p for group in optimizer.param_groups for p in group["params"])
+    return [p.grad for p in parameters if p.grad is not None]
 
 
 def parameter_ids(module: nn.Module) -> set[int]:

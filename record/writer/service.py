@@ -49,6 +49,7 @@ class Service:
         # which writes half of a closed file over a readable one.
         self._file: RecordingFile | None = None
         self._layout = BatchLayout((), ())
+        self._held: messages.FrameHeader | None = None  # of a batch that the training still has
         self._next_commit = time.monotonic()
         self._said: set[str] = set()  # why frames were not written where they should have been
 
@@ -70,6 +71,8 @@ class Service:
                 self._file.renew_lock()
         if self._file is not None:
             ended = final or {}
+            if self._held is not None and not ended:
+                self._write_slots([self._held])
             self._file.check_place()
             self._file.close(ended.get("dropped"), ended.get("lost"))
             self._answer({**_counts(self._file), "closed": True})
@@ -88,6 +91,8 @@ class Service:
         for kind, same in itertools.groupby(received, _kind):
             if self._stopped.is_set():
                 break
+            if kind not in (messages.FLUSH, None):  # it is among these, or has other memory
+                self._held = None
             if kind == messages.SLOT:
                 self._write_slots([message.header for message in same])  # type: ignore[union-attr]
                 continue
@@ -129,6 +134,8 @@ class Service:
             if self._shared is not None and data["region"] is not None:
                 self._shared.expect(data["region"])
             file.set_layout(self._layout, data["batches"], data.get("meta"))
+        elif message.kind == messages.HELD:
+            self._held = message.header
         elif message.kind == messages.FLUSH:
             file.commit()
             file.sync()

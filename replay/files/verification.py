@@ -93,6 +93,10 @@ def _verify(run: Recording, progress: Callable[[int, int], None] | None) -> Repo
     frames = run.frames  # looks for them each time that it is asked
     report = Report(run.path, frames=len(frames), closed=run.closed)
     report.problems += _check_order(run)
+    report.problems += [
+        Problem("maps", f"no layer can have the name {name!r}, so that none reads it")
+        for name in run.left_out
+    ]
     report.problems += check_values(run)
     checks = [_LayerCheck(stored, report) for stored in stored_layers(run)]
     images = _ImageCheck(run, report)

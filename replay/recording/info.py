@@ -18,6 +18,7 @@ from replay.formatting import (
 from replay.recording.beside_words import BESIDE
 from replay.recording.probe_fields import of_a_probe
 from replay.recording.recording import Probe, Recording
+from replay.schema.suggestions import listed
 
 
 def describe(recording: Recording) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def describe(recording: Recording) -> dict[str, Any]:
 
 
 def describe_problems(recording: Recording) -> str | None:
-    """Returns one line on a recording that was not closed or lost frames; else None."""
+    """Returns one line on a recording that was not closed, or not all of which is shown."""
     whole = int((recording.order > 0).sum())
     problems = []
     if not recording.closed:
@@ -82,6 +83,9 @@ def describe_problems(recording: Recording) -> str | None:
         problems.append(f"lost {format_count(recording.lost, 'frame')}")
     if recording.dropped > 0:
         problems.append(f"left out {format_count(recording.dropped, 'frame')} that came too fast")
+    if recording.left_out:
+        names = listed([repr(name) for name in recording.left_out])
+        problems.append(f"has maps under names that no layer can have, left out here: {names}")
     if not problems:
         return None
     return f"{recording.path} {' and '.join(problems)}; {format_count(whole, 'frame')} whole"

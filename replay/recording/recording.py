@@ -121,6 +121,7 @@ class Recording(RecordedFrames, BesideFaces):
         created: When recording began, ISO 8601 with time zone.
         packed: What `replay.pack` did to the file: `bits` and `filter`; empty for nothing.
         layers: Names of the recorded layers, in the order in which they first ran.
+        left_out: What else is among the maps, under names that no layer can have in a recording.
         probe_number: None; the number of the fixed image in what `probe` gives.
         kind: Empty; what the frames are in what `beside` gives.
         quantity: What the values are, for captions.
@@ -254,6 +255,7 @@ class Recording(RecordedFrames, BesideFaces):
         layers = self._snapshot.find_layers(self.kind)
         self._series = {layer.name: self._new_series(layer) for layer in layers}
         self.layers: tuple[str, ...] = tuple(self._series)
+        self.left_out = self._snapshot.left_out
 
     def _new_series(self, layer: Layer) -> Series:
         return Series(self._snapshot, layer)

@@ -92,12 +92,14 @@ class Snapshot:
         lost: How many were lost to a failure.
         closed: Whether the file was closed cleanly; if not, its writer is at work or was killed.
         vouched: Where the values of a frame all have checksums.
+        left_out: The names in the file, among the maps, of what is no layer by its name.
         sound_state: Whether these counts are as they were written; if not, `committed` is how
             many frames have a number, and nothing is known of the others.
     """
 
     def __init__(self, file: SafeFile, probe_number: int | None = None) -> None:
         self._file, self.path, self.probe_number = file, file.path, probe_number
+        self.left_out: list[str] = []
         self.refresh()
 
     @property
@@ -161,11 +163,15 @@ class Snapshot:
             Layer("", "", (), probe=of, kind=kind).group for of in (None, self.probe_number)
         )
         found: list[tuple[int, Layer]] = []
+        self.left_out = []
         for link in self.file.links(group + schema.MAPS):
             name = schema.decode_name(link)
             path = f"{schema.MAPS}/{link}"
             shape = self.file.frame_shape(group + path)
-            if shape is None or schema.encode_name(name) != link:
+            if shape is None:
+                continue
+            if schema.encode_name(name) != link:
+                self.left_out.append(link)
                 continue
             if len(shape) not in _RANKS.get(kind, (len(shape),)):
                 continue

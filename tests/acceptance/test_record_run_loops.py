@@ -27,7 +27,8 @@ MODELS = (
     "AToB", "BToA", "JudgeA", "JudgeB", "FixMatch", "ByGrad", "Attacked", "CarelessValidation",
     "NoLoader", "WholeSet", "BestKept", "LoneJudge", "LoneMaker", "ByTurns", "WithinBackward",
     "Streamed", "Checkpointed", "TriedAgain", "VolumesNet", "DetectorNet", "TwoViews", "Fast",
-    "Denoiser", "SegmenterNet",
+    "Denoiser", "SegmenterNet", "SteppedFirst", "Primed", "PrimedWithZeros",
+    "PrimedByHand",
 )  # fmt: skip
 
 
@@ -85,7 +86,9 @@ def test_what_is_said_of_them(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("loop", "name"),
     [("prefetched", "Prefetched"), ("dry_runs", "DryRuns"), ("no_loader", "NoLoader"),
-     ("fix_match", "FixMatch"), ("persistent", "Persistent")],
+     ("fix_match", "FixMatch"), ("persistent", "Persistent"),
+     ("stepped_first", "SteppedFirst"), ("primed", "Primed"),
+     ("primed_with_zeros", "PrimedWithZeros"), ("primed_by_hand", "PrimedByHand")],
 )  # fmt: skip
 def test_loops_alone_in_their_process(
     tmp_path: Path, record_warm: Record, loop: str, name: str

@@ -138,7 +138,9 @@ OPTIONS = """
     else:
         step = lambda x: model(x).square().mean()
     for number in range(12):
-        step(torch.full((2, 3, 9, 9), float(number))).backward()
+        loss = step(torch.full((2, 3, 9, 9), float(number)))
+        loss.backward()
+        print(loss.item())
         optimizer.step()
         optimizer.zero_grad()
         if number % 4 == 3:
@@ -159,6 +161,9 @@ def test_options_and_ways_to_compile(tmp_path: Path, way: str, record_warm: Reco
         assert run.frames == [(0, number) for number in range(first, 12, 2)]
         assert [int(run.inputs[at][0, 0, 0]) for at in run.frames] == list(range(first, 12, 2))
         assert run.lost == (way == "FUNCTION")
+        printed = np.array([float(line) for line in done.stdout.split()])
+        losses = [run.batches["loss"][at] for at in run.frames]
+        np.testing.assert_allclose(losses, printed[first::2], rtol=1e-5)
 
 
 def test_including_evaluation(tmp_path: Path, record_warm: Record) -> None:

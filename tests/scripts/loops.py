@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
 from torch import nn
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.utils.data import DataLoader, TensorDataset
 
 torch.set_num_threads(1)
@@ -880,6 +881,61 @@ def segmentation():
             optimizer.step()
             notes.after(epoch, batch, loss)
         evaluate(model, DataLoader(TensorDataset(images, images), 6))
+
+
+@loop
+def stepped_first():
+    """The optimizer steps before the forward, by the gradients of the batch before."""
+    model, notes = new("SteppedFirst")
+    optimizer = sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            optimizer.step()
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            notes.after(epoch, batch, loss)
+
+
+@loop
+def primed():
+    """A step without gradients before the training, so that a scheduler does not warn."""
+    model, notes = new("Primed")
+    optimizer = sgd(model)
+    optimizer.step()
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+
+
+@loop
+def primed_with_zeros():
+    """torch.distributed.checkpoint makes the optimizer's state by a step of zeros at rate 0."""
+    model, notes = new("PrimedWithZeros")
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    with torch.no_grad():
+        model(data(4).tensors[0])
+    get_optimizer_state_dict(model, optimizer)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+
+
+@loop
+def primed_by_hand():
+    """The same with a rate, as by hand before an optimizer's state is loaded."""
+    model, notes = new("PrimedByHand")
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
 
 
 def main():

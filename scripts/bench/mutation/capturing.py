@@ -73,8 +73,8 @@ MUTATIONS = (
         "epoch-off-by-one",
         "A frame stands at its epoch.",
         SENDER,
-        "            epoch=epoch,\n",
-        "            epoch=epoch + 1,\n",
+        "        epoch=epoch,\n",
+        "        epoch=epoch + 1,\n",
         EVERY,
     ),
     Mutation(

@@ -433,6 +433,38 @@ def test_large_maps_are_pooled_alike(tmp_path: Path) -> None:
         assert file["probe/0/maps/features.3"].shape[2:] == (6, 6, 8)
 
 
+@pytest.mark.parametrize("cam", ["deep.2", True])
+def test_a_layer_that_does_not_run_at_some_showings(tmp_path: Path, cam: bool | str) -> None:
+    """A network with an early exit; the default layer is known once it has run."""
+    shown_deep = [False, True, False, True] if cam == "deep.2" else [True, False, False, True]
+    turns = iter(shown_deep)
+
+    class Exits(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.deep = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.features(x)
+            if self.training or next(turns):
+                x = self.deep(x)
+            return self.head(x.mean((2, 3)))
+
+    path = tmp_path / "run.h5"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        after = fit(path, Exits, steps=4, cam=cam)
+    said = [str(one.message) for one in caught if one.category is RecordingWarning]
+    assert said == [
+        "class activation: none at some showings, since deep.2 did not run in evaluation mode"
+    ]
+    kept = stored(path, "gradients", "deep.2", 0)[0]
+    assert [bool(np.isfinite(frame).all()) for frame in kept] == shown_deep
+    turns = iter([True])
+    last = plain_gradients(after[-1][0], "deep.2", IMAGES[:1], [1])[0]
+    assert_close(kept[-1], last.numpy())
+
+
 def test_a_layer_that_is_called_twice(tmp_path: Path) -> None:
     class Twice(Net):
         def __init__(self) -> None:

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 from samples import drifting_maps, write_recording
 
 import replay
+from replay.__main__ import main as replay_main
 from replay.formatting import clean, clean_line, format_bytes, format_module
 from replay.recording import info, info_text
 
@@ -91,3 +93,25 @@ def test_words() -> None:
         "Conv2d 3 → 64, 3×3, stride 2×1, groups 4"  # one way to say it, in films and in figures
     )
     assert format_module("ReLU()") == "ReLU"
+
+
+def test_maps_under_a_name_that_no_layer_can_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recorder of others may write names as they are: they are left out, and that is said."""
+    path = make(tmp_path)
+    with h5py.File(path, "r+") as file:
+        for name in ("50%", "a%2fb"):
+            file.copy("maps/conv1", f"maps/{name}")
+    with replay.open(path) as run:
+        assert run.layers == ("conv1", "evil\x1b[2J")
+        problems = info.describe_problems(run)
+        assert problems is not None
+        assert "maps under names that no layer can have, left out here: '50%', 'a%2fb'" in problems
+    report = replay.verify(path)
+    assert [str(problem) for problem in report.problems] == [
+        f"file: maps: no layer can have the name {name!r}, so that none reads it"
+        for name in ("50%", "a%2fb")
+    ]
+    assert replay_main(["info", str(path)]) == 0
+    assert "left out here: '50%', 'a%2fb'" in capsys.readouterr().err
