@@ -51,7 +51,7 @@ def closing_line(
     if lost:
         facts.append(f"{format_count(lost, 'frame')} lost")
     if no_probe:
-        facts.append(f"no probe image ({no_probe})")
+        facts.append(f"no fixed image ({no_probe})")
     typed = short_path(path)
     return f"{', '.join(facts)}: {typed}; {command('replay', 'animate', typed)}"
 

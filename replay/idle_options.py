@@ -1,13 +1,12 @@
 """Which options a view, a format or another option leaves without effect, and who refuses them.
 
 An option that changes nothing is refused, before anything is read: whoever gave it expects that it
-does something. What depends on the recording alone, such as `slices` of a layer that is no volume,
-is not asked here.
+does something. What the layers decide, `slices` and `tokens`, is asked once they are chosen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from replay.options import ComparisonRequest, RenderRequest, declared
@@ -31,6 +30,9 @@ _OF_FORMATS = {
     "quality": (".webp",),
 }
 """By option, the suffixes of the formats that it changes; other options change all."""
+
+_OF_AXES = {"slices": ("D", "a volume"), "tokens": ("T", "of tokens")}
+"""By option, the axis that layers have of which it is, and what these are in words."""
 
 _DEFAULTS = {
     name: default
@@ -66,6 +68,26 @@ def check_given(given: Mapping[str, Any], taken: str | None = None) -> None:
     for name, other in _idle(given):
         if name in names:
             raise OptionError(f"{_have_no_effect(given, [name])} {other}; leave one of them out")
+
+
+def check_layers(given: Mapping[str, Any], axes: Iterable[str]) -> None:
+    """Makes sure that what was asked of volumes or tokens is of one of the layers shown.
+
+    Args:
+        given: The values of options, by their names, the view among them.
+        axes: The axes of each layer.
+
+    Raises:
+        OptionError: None of the layers is of that kind.
+    """
+    if given.get("view", "maps") not in ("maps", "gradient"):  # others make frames of their own
+        return
+    found = set("".join(axes))
+    for name, (axis, kind) in _OF_AXES.items():
+        if name in given and _is_asked(name, given[name]) and axis not in found:
+            raise OptionError(
+                f"{_have_no_effect(given, [name])}: no layer that is shown is {kind}; leave it out"
+            )
 
 
 def idle_for_format(given: Mapping[str, Any], suffix: str) -> list[str]:

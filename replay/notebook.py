@@ -54,7 +54,7 @@ def _series_html(series: Series) -> str:
     frames = format_count(int(series.present.sum()), "frame")
     facts = [format_module(layer.module), format_shape(layer.shape), frames]
     if series.probe_number is not None:
-        facts.append(f"probe image {series.probe_number}")
+        facts.append(f"fixed image {series.probe_number}")
     head = f"<b>{text_html(series.name)}</b><br><small>{_line(facts)}</small><br>"
     with open_recording(series.path) as recording:  # the one at hand may be closed
         number = series.probe_number
@@ -66,7 +66,7 @@ def _inputs_html(inputs: Inputs) -> str:
     number = inputs.probe_number
     facts = [format_shape(shape) for shape in inputs.shapes[:4]]
     facts.append(format_count(int(inputs.present.sum()), "frame"))
-    name = "inputs" if number is None else f"probe image {number}"
+    name = "inputs" if number is None else f"fixed image {number}"
     head = f"<b>{name}</b> of {text_html(inputs.path.name)}<br><small>{_line(facts)}</small>"
     cells = np.argwhere(inputs.present)
     if not inputs or not len(cells):
@@ -127,7 +127,7 @@ def _facts(recording: Recording) -> list[str]:
     ]
     facts.append(format_bytes(recording.path.stat().st_size))
     if recording.probe_number is not None:
-        facts.append(f"probe image {recording.probe_number}")
+        facts.append(f"fixed image {recording.probe_number}")
     if not recording.closed:
         facts.append("not closed: its writer is at work, or was killed")
     return facts

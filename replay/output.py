@@ -22,6 +22,7 @@ from replay.raster.frame import Frame
 from replay.raster.palette import Palette
 from replay.schema import EncodeError, OptionError, OutputError
 from replay.schema.addresses import why_not_here
+from replay.schema.errors import why_not_written
 from replay.schema.suggestions import did_you_mean, unknown
 from replay.schema.unfinished import remove_folder, unfinished_path
 
@@ -98,8 +99,8 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
         os.replace(unfinished, path)
     except (ConnectionError, TimeoutError):  # these speak of an executor, not of this disk
         raise
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # HDF5 raises either where it cannot write
+        raise OutputError(f"cannot write {path}: {why_not_written(error)}") from error
     finally:
         unfinished_files.discard(str(unfinished))
         if folder:

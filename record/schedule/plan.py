@@ -119,7 +119,7 @@ class Plan:
         probes = {layer.probe for layer in self.layout.layers if layer.probe is not None}
         if probes:
             size = sum(layer.nbytes for layer in self.layout.layers if layer.probe is not None)
-            images = "a probe image" if len(probes) == 1 else f"{len(probes)} probe images"
+            images = "a fixed image" if len(probes) == 1 else f"{len(probes)} fixed images"
             lines.append(f"the same for {images}, {format_bytes(size)}")
         lines += [f"{words}, {format_bytes(size)}" for words, size in beside_maps(self.layout)]
         return lines

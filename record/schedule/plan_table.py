@@ -156,7 +156,7 @@ def table_rows(plan: PlanFacts, everything: bool = False) -> Iterator[TableRow]:
     probes = {layer.probe for layer in plan.layout.layers if layer.probe is not None}
     if probes:
         size = sum(layer.nbytes for layer in plan.layout.layers if layer.probe is not None)
-        images = format_count(len(probes), "probe image")
+        images = format_count(len(probes), "fixed image")
         yield TableRow(0, f"the same for {images}", "", "", "", size)
     for words, size in beside_maps(plan.layout):
         yield TableRow(0, words, "", "", "", size)

@@ -36,7 +36,7 @@ PHOTOS = {
 _TESTS = {"astronaut": (1, 0, 2)}
 _DIAGONAL = (0, 1, 2)
 
-# The row of the cell whose picture is shown as a probe image, and where in the cell its middle
+# The row of the cell whose picture is shown as a fixed image, and where in the cell its middle
 # lies, from 0 (left) to 1: the face, an eye of the cat, the cup.
 _PORTRAITS = {"astronaut": (0, 0.5), "chelsea": (1, 0.05), "coffee": (1, 0.5)}
 

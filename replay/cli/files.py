@@ -32,7 +32,7 @@ What it looks for, in each layer:
   duplicate   a correlation above 0.99 with another channel, late in the run
   nan, inf    values that are not finite, and the first batch that has some
   change      how far the layer moved, relative to what it was: of the maps of
-              the probe image, else of the kernels, else of the ranges
+              the fixed image, else of the kernels, else of the ranges
 Behind "->" stands what to do about it. It reads the ranges of all frames, and
 the maps of a bounded number. The exit code is 0 whatever it finds.
 
@@ -80,15 +80,20 @@ def add_verify(commands: Commands) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from replay.files.verification import verify
 
-    documents = []
+    documents, damaged = [], []
     for path in options.recordings:
         with progress_bar(options.quiet) as progress:
             report = verify(path, progress)
         documents.append(report)
+        readable = all(problem.what != "file" for problem in report.problems)
+        if readable and not report:
+            damaged.append(report)
         if options.json:
             continue
         for problem in report.problems:
             print(clean_line(str(problem)))
+        if not readable:  # nothing was counted, nor can it be repaired
+            continue
         state = "" if report.closed else "; it was not closed"
         unchecked = f"; {report.unchecked:,} have no checksum" if report.unchecked else ""
         print(
@@ -101,10 +106,9 @@ def _verify(options: argparse.Namespace) -> int:
         texts = [report.to_json() for report in documents]
         print(texts[0] if len(texts) == 1 else f"[{','.join(texts)}]")
     elif not options.quiet:
-        damaged = [report for report in documents if not report]
         if damaged:
             offer_repair(str(damaged[0].path))
-        else:
+        elif all(documents):
             offer("health", options.recordings[0])
     return 0 if all(documents) else 1
 

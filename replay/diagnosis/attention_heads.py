@@ -48,7 +48,7 @@ def _examine(series: Series, damaged: set[tuple[str, Cell]]) -> LayerHealth:
         name, layer.module, layer.shape, layer.channels, len(series.frames), kind=ATTENTION
     )
     if layer.probe is not None:
-        found.remarks.append(f"of probe image {layer.probe}")
+        found.remarks.append(f"of fixed image {layer.probe}")
     if layer.shape[-1] < _FEWEST:
         found.remarks.append(f"too few tokens to tell: {layer.shape[-1]}")
         return found

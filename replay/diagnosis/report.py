@@ -317,7 +317,8 @@ def _layer_lines(layer: LayerHealth) -> Iterable[str]:
         values = _shortened([change.value for change in layer.changes])
         epochs = layer.changes[0].start[0] != layer.changes[-1].end[0]
         unit = "epoch to epoch" if epochs else "batch to batch"
-        yield f"  {'change':<10}  of {layer.measure}, {unit}: {', '.join(values)}"
+        measure = layer.measure.replace("probe maps", "the fixed image's maps")
+        yield f"  {'change':<10}  of {measure}, {unit}: {', '.join(values)}"
     if layer.gradients:
         sizes = list(layer.gradients.values())
         step = -(-len(sizes) // _CHANGES_SHOWN)

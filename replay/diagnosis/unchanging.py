@@ -16,7 +16,7 @@ from replay.schema import Cell, DamagedError, Float16Array, Float32Array
 
 _STARTS = 8  # frames that are read because a channel seems to stop changing there
 _INPUTS = 4  # input pictures that are compared with each other
-_OF_PROBE = 8  # frames of a probe image that are read
+_OF_PROBE = 8  # frames of a fixed image that are read
 
 
 class Suspects:
@@ -99,7 +99,7 @@ def unchanging_in_probe(found: LayerHealth, probe: IntactFrames) -> list[Finding
         maps = probe.maps(cell)
         if maps is not None:
             suspects.add(cell, maps)
-    sign = f"the same map of probe image {probe.layer.probe} while the network trains"
+    sign = f"the same map of fixed image {probe.layer.probe} while the network trains"
     return _findings(found, sign, suspects.confirmed(), frames)
 
 

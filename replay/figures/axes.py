@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from replay.figures.batch import choose_batches
 from replay.figures.low_to_high import low_to_high
-from replay.idle_options import check_given
+from replay.idle_options import check_given, check_layers
 from replay.maps.axes import choose_channels
 from replay.maps.runs import RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
@@ -130,6 +130,8 @@ def draw(
                 "into axes of its own"
             )
         shown = RunSet(runs, layers, slices, tokens)
+        of_layers = {"view": view, "slices": slices, "tokens": tokens}
+        check_layers(of_layers, [row.maps.layer.axes for row in shown.rows])
         cell = choose_batches(shown, epoch, batch)[0]
         maps = shown.rows[0].maps
         chosen = choose_channels(maps, channels, shown.cells())

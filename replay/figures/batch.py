@@ -154,7 +154,7 @@ def _input(recording: Recording, cell: tuple[int, int]) -> Pixels:
 
 def _input_text(recording: Recording, cell: tuple[int, int]) -> str:
     if recording.probe_number is not None:
-        return f"probe image {recording.probe_number}"
+        return f"fixed image {recording.probe_number}"
     return NO_PICTURE if is_blank(recording.inputs[cell]) else "input"
 
 

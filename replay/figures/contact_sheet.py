@@ -12,7 +12,7 @@ from replay.figures.figure import Figure, write_figure
 from replay.figures.page import PageOptions, level_colors, open_canvas
 from replay.figures.paper import read_width
 from replay.figures.sheet_page import SheetPage
-from replay.idle_options import check_given
+from replay.idle_options import check_given, check_layers
 from replay.maps.axes import choose_channels, spread
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import choose_scalers
@@ -146,6 +146,7 @@ def sheet(
                 page.subtitle += ", those that vary most"
             return page.draw(colors, canvas.fresh())
 
-        return write_figure(
-            path, choose_layers_of([run], scales.layers), draw, paper, remarks, overwrite
-        )
+        names = choose_layers_of([run], scales.layers)
+        of_layers = {"view": view, "slices": slices, "tokens": tokens}
+        check_layers(of_layers, [run[each].layer.axes for each in names])
+        return write_figure(path, names, draw, paper, remarks, overwrite)

@@ -12,7 +12,7 @@ from replay.figures.figure import Figure, write_figure
 from replay.figures.grid_page import GridPage
 from replay.figures.page import PageOptions, level_colors, open_canvas
 from replay.figures.paper import read_width
-from replay.idle_options import check_given
+from replay.idle_options import check_given, check_layers
 from replay.maps.axes import choose_channels
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import choose_scalers
@@ -142,6 +142,9 @@ def grid(
             page = GridPage(rows[0].maps, chosen, scalers[0], panels, options)
             return page.draw(colors, canvas.fresh())
 
-        return write_figure(
-            path, choose_layers_of(runs, scales.layers), draw, paper, remarks, overwrite
+        names = choose_layers_of(runs, scales.layers)
+        of_layers = {"view": view, "slices": slices, "tokens": tokens}
+        check_layers(
+            of_layers, [run[each].layer.axes for run in runs for each in names if each in run]
         )
+        return write_figure(path, names, draw, paper, remarks, overwrite)

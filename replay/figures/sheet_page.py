@@ -81,7 +81,7 @@ class SheetPage(FigurePage):
         if without:
             self.source += f"; crossed out: {NO_PICTURE} ({', '.join(without)})"
         if probe is not None:
-            self.source = f"the same image in every row: probe image {probe}"
+            self.source = f"the same image in every row: fixed image {probe}"
 
     def describe(self) -> tuple[str, str]:
         """Returns the title and the description that the file itself carries."""

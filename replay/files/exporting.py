@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -289,16 +289,21 @@ class _Reader:
 
 
 def _write_array(path: Path, reader: _Reader) -> None:
-    shape = (len(reader.cells), *reader.shape)
-    array = np.lib.format.open_memmap(path, "w+", reader.dtype, shape)
-    try:
-        for place, maps in enumerate(reader.maps()):
-            array[place] = maps
-            if place % 256 == 255:
-                array.flush()
-    finally:
-        array.flush()
-        del array
+    with path.open("wb") as file:  # a mapped file would end the process where the disk is full
+        _write_frames(file, (len(reader.cells), *reader.shape), reader.maps(), reader.dtype)
+
+
+def _write_frames(
+    file: IO[bytes],
+    shape: tuple[int, ...],
+    arrays: Iterator[npt.NDArray[Any]],
+    dtype: np.dtype[Any],
+) -> None:
+    """Writes arrays as one of numpy's files, each when it is made."""
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for array in arrays:
+        file.write(array.tobytes())
 
 
 def _write_archive(path: Path, reader: _Reader) -> None:
@@ -310,11 +315,8 @@ def _write_archive(path: Path, reader: _Reader) -> None:
             arrays: Iterator[npt.NDArray[Any]],
             dtype: np.dtype[Any] = FRAME_DTYPE,
         ) -> None:
-            header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
             with archive.open(_member(name), "w", force_zip64=True) as file:
-                np.lib.format.write_array_header_1_0(file, header)
-                for array in arrays:
-                    file.write(array.tobytes())
+                _write_frames(file, shape, arrays, dtype)
 
         count = len(reader.cells)
         stream("maps", (count, *reader.shape), reader.maps(), reader.dtype)

@@ -27,6 +27,8 @@ class Problem:
     batch: int | None = None
 
     def __str__(self) -> str:
+        if self.what == "file":
+            return f"file: {self.text}"
         where = [self.layer] if self.layer else []
         if self.epoch is not None:
             where.append(f"epoch {self.epoch} batch {self.batch}")

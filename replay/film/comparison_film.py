@@ -29,6 +29,7 @@ from replay.film.overview import (
 )
 from replay.film.sections import gains_at
 from replay.formatting import clean, format_module
+from replay.idle_options import check_layers
 from replay.maps.axes import JointMaps, choose_channels, select_channels, shrink_maps
 from replay.maps.difference import Difference, DifferenceScaler, Values, subtract
 from replay.maps.runs import Count, Headings, LayerPanel, Row, RunSet
@@ -96,6 +97,7 @@ class ComparisonFilm(BaseFilm):
         difference_cmap = options.difference_cmap if options.difference else None
         self.palette = TwoMapPalette(options.cmap, difference_cmap, options.levels, options.theme)
         runs = RunSet(recordings, layers, options.slices, options.tokens)
+        check_layers(vars(options), [row.maps.layer.axes for row in runs.rows])
         first = runs.rows[0].maps.series
         if first.in_colour and options.difference:
             raise OptionError(

@@ -277,7 +277,7 @@ def _loss_and_prediction(run: RunFacts, place: int) -> list[tuple[str, str]]:
 def _loss_difference(runs: Sequence[RunFacts], place: int) -> list[tuple[str, str]]:
     """Returns how much b's loss is above or below a's, each piece with its tone."""
     a, b = (run.loss for run in runs)
-    if a is None or b is None or not np.isfinite(change := float(b[place] - a[place])):
+    if a is None or b is None or not np.isfinite(change := float(b[place]) - float(a[place])):
         return []
     sign = "+" if change > 0 else ""
     return [("loss ", "muted"), (f"{sign}{format_loss(change)}", "ink")]

@@ -23,6 +23,7 @@ from replay.film.overview import (
 from replay.film.section_heads import histogram_titles
 from replay.film.sections import MapSection, Section
 from replay.formatting import clean, format_module
+from replay.idle_options import check_layers
 from replay.maps.axes import (
     Maps,
     choose_channels,
@@ -183,6 +184,7 @@ class Film(BaseFilm):
         opened = [recordings] if isinstance(recordings, Recording) else recordings
         self._layers = choose_layers_of(opened, options.layers)
         runs = RunSet(opened, self._layers, options.slices, options.tokens)
+        check_layers(vars(options), [row.maps.layer.axes for row in runs.rows])
         most = self._most_layers(runs, options, extras)
         if most < len(self._layers):
             self.notes.append(describe_left_out(self._layers, most))

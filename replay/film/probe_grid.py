@@ -122,7 +122,7 @@ class ProbeGridFilm(BaseFilm):
         """Draws all that stays from frame to frame."""
         tiles, mosaic = self._tiles[0], self._mosaic
         name = clean(names[0]) if len(names) == 1 else format_count(len(names), "layer")
-        details = ", ".join(filter(None, [format_count(self.shown, "probe image"), tiles.note]))
+        details = ", ".join(filter(None, [format_count(self.shown, "fixed image"), tiles.note]))
         smaller = f", {mosaic.in_words()}" if mosaic.in_words() else ""
         panel = LayerPanel(mosaic, [""] * mosaic.count, name, details + smaller)
         self.panels = [panel]
@@ -185,7 +185,7 @@ class ProbeGridFilm(BaseFilm):
 
 def _describe_left_out(shown: int, images: int) -> str:
     return (
-        f"shows {shown} of {images} probe images, which fill the frame; fewer layers "
+        f"shows {shown} of {images} fixed images, which fill the frame; fewer layers "
         f"({spell('layers')}), or {spell('zoom')}, leave space for more"
     )
 

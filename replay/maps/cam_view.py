@@ -74,7 +74,7 @@ def _without(image: Recording) -> SelectionError:
     ]
     records = choose("'record run --cam'", "Recorder(cam=...)")
     return SelectionError(
-        f"no class activation in {image.path} (probe image {image.probe_number} has "
+        f"no class activation in {image.path} (fixed image {image.probe_number} has "
         f"{', '.join(there) or 'nothing'}); {records} records it"
     )
 

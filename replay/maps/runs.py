@@ -118,11 +118,18 @@ class RunSet:
         self.present = self._find_common()
 
     @functools.cached_property
+    def recorded(self) -> npt.NDArray[np.bool_]:
+        """Where all recordings have a frame, with or without these layers: bool (epoch, batch)."""
+        rows, columns = np.min([r.shape for r in self.recordings], axis=0)
+        found: npt.NDArray[np.bool_] = np.all(
+            [r.order[:rows, :columns] > 0 for r in self.recordings], axis=0
+        )
+        return found
+
+    @functools.cached_property
     def all_cells(self) -> list[tuple[int, int]]:
         """Every (epoch, batch) that all recordings have, with or without these layers."""
-        rows, columns = np.min([r.shape for r in self.recordings], axis=0)
-        recorded = np.all([r.order[:rows, :columns] > 0 for r in self.recordings], axis=0)
-        return cells_of(recorded)
+        return cells_of(self.recorded)
 
     @property
     def several(self) -> bool:
@@ -378,7 +385,7 @@ def choose_headings(
 
 def _picture_text(recording: Recording, name: str, channels: int) -> str:
     if recording.probe_number is not None:
-        text = f"probe image {recording.probe_number}, evaluation mode"
+        text = f"fixed image {recording.probe_number}, evaluation mode"
         text = f"{clean(name)}: {text}" if name else text
     else:
         text = f"{clean(name) or 'input'}: first image of the batch"

@@ -30,7 +30,7 @@ def nothing_beside(
         probe: The number of the fixed image; None for the batches' own.
     """
     words = _WORDS[kind]
-    of = "" if probe is None else f" for probe image {probe}"
+    of = "" if probe is None else f" for fixed image {probe}"
     if not layers:
         return f"no {words} in {path}{of}; 'record run --{kind}' or Recorder({kind}=...) records it"
     return (

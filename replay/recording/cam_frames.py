@@ -91,7 +91,7 @@ class CamFrames:
         self._weights = weights.scaled(name)  # which says what there is, if that is not
         if name not in recording:
             raise SelectionError(
-                f"no maps of {name!r} for probe image {recording.probe_number} in "
+                f"no maps of {name!r} for fixed image {recording.probe_number} in "
                 f"{recording.path}, which class activation is made of; record that layer, too"
             )
         self._maps = recording[name]
@@ -100,7 +100,7 @@ class CamFrames:
             if name not in gradients:
                 records = choose("'record run --gradients'", "Recorder(gradients=...)")
                 raise SelectionError(
-                    f"{method} needs the gradients of {name!r} for probe image "
+                    f"{method} needs the gradients of {name!r} for fixed image "
                     f"{recording.probe_number}, which are not in {recording.path}; grad-cam does "
                     f"without, {records} records them"
                 )
@@ -135,7 +135,7 @@ class CamFrames:
         frames = format_count(int(self.present.sum()), "frame")
         height, width = self.size
         return clean_line(
-            f"<Cam of {self.name!r} of {str(self.path)!r}, probe image {self.probe_number}: "
+            f"<Cam of {self.name!r} of {str(self.path)!r}, fixed image {self.probe_number}: "
             f"{self.method}, {height}×{width}{f', of the {self.of}' if self.of else ''}; {frames}, "
             "[epoch, batch] reads one>"
         )

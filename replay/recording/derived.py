@@ -120,7 +120,7 @@ class DerivedRecording(Recording):
 
     def probe(self, number: int = 0) -> Any:
         """Raises `SelectionError`: a fixed image is chosen before."""
-        raise SelectionError(f"no probe image {number} in what is made of {self.path}")
+        raise SelectionError(f"no fixed image {number} in what is made of {self.path}")
 
     @property
     def probes(self) -> int:

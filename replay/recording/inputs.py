@@ -52,7 +52,7 @@ class Inputs:
 
     def __repr__(self) -> str:
         number = self.probe_number
-        what = "Inputs" if number is None else f"Probe image {number}"
+        what = "Inputs" if number is None else f"Fixed image {number}"
         if self.shape is None:
             return clean_line(f"<{what} of {str(self.path)!r}: no image was recorded>")
         sizes = " or ".join(format_shape(shape) for shape in self.shapes[:3])

@@ -73,7 +73,7 @@ class ProbeFields(Mapping[str, "npt.NDArray[Any]"]):
             return np.where(self._order > 0, self._constant[name], -1).astype(np.int64)
         if name not in self._names:
             raise SelectionError(
-                f"no field {name!r} of a probe image; there are: {', '.join(sorted(self._names))}"
+                f"no field {name!r} of a fixed image; there are: {', '.join(sorted(self._names))}"
             )
         return self._fields[name]
 

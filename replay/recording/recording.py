@@ -150,7 +150,7 @@ class Recording(RecordedFrames, BesideFaces):
         names = ", ".join(self.layers[:3]) + (" ..." if len(self.layers) > 3 else "")
         epochs = format_count(int(whole.any(axis=1).sum()), "epoch")
         frames = format_count(int(whole.sum()), "frame")
-        what = "" if self.probe_number is None else f" of probe image {self.probe_number}"
+        what = "" if self.probe_number is None else f" of fixed image {self.probe_number}"
         state = "" if self.closed else "; not closed"
         name = clean_line(f"{str(self.path)!r}: {names + '; ' if names else ''}")
         kind = f"{self.kind.capitalize()} of" if self.kind else "Recording"
@@ -287,12 +287,12 @@ class Probe(Recording):
         count = recording.probes
         if not count:
             raise SelectionError(
-                f"no probe image in {recording.path}; 'record train --probe 1' or "
+                f"no fixed image in {recording.path}; 'record train --probe 1' or "
                 "Recorder(probe=...) records one"
             )
         if not 0 <= number < count:
             raise SelectionError(
-                f"no probe image {number} in {recording.path}; "
+                f"no fixed image {number} in {recording.path}; "
                 f"there: {schema.format_intervals(range(count))}"
             )
         self.probe_number = number

@@ -59,7 +59,7 @@ class Series:
     def __repr__(self) -> str:
         module, maps = format_module(self.layer.module), format_shape(self.layer.shape)
         what = f"{module}, {maps}" if module else maps
-        of = "" if self.probe_number is None else f", probe image {self.probe_number}"
+        of = "" if self.probe_number is None else f", fixed image {self.probe_number}"
         kind = (self.layer.kind or "layer").capitalize()
         return clean_line(
             f"<{kind} {self.name!r} of {str(self.path)!r}{of}: {what}; "

@@ -89,3 +89,16 @@ def find_shortage(error: BaseException | None) -> ShortageError | None:
             return ShortageError(NO_MEMORY)
         error = error.__cause__ or error.__context__
     return None
+
+
+def why_not_written(error: OSError | RuntimeError) -> str:
+    """Returns the system's words for an error, which HDF5 tells among many others.
+
+    Raises:
+        RuntimeError: The error itself, if it is none of HDF5's.
+    """
+    if told := re.search(r"error message = '([^']+)'", str(error)):
+        return told[1]
+    if not isinstance(error, OSError):
+        raise error
+    return error.strerror or str(error)

@@ -93,12 +93,15 @@ def near_files(path: str | os.PathLike[str]) -> str:
     """Returns the end of a message on a file that is not there: its like in the same folder."""
     folder, name = os.path.split(os.fspath(path))
     try:
+        if os.path.islink(path):
+            return f"; it is a link to {os.readlink(path)}"
         there = [each for each in os.listdir(folder or ".") if not each.startswith(".")]
     except OSError:
         return ""
     stem, suffix = os.path.splitext(name)
     stems = {os.path.splitext(each)[0]: each for each in there if each.endswith(suffix)}
-    return question([os.path.join(folder, stems[each]) for each in nearest(stem, stems)])
+    found = [os.path.join(folder, stems[each]) for each in nearest(stem, stems)]
+    return question([each for each in found if os.path.exists(each)])
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:

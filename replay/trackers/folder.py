@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from replay.output import replacing
 from replay.schema import FileError, OptionError
 from replay.trackers.interface import File, Point, RunFacts, Tracker
 
@@ -44,7 +45,10 @@ class Folder(Tracker):
         """Writes all numbers so far."""
         self._points += points
         names = list(dict.fromkeys(name for point in self._points for name in point.values))
-        with (self._path / _NUMBERS).open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(self._path / _NUMBERS) as unfinished,
+            unfinished.open("w", newline="", encoding="utf-8") as file,
+        ):
             rows = csv.writer(file)
             rows.writerow([*_COLUMNS, *names])
             for point in self._points:
@@ -53,7 +57,8 @@ class Folder(Tracker):
 
     def log_file(self, file: File) -> None:
         """Copies a file."""
-        shutil.copyfile(file.path, self._path / file.path.name)
+        with replacing(self._path / file.path.name) as unfinished:
+            shutil.copyfile(file.path, unfinished)
         self._list["files"][file.name] = {
             "file": file.path.name,
             "kind": file.kind,
@@ -64,7 +69,8 @@ class Folder(Tracker):
     def close(self) -> str:
         """Writes the list."""
         text = json.dumps(self._list, indent=2, default=str)
-        (self._path / _LIST).write_text(text + "\n", encoding="utf-8")
+        with replacing(self._path / _LIST) as unfinished:
+            unfinished.write_text(text + "\n", encoding="utf-8")
         return str(self._path)
 
 

@@ -12,10 +12,12 @@ import re
 import threading
 import time
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from replay.formatting import clean
 from replay.idle_options import check_given
@@ -24,7 +26,6 @@ from replay.maps.selection import choose_layers
 from replay.maps.views import look_at, views_of
 from replay.option_values import Numbers
 from replay.options import MADE, SCALES, FilmOptions
-from replay.raster.time_axis import TimeAxis
 from replay.recording import Closing, Recording
 from replay.recording.address import read_path
 from replay.schema import Cell, RecordingError
@@ -66,6 +67,7 @@ class _Source:
         run: The recording, or what it has of a fixed image, as it is seen by its view.
         options: The view, and the colours that suit it.
         cells: (epoch, batch) of its frames, in the order of recording.
+        timeline: Those of all frames of the run, likewise, in which they may not be shown.
         layers: Those that were asked for so far.
         measured: Of how many frames their scales are.
         input: The input pictures.
@@ -75,6 +77,7 @@ class _Source:
     run: Recording
     options: FilmOptions
     cells: list[Cell] = field(default_factory=list)
+    timeline: list[Cell] = field(default_factory=list)
     layers: dict[str, LayerData] = field(default_factory=dict)
     measured: dict[str, int] = field(default_factory=dict)
     input: InputData | None = None
@@ -87,15 +90,16 @@ class _Source:
             Whether those known before have kept their numbers.
         """
         order, there = self.run.order, self.run.order > 0
+        self.timeline, kept = _take_in(self.timeline, order, there)
         if self.options.view != "maps" or self.run.probe_number is not None:  # not in each batch
             shown = [self.run[name].present for name in self.run.layers]
-            there &= np.logical_or.reduce(shown) if shown else False
-        cells = np.argwhere(there)
-        cells = cells[np.argsort(order[tuple(cells.T)], kind="stable")]
-        known, self.cells = self.cells, [(int(epoch), int(batch)) for epoch, batch in cells]
+            there = there & (np.logical_or.reduce(shown) if shown else False)
+            self.cells, kept = _take_in(self.cells, order, there)
+        else:
+            self.cells = self.timeline
         if self.input is None and self.cells and InputPicture.possible(self.run):
             self.input = InputData(self.run, self.cells)
-        return self.cells[: len(known)] == known
+        return kept
 
     def layer(self, name: str, channels: Numbers) -> LayerData:
         """Returns a layer, on the scales of about as many frames as there are."""
@@ -359,9 +363,12 @@ class Live(Closing):
 
     def _frames(self, source: _Source, since: int) -> dict[str, Any]:
         if not source.cells:
-            return {"epoch": [], "batch": [], "epochs": "", "batches": "", "at": [], "breaks": []}
-        told = describe_frames(source.run, source.cells, source.cells[since:])
-        return {**told, "at": [round(float(at), 6) for at in TimeAxis(source.cells).places]}
+            nothing: dict[str, Any] = {
+                name: [] for name in ("epoch", "batch", "at", "breaks", "ends")
+            }
+            return {**nothing, "epochs": "", "batches": ""}
+        cells = source.cells
+        return describe_frames(source.run, cells, cells[since:], None, source.timeline, cells)
 
     @staticmethod
     def _picture(source: _Source, place: str) -> bytes:
@@ -371,6 +378,18 @@ class Live(Closing):
 
     def _identity(self, run: Recording) -> str:
         return clean(f"{run.run_id} {run.created} {self._renumbered or ''}").strip()
+
+
+def _take_in(
+    known: list[Cell], order: npt.NDArray[np.int64], there: npt.NDArray[np.bool_]
+) -> tuple[list[Cell], bool]:
+    """Returns the frames there are, in the order of recording, and whether it begins as before."""
+    cells = np.argwhere(there)
+    cells = cells[np.argsort(order[there], kind="stable")]
+    before = np.fromiter(chain.from_iterable(known), np.int64, 2 * len(known)).reshape(-1, 2)
+    begins = np.array_equal(cells[: len(known)], before)
+    kept = known if begins else []
+    return [*kept, *((epoch, batch) for epoch, batch in cells[len(kept) :].tolist())], begins
 
 
 def _with_facts(block: bytes, facts: dict[str, Any] | None = None) -> bytes:

@@ -79,7 +79,7 @@ def describe_source(
     key = "first" if probe is None else f"probe-{probe}"
     about: dict[str, Any] = {
         "key": key if view == "maps" else f"{key}-{view}",
-        "words": "first image" if probe is None else f"probe {probe}",
+        "words": "first image" if probe is None else f"fixed image {probe}",
         "view": view,
         "over": view == "cam",  # over the input picture at first
         "smooth": view == "cam",  # and then bilinear
@@ -166,18 +166,26 @@ def describe_frames(
     asked: Sequence[Cell],
     kept: Sequence[Cell],
     every: npt.NDArray[np.float64] | None = None,
+    timeline: Sequence[Cell] | None = None,
+    placed: Sequence[Cell] | None = None,
 ) -> dict[str, Any]:
     """Returns the frames' part of the manifest: numbers, fields in words, and the loss curve.
 
     Args:
         recording: Where the fields are.
-        asked: The frames that were asked for: the time axis.
+        asked: The frames that were asked for.
         kept: Those that the page holds.
         every: The losses that the loss curve's axis is for; by default those of the recording.
+        timeline: The frames along the time axis, whose losses the curve has, with those that were
+            asked for among them: a fixed image is seldom shown. By default those alone.
+        placed: The frames of which it is told where they stand; by default those kept.
     """
-    places = {cell: place for place, cell in enumerate(asked)}
-    axis = TimeAxis(asked)
-    at = [round(float(place), 6) for place in axis.places]
+    timeline = asked if timeline is None else timeline
+    placed = kept if placed is None else placed
+    places = {cell: place for place, cell in enumerate(timeline)}
+    axis = TimeAxis(timeline)
+    at = axis.places.round(6).tolist()
+    turns = np.flatnonzero(np.diff([epoch for epoch, _ in timeline])) + 1
     names = recording.meta.get("classes")
     classes = [clean(str(name)) for name in names] if isinstance(names, list) else []
 
@@ -194,19 +202,18 @@ def describe_frames(
         "batch": [batch for _, batch in kept],
         "epochs": _span([epoch for epoch, _ in asked]),
         "batches": _span([batch for _, batch in asked]),
-        "at": [at[places[cell]] for cell in kept],
-        "breaks": [
-            at[place] for place in range(1, len(asked)) if asked[place][0] != asked[place - 1][0]
-        ],
+        "at": [at[places[cell]] for cell in placed],
+        "breaks": [at[place] for place in turns],
+        "ends": _ends(timeline),
         "label": answers("label"),
         "prediction": answers("prediction"),
         "loss": None,
         "curve": None,
         "unseen": _unseen(recording, kept),
     }
-    losses = read_losses(recording.batches, asked)
+    losses = read_losses(recording.batches, timeline)
     if losses is not None:
-        logged = _logged(recording, asked, losses)
+        logged = _logged(recording, timeline, losses)
         frames["loss"] = [
             format_loss(float(losses[places[cell]])) if logged[places[cell]] else "–"
             for cell in kept
@@ -233,6 +240,12 @@ def _logged(
     last = missing & (np.arange(len(cells)) >= len(cells) - 1) & (missing.sum() == 1)
     found: npt.NDArray[np.bool_] = ~missing | broken | last
     return found
+
+
+def _ends(timeline: Sequence[Cell]) -> list[int]:
+    """Returns the numbers at the ends of the time axis: epochs, or batches of the one epoch."""
+    (epoch, batch), (last, last_batch) = timeline[0], timeline[-1]
+    return [epoch, last] if epoch != last else [batch, last_batch]
 
 
 def _unseen(recording: Recording, kept: Sequence[Cell]) -> list[str] | None:

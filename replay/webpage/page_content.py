@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from replay.film.comparison_facts import choose_common_layers
 from replay.formatting import clean, format_count
 from replay.maps.runs import RunSet
@@ -13,6 +15,7 @@ from replay.maps.views import look_at, views_of
 from replay.option_values import Numbers
 from replay.options import MADE, FilmOptions
 from replay.recording import Recording
+from replay.recording.snapshot import cells_of
 from replay.schema import OptionError, SelectionError
 from replay.schema.faces import spell
 from replay.webpage.components_data import PageBases
@@ -111,20 +114,29 @@ class PageContent:
             names = choose_layers(runs[0], layers)
             seldom = view != "maps" or runs[0].probe_number is not None
             cells = choose_frames(runs[0], epochs, batches, names if seldom else None)
+            recorded = runs[0].order > 0
         else:
             names, remarks = choose_common_layers(runs, layers)
             shown = RunSet(runs, names)
             cells, labels = shown.cells(epochs, batches), shown.labels
+            recorded = shown.recorded
             remarks += [each for each in shown.remarks if "different runs" not in each]
+            probe = runs[0].probe_number
+            of = "" if probe is None else f"fixed image {probe}: "
+            remarks = [f"{of}{each}" for each in remarks]
             self._remarks += [each for each in remarks if each not in self._remarks]
         if len(names) > _MOST_LAYERS:
             raise SelectionError(
                 f"{len(names):,} layers in {runs[0].path} are too many for a page, which shows at "
                 f"most {_MOST_LAYERS:,}; choose some with {spell('layers', flag='--layer')}"
             )
+        timeline = cells
+        if batches is None:  # all of these epochs: a fixed image is seldom shown
+            rows = np.isin(np.arange(len(recorded)), [epoch for epoch, _ in cells])
+            timeline = cells_of(recorded & (rows[:, None] | (epochs is None)))
         place = len(self.sources)
         self.sources.append(
-            PageSource(runs, labels, names, channels, cells, input, place, options, made)
+            PageSource(runs, labels, names, channels, cells, input, place, options, made, timeline)
         )
 
     @property

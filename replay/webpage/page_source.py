@@ -37,6 +37,7 @@ class PageSource:
         options: The view, and the colours that suit it.
         made: What a page makes of its maps, if that alone is shown: `maps`, `components` or
             `overlay`.
+        timeline: The frames along the time axis, as in `describe_frames`.
 
     Attributes:
         cells: As given.
@@ -57,8 +58,10 @@ class PageSource:
         place: int,
         options: FilmOptions,
         made: str = "",
+        timeline: Sequence[Cell] | None = None,
     ) -> None:
         self._runs, self._labels, self.cells, self._place = runs, labels, list(cells), place
+        self._timeline = self.cells if timeline is None else timeline
         self.probe, self._options, self._made = runs[0].probe_number, options, made
         about = describe_source(runs[0], options)
         self.key, self.words = about["key"], about["words"]
@@ -175,10 +178,10 @@ class PageSource:
         about["layers"] = tell_layers_apart([layer.describe() for layer in self.layers])
         if len(self._runs) == 1:
             picture = self._pictures[0].describe() if self._pictures[0] else None
-            frames = describe_frames(self._runs[0], self.cells, self._kept)
+            frames = describe_frames(self._runs[0], self.cells, self._kept, timeline=self._timeline)
             return {**about, "frames": frames, "input": picture}
         frames, runs = describe_runs(
-            self._runs, self._labels, self.cells, self._kept, self._pictures
+            self._runs, self._labels, self.cells, self._kept, self._pictures, self._timeline
         )
         return {**about, "frames": frames, "input": None, "runs": runs}
 

@@ -94,12 +94,13 @@ def describe_runs(
     asked: Sequence[Cell],
     kept: Sequence[Cell],
     pictures: Sequence[InputData | None],
+    timeline: Sequence[Cell],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Returns the frames' part of the manifest, and each run's: name, fields and picture."""
-    losses = [read_losses(run.batches, asked) for run in runs]
+    losses = [read_losses(run.batches, timeline) for run in runs]
     known = [each for each in losses if each is not None]
     every = np.concatenate(known) if known else None
-    each = [describe_frames(run, asked, kept, every) for run in runs]
+    each = [describe_frames(run, asked, kept, every, timeline) for run in runs]
     one = pictures[0] is not None and pictures[1:] == [None] and InputPicture.possible(runs[1])
     described = []
     for run, label, frames, picture in zip(runs, labels, each, pictures, strict=True):

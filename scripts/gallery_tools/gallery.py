@@ -64,7 +64,7 @@ ENTRIES = [
     ),
     (
         "A fixed image, and what changed",
-        "The probe image shows the network's change alone. Kernels, difference and histogram "
+        "The fixed image shows the network's change alone. Kernels, difference and histogram "
         "stand beside the maps.",
         "python -m replay animate run.h5 -o with.webp --probe --channels 0:6 --epochs -1 "
         "--batches -1 --with kernels,difference,histogram",

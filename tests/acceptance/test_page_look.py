@@ -135,7 +135,7 @@ def test_the_head_says_what_the_run_was(browser: Browser, out: Path) -> None:
 def test_it_opens_on_the_last_frame_of_the_fixed_image(browser: Browser, out: Path) -> None:
     tab = opened(browser, out)
     assert frame(tab) == 14
-    assert tab.run("document.querySelector('[aria-pressed=true]').textContent") == "probe 0"
+    assert tab.run("document.querySelector('[aria-pressed=true]').textContent") == "fixed image 0"
     assert tab.run("document.querySelector('#answers').textContent") == "labelcat"
     assert "held while the image stays" in tab.run(
         "document.querySelector('#scale-words').textContent"
@@ -231,6 +231,22 @@ def test_the_first_picture_does_not_wait_for_the_rest_of_the_page(
     assert frame(tab) == 14
     for selector in (".map canvas", '.map[data-channel="9"] canvas', "#input"):
         assert (pixels_of(tab, selector) == pixels_of(entire, selector)).all()
+
+
+@chromium
+def test_a_map_without_a_finite_value_has_no_strength(browser: Browser, tmp_path: Path) -> None:
+    fields = {"loss": lambda e, b: 1.0}
+    layers = {"c": lambda e, b: np.full((2, 8, 8), [[[np.nan]], [[np.inf]]])}
+    path = write_recording(tmp_path / "run.h5", layers, fields=fields)
+    tab = opened(browser, page(path).path)
+    for scale in ("adaptive", "map", "channel"):
+        choose(tab, "scale", scale)
+        said = tab.run(
+            "[...document.querySelectorAll('.map')].map((e) => "
+            "[e.querySelector('.mark').textContent, e.querySelector('canvas').ariaLabel])"
+        )
+        assert [mark for mark, _ in said] == ["", ""]
+        assert not [words for _, words in said if "largest" in words]
 
 
 @chromium

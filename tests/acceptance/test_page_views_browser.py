@@ -226,12 +226,12 @@ def test_of_many_images_one_is_chosen_from_a_list(browser: Browser, tmp_path: Pa
     names = "[...document.querySelectorAll('#image option')].map((e) => e.textContent)"
     assert [name.partition(",")[0] for name in tab.run(names)] == [
         "first image",
-        *(f"probe {n}" for n in range(4)),
+        *(f"fixed image {n}" for n in range(4)),
     ]
     assert axe_findings(tab) == []
-    choose(tab, "image", "probe 2")
+    choose(tab, "image", "fixed image 2")
     tab.wait("location.hash.includes('image=probe-2')")
-    assert tab.run("document.getElementById('image').value") == "probe 2"
+    assert tab.run("document.getElementById('image').value") == "fixed image 2"
     assert complaints(tab) == []
 
 

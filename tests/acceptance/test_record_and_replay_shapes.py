@@ -52,7 +52,7 @@ def test_from_training_to_the_picture(tmp_path: Path) -> None:
     for options, frames, words in [
         ({"layers": "norm"}, 3, "tokens as 4×4, class token left out"),
         ({"layers": "norm@9x4"}, 1, "tokens as 4×2, class token left out"),
-        ({"layers": "norm", "probe": 0}, 4, "probe image 0"),
+        ({"layers": "norm", "probe": 0}, 4, "fixed image 0"),
         ({"layers": "all"}, 4, ""),
     ]:
         made = replay.animate(path, tmp_path / "a.gif", **options)

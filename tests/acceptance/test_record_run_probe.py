@@ -53,6 +53,6 @@ def test_what_is_no_number_of_probes(tmp_path: Path, record_warm: Record) -> Non
 def test_where_there_is_none_the_line_says_why(tmp_path: Path, record_warm: Record) -> None:
     done = record_warm(SCRIPTS / "vae.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "no probe image (its parts are called directly): run.h5; " in done.stderr
+    assert "no fixed image (its parts are called directly): run.h5; " in done.stderr
     with replay.open(tmp_path / "run.h5") as recording:
         assert recording.probes == 0

@@ -293,7 +293,7 @@ def _figures() -> list[Case]:
         _drawn("options", layer="conv2", epoch=0, batch=1, channels="top:3", columns=2),
         _drawn("not finite", layer="odd", scale="frame", numbers=False, cmap="viridis"),
         _drawn("volume", layer="volume", slices="all", symmetric=True),
-        _drawn("probe", probe=0, clip=(-1, 1), tokens="strip"),
+        _drawn("probe", probe=0, clip=(-1, 1)),
         *(
             _health_chart(run, theme)
             for run, theme in (("run.h5", "light"), ("run.h5", "dark"), ("damaged.h5", "light"))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from looking import write_looking
 from PIL import Image
+from samples import drifting_maps, write_recording
 
 import replay
 from replay.__main__ import main
@@ -36,13 +37,11 @@ VALUES: dict[str, Any] = {
     "captions": False,
     "theme": "dark",
 }
-# What changes nothing of this recording, though it would of another: there is no volume, gradients
-# and channels over the input are symmetric anyway, and only a convolution has gradients.
-OF_OTHERS = {
-    *((view, "slices") for view in ("maps", "gradient")),
-    *((view, "symmetric") for view in ("gradient", "overlay")),
-    ("gradient", "tokens"),
-}
+# What changes nothing of this recording, though it would of another: gradients and channels over
+# the input are symmetric anyway.
+OF_OTHERS = {(view, "symmetric") for view in ("gradient", "overlay")}
+# What is refused for its layers alone: there is no volume, and only a convolution has gradients.
+OF_LAYERS = {("maps", "slices"), ("gradient", "slices"), ("gradient", "tokens")}
 LAYERS = {  # in which an option can be seen
     ("maps", "tokens"): "blocks.0",
     ("overlay", "tokens"): "blocks.0.attn",
@@ -78,6 +77,9 @@ def test_an_option_changes_the_picture_or_is_refused(path: Path, tmp_path: Path,
             continue
         if (view, name) not in OF_OTHERS:
             assert not np.array_equal(made, plain[chosen]), name
+    for name in [each for each in refused if (view, each) in OF_LAYERS]:
+        of_layers = f"{name} has no effect: no layer that is shown is "
+        assert refused.pop(name).startswith(of_layers)
     for name, said in refused.items():
         assert said.startswith(f"{name} has no effect with view='{view}'; it goes with ")
     assert list(refused) == {
@@ -96,6 +98,32 @@ def faces_with(option: str) -> Iterator[tuple[str, Callable[..., Any]]]:
     for name, face in FACES.items():
         if option in inspect.signature(face).parameters:
             yield name, face
+
+
+def test_slices_and_tokens_are_of_a_layer_that_is_shown(tmp_path: Path) -> None:
+    layers = {
+        "conv": drifting_maps(2, 8, 8),
+        "cube": lambda e, b: np.arange(256).reshape(2, 2, 8, 8),
+    }
+    layers["words"] = lambda e, b: np.arange(48).reshape(16, 3)
+    axes = {"cube": "CDHW", "words": "TC"}
+    path = write_recording(tmp_path / "run.h5", layers, axes=axes)
+    of = {"slices": "cube", "tokens": "words"}
+    for name, kind in (("slices", "a volume"), ("tokens", "of tokens")):
+        for face, function in faces_with(name):
+            recordings = [path] * (2 if face == "compare" else 1)
+            layer = "layers" if face in ("animate", "compare") else "layer"
+            out = {} if face == "draw" else {"overwrite": True}
+            places = [] if face == "draw" else [tmp_path / f"{name}-{face}.png"]
+            for shown in ("conv", of["tokens" if name == "slices" else "slices"]):
+                with pytest.raises(OptionError, match=f"^{name} has no effect: no .* is {kind};"):
+                    function(*recordings, *places, **{layer: shown, name: VALUES[name]})
+            assert not [place for place in places if place.exists()]
+            usual = {"slices": "middle", "tokens": "auto"}
+            function(*recordings, *places, **{layer: "conv", **usual}, **out)
+            function(*recordings, *places, **{layer: of[name], name: VALUES[name]}, **out)
+            if face != "draw":  # of the layers one is of that kind
+                function(*recordings, *places, **{layer: "all", name: VALUES[name]}, **out)
 
 
 def test_figures_and_comparisons_refuse_what_films_refuse(path: Path, tmp_path: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from samples import write_recording
 
 from replay.output import EncodeOptions, Format, LimitError, Output, Target, encode, replacing
 
@@ -90,3 +94,39 @@ def test_what_grows_too_large_is_given_up_and_replaces_nothing(tmp_path: Path, f
     assert os.listdir(tmp_path) == ["film.heavy"]
     assert film(1000 * frames) == frames
     assert path.stat().st_size == 1000 * frames
+
+
+LIMITED = """
+import resource, sys
+from replay.__main__ import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "-o", "a.npy"],
+        ["export", "-o", "a.npz"],
+        ["pack", "-o", "a.h5"],
+        ["pack", "-o", "a.h5", "--bits", "8"],
+        ["repair", "-o", "a.h5"],
+        ["page", "-o", "a.html"],
+    ],
+    ids=" ".join,
+)
+def test_a_disk_that_takes_no_more_is_said_in_a_line(tmp_path: Path, words: list[str]) -> None:
+    maps = {"conv1": lambda e, b: np.random.default_rng(4 * e + b).normal(size=(8, 32, 32))}
+    path = write_recording(tmp_path / "run.h5", maps)
+    command, *options = words
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, command, str(path), "--quiet", *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"error: cannot write {words[2]}: File too large\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["run.h5"]

@@ -56,7 +56,7 @@ def results(run: replay.Recording) -> dict[str, Any]:
         "Inputs": run.inputs,
         "probe": run.probe(0),
         "probe layer": run.probe(0)["conv1"],
-        "probe image": run.probe(0).inputs,
+        "fixed image": run.probe(0).inputs,
         "Animation": replay.animate(run, "a.gif", layers="conv1"),
         "Figure": replay.grid(run, "g.png", dpi=60),
         "Figure svg": replay.sheet(run, "s.svg", dpi=60),
@@ -82,9 +82,9 @@ def test_a_terminal_shows_what_one_wants_to_know(made: dict[str, Any]) -> None:
         "Recording": "<Recording 'run.h5': conv1, b<i>, c ...; 2 epochs, 5 layers, 8 frames>",
         "Layer": "<Layer 'conv1' of 'run.h5': *4x12x16; 8 frames, [epoch, batch] reads one>",
         "Inputs": "<Inputs of 'run.h5': 3x12x16, 8 images, [epoch, batch] reads one>",
-        "probe": "<Recording 'run.h5': conv1; 2 epochs, 1 layer, 8 frames of probe image 0>",
-        "probe layer": "<Layer 'conv1' of 'run.h5', probe image 0: *",
-        "probe image": "<Probe image 0 of 'run.h5': 3x12x16, 8 frames, [epoch, batch] reads one>",
+        "probe": "<Recording 'run.h5': conv1; 2 epochs, 1 layer, 8 frames of fixed image 0>",
+        "probe layer": "<Layer 'conv1' of 'run.h5', fixed image 0: *",
+        "fixed image": "<Fixed image 0 of 'run.h5': 3x12x16, 8 frames, [epoch, batch] reads one>",
         "Animation": "<Animation 'a.gif': 8 frames of *×*, 4 a second, *B>",
         "Figure": "<Figure 'g.png': conv1, *×* pixels, * kB>",
         "Figure svg": "<Figure 's.svg': conv1, *×* pixels, * kB>",
@@ -106,7 +106,7 @@ def test_a_terminal_shows_what_one_wants_to_know(made: dict[str, Any]) -> None:
         assert text.count("\n") <= 1
 
 
-SHOWN = ["Recording", "Layer", "Inputs", "probe", "probe layer", "probe image", "Animation"]
+SHOWN = ["Recording", "Layer", "Inputs", "probe", "probe layer", "fixed image", "Animation"]
 
 
 @pytest.mark.parametrize("name", [*SHOWN, "Figure", "Figure svg", "Figure pdf", "Page", "Health"])

@@ -9,7 +9,7 @@ async function grow(one) {
     if (!known[name] && !more[name]) continue;
     known[name] = [...(known[name] ?? Array(before).fill(none)), ...(more[name] ?? Array(added).fill(none))];
   }
-  for (const name of ["epochs", "batches", "breaks", "curve", "at"]) known[name] = more[name];
+  for (const name of ["epochs", "batches", "breaks", "ends", "curve", "at"]) known[name] = more[name];
   if (!here) return;
   count = known.epoch.length;
   axes();
@@ -18,6 +18,7 @@ async function grow(one) {
 let reached = true;
 async function poll() {
   let wait = 500;
+  const began = performance.now();
   try {
     const answer = await fetch("state");
     const now = await answer.json();
@@ -34,6 +35,7 @@ async function poll() {
     $("recording").classList.toggle("on", !now.closed);
     if (!reached) $("wrong").hidden = true;
     reached = true;
+    wait = Math.min(1500, Math.max(wait, 3 * (performance.now() - began))); // most of a core is left
   } catch (error) {
     fail(error instanceof TypeError ? "The server does not answer; is “replay watch” still running?" : error);
     $("recording").textContent = "no connection";

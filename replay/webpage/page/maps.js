@@ -134,11 +134,12 @@ function mark(one, decoded, frame, scale, ends) {
   const gain = gainOf(about, decoded, one.place, frame, scale), told = GAINS.includes(scale);
   one.bar.hidden = !told;
   one.bar.firstChild.style.width = `${gain > 0 ? Math.max(0, 100 * (1 + Math.log10(gain) / 3)) : 0}%`;
-  const words = flat === 2 ? "constant" : flat === 1 ? "faint" : "";
-  one.button.querySelector(".mark").textContent = words || (told ? `×${number(Number(gain.toPrecision(2)))}` : "");
+  const words = flat === 2 ? "constant" : flat === 1 ? "faint" : "", seen = told && gain > 0;
+  one.button.querySelector(".mark").textContent = words || (seen ? `×${number(Number(gain.toPrecision(2)))}` : "");
   one.button.classList.toggle("flat", Boolean(flat));
   const range = decoded.extremes[one.place].map(number).join(" to ");
   one.button.title = `map ${one.channel}: values from ${range}${words ? `, ${words}` : ""}` +
-    (told && !flat ? `; shown range ${number(gain)} of the layer's largest` : "");
-  return words ? `, ${words}` : told ? `, range ${number(gain)} of the layer's largest` : "";
+    (seen ? `; shown range ${number(gain)} of the layer's largest` : "");
+  if (words) return `, ${words}`;
+  return seen ? `, range ${number(gain)} of the layer's largest` : "";
 }

@@ -67,7 +67,8 @@ function takeColours(before) {
   if (before === now) return;
   if (before !== null) coloursOf.set(before, [$("cmap").value, $("symmetric").checked]);
   const own = source.colours ?? [data.cmap, data.symmetric];
-  const [cmap, symmetric] = coloursOf.get(now) ?? (state.over ? [data.cmap === "gray" ? "auto" : data.cmap, own[1]] : own);
+  const usual = data.cmap === "gray" ? "auto" : data.cmap;
+  const [cmap, symmetric] = coloursOf.get(now) ?? (state.over ? [usual, own[1]] : own);
   $("cmap").value = cmap;
   $("symmetric").checked = symmetric;
 }

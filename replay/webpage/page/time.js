@@ -119,11 +119,8 @@ function drawCurve() {
   $("curve").prepend(canvasOf(clip, draw("line", { x1: 0, x2: 1000, y1: 100, y2: 100, class: "axis" }),
     ...epochTicks(), ...paths("ahead"), done));
   $("loss-ends").textContent = curve.ends;
-  const many = frames.breaks.length > 0, [first, last] = [0, count - 1];
-  const numbers = many ? frames.epoch : frames.batch;
-  $("first").textContent = numbers[first];
-  $("unit").textContent = many ? "epoch" : "batch";
-  $("last").textContent = numbers[last];
+  [$("first").textContent, $("last").textContent] = frames.ends;
+  $("unit").textContent = frames.breaks.length > 0 ? "epoch" : "batch";
 }
 
 function axes() { // all that depends on how many frames there are

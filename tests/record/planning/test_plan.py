@@ -93,7 +93,7 @@ def test_it_shows_the_tree_of_layers() -> None:
     assert conv.startswith("    body.0.0")  # below body.0, which is below body
     for text in ("Conv2d(4, 6, 3x3, ", "6x6x6 and kernels", "float32", "864 bytes", "13 kB"):
         assert text in conv
-    assert "2 probe images" in repr(plan)
+    assert "2 fixed images" in repr(plan)
     assert "8 other modules not recorded" in lines[-1]
     everything = plan.tree(everything=True)
     assert "fc " in everything

@@ -179,7 +179,7 @@ def test_heads_that_look_at_one_token_or_at_all(tmp_path: Path, full: bool) -> N
 def test_of_a_compiled_model_the_fixed_image_tells(tmp_path: Path) -> None:
     found = replay.health(heads(tmp_path / "run.h5", False, "probe/0/"))
     assert [(one.kind, one.channel) for one in new(found)] == [("one-token", 1), ("uniform", 2)]
-    assert found.layers[-1].remarks == ["of probe image 0"]
+    assert found.layers[-1].remarks == ["of fixed image 0"]
 
 
 def test_what_a_causal_mask_leaves_is_no_finding() -> None:

@@ -194,7 +194,7 @@ def test_a_probe_and_kernels_that_stand_still(tmp_path: Path) -> None:
     found = replay.health(path)
     (finding,) = of(found, "a", "unchanging")
     assert (finding.channel, finding.epoch, finding.batch) == (1, 0, 0)
-    assert "probe image 0" in finding.text
+    assert "fixed image 0" in finding.text
     (finding,) = of(found, "b", "unchanging")
     assert finding.text.startswith("the kernels are the same")
 

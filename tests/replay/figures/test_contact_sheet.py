@@ -63,7 +63,7 @@ def test_epochs_go_down_and_channels_across(path: Path, tmp_path: Path, scale: s
 def test_it_says_whose_image_it_is(path: Path, tmp_path: Path) -> None:
     replay.sheet(path, tmp_path / "a.svg")
     words = texts(tmp_path / "a.svg")
-    assert "the same image in every row: probe image 0" in words
+    assert "the same image in every row: fixed image 0" in words
     assert [word for word in words if word.startswith("epoch")] == [
         f"epoch {number}" for number in (0, 3, 5, 8, 11, 14, 16, 19)
     ]
@@ -85,7 +85,7 @@ def test_the_command_line(
     assert main(["sheet", "run.h5", "--no-probe", "--scale", "channel", "-o", target]) == 0
     capsys.readouterr()
     assert main(["sheet", "run.h5", "--probe", "3"]) == 2
-    assert "no probe image 3" in capsys.readouterr().err
+    assert "no fixed image 3" in capsys.readouterr().err
     assert main(["sheet", "run.h5", "--epochs", "77"]) == 2
     assert "no epoch 77" in capsys.readouterr().err
 

@@ -114,6 +114,20 @@ def test_a_zarr_or_one_line(path: Path, tmp_path: Path) -> None:
             assert np.array_equal(group[name][...], values, equal_nan=True)
 
 
+def test_a_file_is_never_larger_than_what_is_in_it(path: Path, tmp_path: Path) -> None:
+    """Where the disk is full, a write fails; a file that is mapped to memory ends the process."""
+    sizes: list[int] = []
+
+    def progress(done: int, frames: int) -> None:
+        sizes.extend(file.stat().st_size for file in tmp_path.glob(".a-*.npy"))
+
+    made = replay.export(path, tmp_path / "a.npy", progress=progress)
+    whole = made.path.stat().st_size
+    assert len(sizes) == made.frames
+    assert sizes == sorted(sizes)
+    assert sizes[0] < whole
+
+
 @pytest.mark.parametrize("name", ["a.npz", "a.npy"])
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path, name: str) -> None:
     frame = np.ones((8, 64, 64), "f2")

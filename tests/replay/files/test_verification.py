@@ -234,6 +234,24 @@ def test_killed_writers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert list(file["state"])[:4] == [8, 0, 0, 1]
 
 
+def test_what_is_no_recording_is_neither_counted_nor_offered_to_repair(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, cut = tmp_path / "text.h5", tmp_path / "cut.h5"
+    text.write_text("no recording")
+    cut.write_bytes(whole.read_bytes()[:3000])
+    for path, said in ((text, "not an HDF5 file: "), (cut, "damaged HDF5 file: ")):
+        assert main(["verify", str(path)]) == 1
+        out, err = capsys.readouterr()
+        assert out.startswith(f"file: {said}{path}")
+        assert len(out.splitlines()) == 1
+        assert not err
+        assert main(["verify", str(path), str(whole)]) == 1
+        out, err = capsys.readouterr()
+        assert "0 problems in" in out.splitlines()[1]
+        assert not err
+
+
 def test_what_cannot_be_repaired(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is the recording itself"):
         replay.repair(whole, whole)

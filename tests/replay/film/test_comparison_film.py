@@ -131,6 +131,15 @@ def test_only_what_both_runs_have_is_shown_and_aligned(tmp_path: Path) -> None:
     assert not (tmp_path / "no.mp4").exists()
 
 
+@pytest.mark.parametrize("loss", [np.inf, -np.inf, np.nan])
+def test_losses_without_a_difference_have_none(tmp_path: Path, loss: float) -> None:
+    maps = {"conv1": drifting_maps(2, 6, 6)}
+    fields = {"loss": lambda e, b: loss if b else 1.0}
+    paths = [write_recording(tmp_path / f"{n}.h5", maps, fields=fields) for n in "ab"]
+    made = replay.compare(*paths, tmp_path / "a.gif", difference=True)  # a warning is an error here
+    assert made.frames == 8
+
+
 def test_a_frame_depends_on_its_epoch_and_batch_only(paths: tuple[Path, Path]) -> None:
     for scale in ("adaptive", "map", "run", "epoch", "frame", "channel"):
         with replay.open(paths[0]) as a, replay.open(paths[1]) as b:

@@ -143,8 +143,8 @@ def test_what_does_not_fit_a_frame_is_left_out_and_said(tmp_path: Path) -> None:
     )
     assert made.width <= 1000
     assert made.height <= 1000
-    (note,) = [note for note in made.notes if "probe images" in note]
-    assert "of 40 probe images" in note
+    (note,) = [note for note in made.notes if "fixed images" in note]
+    assert "of 40 fixed images" in note
     whole = grid_of(path, view="components", layers="conv0")
     assert whole.shown == 40
     assert not whole.notes
@@ -202,6 +202,6 @@ def test_what_cannot_be_shown_is_one_line(
 
 def test_a_recording_without_fixed_images_says_so(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "run.h5", {"conv1": drifting_maps(3, 8, 8)})
-    with pytest.raises(SelectionError, match="no probe image"):
+    with pytest.raises(SelectionError, match="no fixed image"):
         replay.animate(path, tmp_path / "out.mp4", grid_of_probes=True)
     assert not (tmp_path / "out.mp4").exists()

@@ -259,7 +259,7 @@ def probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_film_of_a_fixed_image(probed: Path, tmp_path: Path) -> None:
     with replay.open(probed) as run:
         film = Film(run.probe(0), FilmOptions(layers=["conv1"], scale="run"))
-        assert film.layout._inputs[0].text == "probe image 0, evaluation mode"
+        assert film.layout._inputs[0].text == "fixed image 0, evaluation mode"
         assert [word for word, _ in film.layout._inputs[0].fields] == ["label"]
         pictures = [frame.pictures[0].pixels for frame in film.frames()]
         assert len(pictures) == 8
@@ -272,7 +272,7 @@ def test_a_film_of_a_fixed_image(probed: Path, tmp_path: Path) -> None:
     two = replay.animate(probed, tmp_path / "1.gif", probe=1)
     assert one.path.read_bytes() != two.path.read_bytes()
     words = replay.grid(probed, tmp_path / "a.svg", probe=1, epochs="0,1", dpi=72).path.read_text()
-    for word in ("probe image 1", "label dog", "3 maps of 4×8"):
+    for word in ("fixed image 1", "label dog", "3 maps of 4×8"):
         assert word in words
 
 
@@ -290,7 +290,7 @@ def test_probes_on_the_command_line(
     assert without_next(err) == ""
     assert "0: image of 3x8x8, label 0, evaluation mode, layer conv1" in out
     assert main(["animate", "run.h5", "--probe", "2"]) == 2
-    assert "no probe image 2 in run.h5; there: 0-1" in capsys.readouterr().err
+    assert "no fixed image 2 in run.h5; there: 0-1" in capsys.readouterr().err
     assert main(["grid", "run.h5", "--probe", "-1"]) == 2
     capsys.readouterr()
     rank(tmp_path, 0)

@@ -43,7 +43,7 @@ def test_attention_comes_by_layer_epoch_and_batch(path: Path) -> None:
         np.testing.assert_array_equal(of_probe[1, 0], class_rows(1)(1, 0))
         same = run.probe(1).attention("blocks.1.attn")
         np.testing.assert_array_equal(of_probe[1, 0], same[1, 0])
-        assert "probe image 1" in repr(same)
+        assert "fixed image 1" in repr(same)
 
 
 def test_attention_of_all_queries(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_another_layer_names_those_that_there_are(path: Path) -> None:
     with replay.open(path) as run:
         with pytest.raises(SelectionError, match=r"'blocks\.9\.attn'.*blocks\.0\.attn"):
             run.attention("blocks.9.attn")
-        with pytest.raises(SelectionError, match="no probe image 7"):
+        with pytest.raises(SelectionError, match="no fixed image 7"):
             run.attention("blocks.0.attn", probe=7)
 
 

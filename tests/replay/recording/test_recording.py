@@ -311,3 +311,12 @@ def test_other_types_are_damage(path: Path) -> None:
         file["state"] = np.array([6, 0, 0, 1])
     with replay.open(path) as run, pytest.raises(FileError, match="'batches/step' holds float64"):
         run.batches["step"]
+
+
+def test_a_link_to_nothing_is_told_and_not_suggested(tmp_path: Path) -> None:
+    link = tmp_path / "run1.h5"
+    link.symlink_to("gone.h5")
+    with pytest.raises(FileError, match=rf"^no such file: {link}; it is a link to gone\.h5$"):
+        replay.open(link)
+    with pytest.raises(FileError, match=r"run2\.h5$"):
+        replay.open(tmp_path / "run2.h5")

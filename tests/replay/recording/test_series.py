@@ -58,7 +58,7 @@ def test_what_belongs_to_the_batchs_own_image_is_not_the_probes(path: Path) -> N
         assert first["label"].tolist() == [[4, -1, 4, 4], [4, 4, 4, 4]]
         np.testing.assert_array_equal(second["loss"], run.batches["loss"])
         with pytest.raises(
-            SelectionError, match="no field 'label' of a probe image; there are: lo"
+            SelectionError, match="no field 'label' of a fixed image; there are: lo"
         ):
             second["label"]
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import re
+import shutil
 import zlib
 from pathlib import Path
 
@@ -43,6 +44,47 @@ def run(tmp_path: Path) -> Path:
         fields={"label": lambda e, b: b % 3, "prediction": lambda e, b: 1},
         meta={"classes": ["cat", "dog", NOISE]},
     )
+
+
+@pytest.fixture
+def seldom(tmp_path: Path) -> Path:
+    """A run of two epochs with a fixed image that was shown at two of its eight batches."""
+    there = {(0, 1), (0, 3)}
+    maps = drifting_maps(3, 16, 16)
+    fixed = (maps(0, 0), {"conv1": lambda e, b: maps(e, b) if (e, b) in there else None})
+    return write_recording(
+        tmp_path / "seldom.h5",
+        {"conv1": maps},
+        probes=[fixed],
+        fields={"loss": lambda e, b: 8.0 - 4 * e - b},
+    )
+
+
+@pytest.mark.parametrize("two", [False, True])
+def test_a_fixed_image_that_is_seldom_shown_has_the_loss_of_all_batches(
+    seldom: Path, two: bool
+) -> None:
+    runs = [seldom, shutil.copy(seldom, seldom.with_name("other.h5"))] if two else seldom
+    manifest, _ = read(page(runs, seldom.with_name("a.html")).path)
+    part = next(one for one in manifest["sources"] if one["key"] == "probe-0")
+    frames = part["frames"]
+    told = part["runs"][1] if two else frames
+    assert told["loss"] == ["7.00", "5.00"]
+    assert told["curve"]["ends"] == "1.00 – 8.00"
+    assert told["curve"]["y"] == [round(place / 7, 4) for place in range(7, -1, -1)]
+    assert frames["ends"] == [0, 1]
+    assert frames["at"] == pytest.approx([1 / 7, 3 / 7], abs=1e-6)
+    assert told["curve"]["x"] == pytest.approx(np.arange(8) / 7, abs=1e-5)
+    assert (frames["epoch"], frames["batch"]) == ([0, 0], [1, 3])
+
+
+def test_the_loss_beside_a_fixed_image_is_that_of_the_chosen_frames(seldom: Path) -> None:
+    for batches, heights in ((None, 4), ("3", 1), ("1,3", 2)):
+        out = seldom.with_name("a.html")
+        manifest, _ = read(page(seldom, out, epochs=0, batches=batches, probe=0).path)
+        frames = manifest["sources"][0]["frames"]
+        assert len(frames["curve"]["y"]) == heights
+        assert frames["ends"][1] == 3
 
 
 def test_what_a_page_holds(run: Path) -> None:
@@ -352,7 +394,7 @@ def test_a_page_has_every_fixed_image_and_opens_with_the_first(tmp_path: Path) -
     alone = page(path, tmp_path / "one.html", probe=1)
     (only,) = read(alone.path)[0]["sources"]
     assert (only["key"], alone.layers) == ("probe-1", ("conv1",))
-    with pytest.raises(SelectionError, match="no probe image 7"):
+    with pytest.raises(SelectionError, match="no fixed image 7"):
         page(path, tmp_path / "none.html", probe=7)
 
 
@@ -406,7 +448,7 @@ def test_the_command(
     assert main(["page", "run.h5", "--layer", "conv2", "--quiet"]) == 0
     assert capsys.readouterr().out.startswith("run.html  ")
     assert main(["page", "run.h5", "--probe", "0"]) == 2
-    assert "no probe image in run.h5" in capsys.readouterr().err
+    assert "no fixed image in run.h5" in capsys.readouterr().err
     assert main(["page", "run.h5", "--max-mb", "0.01"]) == 2
     assert capsys.readouterr().err.startswith("error: max-mb 0.01: not even one frame fits")
 

@@ -32,8 +32,10 @@ def test_a_page_has_all_that_was_recorded(path: Path) -> None:
     manifest, reader = read(result.path)
     kinds = [(source["words"], source["view"]) for source in manifest["sources"]]
     views = ("maps", "attention", "gradient")
-    assert kinds[:6] == [(image, view) for image in ("first image", "probe 0") for view in views]
-    assert kinds[6:] == [("probe 0", "cam")]
+    assert kinds[:6] == [
+        (image, view) for image in ("first image", "fixed image 0") for view in views
+    ]
+    assert kinds[6:] == [("fixed image 0", "cam")]
     assert [source["key"] for source in manifest["sources"]][2:4] == ["first-gradient", "probe-0"]
     assert manifest["first"] == 3  # the maps of the fixed image
     attention, slope = manifest["sources"][1], manifest["sources"][2]
@@ -181,7 +183,7 @@ def test_many_images_share_the_room(tmp_path: Path) -> None:
     assert counts["probe-0"] > 1.2 * counts["first"]
     shared = [note for note in small.notes if "share" in note]
     assert len(shared) == 1
-    assert "probe 0, which the page opens with, has the most" in shared[0]
+    assert "fixed image 0, which the page opens with, has the most" in shared[0]
     assert "probe=0 gives all of it to one" in shared[0]
     assert len(small.notes) < 12
     assert any("others" in note for note in small.notes)

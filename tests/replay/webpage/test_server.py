@@ -36,6 +36,19 @@ def path(tmp_path: Path) -> Path:
     )
 
 
+def test_a_fixed_image_that_is_seldom_shown_has_the_loss_of_all_batches(tmp_path: Path) -> None:
+    maps = drifting_maps(3, 16, 16)
+    fixed = (maps(0, 0), {"conv1": lambda e, b: maps(e, b) if b == 1 else None})
+    path = write_recording(tmp_path / "run.h5", {"conv1": maps}, probes=[fixed], closed=False)
+    with Live(path) as live:
+        frames = live.frames(1, source=1)
+        assert frames is not None
+        assert (frames["epoch"], frames["batch"], frames["ends"]) == ([1], [1], [0, 1])
+        curve = frames["curve"]
+        assert len(curve["y"]) == 8
+        assert frames["at"] == pytest.approx([curve["x"][1], curve["x"][5]], abs=1e-5)
+
+
 WRITER = """
 import sys, h5py
 with h5py.File(sys.argv[1], "r+", libver=("v110", "v110")) as file:
@@ -159,7 +172,7 @@ def test_fixed_images_are_served_beside_the_first_of_each_batch(tmp_path: Path) 
             for cell, block in (((1, 3), last), ((1, 2), one_before)):
                 np.testing.assert_allclose(block.bounds, before.show(cell).bounds, rtol=1e-5)
             assert (around.show((1, 2)).bounds != before.show((1, 2)).bounds).any()
-    with Live(path, probe=4) as live, pytest.raises(SelectionError, match="no probe image 4"):
+    with Live(path, probe=4) as live, pytest.raises(SelectionError, match="no fixed image 4"):
         live.page()
 
 
