@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from replay.schema import FileError
 
@@ -123,12 +124,13 @@ def read_attribute(there: h5py.AttributeManager, name: str, allowance: Allowance
         FileError: It is too large, or of a kind that HDF5 would have to follow.
     """
     about, path = there.get_id(name), allowance.path
-    size = math.prod(about.shape or ()) * about.dtype.itemsize
-    if about.dtype.kind == "O" and size > about.dtype.itemsize:
+    dtype = about.dtype  # which h5py makes anew each time that it is asked
+    size = math.prod(about.shape or ()) * dtype.itemsize
+    if dtype.kind == "O" and size > dtype.itemsize:
         raise FileError(
             f"refused: attribute {name!r} in {path} is a list of texts; expected one text"
         )
-    if not _is_plain(about):
+    if not _is_plain(about, dtype):
         raise FileError(
             f"refused: attribute {name!r} in {path} holds lists; expected a text, or numbers"
         )
@@ -143,9 +145,8 @@ def read_attribute(there: h5py.AttributeManager, name: str, allowance: Allowance
     return value
 
 
-def _is_plain(about: h5py.h5a.AttrID) -> bool:
+def _is_plain(about: h5py.h5a.AttrID, dtype: np.dtype[Any]) -> bool:
     """Returns whether values hold nothing that HDF5 has to follow but one text, or a reference."""
-    dtype = about.dtype
     if not dtype.hasobject:
         return True
     if h5py.check_string_dtype(dtype):  # of bytes, or it takes many times its length
