@@ -99,8 +99,11 @@ def test_what_grows_too_large_is_given_up_and_replaces_nothing(tmp_path: Path, f
 LIMITED = """
 import resource, sys
 from replay.__main__ import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-sys.exit(main(sys.argv[1:]))
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+code = main(sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_FSIZE, before)  # what measures the tests writes at the end
+sys.exit(code)
 """
 
 
