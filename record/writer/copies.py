@@ -19,7 +19,7 @@ import numpy.typing as npt
 from record.writer.fsync import sync_file, sync_folder
 from record.writer.ownership import create_file, keep_rights
 from replay import schema
-from replay.schema.epochs import group_epochs
+from replay.schema.chunks import CHUNK_SLOTS, group_epochs
 
 # The writer's guard is its lock file. HDF5's own locks are not to be had everywhere, and where the
 # library is too old to be told so by argument, the writer's environment tells it.
@@ -27,8 +27,7 @@ _HDF5 = h5py.version.hdf5_version_tuple[:3]
 _TAKES_LOCKING = _HDF5 >= (1, 12, 1) or (1, 10, 7) <= _HDF5 < (1, 11)
 _UNLOCKED: dict[str, Any] = {"locking": False} if _TAKES_LOCKING else {}
 # Bytes of chunks that HDF5 keeps for each dataset: each flush looks at all of them.
-# Of its table of them HDF5's own 8,191 places would take 64 kB for each dataset, too.
-_CACHE: dict[str, Any] = {"rdcc_nbytes": 1 << 16, "rdcc_nslots": 97}
+_CACHE: dict[str, Any] = {"rdcc_nbytes": 1 << 16, "rdcc_nslots": CHUNK_SLOTS}
 _FICLONE = 0x40049409  # Linux' request for a copy that shares its blocks with the original
 
 

@@ -172,7 +172,10 @@ class RecordingWriter(Closing):
 
 
 def small_chunk(shape: tuple[int, ...], dtype: npt.DTypeLike) -> tuple[int, int]:
-    """Returns how many epochs and batches share a chunk of small numbers (epoch, batch, ...)."""
+    """Returns how many epochs and batches share a chunk of small numbers (epoch, batch, ...).
+
+    All of them are there already: unlike a recorder's, a chunk may be as large as it can be.
+    """
     cell = np.dtype(dtype).itemsize * math.prod(shape[2:])
     cells = max(1, _CHUNK_BYTES // max(1, cell))
     batches = max(1, min(shape[1], cells))

@@ -25,7 +25,7 @@ from replay.recording.live_file import file_errors
 from replay.recording.plain_chunks import written_epochs
 from replay.recording.safe_file import SafeFile
 from replay.recording.tree import Entry, attributes_of, walk
-from replay.schema.epochs import group_epochs
+from replay.schema.chunks import group_epochs
 
 _WORTH = 1 << 16  # bytes of small numbers that are worth a filter
 

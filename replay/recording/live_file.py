@@ -22,13 +22,13 @@ from replay.recording import structures
 from replay.recording.address import Address
 from replay.recording.structures import SIGNATURE, STRUCTURES, SUPERBLOCK_BYTES, StructureCheck
 from replay.schema import FileError, errors, faces
+from replay.schema.chunks import CHUNK_SLOTS
 from replay.schema.suggestions import near_files
 
 _Closing = TypeVar("_Closing", bound="Closing")
 
 PATIENCE = 1.0  # seconds for which a file that changes under the reader is tried again
 
-_SLOTS = 97  # for a dataset's chunks: HDF5's own 8,191 take 64 kB, of thousands of datasets
 _TICK = 2_000_000_000  # nanoseconds: no file system counts time more coarsely
 _FOREIGN = (
     *(OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError),
@@ -166,7 +166,7 @@ class LiveFile(Closing):
             if structures.being_written(view.head) and not self.unfinished:
                 raise OSError("a writer put it in the place of another one just now")
             with watched(self.path):
-                self.file = h5py.File(view, "r", rdcc_nslots=_SLOTS)
+                self.file = h5py.File(view, "r", rdcc_nslots=CHUNK_SLOTS)
         except (OSError, ValueError, RuntimeError) as error:
             if view is not None:
                 view.close()

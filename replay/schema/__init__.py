@@ -7,7 +7,7 @@ file for people who will never run this code.
 - `format`: the names, dtypes and versions in a file, the names of layers, checksums, and how a
   loss is spelled;
 - `summaries`: the ranges that are kept beside a frame, and how much of it is not finite;
-- `epochs`: epochs whose small numbers share a chunk;
+- `chunks`: which epochs share a chunk of small numbers, and the table of chunks in memory;
 - `token_grid`: where the tokens of an image stand in it, told from their number;
 - `errors`: the one tree of errors;
 - `unfinished`: hidden names for what is not whole yet, and what was left under them;

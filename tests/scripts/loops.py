@@ -88,6 +88,13 @@ def step(model, optimizer, x, y):
     return loss
 
 
+def two_epochs(model, optimizer, notes):
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, x, y))
+
+
 def evaluate(model, loader, leave=None):
     model.eval()
     with torch.no_grad():
@@ -702,10 +709,7 @@ def checkpointed():
 
     model, notes = new("Checkpointed", Saving)
     optimizer = sgd(model)
-    for epoch in range(2):
-        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
-            notes.before()
-            notes.after(epoch, batch, step(model, optimizer, x, y))
+    two_epochs(model, optimizer, notes)
 
 
 @loop
@@ -904,10 +908,7 @@ def primed():
     model, notes = new("Primed")
     optimizer = sgd(model)
     optimizer.step()
-    for epoch in range(2):
-        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
-            notes.before()
-            notes.after(epoch, batch, step(model, optimizer, x, y))
+    two_epochs(model, optimizer, notes)
 
 
 @loop
@@ -918,10 +919,7 @@ def primed_with_zeros():
     with torch.no_grad():
         model(data(4).tensors[0])
     get_optimizer_state_dict(model, optimizer)
-    for epoch in range(2):
-        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
-            notes.before()
-            notes.after(epoch, batch, step(model, optimizer, x, y))
+    two_epochs(model, optimizer, notes)
 
 
 @loop
@@ -932,10 +930,7 @@ def primed_by_hand():
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     optimizer.step()
-    for epoch in range(2):
-        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
-            notes.before()
-            notes.after(epoch, batch, step(model, optimizer, x, y))
+    two_epochs(model, optimizer, notes)
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Epochs whose small numbers lie together in a file."""
+"""Chunks of a file: which epochs share one, and how much is kept of them in memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+
+CHUNK_SLOTS = 97
+"""Places of HDF5's table of a dataset's chunks; its own 8,191 take 64 kB for each open dataset."""
 
 
 def group_epochs(epochs: npt.ArrayLike, together: int) -> Iterator[tuple[int, int]]:
