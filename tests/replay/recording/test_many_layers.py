@@ -7,10 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from samples import drifting_maps, write_recording
 
 import replay
 from replay.schema import FileError, SelectionError
-from tests.samples import drifting_maps, write_recording
 
 MANY = 130  # more than are described at once
 NAMES = [f"block{MANY - place}.conv" for place in range(MANY)]  # not in the order of letters
