@@ -60,14 +60,6 @@ def lines(quick: bool) -> Iterator[Line]:
     found, _ = pairs(training, Gradients, 0.7 * seconds, each=each)
     what = "recorded with gradients of 13 layers / plain step: ViT-tiny, batch 8"
     yield ratio(what, found, target=1.05)
-    if not torch.cuda.is_available():
-        yield Line("recorded with attention on a GPU", None, note="skipped: no CUDA device")
-        return
-    device = torch.device("cuda")
-    training = Training(vit_tiny().to(device).train(), torch.rand(64, 3, 224, 224, device=device))
-    found, step = pairs(training, Attention, seconds)
-    what = f"recorded with attention / plain step: ViT-tiny, batch 64, GPU ({1000 * step:.1f} ms)"
-    yield ratio(what, found, target=1.03)
 
 
 if __name__ == "__main__":

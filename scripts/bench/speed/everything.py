@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Iterator
 
+import adding
 import long
+import on_gpu
 import recording
 import rendering
 import throughput
@@ -15,7 +17,7 @@ from table import Line, run
 
 def lines(quick: bool) -> Iterator[Line]:
     started = time.monotonic()
-    for benchmark in (recording, throughput, rendering, long):
+    for benchmark in (recording, adding, throughput, rendering, long, on_gpu):
         yield from benchmark.lines(quick)
     minutes = (time.monotonic() - started) / 60
     yield Line("all of this", minutes, " min", target=6 if quick else None)

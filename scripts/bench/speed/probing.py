@@ -96,16 +96,19 @@ class Training:
         return time.process_time() - began
 
 
-def main() -> None:
-    """Prints a line for each network."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=60, help="of a turn (default: 60)")
-    parser.add_argument("--turns", type=int, default=9, help="of each (default: 9)")
-    asked = parser.parse_args()
+def measure(name: str, steps: int, turns: int) -> list[float]:
+    """Returns ratios of the processor's time with a probe to that without, on one core.
+
+    Args:
+        name: Of the case.
+        steps: Of a turn.
+        turns: Of each.
+    """
     torch.set_num_threads(1)
-    for name, (make, shape) in CASES.items():
-        clock = OwnTime()
-        cadence.now = clock
+    make, shape = CASES[name]
+    clock, usual = OwnTime(), cadence.now
+    cadence.now = clock
+    try:
         with tempfile.TemporaryDirectory() as folder:
             plain = Training(make, shape, Path(folder) / "plain.h5", None)
             shown = Training(make, shape, Path(folder) / "shown.h5", "first")
@@ -113,19 +116,31 @@ def main() -> None:
             with clock:
                 shown.run(20)  # until the costs are known
             ratios = []
-            for _ in range(asked.turns):
-                before = plain.run(asked.steps)
+            for _ in range(turns):
+                before = plain.run(steps)
                 with clock:
-                    ratios.append(shown.run(asked.steps) / before)
+                    ratios.append(shown.run(steps) / before)
             for training in (plain, shown):
                 training.recorder.close()
-            layers = {layer.probe for layer in shown.recorder.layout.layers}
-            assert 0 in layers, "no probe was shown"
-            middle = statistics.median(ratios)
-            print(
-                f"{name:<22} with a probe {middle:.3f} of the time without, "
-                f"{min(ratios):.3f} to {max(ratios):.3f}"
-            )
+    finally:
+        cadence.now = usual
+    layers = {layer.probe for layer in shown.recorder.layout.layers}
+    assert 0 in layers, "no probe was shown"
+    return ratios
+
+
+def main() -> None:
+    """Prints a line for each network."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=60, help="of a turn (default: 60)")
+    parser.add_argument("--turns", type=int, default=9, help="of each (default: 9)")
+    asked = parser.parse_args()
+    for name in CASES:
+        ratios = measure(name, asked.steps, asked.turns)
+        print(
+            f"{name:<22} with a probe {statistics.median(ratios):.3f} of the time without, "
+            f"{min(ratios):.3f} to {max(ratios):.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -282,7 +282,6 @@ def lines(quick: bool) -> Iterator[Line]:
         if batch == 8 or name == "tiny":
             found, _ = pairs(training, RecordedGradients, seconds, each=each)
             yield ratio(f"recorded with gradients / plain step: {words}", found, target=1.05)
-    yield from on_gpu(quick)
     import activating  # which measure with what is above
     import attending
 
@@ -313,23 +312,6 @@ def beside_others(training: Training, words: str, quick: bool) -> Iterator[Line]
             yield Line(what, None, note=f"skipped: {type(error).__name__}: {reason}")
             continue
         yield ratio(what, found)
-
-
-def on_gpu(quick: bool) -> Iterator[Line]:
-    if not torch.cuda.is_available():
-        yield Line("recorded / plain step on a GPU", None, note="skipped: no CUDA device")
-        return
-    device = torch.device("cuda")
-    for name, size, batch, target in (
-        ("tiny", 128, 64, None),
-        ("resnet18", 224, 64, 1.03),
-        ("resnet50", 224, 64, 1.03),
-    ):
-        images = torch.rand(batch, 3, size, size, device=device)
-        training = Training(build(name, 10, size).to(device).train(), images)
-        found, step = pairs(training, Recorded, 12 if quick else 30)
-        what = f"recorded / plain step: {name}, {size}×{size}, batch {batch}, GPU"
-        yield ratio(f"{what} ({1000 * step:.1f} ms)", found, target=target)
 
 
 if __name__ == "__main__":
