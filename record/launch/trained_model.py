@@ -219,7 +219,7 @@ class TrainedModel:
 
     def step_begins(self, optimizer: Optimizer) -> None:
         """Notes that an optimizer that owns parameters of the model begins to step."""
-        self.detector.step_begins(id(optimizer))
+        self.detector.step_begins(id(optimizer), get_ident())
 
     def stepped(self, optimizer: Optimizer) -> None:
         """Notes that an optimizer that owns parameters of the model has stepped."""
@@ -229,7 +229,10 @@ class TrainedModel:
         self._steps_in_evaluation += self._evaluated_backward and not self.detector.waiting
         self._evaluated = self._evaluated_backward = False
         trains = self.detector.sees_backward or may_train(optimizer, False)
-        self.detector.stepped(id(optimizer), trains)
+        for candidate in self.detector.waiting:
+            if self._marks.are_freed(candidate):
+                self.detector.graph_freed(candidate)
+        self.detector.stepped(id(optimizer), trains, get_ident())
         self._capture.pending = True
 
     def forward_missed(self, optimizer: Optimizer) -> None:
@@ -239,7 +242,7 @@ class TrainedModel:
         assert candidate is not None
         self.frames.miss(candidate)
         candidate.trained = True
-        self.detector.stepped(id(optimizer))
+        self.detector.stepped(id(optimizer), thread=get_ident())
 
     def close(self) -> None:
         """Ends the recording."""

@@ -28,6 +28,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from record.batch_detection.deliveries import LoaderItem
 from record.batch_detection.loaders import LoaderTracker
+from record.capture.hidden_hooks import has_hooks
 from record.capture.phase import is_transformed
 from record.capture.tensors import outside_transforms
 from record.launch.arguments import RunOptions
@@ -299,16 +300,28 @@ class Watcher:
             self._guard.call(model.forward_ended, output)
         return output
 
-    @_script_callback
     def called(
         self, module: nn.Module, args: Any, kwargs: dict[str, Any], frame: FrameType | None
     ) -> None:
         """Begins to record the model of a module that is about to run, if it is to be recorded."""
+        # What follows waits while another thread begins to record this very model.
+        self._called(module, args, kwargs, frame, has_hooks(module))
+
+    @_script_callback
+    def _called(
+        self,
+        module: nn.Module,
+        args: Any,
+        kwargs: dict[str, Any],
+        frame: FrameType | None,
+        had_hooks: bool,
+    ) -> None:
         root = self._finder.model_of_call(module)
-        if root is None:
-            return
-        model = self._start_recording(root)
-        self._finder.stop_if_done()
+        if root is not None:
+            model = self._start_recording(root)
+            self._finder.stop_if_done()
+        else:
+            root, model = module, None if had_hooks else self._recordings.model_of(module)
         if model is not None and root is module and root._compiled_call_impl is None:
             # Its own hook comes too late for this call.
             model.recorder.begin_forward(args, kwargs, frame)
