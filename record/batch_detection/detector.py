@@ -59,7 +59,7 @@ class BatchDetector:
         self.epochs = EpochNumbering()
         self._deliveries = deliveries
         self._on_decided = on_decided
-        self._unconsumed = UnconsumedItems()
+        self._unconsumed = UnconsumedItems(deliveries.training_threads)
         self._stepped: set[Hashable] = set()  # optimizers, since the last candidate of a new item
         # Optimizers that step, each with its call and its thread.
         self._running: list[tuple[Hashable, int, Hashable]] = []
@@ -246,8 +246,10 @@ class BatchDetector:
         if fresh is not None:
             others = elsewhere and fresh.thread == thread
             return pending and not others and bool(last.items) and fresh.time < last.begun
+        if elsewhere:
+            return False
         if not last.items:
-            return pending and not elsewhere
+            return pending
         if not last.stepped and last.loaders_have_ended:
             return False  # its loader had no more, so that this comes from somewhere else
         return pending or not any(source.listed for source in last.items)

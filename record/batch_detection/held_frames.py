@@ -194,6 +194,8 @@ class HeldFrames:
         elif keeps and held.is_given_up:
             self._lose("more forwards waited for their backward pass than there is memory for")
         if held.sealed is None:
+            if keeps and held.is_recorded:
+                self._sender.note_frameless()
             return
         if keeps and position is not None:
             self._send(held.sealed, position, held.values)

@@ -104,6 +104,11 @@ class TrainedModel:
         """The model; None once the script has dropped it."""
         return self._root()
 
+    @property
+    def is_traced(self) -> bool:
+        """Whether it was compiled, so that nobody sees its forwards begin."""
+        return self._capture.traced
+
     # What happens
 
     def fetched(self, item: LoaderItem) -> None:
@@ -170,18 +175,20 @@ class TrainedModel:
         if self._current is not None:
             self._marks.mark(output, self._current)
 
-    def backward_begins(self, loss: Any) -> None:
+    def backward_begins(self, loss: Any, is_others: bool = False) -> None:
         """Notes that a backward pass begins.
 
         Args:
             loss: The loss, if it is a single number, else None.
+            is_others: Whether it is known to go through none of the model's parameters.
         """
-        if self._capture.traced:
+        is_traced = self._capture.traced and not is_others
+        if is_traced:
             self._adopt_traced()
         self._marks.begin_backward()
         number = None if loss is None or not self.detector.waiting else as_number(loss)
         self._losses[get_ident()] = number
-        if self._capture.traced:  # the next forward writes into the same place, reported or not
+        if is_traced:  # the next forward writes into the same place, reported or not
             self.frames.put_aside()
             self._capture.reset()
 

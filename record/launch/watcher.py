@@ -40,7 +40,7 @@ from record.reporting import say
 from record.session.metadata import rank_and_world
 from record.watching.callbacks import CallbackGuard
 from record.watching.finder import ModelFinder
-from record.watching.ownership import has_zeros, may_train
+from record.watching.ownership import has_zeros, leads_to, may_train
 from record.watching.torch_events import TorchEvents, scalar_loss
 
 _MAX_ITEMS = 4096  # that a model may have been given before it was found
@@ -191,6 +191,7 @@ class Watcher:
         if _is_of_the_training():
             self._take_steps()  # of a pass that ended in an exception
             self._in_backward.add(get_ident())
+            self._loaders.deliveries.training_threads.add(get_ident())
             self._recordings.close_dropped()
             self._tell_backward_begins(tensors)
 
@@ -212,8 +213,11 @@ class Watcher:
         """Tells the models of a backward pass, from these tensors."""
         self._saw_backward = True
         loss = scalar_loss(tensors)
+        several = len(self._loaders.deliveries.training_threads) > 1
         for model in self._recordings.models:
-            model.backward_begins(loss)
+            # Of a compiled model nobody sees whether its forward runs, in another thread say.
+            others = several and model.is_traced and not leads_to(tensors, model.parameters)
+            model.backward_begins(loss, others)
 
     @_script_callback
     def grad_ended(self, outputs: Any, inputs: Any, keeps_graph: bool) -> None:

@@ -119,14 +119,15 @@ class FirstImageProbe:
         try:
             if not self._cadence.is_due(epoch, batch, ends_epoch):
                 return
-            given = self._kept.given()
-            reason = _why_not(state, root) or ("" if given else self._kept.unusable)
-            if reason:
-                raise CannotProbeError(reason)
-            if given is None:
-                return
-            with self._cadence:
-                self._show(state, root, given)
+            with _without_autocast():
+                given = self._kept.given()
+                reason = _why_not(state, root) or ("" if given else self._kept.unusable)
+                if reason:
+                    raise CannotProbeError(reason)
+                if given is None:
+                    return
+                with self._cadence:
+                    self._show(state, root, given)
             self.shown += 1
         except Exception as error:
             self.reason = in_words(error)
@@ -203,6 +204,23 @@ def _why_not(state: CaptureState, root: nn.Module) -> str:
     if state.opened:
         return "its parts are called directly"
     return ""
+
+
+@contextlib.contextmanager
+def _without_autocast() -> Iterator[None]:
+    """Has images joined as they are, where the script trains under autocast all the time.
+
+    The forward itself has the autocast that the training's forward had. It is switched off, not
+    left: the cache of converted weights stays as it is.
+    """
+    kinds = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    for kind in kinds:
+        torch.set_autocast_enabled(kind, False)
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            torch.set_autocast_enabled(kind, True)
 
 
 def _is_calm() -> bool:
