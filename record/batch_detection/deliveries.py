@@ -93,7 +93,7 @@ class Deliveries:
 
     Attributes:
         clock: The present moment; it grows with each item and each candidate.
-        training_threads: The threads in which backward passes were called.
+        training_threads: The threads that made optimizers, or called backward passes.
     """
 
     clock: int = 0

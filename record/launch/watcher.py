@@ -162,6 +162,7 @@ class Watcher:
         self._recordings.close_dropped()
         self._recordings.forget_optimizer(optimizer)
         self._last_optimizer_made = self._loaders.deliveries.clock
+        self._loaders.deliveries.training_threads.add(get_ident())
         self._saw_backward = False
         self._finder.add_optimizer(optimizer)
 

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.modules import module as module_hooks
 
 from record.capture.first_image import CannotProbeError, FirstImage, copy_arguments
-from record.capture.phase import CaptureState, is_transformed
+from record.capture.phase import CaptureState, compiles_here, is_transformed
 from record.capture.probe import show_as_asked
 from record.capture.probe_classes import ProbeClasses
 from record.capture.python_state import PythonState
@@ -230,7 +230,7 @@ def _is_calm() -> bool:
         or torch._C._len_torch_function_stack()
         or torch._C._current_graph_task_id() != -1
         or torch.is_inference_mode_enabled()
-        or torch.compiler.is_compiling()
+        or compiles_here()
         or is_transformed()
         or _captures_cuda_graph()
     )

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
 
+from record.capture.phase import compiles_here
 from record.modules.names import unwrap
 from record.watching.ownership import (
     best_owner,
@@ -163,7 +164,7 @@ class ModelFinder:
 
     def _before_forward(self, module: nn.Module, args: Any) -> None:
         """Tells of a call; torch's hook on all modules."""
-        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:
+        if compiles_here() or torch._C._current_graph_task_id() != -1:
             return
         frame = sys._getframe(1)  # torch gives this hook no keyword arguments
         self._on_call(module, args, frame.f_locals.get("kwargs") or {}, frame)

@@ -206,12 +206,15 @@ def test_a_batch_without_images_is_said_and_counted(tmp_path: Path, empty: int) 
     )
     batches = numbered(4)
     batches[empty] = batches[empty][:0]
-    said = pytest.warns(RecordingWarning, match=r"without images came, an input of \(0, 1, 8, 8\)")
-    with said as warned, Recorder(model, tmp_path / "run.h5") as recorder:
-        for number, images in enumerate(recorder.track(batches)):
-            model(images).square().sum().backward()
-            recorder.log(loss=number)
-    assert not [warning for warning in warned if "did not fire" in str(warning.message)]
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with Recorder(model, tmp_path / "run.h5") as recorder:
+            for number, images in enumerate(recorder.track(batches)):
+                model(images).square().sum().backward()
+                recorder.log(loss=number)
+    said = [str(warning.message) for warning in warned]
+    assert sum("without images came, an input of (0, 1, 8, 8)" in text for text in said) == 1
+    assert not any("did not fire" in text for text in said)
     with replay.open(tmp_path / "run.h5") as run:
         whole = [(0, number) for number in range(4) if number != empty]
         assert [at for at in run.frames if np.isfinite(run["0"][at]).all()] == whole
