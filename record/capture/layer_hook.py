@@ -121,7 +121,7 @@ class LayerHook(Hook):
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         """Copies what the layer has put out, if it is to be recorded."""
         state = self._state
-        if compiles_here():
+        if torch.compiler.is_compiling() and compiles_here():
             if not is_exporting() and (state.training or state.evaluation):
                 state.traced = True
                 if not state.input.fired:  # a part of the model, called directly
