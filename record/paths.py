@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 from record.locking.own_recordings import check_own
@@ -19,6 +20,7 @@ def check_target(path: Path, overwrite: bool) -> None:
         OutputError: The file exists, is not a file, this process records into it already, or its
             folder is missing or read-only.
     """
+    _check_name(path)
     check_here(path)
     check_own(path)
     if path.is_dir():
@@ -32,6 +34,47 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise OutputError(f"no such folder: {folder}; create it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write into the folder {folder}")
+    _try_beside(path)
+
+
+def _check_name(path: Path) -> None:
+    """Refuses what no file can be called.
+
+    Raises:
+        OutputError: The system takes no such name.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return  # what is there, and what may be, is asked for next
+    except (OSError, ValueError) as error:
+        raise OutputError(f"no file can be called {_short(path)}: {_words(error)}") from error
+
+
+def _try_beside(path: Path) -> None:
+    """Refuses a file beside which no other can be made, as its writer needs them.
+
+    Raises:
+        OutputError: None can.
+    """
+    trial = path.with_name(f"{path.name}.{secrets.token_hex(4)[:7]}")  # as long as run.h5.copying
+    try:
+        os.close(os.open(trial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.unlink(trial)
+    except OSError as error:
+        raise OutputError(
+            f"no files can be made beside {_short(path)}, as a recording needs them: "
+            f"{_words(error)}"
+        ) from error
+
+
+def _short(path: Path) -> str:
+    text = ascii(str(path))[1:-1] if "\0" in str(path) else str(path)
+    return text if len(text) <= 100 else f"{text[:60]}...{text[-30:]}"
+
+
+def _words(error: OSError | ValueError) -> str:
+    return str((isinstance(error, OSError) and error.strerror) or error).lower()
 
 
 def check_here(path: str | os.PathLike[str]) -> None:

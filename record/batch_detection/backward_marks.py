@@ -16,7 +16,7 @@ from record.batch_detection.candidate import BatchCandidate
 from record.capture.backward_pass import is_backward_compiled
 from record.capture.tensors import all_tensors
 
-_MAX_CANDIDATES = 64  # that are remembered
+_MAX_CANDIDATES = 1100  # that are remembered: all that wait, and a few that are decided
 
 
 class _GraphHook:
@@ -108,12 +108,13 @@ class BackwardMarks:
 
         Returns:
             The candidates, with whether it went through their first forward. None where one that
-            waits is not marked, so that nothing tells.
+            waits is not marked, so that nothing tells; but for those of other threads, whose
+            forward may still run.
         """
         through: dict[BatchCandidate, bool] = {}
         for candidate in waiting:
             marks = self._marks.get(candidate)
-            if marks is None and not candidate.trained:
+            if marks is None and not candidate.trained and candidate.thread == get_ident():
                 return None
             passed = [
                 mark.is_first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ class BatchCandidate:
             only if the same optimizer steps again.
         derived: Whether its input is the output of another model.
         call: The number of the optimizer step within which it began; 0 outside of any step.
+        thread: The thread in which it began.
         alive: Whether a backward pass can still go through it.
         trained: Whether a backward pass went through it.
         stepped: Whether an optimizer has stepped since that backward pass.
@@ -35,6 +36,7 @@ class BatchCandidate:
     extra: bool = False
     derived: bool = False
     call: int = 0
+    thread: Hashable = None
     alive: bool = True
     trained: bool = False
     stepped: bool = False

@@ -93,9 +93,11 @@ class Deliveries:
 
     Attributes:
         clock: The present moment; it grows with each item and each candidate.
+        training_threads: The threads that made optimizers, or called backward passes.
     """
 
     clock: int = 0
+    training_threads: set[Hashable] = field(default_factory=set)
     _by_memory: dict[Hashable, LoaderItem | None] = field(default_factory=dict)
 
     def tick(self) -> int:

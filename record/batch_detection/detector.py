@@ -59,9 +59,10 @@ class BatchDetector:
         self.epochs = EpochNumbering()
         self._deliveries = deliveries
         self._on_decided = on_decided
-        self._unconsumed = UnconsumedItems()
+        self._unconsumed = UnconsumedItems(deliveries.training_threads)
         self._stepped: set[Hashable] = set()  # optimizers, since the last candidate of a new item
-        self._running: list[tuple[Hashable, int]] = []  # optimizers that step, with their call
+        # Optimizers that step, each with its call and its thread.
+        self._running: list[tuple[Hashable, int, Hashable]] = []
         self._calls = 0  # optimizer steps that have begun
         self.sees_backward = False
         self._separate = False  # whether the forwards of an item are not trained on together
@@ -155,31 +156,40 @@ class BatchDetector:
             if not candidates[candidate]:
                 candidate.mixed = self._separate = True
 
-    def step_begins(self, optimizer: Hashable) -> None:
-        """Notes that an optimizer of the model begins to step; it may call the model."""
-        self._leave_step(optimizer)  # its last step may have ended in an exception
-        self._calls += 1
-        self._running.append((optimizer, self._calls))
+    def step_begins(self, optimizer: Hashable, thread: Hashable = None) -> None:
+        """Notes that an optimizer of the model begins to step; it may call the model.
 
-    def stepped(self, optimizer: Hashable, trains: bool = True) -> None:
+        Args:
+            optimizer: The optimizer.
+            thread: The thread in which it steps.
+        """
+        self._leave_step(optimizer, thread)  # its last step may have ended in an exception
+        self._calls += 1
+        self._running.append((optimizer, self._calls, thread))
+
+    def stepped(self, optimizer: Hashable, trains: bool = True, thread: Hashable = None) -> None:
         """Notes that an optimizer of the model has stepped, and decides what that tells.
 
         Args:
             optimizer: The optimizer.
             trains: Whether it had anything to train by, where no backward pass was ever seen.
+            thread: The thread in which it has stepped.
         """
-        self._leave_step(optimizer)
+        self._leave_step(optimizer, thread)
         again = optimizer in self._stepped
         self._stepped.add(optimizer)
         trained = [candidate for candidate in self.waiting if candidate.trained]
-        if not trained and not self.sees_backward and self.waiting and trains:
-            trained = [self.waiting[0]]  # trained without a backward pass
+        if not trained and not self.sees_backward and trains:  # trained without a backward pass
+            trained = [one for one in self.waiting if one.thread == thread][:1]
         if not trained:
             return
+        threads = {candidate.thread for candidate in trained}
         end = self.waiting.index(trained[-1]) + 1
         for candidate in self.waiting[:end]:
             if candidate in trained:
                 candidate.stepped = True
+            elif candidate.alive and candidate.thread not in threads:
+                continue  # another thread is about to train on it
             self._decide(candidate, candidate in trained and (again or not candidate.extra))
 
     def decide_oldest(self) -> None:
@@ -215,24 +225,29 @@ class BatchDetector:
         derived: bool,
     ) -> bool:
         """Returns whether a forward belongs to the same item as the latest candidate."""
-        call = self._current_call
+        call = self._call_in(thread)
         if call and last.call == call:
             return True  # a closure: one batch for each step
         if not last.trained and (call or not last.alive):
             return False
         pending = not last.trained  # the same backward may go through both
+        # What two threads ask for, each for itself, they train on each for itself.
+        elsewhere = last.thread != thread
         if items:
             shared = [item for item in items if item.source in last.items]
             if shared:
                 return any(last.items[item.source] == item.index for item in shared)
-            if not last.items:
+            if not last.items or (elsewhere and all(item.thread == thread for item in items)):
                 return False
             return all(last.since < item.time < last.begun for item in items)
         if again or derived:
             return pending or bool(last.items) or not self.steps_unseen
         fresh = self._fresh_item(last, thread)
         if fresh is not None:
-            return pending and bool(last.items) and fresh.time < last.begun
+            others = elsewhere and fresh.thread == thread
+            return pending and not others and bool(last.items) and fresh.time < last.begun
+        if elsewhere:
+            return False
         if not last.items:
             return pending
         if not last.stepped and last.loaders_have_ended:
@@ -288,7 +303,11 @@ class BatchDetector:
             self._stepped.clear()
         since = 0 if last is None else last.since if last.is_futile else last.begun
         candidate = BatchCandidate(
-            since=since, extra=extra, derived=derived, call=self._current_call
+            since=since,
+            extra=extra,
+            derived=derived,
+            call=self._call_in(thread),
+            thread=thread,
         )
         if like is not None and not items:
             candidate.items = dict(like.items)
@@ -325,16 +344,17 @@ class BatchDetector:
         """Decides that a candidate is no batch."""
         self._decide(candidate, False)
 
-    @property
-    def _current_call(self) -> int:
-        """The number of the optimizer step that runs; 0 for none."""
-        return self._running[-1][1] if self._running else 0
+    def _call_in(self, thread: Hashable) -> int:
+        """Returns the number of the optimizer step that runs in a thread; 0 for none."""
+        calls = [call for _, call, running_in in self._running if running_in == thread]
+        return calls[-1] if calls else 0
 
-    def _leave_step(self, optimizer: Hashable) -> None:
-        """Ends an optimizer's step, and those that began within it."""
-        for place, (running, _) in enumerate(self._running):
-            if running == optimizer:
-                del self._running[place:]
+    def _leave_step(self, optimizer: Hashable, thread: Hashable) -> None:
+        """Ends an optimizer's step in a thread, and those that began within it."""
+        for place, (running, _, running_in) in enumerate(self._running):
+            if running == optimizer and running_in == thread:
+                later = self._running[place:]
+                self._running[place:] = [step for step in later if step[2] != thread]
                 return
 
     def _decide(self, candidate: BatchCandidate, is_batch: bool) -> None:

@@ -13,6 +13,8 @@ from record.reporting import Problems
 from record.session.frame_sender import FrameSender, SealedFrames
 from record.session.model_checks import ModelChecks
 
+_MAX_WAITING = 1024  # candidates: more are not trained on together
+
 
 @dataclass
 class HeldFrame:
@@ -21,12 +23,14 @@ class HeldFrame:
     Attributes:
         is_recorded: Whether its frame is recorded.
         is_unseen: Whether nobody saw its forward.
+        is_given_up: Whether its frame was given up, as there was no memory to wait in.
         sealed: The frame, once it is out of the capture.
         values: The numbers that are logged with it.
     """
 
     is_recorded: bool
     is_unseen: bool = False
+    is_given_up: bool = False
     sealed: SealedFrames | None = None
     values: dict[str, Any] = field(default_factory=dict)
 
@@ -79,8 +83,7 @@ class HeldFrames:
         capture.phase = IDLE
         capture.reset()
         capture.loaded = loaded
-        while not self._sender.spare and len(self.detector.waiting) > 1:
-            self.detector.decide_oldest()
+        self._make_room()
         is_recorded = self._may_be_recorded(candidate)
         self._held[candidate] = HeldFrame(is_recorded)
         self._count_missed()
@@ -88,6 +91,27 @@ class HeldFrames:
         if is_recorded and self._sender.prepare():
             capture.phase, capture.several = WAITING, True
             self._captured = candidate
+
+    def _make_room(self) -> None:
+        """Has memory for one more frame, as long as there are any that wait.
+
+        What was trained on is a batch before a step says so. Of what may still be trained on the
+        frame is given up, and the candidate waits on without it: as a batch it is lost, and those
+        behind it keep their numbers.
+        """
+        waiting = self.detector.waiting
+        while len(waiting) > _MAX_WAITING:
+            self.detector.decide_oldest()
+        while not self._sender.spare and len(waiting) > 1:
+            if waiting[0].trained:
+                self.detector.decide_oldest()
+                continue
+            holding = (one for one in map(self._held.get, waiting) if one and one.sealed)
+            held = next(holding, None)
+            if held is None or held.sealed is None:
+                return
+            self._sender.discard(held.sealed)
+            held.sealed, held.is_given_up = None, True
 
     def join(self, candidate: BatchCandidate) -> None:
         """Prepares the capture for a further forward of a candidate."""
@@ -167,7 +191,11 @@ class HeldFrames:
                 if candidate.mixed
                 else "which number it has was known too late"
             )
+        elif keeps and held.is_given_up:
+            self._lose("more forwards waited for their backward pass than there is memory for")
         if held.sealed is None:
+            if keeps and held.is_recorded:
+                self._sender.note_frameless()
             return
         if keeps and position is not None:
             self._send(held.sealed, position, held.values)

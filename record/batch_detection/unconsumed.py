@@ -10,9 +10,14 @@ _MAX_ITEMS = 4096  # that wait to be consumed; older ones are forgotten
 
 
 class UnconsumedItems:
-    """The items that one model may still consume, in the order in which they were handed out."""
+    """The items that one model may still consume, in the order in which they were handed out.
 
-    def __init__(self) -> None:
+    Args:
+        training_threads: The threads that train something, to which others may be added.
+    """
+
+    def __init__(self, training_threads: Container[Hashable] = ()) -> None:
+        self._training_threads = training_threads
         self._items: list[LoaderItem] = []
         self._evaluated: set[Hashable] = set()  # loaders whose passes were for an evaluation
 
@@ -29,7 +34,10 @@ class UnconsumedItems:
             passes: The passes whose items were consumed before.
             thread: The thread of the forward.
         """
-        items = list(self._items)
+        # What another thread asked for that trains itself is for what it trains.
+        theirs = self._training_threads
+        mine = [one for one in self._items if one.thread == thread or one.thread not in theirs]
+        items = mine or list(self._items)
         passes = list(passes)
         for item in items:
             if item.source in passes and (item.source.goes_on or item.thread != thread):

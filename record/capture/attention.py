@@ -28,7 +28,14 @@ from record.capture.attention_windows import Windows
 from record.capture.captured_frames import CapturedFrames
 from record.capture.hidden_hooks import Hook, add_forward_hook, add_pre_forward_hook
 from record.capture.model_hook import ModelHook
-from record.capture.phase import INSIDE, PROBING, CaptureState, is_capturing, is_transformed
+from record.capture.phase import (
+    INSIDE,
+    PROBING,
+    CaptureState,
+    compiles_here,
+    is_capturing,
+    is_transformed,
+)
 from record.capture.tensors import outside_transforms
 
 _OF_TORCH = ("torch.nn.", "torch.jit.")  # whose modules write no attention out, or show none
@@ -324,7 +331,7 @@ class _Before(Hook):
 
         A hook that was taken out while hooks are called is still called, without what it asked for.
         """
-        if not torch.compiler.is_compiling():
+        if not compiles_here():
             self._attention.begin(module)
 
 
@@ -333,7 +340,7 @@ class _Behind(_Before):
 
     def __call__(self, module: nn.Module, args: Any, output: Any = None) -> None:
         """Passes the call on."""
-        if not torch.compiler.is_compiling():
+        if not compiles_here():
             self._attention.end()
 
 
@@ -355,7 +362,7 @@ class _Enter(Hook):
             self._products.enter()
 
     def _is_followed(self, module: nn.Module) -> bool:
-        if torch.compiler.is_compiling() or type(module) in self._attention.quiet:
+        if compiles_here() or type(module) in self._attention.quiet:
             return False
         return self._attention.listens()
 

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from record.capture.phase import compiles_here
+
 FUSED = torch._C._nn.scaled_dot_product_attention
 _FUNCTIONAL = vars(nn.functional)
 _CALL = nn.Module._call_impl.__code__
@@ -99,7 +101,7 @@ class AttentionCalls:
     def _fused(self, original: Any) -> Any:
         def scaled_dot_product_attention(*args: Any, **kwargs: Any) -> Any:
             output = original(*args, **kwargs)
-            if not torch.compiler.is_compiling():
+            if not compiles_here():
                 for listener in self._listeners:
                     listener.fused(args, kwargs)
             return output
@@ -110,7 +112,7 @@ class AttentionCalls:
     def _other(self, name: str, original: Any) -> Any:
         def other(*args: Any, **kwargs: Any) -> Any:
             output = original(*args, **kwargs)
-            if not torch.compiler.is_compiling():
+            if not compiles_here():
                 for listener in self._listeners:
                     listener.other(name, args, kwargs)
             return output
@@ -120,7 +122,7 @@ class AttentionCalls:
     def _softmax(self, original: Any) -> Any:
         def softmax(*args: Any, **kwargs: Any) -> Any:
             output = original(*args, **kwargs)
-            if torch.compiler.is_compiling():
+            if compiles_here():
                 return output
             caller = sys._getframe(1).f_code
             if caller is _EXPLICIT:
@@ -135,7 +137,7 @@ class AttentionCalls:
 
     def _windowed(self, original: Any) -> Any:
         def windowed(*args: Any, **kwargs: Any) -> Any:
-            if not torch.compiler.is_compiling():
+            if not compiles_here():
                 for listener in self._listeners:
                     listener.windowed(args, kwargs)
             return original(*args, **kwargs)

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from record.capture.attention_calls import FUSED, calling_modules, is_told
 from record.capture.attention_order import HeadOrder, Lead
+from record.capture.phase import compiles_here
 from record.capture.tensors import all_tensors, outside_transforms
 
 _PRODUCTS = {"matmul", "__matmul__", "bmm", "baddbmm", "einsum"}
@@ -125,7 +126,7 @@ class ProductMode(TorchFunctionMode):
         """Calls a function of torch, and looks at what came of it."""
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        if torch.compiler.is_compiling():  # what is traced shows no frames, and no numbers
+        if compiles_here():  # what is traced shows no frames, and no numbers
             return output
         if self.searches:
             self.ran.update(type(module) for module, _ in calling_modules(sys._getframe(1)))

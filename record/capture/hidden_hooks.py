@@ -66,6 +66,11 @@ class _StubRemoval:
             del self._table[number]
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Returns whether hooks of ours are on a module."""
+    return bool(_our_numbers(module.__dict__))
+
+
 def remove_hooks(module: nn.Module, recording: object = None) -> None:
     """Takes hooks of ours out of one module, also those that torch has copied there.
 

@@ -47,6 +47,12 @@ class InputAxis:
             state.batch = BatchSize(() if size is None else (size,))
             return 0
         state.batch, axis = self._find_in(shape, is_inner)
+        if 0 in state.batch.sizes[:1] and not is_inner:
+            state.say(
+                f"a batch without images came, an input of {tuple(shape)}: its frames are missing, "
+                "and counted",
+                "no images",
+            )
         return axis
 
     def _find_in(self, shape: torch.Size, is_inner: bool) -> tuple[BatchSize, int]:

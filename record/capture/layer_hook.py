@@ -29,6 +29,7 @@ from record.capture.phase import (
     PROBING,
     WAITING,
     CaptureState,
+    compiles_here,
     is_capturing,
     is_exporting,
 )
@@ -120,7 +121,7 @@ class LayerHook(Hook):
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         """Copies what the layer has put out, if it is to be recorded."""
         state = self._state
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and compiles_here():
             if not is_exporting() and (state.training or state.evaluation):
                 state.traced = True
                 if not state.input.fired:  # a part of the model, called directly

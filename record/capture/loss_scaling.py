@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from record.capture.phase import compiles_here
+
 _FACTOR = "mapreel_factor"  # under which a node keeps it
 _DEPTH = 8  # operations between a loss and what was scaled, such as a division
 
@@ -97,7 +99,7 @@ class _Followers:
         @functools.wraps(original)
         def scale(scaler: Any, outputs: Any) -> Any:
             scaled = original(scaler, outputs)
-            if not torch.compiler.is_compiling():
+            if not compiles_here():
                 for each in list(self._all):
                     with contextlib.suppress(Exception):  # never into the training
                         each.note(scaler, scaled)

@@ -291,6 +291,17 @@ def _children_of_modules(
     return found
 
 
+def compiles_here() -> bool:
+    """Whether torch.compile or torch.export is at work on what runs now.
+
+    torch's own flag is one of all threads: while one compiles, it is set where another one trains
+    as it did before. What torch.compile traces is told apart as it is traced.
+    """
+    if not torch.compiler.is_compiling():
+        return False
+    return torch.compiler.is_dynamo_compiling() or is_capturing()
+
+
 def is_exporting() -> bool:
     """Whether torch.export runs the model; also asked while torch.compile traces it."""
     return torch.compiler.is_exporting()

@@ -22,7 +22,7 @@ from record.capture.probe_classes import ProbeClasses
 from record.capture.tensors import images_of
 from replay.schema import OptionError
 
-_MAX_IMAGES = 64
+MAX_IMAGES = 64
 
 
 class Probe:
@@ -48,9 +48,9 @@ class Probe:
             raise OptionError(f"probe: expected a floating-point tensor of images, found {found}")
         if images.ndim == 3:
             images = images[None]
-        if images.ndim != 4 or not 1 <= images.shape[0] <= _MAX_IMAGES:
+        if images.ndim != 4 or not 1 <= images.shape[0] <= MAX_IMAGES:
             raise OptionError(
-                f"probe: expected (N, C, H, W) with N of 1 to {_MAX_IMAGES}, "
+                f"probe: expected (N, C, H, W) with N of 1 to {MAX_IMAGES}, "
                 f"found {tuple(images.shape)}"
             )
         self.classes = classes

@@ -104,6 +104,11 @@ class TrainedModel:
         """The model; None once the script has dropped it."""
         return self._root()
 
+    @property
+    def is_traced(self) -> bool:
+        """Whether it was compiled, so that nobody sees its forwards begin."""
+        return self._capture.traced
+
     # What happens
 
     def fetched(self, item: LoaderItem) -> None:
@@ -170,18 +175,20 @@ class TrainedModel:
         if self._current is not None:
             self._marks.mark(output, self._current)
 
-    def backward_begins(self, loss: Any) -> None:
+    def backward_begins(self, loss: Any, is_others: bool = False) -> None:
         """Notes that a backward pass begins.
 
         Args:
             loss: The loss, if it is a single number, else None.
+            is_others: Whether it is known to go through none of the model's parameters.
         """
-        if self._capture.traced:
+        is_traced = self._capture.traced and not is_others
+        if is_traced:
             self._adopt_traced()
         self._marks.begin_backward()
         number = None if loss is None or not self.detector.waiting else as_number(loss)
         self._losses[get_ident()] = number
-        if self._capture.traced:  # the next forward writes into the same place, reported or not
+        if is_traced:  # the next forward writes into the same place, reported or not
             self.frames.put_aside()
             self._capture.reset()
 
@@ -219,7 +226,7 @@ class TrainedModel:
 
     def step_begins(self, optimizer: Optimizer) -> None:
         """Notes that an optimizer that owns parameters of the model begins to step."""
-        self.detector.step_begins(id(optimizer))
+        self.detector.step_begins(id(optimizer), get_ident())
 
     def stepped(self, optimizer: Optimizer) -> None:
         """Notes that an optimizer that owns parameters of the model has stepped."""
@@ -229,7 +236,10 @@ class TrainedModel:
         self._steps_in_evaluation += self._evaluated_backward and not self.detector.waiting
         self._evaluated = self._evaluated_backward = False
         trains = self.detector.sees_backward or may_train(optimizer, False)
-        self.detector.stepped(id(optimizer), trains)
+        for candidate in self.detector.waiting:
+            if self._marks.are_freed(candidate):
+                self.detector.graph_freed(candidate)
+        self.detector.stepped(id(optimizer), trains, get_ident())
         self._capture.pending = True
 
     def forward_missed(self, optimizer: Optimizer) -> None:
@@ -239,7 +249,7 @@ class TrainedModel:
         assert candidate is not None
         self.frames.miss(candidate)
         candidate.trained = True
-        self.detector.stepped(id(optimizer))
+        self.detector.stepped(id(optimizer), thread=get_ident())
 
     def close(self) -> None:
         """Ends the recording."""

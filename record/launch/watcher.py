@@ -28,6 +28,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from record.batch_detection.deliveries import LoaderItem
 from record.batch_detection.loaders import LoaderTracker
+from record.capture.hidden_hooks import has_hooks
 from record.capture.phase import is_transformed
 from record.capture.tensors import outside_transforms
 from record.launch.arguments import RunOptions
@@ -39,7 +40,7 @@ from record.reporting import say
 from record.session.metadata import rank_and_world
 from record.watching.callbacks import CallbackGuard
 from record.watching.finder import ModelFinder
-from record.watching.ownership import has_zeros, may_train
+from record.watching.ownership import has_zeros, leads_to, may_train
 from record.watching.torch_events import TorchEvents, scalar_loss
 
 _MAX_ITEMS = 4096  # that a model may have been given before it was found
@@ -161,6 +162,7 @@ class Watcher:
         self._recordings.close_dropped()
         self._recordings.forget_optimizer(optimizer)
         self._last_optimizer_made = self._loaders.deliveries.clock
+        self._loaders.deliveries.training_threads.add(get_ident())
         self._saw_backward = False
         self._finder.add_optimizer(optimizer)
 
@@ -190,6 +192,7 @@ class Watcher:
         if _is_of_the_training():
             self._take_steps()  # of a pass that ended in an exception
             self._in_backward.add(get_ident())
+            self._loaders.deliveries.training_threads.add(get_ident())
             self._recordings.close_dropped()
             self._tell_backward_begins(tensors)
 
@@ -211,8 +214,11 @@ class Watcher:
         """Tells the models of a backward pass, from these tensors."""
         self._saw_backward = True
         loss = scalar_loss(tensors)
+        several = len(self._loaders.deliveries.training_threads) > 1
         for model in self._recordings.models:
-            model.backward_begins(loss)
+            # Of a compiled model nobody sees whether its forward runs, in another thread say.
+            others = several and model.is_traced and not leads_to(tensors, model.parameters)
+            model.backward_begins(loss, others)
 
     @_script_callback
     def grad_ended(self, outputs: Any, inputs: Any, keeps_graph: bool) -> None:
@@ -299,16 +305,28 @@ class Watcher:
             self._guard.call(model.forward_ended, output)
         return output
 
-    @_script_callback
     def called(
         self, module: nn.Module, args: Any, kwargs: dict[str, Any], frame: FrameType | None
     ) -> None:
         """Begins to record the model of a module that is about to run, if it is to be recorded."""
+        # What follows waits while another thread begins to record this very model.
+        self._called(module, args, kwargs, frame, has_hooks(module))
+
+    @_script_callback
+    def _called(
+        self,
+        module: nn.Module,
+        args: Any,
+        kwargs: dict[str, Any],
+        frame: FrameType | None,
+        had_hooks: bool,
+    ) -> None:
         root = self._finder.model_of_call(module)
-        if root is None:
-            return
-        model = self._start_recording(root)
-        self._finder.stop_if_done()
+        if root is not None:
+            model = self._start_recording(root)
+            self._finder.stop_if_done()
+        else:
+            root, model = module, None if had_hooks else self._recordings.model_of(module)
         if model is not None and root is module and root._compiled_call_impl is None:
             # Its own hook comes too late for this call.
             model.recorder.begin_forward(args, kwargs, frame)

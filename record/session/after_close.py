@@ -10,9 +10,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from record.capture.phase import compiles_here
 
 
 class ClosedModels:
@@ -50,7 +51,7 @@ class ClosedModels:
 
     def _stepped(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Looks at an optimizer that has stepped; nothing is raised."""
-        if not self._models or torch.compiler.is_compiling() or optimizer in self._others:
+        if not self._models or compiles_here() or optimizer in self._others:
             return
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         for there, call in self._models:

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.modules import module as module_hooks
 
 from record.capture.first_image import CannotProbeError, FirstImage, copy_arguments
-from record.capture.phase import CaptureState, is_transformed
+from record.capture.phase import CaptureState, compiles_here, is_transformed
 from record.capture.probe import show_as_asked
 from record.capture.probe_classes import ProbeClasses
 from record.capture.python_state import PythonState
@@ -119,14 +119,15 @@ class FirstImageProbe:
         try:
             if not self._cadence.is_due(epoch, batch, ends_epoch):
                 return
-            given = self._kept.given()
-            reason = _why_not(state, root) or ("" if given else self._kept.unusable)
-            if reason:
-                raise CannotProbeError(reason)
-            if given is None:
-                return
-            with self._cadence:
-                self._show(state, root, given)
+            with _without_autocast():
+                given = self._kept.given()
+                reason = _why_not(state, root) or ("" if given else self._kept.unusable)
+                if reason:
+                    raise CannotProbeError(reason)
+                if given is None:
+                    return
+                with self._cadence:
+                    self._show(state, root, given)
             self.shown += 1
         except Exception as error:
             self.reason = in_words(error)
@@ -205,6 +206,23 @@ def _why_not(state: CaptureState, root: nn.Module) -> str:
     return ""
 
 
+@contextlib.contextmanager
+def _without_autocast() -> Iterator[None]:
+    """Has images joined as they are, where the script trains under autocast all the time.
+
+    The forward itself has the autocast that the training's forward had. It is switched off, not
+    left: the cache of converted weights stays as it is.
+    """
+    kinds = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    for kind in kinds:
+        torch.set_autocast_enabled(kind, False)
+    try:
+        yield
+    finally:
+        for kind in kinds:
+            torch.set_autocast_enabled(kind, True)
+
+
 def _is_calm() -> bool:
     """Whether nothing goes on just now that would take part in a forward."""
     return not (
@@ -212,7 +230,7 @@ def _is_calm() -> bool:
         or torch._C._len_torch_function_stack()
         or torch._C._current_graph_task_id() != -1
         or torch.is_inference_mode_enabled()
-        or torch.compiler.is_compiling()
+        or compiles_here()
         or is_transformed()
         or _captures_cuda_graph()
     )

@@ -93,6 +93,7 @@ class FrameSender:
         self._problems = problems
         self._host: HostBuffer | None = None  # of the current batch
         self._device_buffers: DeviceBuffers | None = None  # of a GPU's or a compiled model's maps
+        self._frameless = 0  # batches before anything was ever put out
 
     def keeps(self, at: tuple[int, int, int]) -> bool:
         """Whether the batch with this epoch, number and step is recorded."""
@@ -224,6 +225,10 @@ class FrameSender:
         """Counts so many frames as lost; may be called in any thread."""
         self._channel.count_lost(frames)
 
+    def note_frameless(self) -> None:
+        """Notes a batch without a frame: if nothing was ever put out, it counts once there is."""
+        self._frameless += not self._frames.layout.size
+
     def has_failed(self, lost: int = 0) -> bool:
         """Whether the writer takes no more frames; warns of that once.
 
@@ -300,6 +305,9 @@ class FrameSender:
     def _adopt_layout(self, before: BatchLayout, device: torch.device) -> None:
         """Agrees on a new layout with the writer and moves the current batch into it."""
         layout, pinned = self._frames.layout, device.type == "cuda"
+        if self._frameless:
+            self.count_lost(self._frameless)
+            self._frameless = 0
         root = self._state.root
         gathered = self._device_buffers
         filled = None if gathered is None else gathered.buffer

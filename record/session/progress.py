@@ -69,13 +69,13 @@ class Progress:
     def log(self, name: str, value: Any) -> None:
         """Keeps a value with the batch that this thread trains on."""
         thread = get_ident()
-        if thread in self._collided and self.mode != TRACK:
-            return  # of a forward that is not recorded
-        mine = [other for other in self._open.values() if other.thread == thread]
-        if self._unrecorded.since and not mine:
-            return  # of a forward that belongs to no batch
-        batch = self._trained.get(thread) or (mine[-1] if mine else self._current)
-        batch.values[name] = value
+        with self._lock:  # another thread's forward may just put this one's batch aside
+            if thread in self._collided and self.mode != TRACK:
+                return  # of a forward that is not recorded
+            mine = [other for other in self._open.values() if other.thread == thread]
+            if mine or not self._unrecorded.since:  # else of a forward that belongs to no batch
+                batch = self._trained.get(thread) or (mine[-1] if mine else self._current)
+                batch.values[name] = value
 
     def begin_epoch(self, batches: int | None, images: int | None = None) -> int:
         """Begins the next pass over the batches.
@@ -190,9 +190,8 @@ class Progress:
 
     def _count_on(self) -> None:
         self._forwarded, self._captured = False, None
-        self.batch += 1 + self._passed_over
-        self.step += 1 + self._passed_over
-        self._passed_over = 0
+        passed, self._passed_over = 1 + self._passed_over, 0
+        self.batch, self.step = self.batch + passed, self.step + passed
 
     def _send_trained(self) -> bool:
         """Sends what this thread has trained before, with nothing more to be logged with it."""
@@ -209,9 +208,10 @@ class Progress:
             self._current.evaluated = True
             return
         with self._lock:
+            self._collided.discard(get_ident())
             if self.mode == FORWARDS:
                 self._send_trained()
-                if self._forwarded and self._state.holds_another_threads:
+                if self._forwarded and state.holds_another_threads:
                     # What that thread logs with it may be still to come.
                     self._sending.seal(self._current)
                     self._trained[state.thread] = self._current
@@ -222,7 +222,7 @@ class Progress:
                     self.await_forward()
                 self._forwarded = True
             elif self.mode == STEPS:
-                if self._state.holds_another_threads:
+                if state.holds_another_threads:
                     self.collided()
                     return
             elif self._late.batches or self._open or self._captured is not None:

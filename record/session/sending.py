@@ -50,9 +50,11 @@ class BatchSending:
                     self._on_lost(1)
                 batch.values.update(self._checks.take_probe_values())
             batch.sealed = self.sender.seal()
+            if batch.sealed is None:
+                self.sender.note_frameless()
         except Exception as error:
             self._on_failure("frame", error)
-        if not self._checks.named_silent:
+        if not self._checks.named_silent and self._state.batch.sizes[:1] != (0,):
             self._checks.name_silent_layers()
 
     def send(self, batch: Batch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import random
 from collections.abc import Sized
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from record.capture.probe import MAX_IMAGES
 from record.formatting import format_count
 from record.planning.layout import FoundLayout, find_layout
 from record.schedule.budget import parse_bytes
@@ -28,6 +30,7 @@ from replay.schema import OptionError
 
 DEFAULT_SIZE = 128
 _CLASSES = 10  # where a run is planned without data
+_MOST_SEED = (1 << 32) - 1  # what numpy takes as well as torch
 _TINY_LR, _DEFAULT_LR = 1e-2, 1e-3  # OneCycleLR's maximum
 
 
@@ -141,8 +144,8 @@ def prepare(settings: Settings) -> Run:
             raise OptionError(f"--{name} {value}: expected at least 1")
     if settings.every < 1:
         raise OptionError(f"--every {settings.every}: expected at least 1")
-    if isinstance(settings.probes, int) and settings.probes < 0:
-        raise OptionError(f"--probe {settings.probe}: expected 0 or more")
+    if isinstance(settings.probes, int) and not 0 <= settings.probes <= MAX_IMAGES:
+        raise OptionError(f"--probe {settings.probe}: expected 0 to {MAX_IMAGES}")
     if settings.max_map is not None and settings.max_map < 1:
         raise OptionError(f"--max-map {settings.max_map}: expected at least 1")
     schedule = Schedule.parse(settings.schedule, settings.every)
@@ -150,8 +153,10 @@ def prepare(settings: Settings) -> Run:
         parse_bytes(settings.budget)
     if settings.workers < 0:
         raise OptionError(f"--workers {settings.workers}: expected 0 or more")
-    if settings.lr is not None and not settings.lr > 0:
-        raise OptionError(f"--lr {settings.lr:g}: expected a number above 0")
+    if settings.lr is not None and not 0 < settings.lr < math.inf:
+        raise OptionError(f"--lr {settings.lr:g}: expected a finite number above 0")
+    if not 0 <= settings.seed <= _MOST_SEED:
+        raise OptionError(f"--seed {settings.seed}: expected 0 to {_MOST_SEED:,}")
     device = find_device(settings.device)
     size = _fitting_size(settings)
     data = data_sets.load(

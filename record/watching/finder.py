@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
 
+from record.capture.phase import compiles_here
 from record.modules.names import unwrap
 from record.watching.ownership import (
     best_owner,
@@ -61,6 +63,7 @@ class ModelFinder:
     Attributes:
         known: The parameters of the models that have been found.
         optimizers: The script's optimizers, for as long as they live.
+        is_searching: Whether a model is looked for.
     """
 
     def __init__(self, on_call: OnCall, any_model: bool) -> None:
@@ -70,12 +73,10 @@ class ModelFinder:
         self._any_model = any_model
         self._steps: dict[int, int] = {}  # of optimizers whose model is not known, by their id
         self._ignored: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+        self.is_searching = False
+        self._pauses = 0  # that go on, in whatever threads
+        self._lock = threading.RLock()
         self._handle: Any = None  # of the hook on all modules
-
-    @property
-    def is_searching(self) -> bool:
-        """Whether a model is looked for."""
-        return self._handle is not None
 
     @property
     def has_stepped(self) -> bool:
@@ -95,14 +96,28 @@ class ModelFinder:
 
     def start(self) -> None:
         """Begins to look for models."""
-        if self._handle is None:
-            self._handle = module_hooks.register_module_forward_pre_hook(self._before_forward)
+        self.is_searching = True
+        self._set_hook()
 
     def stop(self) -> None:
         """Ends looking for models."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        self.is_searching = False
+        self._set_hook()
+
+    def _set_hook(self, pauses: int = 0) -> None:
+        """Adds the hook on all modules, or removes it.
+
+        Args:
+            pauses: How many more pauses there are now than before.
+        """
+        with self._lock:
+            self._pauses += pauses
+            is_wanted = self.is_searching and not self._pauses
+            if is_wanted and self._handle is None:
+                self._handle = module_hooks.register_module_forward_pre_hook(self._before_forward)
+            elif self._handle is not None and not is_wanted:
+                self._handle.remove()
+                self._handle = None
 
     def stop_if_done(self) -> None:
         """Ends looking where every optimizer's parameters are those of a known model."""
@@ -111,14 +126,16 @@ class ModelFinder:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Removes the hook on all modules meanwhile: torch warns of one when it compiles."""
-        was_searching = self.is_searching
-        self.stop()
+        """Removes the hook on all modules meanwhile: torch warns of one when it compiles.
+
+        Models are looked for all the same, by compiled calls and steps, of other threads say.
+        """
+        self._set_hook(1)
         try:
             yield
         finally:
-            if was_searching:
-                self.start()
+            self._set_hook(-1)
+            if self.is_searching:
                 self.stop_if_done()
 
     def missing_parameters(self) -> set[int]:
@@ -163,7 +180,7 @@ class ModelFinder:
 
     def _before_forward(self, module: nn.Module, args: Any) -> None:
         """Tells of a call; torch's hook on all modules."""
-        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() != -1:
+        if compiles_here() or torch._C._current_graph_task_id() != -1:
             return
         frame = sys._getframe(1)  # torch gives this hook no keyword arguments
         self._on_call(module, args, frame.f_locals.get("kwargs") or {}, frame)

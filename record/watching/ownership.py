@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer
+
+from record.capture.tensors import all_tensors
 
 
 def optimized_parameters(optimizer: Optimizer) -> set[int]:
@@ -49,6 +52,25 @@ def _gradients(optimizer: Optimizer) -> list[torch.Tensor]:
 def parameter_ids(module: nn.Module) -> set[int]:
     """Returns the ids of the parameters of a module and of all modules in it."""
     return {id(parameter) for parameter in module.parameters()}
+
+
+def leads_to(outputs: Any, parameters: set[int]) -> bool:
+    """Returns whether a backward pass would come to one of some parameters.
+
+    Args:
+        outputs: What it would begin from.
+        parameters: The ids of the parameters.
+    """
+    nodes = [tensor.grad_fn for tensor in all_tensors(outputs) if tensor.grad_fn is not None]
+    seen = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if id(getattr(node, "variable", None)) in parameters:
+            return True
+        fresh = {following for following, _ in node.next_functions if following} - seen
+        seen |= fresh
+        nodes.extend(fresh)
+    return False
 
 
 def outermost_owner(module: nn.Module, target: set[int]) -> nn.Module:

@@ -17,6 +17,7 @@ from torch.optim.optimizer import (
 )
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from record.capture.phase import compiles_here
 from record.watching.import_hooks import AfterImport
 
 # Optimizers that are not torch's but have its `param_groups` and `step`, by their modules.
@@ -134,7 +135,7 @@ class TorchEvents:
 
         @functools.wraps(original)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling():
+            if compiles_here():
                 return original(*args, **kwargs)
             return around(original, *args, **kwargs)
 
@@ -157,7 +158,7 @@ class TorchEvents:
 
         @functools.wraps(original)
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling():
+            if compiles_here():
                 return original(module, *args, **kwargs)
             run = functools.partial(original, module)
             return self._listener.run_compiled(module, args, kwargs, run)
@@ -236,7 +237,7 @@ class TorchEvents:
         compiled = module._compiled_call_impl
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling():
+            if compiles_here():
                 return compiled(*args, **kwargs)  # type: ignore[misc]
             return self._listener.run_compiled(module, args, kwargs, compiled)
 

@@ -108,6 +108,7 @@ def test_a_model_that_is_found_and_not_recorded(
         (["--schedule", "often", "x.py"], "error: schedule 'often': expected every=N"),
         (["--ranks", "1", "x.py"], "error: --ranks 1: expected 0 or all"),
         (["-o", "none/run.h5", "x.py"], "error: no such folder"),
+        (["-o", "y" * 250, "x.py"], ", as a recording needs them: file name too long"),
         (["-o", "x.py", "x.py"], "exists; choose another name or allow overwriting (--overwrite)"),
         (["clash/x.py"], "has a 'record' of its own, which mapreel's would hide"),
         (["--layers"], "error: --layers: expected names, globs or classes"),

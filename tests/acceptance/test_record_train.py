@@ -85,6 +85,12 @@ def test_quiet_and_overwrite(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
         (["--model", "inception_v3", "--image-size", "40"], "the model does not take 3x40x40"),
         (["-o", "none/run.h5"], "no such folder"),
         (["-o", "."], "is a folder"),
+        (["-o", "x" * 300], "...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: file name too long"),
+        (["-o", "x" * 250], ", as a recording needs them: file name too long"),
+        (["--lr", "inf"], "--lr inf: expected a finite number above 0"),
+        (["--seed", "-1"], "--seed -1: expected 0 to 4,294,967,295"),
+        (["--seed", str(1 << 80)], ": expected 0 to 4,294,967,295"),
+        (["--probe", "65"], "--probe 65: expected 0 to 64"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -194,3 +194,35 @@ def test_a_budget_thins_evenly_however_batches_end(tmp_path: Path, way: str) -> 
         assert len(steps) > 3
         for at, step in zip(run.frames, steps, strict=True):
             assert run.batches["loss"][at] == float(run.inputs[at].max()) == step
+
+
+@pytest.mark.parametrize("empty", [0, 1, 3])
+def test_a_batch_without_images_is_said_and_counted(tmp_path: Path, empty: int) -> None:
+    """Its place in the epoch stays its own, and its loss; the others are right."""
+    model = small()
+    put_out: list[torch.Tensor] = []
+    model[0].register_forward_hook(
+        lambda module, args, output: put_out.append(output.detach().half())
+    )
+    batches = numbered(4)
+    batches[empty] = batches[empty][:0]
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with Recorder(model, tmp_path / "run.h5") as recorder:
+            for number, images in enumerate(recorder.track(batches)):
+                model(images).square().sum().backward()
+                recorder.log(loss=number)
+    said = [str(warning.message) for warning in warned]
+    assert sum("without images came, an input of (0, 1, 8, 8)" in text for text in said) == 1
+    assert not any("did not fire" in text for text in said)
+    with replay.open(tmp_path / "run.h5") as run:
+        whole = [(0, number) for number in range(4) if number != empty]
+        assert [at for at in run.frames if np.isfinite(run["0"][at]).all()] == whole
+        for at in whole:
+            assert run["0"][at].tobytes() == put_out[at[1]][0].numpy().tobytes()
+            assert run.batches["loss"][at] == at[1]
+        if empty:
+            assert run.batches["missing"][0, empty] == 2
+            assert run.batches["loss"][0, empty] == empty
+        else:
+            assert run.lost == 1

@@ -81,8 +81,8 @@ MUTATIONS = (
         "batch-off-by-one",
         "A frame stands at its batch.",
         PROGRESS,
-        "        self.batch += 1 + self._passed_over\n",
-        "        self.batch += 2 + self._passed_over\n",
+        "        self.batch, self.step = self.batch + passed, self.step + passed\n",
+        "        self.batch, self.step = self.batch + passed + 1, self.step + passed\n",
         RECORDER + "test_epoch_and_step_instead_of_track",
     ),
     Mutation(

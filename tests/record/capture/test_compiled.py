@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gradient_trainings import read as read_gradient
 from hazard_trainings.networks import LAYERS, Net, Wrapper
 from hazard_trainings.table import Hazard, batches, under
 from hazard_trainings.training import to_bytes, train
@@ -192,3 +194,45 @@ def test_compiled_by_inductor(tmp_path: Path, device: str, monkeypatch: pytest.M
     outcome = train_compiled(Net, True, device, "before", path, backend="inductor")
     assert outcome == plain
     check_close_to_eager(path, device)
+
+
+def test_a_training_beside_a_thread_that_compiles(tmp_path: Path) -> None:
+    """torch's own flag says of all threads that they compile; the training is what it was."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    put_out, gradients = [], []
+
+    def keep(module: nn.Module, args: Any, output: torch.Tensor) -> None:
+        put_out.append(output[0].detach().half().numpy().tobytes())
+        output.register_hook(lambda gradient: gradients.append(gradient[0].clone()))
+
+    model[0].register_forward_hook(keep)
+    compiles, may_end = threading.Event(), threading.Event()
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        compiles.set()
+        assert may_end.wait(60)
+        return graph.forward
+
+    compiled = torch.compile(lambda x: x.sin() + 1, backend=backend)
+    thread = threading.Thread(target=compiled, args=(torch.ones(2),))
+    with Recorder(model, tmp_path / "run.h5", gradients=True) as recorder:
+        thread.start()
+        assert compiles.wait(60)
+        try:
+            assert torch.compiler.is_compiling()  # else there is nothing to tell apart
+            for images in recorder.track(batches(3, 3, 3, 3)):
+                optimizer.zero_grad()
+                model(images[:, :1]).square().mean().backward()
+                optimizer.step()
+        finally:
+            may_end.set()
+            thread.join()
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.lost == 0
+        assert [run["0"][at].tobytes() for at in run.frames] == put_out
+        assert len(gradients) == len(run.frames) == 4
+    for batch, expected in enumerate(gradients):
+        found = read_gradient(tmp_path / "run.h5", "0", batch)
+        np.testing.assert_allclose(found, expected, atol=float(expected.abs().max()) * 2**-9)

@@ -454,6 +454,15 @@ def test_under_autocast_no_weight_loses_its_gradient(
         assert torch.equal(here, there)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_under_autocast_around_the_whole_training(tmp_path: Path, dtype: torch.dtype) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        batches = [x.to(dtype) for x in data()]
+        recorder = both(lambda: Plain().to(dtype), tmp_path / "run.h5", batches=batches)
+    assert recorder._checks.why_no_probe == ""
+    assert shown(tmp_path / "run.h5")
+
+
 def test_a_collective_is_refused_before_others_wait_for_it(tmp_path: Path) -> None:
     class Gathers(Plain):
         calls = 0
