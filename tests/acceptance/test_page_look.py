@@ -120,6 +120,36 @@ def test_fit_fits(browser: Browser, out: Path, screen: str) -> None:
 
 
 @chromium
+@pytest.mark.parametrize("width", [905, 1000, 1160, 1440])
+def test_two_images_stand_beside_each_other(browser: Browser, out: Path, width: int) -> None:
+    tab = opened(browser, out, width=width, height=900)
+    for row, count in (("sources", 2), ("views", 2)):
+        buttons = [box(tab, f"#{row} button:nth-child({n + 1})") for n in range(count)]
+        assert len({each["top"] for each in buttons}) == 1
+        group = box(tab, f"#{row}")
+        assert buttons[0]["left"] == group["left"]
+        assert buttons[-1]["right"] <= group["right"] + 0.5
+        assert buttons[0]["right"] < buttons[1]["left"]
+    shown = tab.run(
+        "[...document.querySelectorAll('.source')].map((e) => e.scrollWidth - e.clientWidth)"
+    )
+    assert max(shown) <= 0
+
+
+@chromium
+def test_a_phone_has_both_answers_and_the_ends_of_the_colours(browser: Browser, out: Path) -> None:
+    tab = opened(browser, out, "#image=first", width=375, height=740, mobile=True)
+    tab.run("document.querySelector('#answers dd').textContent = 'immunohistochemistry (93 %)'")
+    assert tab.run("document.querySelectorAll('#answers dd').length") == 2
+    caption = box(tab, "#picture figcaption")
+    assert box(tab, "#answers dd:last-child")["bottom"] <= caption["bottom"]
+    bar, low, high = box(tab, "#bar"), box(tab, "#low"), box(tab, "#high")
+    assert low["left"] == bar["left"]
+    assert high["right"] == bar["right"]
+    assert low["top"] >= bar["bottom"]
+
+
+@chromium
 def test_the_head_says_what_the_run_was(browser: Browser, out: Path) -> None:
     tab = opened(browser, out)
     assert tab.run("document.querySelector('#name').textContent") == "run"
