@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from replay.recording.remote_file import RemoteFile
 from replay.schema import RecordingError
 from replay.schema.addresses import is_address, without_secrets
+from replay.value_kinds import check_kinds
 
 if TYPE_CHECKING:
     from pathlib import Path as _Path
@@ -131,7 +132,12 @@ class Address(_Path):
 
 
 def read_path(path: str | os.PathLike[str]) -> Path:
-    """Returns a path of this machine, or an `Address`; `file://` is a path, too."""
+    """Returns a path of this machine, or an `Address`; `file://` is a path, too.
+
+    Raises:
+        OptionError: It is neither.
+    """
+    check_kinds({"path": path})
     if isinstance(path, Address):
         return Address(path._address)  # with a connection of its own
     if is_address(path):

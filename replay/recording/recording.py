@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,7 +133,7 @@ class Recording(RecordedFrames, BesideFaces):
     scale_words: str = ""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = read_path(path) if "://" in str(path) else Path(path)
+        self.path = read_path(path)
         self._file = SafeFile(self.path)
         try:
             self._take(Header.read(self._file))

@@ -75,7 +75,7 @@ def test_without_a_probe_it_is_said_how_to_record_one(path: Path, tmp_path: Path
     with replay.open(path) as run:
         assert run.probe(0).inputs.shape is None
         assert not run.probe(1).inputs
-        with pytest.raises(SelectionError, match="probe 1 .* has no image"):
+        with pytest.raises(SelectionError, match="fixed image 1 .* has no picture"):
             run.probe(1).inputs[0, 0]
 
 
