@@ -289,12 +289,12 @@ class Probe(Recording):
                 f"no fixed image in {recording.path}; 'record train --probe 1' or "
                 "Recorder(probe=...) records one"
             )
-        if not 0 <= number < count:
+        if number not in range(count):  # which may be anything
             raise SelectionError(
                 f"no fixed image {number} in {recording.path}; "
                 f"there: {schema.format_intervals(range(count))}"
             )
-        self.probe_number = number
+        self.probe_number = int(number)
         self.run = recording
         self._share(recording, Snapshot(recording._file, number))
 

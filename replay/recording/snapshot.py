@@ -205,6 +205,7 @@ class Snapshot:
         Raises:
             SelectionError: Nothing was recorded there; the message says what was.
         """
+        epoch, batch = parse_key((epoch, batch))
         rows, columns = self.shape
         if 0 <= epoch < rows and 0 <= batch < columns and self.order[epoch, batch] > 0:
             return epoch, batch

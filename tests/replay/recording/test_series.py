@@ -79,6 +79,17 @@ def test_without_a_probe_it_is_said_how_to_record_one(path: Path, tmp_path: Path
             run.probe(1).inputs[0, 0]
 
 
+@pytest.mark.parametrize("odd", [None, "0", 0.5, (0, 1), slice(None), b"0", [0], {}])
+def test_numbers_that_are_none_are_said_in_a_line(path: Path, odd: object) -> None:
+    with replay.open(path) as run:
+        with pytest.raises(SelectionError, match=r"no fixed image .* there: 0-1$"):
+            run.probe(odd)  # type: ignore[arg-type]
+        for ask in (run.locate, run[run.layers[0]].kernels):
+            for key in ((odd, 0), (0, odd)):
+                with pytest.raises(SelectionError, match=r"^expected \[epoch, batch\], two whole"):
+                    ask(*key)  # type: ignore[arg-type]
+
+
 def test_images_of_other_shapes_are_found(tmp_path: Path) -> None:
     def images(epoch: int, batch: int) -> np.ndarray:
         return np.full([(3, 8, 8), (3, 6, 9), (3, 4, 4)][batch % 3], 10 * epoch + batch, "f2")
