@@ -336,6 +336,22 @@ def test_all_layers_stand_beside_the_one_that_is_shown(browser: Browser, out: Pa
 
 
 @chromium
+def test_a_signal_is_no_hairline_beside_the_others(browser: Browser, tmp_path: Path) -> None:
+    layers = {"wide": drifting_maps(3, 1, 400), "tall": drifting_maps(3, 400, 1)}
+    write_recording(tmp_path / "run.h5", layers, epochs=1, batches=1)
+    tab = opened(browser, page(tmp_path / "run.h5").path)
+    for place, axis in ((1, 1), (2, 0)):
+        canvas = f"#layers li:nth-child({place}) canvas"
+        ink = (
+            f"document.querySelector('{canvas}').getContext('2d').getImageData(3, 3, 1, 1).data[3]"
+        )
+        tab.wait(ink)
+        opaque = pixels_of(tab, canvas)[:, :28, 3] > 0
+        assert opaque.any(axis=axis).sum() == 8
+        assert opaque.any(axis=1 - axis).sum() == 28
+
+
+@chromium
 def test_what_is_printed_is_the_frame_that_is_shown(browser: Browser, out: Path) -> None:
     tab = opened(browser, out)
     tab.call("Emulation.setEmulatedMedia", media="print")
