@@ -56,7 +56,7 @@ class GridPage(FigurePage):
         )
         name = self.maps.layer.name
         text = f"{self.subject} of {name} ({self.subtitle}) at {cells}; {self.scale_words}"
-        return f"{name}, {self.subtitle}", text
+        return f"{self.title}, {self.subtitle}", text
 
     def draw(self, colors: Pixels, canvas: Canvas) -> Canvas:
         """Draws the whole figure; see `FigurePage.draw`."""
