@@ -133,7 +133,8 @@ class Recording(RecordedFrames, BesideFaces):
     scale_words: str = ""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = read_path(path)
+        plain = isinstance(path, (str, os.PathLike)) and "://" not in str(path)
+        self.path = Path(path) if plain else read_path(path)
         self._file = SafeFile(self.path)
         try:
             self._take(Header.read(self._file))
