@@ -9,6 +9,7 @@ from __future__ import annotations
 import numbers
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from replay.schema import OptionError
@@ -39,6 +40,16 @@ def check_kinds(given: Mapping[str, Any], needed: str = "") -> None:
             found = repr(value)
             found = found if len(found) <= _SAID else f"{found[:_SAID]}..."
             raise OptionError(f"{spell(name)}: expected {expected}, found {found}")
+
+
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """Returns the path of a recording on this machine.
+
+    Raises:
+        OptionError: It is none.
+    """
+    check_kinds({"path": path})
+    return Path(path)
 
 
 def _is_text(value: object) -> bool:

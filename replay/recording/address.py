@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from replay.recording.remote_file import RemoteFile
 from replay.schema import RecordingError
 from replay.schema.addresses import is_address, without_secrets
-from replay.value_kinds import check_kinds
+from replay.value_kinds import as_path
 
 if TYPE_CHECKING:
     from pathlib import Path as _Path
@@ -137,7 +137,6 @@ def read_path(path: str | os.PathLike[str]) -> Path:
     Raises:
         OptionError: It is neither.
     """
-    check_kinds({"path": path})
     if isinstance(path, Address):
         return Address(path._address)  # with a connection of its own
     if is_address(path):
@@ -146,7 +145,7 @@ def read_path(path: str | os.PathLike[str]) -> Path:
         from urllib.request import url2pathname  # loads much, for this alone
 
         return Path(url2pathname(urlsplit(path).path))
-    return Path(path)
+    return as_path(path)
 
 
 def _shown_path(address: str) -> str:

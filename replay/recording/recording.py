@@ -27,6 +27,7 @@ from replay.recording.series import Series
 from replay.recording.snapshot import Header, Snapshot, cells_of
 from replay.schema import FileError, Layer, SelectionError
 from replay.schema.suggestions import listed, near_layers, unknown
+from replay.value_kinds import as_path
 
 if TYPE_CHECKING:
     from replay.recording.scaled import ScaledFrames
@@ -133,8 +134,7 @@ class Recording(RecordedFrames, BesideFaces):
     scale_words: str = ""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        plain = isinstance(path, (str, os.PathLike)) and "://" not in str(path)
-        self.path = Path(path) if plain else read_path(path)
+        self.path = read_path(path) if "://" in str(path) else as_path(path)
         self._file = SafeFile(self.path)
         try:
             self._take(Header.read(self._file))
