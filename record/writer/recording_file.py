@@ -222,7 +222,7 @@ class RecordingFile:
             raise ValueError(f"expected frames of {self._layout.size} values, found {frames.shape}")
         headers, frames = self.cells.place_all(headers, frames)
         missing = [header.missing for header in headers]
-        if frames.nbytes < _LARGE:
+        if frames.nbytes < _LARGE * len(headers):
             summaries = self._summarizer.summarize(frames, missing)
             for header, frame, summary in zip(headers, frames, summaries, strict=True):
                 values = frame.view(np.uint8).data

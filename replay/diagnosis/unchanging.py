@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from replay.diagnosis.report import Finding, LayerHealth, finding_to_the_end, fo
 from replay.maps.axes import spread
 from replay.recording import Recording
 from replay.schema import Cell, DamagedError, Float16Array, Float32Array
+from replay.schema.crc32 import crc32
 
 _STARTS = 8  # frames that are read because a channel seems to stop changing there
 _INPUTS = 4  # input pictures that are compared with each other
@@ -53,7 +53,7 @@ class Suspects:
 
     def add(self, cell: Cell, maps: Float16Array) -> None:
         """Takes in a frame, float16 (C, values)."""
-        self._read.append((cell, {c: zlib.crc32(maps[c].tobytes()) for c in self._starts}))
+        self._read.append((cell, {c: crc32(maps[c].tobytes()) for c in self._starts}))
 
     def confirmed(self) -> dict[int, int]:
         """Returns the channels whose maps stay the same, and the number of the frame since when."""

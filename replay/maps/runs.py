@@ -216,8 +216,7 @@ def choose_layers_of(
         FileError: A recording is empty.
     """
     if patterns is None:
-        recordings[0].require_frames()
-        return [recordings[0].layers[0]]
+        return choose_layers(recordings[0])
     if len(recordings) == 1:
         return choose_layers(recordings[0], patterns)
     chosen: list[str] = []

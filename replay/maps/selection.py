@@ -76,7 +76,7 @@ def choose_layers(recording: Recording, patterns: str | Iterable[str] | None = N
     """
     recording.require_frames()
     if patterns is None:
-        return [recording.layers[0]]
+        patterns = recording.first_layer or ""
     chosen: list[str] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         if pattern in recording:

@@ -138,7 +138,7 @@ class DerivedRecording(Recording):
         Raises:
             SelectionError: No such layer; the message says which there are.
         """
-        if name not in self._series:
+        if name not in self:
             self.source[name]  # which raises, and says what is there
         return super().__getitem__(name)
 
@@ -149,4 +149,7 @@ class DerivedRecording(Recording):
 
     def _find_series(self) -> None:
         self._series = dict(self.derive())
-        self.layers = tuple(self._series)
+        self._layers = tuple(self._series)
+
+    def _find(self, name: str) -> Series | None:
+        return self._series.get(name)

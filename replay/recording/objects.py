@@ -112,6 +112,30 @@ def _open(group: h5py.Group, name: str) -> Any:
     return group[name]
 
 
+def list_names(node: Any, most: int, what: str) -> list[str]:
+    """Returns the names in a group, of those that are texts; none where it is no group.
+
+    Args:
+        node: The group.
+        most: How many there may be.
+        what: What to call it in a message.
+
+    Raises:
+        FileError: There are more than `most`.
+    """
+    if not isinstance(node, h5py.Group):
+        return []
+    if len(node) > most:
+        raise FileError(f"refused: {what} has {len(node):,} names; at most {most:,}")
+    return [name for name in node if isinstance(name, str)]
+
+
+def sort_as_written(group: h5py.Group, names: list[str]) -> list[str]:
+    """Returns names in the order in which what they lead to was written: that of its place."""
+    links = group.id.links
+    return sorted(names, key=lambda name: links.get_info(name.encode()).u)
+
+
 def read_attribute(there: h5py.AttributeManager, name: str, allowance: Allowance) -> Any:
     """Returns the value of an attribute.
 

@@ -19,18 +19,21 @@ from replay.recording.address import read_path
 from replay.recording.beside_faces import BesideFaces
 from replay.recording.beside_words import BESIDE, nothing_beside
 from replay.recording.inputs import Inputs, read_inputs
-from replay.recording.live_file import Closing
+from replay.recording.layer_index import LayerIndex
 from replay.recording.notebook_views import show
 from replay.recording.probe_fields import ProbeFields
+from replay.recording.recorded_frames import RecordedFrames
 from replay.recording.safe_file import SafeFile
 from replay.recording.series import Series
-from replay.recording.snapshot import Header, Snapshot, cells_of
+from replay.recording.snapshot import Header, Snapshot
 from replay.schema import FileError, Layer, SelectionError
 from replay.schema.suggestions import listed, near_layers, unknown
 from replay.value_kinds import as_path
 
 if TYPE_CHECKING:
     from replay.recording.scaled import ScaledFrames
+
+_FEW = 100  # layers that are all described when a file is opened; of more, those that are used
 
 
 def open_recording(path: str | os.PathLike[str]) -> Recording:
@@ -49,65 +52,6 @@ def open_recording(path: str | os.PathLike[str]) -> Recording:
     return Recording(path)
 
 
-class RecordedFrames(Closing):
-    """Which frames a recording has, and the numbers that were kept of each batch."""
-
-    _snapshot: Snapshot
-
-    @property
-    def order(self) -> npt.NDArray[np.int64]:
-        """Each whole frame's number in the order of recording, or 0, int64 (epoch, batch)."""
-        return self._snapshot.order
-
-    @property
-    def committed(self) -> int:
-        """How many frames were committed."""
-        return self._snapshot.committed
-
-    @property
-    def dropped(self) -> int:
-        """How many frames were left out because the recorder could not keep up."""
-        return self._snapshot.dropped
-
-    @property
-    def lost(self) -> int:
-        """How many frames were lost to a failure."""
-        return self._snapshot.lost
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file was closed cleanly; if not, its writer is at work or was killed."""
-        return self._snapshot.closed
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(epochs, batches) that the file has room for; a cell may be without a frame."""
-        return self._snapshot.shape
-
-    @property
-    def frames(self) -> list[tuple[int, int]]:
-        """(epoch, batch) of every whole frame, in the order of epochs and batches."""
-        return cells_of(self.order > 0)
-
-    @property
-    def batches(self) -> Mapping[str, npt.NDArray[Any]]:
-        """The per-batch fields by name, each of shape (epoch, batch); see docs/format.md."""
-        return self._snapshot.fields
-
-    @property
-    def sound_state(self) -> bool:
-        """Whether these counts are as they were written; see `Snapshot`."""
-        return self._snapshot.sound_state
-
-    def locate(self, epoch: int, batch: int) -> tuple[int, int]:
-        """Returns epoch and batch of a whole frame, negative numbers counted from the last one.
-
-        Raises:
-            SelectionError: Nothing was recorded there; the message says what was.
-        """
-        return self._snapshot.locate(epoch, batch)
-
-
 class Recording(RecordedFrames, BesideFaces):
     """An open recording: `recording["conv1"][epoch, batch]`, `recording.inputs[epoch, batch]`.
 
@@ -120,7 +64,6 @@ class Recording(RecordedFrames, BesideFaces):
         run_id: Identifies the run; the same in every file of one run.
         created: When recording began, ISO 8601 with time zone.
         packed: What `replay.pack` did to the file: `bits` and `filter`; empty for nothing.
-        layers: Names of the recorded layers, in the order in which they first ran.
         left_out: What else is among the maps, under names that no layer can have in a recording.
         probe_number: None; the number of the fixed image in what `probe` gives.
         kind: Empty; what the frames are in what `beside` gives.
@@ -132,6 +75,8 @@ class Recording(RecordedFrames, BesideFaces):
     kind: str = ""
     quantity: str = "activation"
     scale_words: str = ""
+    _series: dict[str, Series]  # those that were asked for
+    _layers: tuple[str, ...] | None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = read_path(path) if "://" in str(path) else as_path(path)
@@ -185,7 +130,7 @@ class Recording(RecordedFrames, BesideFaces):
             FileError: No layer was recorded, or no frame was committed.
         """
         state = "" if self.closed else "; it was not closed, its writer may still be at work"
-        if not self.layers:
+        if self.first_layer is None:
             raise FileError(f"empty recording: {self.path} holds no layer{state}")
         if not self.order.any():
             raise FileError(f"empty recording: no frame was committed to {self.path}{state}")
@@ -221,8 +166,23 @@ class Recording(RecordedFrames, BesideFaces):
         """
         return Probe(self, number)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the recorded layers, in the order in which they first ran."""
+        if self._layers is None:
+            self._layers = tuple(layer.name for layer in self._index.all())
+        return self._layers
+
+    @property
+    def first_layer(self) -> str | None:
+        """The name of the layer that ran first, `layers[0]`; None where none was recorded."""
+        if self._layers is not None:
+            return self._layers[0] if self._layers else None
+        first = self._index.first()
+        return None if first is None else first.name
+
     def __contains__(self, name: object) -> bool:
-        return name in self._series
+        return isinstance(name, str) and self._find(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)
@@ -233,13 +193,13 @@ class Recording(RecordedFrames, BesideFaces):
         Raises:
             SelectionError: No such layer in the file; the message says which are there.
         """
-        try:
-            return self._series[name]
-        except (KeyError, TypeError):
+        found = self._find(name) if isinstance(name, str) else None
+        if found is None:
             raise SelectionError(
                 f"no layer {name!r} in {self.path}; recorded: {listed(self.layers) or 'none'}"
                 f"{near_layers(name, self.layers)}"
-            ) from None
+            )
+        return found
 
     def _share(self, other: Recording, snapshot: Snapshot) -> None:
         """Begins to read from the file of another recording."""
@@ -252,10 +212,22 @@ class Recording(RecordedFrames, BesideFaces):
         self.run_id, self.created, self.meta = header.run_id, header.created, header.meta
 
     def _find_series(self) -> None:
-        layers = self._snapshot.find_layers(self.kind)
-        self._series = {layer.name: self._new_series(layer) for layer in layers}
-        self.layers: tuple[str, ...] = tuple(self._series)
-        self.left_out = self._snapshot.left_out
+        self._index = LayerIndex(self._snapshot, self.kind)
+        self.left_out = self._index.left_out
+        self._series = {}
+        self._layers = None
+        if len(self._index) <= _FEW:
+            for name in self.layers:
+                self._find(name)
+
+    def _find(self, name: str) -> Series | None:
+        """Returns the frames of a layer; None where there is no such layer."""
+        if name not in self._series:
+            layer = self._index.find(name)
+            if layer is None:
+                return None
+            self._series[name] = self._new_series(layer)
+        return self._series[name]
 
     def _new_series(self, layer: Layer) -> Series:
         return Series(self._snapshot, layer)
@@ -318,7 +290,7 @@ class Probe(Recording):
         return int(label) if isinstance(label, (int, np.integer)) else None
 
     def _new_series(self, layer: Layer) -> Series:
-        return Series(self._snapshot, layer, self.run._series.get(layer.name))
+        return Series(self._snapshot, layer, self.run._find(layer.name))
 
 
 class BesideMaps(Recording):
@@ -365,8 +337,9 @@ class BesideMaps(Recording):
         Raises:
             SelectionError: There are none in the file; the message says which are there.
         """
-        if isinstance(name, str) and name in self._series:
-            return self._series[name]
+        found = self._find(name) if isinstance(name, str) else None
+        if found is not None:
+            return found
         raise SelectionError(
             nothing_beside(self.kind, name, self.layers, self.path, self.probe_number)
         )
@@ -388,7 +361,7 @@ class BesideMaps(Recording):
             FileError: No frame was committed.
             SelectionError: The file has nothing of the kind.
         """
-        if not self.layers:
+        if self.first_layer is None:
             self[""]  # which raises
         super().require_frames()
 

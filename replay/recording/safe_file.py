@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.recording import objects
 from replay.recording.live_file import PATIENCE, Closing, LiveFile, file_errors
-from replay.recording.objects import Allowance, HardLinks, read_attribute
 from replay.recording.plain_chunks import read_plain
 from replay.schema import FileError, RecordingError
 from replay.schema.faces import choose
@@ -87,12 +87,12 @@ class SafeFile(Closing):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._live = LiveFile(path)
-        self._links = HardLinks()
+        self._links = objects.HardLinks()
         self._datasets: dict[str, h5py.Dataset] = {}
         self._frame_datasets: dict[str, h5py.Dataset] = {}  # those of them that hold frames
         self._pipelines: dict[str, Pipeline | None] = {}  # what undoes the compression of each
         self._packed: PackedFrames | None = None
-        self._allowance = Allowance(path)
+        self._allowance = objects.Allowance(path)
         self._expected = 0  # its number; 0 while it may be any
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -159,7 +159,7 @@ class SafeFile(Closing):
         with file_errors(self.path):
             there = () if node is None else node.attrs
             known = [name for name in names if name in there]
-            found = {name: read_attribute(there, name, self._allowance) for name in known}
+            found = {name: objects.read_attribute(there, name, self._allowance) for name in known}
             return {name: found.get(name) for name in names}
 
     def _node(self, path: str) -> Any:
@@ -178,20 +178,18 @@ class SafeFile(Closing):
         return self._datasets.get(path) or self._node(path)
 
     @retried
-    def links(self, group: str, most: int = 20_000) -> list[str]:
+    def links(self, group: str, most: int = 20_000, as_written: bool = False) -> list[str]:
         """Returns the names in a group ("": the file itself), of those that are texts.
+
+        They are in the order of their letters, or in that in which they were written.
 
         Raises:
             FileError: There are more than `most`, or they cannot be read.
         """
         node = self._node(group) if group else self._live.file
         with file_errors(self.path):
-            if not isinstance(node, h5py.Group):
-                return []
-            if len(node) > most:
-                what = f"{'/' + group!r} in {self.path}"
-                raise FileError(f"refused: {what} has {len(node):,} names; at most {most:,}")
-            return [name for name in node if isinstance(name, str)]
+            names = objects.list_names(node, most, f"{'/' + group!r} in {self.path}")
+            return objects.sort_as_written(node, names) if as_written and names else names
 
     def find(self, path: str, rank: int | None) -> h5py.Dataset | None:
         """Returns a dataset that holds its own values in a shape that can be read, or None."""

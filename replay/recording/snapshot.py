@@ -23,15 +23,11 @@ from replay.schema import (
     FileError,
     Float16Array,
     Float32Array,
-    Layer,
     SelectionError,
     dataset_path,
     format_intervals,
 )
 from replay.schema.faces import call
-
-# Of what is no map, the number of axes that a frame may have.
-_RANKS = {schema.ATTENTION: (2, 3), schema.CAM: (1,)}
 
 
 @dataclass(frozen=True)
@@ -92,14 +88,12 @@ class Snapshot:
         lost: How many were lost to a failure.
         closed: Whether the file was closed cleanly; if not, its writer is at work or was killed.
         vouched: Where the values of a frame all have checksums.
-        left_out: The names in the file, among the maps, of what is no layer by its name.
         sound_state: Whether these counts are as they were written; if not, `committed` is how
             many frames have a number, and nothing is known of the others.
     """
 
     def __init__(self, file: SafeFile, probe_number: int | None = None) -> None:
         self._file, self.path, self.probe_number = file, file.path, probe_number
-        self.left_out: list[str] = []
         self.refresh()
 
     @property
@@ -152,52 +146,6 @@ class Snapshot:
         if self._fields is None:
             self._fields = BatchFields(file, self.order, self.vouched)
         return self._fields
-
-    def find_layers(self, kind: str = "") -> list[Layer]:
-        """Returns the layers in the order of their first calls; those of a probe lie in its group.
-
-        Args:
-            kind: As in `Layer`.
-        """
-        usual_group, group = (
-            Layer("", "", (), probe=of, kind=kind).group for of in (None, self.probe_number)
-        )
-        found: list[tuple[int, Layer]] = []
-        self.left_out = []
-        for link in self.file.links(group + schema.MAPS):
-            name = schema.decode_name(link)
-            path = f"{schema.MAPS}/{link}"
-            shape = self.file.frame_shape(group + path)
-            if shape is None:
-                continue
-            if schema.encode_name(name) != link:
-                self.left_out.append(link)
-                continue
-            if len(shape) not in _RANKS.get(kind, (len(shape),)):
-                continue
-            keys = ("order", "module", "axes", "pooled", "note", "queries", "grid", "of")
-            about = self.file.attributes(keys, group + path)
-            if group != usual_group and None in about.values():  # as in the run itself
-                usual = self.file.attributes(keys, usual_group + path)
-                about = {k: usual[k] if about[k] is None else about[k] for k in keys}
-            layer = Layer(
-                name=name,
-                module=read_text(about["module"]),
-                shape=shape,
-                kernel=None if kind else self.file.frame_shape(f"{group}{schema.KERNELS}/{link}"),
-                axes=read_text(about["axes"]),
-                pooled=max(1, _whole(about["pooled"], 1)),
-                probe=self.probe_number,
-                note=self.file.note_of_bits(group + path, read_text(about["note"])),
-                kind=kind,
-                scaled=kind in (schema.GRADIENTS, schema.CAM),
-                queries=read_text(about["queries"]) if kind else "",
-                grid=_pair(about["grid"]) if kind else None,
-                of=read_text(about["of"]) if kind else "",
-            )
-            found.append((_whole(about["order"], 1 << 30), layer))
-        found.sort(key=lambda entry: entry[0])
-        return [layer for _, layer in found]
 
     def locate(self, epoch: int, batch: int) -> tuple[int, int]:
         """Returns epoch and batch of a whole frame, negative numbers counted from the last one.
@@ -327,17 +275,6 @@ def _spell(part: object) -> str:
         return repr(part)
     ends = ["" if each is None else repr(each) for each in (part.start, part.stop, part.step)]
     return ":".join(ends[:2] if part.step is None else ends)
-
-
-def _whole(value: Any, default: int) -> int:
-    return int(value) if isinstance(value, (int, np.integer)) else default
-
-
-def _pair(value: Any) -> tuple[int, int] | None:
-    """Returns an attribute of two whole numbers; None if it is something else."""
-    if not isinstance(value, np.ndarray) or value.shape != (2,) or value.dtype.kind not in "iu":
-        return None
-    return int(value[0]), int(value[1])
 
 
 def read_vector(value: Any) -> Float32Array | None:

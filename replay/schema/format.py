@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.schema.addresses import words_without_secrets
+from replay.schema.crc32 import crc32
 
 FORMAT = "mapreel"
 VERSION = 1  # of what is recorded; raised only when an old reader would misread a new file
@@ -357,8 +357,8 @@ def format_intervals(numbers: Sequence[int]) -> str:
 def checksum(frame: npt.NDArray[Any] | memoryview) -> int:
     """Returns the CRC-32 (ISO-HDLC, as in zlib) of a C-contiguous array's bytes, or of bytes."""
     if isinstance(frame, memoryview):
-        return zlib.crc32(frame)
-    return zlib.crc32(frame.reshape(-1).view(np.uint8).data)
+        return crc32(frame)
+    return crc32(frame.reshape(-1).view(np.uint8).data)
 
 
 def most_cells(file_size: int, itemsize: int = 8) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from replay.schema.crc32 import crc32
 from replay.schema.format import CHECKSUM_DTYPE, Float16Array, Float32Array
 
 
@@ -82,7 +82,7 @@ def checksum_cells(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
     count, nbytes = cells.shape
     if nbytes > _FEW_BYTES or count < _MANY_CELLS:
         each_cell = cells.view(f"V{nbytes}").ravel().tolist()
-        return np.fromiter(map(zlib.crc32, each_cell), CHECKSUM_DTYPE, count)
+        return np.fromiter(map(crc32, each_cell), CHECKSUM_DTYPE, count)
     sums = np.full(len(cells), 0xFFFFFFFF, CHECKSUM_DTYPE)
     for column in cells.T:  # the bytes of all cells at once
         sums = _CRC_OF_BYTE[(sums ^ column) & 0xFF] ^ (sums >> 8)

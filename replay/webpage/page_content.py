@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +26,19 @@ from replay.webpage.manifest import describe_page, files_of
 from replay.webpage.over_input import usual_colors
 from replay.webpage.page_source import PageSource
 from replay.webpage.page_workers import pack_parts
-from replay.webpage.size_budget import Fidelity, PageItem, PagePlan, fits_as_it_is, plan_page
+from replay.webpage.size_budget import (
+    Fidelity,
+    PageItem,
+    PagePlan,
+    fits_as_it_is,
+    plan_page,
+    planned_bytes,
+)
 from replay.webpage.template import render
 
 _ATTEMPTS = 8
+_LARGE = 5_000  # frames that are not built for a trial
+_TRIALS = 200, 400  # but so many of them, twice, from which follows what a frame takes
 _MOST_LAYERS = 1_000  # more take minutes, and nobody finds one among them
 _LISTED = 3  # kinds of images of which each is told by itself
 _MANY = 12  # sentences of one kind
@@ -164,6 +175,9 @@ class PageContent:
             for source in self.sources:
                 source.tell_from_pictures()
             items = self._items()
+        plan = plan_page(items, counts, budget, self._first)
+        if sum(plan.frames) > _LARGE and min(plan.frames):
+            budget = min(budget, self._foretell(plan, limit))
         for attempt in range(_ATTEMPTS):
             plan = plan_page(items, counts, budget, self._first)
             if min(plan.frames) < 1:
@@ -179,6 +193,22 @@ class PageContent:
             f"{empty / 1e6:.2f} MB and a frame at its smallest {each / 1e6:.2f} MB; choose a "
             "larger size, or fewer layers or channels"
         )
+
+    def _foretell(self, plan: PagePlan, limit: int) -> float:
+        """Returns the budget with which a page of many frames fits, as pages of few have it."""
+        planned: list[float] = []
+        taken: list[int] = []
+        for number in _TRIALS:
+            frames = tuple(-(-each * number // sum(plan.frames)) for each in plan.frames)
+            few = replace(plan, frames=frames)
+            planned.append(planned_bytes(self._items(), few))
+            taken.append(len(self._build(few, limit, None)[0]))
+        if planned[0] == planned[1]:  # of many kinds of images one frame each
+            return math.inf
+        of_each = (taken[1] - taken[0]) / (
+            planned[1] - planned[0]
+        )  # bytes for each that is planned
+        return 0.99 * (planned[0] + (limit - taken[0]) / of_each)
 
     def _items(self) -> list[PageItem]:
         """Returns what each frame has, of all sources."""

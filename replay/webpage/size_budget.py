@@ -157,6 +157,14 @@ def fits_as_it_is(items: Sequence[PageItem], frames: Sequence[int], budget: floa
     return _fits(items, _coarse(items, _COARSENESS[0]), frames, budget)
 
 
+def planned_bytes(items: Sequence[PageItem], plan: PagePlan) -> float:
+    """Returns how many bytes the frames of a plan are expected to take."""
+    return sum(
+        item.cost(each) * plan.frames[item.source]
+        for item, each in zip(items, plan.fidelity, strict=True)
+    )
+
+
 def _coarse(items: Sequence[PageItem], coarseness: float) -> list[Fidelity]:
     if coarseness <= 1:
         return [Fidelity()] * len(items)

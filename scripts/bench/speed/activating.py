@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from attending import vit_tiny
 from recording import Recorded, Training, pairs
 from table import Line, ratio, run
 from torch import nn
@@ -19,7 +20,7 @@ _CLASSES, _EVERY = 10, 10
 
 
 class Activation(Recorded):
-    """All convolutions at every tenth batch, and ten images, one of each class, with their maps."""
+    """The usual layers at every tenth batch, and ten images, one of each class, with their maps."""
 
     def __init__(self, model: nn.Module, folder: Path, size: int) -> None:
         self.model, self.folder = model, folder
@@ -50,9 +51,10 @@ def lines(quick: bool) -> Iterator[Line]:
     if torch.cuda.is_available():
         devices.append(torch.device("cuda"))
     for device in devices:
-        for name, size, batch in (("tiny", 128, 16), ("resnet18", 64, 32)):
+        for name, size, batch in (("ViT-tiny", 224, 8), ("tiny", 128, 16), ("resnet18", 64, 32)):
             images = torch.rand(batch, 3, size, size, device=device)
-            training = Training(build(name, _CLASSES, size).to(device).train(), images)
+            model = vit_tiny() if name == "ViT-tiny" else build(name, _CLASSES, size)
+            training = Training(model.to(device).train(), images)
             watch = functools.partial(Activation, size=size)
             found, step = pairs(training, watch, seconds, each=each, multiple=_EVERY)
             what = f"class activation of 10 images, every=10 / plain step: {name}, {size}×{size}"

@@ -25,6 +25,7 @@ from replay.maps.scaling import Scaler
 from replay.options import SCALES
 from replay.raster.palette import Range, kernel_levels, kernel_reach
 from replay.schema import DamagedError, OptionError, OutputError, RecordingError, SelectionError
+from replay.webpage import page_content
 from replay.webpage.document import canvas_pixels, page
 from replay.webpage.frame_block import CONSTANT, pack_frame
 from replay.webpage.manifest import color_table
@@ -271,6 +272,31 @@ def test_all_frames_come_first_at_less_detail(larger: Path) -> None:
 
 def test_most_of_the_room_is_used(larger: Path) -> None:
     assert page(larger, max_mb=0.3).bytes > 0.24e6
+
+
+def test_a_page_of_very_many_frames_is_built_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = drifting_maps(2, 3, 3)  # what stands around a frame takes more than its maps
+    picture = np.zeros((3, 4, 4), np.float16)
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv1": maps},
+        epochs=30,
+        batches=20,
+        image=(3, 4, 4),
+        probes=[(picture, {"conv1": maps})],
+    )
+    monkeypatch.setattr(page_content, "_LARGE", 200)
+    monkeypatch.setattr(page_content, "_TRIALS", (40, 80))
+    shown: list[tuple[int, int]] = []
+    made = page(path, max_mb=0.3, progress=lambda done, of: shown.append((done, of)))
+    assert 0.27e6 < made.bytes <= 0.3e6
+    assert 200 < made.frames < 600
+    assert shown == sorted(shown)  # at no time does it begin anew
+    assert len({of for _, of in shown}) == 1
+    (note,) = (note for note in made.notes if "evenly spread" in note and "fixed" in note)
+    assert note.startswith(f"{made.frames} of 600 frames")
 
 
 def test_a_size_that_cannot_be_met_is_refused(larger: Path) -> None:
