@@ -5,6 +5,7 @@ Parses, calls, and turns the one error type into one line on stderr and an exit 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -12,10 +13,13 @@ from typing import NoReturn
 
 from replay.cli.console import say
 from replay.cli.parser import parse, spell_out
+from replay.formatting import clean
 from replay.schema import RecordingError
 from replay.schema.errors import NO_MEMORY, ShortageError, find_shortage
 from replay.schema.faces import AtOnce, command_line, leave, own_process, remember_caller
 
+# What is wrong with a name that the user gave, wherever it is first looked at.
+_OF_A_NAME = (errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP, errno.ENOTDIR)
 _LAST_WORDS = f"error: {NO_MEMORY}\n".encode()
 
 
@@ -67,10 +71,15 @@ def _run(words: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if debug or (shortage := find_shortage(error)) is None:
+        if debug:
             raise
-        say("error", str(shortage))
-        return AtOnce(shortage.exit_code)
+        if (shortage := find_shortage(error)) is not None:
+            say("error", str(shortage))
+            return AtOnce(shortage.exit_code)
+        if not isinstance(error, OSError) or error.errno not in _OF_A_NAME:
+            raise
+        say("error", f"{clean(str(error.filename), 100)}: {error.strerror}")
+        return 2
     return code or 0
 
 

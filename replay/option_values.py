@@ -97,8 +97,8 @@ def value_range(text: str) -> tuple[float, float]:
     return low, high
 
 
-def either(name: str, numbers: Numbers, alias: str, others: Numbers, default: Any = None) -> Any:
-    """Returns the epochs or batches that were given under one of two names, as in Python's calls.
+def either(name: str, numbers: Any, alias: str, others: Any, default: Any = None) -> Any:
+    """Returns what was given under one of two names, as epochs, batches and layers are in Python.
 
     Args:
         name: The first name.

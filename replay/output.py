@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from replay.formatting import format_count
+from replay.overwriting import choose_place
 from replay.raster.frame import Frame
 from replay.raster.palette import Palette
 from replay.schema import EncodeError, OptionError, OutputError
-from replay.schema.addresses import why_not_here
 from replay.schema.errors import why_not_written
 from replay.schema.suggestions import did_you_mean, unknown
 from replay.schema.unfinished import remove_folder, unfinished_path
@@ -45,20 +45,13 @@ def check_suffix(path: Path, suffixes: Sequence[str]) -> str:
     return suffix
 
 
-def _check_place(path: Path) -> None:
-    if ":" in str(path) and (elsewhere := why_not_here(path)):
-        raise OutputError(elsewhere)
-    if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: no such folder: {path.parent}; create it first")
-
-
 def check_writable(path: Path) -> None:
     """Checks, before anything is rendered, that files can be made in the folder of a path.
 
     Raises:
         OutputError: There is no such folder, or nobody may write to it.
     """
-    _check_place(path)
+    path = choose_place(path)
     folder = path.absolute().parent
     try:
         tempfile.TemporaryFile(dir=folder).close()
@@ -73,7 +66,7 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
     Whatever stood there before is untouched until then, and nothing half-written is left behind.
 
     Args:
-        path: Where the result goes.
+        path: Where the result goes; of a link, what it leads to is replaced.
         folder: Whether it is a folder, which must be new or empty, instead of a file.
 
     Yields:
@@ -83,7 +76,7 @@ def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
         OutputError: The folder around it is missing or not writable, `path` is itself a folder, or
             the disk is full.
     """
-    _check_place(path)
+    path = choose_place(path)
     if not folder and path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; expected a file name")
     unfinished = unfinished_path(path)

@@ -7,12 +7,15 @@ name alone: a picture of the user's that has the name of a film is left alone.
 
 from __future__ import annotations
 
+import os
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from replay.schema import OutputError
+from replay.schema.addresses import why_not_here
 from replay.schema.faces import spell
 
 MAKER = "mapreel"
@@ -29,7 +32,28 @@ WEBP_CHUNK = struct.pack("<4sI", b"MPRL", len(MAKER) + 1) + MAKER.encode() + b"\
 ALT_TEXT = "Animation of "
 """What the text of what an animation shows begins with."""
 
+_BEFORE_TABLE = 1 << 14  # bytes of a PDF, which may have a long title
 _HEAD, _TAIL = 1 << 14, 1 << 16  # bytes of a text that are looked at
+
+
+def choose_place(path: Path) -> Path:
+    """Returns where a result goes: the path, or what it leads to where it is a link.
+
+    Raises:
+        OutputError: It is not on this machine, has no folder, is a pipe or a device, or a link to
+            a file of another kind, such as a recording.
+    """
+    if ":" in str(path) and (elsewhere := why_not_here(path)):
+        raise OutputError(elsewhere)
+    if path.is_symlink():
+        link, path = path, Path(os.path.realpath(path))
+        if path.suffix.lower() != link.suffix.lower():
+            raise OutputError(f"cannot write {link}: it is a link to {path}, of another kind")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: no such folder: {path.parent}; create it first")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a pipe or a device; expected a file name")
+    return path
 
 
 def check_replaceable(paths: Iterable[Path], overwrite: bool) -> tuple[Path, ...]:
@@ -106,6 +130,18 @@ def _text_at_either_end(*words: bytes) -> Callable[[BinaryIO], bool]:
     return says
 
 
+def _pdf(file: BinaryIO) -> bool:
+    """PDF 1.7, 7.5: the document's information is the last object before the table of all."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - 1024))
+    table = re.search(rb"startxref\s+(\d{1,15})\s+%%EOF\s*$", file.read())
+    if table is None:
+        return False
+    end = min(int(table[1]), size)
+    file.seek(max(0, end - _BEFORE_TABLE))
+    return b"/Creator (mapreel)" in file.read(min(end, _BEFORE_TABLE))
+
+
 def _alt_text(file: BinaryIO) -> bool:
     return file.read(len(ALT_TEXT)) == ALT_TEXT.encode()
 
@@ -151,7 +187,7 @@ _READERS: dict[str, Callable[[BinaryIO], bool]] = {
     ".mov": _mp4,
     ".webm": _text_at_either_end(MAKER.encode()),
     ".svg": _text_at_either_end(b"<dc:title>mapreel</dc:title>"),
-    ".pdf": _text_at_either_end(b"/Creator (mapreel)"),
+    ".pdf": _pdf,
     ".html": _text_at_either_end(b'<meta name="generator" content="mapreel">'),
     ".htm": _text_at_either_end(b'<meta name="generator" content="mapreel">'),
     ".txt": _alt_text,

@@ -7,27 +7,33 @@ fraction would end in a TypeError far below.
 from __future__ import annotations
 
 import numbers
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from replay.schema import OptionError
 from replay.schema.faces import spell
 
 _SAID = 60  # letters of a value
+_A_RECORDING = "the path or the address of a recording"
 
 
-def check_kinds(given: Mapping[str, Any]) -> None:
+def check_kinds(given: Mapping[str, Any], needed: str = "") -> None:
     """Makes sure that each option has a value of its kind; None is what an option has by default.
 
     Args:
         given: What a public function was called with, by the names of the options; what is no
             option is passed over.
+        needed: Those that have no default, with spaces between them.
 
     Raises:
         OptionError: One of them has another; the message says what was expected.
     """
     for name, value in given.items():
-        if name not in _KINDS or (value is None and name not in _NEVER_NONE):
+        if name not in _KINDS or (
+            value is None and name not in _NEVER_NONE and name not in needed.split()
+        ):
             continue
         fits, expected = _KINDS[name]
         if not fits(value):
@@ -36,8 +42,28 @@ def check_kinds(given: Mapping[str, Any]) -> None:
             raise OptionError(f"{spell(name)}: expected {expected}, found {found}")
 
 
+def as_path(path: str | os.PathLike[str]) -> Path:
+    """Returns the path of a recording on this machine.
+
+    Raises:
+        OptionError: It is none.
+    """
+    check_kinds({"path": path})
+    return Path(path)
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, (str, os.PathLike))
+
+
+def _are_recordings(value: object) -> bool:
+    if isinstance(value, (bytes, Mapping)) or hasattr(value, "dtype"):
+        return False
+    return _is_path(value) or isinstance(value, Iterable) or hasattr(value, "require_frames")
 
 
 def _is_flag(value: object) -> bool:
@@ -96,19 +122,28 @@ def _is_probe(value: object) -> bool:
 
 _Kind = tuple[Callable[[Any], bool], str]
 
-_FLAGS = "symmetric input captions grid_of_probes difference overwrite alt poster kernels numbers"
+_FLAGS = (
+    "symmetric input captions grid_of_probes difference overwrite alt poster kernels numbers "
+    "follow gif"
+)
 _OF: dict[str, _Kind] = {
-    "scale cmap theme tokens order view cam_method difference_cmap title codec preset": (
+    "scale cmap theme tokens order view cam_method difference_cmap title codec preset filter": (
         _is_text,
         "a text",
     ),
+    "recording a b": (_are_recordings, f"{_A_RECORDING}, or an open one"),
+    "path address": (_is_path, _A_RECORDING),
+    "out": (_is_path, "a path"),
+    "progress sending": (callable, "a function that is called with two numbers"),
+    "ax": (lambda value: hasattr(value, "imshow"), "axes of matplotlib"),
     _FLAGS: (_is_flag, "True or False"),
-    "zoom columns crf jobs dpi rows": (_is_whole, "a whole number"),
+    "zoom columns crf jobs dpi rows bits": (_is_whole, "a whole number"),
     "probe": (_is_probe, "the number of a fixed image"),
     "fps": (_is_number, "a number"),
     "max_mb": (_is_limit, "a number, 'auto' or None"),
     "clip": (_is_range, "two numbers (low, high)"),
     "layers layer": (_are_names, "the name of a layer, or several"),
+    "only": (_are_words, "what is pushed, one word or several"),
     "show": (_are_words, "what is shown beside the maps, one word or several"),
     "channels epochs epoch batches batch slices": (
         _are_numbers,
@@ -119,4 +154,4 @@ _OF: dict[str, _Kind] = {
 
 _KINDS = {name: kind for names, kind in _OF.items() for name in names.split()}
 """By option, what tells whether a value is of its kind, and what that is in words."""
-_NEVER_NONE = {*_FLAGS.split(), "dpi", "rows"}
+_NEVER_NONE = {*_FLAGS.split(), "dpi", "rows", "recording", "path", "a", "b", "address"}

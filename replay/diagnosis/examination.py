@@ -30,6 +30,7 @@ from replay.diagnosis.unchanging import Suspects, unchanging, unchanging_in_prob
 from replay.maps.axes import spread
 from replay.recording import Recording, open_recording
 from replay.schema import NOTE_OF_8_BITS, Cell
+from replay.value_kinds import check_kinds
 
 _CONSTANT = ("dead", "flat", "stuck")
 _SAMPLED = 32  # frames of a layer that are read
@@ -51,6 +52,7 @@ def health(
     Raises:
         FileError: The file is unusable or empty.
     """
+    check_kinds(locals())
     if not isinstance(recording, Recording):
         with open_recording(recording) as run:
             return health(run, progress)

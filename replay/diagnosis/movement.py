@@ -11,6 +11,8 @@ from replay.diagnosis.report import Change, Finding, LayerHealth, format_place
 from replay.maps.axes import spread
 from replay.schema import Cell, Float32Array
 
+OF_THE_FIXED_IMAGE = "the fixed image's maps"
+
 _POINTS = 65  # between which change is measured
 _POINTS_OF_EPOCH = 17  # likewise where there is but one epoch
 _KERNELS = 5  # that are compared where the change is not theirs
@@ -26,14 +28,14 @@ def measure_change(found: LayerHealth, intact: IntactFrames, probe: IntactFrames
     """
     frames = intact.frames
     if probe is not None and probe.layer.shape == found.shape:
-        found.measure, frames = "probe maps", probe.frames
+        found.measure, frames = OF_THE_FIXED_IMAGE, probe.frames
     elif intact.layer.kernel is not None:
         found.measure = "kernels"
     previous: tuple[Cell, npt.NDArray[np.floating]] | None = None
     before = -1
     for place in _places(frames):
         values: npt.NDArray[np.floating] | None
-        if found.measure == "probe maps":
+        if found.measure == OF_THE_FIXED_IMAGE:
             assert probe is not None
             values = probe.maps(frames[place])
         elif found.measure == "kernels":

@@ -104,7 +104,7 @@ class LayerHealth:
         saturated: By (epoch, batch) sampled, the share of channels at a bound of theirs.
         not_finite: By (epoch, batch) read because the file counts some, the share of channels with
             values that are NaN or infinite; frames without any are not among them.
-        measure: What `changes` are of: `probe maps`, `kernels` or `ranges`.
+        measure: What `changes` are of: `the fixed image's maps`, `kernels` or `ranges`.
         changes: From each epoch's last recorded batch to the next one's; within the only epoch.
         remarks: What could not be looked for.
         gradients: By (epoch, batch), at most 240 evenly spaced, how large the gradients were: their
@@ -317,8 +317,7 @@ def _layer_lines(layer: LayerHealth) -> Iterable[str]:
         values = _shortened([change.value for change in layer.changes])
         epochs = layer.changes[0].start[0] != layer.changes[-1].end[0]
         unit = "epoch to epoch" if epochs else "batch to batch"
-        measure = layer.measure.replace("probe maps", "the fixed image's maps")
-        yield f"  {'change':<10}  of {measure}, {unit}: {', '.join(values)}"
+        yield f"  {'change':<10}  of {layer.measure}, {unit}: {', '.join(values)}"
     if layer.gradients:
         sizes = list(layer.gradients.values())
         step = -(-len(sizes) // _CHANGES_SHOWN)

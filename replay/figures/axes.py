@@ -42,6 +42,7 @@ def draw(
     batch: Numbers = -1,
     epochs: Numbers = None,
     batches: Numbers = None,
+    layers: str | None = None,
     channels: Numbers = None,
     scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
@@ -78,6 +79,7 @@ def draw(
         batch: The batch, by number; -1 is the last of the epoch.
         epochs: Another name of `epoch`; one number, too.
         batches: Another name of `batch`; one number, too.
+        layers: Another name of `layer`; one layer, too.
         channels: As in `replay.animate`; one channel is one map.
         scale: `adaptive` or `map` (each map on a range of its own), `channel` (each channel on one
             for the run), or `run`, `epoch` or `frame`, as in `replay.animate`.
@@ -103,6 +105,7 @@ def draw(
     unfinite = unfinite_colors(cmap)
     epoch = one_number(either("epoch", epoch, "epochs", epochs, -1), "draw", "epoch")
     batch = one_number(either("batch", batch, "batches", batches, -1), "draw", "batch")
+    layer = either("layer", layer, "layers", layers)
     with open_runs(recording, probe) as runs:
         if view != "maps":
             from replay.maps.views import look_at
@@ -123,13 +126,13 @@ def draw(
             clip, symmetric, cmap = options.clip, options.symmetric, options.cmap
             scale, channels = options.scale, options.channels
             unfinite = unfinite_colors(cmap)
-        layers = choose_layers_of(runs, layer if view == "maps" else options.layers)
-        if len(layers) > 1:
+        names = choose_layers_of(runs, layer if view == "maps" else options.layers)
+        if len(names) > 1:
             raise SelectionError(
-                f"draw: expected one layer, found {len(layers)}: {', '.join(layers)}; draw each "
+                f"draw: expected one layer, found {len(names)}: {', '.join(names)}; draw each "
                 "into axes of its own"
             )
-        shown = RunSet(runs, layers, slices, tokens)
+        shown = RunSet(runs, names, slices, tokens)
         of_layers = {"view": view, "slices": slices, "tokens": tokens}
         check_layers(of_layers, [row.maps.layer.axes for row in shown.rows])
         cell = choose_batches(shown, epoch, batch)[0]

@@ -307,8 +307,13 @@ class Canvas:
             pages.savefig(self._figure, dpi=self.dpi, facecolor=self._theme.paper)
 
     def _legible(self, text: str) -> str:
-        """Returns a text as it is drawn; in an SVG it stays text, for fonts of another machine."""
-        if self.suffix == ".svg" or is_plain(text):
+        """Returns a text as it is drawn; in an SVG it stays text, for fonts of another machine.
+
+        There all spaces but one are no-break spaces: XML takes several together for one.
+        """
+        if self.suffix == ".svg":
+            return text.replace("  ", "\u00a0\u00a0")
+        if is_plain(text):
             return text
         spelled = spell_unknown(text)
         if _SHAPES:

@@ -34,6 +34,7 @@ def sheet(
     batch: Numbers = -1,
     epoch: Numbers = None,
     batches: Numbers = None,
+    layers: str | Sequence[str] | None = None,
     probe: int | bool | None = None,
     rows: int = 8,
     scale: str = "adaptive",
@@ -66,6 +67,7 @@ def sheet(
         batch: The batch of each epoch; -1 is its last one.
         epoch: Another name of `epochs`.
         batches: Another name of `batch`; one number, too.
+        layers: Another name of `layer`.
         probe: The number of a fixed image. By default the first one, if there is one, and else the
             first image of each batch; False for the latter in any case.
         rows: Epochs at most: evenly spaced, the first and the last among them.
@@ -98,6 +100,7 @@ def sheet(
     check_given(locals())
     epochs = either("epochs", epochs, "epoch", epoch)
     batch = one_number(either("batch", batch, "batches", batches, -1), "sheet", "batch")
+    layer = either("layer", layer, "layers", layers)
     paper = None if width is None else read_width(width)
     options = PageOptions(dpi, title, paper, columns)
     scales = FilmOptions(

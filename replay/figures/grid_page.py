@@ -56,7 +56,7 @@ class GridPage(FigurePage):
         )
         name = self.maps.layer.name
         text = f"{self.subject} of {name} ({self.subtitle}) at {cells}; {self.scale_words}"
-        return f"{name}, {self.subtitle}", text
+        return f"{self.title}, {self.subtitle}", text
 
     def draw(self, colors: Pixels, canvas: Canvas) -> Canvas:
         """Draws the whole figure; see `FigurePage.draw`."""
@@ -69,7 +69,12 @@ class GridPage(FigurePage):
 
         if options.width is not None:
             tall = math.ceil(self.panels[0].levels.shape[1] / HIGHEST)
-            dpi = choose_dpi(options.inches, max(self.dpi, tall), lambda dpi: lay_out(dpi).width)
+            dpi = choose_dpi(
+                options.inches,
+                max(self.dpi, tall),
+                lambda dpi: lay_out(dpi).width,
+                options.columns,
+            )
             self.dpi, canvas = dpi, canvas.at(dpi)
         layout = lay_out(self.dpi)
         width, margin, space = layout.width, layout.margin, self.inches(SPACE_INCHES)

@@ -30,6 +30,7 @@ def grid(
     batch: Numbers = -1,
     epoch: Numbers = None,
     batches: Numbers = None,
+    layers: str | Sequence[str] | None = None,
     channels: Numbers = None,
     scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
@@ -65,6 +66,7 @@ def grid(
             in which the layer has a frame.
         epoch: Another name of `epochs`.
         batches: Another name of `batch`; one number, too.
+        layers: Another name of `layer`.
         channels: As in `replay.animate`; all by default.
         scale: `adaptive` (each map on a range of its own, with a gain bar), `map`, `run`, `epoch`,
             `frame` or `channel`, as in `replay.animate`.
@@ -99,6 +101,7 @@ def grid(
     check_given(locals())
     epochs = either("epochs", epochs, "epoch", epoch, -1)
     batch = one_number(either("batch", batch, "batches", batches, -1), "grid", "batch")
+    layer = either("layer", layer, "layers", layers)
     paper = None if width is None else read_width(width)
     options = PageOptions(dpi, title, paper, columns)
     scales = FilmOptions(

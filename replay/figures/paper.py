@@ -60,7 +60,9 @@ def read_width(width: str | float) -> PaperWidth:
     return PaperWidth(inches, words)
 
 
-def choose_dpi(inches: float, asked: int, width_at: Callable[[int], int]) -> int:
+def choose_dpi(
+    inches: float, asked: int, width_at: Callable[[int], int], columns: int | None = None
+) -> int:
     """Returns the resolution at which a page of whole pixels is filled.
 
     A map's pixel is a block of whole pixels, so that at most resolutions something is left of the
@@ -71,6 +73,7 @@ def choose_dpi(inches: float, asked: int, width_at: Callable[[int], int]) -> int
         inches: The page's width.
         asked: Pixels an inch, at least.
         width_at: Returns the pixels that all takes across, at a resolution.
+        columns: Maps side by side, if that was asked for.
 
     Raises:
         OptionError: The maps have more pixels across than paper can show at that width.
@@ -88,8 +91,11 @@ def choose_dpi(inches: float, asked: int, width_at: Callable[[int], int]) -> int
         if filled >= _ENOUGH:
             break
     if not best:
+        fewer = spell("columns")
+        if columns is None:  # as many as look well are too small to be seen
+            fewer = f"maps, such as {spell('channels', 'top:64')}"
         raise OptionError(
             f"{width_at(_HIGHEST_DPI):,} pixels across at {inches:.2f} inches need more than "
-            f"{_HIGHEST_DPI} an inch; choose fewer {spell('columns')}, or a larger {spell('width')}"
+            f"{_HIGHEST_DPI} an inch; choose fewer {fewer}, or a larger {spell('width')}"
         )
     return best

@@ -101,6 +101,7 @@ class SheetPage(FigurePage):
                 options.inches,
                 max(self.dpi, tall),
                 lambda dpi: self._lay_out(dpi, text, columns).width,
+                options.columns,
             )
             self.dpi, canvas = dpi, canvas.at(dpi)
         layout = self._lay_out(self.dpi, text, columns)

@@ -33,6 +33,7 @@ from replay.schema import (
 )
 from replay.schema.faces import spell
 from replay.schema.suggestions import did_you_mean
+from replay.value_kinds import check_kinds
 
 Values = npt.NDArray[Any]
 
@@ -79,6 +80,7 @@ def export(
     batches: Numbers = None,
     epoch: Numbers = None,
     batch: Numbers = None,
+    layers: str | None = None,
     channels: Numbers = None,
     probe: int | None = None,
     view: str = "maps",
@@ -103,6 +105,7 @@ def export(
         batches: The batches of each; all by default.
         epoch: Another name of `epochs`.
         batch: Another name of `batches`.
+        layers: Another name of `layer`; one layer, too.
         channels: Their numbers, as in `replay.animate`; all by default.
         probe: The number of a fixed image, whose maps are written.
         view: `maps`, or what was recorded beside them, in true values: `attention` (float16, heads
@@ -121,8 +124,10 @@ def export(
             cannot be written; nothing is left half-written.
     """
     check_given(locals(), "cam_method")
+    check_kinds({"out": out}, "out")
     epochs = either("epochs", epochs, "epoch", epoch)
     batches = either("batches", batches, "batch", batch)
+    layer = either("layer", layer, "layers", layers)
     if not isinstance(recording, Recording):
         with open_recording(recording) as run:
             return export(

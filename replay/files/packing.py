@@ -28,6 +28,7 @@ from replay.recording.snapshot import cells_of
 from replay.schema import FileError, OptionError, OutputError
 from replay.schema.faces import spell
 from replay.schema.suggestions import unknown
+from replay.value_kinds import check_kinds
 
 SUFFIXES = (".h5", ".hdf5")
 PACKED = "packed"  # attribute of the root: JSON, what was done to the file
@@ -86,6 +87,7 @@ def pack(
     batches: Numbers = None,
     epoch: Numbers = None,
     batch: Numbers = None,
+    layer: Layers = None,
     max_mb: float | None = None,
     filter: str = "gzip",
     overwrite: bool = False,
@@ -107,6 +109,7 @@ def pack(
         batches: The batches of each; all by default.
         epoch: Another name of `epochs`.
         batch: Another name of `batches`.
+        layer: Another name of `layers`.
         max_mb: Megabytes that the new file may have. 8 bits are taken where 16 do not fit, unless
             `bits` is given, and then fewer frames.
         filter: `gzip`, which every HDF5 reads; `zstd` or `blosc2`, several times as fast, for
@@ -121,13 +124,15 @@ def pack(
         RecordingError: What was asked for is not there, the file is unusable, a package is missing,
             or `out` exists or cannot be written; nothing is left half-written.
     """
+    check_kinds(locals(), "out")
     epochs = either("epochs", epochs, "epoch", epoch)
     batches = either("batches", batches, "batch", batch)
-    if bits not in (None, 8, 16):
+    layers = either("layers", layers, "layer", layer)
+    if bits is not None and bits not in (8, 16):
         raise OptionError(f"{spell('bits')} {bits}: expected 16 or 8")
     if filter not in FILTERS:
         raise OptionError(unknown("filter", filter, list(FILTERS)))
-    if max_mb is not None and not max_mb > 0:
+    if max_mb is not None and (isinstance(max_mb, str) or not max_mb > 0):
         raise OptionError(f"{spell('max_mb')} {max_mb}: expected a number above 0")
     with _opened(recording) as run:
         target = _choose_target(run, out, overwrite)
@@ -161,6 +166,7 @@ def unpack(
         RecordingError: The file is unusable, a package is missing, or `out` exists or cannot be
             written; nothing is left half-written.
     """
+    check_kinds(locals(), "out")
     with _opened(recording) as run:
         target = _choose_target(run, out, overwrite)
         return _write(run, target, CopyPlan(0, "none", about={PACKED: None}), False, progress)

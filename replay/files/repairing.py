@@ -23,6 +23,7 @@ from replay.output import replacing
 from replay.recording import Recording, open_recording
 from replay.recording.stored import StoredLayer, stored_layers
 from replay.schema import DamagedError, FileError, SelectionError
+from replay.value_kinds import check_kinds
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def repair(
         FileError: The file cannot be read as a recording at all.
         OutputError: The new file exists, is the old one, or cannot be written.
     """
+    check_kinds(locals(), "out")
     target = Path(out)
     with open_recording(recording) as run:
         check_copy_target(target, run.path, overwrite)
@@ -201,7 +203,7 @@ class _LayerCopy:
             array = np.ascontiguousarray(read())
         except (FileError, SelectionError) as error:
             what = self.layer.kind or group
-            self._left_out.append(Problem(what, str(error), self._stored.name, *at))
+            self._left_out.append(Problem.told(error, what, self._stored.name, *at))
             return None
         self._writer.write(self.layer, group, at, array)
         kind = schema.CHECKSUMS if group == schema.MAPS else schema.KERNEL_CHECKSUMS
@@ -240,7 +242,7 @@ class _ImageCopy:
         try:
             image = np.ascontiguousarray(self._inputs[at])
         except (FileError, SelectionError) as error:
-            self._left_out.append(Problem("input", str(error), "", *at))
+            self._left_out.append(Problem.told(error, "input", "", *at))
             return
         self._writer.write_image(self._paths[image.shape], at, image)
         self.sums[at] = schema.checksum(image)

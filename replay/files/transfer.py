@@ -23,6 +23,7 @@ from replay.recording.remote_file import (
 from replay.schema import FileError, OptionError, OutputError
 from replay.schema.errors import UnreachableError
 from replay.schema.faces import spell
+from replay.value_kinds import check_kinds
 
 _PIECE = 8 << 20  # bytes
 
@@ -69,6 +70,7 @@ def fetch(
         OutputError: The file exists, or cannot be written.
         UnreachableError: The connection was lost.
     """
+    check_kinds(locals())
     started = time.monotonic()
     path = read_path(address)
     if not isinstance(path, Address):

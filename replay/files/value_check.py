@@ -34,7 +34,7 @@ def check_values(run: Recording) -> Iterator[Problem]:
     for view in fixed_images(run):
         images = view.inputs
         if isinstance(images, FixedImage) and not images.is_sound:
-            yield Problem("input", WRONG, f"probe {view.probe_number}")
+            yield Problem("input", WRONG, f"fixed image {view.probe_number}")
 
 
 def damaged_cells(run: Recording, name: str) -> set[Cell]:

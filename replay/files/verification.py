@@ -21,6 +21,7 @@ from replay.recording import Recording, open_recording
 from replay.recording.address import read_path
 from replay.recording.stored import StoredLayer, stored_layers
 from replay.schema import FileError, Float16Array, SelectionError
+from replay.value_kinds import check_kinds
 
 
 @dataclass
@@ -77,6 +78,7 @@ def verify(
     Raises:
         FileError: There is no such file.
     """
+    check_kinds(locals())
     if isinstance(recording, Recording):
         return _verify(recording, progress)
     path = read_path(recording)
@@ -199,7 +201,7 @@ class _LayerCheck:
         try:
             array = read()
         except (FileError, SelectionError) as error:
-            report.problems.append(Problem(what, str(error), self.name, epoch, batch))
+            report.problems.append(Problem.told(error, what, self.name, epoch, batch))
             return None
         if sums is None or not sums[epoch, batch]:  # which NaN, not recorded, needs not
             report.unchecked += not is_blank(array)
@@ -225,7 +227,7 @@ class _ImageCheck:
         try:
             image = self.inputs[epoch, batch]
         except (FileError, SelectionError) as error:
-            report.problems.append(Problem("input", str(error), "", epoch, batch))
+            report.problems.append(Problem.told(error, "input", "", epoch, batch))
             return
         report.arrays += 1
         report.bytes += image.nbytes

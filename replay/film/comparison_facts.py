@@ -16,6 +16,7 @@ from replay.maps.scaling import Scaler
 from replay.raster.arrangement import SIDE
 from replay.recording import Recording, read_losses
 from replay.schema import Cell, SelectionError
+from replay.schema.suggestions import listed
 
 _SAMPLED = 16  # frames whose input pictures are held against each other
 _FLAT = 0.1  # of a common range: what spans less looks flat
@@ -84,8 +85,8 @@ def choose_common_layers(
     common = [name for name in a.layers if name in b]
     if not common:
         raise SelectionError(
-            f"no layer is in both recordings: {a.path} has {', '.join(a.layers)}; "
-            f"{b.path} has {', '.join(b.layers)}"
+            f"no layer is in both recordings: {a.path} has {listed(a.layers)}; "
+            f"{b.path} has {listed(b.layers)}"
         )
     if patterns is None:
         return common[:1], []

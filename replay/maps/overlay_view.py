@@ -10,6 +10,7 @@ from replay import schema
 from replay.formatting import format_count
 from replay.maps import attention_view
 from replay.maps.axes import choose_channels
+from replay.maps.input_picture import InputPicture
 from replay.maps.overlaid import ChannelTiles, describe_scale, drawn_as_given
 from replay.maps.overlay_series import OverlaySeries, share_ranges
 from replay.maps.planes import Planes
@@ -34,6 +35,7 @@ def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recor
         )
     if heads:
         sources, _ = attention_view.look_at(runs, replace(options, layers=names))
+    check_pictures(runs, "attention" if heads else "maps")
     like = sources[0]
     found: list[Recording] = [OverlayRecording(each, names, options, like) for each in sources]
     for each in found:
@@ -41,6 +43,24 @@ def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recor
     if len(found) > 1:
         share_ranges(found, names, options)
     return found, drawn_as_given(replace(options, layers=names))
+
+
+def check_pictures(runs: Sequence[Recording], alone: str = "maps") -> None:
+    """Makes sure that there are pictures over which something can lie.
+
+    Args:
+        runs: The recordings.
+        alone: The view that shows the same without them.
+
+    Raises:
+        SelectionError: One of them has none.
+    """
+    for run in runs:
+        if not InputPicture.possible(run):
+            raise SelectionError(
+                f"no input picture in {run.path}, over which a map could lie; "
+                f"{spell('view', alone)} shows it alone"
+            )
 
 
 def choose_names(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[str], bool]:

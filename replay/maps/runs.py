@@ -25,6 +25,7 @@ from replay.raster.mosaic import Mosaic
 from replay.recording import Recording, open_recording, read_losses
 from replay.recording.snapshot import cells_of
 from replay.schema import Cell, OptionError, SelectionError
+from replay.value_kinds import check_kinds
 
 Path: TypeAlias = "str | os.PathLike[str]"
 Recordings: TypeAlias = "Recording | Path | Sequence[Recording | Path]"
@@ -44,6 +45,7 @@ def open_runs(recordings: Recordings, probe: int | None = None) -> Iterator[list
         SelectionError: One of them has no such fixed image.
         OptionError: There is none.
     """
+    check_kinds({"recording": recordings})
     given: list[Recording | Path]
     if isinstance(recordings, (Recording, str, os.PathLike)):
         given = [recordings]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from replay.option_values import Numbers
 from replay.recording import Recording
 from replay.schema import OptionError, SelectionError, format_intervals
+from replay.schema.suggestions import listed
 
 _SLICE = re.compile(r"^\s*(-?\d*)\s*:\s*(-?\d*)\s*(?::\s*(-?\d*)\s*)?$")
 _SPAN = re.compile(r"^\s*(-?\d+)\s*(?:-\s*(\d+)\s*)?$")
@@ -86,7 +87,7 @@ def choose_layers(recording: Recording, patterns: str | Iterable[str] | None = N
             found = [name for name in recording.layers if fnmatch.fnmatchcase(name, pattern)]
             chosen += found or [recording[pattern].name]  # which raises, and says what is there
     if not chosen:
-        raise SelectionError(f"no layer was chosen; recorded: {', '.join(recording.layers)}")
+        raise SelectionError(f"no layer was chosen; recorded: {listed(recording.layers)}")
     return list(dict.fromkeys(chosen))
 
 
@@ -112,7 +113,7 @@ def choose_frames(
     if layers is not None:
         present = np.logical_or.reduce([recording[name].present for name in layers])
         if not present.any():
-            raise SelectionError(f"no frame of {', '.join(layers)} in {recording.path}")
+            raise SelectionError(f"no frame of {listed(layers)} in {recording.path}")
     return choose_cells(present, epochs, batches)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from replay.recording.remote_file import RemoteFile
 from replay.schema import RecordingError
 from replay.schema.addresses import is_address, without_secrets
+from replay.value_kinds import as_path
 
 if TYPE_CHECKING:
     from pathlib import Path as _Path
@@ -131,7 +132,11 @@ class Address(_Path):
 
 
 def read_path(path: str | os.PathLike[str]) -> Path:
-    """Returns a path of this machine, or an `Address`; `file://` is a path, too."""
+    """Returns a path of this machine, or an `Address`; `file://` is a path, too.
+
+    Raises:
+        OptionError: It is neither.
+    """
     if isinstance(path, Address):
         return Address(path._address)  # with a connection of its own
     if is_address(path):
@@ -140,7 +145,7 @@ def read_path(path: str | os.PathLike[str]) -> Path:
         from urllib.request import url2pathname  # loads much, for this alone
 
         return Path(url2pathname(urlsplit(path).path))
-    return Path(path)
+    return as_path(path)
 
 
 def _shown_path(address: str) -> str:

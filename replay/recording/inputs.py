@@ -152,11 +152,11 @@ class FixedImage(Inputs):
             DamagedError: Its checksum is wrong.
         """
         self._snapshot.locate(*parse_key(key))
-        where = f"probe {self._snapshot.probe_number} of {self._snapshot.path}"
+        where = f"fixed image {self._snapshot.probe_number} of {self._snapshot.path}"
         if self._image is None:
-            raise SelectionError(f"{where} has no image")
+            raise SelectionError(f"{where} has no picture")
         if not self.is_sound:
-            raise DamagedError(f"damaged: the image of {where} (its checksum is wrong)")
+            raise DamagedError(f"damaged: the picture of {where} (its checksum is wrong)")
         return self._image
 
 

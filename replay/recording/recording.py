@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from replay.recording.series import Series
 from replay.recording.snapshot import Header, Snapshot
 from replay.schema import FileError, Layer, SelectionError
 from replay.schema.suggestions import listed, near_layers, unknown
+from replay.value_kinds import as_path
 
 if TYPE_CHECKING:
     from replay.recording.scaled import ScaledFrames
@@ -79,7 +79,7 @@ class Recording(RecordedFrames, BesideFaces):
     _layers: tuple[str, ...] | None
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = read_path(path) if "://" in str(path) else Path(path)
+        self.path = read_path(path) if "://" in str(path) else as_path(path)
         self._file = SafeFile(self.path)
         try:
             self._take(Header.read(self._file))
@@ -262,12 +262,12 @@ class Probe(Recording):
                 f"no fixed image in {recording.path}; 'record train --probe 1' or "
                 "Recorder(probe=...) records one"
             )
-        if not 0 <= number < count:
+        if number not in range(count):  # which may be anything
             raise SelectionError(
                 f"no fixed image {number} in {recording.path}; "
                 f"there: {schema.format_intervals(range(count))}"
             )
-        self.probe_number = number
+        self.probe_number = int(number)
         self.run = recording
         self._share(recording, Snapshot(recording._file, number))
 

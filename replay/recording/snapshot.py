@@ -153,6 +153,7 @@ class Snapshot:
         Raises:
             SelectionError: Nothing was recorded there; the message says what was.
         """
+        epoch, batch = parse_key((epoch, batch))
         rows, columns = self.shape
         if 0 <= epoch < rows and 0 <= batch < columns and self.order[epoch, batch] > 0:
             return epoch, batch
@@ -194,7 +195,8 @@ class Snapshot:
         except (DamagedError, ExchangedError):
             raise
         except FileError as error:
-            raise DamagedError(f"{what} of epoch {epoch} batch {batch}: {error}") from error
+            where = self._where(epoch, batch)
+            raise DamagedError(f"{what} of {where}: {error}", str(error)) from error
 
     def compare(
         self, frame: npt.NDArray[Any], epoch: int, batch: int, checksum: int, what: str
@@ -208,11 +210,16 @@ class Snapshot:
         if found != checksum:
             repaired = self.path.with_name(f"{self.path.stem}-repaired{self.path.suffix}")
             repair = call("repair", self.path, out=repaired)
+            sums = f"(checksum {found:#010x}, expected {checksum:#010x})"
+            where = self._where(epoch, batch)
             raise DamagedError(
-                f"damaged in {self.path}: {what} of epoch {epoch} batch {batch} (checksum "
-                f"{found:#010x}, expected {checksum:#010x}); "
-                f"'{repair}' copies the rest"
+                f"damaged in {self.path}: {what} of {where} {sums}; '{repair}' copies the rest",
+                f"damaged {sums}",
             )
+
+    def _where(self, epoch: int, batch: int) -> str:
+        at = f"epoch {epoch} batch {batch}"
+        return at if self.probe_number is None else f"fixed image {self.probe_number}, {at}"
 
 
 def cells_of(mask: npt.NDArray[np.bool_]) -> list[Cell]:

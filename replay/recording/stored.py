@@ -31,10 +31,10 @@ class StoredLayer:
 
     @property
     def name(self) -> str:
-        """What to call it in a message: `conv1`, or `probe 0: conv1 gradients`."""
+        """What to call it in a message: `conv1`, or `fixed image 0: conv1 gradients`."""
         layer = self.layer
         name = f"{layer.name} {layer.kind}" if layer.kind else layer.name
-        return name if layer.probe is None else f"probe {layer.probe}: {name}"
+        return name if layer.probe is None else f"fixed image {layer.probe}: {name}"
 
     def check_exponent(self, cell: Cell) -> None:
         """Makes sure that a frame has an exponent that can be, if it has one at all.

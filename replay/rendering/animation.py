@@ -97,6 +97,7 @@ def animate(
     batches: Numbers = None,
     epoch: Numbers = None,
     batch: Numbers = None,
+    layer: str | Sequence[str] | None = None,
     scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
@@ -161,6 +162,7 @@ def animate(
         batches: Which batches of each epoch.
         epoch: Another name of `epochs`.
         batch: Another name of `batches`.
+        layer: Another name of `layers`.
         scale: `adaptive` (each map on its own 1st to 99th percentile: where the image stays, the
             mean over nine frames around, so that nothing flickers; magnified at most 8 times
             against its channel's widest range within about an epoch), `map` (each map of each
@@ -250,6 +252,7 @@ def animate(
     check_given(locals())
     epochs = either("epochs", epochs, "epoch", epoch)
     batches = either("batches", batches, "batch", batch)
+    layers = either("layers", layers, "layer", layer)
     request = gather(RenderRequest, locals())
     started = time.monotonic()
     with open_runs(recording, probe) as runs:

@@ -33,6 +33,7 @@ def compare(
     batches: Numbers = None,
     epoch: Numbers = None,
     batch: Numbers = None,
+    layer: str | Sequence[str] | None = None,
     scale: str = "adaptive",
     clip: tuple[float, float] | None = None,
     symmetric: bool = False,
@@ -81,6 +82,7 @@ def compare(
         batches: Which batches of each epoch.
         epoch: Another name of `epochs`.
         batch: Another name of `batches`.
+        layer: Another name of `layers`.
         scale: As in `replay.animate`: with `adaptive` or `map` each run has its own ranges, with
             `run`, `epoch`, `frame` or `channel` both share one. The difference always has one
             range: `frame` with `map`, `run` with `adaptive`.
@@ -124,6 +126,7 @@ def compare(
     check_given(locals())
     epochs = either("epochs", epochs, "epoch", epoch)
     batches = either("batches", batches, "batch", batch)
+    layers = either("layers", layers, "layer", layer)
     request = gather(ComparisonRequest, locals())
     started = time.monotonic()
     with open_runs([a, b], probe) as runs:

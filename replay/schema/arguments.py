@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from replay.schema.addresses import without_secrets
 from replay.schema.faces import program
 from replay.schema.format import program_version
-from replay.schema.suggestions import did_you_mean, near_option, unknown
+from replay.schema.suggestions import did_you_mean, near_option, question, unknown
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,6 +46,10 @@ class Parser(argparse.ArgumentParser):
                 return
             if option.startswith("--") and not any(each.startswith(option) for each in known):
                 parser.error(f"unknown option {option}{near_option(option, known)}")
+            letter = word[1:2].isalpha() and word[:1] == "-"
+            if letter and not any(word.startswith(each) for each in known if each[1] != "-"):
+                meant = [each for each in known if each.startswith(f"-{word}")]
+                parser.error(f"unknown option {word}{question(meant)}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:

@@ -32,7 +32,16 @@ class UnreachableError(RecordingError):
 
 
 class DamagedError(FileError):
-    """A frame that is not what was recorded: its checksum is wrong, or it cannot be read."""
+    """A frame that is not what was recorded: its checksum is wrong, or it cannot be read.
+
+    Args:
+        message: What is said of it: which frame of which file, and what to do.
+        short: The same for a list that names frame and file itself; the message without it.
+    """
+
+    def __init__(self, message: str, short: str = "") -> None:
+        super().__init__(message)
+        self.short = short or message
 
 
 class SelectionError(RecordingError):

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 _FLAGS = {"layers": "--layer", "layer": "--layer", "out": "-o", "show": "--with", "view": "--show"}
@@ -104,8 +104,14 @@ def refuse_existing(path: object) -> str:
 
 
 def remember_caller() -> None:
-    """Notes how this process was called; a console script and a `__main__` do so first of all."""
+    """Notes how this process was called; a console script and a `__main__` do so first of all.
+
+    What is printed may have any letter, and where it goes may know few of them: a file on Windows,
+    say. Those are then written as Python spells them, as on stderr.
+    """
     global _caller
+    with suppress(AttributeError, OSError):  # there may be none, or another object in its place
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     name = os.path.basename(sys.argv[0])
     name = name.removesuffix(".exe").removesuffix("-script.py")
     if name == "mapreel" or name.startswith("mapreel-"):

@@ -22,7 +22,7 @@ from replay.webpage.document import page
 
 # What each takes otherwise than the others, or cannot be asked for.
 _OWN = {"recording", "out", "overwrite", "progress", "alt", "poster", "preset", "executor", "jobs"}
-_ALIASES = {"epoch", "batch"}
+_ALIASES = {"epoch", "batch", "layer"}
 _SHEET_ONLY = {"rows"}  # its `width` and `columns` are those of a sheet of paper, not of a film
 
 
@@ -32,7 +32,7 @@ def _taken(function: Callable[..., Any]) -> set[str]:
 
 _OF_FILM = _taken(animate)
 _OF_PAGE = _taken(page) - {"max_mb"}
-_OF_SHEET = (_taken(sheet) & _OF_FILM) - {"batches", "columns"} | _SHEET_ONLY
+_OF_SHEET = (_taken(sheet) & _OF_FILM) - {"batches", "columns", "layers"} | _SHEET_ONLY
 KNOWN = _OF_FILM | _SHEET_ONLY
 """The options that may be given: those of the film, and of the sheet where it has others."""
 

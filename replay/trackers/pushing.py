@@ -26,6 +26,7 @@ from replay.trackers.handing_over import find_run
 from replay.trackers.interface import PARTS, SCALARS, File, RunFacts, Tracker
 from replay.trackers.registry import find_tracker
 from replay.trackers.scalars import read_points
+from replay.value_kinds import check_kinds
 
 _A_COPY = "a copy of"
 
@@ -130,6 +131,7 @@ def push(
         FileError: The recording cannot be read.
         EncodeError: The tracker did not take it.
     """
+    check_kinds(locals())
     started = time.monotonic()
     check_options(options)
     kinds = _choose_kinds(only)

@@ -92,6 +92,7 @@ def page(
     batches: Numbers = None,
     epoch: Numbers = None,
     batch: Numbers = None,
+    layer: str | Sequence[str] | None = None,
     probe: int | None = None,
     view: str | None = None,
     scale: str = "adaptive",
@@ -126,6 +127,7 @@ def page(
         batches: Which batches of each epoch.
         epoch: Another name of `epochs`.
         batch: Another name of `batches`.
+        layer: Another name of `layers`.
         probe: Only this fixed image; by default all, and the first image of each batch.
         view: Only `maps`, `components`, `attention`, `gradient` or `cam`, or `overlay`, maps (or
             heads) over the input at first; by default all that there is, among which the reader
@@ -152,6 +154,7 @@ def page(
     check_given(locals(), SETTINGS)
     epochs = either("epochs", epochs, "epoch", epoch)
     batches = either("batches", batches, "batch", batch)
+    layers = either("layers", layers, "layer", layer, "all")
     started = time.monotonic()
     if scale not in SCALES:
         raise OptionError(unknown("scale", scale, SCALES))

@@ -122,7 +122,11 @@ def run_words(recording: Recording) -> list[str]:
     else:
         present = recording.order > 0
         there = int(present.any(axis=1).sum()), int(present.any(axis=0).sum())
-        found.append(f"{format_count(there[0], 'epoch')} × {format_count(there[1], 'batch')}")
+        of_epochs, frames = format_count(there[0], "epoch"), int(present.sum())
+        if frames == there[0] * there[1]:
+            found.append(f"{of_epochs} × {format_count(there[1], 'batch')}")
+        else:  # as of a run that was interrupted
+            found.append(f"{format_count(frames, 'frame')} of {of_epochs}")
     for key in ("optimizer", "lr", "seed"):
         value = meta.get(key)
         if isinstance(value, (int, float, str)) and not isinstance(value, bool):

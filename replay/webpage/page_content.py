@@ -11,6 +11,7 @@ import numpy as np
 
 from replay.film.comparison_facts import choose_common_layers
 from replay.formatting import clean, format_count
+from replay.maps.overlay_view import check_pictures
 from replay.maps.runs import RunSet
 from replay.maps.selection import choose_frames, choose_layers
 from replay.maps.views import look_at, views_of
@@ -117,6 +118,8 @@ class PageContent:
     ) -> None:
         labels = [""]
         made = view if self._view in ("maps", *MADE) else ""
+        if made == "overlay":
+            check_pictures(runs)
         own = ("cmap", "symmetric") if self._view else ()  # else each view has its own
         colours = {name: self._settings[name] for name in own}
         runs, options = look_at(runs, FilmOptions(layers, view=view, **colours), values=True)

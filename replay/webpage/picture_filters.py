@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from replay.webpage.plane_codec import REACH
 from replay.webpage.products import inner_product, outer_product
 from replay.webpage.wavelet import Planes
 
@@ -27,7 +28,6 @@ SIDE = 3
 """Height and width of a filter."""
 
 _MOST_PRODUCTS = 8_000_000  # of a frame, so that a browser has it in some ten milliseconds
-_REACH = 8191  # as in `plane_codec`
 # Powers of two. Of numbers below these ends a product is a multiple of 2**-29, and all those of a
 # filter together, with the summand, are less than 2**24: no more than the 53 bits of a float64.
 _BEYOND_PARTS, _MOST_BEYOND = 2.0**8, 2.0**9
@@ -107,5 +107,5 @@ def apply_filters(filters: Filters, picture: Picture) -> Planes:
     total = outer_product(filters.astype(np.float64), picture.columns)
     total += 0.5
     np.floor(total, out=total)
-    np.clip(total, -_REACH, _REACH, out=total)
+    np.clip(total, -REACH, REACH, out=total)
     return total.astype(np.int32).reshape(len(filters), *picture.planes.shape[1:])

@@ -16,10 +16,13 @@ import numpy.typing as npt
 from replay.webpage.products import inner_product
 from replay.webpage.wavelet import Details, Planes, analyse, level_sizes, synthesise
 
-HIGHEST = 4095
-"""The largest level of a plane."""
+HIGHEST = 16383
+"""The largest level of a plane: more than 253 steps of the range on which a map is shown times how
+often that fits into the map's own, 64 for gradients (`GradientSeries.magnified`). Less would cut
+the picture off where a value is far below the others, and int16 in a browser holds no more."""
+REACH = 32767
+"""What is expected of a plane is cut to so much on either side of 0."""
 
-_REACH = 8191  # what is expected is cut to so much on either side of 0
 _LARGE = 15  # half a byte that stands for a coefficient of so much or more: a byte says how much
 _HUGE = 255  # a byte that stands for what follows as a whole number behind all bytes
 _DEAD_ZONE = 0.38  # what is rounded up; less than a half, as small coefficients are mostly noise
@@ -104,7 +107,7 @@ def expect(factors: npt.NDArray[np.floating], before: Planes) -> Planes:
     total = np.full(before.shape[1:], float(factors[0]))
     for factor, plane in zip(factors[1:], before, strict=True):
         total = total + float(factor) * plane
-    return np.clip(np.floor(total + 0.5), -_REACH, _REACH).astype(np.int32)
+    return np.clip(np.floor(total + 0.5), -REACH, REACH).astype(np.int32)
 
 
 def _fit(plane: Planes, before: Planes) -> npt.NDArray[np.float64]:

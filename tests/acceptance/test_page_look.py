@@ -120,6 +120,36 @@ def test_fit_fits(browser: Browser, out: Path, screen: str) -> None:
 
 
 @chromium
+@pytest.mark.parametrize("width", [905, 1000, 1160, 1440])
+def test_two_images_stand_beside_each_other(browser: Browser, out: Path, width: int) -> None:
+    tab = opened(browser, out, width=width, height=900)
+    for row, count in (("sources", 2), ("views", 2)):
+        buttons = [box(tab, f"#{row} button:nth-child({n + 1})") for n in range(count)]
+        assert len({each["top"] for each in buttons}) == 1
+        group = box(tab, f"#{row}")
+        assert buttons[0]["left"] == group["left"]
+        assert buttons[-1]["right"] <= group["right"] + 0.5
+        assert buttons[0]["right"] < buttons[1]["left"]
+    shown = tab.run(
+        "[...document.querySelectorAll('.source')].map((e) => e.scrollWidth - e.clientWidth)"
+    )
+    assert max(shown) <= 0
+
+
+@chromium
+def test_a_phone_has_both_answers_and_the_ends_of_the_colours(browser: Browser, out: Path) -> None:
+    tab = opened(browser, out, "#image=first", width=375, height=740, mobile=True)
+    tab.run("document.querySelector('#answers dd').textContent = 'immunohistochemistry (93 %)'")
+    assert tab.run("document.querySelectorAll('#answers dd').length") == 2
+    caption = box(tab, "#picture figcaption")
+    assert box(tab, "#answers dd:last-child")["bottom"] <= caption["bottom"]
+    bar, low, high = box(tab, "#bar"), box(tab, "#low"), box(tab, "#high")
+    assert low["left"] == bar["left"]
+    assert high["right"] == bar["right"]
+    assert low["top"] >= bar["bottom"]
+
+
+@chromium
 def test_the_head_says_what_the_run_was(browser: Browser, out: Path) -> None:
     tab = opened(browser, out)
     assert tab.run("document.querySelector('#name').textContent") == "run"
@@ -303,6 +333,22 @@ def test_all_layers_stand_beside_the_one_that_is_shown(browser: Browser, out: Pa
     tab.wait(READY)
     assert tab.run(f"{SHOWN}.split(',').length") == 32
     assert complaints(tab) == []
+
+
+@chromium
+def test_a_signal_is_no_hairline_beside_the_others(browser: Browser, tmp_path: Path) -> None:
+    layers = {"wide": drifting_maps(3, 1, 400), "tall": drifting_maps(3, 400, 1)}
+    write_recording(tmp_path / "run.h5", layers, epochs=1, batches=1)
+    tab = opened(browser, page(tmp_path / "run.h5").path)
+    for place, axis in ((1, 1), (2, 0)):
+        canvas = f"#layers li:nth-child({place}) canvas"
+        ink = (
+            f"document.querySelector('{canvas}').getContext('2d').getImageData(3, 3, 1, 1).data[3]"
+        )
+        tab.wait(ink)
+        opaque = pixels_of(tab, canvas)[:, :28, 3] > 0
+        assert opaque.any(axis=axis).sum() == 8
+        assert opaque.any(axis=1 - axis).sum() == 28
 
 
 @chromium

@@ -66,6 +66,8 @@ OPTIONS = {
     "--dpi 9": "20 to 2400",
     "--kernels": "no kernels of 'conv1'",
     "--nonsense": "unknown option --nonsense (see",
+    "-x": "unknown option -x (see",
+    "-q": "unknown option -q; did you mean '--query'? (see",
     "-o old.jpg": "ends in .png, .pdf, .svg",
     "-o none/a.png": "no such folder: none",
     "-o run.h5": "ends in .png",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -176,3 +178,27 @@ def test_an_offered_command_begins_as_the_users_own(way: str, tmp_path: Path) ->
     assert "'a run.h5'" in offered
     typed = run("bash", "-c", offered, cwd=folder, path=path)
     assert typed.returncode == 0, typed.stderr
+
+
+@pytest.mark.parametrize("command", ["info", "health"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "iso8859-1"])
+def test_what_stdout_cannot_spell_is_spelled_out(
+    tmp_path: Path, command: str, encoding: str
+) -> None:
+    """As where output goes into a file on Windows, or in a shell without UTF-8."""
+    modules = {"слой": "Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1))"}
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"слой": drifting_maps(4, 8, 8)},
+        modules=modules,
+        meta={"model": "模型"},
+    )
+    found = subprocess.run(
+        [sys.executable, "-m", "replay", command, path.name],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert rb"\u0441\u043b\u043e\u0439" in found.stdout

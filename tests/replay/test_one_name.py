@@ -1,4 +1,4 @@
-"""`epoch` and `epochs`, `batch` and `batches` mean the same in every command and every call."""
+"""`epoch` and `epochs`, `batch` and `batches`, `layer` and `layers` mean the same everywhere."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def _ax() -> Any:
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return write_recording(tmp_path / "run.h5", {"conv1": drifting_maps(4, 8, 8)}, epochs=3)
+    layers = {"conv1": drifting_maps(4, 8, 8), "conv2": drifting_maps(4, 8, 8, seed=1)}
+    return write_recording(tmp_path / "run.h5", layers, epochs=3)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -52,6 +53,35 @@ def test_both_names_mean_the_same(
     assert not np.array_equal(both[0], usual)
     with pytest.raises(OptionError, match=f"{pair[0]}.*two names of the same"):
         CALLS[name](path, tmp_path, **{pair[0]: 0, pair[1]: 1})
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_layer_has_both_names_too(name: str, path: Path, tmp_path: Path) -> None:
+    makes = {
+        "animate": lambda **more: replay.animate(
+            path, tmp_path / "a.gif", **more
+        ).path.read_bytes(),
+        "compare": lambda **more: replay.compare(
+            path, path, tmp_path / "c.gif", **more
+        ).path.read_bytes(),
+        "page": lambda **more: replay.page(path, tmp_path / "a.html", **more).layers,
+        "export": lambda **more: replay.export(
+            path, tmp_path / "a.npy", overwrite=True, **more
+        ).path.read_bytes(),
+    }
+    make = makes.get(name, lambda **more: CALLS[name](path, tmp_path, **more))
+    both = [make(**{each: "conv2"}) for each in ("layer", "layers")]
+    assert np.array_equal(*both)
+    assert not np.array_equal(both[0], make())
+    with pytest.raises(OptionError, match="layers?.*two names of the same"):
+        make(layer="conv1", layers="conv2")
+
+
+def test_pack_takes_both_names_of_a_layer(path: Path, tmp_path: Path) -> None:
+    for name in ("layer", "layers"):
+        made = replay.pack(path, tmp_path / f"{name}.h5", **{name: "conv2"})  # type: ignore[arg-type]
+        with replay.open(made.path) as run:
+            assert run.layers == ("conv2",)
 
 
 @pytest.mark.parametrize("name", SINGLE)

@@ -39,7 +39,12 @@ FACES: dict[str, Callable[..., Any]] = {
 RECORDINGS = {"a", "b", "path", "recording", "recordings"}
 PYTHON_ONLY = {"progress"}
 RENAMED = {"layers": "layer"}  # where a command takes one, or names it so
-ALIASES = {"grid": {"epoch", "batches"}, "sheet": {"epoch", "batches"}}  # second names in Python
+# Second names in Python; those of the others are `epoch`, `batch` and `layer`.
+ALIASES = {
+    "grid": {"epoch", "batches", "layers"},
+    "sheet": {"epoch", "batches", "layers"},
+    "export": {"epoch", "batch", "layers"},
+}
 OTHER_DEFAULTS: dict[tuple[str, str], Any] = {
     ("page", "layers"): None,  # the command then says `all`
 }
@@ -50,7 +55,7 @@ COMMAND_ONLY = {"command", "call", "debug", "help", "json", "csv", "latex", "qui
 def parameters(face: Callable[..., Any]) -> dict[str, Any]:
     """The defaults of what a function takes but recordings and what only Python has."""
     found = dict(inspect.signature(face).parameters)
-    aliases = ALIASES.get(face.__name__, {"epoch", "batch"})
+    aliases = ALIASES.get(face.__name__, {"epoch", "batch", "layer"})
     for name in aliases & set(found):
         assert found.pop(name).default is None
     return {

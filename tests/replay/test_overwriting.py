@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -178,3 +179,60 @@ def test_the_mark_disturbs_no_reader(folder: Path) -> None:
         film.load()
     replay.animate("run.h5", "a.mp4", jobs=2)
     assert imageio_ffmpeg.count_frames_and_secs("a.mp4")[0] == 8
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(folder: Path) -> None:
+    (folder / "films").mkdir()
+    (folder / "latest.png").symlink_to("films/one.png")
+    (folder / "frames").symlink_to("films/two", target_is_directory=True)
+    for _ in range(2):  # one that leads to nothing yet, and one that leads to ours
+        assert main(["grid", "run.h5", "-o", "latest.png"]) == 0
+    assert (folder / "latest.png").readlink() == Path("films/one.png")
+    assert is_ours(folder / "films/one.png")
+    assert main(["animate", "run.h5", "--batches", "0", "-o", "frames/"]) == 0
+    assert (folder / "films/two/000000.png").is_file()
+    assert (folder / "frames").is_symlink()
+
+
+def test_a_link_to_the_recording_is_never_written_through(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = (folder / "run.h5").read_bytes()
+    (folder / "a.png").symlink_to("run.h5")
+    assert main(["grid", "run.h5", "-o", "a.png", "--overwrite"]) == 2
+    assert "a.png: it is a link to" in capsys.readouterr().err
+    assert (folder / "run.h5").read_bytes() == kept
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_not_replaced(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ("grid run.h5 -o p.png", "sheet run.h5 -o p.svg", "page run.h5 -o p.html"):
+        os.mkfifo(pipe := folder / words.split()[-1])
+        assert main(words.split()) == 2
+        assert capsys.readouterr().err == (
+            f"error: cannot write {pipe.name}: it is a pipe or a device; expected a file name\n"
+        )
+        assert pipe.is_fifo()
+
+
+def test_a_name_that_is_too_long_is_said_in_a_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in ("grid run.h5 -o {}.png", "animate run.h5 -o {}.gif", "export run.h5 -o {}/"):
+        assert main(words.format("long" * 70).split()) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: longlong")
+        assert "long" in said
+        assert said.count("\n") == 1
+        assert len(said) < 200
+
+
+def test_a_large_pdf_says_at_its_end_who_made_it(folder: Path) -> None:
+    """Behind what it says stands a table of all objects, of which each map is one."""
+    assert main(["grid", "run.h5", "-o", "a.pdf"]) == 0
+    body, table, end = (folder / "a.pdf").read_bytes().rpartition(b"\nxref\n")
+    entries = b"0000000000 00000 f \n" * 8_000  # as of a figure of 4,000 maps
+    (folder / "b.pdf").write_bytes(body + table + entries + end)
+    assert is_ours(folder / "b.pdf")
+    (folder / "c.pdf").write_bytes(body.replace(b"mapreel", b"another") + table + entries + end)
+    assert not is_ours(folder / "c.pdf")

@@ -64,6 +64,44 @@ def test_odd_values_end_in_one_line(path: Path, tmp_path: Path, name: str) -> No
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_no_option_is_of_a_kind_too(path: Path, tmp_path: Path) -> None:
+    """Where a recording is expected, a path or a function: in every function that takes one."""
+    out = tmp_path / "out"
+    calls: dict[str, dict[str, Any]] = {
+        "open": {"path": path},
+        "health": {"recording": path},
+        "verify": {"recording": path},
+        "draw": {"recording": path},
+        "animate": {"recording": path, "out": out.with_suffix(".gif")},
+        "compare": {"a": path, "b": path, "out": out.with_suffix(".gif")},
+        "grid": {"recording": path, "out": out.with_suffix(".png")},
+        "sheet": {"recording": path, "out": out.with_suffix(".png")},
+        "page": {"recording": path, "out": out.with_suffix(".html")},
+        "export": {"recording": path, "out": out.with_suffix(".npy")},
+        "repair": {"recording": path, "out": out.with_suffix(".h5")},
+        "pack": {"recording": path, "out": out.with_suffix(".h5")},
+        "unpack": {"recording": path, "out": out.with_suffix(".h5")},
+        "fetch": {"address": "https://localhost/run.h5", "out": out.with_suffix(".h5")},
+        "push": {"recording": path, "to": f"folder={out}"},
+    }
+    for name, usual in calls.items():
+        face = getattr(replay, name)
+        others = {"recording", "path", "address", "a", "b", "out", "progress", "sending", "ax"}
+        for option in others & set(inspect.signature(face).parameters):
+            for value in (3, 1.5, b"x", {}, object(), np.zeros(2), [None]):
+                with pytest.raises(OptionError, match="^[a-z]+: expected ") as told:
+                    face(**{**usual, option: value})
+                assert "\n" not in str(told.value)
+                assert ", found " in str(told.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_of_health_is_no_progress(path: Path) -> None:
+    expected = "progress: expected a function that is called with two numbers, found 'health.png'"
+    with pytest.raises(OptionError, match=f"^{expected}$"):
+        replay.health(path, "health.png")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

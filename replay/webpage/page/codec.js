@@ -1,7 +1,7 @@
 // Decodes frames: the counterpart of frame_block.py, plane_codec.py, picture_filters.py, wavelet.py and
 // eight_bit.py, in the same whole numbers and the same order of operations.
 
-const HIGHEST = 4095, REACH = 8191, LARGE = 15, HUGE = 255, FINER = [1, 0.5, 0.25], SMALLEST = 4;
+const HIGHEST = 16383, REACH = 32767, LARGE = 15, HUGE = 255, FINER = [1, 0.5, 0.25], SMALLEST = 4;
 
 function sevenBits(text) { // as `seven_bits` in template.py writes bytes
   const bytes = new Uint8Array(Math.floor(text.length * 7 / 8) + 1);

@@ -1,6 +1,6 @@
 // All layers beside the one that is shown: what each is, and some of its maps at this frame.
 
-const THUMBS = 8, THUMB = 28;
+const THUMBS = 8, THUMB = 28, THINNEST = 8; // pixels; of a signal, one row
 let entries = []; // { layer, button, canvas }
 function layLayers() {
   const width = THUMBS * THUMB + (THUMBS - 1) * 2;
@@ -67,6 +67,6 @@ function paintThumbs({ layer, canvas }, decoded, frame, basis) {
     if (basis) fillComponents(stamp, decoded, about, basis);
     else fillMap(stamp, decoded, place, about.shape, ranges[place], coloursNow(about, false));
     pen.imageSmoothingEnabled = zoom < 1;
-    pen.drawImage(stamp, place * (THUMB + 2), 0, Math.max(1, width * zoom), Math.max(1, height * zoom));
+    pen.drawImage(stamp, place * (THUMB + 2), 0, Math.max(THINNEST, width * zoom), Math.max(THINNEST, height * zoom));
   }
 }

@@ -30,7 +30,7 @@ function lay() {
   const shown = inColours() ? [null] : asked ?? about.channels.slice(0, most);
   tellView();
   $("shown").hidden = inColours() || asked !== null || shown.length === about.channels.length;
-  $("shown").textContent = `The first ${most} of ${about.channels.length} maps; name others under “channels”.`;
+  $("shown").textContent = `The first ${most} of ${about.channels.length.toLocaleString("en")} maps; name others under “channels”.`;
   const columns = [...mates(state.layer), ...(several && state.difference && !inColours() && !liesOver() ? [null] : [])];
   tiles = columns.flatMap((layer) => shown.map((channel) => tile(channel, layer)));
   const groups = columns.map((layer) => tiles.filter((one) => one.layer === layer).map(({ button }) => button));

@@ -86,7 +86,7 @@ def test_a_killed_channel_is_found_and_since_when(trained: Path) -> None:
     layer = found.layers[0]
     assert layer.zero[EPOCH, BATCH - 1] == 0
     assert layer.zero[EPOCH, BATCH] == 1 / 6
-    assert layer.measure == "probe maps"
+    assert layer.measure == "the fixed image's maps"
     assert [(one.start, one.end) for one in layer.changes] == [((0, 4), (1, 4)), ((1, 4), (2, 4))]
     assert layer.changes[0].value > layer.changes[1].value > 0
     text = str(found)

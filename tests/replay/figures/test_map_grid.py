@@ -114,7 +114,7 @@ def test_many_small_maps_are_numbered_by_row(path: Path, tmp_path: Path) -> None
 
 def test_each_channel_on_its_own_scale_says_its_range(path: Path, tmp_path: Path) -> None:
     svg = grid(path, tmp_path / "a.svg", scale="channel").path.read_text()
-    assert len(re.findall(r">\d   −[\d.]+ … [\d.]+</text>", svg)) == 6
+    assert len(re.findall(r">\d\s+−[\d.]+ … [\d.]+</text>", svg)) == 6
 
 
 def test_default_name_stands_beside_the_recording(path: Path) -> None:

@@ -432,3 +432,13 @@ def test_maps_that_are_no_signals_keep_their_shape() -> None:
     ] * 4
     assert draw_out((2, 40), 3, 200, 999) == (30, 3)
     assert draw_out((40, 2), 3, 200, 30) == (3, 15)  # no wider than there is space
+
+
+def test_an_svg_keeps_its_spaces_and_its_title(tmp_path: Path) -> None:
+    """As a browser shows it, where `3×3   12 maps` became `3×3 12 maps`."""
+    modules = {"conv1": "Conv2d(3, 12, kernel_size=(3, 3), stride=(1, 1))"}
+    path = write_recording(tmp_path / "run.h5", {"conv1": drifting_maps(12, 8, 8)}, modules=modules)
+    svg = replay.grid(path, tmp_path / "a.svg", title="A & B").path.read_text(encoding="utf-8")
+    assert "3×3\u00a0\u00a0 12 maps of 8×8<" in svg
+    assert "<title>A &amp; B, conv1   Conv2d 3 → 12" in svg
+    assert not re.search(r"<text[^>]*>[^<]*  ", svg)

@@ -196,8 +196,8 @@ def test_a_damaged_range_scales_no_picture_and_a_damaged_loss_is_a_gap(
     with replay.open(path) as run, pytest.raises(DamagedError, match="its checksum is wrong"):
         run.probe(0).inputs[0, 0]
     problems = {(p.what, p.layer, p.epoch, p.batch) for p in replay.verify(path).problems}
-    assert ("input", "probe 0", None, None) in problems
-    assert ("ranges", "probe 0: conv1", 0, 1) in problems
+    assert ("input", "fixed image 0", None, None) in problems
+    assert ("ranges", "fixed image 0: conv1", 0, 1) in problems
     assert replay.repair(path, tmp_path / "repaired.h5").left_out
     assert replay.verify(tmp_path / "repaired.h5")
     with replay.open(tmp_path / "repaired.h5") as run:
@@ -302,7 +302,7 @@ def test_a_fixed_image_that_is_lost_with_its_checksum_is_not_shown(
         file["value_checksums/probe/0/input"][...] = 0
     with replay.open(path) as run, pytest.raises(DamagedError, match="its checksum is wrong"):
         run.probe(0).inputs[0, 0]
-    assert [p.layer for p in replay.verify(path).problems] == ["probe 0"]
+    assert [p.layer for p in replay.verify(path).problems] == ["fixed image 0"]
 
 
 def test_frames_of_8_bits_whose_ranges_are_lost_are_not_shown(

@@ -98,7 +98,11 @@ DAMAGE = [
     ("maps/conv1", (0, 1), "conv1 epoch 0 batch 1: maps: damaged"),
     ("kernels/conv1", (1, 3), "conv1 epoch 1 batch 3: kernels: damaged"),
     ("inputs@3x14x14", (1, 2), "epoch 1 batch 2: input: damaged"),
-    ("probe/0/maps/tokens", (0, 0), "probe 0: tokens epoch 0 batch 0: maps: damaged"),
+    (
+        "probe/0/maps/tokens",
+        (0, 0),
+        "fixed image 0: tokens epoch 0 batch 0: maps: damaged (checksum 0x",
+    ),
     ("ranges/conv2", (0, 0), "conv2 epoch 0 batch 0: ranges: its checksum is wrong"),
     ("checksums/conv1", (1, 1), "conv1 epoch 1 batch 1: maps: damaged"),
 ]

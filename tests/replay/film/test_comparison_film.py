@@ -271,13 +271,16 @@ def test_layers_that_cannot_be_compared_are_refused(
         replay.compare(paths[0], other, layers="extra")
     with pytest.raises(SelectionError, match=r"no layer is in both .*a.h5 has conv1, conv2; .*fc"):
         replay.compare(paths[0], alone)
+    many = {f"block{n}": drifting_maps(1, 2, 2) for n in range(60)}
+    with pytest.raises(SelectionError, match=r"block7 and 52 more$"):
+        replay.compare(paths[0], run(tmp_path, "many", 5, layers=many))
     with pytest.raises(SelectionError, match="no layer 'conv9'"):
         replay.compare(*paths, layers="conv9")
     with pytest.raises(OutputError, match="one of the recordings"):
         replay.compare(paths[0], paths[1].rename(tmp_path / "b.mp4"), tmp_path / "b.mp4")
     with pytest.raises(OptionError, match="unknown colormap"):
         replay.compare(paths[0], paths[0], difference=True, difference_cmap="nothing")
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".h5", ".h5", ".h5", ".mp4"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [*[".h5"] * 4, ".mp4"]
     shared = run(tmp_path, "shared", 5, layers={"conv2": drifting_maps(2, 4, 4), **wide})
     made = replay.compare(paths[0], shared, "c.gif", layers="conv2")
     assert made.frames == 8

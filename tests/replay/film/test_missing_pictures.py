@@ -21,6 +21,7 @@ from replay.options import FilmOptions
 from replay.raster.frame import Frame
 from replay.raster.palette import no_picture
 from replay.recording import info
+from replay.schema import SelectionError
 from replay.webpage.document import page
 from replay.webpage.live import Live
 
@@ -252,3 +253,18 @@ def test_other_pictures_keep_one_measured_range(
     with replay.open(write(tmp_path / "run.h5", images=image)) as run:
         shown = InputPicture(run, run.frames, 8).show(0, 0)
     assert (shown.min(), shown.max()) == (0, 255)
+
+
+def test_nothing_lies_over_an_input_that_was_not_recorded(tmp_path: Path) -> None:
+    """It lay over plain gray, under a heading that says `over the input`."""
+    path = write_recording(tmp_path / "run.h5", {"conv": drifting_maps(3, 8, 8)}, image=None)
+    expected = r"no input picture in .*run\.h5, over which a map could lie; view='maps' shows it"
+    for make, name in (
+        (replay.animate, "a.gif"),
+        (replay.grid, "a.png"),
+        (replay.sheet, "a.svg"),
+        (replay.page, "a.html"),
+    ):
+        with pytest.raises(SelectionError, match=expected):
+            make(path, tmp_path / name, view="overlay")
+    assert [each.name for each in tmp_path.iterdir()] == ["run.h5"]

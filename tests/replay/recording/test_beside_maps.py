@@ -215,9 +215,9 @@ def test_verify_and_repair_know_them(path: Path, tmp_path: Path) -> None:
     assert len(found) <= 4
     for words in (
         "blocks.0.attn attention epoch 1 batch 0: attention",
-        "probe 1: conv2 gradients epoch 0 batch 0: gradients",
+        "fixed image 1: conv2 gradients epoch 0 batch 0: gradients",
         "conv1 gradients epoch 0 batch 1: gradients",
-        "probe 0: conv2 cam epoch 2 batch 1: ranges",
+        "fixed image 0: conv2 cam epoch 2 batch 1: ranges",
     ):
         assert words in texts, texts
     made = replay.repair(path, tmp_path / "fixed.h5")

@@ -75,8 +75,19 @@ def test_without_a_probe_it_is_said_how_to_record_one(path: Path, tmp_path: Path
     with replay.open(path) as run:
         assert run.probe(0).inputs.shape is None
         assert not run.probe(1).inputs
-        with pytest.raises(SelectionError, match="probe 1 .* has no image"):
+        with pytest.raises(SelectionError, match="fixed image 1 .* has no picture"):
             run.probe(1).inputs[0, 0]
+
+
+@pytest.mark.parametrize("odd", [None, "0", 0.5, (0, 1), slice(None), b"0", [0], {}])
+def test_numbers_that_are_none_are_said_in_a_line(path: Path, odd: object) -> None:
+    with replay.open(path) as run:
+        with pytest.raises(SelectionError, match=r"no fixed image .* there: 0-1$"):
+            run.probe(odd)  # type: ignore[arg-type]
+        for ask in (run.locate, run[run.layers[0]].kernels):
+            for key in ((odd, 0), (0, odd)):
+                with pytest.raises(SelectionError, match=r"^expected \[epoch, batch\], two whole"):
+                    ask(*key)  # type: ignore[arg-type]
 
 
 def test_images_of_other_shapes_are_found(tmp_path: Path) -> None:

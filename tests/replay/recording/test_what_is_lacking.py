@@ -111,7 +111,7 @@ def test_a_fixed_image_of_no_values_is_none(path: Path) -> None:
     with replay.open(path) as run:
         assert not run.probe(0).inputs
         assert repr(run.probe(0).inputs).endswith("no image was recorded>")
-        with pytest.raises(SelectionError, match="probe 0 of .* has no image"):
+        with pytest.raises(SelectionError, match="fixed image 0 of .* has no picture"):
             run.probe(0).inputs[0, 0]
 
 

@@ -88,6 +88,12 @@ def test_the_loss_beside_a_fixed_image_is_that_of_the_chosen_frames(seldom: Path
         assert frames["ends"][1] == 3
 
 
+def test_a_run_that_was_interrupted_is_so_many_frames(tmp_path: Path) -> None:
+    layers, path = {"conv1": drifting_maps(2, 4, 4)}, tmp_path / "run.h5"
+    write_recording(path, layers, epochs=2, batches=4, recorded=lambda e, b: (e, b) <= (1, 1))
+    assert read(page(path).path)[0]["about"] == ["6 frames of 2 epochs"]
+
+
 def test_what_a_page_holds(run: Path) -> None:
     result = page(run, run.with_name("a.html"), cmap="plasma", title="A title", scale="epoch")
     assert (result.frames, result.asked, result.layers) == (15, 15, ("conv1", "conv2"))

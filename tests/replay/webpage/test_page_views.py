@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 from browser import EXECUTABLE, Browser
-from looking import GRID, PREFIX, class_rows, gradient, write_looking
+from looking import GRID, PREFIX, Frames, class_rows, gradient, stored_gradient, write_looking
+from page_tabs import READY, pixels_of
 from pages import frame_of, read
 from samples import drifting_maps, write_recording
 
@@ -61,6 +62,37 @@ def test_a_page_has_all_that_was_recorded(path: Path) -> None:
     with replay.open(path) as run:
         values = run.cam()[1, 1]
     assert np.abs(block.values[0] - values / values.max()).max() < 0.05
+
+
+def test_a_gradient_far_below_the_others_leaves_them_their_colours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in any training: zero nearly everywhere, a few values hundreds of times the others."""
+
+    def sparse(name: str, probe: int | None = None) -> Frames:
+        def frames(epoch: int, batch: int) -> np.ndarray:
+            made = stored_gradient(name, probe)(epoch, batch) / np.float16(64)
+            made[:, 2, 3] = -60_000
+            return made.astype("<f2")
+
+        return frames
+
+    monkeypatch.setattr("looking.stored_gradient", sparse)
+    path = write_looking(tmp_path / "run.h5", epochs=2, batches=2, probes=0, attention=False)
+    result = page(path, view="gradient")
+    manifest, reader = read(result.path)
+    for layer, name in enumerate(("conv1", "conv2")):
+        block = frame_of(manifest, reader.blocks, layer, 3)
+        right = sparse(name)(1, 1).astype("f8") / 60_000
+        assert (np.abs(block.values - right) <= block.stored.step[:, None, None]).all()
+    if EXECUTABLE is not None:
+        with Browser() as browser:
+            tab = browser.open(f"{result.path.as_uri()}#layer=conv1&frame=1.1")
+            tab.wait(READY)
+            shown = pixels_of(tab, '.map[data-channel="0"] canvas')[..., :3].astype(int)
+        others = np.delete(shown.reshape(-1, 3), 2 * shown.shape[1] + 3, axis=0)
+        assert (others.min(axis=1) > 200).all()  # next to zero, which is white
+        assert shown[2, 3, 0] < 60  # the one that is far below: blue
 
 
 def test_only_one_view_is_asked_for(path: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from replay.webpage.plane_codec import decode_planes, encode_planes, planes_before
+from replay.webpage.plane_codec import HIGHEST, REACH, decode_planes, encode_planes, planes_before
 from replay.webpage.wavelet import analyse, synthesise
 
 SHAPES = [(1, 1, 1), (3, 1, 9), (2, 9, 1), (5, 31, 17), (4, 64, 64), (4, 5, 200), (3, 5, 5)]
@@ -53,8 +53,8 @@ def test_planes_that_are_alike_are_told_from_each_other() -> None:
 
 def test_numbers_of_any_size_are_kept() -> None:
     made = np.zeros((1, 9, 9), np.int32)
-    made[0, 4, 4], made[0, 0, 0] = 4095, 700
-    expected, highest = np.full_like(made, -8000), np.array([4095], np.int32)
+    made[0, 4, 4], made[0, 0, 0] = HIGHEST, 700
+    expected, highest = np.full_like(made, -REACH), np.array([HIGHEST], np.int32)
     data, said = encode_planes(made, 1, highest, expected)
     assert (said == made).all()
     assert (decode_planes(data, made.shape, 1, highest, expected)[0] == made).all()
