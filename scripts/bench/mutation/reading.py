@@ -6,6 +6,7 @@ from mutation import Mutation
 
 SAFE = "replay/recording/safe_file.py"
 LIVE = "replay/recording/live_file.py"
+OBJECTS = "replay/recording/objects.py"
 SNAPSHOT = "replay/recording/snapshot.py"
 SERIES = "replay/recording/series.py"
 STRUCTURES = "replay/recording/structures.py"
@@ -133,7 +134,7 @@ MUTATIONS = (
     Mutation(
         "lists-in-attributes-followed",
         "An attribute that HDF5 would crash in is refused.",
-        "replay/recording/objects.py",
+        OBJECTS,
         "    if not _is_plain(about, dtype):\n",
         "    if False:\n",
         FUZZED + "test_what_was_found_is_read_or_refused",
@@ -189,18 +190,27 @@ MUTATIONS = (
     Mutation(
         "names-that-are-no-texts",
         "A name that is no text is left out, and raises nothing.",
-        SAFE,
-        "            return [name for name in node if isinstance(name, str)]\n",
-        "            return list(node)\n",
+        OBJECTS,
+        "    return [name for name in node if isinstance(name, str)]\n",
+        "    return list(node)\n",
         FUZZED + "test_what_was_found_is_read_or_refused",
     ),
     Mutation(
         "any-number-of-names",
         "A group of a hundred thousand names of one layer is refused in a moment.",
-        SAFE,
-        "            if len(node) > most:\n",
-        "            if False:\n",
+        OBJECTS,
+        "    if len(node) > most:\n",
+        "    if False:\n",
         LITTLE + "test_one_line_in_a_moment",
+    ),
+    Mutation(
+        "first-layer-as-written",
+        "Of very many layers the first is that which ran first, not that which was written first.",
+        "replay/recording/layer_index.py",
+        "            if best is not None and not best[0]:\n",
+        "            if best is not None:\n",
+        "tests/replay/recording/test_many_layers.py::"
+        "test_the_first_layer_is_that_which_ran_first_and_not_that_which_was_written_first",
     ),
     Mutation(
         "hdf5-waited-for",
@@ -279,7 +289,7 @@ MUTATIONS = (
     Mutation(
         "links-followed",
         "No link of a file leads to another file.",
-        "replay/recording/objects.py",
+        OBJECTS,
         "    if links.get_info(key).type != h5py.h5l.TYPE_HARD:\n",
         "    if False:\n",
         RECORDING + "test_links_are_not_followed",
@@ -319,7 +329,7 @@ MUTATIONS = (
     Mutation(
         "text-of-any-size",
         "A text of a file is short.",
-        "replay/recording/objects.py",
+        OBJECTS,
         "    if size > _MOST:\n        raise FileError(\n",
         "    if False:\n        raise FileError(\n",
         PROMISES + "test_no_text_is_larger_than_those_of_a_recording",
@@ -327,7 +337,7 @@ MUTATIONS = (
     Mutation(
         "list-of-texts-read",
         "A list of texts, which may all be one large one, is refused.",
-        "replay/recording/objects.py",
+        OBJECTS,
         '    if dtype.kind == "O" and size > dtype.itemsize:\n',
         "    if False:\n",
         HOSTILE + "test_hostile_files[list_of_one_text-here]",
@@ -335,7 +345,7 @@ MUTATIONS = (
     Mutation(
         "all-texts-of-any-size",
         "All texts of a file together are short.",
-        "replay/recording/objects.py",
+        OBJECTS,
         "        if self._texts > _TEXTS:\n",
         "        if False:\n",
         HOSTILE + "test_hostile_files[layers_of_one_text-here]",
@@ -343,7 +353,7 @@ MUTATIONS = (
     Mutation(
         "all-numbers-of-any-size",
         "All fields of a file together are no larger than it can hold.",
-        "replay/recording/objects.py",
+        OBJECTS,
         "        if self._numbers > most:\n",
         "        if False:\n",
         HOSTILE + "test_hostile_files[many_fields-here]",

@@ -18,8 +18,8 @@ ROOM = Path(replay.__file__).resolve().parent
 # since: ranges of each map, gain bars, names that differ, gaps in the loss, words for the blind,
 # text in any script, layers in columns within what a frame may have, threads that GIF, WebP and
 # APNG have in common, and what keeps HDF5 from following a damaged file (objects, plain_chunks,
-# chunk_indexes), with images and fields of batches in files of their own, and what refuses
-# options that would change nothing, or are of another kind.
+# chunk_indexes), with images, fields, layers and frames of batches in files of their own, checksums
+# by whichever library, and what refuses options that would change nothing, or are of another kind.
 MOST_OF_THE_WHOLE = {"mp4": 54, "gif": 59}  # a GIF has colours for its picture, and a limit
 MOST_OF_A_FRAME = {"mp4": 25, "gif": 28}
 
