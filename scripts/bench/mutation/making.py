@@ -18,7 +18,7 @@ MUTATIONS = (
         "damage-not-reported",
         "What is damaged is reported by verify.",
         VERIFYING,
-        "            report.problems.append(Problem(what, str(error), self.name, epoch, batch))\n"
+        "            report.problems.append(Problem.told(error, what, self.name, epoch, batch))\n"
         "            return None\n",
         "            return None\n",
         DAMAGE,
