@@ -20,6 +20,7 @@ from record.capture.hidden_hooks import (
     copy_guard,
     remove_hooks,
 )
+from record.capture.hook_guards import hook_guards
 from record.capture.layer_hook import LayerHook
 from record.capture.model_hook import ModelHook, PostForwardHook, PreForwardHook
 from record.capture.phase import IDLE, CaptureListener, CaptureState
@@ -103,6 +104,7 @@ class Capture:
         assert root is not None
         if _has_compiled():
             torch.compiler.reset()
+        hook_guards.begin(self)
         copy_guard.begin(root)
         if self._gradients is not None:
             self._gradients.begin()
@@ -132,6 +134,7 @@ class Capture:
             self.attention.detach()
         self._detach()
         copy_guard.end()
+        hook_guards.end(self)
         self.state.phase = IDLE
         self.state.loaded = None
         if self._gradients is not None:
