@@ -99,7 +99,7 @@ class _Followers:
         @functools.wraps(original)
         def scale(scaler: Any, outputs: Any) -> Any:
             scaled = original(scaler, outputs)
-            if not compiles_here():
+            if not (torch.compiler.is_compiling() and compiles_here()):
                 for each in list(self._all):
                     with contextlib.suppress(Exception):  # never into the training
                         each.note(scaler, scaled)

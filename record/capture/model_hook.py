@@ -80,7 +80,7 @@ class ModelHook:
             frame: The frame of the call, where it is not the caller's caller; see `_is_below`.
         """
         state = self.state
-        if compiles_here():
+        if torch.compiler.is_compiling() and compiles_here():
             if not is_exporting() and (module.training or state.evaluation):
                 self._begin_traced(args, kwargs)
             return
@@ -131,7 +131,7 @@ class ModelHook:
             args: The positional arguments that it was called with.
             output: What it put out.
         """
-        if compiles_here():
+        if torch.compiler.is_compiling() and compiles_here():
             return
         state = self.state
         if state.phase == PROBING and module is state.root_reference() and self._depth:

@@ -70,6 +70,12 @@ class UnrecordedForwards:
         self._unseen: list[Batch] = []  # that may be among them: theirs may be still to come
         self._outside = 0  # forwards that could be trained on while no batch of `track` went on
 
+    def end(self, batch: Batch) -> None:
+        """Notes that a batch has ended."""
+        self.since = False
+        if batch.evaluated:
+            self.note_end(batch)
+
     def note_end(self, batch: Batch) -> None:
         """Notes that a batch has ended, that had a forward in evaluation mode."""
         if not batch.seen:

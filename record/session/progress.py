@@ -50,10 +50,10 @@ class Progress:
         self._lock = threading.RLock()
         self._current = Batch((0, 0, 0), False)
         self._captured: Batch | None = None  # whose forward the hooks hold, or take
-        self._trained: dict[int, Batch] = {}  # by thread, whose forward began last and is not sent
         self._open: dict[object, Batch] = {}  # by the pass over a loader that they come from
         self._late, self._unrecorded = LateBatches(problems), UnrecordedForwards()
         self._sending = BatchSending(state, checks, self.hook_failed, self.count_lost, self._keeps)
+        self._trained = self._sending.trained
         self._forwarded = False  # whether it was seen to begin, where forwards separate batches
         self._collided: set[int] = set()  # threads with a forward that was not recorded
         self._passed_over = 0  # such forwards, where forwards separate batches
@@ -68,13 +68,12 @@ class Progress:
 
     def log(self, name: str, value: Any) -> None:
         """Keeps a value with the batch that this thread trains on."""
-        thread = get_ident()
         with self._lock:  # another thread's forward may just put this one's batch aside
-            if thread in self._collided and self.mode != TRACK:
+            if get_ident() in self._collided and self.mode != TRACK:
                 return  # of a forward that is not recorded
-            mine = [other for other in self._open.values() if other.thread == thread]
+            mine = [other for other in self._open.values() if other.thread == get_ident()]
             if mine or not self._unrecorded.since:  # else of a forward that belongs to no batch
-                batch = self._trained.get(thread) or (mine[-1] if mine else self._current)
+                batch = self._trained.get(get_ident()) or (mine[-1] if mine else self._current)
                 batch.values[name] = value
 
     def begin_epoch(self, batches: int | None, images: int | None = None) -> int:
@@ -156,7 +155,7 @@ class Progress:
             if get_ident() in self._collided:
                 self._collided.discard(get_ident())  # its forward was not recorded
                 return
-            if self._send_trained():
+            if self._trained and self._sending.send_mine(self._open.values()):
                 return  # whose forward was put aside for another thread's
             if (early := self._sending.early).batches and self.sender is not None:
                 last, self._current = self._current, early.join(self._current, self.sender)
@@ -193,14 +192,6 @@ class Progress:
         passed, self._passed_over = 1 + self._passed_over, 0
         self.batch, self.step = self.batch + passed, self.step + passed
 
-    def _send_trained(self) -> bool:
-        """Sends what this thread has trained before, with nothing more to be logged with it."""
-        before = self._trained.pop(get_ident(), None)
-        if before is None or before in self._open.values():
-            return False
-        self._sending.send(before)
-        return True
-
     def forward_begins(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
         """Finds out to which batch a forward belongs that begins with these inputs."""
         state = self._state
@@ -210,11 +201,11 @@ class Progress:
         with self._lock:
             self._collided.discard(get_ident())
             if self.mode == FORWARDS:
-                self._send_trained()
+                self._sending.send_mine(self._open.values())
                 if self._forwarded and state.holds_another_threads:
                     # What that thread logs with it may be still to come.
                     self._sending.seal(self._current)
-                    self._trained[state.thread] = self._current
+                    self._trained.put(self._current, state.thread)
                     self._count_on()
                     self.await_forward()
                 elif self._forwarded:
@@ -289,7 +280,7 @@ class Progress:
             return  # parts of the model, or a compiled one: they tell no batches apart
         if self._captured is not None and self._captured is not batch:
             self._put_aside()
-        self._send_trained()
+        self._sending.send_mine(self._open.values())
         if state.phase not in (WAITING, BROKEN):
             state.phase = IDLE
             state.reset()
@@ -299,7 +290,9 @@ class Progress:
         state.loaded, state.ends_epoch = batch.loaded, batch.ends_epoch
         if state.has_visibly_changed():
             self._checks.follow_changes()
-        self._captured = self._trained[get_ident()] = batch
+        self._captured = batch
+        self._trained.put(batch)
+        self._sending.send_overdue([*self._open.values(), batch])
 
     def _begin(self, batch: Batch) -> None:
         """Makes the hooks wait for the forward of a batch, if it is to be recorded."""
@@ -322,18 +315,23 @@ class Progress:
             state.phase = WAITING
 
     def _is_another_threads(self) -> bool:
-        """Whether another thread's forward runs, or is just about to."""
+        """Whether another thread's forward runs, or is just about to, or what it trains goes on."""
         state, captured = self._state, self._captured
         if state.phase == INSIDE:
             return state.thread != get_ident()
-        begins = captured is not None and self._trained.get(get_ident()) is not captured
-        return begins and self.mode == TRACK and state.phase in (WAITING, BROKEN)
+        if captured is None or self.mode != TRACK or self._trained.get(get_ident()) is captured:
+            return False
+        goes_on = state.phase == DONE and self._trained.is_elsewhere(captured)
+        return goes_on or state.phase in (WAITING, BROKEN)
 
     def _end(self, batch: Batch) -> None:
         """Sends the frames of a batch off that ends."""
         state, sender = self._state, self.sender
         if sender is None:
             return
+        if self._trained and self.mode == TRACK and self._trained.is_elsewhere(batch):
+            self._unrecorded.end(batch)
+            return  # that thread may still log, and update weights: it is sent when it goes on
         if self._captured is batch or (self._captured is None and batch is self._current):
             ran = state.input.fired and state.phase not in (IDLE, INSIDE, BROKEN)
             batch.seen = batch.seen or state.input.fired
@@ -343,11 +341,9 @@ class Progress:
             if ran and not sender.has_failed(1):
                 self._sending.seal(batch)
             state.phase = IDLE
-        self._unrecorded.since = False
-        if batch.evaluated:
-            self._unrecorded.note_end(batch)
-        if self._trained:  # which thread trained it: it has ended
-            self._trained = {thread: b for thread, b in self._trained.items() if b is not batch}
+        self._unrecorded.end(batch)
+        if self._trained:
+            self._trained.forget(batch)
         if self.mode == TRACK and batch.sealed is not None:
             self._sending.send_later(batch)
         elif self.mode == FORWARDS:
@@ -361,14 +357,19 @@ class Progress:
         """Makes room in the hooks: what they hold waits for the end of its batch."""
         batch, self._captured = self._captured, None
         state, sender = self._state, self.sender
-        if batch is None or sender is None or state.phase != DONE or not state.fired:
-            return
-        if not sender.has_failed(1):
+        took = state.phase == DONE and state.fired
+        if batch is not None and took and sender is not None and not sender.has_failed(1):
             self._sending.seal(batch)
 
     def flush(self) -> None:
         """Sends off what has ended, and waits for more."""
         with self._lock:
+            mine, going_on = self._trained.get(get_ident()), self._open.values()
+            if self.mode == TRACK and mine not in (None, *going_on):
+                if self._captured is mine:
+                    self._put_aside()
+                    self._state.phase = IDLE
+                self._sending.send_mine(going_on)
             self._sending.flush()
 
     def close(self) -> None:
@@ -394,7 +395,6 @@ class Progress:
     def _discard(self) -> None:
         """Forgets a forward that no `end_step` has confirmed."""
         self._sending.discard_early()
-        self._captured = None
         self._current.values.clear()
         self._state.reset()
-        self._state.phase = IDLE
+        self._captured, self._state.phase = None, IDLE

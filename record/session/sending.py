@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from _thread import get_ident
+from collections.abc import Callable, Collection
 
 from record.capture.phase import CaptureState
 from record.session.batch import Batch
 from record.session.early_forwards import EarlyForwards
 from record.session.frame_sender import FrameSender
 from record.session.model_checks import ModelChecks
+from record.session.trained_batches import TrainedBatches
 
 
 class BatchSending:
@@ -24,6 +26,7 @@ class BatchSending:
     Attributes:
         sender: Takes the frames of recorded batches; None where nothing is recorded any more.
         early: The first forwards, until the training says what ends a batch.
+        trained: By thread, the batch whose forward began last and is not sent.
     """
 
     def __init__(
@@ -35,7 +38,7 @@ class BatchSending:
         keeps: Callable[[tuple[int, int, int]], bool],
     ) -> None:
         self.sender: FrameSender | None = None
-        self.early = EarlyForwards()
+        self.early, self.trained = EarlyForwards(), TrainedBatches()
         self._state, self._checks = state, checks
         self._on_failure, self._on_lost, self._keeps = on_failure, on_lost, keeps
         self._ended: Batch | None = None  # that waits for what is logged behind its epoch
@@ -71,6 +74,26 @@ class BatchSending:
                 self.sender.discard(sealed)
         except Exception as error:
             self._on_failure("frame", error)
+
+    def send_mine(self, going_on: Collection[Batch]) -> bool:
+        """Sends what this thread has trained before, with nothing more to be logged with it.
+
+        Args:
+            going_on: Batches that have not ended.
+
+        Returns:
+            Whether there was any.
+        """
+        before = self.trained.pop(get_ident(), None)
+        if before is None or before in going_on:
+            return False
+        self.send(before)
+        return True
+
+    def send_overdue(self, going_on: Collection[Batch]) -> None:
+        """Sends what threads have trained that do not go on."""
+        for batch in self.trained.take_overdue(going_on):
+            self.send(batch)
 
     def send_later(self, batch: Batch) -> None:
         """Sends a batch off that has ended, when the next one begins or the recording ends.

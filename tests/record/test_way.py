@@ -21,7 +21,7 @@ from record import Recorder
 from record.session.after_close import closed_models
 
 ROOT = Path(record.__file__).parent
-MAX_FILES = 11  # a batch has a file of its own, and so has what sends it off
+MAX_FILES = 12  # a batch has a file of its own, and so have what sends it off and who trains it
 WARM_UP = 30  # batches, until which the layout is agreed on and every buffer has been used
 
 
