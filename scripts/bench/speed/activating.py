@@ -46,7 +46,7 @@ class Activation(Recorded):
 
 def lines(quick: bool) -> Iterator[Line]:
     torch.manual_seed(0)
-    seconds, each = (9, 0.3) if quick else (60, 1.0)
+    seconds, each = (5, 0.3) if quick else (60, 1.0)
     for name, size, batch in (("ViT-tiny", 224, 8), ("tiny", 128, 16), ("resnet18", 64, 32)):
         model = vit_tiny() if name == "ViT-tiny" else build(name, _CLASSES, size)
         training = Training(model.train(), torch.rand(batch, 3, size, size))

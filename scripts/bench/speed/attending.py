@@ -51,7 +51,7 @@ def vit_tiny() -> nn.Module:
 
 def lines(quick: bool) -> Iterator[Line]:
     torch.manual_seed(0)
-    seconds, each = (12, 0.5) if quick else (90, 1.0)
+    seconds, each = (8, 0.5) if quick else (90, 1.0)
     images = torch.rand(8, 3, 224, 224)
     training = Training(vit_tiny().train(), images)
     found, step = pairs(training, Attention, seconds, each=each)

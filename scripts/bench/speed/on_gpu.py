@@ -69,9 +69,7 @@ CASES = (
     Case("ResNet-50, bfloat16", "resnet50", bf16=True),
     Case("ResNet-50, bfloat16, channels last", "resnet50", bf16=True, channels_last=True),
     Case("ResNet-50, torch.compile", "resnet50", compiled="default"),
-    Case(
-        "ResNet-50, torch.compile(mode='reduce-overhead')", "resnet50", compiled="reduce-overhead"
-    ),
+    Case("ResNet-50, torch.compile, reduce-overhead", "resnet50", compiled="reduce-overhead"),
     Case("ViT-B, attention", "vit_b_16", options={"attention": True}),
     Case(
         "ResNet-50, class activation of 10 images, every=10",

@@ -225,7 +225,7 @@ def compare(
 ) -> Iterator[Line]:
     out = path.with_name(f"out.{kind}")
     few = max(8, frames // 8)  # of the slow ways
-    slow_rounds = 2 if rounds < 9 else 3  # a round of them takes half a minute
+    slow_rounds = 1 if rounds < 9 else 3  # a round of them takes half a minute
     ours, ratios, funcs, hidden, defaults, pillows, floors = [], [], [], [], [], [], []
     with replay.open(path) as recording:
         film = film_of(recording, kind, zoom, frames)
