@@ -7,6 +7,7 @@ by turns with each other; a frame at random is read with its checksum compared.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import random
 import statistics
@@ -29,12 +30,15 @@ MILLISECONDS = 3.0  # of a frame at random
 
 
 def main() -> int:
-    words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    quick = "--quick" in sys.argv
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recording", nargs="?", type=Path, help="by default one is made")
+    parser.add_argument("--quick", action="store_true", help="shorter, and less certain")
+    parser.add_argument("--strict", action="store_true", help="exit code 1 if a target is missed")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(words[0]) if words else record(Path(folder) / "run.h5", quick)
-        good = show(lines(path, Path(folder), quick), "scripts/bench/pack")
-    return 1 if "--strict" in sys.argv and not good else 0
+        path = asked.recording or record(Path(folder) / "run.h5", asked.quick)
+        good = show(lines(path, Path(folder), asked.quick), "scripts/bench/pack")
+    return 1 if asked.strict and not good else 0
 
 
 def record(path: Path, quick: bool) -> Path:
