@@ -62,14 +62,14 @@ class Answers:
     def in_words(self, cell: Cell) -> str:
         """Returns how probable the network found its answer, and the label: `dog 0.61, cat 0.22`.
 
-        Empty where that is not known.
+        Classes without names are `class 3`. Empty where that is not known.
         """
         answer = self.at(cell)
         if not answer.prediction or np.isnan(answer.probability):
             return ""
-        words = f"{answer.prediction} {answer.probability:.2f}"
+        words = f"{_named(answer.prediction)} {answer.probability:.2f}"
         if answer.right is False and not np.isnan(answer.label_probability):
-            words += f", {answer.label} {answer.label_probability:.2f}"
+            words += f", {_named(answer.label)} {answer.label_probability:.2f}"
         return words
 
     def _number(self, name: str, cell: Cell, default: float) -> float:
@@ -83,3 +83,8 @@ class Answers:
             return ""
         place = int(number)
         return self._classes[place] if place < len(self._classes) else str(place)
+
+
+def _named(name: str) -> str:
+    """Returns a class as it stands before a number."""
+    return f"class {name}" if name.isdigit() else name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from samples import drifting_maps
 import replay
 from replay.film.comparison_film import ComparisonFilm
 from replay.film.film import Film
+from replay.maps.answers import Answers
 from replay.maps.views import look_at
 from replay.options import ComparisonOptions, FilmOptions
 from replay.schema import OptionError, SelectionError
@@ -247,6 +250,21 @@ def test_what_it_shows_is_told_in_words(looking: Path, tmp_path: Path) -> None:
     assert "the class activation of a layer" in made.alt
     assert "Grad-CAM of the score of the label, 8×8, bilinear over the input" in made.alt
     assert "colormap gray" not in made.alt
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [(["cat", "dog", "owl"], r"(cat|dog|owl) 0\.\d\d"), (None, r"class \d 0\.\d\d")],
+)
+def test_a_class_without_a_name_is_no_number_beside_its_probability(
+    tmp_path: Path, classes: list[str] | None, words: str
+) -> None:
+    path = write_looking(tmp_path / "run.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs["meta"] = json.dumps({"classes": classes} if classes else {})
+    with replay.open(path) as run:
+        answers = Answers(run.probe(0))
+        assert re.match(words, answers.in_words((0, 0)))
 
 
 @pytest.mark.parametrize(
