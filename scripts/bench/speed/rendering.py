@@ -150,9 +150,9 @@ def pillow(pictures: list[np.ndarray], path: Path) -> None:
 
 
 def lines(quick: bool) -> Iterator[Line]:
-    rounds = 5 if quick else 9
+    rounds = 4 if quick else 9
     for channels, side, zoom in ((12, 128, 2), (64, 56, 1)):
-        frames = 120 if quick else 300
+        frames = 100 if quick else 300
         with tempfile.TemporaryDirectory() as name:
             path = Path(name) / "run.h5"
             make(path, channels, side, frames)
