@@ -12,11 +12,9 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
 from typing import Any
+
+from record.import_hooks import AfterImport
 
 _CONFIG = "torch._dynamo.config"
 _OPTION = "skip_nnmodule_hook_guards"
@@ -29,7 +27,7 @@ class HookGuards:
         self._lock = threading.Lock()
         self._users: weakref.WeakSet[object] = weakref.WeakSet()
         self._changed = False
-        self._awaited: _Awaited | None = None
+        self._awaited: AfterImport | None = None
 
     def begin(self, user: object) -> None:
         """Asks for the guards of what is compiled from now on, now or when torch can compile."""
@@ -37,7 +35,7 @@ class HookGuards:
             self._users.add(user)
             if _CONFIG not in sys.modules and self._awaited is None:
                 # To import it here would take a second of a training that compiles nothing.
-                self._awaited = _Awaited(self)
+                self._awaited = AfterImport(_CONFIG, self.apply)
                 sys.meta_path.insert(0, self._awaited)
         self.apply()
 
@@ -71,36 +69,6 @@ def _set(config: Any, value: bool) -> None:
         entry.default = value
     else:
         setattr(config, _OPTION, value)
-
-
-class _Awaited(MetaPathFinder):
-    """Finds one module, as it is found anyway, and tells when it has been imported."""
-
-    def __init__(self, guards: HookGuards) -> None:
-        self._guards = guards
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Returns the module's place, for the one that is awaited; None for all others."""
-        if name != _CONFIG:
-            return None
-        found = PathFinder.find_spec(name, path, target)
-        if found is not None and found.loader is not None:
-            _tell(found.loader, self._guards)
-        return found
-
-
-def _tell(loader: Any, guards: HookGuards) -> Loader:
-    """Has a loader tell when it has run its module."""
-    run = loader.exec_module
-
-    def exec_module(module: ModuleType) -> None:
-        run(module)
-        guards.apply()
-
-    loader.exec_module = exec_module
-    return loader  # type: ignore[no-any-return]
 
 
 hook_guards = HookGuards()

@@ -8,10 +8,10 @@ import sys
 import threading
 from typing import Any
 
+from record.import_hooks import AfterImport
 from record.launch.arguments import RunOptions
 from record.launch.closing_lines import RecordingCount
 from record.reporting import say
-from record.watching.import_hooks import AfterImport
 
 
 class ScriptRecording:

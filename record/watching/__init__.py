@@ -3,9 +3,8 @@
 To be imported by their modules:
 
 - `torch_events`: loaders, forwards, backwards and optimizer steps, told to a listener;
-- `import_hooks`: a call after somebody else has imported a module;
 - `ownership` and `finder`: which modules own the parameters that an optimizer trains;
 - `callbacks`: functions of ours that never disturb the script.
 
-Nothing is exported from here: `import_hooks` must be importable before torch.
+Nothing is exported from here.
 """

@@ -18,7 +18,7 @@ from torch.optim.optimizer import (
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from record.capture.phase import compiles_here
-from record.watching.import_hooks import AfterImport
+from record.import_hooks import AfterImport
 
 # Optimizers that are not torch's but have its `param_groups` and `step`, by their modules.
 _OTHER_OPTIMIZERS = {"fastai.optimizer": "Optimizer"}
