@@ -171,6 +171,30 @@ def storages_of(values: Any) -> dict[int, StorageWeakRef]:
     return found
 
 
+def spans_of(values: Any) -> list[tuple[int, int, int]]:
+    """Returns where the tensors in a batch or in a forward's arguments lie.
+
+    Batches may be parts of one storage: slices of all images, say.
+
+    Returns:
+        Of each tensor the address of its storage, as in `storages_of`, the first of its values
+        there, in bytes, and the end of the last one.
+    """
+    found: list[tuple[int, int, int]] = []
+    for tensor in all_tensors(values):
+        try:
+            plain = without_transforms(tensor)
+            steps = zip(plain.shape, plain.stride(), strict=True)
+            reach = 1 + sum((count - 1) * step for count, step in steps)
+            first, size = int(plain.storage_offset()), plain.element_size()
+            storage: Any = plain.untyped_storage()
+        except (RuntimeError, NotImplementedError):  # sparse tensors have none
+            continue
+        if plain.numel():
+            found.append((storage._cdata, first * size, (first + int(reach)) * size))
+    return found
+
+
 def to_plain(tensor: torch.Tensor) -> torch.Tensor:
     """Returns the values of a tensor of any kind as an ordinary one, of the same shape.
 
