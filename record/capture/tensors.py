@@ -171,16 +171,17 @@ def storages_of(values: Any) -> dict[int, StorageWeakRef]:
     return found
 
 
-def spans_of(values: Any) -> list[tuple[int, int, int]]:
+Span = tuple[int, int, int]
+"""Where a tensor lies: the address of its storage, and of its values there the first byte and the
+end of the last one."""
+
+
+def spans_of(values: Any) -> list[Span]:
     """Returns where the tensors in a batch or in a forward's arguments lie.
 
     Batches may be parts of one storage: slices of all images, say.
-
-    Returns:
-        Of each tensor the address of its storage, as in `storages_of`, the first of its values
-        there, in bytes, and the end of the last one.
     """
-    found: list[tuple[int, int, int]] = []
+    found: list[Span] = []
     for tensor in all_tensors(values):
         try:
             plain = without_transforms(tensor)
@@ -193,6 +194,18 @@ def spans_of(values: Any) -> list[tuple[int, int, int]]:
         if plain.numel():
             found.append((storage._cdata, first * size, (first + int(reach)) * size))
     return found
+
+
+def common_spans(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
+    """Returns those spans that share memory with one of some others."""
+    return [
+        (storage, first, end)
+        for storage, first, end in spans
+        if any(
+            storage == other and first < other_end and other_first < end
+            for other, other_first, other_end in others
+        )
+    ]
 
 
 def to_plain(tensor: torch.Tensor) -> torch.Tensor:

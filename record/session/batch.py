@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from _thread import get_ident
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from record.capture.tensors import spans_of, storages_of
+from record.capture.tensors import Span, common_spans, spans_of, storages_of
 from record.formatting import format_count
 from record.reporting import Problems
 from record.session.frame_sender import Refusal, SealedFrames
@@ -49,7 +50,7 @@ class Batch:
     sealed: SealedFrames | None = None
     refusal: Refusal = field(default_factory=Refusal)
     storages: dict[int, Any] | None = None
-    spans: list[tuple[int, int, int]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
     undecided: bool = False
 
     def note_storages(self) -> dict[int, Any]:
@@ -58,16 +59,10 @@ class Batch:
             self.storages, self.spans = storages_of(self.loaded), spans_of(self.loaded)
         return self.storages
 
-    def overlap(self, spans: list[tuple[int, int, int]]) -> int:
+    def overlap(self, spans: Sequence[Span]) -> int:
         """Returns how many of some tensors lie in the memory of what the loader handed out."""
         self.note_storages()
-        return sum(
-            any(
-                storage == its and first < its_end and its_first < end
-                for its, its_first, its_end in self.spans
-            )
-            for storage, first, end in spans
-        )
+        return len(common_spans(spans, self.spans))
 
 
 class UnrecordedForwards:
