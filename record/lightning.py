@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from record.modules.selection import Patterns
+from record.paths import recording_path
 from record.recorder import Recorder
 from record.reporting import warn
 from record.session.metadata import rank_and_world
@@ -140,7 +141,7 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         self.recorder: Recorder | None = None
-        self._path = Path(path)
+        self._path = recording_path(path)
         self._module = module
         self._raises = on_error != "warn"
         self._options = {
