@@ -229,7 +229,7 @@ class Gradients:
             if one.total.device.type != "cpu":
                 by_device.setdefault(one.total.device, []).append(one)
                 continue
-            _keep(one, one.total, torch.tensor(one.scale()))
+            _keep(one, one.total, torch.tensor(one.scale(), device="cpu"))
         for device, ones in by_device.items():
             together = self._on_devices.setdefault(device, _OnDevice(device))
             for one, scaled, number in together.scaled(ones):
