@@ -12,7 +12,8 @@ from typing import Any
 from record.import_hooks import AfterImport
 from record.launch.arguments import RunOptions
 from record.launch.closing_lines import RecordingCount
-from record.reporting import say
+from record.reporting import listed, say
+from record.short_path import short_path
 
 
 class ScriptRecording:
@@ -87,6 +88,9 @@ class ScriptRecording:
         elif "torch" not in sys.modules and not (self._spawned or RecordingCount().total()):
             say("nothing was recorded: the script did not import torch")
         if self._count is not None:
+            if untold := self._count.untold():
+                names = listed([short_path(path) for path in untold])
+                say(f"recorded by processes that were ended before they could say so: {names}")
             self._count.remove()
         if "torch" in sys.modules:
             self._await_late_steps()
