@@ -25,7 +25,6 @@ import numpy.typing as npt
 
 from record.arrays.batches import FirstImages, find_batches
 from record.arrays.writer import Writer
-from record.paths import recording_path
 from record.reporting import listed, warn
 from replay.schema import OptionError, RecordingError
 
@@ -75,7 +74,7 @@ class RecordFeatureMaps(keras.callbacks.Callback):  # type: ignore[misc]  # has 
         self._probe = None if probe is None else np.asarray(probe, np.float32)
         if self._probe is not None and (self._probe.ndim != 4 or not len(self._probe)):
             raise OptionError(f"probe: expected images of four axes, found {self._probe.shape}")
-        self._path, self._patterns, self._every = recording_path(path), layers, every
+        self._path, self._patterns, self._every = path, layers, every
         self._raises, self._options = on_error == "raise", options
         self._writer: Writer | None = None
         self._first: FirstImages | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 from torch import nn
 
 from record import Recorder, Writer
-from record.lightning import RecordFeatureMaps as LightningCallback
 from replay.schema import OptionError, OutputError
 
 FACES: dict[str, Callable[[Any], Any]] = {
@@ -19,12 +17,7 @@ FACES: dict[str, Callable[[Any], Any]] = {
     "Recorder(resume=True)": lambda path: Recorder(nn.Conv2d(1, 2, 3), path, resume=True),
     "Recorder(overwrite=True)": lambda path: Recorder(nn.Conv2d(1, 2, 3), path, overwrite=True),
     "Writer": Writer,
-    "lightning": LightningCallback,
 }
-if find_spec("keras") is not None:
-    from record.keras import RecordFeatureMaps as KerasCallback
-
-    FACES["keras"] = lambda path: KerasCallback(path, [[0.0]])
 
 
 @pytest.mark.parametrize("face", FACES)
