@@ -19,6 +19,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from record.capture.first_image import CannotProbeError, FirstImage, copy_arguments
 from record.capture.phase import CaptureState, compiles_here, is_transformed
@@ -56,6 +58,7 @@ class FirstImageProbe:
 
     Attributes:
         reason: Why the image is not shown any more, in words; empty where it is.
+        waits: Whether there was a batch at which it could not be shown.
         shown: How many times it was shown.
         classes: As given.
     """
@@ -69,6 +72,7 @@ class FirstImageProbe:
         by_class: bool = False,
     ) -> None:
         self.reason = ""
+        self.waits = False
         self.shown = 0
         self.classes = classes
         self._cadence = cadence
@@ -114,7 +118,10 @@ class FirstImageProbe:
         if self._epoch not in (None, epoch):
             self._kept.stop()
         self._epoch = epoch
-        if self.reason or root is None or state.inside or not _is_calm():
+        if self.reason or root is None or state.inside:
+            return
+        if not _is_calm():
+            self.waits = True
             return
         try:
             if not self._cadence.is_due(epoch, batch, ends_epoch):
@@ -225,9 +232,11 @@ def _without_autocast() -> Iterator[None]:
 
 def _is_calm() -> bool:
     """Whether nothing goes on just now that would take part in a forward."""
+    stack: Callable[[], list[object]] = _get_current_function_mode_stack
+    modes = stack() if torch._C._len_torch_function_stack() else []
     return not (
         torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
+        or any(type(mode) is not DeviceContext for mode in modes)  # that of set_default_device
         or torch._C._current_graph_task_id() != -1
         or torch.is_inference_mode_enabled()
         or compiles_here()
