@@ -11,12 +11,15 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from replay.cli.console import say
-from replay.cli.parser import parse, spell_out
-from replay.formatting import clean
-from replay.schema import RecordingError
-from replay.schema.errors import NO_MEMORY, ShortageError, find_shortage
-from replay.schema.faces import AtOnce, command_line, leave, own_process, remember_caller
+try:
+    from replay.cli.console import say
+    from replay.cli.parser import parse, spell_out
+    from replay.formatting import clean
+    from replay.schema import RecordingError
+    from replay.schema.errors import NO_MEMORY, ShortageError, find_shortage
+    from replay.schema.faces import AtOnce, command_line, leave, own_process, remember_caller
+except KeyboardInterrupt:  # Ctrl-C while Python reads all that
+    sys.exit(130)
 
 # What is wrong with a name that the user gave, wherever it is first looked at.
 _OF_A_NAME = (errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP, errno.ENOTDIR)

@@ -106,7 +106,8 @@ class MapSection:
 
     def is_plain(self, count: Count) -> bool:
         """Returns whether the last frame has nothing but colours of the colormap."""
-        return count == (0, 0) or (isinstance(count, str) and self.maps is not None)
+        has_colours = count == (0, 0) or (isinstance(count, str) and self.maps is not None)
+        return has_colours and not self.panel.mosaic.outlined
 
     def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
         """Yields nothing: maps are painted in colours of the palette."""

@@ -1,4 +1,4 @@
-"""What stands at the tiles of a mosaic: the channel's number, and how strong it is.
+"""What stands at the tiles of a mosaic: the channel's number, how strong it is, an outline.
 
 The gain of a channel is the range on which its map is shown, as a share of the largest of its
 layer. It is a small bar, on a logarithmic scale from 1/1000 to 1, and a number where there is
@@ -128,6 +128,8 @@ class TileCaptions:
         self._texts: list[Slot] = []  # of the gains, where there is space for them
         self._bars: list[Box] = []
         self._filled = np.full(mosaic.count, -1)  # pixels of each bar
+        if mosaic.outlined:
+            self._outline()
         for place in mosaic.numbered():
             self._write_number(place, labels[place])
         if gains and mosaic.numbers == "tile":
@@ -170,6 +172,13 @@ class TileCaptions:
         for first, end in itertools.pairwise(edges.tolist()):
             (top, left, bottom, _), last = self._bars[places[first]], self._bars[places[end - 1]]
             self._pen.touched.append((top, left, bottom, last[3]))
+
+    def _outline(self) -> None:
+        """Draws a line around each tile, within the gap; the maps cover what lies in it."""
+        (height, width), (top, left) = self._mosaic.tile, self._corner
+        for place in range(self._mosaic.count):
+            y, x = self._mosaic.corner(place)
+            self._pen.fill(top + y - 1, left + x - 1, height + 2, width + 2, "faint")
 
     def _write_number(self, place: int, text: str) -> None:
         """Writes a number below its tile, or at the left of its row of tiles."""

@@ -93,9 +93,13 @@ def call(name: str, *arguments: object, **options: Any) -> str:
 
 
 def own_process() -> None:
-    """Notes that this process is one command of `replay`, which may end it as it has to."""
+    """Notes that this process is one command of `replay`, which may end it as it has to.
+
+    It opens no window of matplotlib, so that none is looked for, whatever the user has set.
+    """
     global is_own_process
     is_own_process = os.name == "posix"
+    os.environ["MPLBACKEND"] = "agg"
 
 
 def refuse_existing(path: object) -> str:
