@@ -81,6 +81,7 @@ class GridPage(FigurePage):
         width, margin, space = layout.width, layout.margin, self.inches(SPACE_INCHES)
         if options.width is not None:
             width = math.floor(options.inches * self.dpi)
+        self.remarks = self.small_maps(*layout.grid.map_size)
         inner = width - 2 * margin
         text = canvas.line(7.5) * (3 if beside else 0)  # at least, before all of it is drawn
         self._check_size(width, (max(layout.grid.height, text) + space) * len(self.panels))

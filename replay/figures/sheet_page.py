@@ -106,6 +106,7 @@ class SheetPage(FigurePage):
             )
             self.dpi, canvas = dpi, canvas.at(dpi)
         layout = self._lay_out(self.dpi, text, columns)
+        self.remarks = self.small_maps(*layout.map_size)
         width = layout.width
         if options.width is not None:
             width = math.floor(options.inches * self.dpi)
