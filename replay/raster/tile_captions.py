@@ -139,21 +139,25 @@ class TileCaptions:
             self._place_below()
 
     def update(self, gains: Gains | None) -> None:
-        """Shows the gain of each channel; those of the last frame stay where there are none.
+        """Shows the gain of each channel.
 
         Args:
-            gains: Of each channel; a channel of several slices has as many tiles.
+            gains: Of each channel; a channel of several slices has as many tiles. None where there
+                is no frame, whose tiles are empty, too.
         """
-        if gains is None or not self._bars:
+        if not self._bars:
             return
-        each = self._mosaic.count // len(gains)
-        width = self._bars[0][3] - self._bars[0][1]
-        filled = np.rint(gains.lengths * width).astype(np.intp).repeat(each)
+        if gains is None:
+            filled = np.zeros(self._mosaic.count, np.intp)
+        else:
+            each = self._mosaic.count // len(gains)
+            width = self._bars[0][3] - self._bars[0][1]
+            filled = np.rint(gains.lengths * width).astype(np.intp).repeat(each)
         changed = np.flatnonzero(filled != self._filled)
         self._filled = filled
         self._fill(changed, filled[changed])
         for place, slot in enumerate(self._texts):
-            text = gains[place // each].text
+            text = "" if gains is None else gains[place // each].text
             fits = width_of(text, NUMBER_SIZE) <= slot.width
             self._pen.refill(slot, (text if fits else "–", "muted"))
 
