@@ -2,12 +2,12 @@
 
 A network's later layers have hundreds of small maps, for which a call each would cost more than the
 values; the same is true of small frames, of which several are summarized together.
-`schema.summarize` treats values that are not finite, and layers whose channels are not their first
-axis.
+`schema.summarize` treats values that are not finite.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -51,20 +51,20 @@ class FrameSummarizer:
         self._layout = layout
         self.spans: list[tuple[int, int]] = []
         self._groups: list[_LayerGroup] = []
-        self._others: list[int] = []  # layers that are in no group
+        self._empty: list[int] = []  # layers without a value, which are in no group
         end = 0
         for place, (layer, slot) in enumerate(zip(layout.layers, layout.map_slots, strict=True)):
             span = end, end + layer.channels
             self.spans.append(span)
             end = span[1]
-            if slot.stop == slot.start or layer.channel_axis:
-                self._others.append(place)
+            if slot.stop == slot.start:
+                self._empty.append(place)
                 continue
             group = self._groups[-1] if self._groups else None
             if group is None or slot.stop - group.start > GROUP:
                 group = _LayerGroup(slot.start)
                 self._groups.append(group)
-            group.add(place, slot.start, slot.stop, span)
+            group.add(place, slot.start, slot.stop, span, layer.shape[: layer.channel_axis or 0])
         self._rows: list[int] = []  # of the ranges, one for each map of a group
         for group in self._groups:
             group.finish()
@@ -95,7 +95,7 @@ class FrameSummarizer:
         unfinite: list[tuple[int, int]] = []  # frame, layer
         if self._groups:
             self._summarize_groups(frames, ranges, unfinite)
-        unfinite += [(n, place) for n in range(len(frames)) for place in self._others]
+        unfinite += [(n, place) for n in range(len(frames)) for place in self._empty]
         counts = [[0, 0] for _ in frames]
         for number, place in unfinite:
             if place in missing[number]:
@@ -184,20 +184,33 @@ class _LayerGroup:
         self.rows: list[int] = []
         self.layers: list[tuple[int, int, int]] = []
         self.maps = slice(0, 0)
-        self._narrow: list[
-            tuple[int, int, int, int]
-        ] = []  # values and maps of layers of small maps
+        # Values and maps of layers of small maps, and of those whose channels are not their first
+        # axis, with how many values of all channels each of these has one behind the other.
+        self._narrow: list[tuple[int, int, int, int]] = []
+        self._later: list[tuple[int, int, int, int, int]] = []
         self._edges: list[int] = []  # of the maps of all others, and of what lies between
         self._kept: list[int] = []  # of the pieces between the edges, those that are maps
         self._wide: list[int] = []  # which maps those are
 
-    def add(self, place: int, start: int, stop: int, span: tuple[int, int]) -> None:
-        """Adds a layer; what lies between it and the one before is skipped."""
+    def add(
+        self, place: int, start: int, stop: int, span: tuple[int, int], before: tuple[int, ...]
+    ) -> None:
+        """Adds a layer; what lies between it and the one before is skipped.
+
+        Args:
+            place: Its place in the layout.
+            start: Where it begins in the buffer.
+            stop: Where it ends.
+            span: Which rows of the ranges are its own.
+            before: The sizes of the axes before that of the channels.
+        """
         maps = span[1] - span[0]
         first = len(self.rows)
         start, stop = start - self.start, stop - self.start
         each = (stop - start) // maps
-        if each <= _NARROW:
+        if before:
+            self._later.append((start, stop, first, first + maps, math.prod(before)))
+        elif each <= _NARROW:
             self._narrow.append((start, stop, first, first + maps))
         else:
             if start > self._stop - self.start:
@@ -230,6 +243,10 @@ class _LayerGroup:
         for start, stop, first, last in self._narrow:
             turned = bits[:, start:stop].reshape(len(bits) * (last - first), -1).T.copy()
             found[:, first:last] = ufunc.reduce(turned).reshape(len(bits), -1)
+        for start, stop, first, last, before in self._later:
+            values = bits[:, start:stop].reshape(len(bits), before, -1)
+            each = ufunc.reduce(values, axis=1).reshape(len(bits), last - first, -1)
+            found[:, first:last] = each[..., 0] if each.shape[2] == 1 else ufunc.reduce(each, 2)
 
 
 def _as_slice(numbers: list[int]) -> slice | npt.NDArray[np.intp]:

@@ -21,6 +21,7 @@ import numpy as np
 from table import ROOT, Line, ratio, run
 
 import replay
+from record import Writer
 from replay.encoding.ffmpeg import find_ffmpeg
 from replay.encoding.formats import FORMATS
 from replay.encoding.pixel_formats import Indexed, as_colours
@@ -35,18 +36,23 @@ FPS = 20.0
 
 
 def make(path: Path, channels: int, side: int, frames: int) -> None:
-    from samples import drifting_maps, write_recording
+    """Has the recorder's own writer write it, whose files lie as those of a training do."""
+    from samples import drifting_maps, smooth_image
 
     maps = drifting_maps(channels, side, side)
-    image = np.random.default_rng(0).standard_normal((3, 64, 64)).astype("f2")
-    write_recording(
-        path,
-        {"conv": maps},
-        epochs=1,
-        batches=frames,
-        image=(3, 64, 64),
-        probes=[(image, {"conv": maps})],
-    )
+    images = np.stack([smooth_image(seed, 3, 64, 0.5, 0.25) for seed in range(1 + frames)])
+    known = {"mean": [0.5] * 3, "std": [0.25] * 3}
+    with Writer(path, known, probe=images[:1], batches=frames, quiet=True) as writer:
+        for batch in range(frames):
+            found = maps(0, batch)
+            writer.write(
+                epoch=0,
+                batch=batch,
+                maps={"conv": found},
+                probe_maps={"conv": found[None]},
+                input=images[1 + batch],
+                loss=2.3 * 0.9**batch,
+            )
 
 
 def timed(call: Callable[[], Any]) -> float:
