@@ -70,6 +70,7 @@ def test_what_is_no_option_is_of_a_kind_too(path: Path, tmp_path: Path) -> None:
     calls: dict[str, dict[str, Any]] = {
         "open": {"path": path},
         "health": {"recording": path},
+        "draw_health": {"recording": path, "out": out.with_suffix(".png")},
         "verify": {"recording": path},
         "draw": {"recording": path},
         "animate": {"recording": path, "out": out.with_suffix(".gif")},

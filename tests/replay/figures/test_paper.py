@@ -430,3 +430,30 @@ def test_an_svg_keeps_its_spaces_and_its_title(tmp_path: Path) -> None:
     assert "3×3\u00a0\u00a0 12 maps of 8×8<" in svg
     assert "<title>A &amp; B, conv1   Conv2d 3 → 12" in svg
     assert not re.search(r"<text[^>]*>[^<]*  ", svg)
+
+
+@pytest.mark.parametrize(("command", "width"), [("grid", "3.3in"), ("sheet", "3.4in")])
+def test_maps_too_small_to_be_seen_on_paper_are_said(
+    command: str, width: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_recording(
+        tmp_path / "run.h5", {"wide": drifting_maps(1024, 7, 7)}, epochs=1, batches=1, image=None
+    )
+    make: Any = getattr(replay, command)
+    more: dict[str, Any] = {"width": width, "channels": range(1024)}
+    if command == "sheet":
+        more["columns"] = 50
+    made = make(path, tmp_path / "a.svg", **more)
+    found = re.findall(
+        r'id="map" width="7" height="7" transform="matrix\(([\d.]+) ', made.path.read_text()
+    )
+    millimetres = 7 * float(found[0]) / 72 * 25.4
+    (said,) = made.remarks
+    assert said == (
+        f"wide: each of 1,024 maps is {millimetres:.1f} mm across, too small to be seen on paper; "
+        "channels='top:64' shows fewer, larger"
+    )
+    assert not make(path, tmp_path / "a.svg", width=width, channels="top:64").remarks
+    if command == "grid":
+        assert main(["grid", str(path), "-o", str(tmp_path / "b.png"), "--width", width]) == 0
+        assert "--channels top:64 shows fewer, larger" in capsys.readouterr().err
