@@ -396,7 +396,10 @@ def test_a_recording_at_an_address_is_packed_here(path: Path, tmp_path: Path) ->
     with http_server(tmp_path) as served:
         replay.pack(f"{served.address}run.h5", small, bits=8)
     replay.pack(path, local, bits=8)
-    assert small.read_bytes() == local.read_bytes()
+    if h5py.version.version_tuple[:2] < (3, 12):  # which writes into a file when it was made
+        assert contents(small) == contents(local)
+    else:
+        assert small.read_bytes() == local.read_bytes()
 
 
 def test_the_greatest_number_of_float16_goes_into_8_bits_without_a_warning(tmp_path: Path) -> None:
