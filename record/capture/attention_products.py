@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
@@ -194,7 +194,10 @@ class ProductMode(TorchFunctionMode):
         places = output.shape[-1:] if origin.is_shared else output.shape[-2:]
         if output.ndim not in (3, 4, 5) or origin.tokens.isdisjoint(places):
             return
-        weights = _Weights(output, _version(output), origin)
+        shown = output
+        if _has_heads_behind(output.shape, origin.tokens):
+            shown, origin = output.transpose(1, 2), origin._replace(lead=None)
+        weights = _Weights(shown, _version(output), origin)
         self._derived[id(output)] = weakref.ref(output), weights
         self._pending = [*self._pending, weights][-_MOST_PENDING:]
 
@@ -211,6 +214,11 @@ class ProductMode(TorchFunctionMode):
             if name is not None:
                 return _Origin(name, module, tokens_given(call))
         return None
+
+
+def _has_heads_behind(shape: Sequence[int], tokens: frozenset[int]) -> bool:
+    """Whether weights are (N, T_q, heads, T_k), as `einsum("bqhd,bkhd->bqhk", q, k)` has them."""
+    return len(shape) == 4 and shape[1] in tokens and shape[2] not in tokens
 
 
 def _modes() -> list[Any]:
