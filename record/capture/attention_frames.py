@@ -16,10 +16,11 @@ from record.capture.attention_tokens import ModelTokens, Tokens
 from record.capture.attention_weights import ALL, CLASS, MEAN, attention_weights
 from record.capture.attention_windows import Windows
 from record.capture.captured_frames import CapturedFrames
-from record.capture.phase import PROBING, CaptureState
+from record.capture.phase import CaptureState
 from record.capture.slots import MAX_CALLS
 from record.capture.tensors import to_plain, without_transforms
 from record.formatting import format_bytes
+from replay.schema import ATTENTION
 
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads")
 _Values = Callable[[int, Tokens], torch.Tensor]
@@ -213,8 +214,12 @@ class AttentionFrames:
         if source is None:
             source = self._sources[name] = AttentionSource(name, module, state.slots)
             self._further.append(source)
-        for number in range(state.probes) if state.phase == PROBING else (None,):
-            row, _ = first_row(count, self._sizes(), number or 0)
+        for number in state.images_of(ATTENTION, name):
+            place = 0 if state.alone is not None else number or 0
+            row, parts = first_row(count, self._sizes(), place)
+            if place and parts > 1:
+                state.mixed.add((ATTENTION, name))  # whose its parts are nobody can say
+                continue
             slots = source.slots_of(number, tokens, note)
             call = slots.calls
             slots.calls = call + 1

@@ -89,6 +89,7 @@ class LayerHook(Hook):
         self._batch_first = state.axes.around.get(id(module))
         self._possible: dict[tuple[str, int], frozenset[int]] = {}
         self._taken: dict[tuple[str, int], int] = {}
+        self._probe_axes: dict[tuple[str, int], int] = {}
         self.adopt(module)
 
     def adopt(self, module: nn.Module) -> None:
@@ -153,7 +154,7 @@ class LayerHook(Hook):
                     return
             if phase == WAITING and not self._model_hook.begin_with_part(args):
                 return
-            if state.phase == OPEN and not self._belongs_to_part():
+            if state.phase == OPEN and not state.takes_parts():
                 return
             if phase == PROBING and state.thread not in (0, get_ident()):
                 return  # a forward of another thread, not the fixed image's
@@ -161,11 +162,6 @@ class LayerHook(Hook):
                 self._copy(module, output)
         except Exception as error:  # never into the training
             state.fail(self.name, error)
-
-    def _belongs_to_part(self) -> bool:
-        """Whether a part that is called directly belongs to what is recorded."""
-        state = self._state
-        return state.thread == get_ident() and (state.training or state.evaluation)
 
     # One batch
 
@@ -216,9 +212,9 @@ class LayerHook(Hook):
             self.put_out = describe_output(output[0] if shown else output)
             return
         state = self._state
-        numbers = range(state.probes) if state.phase == PROBING else (None,)
+        numbers = state.images_of("", self.name)
         whole = len(parts) > 1 and parts[0][1].ndim == 2
-        if state.phase == PROBING and len(parts) == 1 and state.max_map is None:
+        if state.phase == PROBING and numbers and len(parts) == 1 and state.max_map is None:
             item, tensor = parts[0]
             several = [self._slots_of(number, item) for number in numbers]
             if copy_together(several, tensor, lambda: self._axis_of(module, item, tensor, whole)):
@@ -293,13 +289,13 @@ class LayerHook(Hook):
         """Returns one image's part of an output, pooled if it is too large, and by which factor."""
         tensor = to_plain(without_transforms(tensor).detach())
         axis = 0 if tensor.is_nested else self._axis_of(module, item, tensor, whole)
-        number = slots.probe or 0
-        if axis != WHOLE:
-            count, probes = tensor.size(axis), self._state.probes
-            if count <= number:
-                return None, 1
-            if number and count > probes and count % probes == 0:
-                number *= count // probes  # each image has several rows
+        state = self._state
+        number = 0 if state.alone is not None else slots.probe or 0
+        if number and axis != WHOLE and tensor.size(axis) != state.probes:
+            state.mixed.add(("", self.name))  # whose its rows are nobody can say
+            return None, 1
+        if axis != WHOLE and tensor.size(axis) == 0:
+            return None, 1
         if tensor.is_complex():
             slots.note = slots.note or _MAGNITUDE
         return self._pooled(image_part(tensor, axis, number))
@@ -341,6 +337,8 @@ class LayerHook(Hook):
         state, rank = self._state, tensor.ndim
         if self._said_axis is not None and self._said_axis < rank:
             axis = self._said_axis
+        elif state.alone is not None and (item, rank) in self._probe_axes:
+            axis = self._probe_axes[item, rank]  # of one image, sizes tell little
         else:
             batch = state.batch
             known = known_axis(module, item, rank, whole)
@@ -354,6 +352,8 @@ class LayerHook(Hook):
         if not item and state.max_map is None and state.phase == INSIDE:
             size = 0 if axis == WHOLE else int(tensor.shape[axis])
             self.main.axis, self.main.size = axis, size
+        if state.phase == PROBING and state.alone is None:
+            self._probe_axes[item, rank] = axis
         return axis
 
     def _axis_by_sizes(self, item: str, tensor: torch.Tensor, batch: BatchSize) -> int:
