@@ -21,6 +21,7 @@ from record.capture.attention_calls import FUSED, calling_modules, is_told
 from record.capture.attention_order import HeadOrder, Lead
 from record.capture.phase import compiles_here
 from record.capture.tensors import all_tensors, outside_transforms
+from record.capture.token_order import TokenOrder
 
 _PRODUCTS = {"matmul", "__matmul__", "bmm", "baddbmm", "einsum"}
 _MOST_PENDING = 4  # weights that were not multiplied with anything yet
@@ -82,6 +83,7 @@ class ProductMode(TorchFunctionMode):
     Attributes:
         modules: Those that compute attention which is found by this alone.
         order: What is known of axes of heads and images.
+        tokens: What is known of tokens behind those of the image.
         searches: Whether it is noted which modules run.
         ran: The classes of modules of which something was seen meanwhile.
     """
@@ -90,6 +92,7 @@ class ProductMode(TorchFunctionMode):
         super().__init__()
         self.modules: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.order = HeadOrder()
+        self.tokens = TokenOrder()
         self.searches = False
         self.ran: set[type[nn.Module]] = set()
         self._depth = 0  # modules within one another that are followed
@@ -147,7 +150,9 @@ class ProductMode(TorchFunctionMode):
         return output
 
     def _see(self, name: str, args: Any, kwargs: Any, output: torch.Tensor) -> None:
-        self.order.see(name, list(_operands(args, kwargs)), output)
+        operands = list(_operands(args, kwargs))
+        self.order.see(name, operands, output)
+        self.tokens.see(name, operands, output)
         if name in _PRODUCTS:
             self._see_product(args, kwargs, output)
         elif not (self._scores or self._derived):
