@@ -6,6 +6,7 @@ What tells is how a network joins its tokens: the part that has most of them is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -21,6 +22,12 @@ class TokenOrder:
 
     def __init__(self) -> None:
         self.behind: dict[int, int] = {}
+
+    def see_call(self, function: Any, args: Any, output: Any) -> None:
+        """Takes in a call of a function of torch, of which only those that join matter."""
+        name, parts = getattr(function, "__name__", ""), args[0] if args else None
+        if name in JOINS and isinstance(parts, (tuple, list)) and isinstance(output, torch.Tensor):
+            self.see(name, [part for part in parts if isinstance(part, torch.Tensor)], output)
 
     def see(self, name: str, operands: Sequence[torch.Tensor], output: torch.Tensor) -> None:
         """Takes in what a function of torch has made of tensors.

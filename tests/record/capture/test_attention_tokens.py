@@ -1,7 +1,8 @@
-"""Which attention has a class token's row, and where the image's patches are among the keys."""
+"""Which attention has a class token's row, and where the image's patches are among the tokens."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from attention_models import weigh
 from torch import nn
 from torch.nn import functional
 
-from record import Recorder
+from record import Recorder, RecordingWarning
 from record.capture.attention_tokens import ModelTokens
 
 Attend = Callable[..., torch.Tensor]
@@ -136,3 +137,35 @@ def test_tokens_behind_those_of_the_image(
                 expected = expected.mean(1)
             found = maps[0, number].astype(np.float32)
             np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+class Scores(Joined):
+    def __init__(self, order: str) -> None:
+        super().__init__(order, functional.scaled_dot_product_attention)
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        patches = self.patch(x).flatten(2).transpose(1, 2)
+        registers = self.register_tokens.expand(len(x), -1, -1)
+        parts = [patches if one == "p" else registers for one in self.order]
+        return self.head(self.norm(torch.cat(parts, dim=1)).square().mean(1))
+
+
+@pytest.mark.parametrize("order", ["rp", "pr"])
+def test_class_activation_of_tokens_whose_places_the_file_cannot_say(
+    tmp_path: Path, order: str
+) -> None:
+    torch.manual_seed(0)
+    model, path = Scores(order), tmp_path / "run.h5"
+    fixed = {"probe": torch.rand(2, 3, 16, 24), "labels": [1, 2], "cam": "norm"}
+    refused = order == "pr"
+    words = r"since norm puts out tokens whose last 4 are none of the image's \(registers, say\)"
+    with (
+        pytest.warns(RecordingWarning, match=words) if refused else contextlib.nullcontext(),
+        Recorder(model, path, ["norm"], quiet=True, **fixed) as recorder,
+    ):
+        for batch in recorder.track([torch.randn(3, 3, 16, 24)]):
+            model(batch).mean().backward()
+    with h5py.File(path) as file:
+        assert ("cam" in file["probe/1"]) is not refused
+        assert np.isfinite(file["probe/1/maps/norm"][:]).all()
