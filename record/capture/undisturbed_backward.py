@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn.modules import module as module_hooks
 from torch.overrides import TorchFunctionMode
 
+from record.capture.shared_settings import SharedSetting
 from record.capture.token_order import TokenOrder
 
 _OF_MODULES = ("_backward_hooks", "_backward_pre_hooks")
@@ -50,15 +52,18 @@ def undisturbed_backward(root: nn.Module, tokens: TokenOrder) -> Iterator[None]:
             holder[name] = table
 
 
-@contextlib.contextmanager
-def anomalies_unseen() -> Iterator[None]:
-    """Keeps autograd from looking for anomalies, where the script has it do so."""
+def _ignore_anomalies() -> Callable[[], Any]:
     before = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
     torch.set_anomaly_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_anomaly_enabled(*before)
+    return functools.partial(torch.set_anomaly_enabled, *before)
+
+
+_anomalies_unseen = SharedSetting(_ignore_anomalies)
+
+
+def anomalies_unseen() -> contextlib.AbstractContextManager[None]:
+    """Keeps autograd from looking for anomalies, where the script has it do so."""
+    return _anomalies_unseen.changed()
 
 
 def saved_as_they_are() -> contextlib.AbstractContextManager[Any]:

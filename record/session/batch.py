@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from _thread import get_ident
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from record.capture.tensors import storages_of
+from record.capture.tensors import Span, common_spans, spans_of, storages_of
 from record.formatting import format_count
 from record.reporting import Problems
 from record.session.frame_sender import Refusal, SealedFrames
 
-_MAX_LATE = 16  # batches that are remembered, at most
+_MAX_UNSEEN = 16  # batches that had forwards in evaluation mode, and may still be trained on
+_MAX_LATE = 1024  # batches that have ended before their forwards, and are remembered
+COLLIDED = (
+    "several threads train this model at once: a forward that begins while another one is recorded "
+    "is lost, and counted"
+)
 
 
 @dataclass(eq=False)
@@ -33,6 +39,7 @@ class Batch:
         sealed: The batch's frames, where they were put aside.
         refusal: What was counted for it before its forward was seen.
         storages: The storages of what the loader handed out, once somebody asked for them.
+        spans: Where it lies in them, likewise.
         undecided: Whether `keep` is decided when it is sent, as nobody knows yet what a batch is.
     """
 
@@ -48,13 +55,19 @@ class Batch:
     sealed: SealedFrames | None = None
     refusal: Refusal = field(default_factory=Refusal)
     storages: dict[int, Any] | None = None
+    spans: list[Span] = field(default_factory=list)
     undecided: bool = False
 
     def note_storages(self) -> dict[int, Any]:
         """Returns the storages of what the loader handed out, and keeps them."""
         if self.storages is None:
-            self.storages = storages_of(self.loaded)
+            self.storages, self.spans = storages_of(self.loaded), spans_of(self.loaded)
         return self.storages
+
+    def overlap(self, spans: Sequence[Span]) -> int:
+        """Returns how many of some tensors lie in the memory of what the loader handed out."""
+        self.note_storages()
+        return len(common_spans(spans, self.spans))
 
 
 class UnrecordedForwards:
@@ -80,7 +93,7 @@ class UnrecordedForwards:
         """Notes that a batch has ended, that had a forward in evaluation mode."""
         if not batch.seen:
             self._unseen.append(batch)
-            if len(self._unseen) > _MAX_LATE:
+            if len(self._unseen) > _MAX_UNSEEN:
                 self._evaluated += not self._unseen.pop(0).seen
 
     def note_outside(self) -> None:
@@ -121,6 +134,9 @@ class LateBatches:
     def __init__(self, problems: Problems) -> None:
         self.batches: list[Batch] = []
         self.is_said = False
+        self._last: Batch | None = None  # the one that was found last
+        self._thread = 0  # in which that was
+        self._again = self._usual_again = 0  # further forwards of it, and of those before it
         self._problems = problems
 
     def add(self, batch: Batch) -> None:
@@ -138,7 +154,8 @@ class LateBatches:
         thread = get_ident()
         mine = [batch for batch in current if batch.thread == thread]
         usual = mine[-1] if mine else current[-1] if current else None
-        if usual is not None and not self.batches and (mine or len(current) == 1):
+        alone = len(current) == 1 or (mine and sum(not batch.seen for batch in mine) < 2)
+        if usual is not None and not (self.batches or self._last) and alone:
             return usual
         return self._find(inputs, current, usual)
 
@@ -153,26 +170,67 @@ class LateBatches:
             usual: The one of them that goes on in this thread.
 
         Returns:
-            The batch, late or not; else the usual one.
+            The batch, late or not; else the one that was found last, or the usual one.
         """
-        known = storages_of(inputs)
-        for batch in [*self.batches, *current]:
-            if batch.seen or batch.note_storages().keys().isdisjoint(known):
-                continue
-            if batch in self.batches:  # those before it were skipped
-                del self.batches[: self.batches.index(batch) + 1]
-            else:
-                self.batches.clear()
+        known, spans = storages_of(inputs), spans_of(inputs)
+        found = [
+            batch
+            for batch in [*self.batches, *current]
+            if not (batch.seen or batch.note_storages().keys().isdisjoint(known))
+        ]
+        last, most = self._last, max((batch.overlap(spans) for batch in found), default=0)
+        if last is not None and self._thread != get_ident():
+            last = None
+        again = last is not None and (not found or last.overlap(spans) > most)
+        if again and self._goes_on(outstanding=bool(self.batches or current)):
+            return last
+        if found:
+            # Parts of one storage are told apart; memory that is used again is the usual one's.
+            best = [batch for batch in found if batch.overlap(spans) == most]
+            batch = usual if usual in best and most and last is None else best[0]
+            self._last, self._again = (batch if batch in self.batches else None), 0
+            self._thread = get_ident()
+            self._forget_before(batch)
             return batch
         if self.batches:
-            self.is_said = True
+            others = usual is None or usual.thread != get_ident()
+            unseen = [batch for batch in [*self.batches, *current] if not batch.seen]
+            if others and unseen and all(batch.thread != get_ident() for batch in unseen):
+                self._say(
+                    "another thread reads ahead in track(), and what it hands on are copies: each "
+                    "forward is taken for the next batch that it has read, in their order; put "
+                    "track() around what reads ahead, so that one that is skipped shifts none"
+                )
+                self._forget_before(unseen[0])
+                return unseen[0]
             epoch, number, _ = self.batches[0].at
-            self._problems.warn(
+            self._say(
                 f"batch {number} of epoch {epoch} ended before a forward began: was it skipped, or "
                 "does something around track() read ahead? Batches are numbered as they are "
-                "handed out; put track() around what reads ahead",
-                "late",
+                "handed out; put track() around what reads ahead"
             )
             if usual is not None:
                 self.batches.clear()
         return usual
+
+    def _goes_on(self, outstanding: bool) -> bool:
+        """Returns whether a forward may be a further one of the batch that was found last.
+
+        Args:
+            outstanding: Whether others were handed out meanwhile, whose turn has not come yet.
+        """
+        self._again += 1
+        if outstanding:
+            self._usual_again = max(self._usual_again, self._again)
+        elif self._again > self._usual_again:  # of what is gone through again
+            self._last = None
+        return self._last is not None
+
+    def _forget_before(self, batch: Batch) -> None:
+        """Forgets a batch whose forward has begun, and those before it, which were skipped."""
+        last = self.batches.index(batch) if batch in self.batches else len(self.batches)
+        del self.batches[: last + 1]
+
+    def _say(self, text: str) -> None:
+        self.is_said = True
+        self._problems.warn(text, "late")

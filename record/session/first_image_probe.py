@@ -8,17 +8,18 @@ to tensors is refused before it happens, and a model of which that cannot be kno
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from _thread import get_ident
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from record.capture.first_image import CannotProbeError, FirstImage, copy_arguments
 from record.capture.phase import CaptureState, compiles_here, is_transformed
@@ -27,6 +28,7 @@ from record.capture.probe_classes import ProbeClasses
 from record.capture.python_state import PythonState
 from record.capture.refused_writes import RefusedWrites
 from record.modules.names import is_wrapper
+from record.reporting import silenced
 from record.schedule.cadence import Cadence
 from record.session.kept_images import KeptImages, in_words
 
@@ -55,6 +57,7 @@ class FirstImageProbe:
 
     Attributes:
         reason: Why the image is not shown any more, in words; empty where it is.
+        waits: Whether there was a batch at which it could not be shown.
         shown: How many times it was shown.
         classes: As given.
     """
@@ -68,6 +71,7 @@ class FirstImageProbe:
         by_class: bool = False,
     ) -> None:
         self.reason = ""
+        self.waits = False
         self.shown = 0
         self.classes = classes
         self._cadence = cadence
@@ -113,7 +117,10 @@ class FirstImageProbe:
         if self._epoch not in (None, epoch):
             self._kept.stop()
         self._epoch = epoch
-        if self.reason or root is None or state.inside or not _is_calm():
+        if self.reason or root is None or state.inside:
+            return
+        if not _is_calm():
+            self.waits = True
             return
         try:
             if not self._cadence.is_due(epoch, batch, ends_epoch):
@@ -140,7 +147,7 @@ class FirstImageProbe:
         if self.classes is not None:
             self.classes.labels = self._kept.labels
         try:
-            with _silenced():
+            with silenced():
 
                 def guard(given: Call) -> _Refusal:
                     python.restore()  # each forward begins as the first one did
@@ -227,9 +234,11 @@ def _without_autocast() -> Iterator[None]:
 
 def _is_calm() -> bool:
     """Whether nothing goes on just now that would take part in a forward."""
+    stack: Callable[[], list[object]] = _get_current_function_mode_stack
+    modes = stack() if torch._C._len_torch_function_stack() else []
     return not (
         torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
+        or any(type(mode) is not DeviceContext for mode in modes)  # that of set_default_device
         or torch._C._current_graph_task_id() != -1
         or torch.is_inference_mode_enabled()
         or compiles_here()
@@ -249,42 +258,3 @@ def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, (list, tuple, dict)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _tensors_in(part)
-
-
-class _Muted:
-    """A stream that takes nothing from one thread, and everything from others.
-
-    Attributes:
-        unmuted: The stream itself.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self.unmuted = self._stream = stream
-        self._thread = get_ident()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Writes what another thread says."""
-        return len(text) if get_ident() == self._thread else self._stream.write(text)
-
-    def writelines(self, lines: Any) -> None:
-        """Writes what another thread says."""
-        for line in lines:
-            self.write(line)
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Keeps what a forward prints from being printed once more."""
-    before = sys.stdout, sys.stderr
-    muted: Any = tuple(None if stream is None else _Muted(stream) for stream in before)
-    sys.stdout, sys.stderr = muted
-    try:
-        yield
-    finally:
-        if sys.stdout is muted[0]:
-            sys.stdout = before[0]
-        if sys.stderr is muted[1]:
-            sys.stderr = before[1]

@@ -78,7 +78,7 @@ class MapSection:
     Attributes:
         maps: Those of the last frame that was drawn, float16 (C, S, H, W); None if it had none.
         shown: The range of the last frame that there was.
-        gains: How strong its channels are, where each map has a range of its own.
+        gains: How strong its channels are in that frame, where each map has a range of its own.
     """
 
     def __init__(self, row: Row, channels: list[int], scaler: Scaler, panel: LayerPanel) -> None:
@@ -96,7 +96,7 @@ class MapSection:
         if self.maps is None or cell in maps.damaged:
             blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
             reason = _NO_FRAME if self.maps is None else "damaged"
-            self.maps = None
+            self.maps = self.gains = None
             return self.shown_values(), reason
         levels, self.shown = self._scale(cell, self.maps)
         paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
@@ -106,7 +106,8 @@ class MapSection:
 
     def is_plain(self, count: Count) -> bool:
         """Returns whether the last frame has nothing but colours of the colormap."""
-        return count == (0, 0) or (isinstance(count, str) and self.maps is not None)
+        has_colours = count == (0, 0) or (isinstance(count, str) and self.maps is not None)
+        return has_colours and not self.panel.mosaic.outlined
 
     def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
         """Yields nothing: maps are painted in colours of the palette."""
