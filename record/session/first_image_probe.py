@@ -8,7 +8,6 @@ to tensors is refused before it happens, and a model of which that cannot be kno
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 from _thread import get_ident
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from torch.utils._device import DeviceContext
 
 from record.capture.first_image import CannotProbeError, FirstImage, copy_arguments
 from record.capture.phase import CaptureState, compiles_here, is_transformed
-from record.capture.probe import show_as_asked
+from record.capture.probe import Call, show_as_asked
 from record.capture.probe_classes import ProbeClasses
 from record.capture.python_state import PythonState
 from record.capture.refused_writes import RefusedWrites
@@ -143,15 +142,18 @@ class FirstImageProbe:
     def _show(self, state: CaptureState, root: nn.Module, given: FirstImage) -> None:
         again = copy_arguments(given.args), copy_arguments(given.kwargs)
         device = state.input.device or torch.device("cpu")
-        count = len(self._kept)
         python = PythonState(root)
         state.thread = get_ident()
         if self.classes is not None:
             self.classes.labels = self._kept.labels
         try:
             with silenced():
-                guard = functools.partial(_Refusal, state, root, again)
-                show_as_asked(state, device, count, *again, self.classes, guard)
+
+                def guard(given: Call) -> _Refusal:
+                    python.restore()  # each forward begins as the first one did
+                    return _Refusal(state, root, given)
+
+                show_as_asked(state, device, again, self._kept.alone(), self.classes, guard)
         except BaseException:
             state.forget_probes()
             raise
