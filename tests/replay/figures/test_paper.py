@@ -444,10 +444,7 @@ def test_maps_too_small_to_be_seen_on_paper_are_said(
     if command == "sheet":
         more["columns"] = 50
     made = make(path, tmp_path / "a.svg", **more)
-    found = re.findall(
-        r'id="map" width="7" height="7" transform="matrix\(([\d.]+) ', made.path.read_text()
-    )
-    millimetres = 7 * float(found[0]) / 72 * 25.4
+    millimetres = 7 * svg_maps(made.path.read_text())[0].across / 72 * 25.4
     (said,) = made.remarks
     assert said == (
         f"wide: each of 1,024 maps is {millimetres:.1f} mm across, too small to be seen on paper; "
