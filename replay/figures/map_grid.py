@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 
-from replay.figures.batch import LEVELS, choose_batches, load_panel, one_group
+from replay.figures.batch import LEVELS, choose_batches, input_pictures, load_panel, one_group
 from replay.figures.canvas import Canvas
 from replay.figures.figure import Figure, write_figure
 from replay.figures.grid_page import GridPage
@@ -136,8 +136,9 @@ def grid(
                         f"the kernels of {series.name!r} do not belong to one map each"
                     )
             scalers = choose_scalers(joint, shown.cells(), chosen, scales, LEVELS)
+            pictures = input_pictures(shown, input)
             panels = [
-                load_panel(shown, row, cell, chosen, scaler, kernels, input)
+                load_panel(shown, row, cell, chosen, scaler, kernels, pictures)
                 for cell in cells
                 for row, scaler in zip(rows, scalers, strict=True)
             ]

@@ -321,8 +321,7 @@ class TilePicture:
         picture: Pixels = np.full((*self.size, 3), 128, np.uint8)
         if self._possible:
             if self._source is None:
-                side = max(self.size[1], -(-self.size[0] * 4 // 5))
-                self._source = InputPicture(self._recording, self._cells, side)
+                self._source = InputPicture(self._recording, self._cells)
             picture = self._source.show(*cell)
         if shrink == 1:
             return picture
