@@ -33,7 +33,8 @@ class Section(Protocol):
 
     Attributes:
         panel: Where it goes, and what is written about it.
-        gains: How strong the channels of the last frame are; None where that is not shown.
+        gains: How strong the channels of the last frame are; None where that is not shown, or where
+            there was no frame.
     """
 
     panel: LayerPanel
@@ -78,7 +79,8 @@ class MapSection:
     Attributes:
         maps: Those of the last frame that was drawn, float16 (C, S, H, W); None if it had none.
         shown: The range of the last frame that there was.
-        gains: How strong its channels are, where each map has a range of its own.
+        gains: How strong the channels of the last frame that was drawn are, where each map has a
+            range of its own; None if it had none.
     """
 
     def __init__(self, row: Row, channels: list[int], scaler: Scaler, panel: LayerPanel) -> None:
@@ -96,7 +98,7 @@ class MapSection:
         if self.maps is None or cell in maps.damaged:
             blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
             reason = _NO_FRAME if self.maps is None else "damaged"
-            self.maps = None
+            self.maps = self.gains = None
             return self.shown_values(), reason
         levels, self.shown = self._scale(cell, self.maps)
         paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
@@ -183,9 +185,10 @@ class ChangeSection:
         if isinstance(values, str):
             blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
             return self._shown and self._shown.times(unit), values
+        self._scaler.measure(*cell, values)
+        self._shown = self._scaler.range_of(*cell, values)
         small: Values = shrink_maps(values, self.panel.mosaic.blocks)
         levels = self._scaler.levels(*cell, small)
-        self._shown = self._scaler.range_of(*cell, small)
         paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
         shown = self._shown and self._shown.times(unit)
         return shown, count_unfinite(values)
@@ -200,8 +203,7 @@ class ChangeSection:
         for cell in reversed(before):
             values = self._find(cell)
             if not isinstance(values, str):
-                small: Values = shrink_maps(values, self.panel.mosaic.blocks)
-                self._shown = self._scaler.range_of(*cell, small)
+                self._shown = self._scaler.range_of(*cell, values)
                 break
 
     def _find(self, cell: Cell) -> Values | str:

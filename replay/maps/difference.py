@@ -81,6 +81,10 @@ class DifferenceScaler:
         self.words = self._scaler.words
         self.describe = self._scaler.describe
 
+    def measure(self, epoch: int, batch: int, values: Values) -> None:
+        """Notes a frame's chosen channels in full size, as `scaling.Scaler.measure` does."""
+        self._scaler.measure(epoch, batch, values)  # type: ignore[arg-type]
+
     def range_of(self, epoch: int, batch: int, values: Values) -> Range | None:
         """Returns the range under which a frame is shown; None where each channel has its own."""
         return self._scaler.range_of(epoch, batch, values)  # type: ignore[arg-type]

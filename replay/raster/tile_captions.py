@@ -137,21 +137,24 @@ class TileCaptions:
             self._place_below()
 
     def update(self, gains: Gains | None) -> None:
-        """Shows the gain of each channel; those of the last frame stay where there are none.
+        """Shows the gain of each channel; empty bars where there is no frame.
 
         Args:
             gains: Of each channel; a channel of several slices has as many tiles.
         """
-        if gains is None or not self._bars:
+        if not self._bars:
             return
-        each = self._mosaic.count // len(gains)
-        width = self._bars[0][3] - self._bars[0][1]
-        filled = np.rint(gains.lengths * width).astype(np.intp).repeat(each)
+        count = self._mosaic.count
+        filled, texts = np.zeros(count, np.intp), [""] * len(self._texts)
+        if gains is not None:
+            each = count // len(gains)
+            width = self._bars[0][3] - self._bars[0][1]
+            filled = np.rint(gains.lengths * width).astype(np.intp).repeat(each)
+            texts = [gains[place // each].text for place in range(len(self._texts))]
         changed = np.flatnonzero(filled != self._filled)
         self._filled = filled
         self._fill(changed, filled[changed])
-        for place, slot in enumerate(self._texts):
-            text = gains[place // each].text
+        for slot, text in zip(self._texts, texts, strict=True):
             fits = width_of(text, NUMBER_SIZE) <= slot.width
             self._pen.refill(slot, (text if fits else "–", "muted"))
 
