@@ -191,7 +191,8 @@ class ChangeSection:
         levels = self._scaler.levels(*cell, small)
         paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
         shown = self._shown and self._shown.times(unit)
-        return shown, count_unfinite(values)
+        nan, inf = count_unfinite(values)
+        return shown, (nan, inf) if nan or inf else self._change.remark(cell) or (0, 0)
 
     def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
         """Yields nothing: changes are painted in colours of the palette."""

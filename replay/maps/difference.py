@@ -122,7 +122,7 @@ class Change:
             `previous`, the frame before.
 
     Attributes:
-        words: Since when.
+        words: Since when, but for what `remark` says.
     """
 
     def __init__(self, maps: Maps, since: str) -> None:
@@ -131,6 +131,7 @@ class Change:
         first = frames[0][0]
         self._maps = maps
         self._earlier: dict[Cell, Cell] = {}
+        self._same_batch = False
         if since == "previous":
             self._earlier = dict(zip(frames[1:], frames[:-1], strict=True))
             self.words = "since the previous frame"
@@ -142,6 +143,7 @@ class Change:
             self._earlier = {
                 cell: (first, cell[1]) if cell[1] in in_first else frames[0] for cell in frames
             }
+            self._same_batch = True
             self.words = f"since epoch {first}, same batch"
 
     @property
@@ -152,6 +154,11 @@ class Change:
     def earlier(self, cell: Cell) -> Cell | None:
         """Returns the frame with which one is compared; None where there is none."""
         return self._earlier.get(cell)
+
+    def remark(self, cell: Cell) -> str:
+        """Returns which batch one is compared with, if the first epoch has no such batch."""
+        other = self._earlier[cell][1]
+        return f"since batch {other}" if self._same_batch and other != cell[1] else ""
 
     def __getitem__(self, cell: Cell) -> Values:
         return subtract(self._maps[self._earlier[cell]], self._maps[cell])
