@@ -11,6 +11,7 @@ import numpy.typing as npt
 from replay.formatting import clean, format_loss, format_shape
 from replay.maps.axes import JointMaps
 from replay.maps.input_picture import InputPicture
+from replay.maps.kernels import kernel_series
 from replay.maps.runs import Row, RunSet
 from replay.maps.scaling import Scaler
 from replay.maps.selection import choose
@@ -124,7 +125,7 @@ def load_panel(
         *cell,
         levels=levels.reshape(-1, *levels.shape[2:]),
         range=between and between.times(series.unit),
-        kernels=row.maps.series.kernels(*cell)[list(channels)] if kernels else None,
+        kernels=kernel_series(row).kernels(*cell)[list(channels)] if kernels else None,
         image=None if picture is None else picture.show(*cell),
         input_text="" if picture is None else _input_text(recording, picture, cell),
         facts=facts,
