@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterator
+from _thread import get_ident
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TextIO
 
 from replay.schema import RecordingError
 
@@ -98,16 +101,76 @@ def say(text: str) -> None:
         sys.stderr.flush()
 
 
+class _Muted:
+    """A stream that takes nothing from some threads, and everything from others.
+
+    Attributes:
+        unmuted: The stream itself.
+        threads: Those that it takes nothing from.
+        speaking: Those of them that it takes something from nevertheless, for a moment.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.unmuted = stream
+        self.threads: set[int] = set()
+        self.speaking: set[int] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unmuted, name)
+
+    def write(self, text: str) -> int:
+        """Writes what another thread says."""
+        if get_ident() in self.threads - self.speaking:
+            return len(text)
+        return self.unmuted.write(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Writes what another thread says."""
+        for line in lines:
+            self.write(line)
+
+
+_muting = threading.Lock()  # several threads may be silenced at the same time
+
+
 @contextlib.contextmanager
-def _heard() -> Iterator[None]:
-    """Has what is written heard while a fixed image is shown and the model's words are dropped."""
-    muted = sys.stderr
-    heard = getattr(muted, "unmuted", None)
-    if heard is None:
-        yield
-        return
-    sys.stderr = heard
+def silenced() -> Iterator[None]:
+    """Keeps what this thread prints from being printed, but for what is said here."""
+    with _muting:
+        muted = {name: _mute(name) for name in ("stdout", "stderr")}
     try:
         yield
     finally:
-        sys.stderr = muted
+        with _muting:
+            for name, stream in muted.items():
+                if stream is None:
+                    continue
+                stream.threads.discard(get_ident())  # also where somebody else keeps it by now
+                if not stream.threads and getattr(sys, name) is stream:
+                    setattr(sys, name, stream.unmuted)
+
+
+def _mute(name: str) -> _Muted | None:
+    """Has a standard stream take nothing from this thread; None where there is no such stream."""
+    stream: TextIO | _Muted | None = getattr(sys, name)
+    if stream is None:
+        return None
+    if not isinstance(stream, _Muted):
+        stream = _Muted(stream)
+        setattr(sys, name, stream)
+    stream.threads.add(get_ident())
+    return stream
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """Has what is written heard while a fixed image is shown and the model's words are dropped."""
+    stream = sys.stderr
+    if not isinstance(stream, _Muted):
+        yield
+        return
+    stream.speaking.add(get_ident())
+    try:
+        yield
+    finally:
+        stream.speaking.discard(get_ident())

@@ -99,6 +99,7 @@ class Deliveries:
     clock: int = 0
     training_threads: set[Hashable] = field(default_factory=set)
     _by_memory: dict[Hashable, LoaderItem | None] = field(default_factory=dict)
+    _again: dict[Hashable, int] = field(default_factory=dict)  # when it was handed out last
 
     def tick(self) -> int:
         """Advances the clock and returns the new moment."""
@@ -134,13 +135,21 @@ class Deliveries:
         source.fetched += 1
         for address in memory:
             # Memory that is handed out twice (views of one tensor) tells no items apart.
-            self._by_memory[address] = None if address in self._by_memory else item
+            if address in self._by_memory:
+                self._by_memory[address], self._again[address] = None, item.time
+            else:
+                self._by_memory[address] = item
         return item
+
+    def handed_out_again(self, address: Hashable) -> int:
+        """Returns when memory was handed out that had been before, in `clock`; -1 for never."""
+        return self._again.get(address, -1)
 
     def forget(self, memory: Iterable[Hashable]) -> None:
         """Forgets memory that is free again and may be another tensor's next."""
         for address in memory:
             self._by_memory.pop(address, None)
+            self._again.pop(address, None)
 
     def find(self, memory: Iterable[Hashable]) -> list[LoaderItem]:
         """Returns the items whose tensors lie in this memory, each once."""

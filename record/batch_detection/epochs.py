@@ -94,7 +94,7 @@ class EpochNumbering:
 
     progress: TrainingProgress = field(default_factory=TrainingProgress)
     doubts: dict[str, None] = field(default_factory=dict)
-    _epochs_of_listed: dict[tuple[LoaderPass, int], int] = field(default_factory=dict)
+    _listed: set[tuple[LoaderPass, int]] = field(default_factory=set)  # trained in this epoch
     _last: tuple[LoaderPass, int] | None = None
 
     def assign(self, items: Mapping[LoaderPass, int], now: int) -> BatchPosition:
@@ -108,12 +108,14 @@ class EpochNumbering:
             The batch's position.
         """
         progress = self._advance(self.progress, items)
+        if progress.epoch != self.progress.epoch:
+            self._listed.clear()  # a script may list its batches anew in each epoch
         position, self.progress = progress.next_batch(items)
         self._note_doubts(items)
         for source, index in items.items():
             source.used = now
             if source.listed:
-                self._epochs_of_listed[source, index] = position.epoch
+                self._listed.add((source, index))
         if items:
             self._last = next(iter(items.items()))
         return position
@@ -148,7 +150,7 @@ class EpochNumbering:
             progress = progress._replace(companions=progress.companions | others)
             if leader.round_of(index) > progress.round:
                 return progress.next_epoch(leader, items)
-            again = self._epochs_of_listed.get((leader, index)) == progress.epoch
+            again = progress.epoch == self.progress.epoch and (leader, index) in self._listed
             if leader.listed and again and self._last != (leader, index):
                 return progress.next_epoch(leader, items)
             return progress

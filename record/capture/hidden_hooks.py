@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -161,24 +162,26 @@ class CopyGuard:
     """
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()  # trainings may begin and end in several threads
         self._count = 0  # recordings
         self._undo: list[Callable[[], None]] = []
         self._classes: set[type] = set()
 
     def begin(self, model: nn.Module) -> None:
         """Begins to guard the copies of a model; is called once for each recording."""
-        self._count += 1
-        if self._count == 1:
-            self._wrap(nn.Module, "__getstate__", _returning_clean_state)
-            self._wrap_scripting()
-        self.cover(model)
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                self._wrap(nn.Module, "__getstate__", _returning_clean_state)
+                self._wrap_scripting()
+            self.cover(model)
 
     def cover(self, model: nn.Module) -> None:
         """Guards the classes of a model's modules, also those that are new since `begin`."""
-        for module in model.modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                continue
-            for kind in type(module).__mro__:
+        modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+        kinds = dict.fromkeys(kind for module in modules for kind in type(module).__mro__)
+        with self._lock:
+            for kind in kinds:
                 if kind is nn.Module or not issubclass(kind, nn.Module) or kind in self._classes:
                     continue
                 self._classes.add(kind)
@@ -189,12 +192,13 @@ class CopyGuard:
 
     def end(self) -> None:
         """Ends for one recording; with the last one, all classes are as they were."""
-        self._count -= 1
-        if self._count == 0:
-            for undo in reversed(self._undo):
-                undo()
-            self._undo.clear()
-            self._classes.clear()
+        with self._lock:
+            self._count -= 1
+            if self._count == 0:
+                for undo in reversed(self._undo):
+                    undo()
+                self._undo.clear()
+                self._classes.clear()
 
     def _wrap(self, owner: Any, name: str, around: Callable[[Any], Any]) -> None:
         original = vars(owner).get(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -86,21 +87,25 @@ class _Followers:
     """Has all that follow GradScalers told of each, and torch as it was behind the last of them."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()  # trainings may begin and end in several threads
         self._all: weakref.WeakSet[LossScaling] = weakref.WeakSet()
         self._original: Any = None
         self._own: Any = None
 
     def add(self, follower: LossScaling) -> None:
-        self._all.add(follower)
-        if self._own is not None and torch.amp.GradScaler.scale is self._own:
-            return
-        original = torch.amp.GradScaler.scale
+        with self._lock:
+            self._all.add(follower)
+            if self._own is None or torch.amp.GradScaler.scale is not self._own:
+                self._wrap(torch.amp.GradScaler.scale)
 
+    def _wrap(self, original: Any) -> None:
         @functools.wraps(original)
         def scale(scaler: Any, outputs: Any) -> Any:
             scaled = original(scaler, outputs)
-            if not (torch.compiler.is_compiling() and compiles_here()):
-                for each in list(self._all):
+            if not compiles_here():
+                with self._lock:  # while it is copied none may come or go
+                    followers = list(self._all)
+                for each in followers:
                     with contextlib.suppress(Exception):  # never into the training
                         each.note(scaler, scaled)
             return scaled
@@ -109,11 +114,12 @@ class _Followers:
         setattr(torch.amp.GradScaler, "scale", scale)  # noqa: B010 - which has overloads
 
     def discard(self, follower: LossScaling) -> None:
-        self._all.discard(follower)
-        if not self._all and torch.amp.GradScaler.scale is self._own:
-            # What has wrapped it since calls it still, and nothing is noted.
-            setattr(torch.amp.GradScaler, "scale", self._original)  # noqa: B010
-            self._own = None
+        with self._lock:
+            self._all.discard(follower)
+            if not self._all and torch.amp.GradScaler.scale is self._own:
+                # What has wrapped it since calls it still, and nothing is noted.
+                setattr(torch.amp.GradScaler, "scale", self._original)  # noqa: B010
+                self._own = None
 
 
 _followers = _Followers()

@@ -295,7 +295,8 @@ def compiles_here() -> bool:
     """Whether torch.compile or torch.export is at work on what runs now.
 
     torch's own flag is one of all threads: while one compiles, it is set where another one trains
-    as it did before. What torch.compile traces is told apart as it is traced.
+    as it did before. What torch.compile traces is told apart as it is traced. Hooks that each layer
+    calls ask for the flag before they call this: 155 ns instead of 199.
     """
     if not torch.compiler.is_compiling():
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from record.capture.first_image import copy_arguments
 from record.capture.module_attributes import own_attributes
 from record.capture.phase import PROBING, CaptureState
 from record.capture.probe_classes import ProbeClasses
+from record.capture.shared_settings import SharedSetting
 from record.capture.tensors import images_of
 from replay.schema import OptionError
 
@@ -150,8 +152,8 @@ def show(
             torch.autocast(
                 device.type, dtype=autocast, enabled=autocast is not None, cache_enabled=False
             ),
-            _eager(),
-            _without_fast_path(),
+            _eager.changed(),
+            _fast_path_off.changed(),
             _random_states(device),
             _own_buffers(root),
             own_attributes(root),
@@ -221,19 +223,20 @@ def _random_states(device: torch.device) -> Iterator[None]:
             np.random.set_state(numbers)
 
 
-@contextlib.contextmanager
-def _without_fast_path() -> Iterator[None]:
+def _switch_fast_path_off() -> Callable[[], Any]:
     """Switches the fused attention of evaluation mode off, which would skip the layers' hooks."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
+    return functools.partial(torch.backends.mha.set_fastpath_enabled, enabled)
 
 
-def _eager() -> Any:
-    """Has compiled parts of the model run as they are written: nothing is compiled for a probe."""
-    if "torch._dynamo" in sys.modules:
-        return torch.compiler.set_stance("force_eager")
-    return contextlib.nullcontext()
+def _run_as_written() -> Callable[[], Any]:
+    """Has compiled parts of models run as they are written: nothing is compiled for a probe."""
+    if "torch._dynamo" not in sys.modules:
+        return lambda: None
+    stance: Any = torch.compiler.set_stance("force_eager")
+    return functools.partial(stance.__exit__, None, None, None)
+
+
+_fast_path_off = SharedSetting(_switch_fast_path_off)
+_eager = SharedSetting(_run_as_written)

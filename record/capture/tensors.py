@@ -171,6 +171,43 @@ def storages_of(values: Any) -> dict[int, StorageWeakRef]:
     return found
 
 
+Span = tuple[int, int, int]
+"""Where a tensor lies: the address of its storage, and of its values there the first byte and the
+end of the last one."""
+
+
+def spans_of(values: Any) -> list[Span]:
+    """Returns where the tensors in a batch or in a forward's arguments lie.
+
+    Batches may be parts of one storage: slices of all images, say.
+    """
+    found: list[Span] = []
+    for tensor in all_tensors(values):
+        try:
+            plain = without_transforms(tensor)
+            steps = zip(plain.shape, plain.stride(), strict=True)
+            reach = 1 + sum((count - 1) * step for count, step in steps)
+            first, size = int(plain.storage_offset()), plain.element_size()
+            storage: Any = plain.untyped_storage()
+        except (RuntimeError, NotImplementedError):  # sparse tensors have none
+            continue
+        if plain.numel():
+            found.append((storage._cdata, first * size, (first + int(reach)) * size))
+    return found
+
+
+def common_spans(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:
+    """Returns those spans that share memory with one of some others."""
+    return [
+        (storage, first, end)
+        for storage, first, end in spans
+        if any(
+            storage == other and first < other_end and other_first < end
+            for other, other_first, other_end in others
+        )
+    ]
+
+
 def to_plain(tensor: torch.Tensor) -> torch.Tensor:
     """Returns the values of a tensor of any kind as an ordinary one, of the same shape.
 

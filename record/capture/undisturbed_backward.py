@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
 from torch.overrides import TorchFunctionMode
+
+from record.capture.shared_settings import SharedSetting
 
 _OF_MODULES = ("_backward_hooks", "_backward_pre_hooks")
 _OF_ALL_MODULES = ("_global_backward_hooks", "_global_backward_pre_hooks")
@@ -47,15 +50,18 @@ def undisturbed_backward(root: nn.Module) -> Iterator[None]:
             holder[name] = table
 
 
-@contextlib.contextmanager
-def anomalies_unseen() -> Iterator[None]:
-    """Keeps autograd from looking for anomalies, where the script has it do so."""
+def _ignore_anomalies() -> Callable[[], Any]:
     before = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
     torch.set_anomaly_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_anomaly_enabled(*before)
+    return functools.partial(torch.set_anomaly_enabled, *before)
+
+
+_anomalies_unseen = SharedSetting(_ignore_anomalies)
+
+
+def anomalies_unseen() -> contextlib.AbstractContextManager[None]:
+    """Keeps autograd from looking for anomalies, where the script has it do so."""
+    return _anomalies_unseen.changed()
 
 
 def saved_as_they_are() -> contextlib.AbstractContextManager[Any]:

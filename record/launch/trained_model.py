@@ -19,7 +19,7 @@ from record.batch_detection.detector import BatchDetector, ForwardRole
 from record.batch_detection.epochs import BatchPosition
 from record.batch_detection.loaders import LoaderTracker
 from record.capture.phase import BROKEN
-from record.capture.tensors import storages_of
+from record.capture.tensors import Span, common_spans, spans_of, storages_of
 from record.formatting import format_count
 from record.launch.arguments import RunOptions
 from record.launch.closing_lines import ClosedRecording
@@ -88,7 +88,8 @@ class TrainedModel:
         self._without_gradients: BatchCandidate | None = None  # of forwards without gradients
         self._evaluation: BatchCandidate | None = None  # the last one in evaluation mode
         self._consumed: Mapping[Any, int] = {}
-        self._inputs: Mapping[int, Any] = {}  # of the latest candidate, by address
+        # Where the inputs of the latest candidate lie, and what keeps the addresses its own.
+        self._inputs: tuple[list[Span], list[Any]] = [], []
         self.recorder = ScriptRecorder(root, path, self, options, overwrite)
         self.path = self.recorder.path
         if not self.recorder.is_recording:  # another rank does
@@ -119,7 +120,7 @@ class TrainedModel:
     def forward_begins(self, training: bool, inputs: tuple[Any, dict[str, Any]]) -> None:
         """Notes that a forward begins, of the model or of a part that is called directly."""
         self._current, self._thread = None, get_ident()
-        memory = storages_of(inputs)
+        memory, spans = storages_of(inputs), spans_of(inputs)
         items = self._loaders.items_in(memory)
         if not training:
             self._capture.pending = True
@@ -143,7 +144,10 @@ class TrainedModel:
             self._marks.are_freed(last) or (with_gradients and last is self._without_gradients)
         ):
             self.detector.graph_freed(last)
-        again = not self._inputs.keys().isdisjoint(memory)
+        again = last is not None and any(
+            self._loaders.deliveries.handed_out_again(storage) < last.begun
+            for storage, _, _ in common_spans(spans, self._inputs[0])
+        )
         origin = self._loaders.origin_of(memory)
         role = self.detector.forward(items, get_ident(), again, origin)
         candidate = self.detector.latest
@@ -156,10 +160,10 @@ class TrainedModel:
         self._current = candidate
         self._without_gradients = None if with_gradients else candidate
         if role is ForwardRole.NEW:
-            self._inputs = memory
+            self._inputs = spans, [*memory.values()]
             self._begin_candidate(candidate)
         else:
-            self._inputs = {**self._inputs, **memory}
+            self._inputs = self._inputs[0] + spans, [*self._inputs[1], *memory.values()]
             self.frames.join(candidate)
 
     def forward_ended(self, output: Any) -> None:
@@ -348,4 +352,4 @@ class TrainedModel:
                 and not candidate.trained
             ):
                 self.frames.adopt(candidate)
-                self._inputs, self._thread = {}, get_ident()
+                self._inputs, self._thread = ([], []), get_ident()

@@ -19,12 +19,9 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 # Measured on files of 1 to 20 layers and up to 3,000 frames, h5py 3.16, committed after each frame:
 # what HDF5 writes beside the data, because in SWMR mode it never overwrites a node of an index.
 _INDEX_BYTES = 1_600  # a dataset and frame, at most
-
-
 _DATASET_BYTES = 5_000
-
-
 _FILE_BYTES = 10_000
+_AHEAD = 16  # batches, at most, that are handed out before the forward of an earlier one
 
 
 class Budget:
@@ -82,6 +79,9 @@ class Budget:
         Returns:
             How many further batches fit; at least one is kept, however large it is.
         """
+        if self._room is None:  # the others came to nothing: this is the first that has frames
+            self._fresh = self._kept = min(self._fresh, 1 + _AHEAD)
+            self._since = max(0, self._seen - 1)
         before = self._frame
         self._frame = frame_bytes(layout)
         each_epoch = epoch_bytes(layout, batches)
@@ -119,7 +119,7 @@ class Budget:
         number = self._seen - self._since
         self._seen += 1
         if self._room is None:
-            kept = number == 0  # what a batch takes is known after the first one
+            kept = True  # until one shows what it takes: the first may be skipped, or fail
         elif self._left is None:
             kept = number % self._stride == 0
             if kept and self._kept >= self._room:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from _thread import get_ident
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from record.capture.tensors import storages_of
+from record.capture.tensors import Span, common_spans, spans_of, storages_of
 from record.formatting import format_count
 from record.reporting import Problems
 from record.session.frame_sender import Refusal, SealedFrames
@@ -33,6 +34,7 @@ class Batch:
         sealed: The batch's frames, where they were put aside.
         refusal: What was counted for it before its forward was seen.
         storages: The storages of what the loader handed out, once somebody asked for them.
+        spans: Where it lies in them, likewise.
         undecided: Whether `keep` is decided when it is sent, as nobody knows yet what a batch is.
     """
 
@@ -48,13 +50,19 @@ class Batch:
     sealed: SealedFrames | None = None
     refusal: Refusal = field(default_factory=Refusal)
     storages: dict[int, Any] | None = None
+    spans: list[Span] = field(default_factory=list)
     undecided: bool = False
 
     def note_storages(self) -> dict[int, Any]:
         """Returns the storages of what the loader handed out, and keeps them."""
         if self.storages is None:
-            self.storages = storages_of(self.loaded)
+            self.storages, self.spans = storages_of(self.loaded), spans_of(self.loaded)
         return self.storages
+
+    def overlap(self, spans: Sequence[Span]) -> int:
+        """Returns how many of some tensors lie in the memory of what the loader handed out."""
+        self.note_storages()
+        return len(common_spans(spans, self.spans))
 
 
 class UnrecordedForwards:
@@ -121,6 +129,9 @@ class LateBatches:
     def __init__(self, problems: Problems) -> None:
         self.batches: list[Batch] = []
         self.is_said = False
+        self._last: Batch | None = None  # the one that was found last
+        self._thread = 0  # in which that was
+        self._again = self._usual_again = 0  # further forwards of it, and of those before it
         self._problems = problems
 
     def add(self, batch: Batch) -> None:
@@ -138,7 +149,7 @@ class LateBatches:
         thread = get_ident()
         mine = [batch for batch in current if batch.thread == thread]
         usual = mine[-1] if mine else current[-1] if current else None
-        if usual is not None and not self.batches and (mine or len(current) == 1):
+        if usual is not None and not (self.batches or self._last) and (mine or len(current) == 1):
             return usual
         return self._find(inputs, current, usual)
 
@@ -153,12 +164,26 @@ class LateBatches:
             usual: The one of them that goes on in this thread.
 
         Returns:
-            The batch, late or not; else the usual one.
+            The batch, late or not; else the one that was found last, or the usual one.
         """
-        known = storages_of(inputs)
-        for batch in [*self.batches, *current]:
-            if batch.seen or batch.note_storages().keys().isdisjoint(known):
-                continue
+        known, spans = storages_of(inputs), spans_of(inputs)
+        found = [
+            batch
+            for batch in [*self.batches, *current]
+            if not (batch.seen or batch.note_storages().keys().isdisjoint(known))
+        ]
+        last, most = self._last, max((batch.overlap(spans) for batch in found), default=0)
+        if last is not None and self._thread != get_ident():
+            last = None
+        again = last is not None and (not found or last.overlap(spans) > most)
+        if again and self._goes_on(outstanding=bool(self.batches or current)):
+            return last
+        if found:
+            # Parts of one storage are told apart; memory that is used again is the usual one's.
+            best = [batch for batch in found if batch.overlap(spans) == most]
+            batch = usual if usual in best and most and last is None else best[0]
+            self._last, self._again = (batch if batch in self.batches else None), 0
+            self._thread = get_ident()
             if batch in self.batches:  # those before it were skipped
                 del self.batches[: self.batches.index(batch) + 1]
             else:
@@ -176,3 +201,16 @@ class LateBatches:
             if usual is not None:
                 self.batches.clear()
         return usual
+
+    def _goes_on(self, outstanding: bool) -> bool:
+        """Returns whether a forward may be a further one of the batch that was found last.
+
+        Args:
+            outstanding: Whether others were handed out meanwhile, whose turn has not come yet.
+        """
+        self._again += 1
+        if outstanding:
+            self._usual_again = max(self._usual_again, self._again)
+        elif self._again > self._usual_again:  # of what is gone through again
+            self._last = None
+        return self._last is not None

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 import threading
 from _thread import get_ident
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +27,7 @@ from record.capture.probe_classes import ProbeClasses
 from record.capture.python_state import PythonState
 from record.capture.refused_writes import RefusedWrites
 from record.modules.names import is_wrapper
+from record.reporting import silenced
 from record.schedule.cadence import Cadence
 from record.session.kept_images import KeptImages, in_words
 
@@ -142,7 +142,7 @@ class FirstImageProbe:
         if self.classes is not None:
             self.classes.labels = self._kept.labels
         try:
-            with _silenced():
+            with silenced():
                 guard = functools.partial(_Refusal, state, root, again)
                 show_as_asked(state, device, count, *again, self.classes, guard)
         except BaseException:
@@ -247,42 +247,3 @@ def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, (list, tuple, dict)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _tensors_in(part)
-
-
-class _Muted:
-    """A stream that takes nothing from one thread, and everything from others.
-
-    Attributes:
-        unmuted: The stream itself.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self.unmuted = self._stream = stream
-        self._thread = get_ident()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Writes what another thread says."""
-        return len(text) if get_ident() == self._thread else self._stream.write(text)
-
-    def writelines(self, lines: Any) -> None:
-        """Writes what another thread says."""
-        for line in lines:
-            self.write(line)
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Keeps what a forward prints from being printed once more."""
-    before = sys.stdout, sys.stderr
-    muted: Any = tuple(None if stream is None else _Muted(stream) for stream in before)
-    sys.stdout, sys.stderr = muted
-    try:
-        yield
-    finally:
-        if sys.stdout is muted[0]:
-            sys.stdout = before[0]
-        if sys.stderr is muted[1]:
-            sys.stderr = before[1]

@@ -137,14 +137,14 @@ class Progress:
     def turn_to_epoch(self, number: Any) -> None:
         """Begins an epoch whose batches end with `end_step`."""
         with self._lock:
-            if self.mode == FORWARDS and number != 0:  # else nothing has begun before
+            following = self.next_epoch + (not self.counts_one_epoch)
+            whole = whole_epoch(number, following, self._problems.warn)
+            if self.mode == FORWARDS and whole:  # else nothing has begun before
                 self.finish()
                 self._sending.flush()
-            self.mode = STEPS
             self._discard()
-            following = self.next_epoch + (not self.counts_one_epoch)
-            self.epoch = self.next_epoch = whole_epoch(number, following, self._problems.warn)
-            self.counts_one_epoch, self.batch = False, 0
+            self.mode, self.counts_one_epoch = STEPS, False
+            self.epoch, self.next_epoch, self.batch = whole, whole, 0
             self.await_forward()
 
     def end_step(self) -> None:
@@ -340,7 +340,7 @@ class Progress:
             self._captured = None
             if ran and not sender.has_failed(1):
                 self._sending.seal(batch)
-            state.phase = IDLE
+            state.phase, state.loaded = IDLE, None
         self._unrecorded.end(batch)
         if self._trained:
             self._trained.forget(batch)

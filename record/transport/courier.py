@@ -125,12 +125,6 @@ class Courier:
         """What the file held at the start: frames, the last one's step and epoch."""
         return self._process.opening
 
-    @property
-    def shares_memory(self) -> bool:
-        """Whether frames lie in memory that the writer sees, and not in the pipe."""
-        pool = self.channel.pool
-        return pool is not None and pool.shared
-
     def set_layout(
         self,
         layout: BatchLayout,

@@ -41,7 +41,9 @@ class ScaledFrames:
     def __init__(self, snapshot: Snapshot, layer: Layer) -> None:
         self.layer = layer
         self.stored = Series(snapshot, layer)
-        self._snapshot, self._read_at, self._largest_at = snapshot, -1, -1
+        self._snapshot = snapshot
+        self._read_at: tuple[int, int] | None = None  # the edition of the frames
+        self._largest_at: tuple[int, int] | None = None
         self._largest = np.zeros((0, 0))
         self._exponents = np.zeros((0, 0), np.int64)
 
@@ -117,7 +119,7 @@ class ScaledFrames:
             FileError: They cannot be read.
         """
         snapshot = self._snapshot
-        if self._read_at != snapshot.committed:
+        if self._read_at != snapshot.edition:
             path = self.layer.group + dataset_path(schema.EXPONENTS, self.name)
             found, damaged = read_checked(snapshot.file, path, np.int64, self.stored.vouched)
             fitted = np.zeros(snapshot.shape, np.int64)
@@ -126,7 +128,7 @@ class ScaledFrames:
                     found[damaged] = _DAMAGED
                 rows, columns = np.minimum(fitted.shape, found.shape)
                 fitted[:rows, :columns] = found[:rows, :columns]
-            self._exponents, self._read_at = fitted, snapshot.committed
+            self._exponents, self._read_at = fitted, snapshot.edition
         return self._exponents
 
     def exponent(self, cell: Cell) -> int:
@@ -196,8 +198,8 @@ class ScaledFrames:
     @property
     def largest(self) -> npt.NDArray[np.float64]:
         """The largest magnitude of every frame, float64 (epoch, batch); NaN without one."""
-        if self._largest_at != self._snapshot.committed:
-            self._largest, self._largest_at = self._find_largest(), self._snapshot.committed
+        if self._largest_at != self._snapshot.edition:
+            self._largest, self._largest_at = self._find_largest(), self._snapshot.edition
         return self._largest
 
     def _find_largest(self) -> npt.NDArray[np.float64]:

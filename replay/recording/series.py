@@ -54,7 +54,7 @@ class Series:
         self._has_sums = False
         self._sums: dict[str, npt.NDArray[np.uint32] | None] = {}
         self.mended_ranges = MendedRanges()
-        self._read_at = snapshot.committed  # how many frames there were when those were read
+        self._read_at = snapshot.edition  # of the frames when those were read
 
     def __repr__(self) -> str:
         module, maps = format_module(self.layer.module), format_shape(self.layer.shape)
@@ -96,7 +96,7 @@ class Series:
         A layer that put out nothing in a batch, or something of another shape, has none there.
         In a file without checksums every whole frame is taken to be there.
         """
-        if self._present is None or self._read_at != self._snapshot.committed:
+        if self._present is None or self._read_at != self._snapshot.edition:
             self._forget()
             self._present = self._snapshot.order > 0
             sums = self.checksums()
@@ -244,11 +244,11 @@ class Series:
     def _forget(self) -> None:
         """Forgets what was read before the recording was refreshed."""
         self._present, self._vouched, self._sums = None, None, {}
-        self._read_at = self._snapshot.committed
+        self._read_at = self._snapshot.edition
         self.mended_ranges = MendedRanges()
 
     def _read(self, group: str, sums: str, epoch: int, batch: int) -> Float16Array:
-        if self._read_at != self._snapshot.committed:
+        if self._read_at != self._snapshot.edition:
             self._forget()
         if sums not in self._sums:
             self._sums[sums] = self.checksums(sums)

@@ -90,6 +90,8 @@ class Snapshot:
         vouched: Where the values of a frame all have checksums.
         sound_state: Whether these counts are as they were written; if not, `committed` is how
             many frames have a number, and nothing is known of the others.
+        edition: Differs where there are other frames than before, also as many of them: those of a
+            file that has taken the place of the one before, as that of a resumed run does.
     """
 
     def __init__(self, file: SafeFile, probe_number: int | None = None) -> None:
@@ -126,6 +128,7 @@ class Snapshot:
         _, self.dropped, self.lost, closed = [*counts, 0, 0, 0, 0][:4]
         self.closed = bool(closed)
         self.committed = schema.count_whole(state, order) if len(state) else 0
+        self.edition = self.committed, self._number
         if not _are_complete(order, self.committed):
             mend_numbers(file, path, order, self.committed)
         whole = (order > 0) & (order <= self.committed)

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.slow
 
 MODELS = (
     "MidValidation", "LeftEarly", "Zipped", "ZippedCycle", "Cycled", "BegunAnew", "Restarted",
-    "Prefetched", "Persistent", "MultiEpochsNet", "InfiniteNet", "Listed", "Cut",
+    "Prefetched", "Persistent", "MultiEpochsNet", "InfiniteNet", "Listed",
+    "Sliced", "Reused", "Cut",
     "FetchedTogether", "AllForwardsFirst", "DryRuns", "Closures", "Sharpness", "Critic", "WMaker",
     "AToB", "BToA", "JudgeA", "JudgeB", "FixMatch", "ByGrad", "Attacked", "CarelessValidation",
     "NoLoader", "WholeSet", "BestKept", "LoneJudge", "LoneMaker", "ByTurns", "WithinBackward",
@@ -71,7 +72,7 @@ def test_what_is_said_of_them(folder: Path) -> None:
     named = [line for line in said if line.startswith("recorded ") and " batches of " in line]
     assert named[0].startswith("recorded 12 batches of MidValidation, 1 layer, ")
     assert len(named) == 12
-    assert f"recorded {len(MODELS) - 12} more trainings of Cut, " in said[15]
+    assert f"recorded {len(MODELS) - 12} more trainings of Sliced, " in said[15]
     doubts = {line.split(": ")[0]: line for line in said[:3]}
     assert set(doubts) == {
         "ZippedCycle, Cycled",

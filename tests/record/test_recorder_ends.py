@@ -190,6 +190,20 @@ def test_a_script_says_it_too_with_its_path_from_where_it_was_started(tmp_path: 
     assert done.stderr.rstrip().endswith("-m replay animate out/run.h5")
 
 
+def test_a_validation_has_the_memory_of_the_batch_before_it(tmp_path: Path) -> None:
+    """What a loader hands out may be on a GPU."""
+    model, optimizer = make()
+    with Recorder(model, tmp_path / "run.h5", quiet=True, probe="first") as recorder:
+        for _ in range(2):
+            given: list[weakref.ref[torch.Tensor]] = []
+            for x in recorder.track(batch.clone() for batch in batches()):
+                given.append(weakref.ref(x))
+                step(model, optimizer, x)
+            del x
+            gc.collect()
+            assert [each() for each in given] == [None] * len(given)
+
+
 def test_a_closed_recorder_keeps_no_model_alive(tmp_path: Path) -> None:
     """In a notebook each cell that is run again would keep another one, on a GPU, too."""
     models, recorders = [], []

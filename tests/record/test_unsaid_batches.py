@@ -32,6 +32,13 @@ def frames(path: Path) -> dict[tuple[int, int], float]:
         return {at: float(run.inputs[at].max()) for at in run.frames}
 
 
+class Incomparable:
+    """Something that raises an error where it is compared."""
+
+    def __ne__(self, other: object) -> bool:
+        raise TypeError("it is compared with nothing")
+
+
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("forwards", [1, 2, 5])
 def test_step_without_an_epoch_before_ends_one_batch_of_several_forwards(
@@ -83,6 +90,21 @@ def test_forwards_before_a_later_epoch_are_the_one_before(tmp_path: Path) -> Non
             model(images)
             recorder.step()
     expected = {(0, 0): 1.0, (0, 1): 2.0, (0, 2): 3.0, (1, 0): 1.0, (1, 1): 2.0}
+    assert frames(tmp_path / "run.h5") == expected
+
+
+@pytest.mark.parametrize("number", [np.arange(2), torch.arange(2), Incomparable()], ids=type)
+def test_an_epoch_that_is_no_number_is_said_and_never_raised(tmp_path: Path, number: Any) -> None:
+    model = small()
+    with Recorder(model, tmp_path / "run.h5") as recorder:
+        for _ in range(2):
+            with pytest.warns(RecordingWarning, match=r"epoch\(.*\): expected a whole number"):
+                recorder.epoch(number)
+            for images in numbered(2):
+                model(images)
+                recorder.step()
+            number = [number]
+    expected = {(epoch, batch): 1.0 + batch for epoch in range(2) for batch in range(2)}
     assert frames(tmp_path / "run.h5") == expected
 
 

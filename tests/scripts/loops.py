@@ -328,6 +328,53 @@ def listed():
         batches = batches[1:] + batches[:1]
 
 
+class Prepared(torch.utils.data.Dataset):
+    """Batches as they are handed out: slices of one tensor, or each in the memory of the last."""
+
+    def __init__(self, add=0.0, buffer=None):
+        self.images, self.labels = data(16, add=add).tensors
+        self.buffer = buffer
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, number):
+        part = slice(4 * number, 4 * number + 4)
+        images = self.images[part]
+        return images if self.buffer is None else self.buffer.copy_(images), self.labels[part]
+
+
+def train_on_prepared(name, buffer):
+    model, notes = new(name)
+    train, val = (DataLoader(Prepared(add, buffer), batch_size=None) for add in (0.0, 5.0))
+    optimizer = sgd(model)
+    for epoch in range(3):
+        batch = 0
+        for number, (x, y) in enumerate(train):
+            if epoch == 1 and number == 1:
+                continue  # a batch that the script does without
+            notes.before()
+            loss = F.cross_entropy(model(x), y) + model(x).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            notes.after_call(epoch, batch, loss)
+            batch += 1
+        evaluate(model, val, leave=1 if epoch else None)
+
+
+@loop
+def sliced():
+    """A loader hands out slices of one tensor, which have its memory in common."""
+    train_on_prepared("Sliced", None)
+
+
+@loop
+def reused():
+    """A loader copies each batch into the same memory."""
+    train_on_prepared("Reused", torch.empty(4, 1, 8, 8))
+
+
 @loop
 def cut():
     """One batch of the loader is cut into four steps."""

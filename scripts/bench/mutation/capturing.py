@@ -94,6 +94,14 @@ MUTATIONS = (
         EVERY,
     ),
     Mutation(
+        "shared-memory-tells-batches",
+        "Batches that share a storage are told apart by where they lie in it.",
+        "record/capture/tensors.py",
+        "            storage == other and first < other_end and other_first < end\n",
+        "            storage == other\n",
+        "tests/record/test_batches_ahead.py::test_batches_that_are_read_ahead",
+    ),
+    Mutation(
         "step-off-by-one",
         "Beside a frame stands how many batches were trained before.",
         PROGRESS,
@@ -282,6 +290,24 @@ MUTATIONS = (
         "                if own.get(name, _MISSING) is not value:\n",
         "                if name not in own:\n",
         "tests/record/capture/test_module_attributes.py::test_the_training_is_the_same",
+    ),
+    Mutation(
+        "budget-waits-for-ever",
+        "A budget waits for the first batch that has frames.",
+        "record/schedule/budget.py",
+        "            kept = True  # until",
+        "            kept = number == 0  # until",
+        "tests/record/schedule/test_schedule.py"
+        "::test_a_budget_waits_for_the_first_batch_that_has_frames",
+    ),
+    Mutation(
+        "settings-stay-changed",
+        "The last of several threads puts back what a showing has changed in the process.",
+        "record/capture/shared_settings.py",
+        "            if not self._users:\n                self._put_back = self._change()\n",
+        "            self._put_back = self._change()\n",
+        "tests/record/capture/test_shown_in_threads.py"
+        "::test_the_first_that_ends_changes_nothing_for_good",
     ),
     Mutation(
         "budget-exceeded",

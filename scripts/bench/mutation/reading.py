@@ -480,6 +480,14 @@ MUTATIONS = (
         EXCHANGED + "test_nothing_of_another_file_at_an_address_is_shown_among_these_frames",
     ),
     Mutation(
+        "as-many-frames-are-the-same",
+        "As many frames of another file are other ones to what was held of a recording.",
+        SNAPSHOT,
+        "        self.edition = self.committed, self._number\n",
+        "        self.edition = self.committed, 0\n",
+        EXCHANGED + "test_as_many_frames_of_a_resumed_run_are_not_called_damaged",
+    ),
+    Mutation(
         "older-look-reads-on",
         "What was taken of a recording before it was exchanged reads nothing of the new one.",
         SNAPSHOT,

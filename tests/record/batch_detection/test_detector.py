@@ -7,6 +7,8 @@ same with 100,000 of them: `python tests/training_programs.py --count 100000`.
 from __future__ import annotations
 
 import functools
+import gc
+import weakref
 
 import pytest
 import training_programs as programs
@@ -117,6 +119,23 @@ def test_a_backward_is_enough_where_nobody_says_when_an_optimizer_steps() -> Non
         told.deliveries.end(source)
     told.batches.close()
     assert told.places == [(0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 3)]
+
+
+def test_nothing_of_earlier_epochs_is_kept_where_each_lists_its_batches_anew() -> None:
+    told = Told()
+    sources: list[weakref.ref[LoaderPass]] = []
+    for epoch in range(4):
+        source = told.deliveries.begin(LoaderPass("loader", 3))
+        sources.append(weakref.ref(source))
+        items = [told.fetch(source) for _ in range(3)]
+        told.deliveries.end(source)
+        for item in items:
+            told.train(item)
+        assert told.places == [(epoch, batch, 3 * epoch + batch) for batch in range(3)]
+        told.settled.clear()
+        del source, items, item
+    gc.collect()
+    assert [source() is None for source in sources] == [True] * 3 + [False]
 
 
 def test_what_cannot_be_known_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gradient_trainings import Residual, Transformer, images, loss_of
 from torch import nn
 
 from record import Recorder
+from record.capture.hidden_hooks import copy_guard
 
 FIXED = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(5))
 EVERYTHING: dict[str, Any] = {
@@ -161,3 +163,27 @@ def test_grad_scalers_are_as_they_were(tmp_path: Path, order: tuple[int, int]) -
         assert torch.amp.GradScaler.scale is not original
         recorders[number].close()
     assert torch.amp.GradScaler.scale is original
+
+
+def test_a_recording_that_begins_while_the_last_one_ends_leaves_torch_as_it_was() -> None:
+    before = vars(nn.Module)["__getstate__"]
+    others: list[threading.Thread] = []
+
+    class Watched(type):
+        def __setattr__(cls, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if value is own_state:  # as it is put back
+                others.append(threading.Thread(target=copy_guard.begin, args=(nn.Conv2d(3, 3, 1),)))
+                others[0].start()
+                others[0].join(0.2)  # longer only where it waits for the end of this one
+
+    def own_state(model: nn.Module) -> Any:
+        return nn.Module.__getstate__(model)
+
+    model = Watched("Model", (nn.Sequential,), {"__getstate__": own_state})()
+    copy_guard.begin(model)
+    copy_guard.end()
+    others[0].join()
+    assert vars(nn.Module)["__getstate__"] is not before  # the other one goes on
+    copy_guard.end()
+    assert vars(nn.Module)["__getstate__"] is before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -153,6 +154,36 @@ def test_the_file_stays_below_its_budget(tmp_path: Path, known: bool) -> None:
                 assert np.isfinite(run["conv"].ranges()[at]).all()
             assert not list(tmp_path.glob("*thinning"))
         assert [run.batches["step"][at] for at in run.frames] == [50 * e + b for e, b in run.frames]
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("why", ["skipped", "failed", "evaluated"])
+@pytest.mark.parametrize(("skipped", "limit"), [(1, "3MB"), (3, "3MB"), (120, "2MB")])
+def test_a_budget_waits_for_the_first_batch_that_has_frames(
+    tmp_path: Path, skipped: int, limit: str, why: str, known: bool
+) -> None:
+    path, model, first = tmp_path / "run.h5", Tiny(), skipped
+    options = {"budget": limit, "epochs": 8 if known else None, "quiet": True}
+    with Recorder(model, path, **options) as recorder:  # type: ignore[arg-type]
+        for _ in range(8):
+            for images in recorder.track([torch.ones(2, 3, 24, 24) for _ in range(50)]):
+                if skipped > 0:
+                    skipped -= 1
+                    model.train(why != "evaluated")
+                    if why != "skipped":
+                        with contextlib.suppress(RuntimeError):
+                            model(images if why == "evaluated" else images[:, :1])
+                    continue
+                model.train()
+                model(images).backward()
+    assert path.stat().st_size <= parse_bytes(limit)
+    with replay.open(path) as run:
+        steps = np.array([run.batches["step"][at] for at in run.frames])
+    distances = np.diff(steps[1:])  # behind the first one, from which it is known what one takes
+    assert steps[0] == first
+    assert steps[-1] + distances[-1] >= 400
+    assert distances.max() - distances.min() <= 1
+    assert len(steps) > (40 if first < 100 else 15)
 
 
 @pytest.mark.parametrize("known", [True, False])

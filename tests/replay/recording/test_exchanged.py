@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from samples import drifting_maps, write_recording
 from serving import http_server
+from torch import nn
 
 import replay
-from record import Writer
+from record import Recorder, Writer
 from replay.schema import DamagedError, FileError, RecordingError
 
 LAYERS = {"conv1": drifting_maps(3, 6, 5)}
@@ -65,6 +68,40 @@ def test_what_a_resumed_run_says_is_seen(tmp_path: Path) -> None:
         run.refresh()
         assert len(run.frames) == 12
         assert run.meta == {"resumed": [{"epoch": 1}]}
+
+
+@pytest.mark.parametrize("of", ["maps", "fixed image", "gradients", "true gradients"])
+def test_as_many_frames_of_a_resumed_run_are_not_called_damaged(tmp_path: Path, of: str) -> None:
+    path = tmp_path / "run.h5"
+    images = torch.rand(3, 2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+
+    def train(epochs: int, weight: float, resume: int | bool = False) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 2, 3))
+        nn.init.constant_(model[0].weight, weight)
+        probe = images[0, :1]
+        with Recorder(
+            model, path, resume=resume, probe=probe, gradients=True, quiet=True
+        ) as recorder:
+            for _ in range(epochs):
+                for batch in recorder.track(images):
+                    model(batch).square().sum().backward()
+
+    def look_at(run: replay.Recording) -> tuple[replay.Recording, Any]:
+        shown = run.probe(0) if of == "fixed image" else run
+        shown = run.beside("gradients") if of.endswith("gradients") else shown
+        return shown, shown.scaled("0") if of == "true gradients" else shown["0"]
+
+    train(4, 0.25)
+    with replay.open(path) as run:
+        shown, series = look_at(run)
+        old = series[3, 1]
+        train(2, 0.5, resume=2)
+        run.refresh()
+        shown.refresh()
+        with replay.open(path) as fresh:
+            assert len(fresh.frames) == len(run.frames) == 12
+            np.testing.assert_array_equal(series[3, 1], look_at(fresh)[1][3, 1])
+            assert not np.array_equal(series[3, 1], old)
 
 
 def test_a_frame_of_another_file_in_its_place_is_not_called_damaged(tmp_path: Path) -> None:
