@@ -43,8 +43,8 @@ def order_channels(
         return list(channels)
     values = _sample(source, channels, frames)
     spreads = values.std(axis=1)
-    alive = np.flatnonzero(spreads > 1e-6 * max(1.0, float(np.abs(values).max(initial=0.0))))
-    constant = [place for place in range(len(channels)) if place not in set(alive.tolist())]
+    varies = spreads > 1e-6 * max(1.0, float(np.abs(values).max(initial=0.0)))
+    alive, constant = np.flatnonzero(varies), np.flatnonzero(~varies).tolist()
     if len(alive) < 3:
         return [channels[place] for place in [*alive.tolist(), *constant]]
     normalised = values[alive]
