@@ -259,6 +259,18 @@ def test_similar_channels_stand_side_by_side(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("scale", ["adaptive", "run", "epoch", "frame", "channel"])
+def test_a_layer_without_a_frame_in_the_chosen_epochs_is_empty(tmp_path: Path, scale: str) -> None:
+    """As of a branch that is trained later; it was an IndexError."""
+    late = {"conv": ramp, "late": lambda e, b: ramp(e, b) if e else None}
+    path = write_recording(tmp_path / "run.h5", late, epochs=2, kernels={"late": kernels(3)})
+    options = {"layers": "all", "epochs": 0, "scale": scale}
+    shown = "histogram,difference,kernels"
+    made = replay.animate(path, tmp_path / "a.gif", show=shown, order="similar", **options)
+    assert made.frames == 4
+    assert replay.compare(path, path, tmp_path / "b.gif", difference=True, **options).frames == 4
+
+
 def test_what_cannot_be_shown(run: Path, tmp_path: Path) -> None:
     quiet = write_recording(
         tmp_path / "quiet.h5",
