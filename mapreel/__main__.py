@@ -10,9 +10,12 @@ from collections.abc import Callable, Sequence
 from textwrap import wrap
 from typing import NoReturn
 
-from replay.schema.faces import leave, own_process, program, remember_caller
-from replay.schema.format import program_version
-from replay.schema.suggestions import did_you_mean, unknown
+try:
+    from replay.schema.faces import leave, own_process, program, remember_caller
+    from replay.schema.format import program_version
+    from replay.schema.suggestions import did_you_mean, unknown
+except KeyboardInterrupt:  # Ctrl-C while Python reads all that
+    sys.exit(130)
 
 _USAGE = """\
 usage: {mapreel} record COMMAND ...

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from record.options import ATTENTION_KINDS, parse_probe
-from record.training.settings import settings_of
-from replay.schema import OptionError, RecordingError
-from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
-from replay.schema.errors import find_shortage
-from replay.schema.faces import command_line, program, remember_caller
+try:
+    from record.options import ATTENTION_KINDS, parse_probe
+    from record.training.settings import settings_of
+    from replay.schema import OptionError, RecordingError
+    from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
+    from replay.schema.errors import find_shortage
+    from replay.schema.faces import command_line, program, remember_caller
+except KeyboardInterrupt:  # Ctrl-C while Python reads all that
+    sys.exit(130)
 
 EXAMPLES = """\
 examples:

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from record.modules.selection import Patterns
+from record.paths import recording_path
 from record.recorder import Recorder
 from record.reporting import warn
 from record.session.metadata import rank_and_world
@@ -140,7 +141,7 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         self.recorder: Recorder | None = None
-        self._path = Path(path)
+        self._path: Any = path  # looked at where a training begins, which nothing here ends
         self._module = module
         self._raises = on_error != "warn"
         self._options = {
@@ -221,6 +222,7 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
         """Begins the recording of a training that begins, or goes on, with this batch."""
         model = pl_module if self._module is None else _submodule(pl_module, self._module)
         epoch = trainer.current_epoch
+        self._path = recording_path(self._path)
         ended = self._find_fit(model, trainer, (epoch, batch))
         options, path = {**self._options}, self._path
         if ended is not None:
@@ -256,9 +258,9 @@ class RecordFeatureMaps(Callback):  # type: ignore[misc]
         rank, world = rank_and_world()
         every_rank = world > 1 and self._options.get("ranks", "0") == "all"
         if not taken and (self._raises or overwrite or (world > 1 and rank and not every_rank)):
-            return self._path
+            return Path(self._path)
         for number in itertools.count(1):
-            path = self._path if number == 1 else _numbered(self._path, str(number))
+            path = Path(self._path) if number == 1 else _numbered(self._path, str(number))
             written = _numbered(path, f"rank{rank}") if every_rank else path
             if path not in taken and (overwrite or not written.is_file()):
                 break

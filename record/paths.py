@@ -7,10 +7,27 @@ import secrets
 from pathlib import Path
 
 from record.locking.own_recordings import check_own
-from replay.schema import OutputError
+from replay.schema import OptionError, OutputError
 from replay.schema.addresses import was_address, why_not_here, without_secrets
 from replay.schema.faces import call, refuse_existing
+from replay.schema.file_names import short_name, why_no_file
 from replay.schema.holders import holder_of
+
+
+def recording_path(path: str | os.PathLike[str]) -> Path:
+    """Returns the path of a recording to write, as it was given.
+
+    Raises:
+        OptionError: It is no path.
+        OutputError: No file can be called so.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise OptionError(f"path: expected a path such as 'run.h5', found {path!r}")
+    if was_address(path) is None and (why := why_no_file(path)):  # else `check_here` refuses it
+        raise OutputError(why)
+    if not Path(path).name:  # "", "." and "/", to which no number of a rank could be added
+        raise OutputError(f"expected a file such as run.h5, but {Path(path)} is a folder")
+    return Path(path)
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -20,8 +37,9 @@ def check_target(path: Path, overwrite: bool) -> None:
         OutputError: The file exists, is not a file, this process records into it already, or its
             folder is missing or read-only.
     """
-    _check_name(path)
     check_here(path)
+    if why := why_no_file(path):
+        raise OutputError(why)
     check_own(path)
     if path.is_dir():
         raise OutputError(f"expected a file such as run.h5, but {path} is a folder")
@@ -37,20 +55,6 @@ def check_target(path: Path, overwrite: bool) -> None:
     _try_beside(path)
 
 
-def _check_name(path: Path) -> None:
-    """Refuses what no file can be called.
-
-    Raises:
-        OutputError: The system takes no such name.
-    """
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return  # what is there, and what may be, is asked for next
-    except (OSError, ValueError) as error:
-        raise OutputError(f"no file can be called {_short(path)}: {_words(error)}") from error
-
-
 def _try_beside(path: Path) -> None:
     """Refuses a file beside which no other can be made, as its writer needs them.
 
@@ -63,18 +67,9 @@ def _try_beside(path: Path) -> None:
         os.unlink(trial)
     except OSError as error:
         raise OutputError(
-            f"no files can be made beside {_short(path)}, as a recording needs them: "
-            f"{_words(error)}"
+            f"no files can be made beside {short_name(path)}, as a recording needs them: "
+            f"{str(error.strerror or error).lower()}"
         ) from error
-
-
-def _short(path: Path) -> str:
-    text = ascii(str(path))[1:-1] if "\0" in str(path) else str(path)
-    return text if len(text) <= 100 else f"{text[:60]}...{text[-30:]}"
-
-
-def _words(error: OSError | ValueError) -> str:
-    return str((isinstance(error, OSError) and error.strerror) or error).lower()
 
 
 def check_here(path: str | os.PathLike[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +16,7 @@ from record.formatting import format_count
 from record.modules.names import unwrap
 from record.modules.selection import Patterns, find_layers
 from record.options import attention_kind, check_options, either
-from record.paths import check_source, check_target
+from record.paths import check_source, check_target, recording_path
 from record.protocol.layout import BatchLayout
 from record.reporting import Problems, say, warn
 from record.schedule.budget import Budget, parse_bytes
@@ -157,7 +156,7 @@ class Recorder:
         root = unwrap(model)
         found = self._find_layers(root, layers)
         rank, world = rank_and_world()
-        self.path = Path(path)
+        self.path = recording_path(path)
         if world > 1 and ranks == "all":
             self.path = self.path.with_name(f"{self.path.stem}.rank{rank}{self.path.suffix}")
         chosen = Schedule.parse(schedule, every)

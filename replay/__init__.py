@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from replay.diagnosis.examination import health
     from replay.figures.axes import draw
     from replay.figures.contact_sheet import sheet
+    from replay.figures.health_chart import draw_health
     from replay.figures.map_grid import grid
     from replay.files.exporting import export
     from replay.files.packing import pack, unpack
@@ -43,6 +44,7 @@ __all__ = [
     "animate",
     "compare",
     "draw",
+    "draw_health",
     "export",
     "fetch",
     "grid",
@@ -64,6 +66,7 @@ _HOMES = {
     "animate": ("replay.rendering.animation", "animate"),
     "compare": ("replay.rendering.comparison", "compare"),
     "draw": ("replay.figures.axes", "draw"),
+    "draw_health": ("replay.figures.health_chart", "draw_health"),
     "grid": ("replay.figures.map_grid", "grid"),
     "export": ("replay.files.exporting", "export"),
     "fetch": ("replay.files.transfer", "fetch"),

@@ -6,6 +6,8 @@ Whatever a file holds, this never raises and stays small; what comes from the fi
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -22,23 +24,29 @@ from replay.formatting import (
 from replay.html import image_html, text_html
 from replay.maps.axes import Maps
 from replay.maps.views import look_at
-from replay.options import FilmOptions
-from replay.raster.palette import enlarge, reduce, to_rgb
+from replay.options import DIVERGING, FilmOptions
+from replay.raster.frame import Frame
+from replay.raster.palette import Palette, enlarge, reduce, to_rgb
 from replay.recording import Recording, open_recording, read_losses
-from replay.recording.beside_words import BESIDE
+from replay.recording.beside_words import BESIDE, BESIDE_WORDS
+from replay.recording.cam_frames import CamFrames
 from replay.recording.inputs import Inputs
+from replay.recording.recording import BesideMaps
 from replay.recording.series import Series
 
 _LAYERS = 12  # rows of the table
 _IMAGE_SIDE = 160  # pixels of an input image, about
-_VIEWS = {schema.ATTENTION: "attention", schema.GRADIENTS: "gradient"}  # of a layer's kind
+_VIEWS = {schema.ATTENTION: "attention", schema.GRADIENTS: "gradient"}  # of what lies beside
+_AS_MAPS = FilmOptions()
 _POSTER_BYTES = 200_000
 _POSTER_MAPS = (16, 9, 4, 1)  # tried until the picture is small enough
 
 
 def to_html(shown: object) -> str:
-    """Returns a recording, a layer's frames or input images as HTML."""
+    """Returns a recording, a layer's frames, class activation or input images as HTML."""
     try:
+        if isinstance(shown, CamFrames):
+            return _cam_html(shown)
         if isinstance(shown, Series):
             return _series_html(shown)
         if isinstance(shown, Inputs):
@@ -51,15 +59,35 @@ def to_html(shown: object) -> str:
 
 def _series_html(series: Series) -> str:
     layer = series.layer
-    frames = format_count(int(series.present.sum()), "frame")
-    facts = [format_module(layer.module), format_shape(layer.shape), frames]
-    if series.probe_number is not None:
-        facts.append(f"fixed image {series.probe_number}")
-    head = f"<b>{text_html(series.name)}</b><br><small>{_line(facts)}</small><br>"
-    with open_recording(series.path) as recording:  # the one at hand may be closed
-        number = series.probe_number
-        run = recording if number is None else recording.probe(number)
-        return f"<div>{head}{_poster(run, series.name, _VIEWS.get(layer.kind, 'maps'))}</div>"
+    facts = [BESIDE_WORDS.get(layer.kind, ""), format_module(layer.module)]
+    facts += [format_shape(layer.shape), format_count(int(series.present.sum()), "frame")]
+    with _opened(series) as run:
+        shown = run.beside(layer.kind) if layer.kind else run
+        return _layer_html(series, facts, _poster(shown, series.name))
+
+
+def _cam_html(cam: CamFrames) -> str:
+    options = FilmOptions(layers=cam.name, view="cam", cam_method=cam.method)
+    with _opened(cam) as run:
+        frames = int(run.cam(cam.name, method=cam.method).present.sum())
+        facts = ["class activation", cam.method, cam.of and f"of the {cam.of}"]
+        facts += [format_shape(cam.size), format_count(frames, "frame")]
+        return _layer_html(cam, facts, _poster(run, options=options))
+
+
+@contextmanager
+def _opened(shown: Series | CamFrames) -> Iterator[Recording]:
+    """Opens the recording that something is of, since the one at hand may be closed."""
+    with open_recording(shown.path) as recording:
+        number = shown.probe_number
+        yield recording if number is None else recording.probe(number)
+
+
+def _layer_html(shown: Series | CamFrames, facts: list[str], poster: str) -> str:
+    if shown.probe_number is not None:
+        facts.append(f"fixed image {shown.probe_number}")
+    head = f"<b>{text_html(shown.name)}</b><br><small>{_line(facts)}</small><br>"
+    return f"<div>{head}{poster}</div>"
 
 
 def _inputs_html(inputs: Inputs) -> str:
@@ -97,7 +125,7 @@ def _line(facts: list[str]) -> str:
 def recording_html(recording: Recording) -> str:
     """Returns a table of what a recording holds, and a picture of its last frame, as HTML."""
     try:
-        facts = " · ".join(text_html(fact) for fact in _facts(recording))
+        facts = _line(_facts(recording))
         rows = "".join(_row(recording, name) for name in recording.layers[:_LAYERS])
         left = len(recording.layers) - _LAYERS
         more = f"<tr><td colspan=3>and {left:,} more</td></tr>" if left > 0 else ""
@@ -113,7 +141,8 @@ def recording_html(recording: Recording) -> str:
 
 def _facts(recording: Recording) -> list[str]:
     whole = recording.order > 0
-    facts = [format_count(int(whole.sum()), "frame")]
+    facts = [BESIDE_WORDS.get(recording.kind, "")]
+    facts.append(format_count(int(whole.sum()), "frame"))
     facts.append(format_count(int(whole.any(axis=1).sum()), "epoch"))
     losses = read_losses(recording.batches, recording.frames) if whole.any() else None
     if losses is not None:
@@ -140,14 +169,20 @@ def _row(recording: Recording, name: str) -> str:
     return f"<tr>{columns}</tr>"
 
 
-def _poster(recording: Recording, name: str = "", view: str = "maps") -> str:
+def _poster(recording: Recording, name: str = "", options: FilmOptions = _AS_MAPS) -> str:
     """Returns a layer, the first by default, in its last frame as an inline PNG; else why not."""
     try:
         if not recording.frames:
             return "<small>no frame yet</small>"
-        options = FilmOptions(layers=name or None, view=view)
-        (recording,), options = look_at([recording], options)
+        name = name or (options.layers if isinstance(options.layers, str) else "")
         name = name or recording.layers[0]
+        options = replace(options, layers=name)
+        if recording.kind in _VIEWS:  # as films show it, not its bare values
+            assert isinstance(recording, BesideMaps)
+            recording, options = recording.run, replace(options, view=_VIEWS[recording.kind])
+        elif recording.kind:
+            options = replace(options, scale="frame", symmetric=True, cmap=DIVERGING)
+        (recording,), options = look_at([recording], options)
         epoch, batch = recording[name].frames[-1]
         picture = _draw_poster(recording, options, name, epoch, batch)
     except Exception as error:
@@ -168,12 +203,27 @@ def _draw_poster(
     for maps in _POSTER_MAPS:
         film = Film(recording, replace(options, channels=range(min(maps, channels))))
         frame = next(film.frames())
-        image = Image.fromarray(frame.plane, "L").convert("P")
-        image.putdata(frame.plane.ravel().tolist())
-        image.putpalette(film.palette.table.tobytes(), "RGB")
         stream = io.BytesIO()
-        image.save(stream, "PNG", optimize=True, transparency=film.palette.paper)
+        if frame.pictures:  # what lies over the input picture is in true colours
+            _in_colours(frame, film.palette).save(stream, "PNG", optimize=True)
+        else:
+            image = Image.fromarray(frame.plane, "L").convert("P")
+            image.putdata(frame.plane.ravel().tolist())
+            image.putpalette(film.palette.table.tobytes(), "RGB")
+            image.save(stream, "PNG", optimize=True, transparency=film.palette.paper)
         data = stream.getvalue()
         if len(data) <= _POSTER_BYTES:
             break
     return data
+
+
+def _in_colours(frame: Frame, palette: Palette) -> Image.Image:
+    """Returns a frame with its pictures; its paper is transparent."""
+    shown = np.dstack([palette.table[frame.plane], 255 * (frame.plane != palette.paper)])
+    for each in frame.pictures:
+        pixels = enlarge(each.pixels, each.zoom)
+        rows = slice(each.top, each.top + pixels.shape[0])
+        shown[rows, each.left : each.left + pixels.shape[1]] = np.dstack(
+            [pixels, np.full(pixels.shape[:2], 255)]
+        )
+    return Image.fromarray(shown.astype(np.uint8), "RGBA")

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from replay.schema import OptionError
+from replay.schema import FileError, OptionError, OutputError, RecordingError
+from replay.schema.addresses import was_address
 from replay.schema.faces import spell
+from replay.schema.file_names import why_no_file
 
 _SAID = 60  # letters of a value
 _A_RECORDING = "the path or the address of a recording"
@@ -29,6 +31,8 @@ def check_kinds(given: Mapping[str, Any], needed: str = "") -> None:
 
     Raises:
         OptionError: One of them has another; the message says what was expected.
+        FileError: No file can be called as a recording is.
+        OutputError: No file can be called as what is made.
     """
     for name, value in given.items():
         if name not in _KINDS or (
@@ -40,6 +44,9 @@ def check_kinds(given: Mapping[str, Any], needed: str = "") -> None:
             found = repr(value)
             found = found if len(found) <= _SAID else f"{found[:_SAID]}..."
             raise OptionError(f"{spell(name)}: expected {expected}, found {found}")
+        is_path = name in _NAMED and _is_path(value) and was_address(value) is None
+        if is_path and (why := why_no_file(value)):
+            raise _NAMED[name](why)
 
 
 def as_path(path: str | os.PathLike[str]) -> Path:
@@ -155,3 +162,7 @@ _OF: dict[str, _Kind] = {
 _KINDS = {name: kind for names, kind in _OF.items() for name in names.split()}
 """By option, what tells whether a value is of its kind, and what that is in words."""
 _NEVER_NONE = {*_FLAGS.split(), "dpi", "rows", "recording", "path", "a", "b", "address"}
+_NAMED: dict[str, type[RecordingError]] = {
+    "out": OutputError,
+    **dict.fromkeys(("recording", "path", "a", "b"), FileError),
+}

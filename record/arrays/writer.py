@@ -6,7 +6,6 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +16,7 @@ from record.arrays.array_layout import ArrayLayout, NamedArray
 from record.arrays.conversion import is_complex, number_of, to_frame, whole_number
 from record.formatting import format_count
 from record.options import check_options, either
-from record.paths import check_source, check_target
+from record.paths import check_source, check_target, recording_path
 from record.protocol.layout import BatchLayout
 from record.protocol.messages import FrameHeader
 from record.reporting import Problems, say, warn
@@ -102,7 +101,7 @@ class Writer:
         batches = either("batches", batches, "batch", batch)
         if batches is not None and (not isinstance(batches, int) or batches < 1):
             raise OptionError(f"batches: expected a whole number from 1, found {batches!r}")
-        self.path = Path(path)
+        self.path = recording_path(path)
         self._file = self.path.absolute()
         self._quiet, self._batches = quiet, batches
         self._channels_last = input_axes == "HWC"

@@ -61,13 +61,13 @@ class Attention:
         self._reason = ""
         self.state = state
         self._model_hook = model_hook
-        self._kept = AttentionFrames(state, frames, full)
         self._names: ModuleNames | None = None
         self._references: list[tuple[dict[str, Any], str]] = []
         self._others: list[tuple[dict[str, Any], str, str]] = []
         self._thread = 0  # of the forward that is listened to; 0 while there is none
         self._windows: Windows | None = None
         self._products = ProductMode(self)
+        self._kept = AttentionFrames(state, frames, full, self._products.tokens.behind)
         self._searches = True  # for attention that is written out: until a forward was seen
         self._follows = False
         self._followed: set[type[nn.Module]] = set()
@@ -81,6 +81,7 @@ class Attention:
         add_forward_hook(root, _Behind(self, self.state), always=True)
         self._names = None
         self._searches = True
+        self._products.tokens.behind.clear()
         for kinds in (self._followed, self._late, self.quiet):
             kinds.clear()
 

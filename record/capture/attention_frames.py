@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -16,10 +16,11 @@ from record.capture.attention_tokens import ModelTokens, Tokens
 from record.capture.attention_weights import ALL, CLASS, MEAN, attention_weights
 from record.capture.attention_windows import Windows
 from record.capture.captured_frames import CapturedFrames
-from record.capture.phase import PROBING, CaptureState
+from record.capture.phase import CaptureState
 from record.capture.slots import MAX_CALLS
 from record.capture.tensors import to_plain, without_transforms
 from record.formatting import format_bytes
+from replay.schema import ATTENTION
 
 _HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads")
 _Values = Callable[[int, Tokens], torch.Tensor]
@@ -33,10 +34,13 @@ class AttentionFrames:
         state: What all hooks of the recording share.
         frames: Takes the sources of the frames.
         full: Whether the attention of every query is kept, not one row for each head.
+        behind: By the number of tokens, how many stand behind those of the image.
     """
 
-    def __init__(self, state: CaptureState, frames: CapturedFrames, full: bool) -> None:
-        self._state = state
+    def __init__(
+        self, state: CaptureState, frames: CapturedFrames, full: bool, behind: Mapping[int, int]
+    ) -> None:
+        self._state, self._behind = state, behind
         self._further = frames.further
         self._full = full
         self._sources: dict[str, AttentionSource] = {}
@@ -117,11 +121,12 @@ class AttentionFrames:
         _check_heads(query, module)
 
         def values(row: int, tokens: Tokens) -> torch.Tensor:
+            rows = slice(tokens.row, None)  # of which the first one is the class token's, for CLASS
             return attention_weights(
-                _part(query, row),
+                _part(query, row)[:, rows],
                 _part(key, row),
                 tokens.queries,
-                None if mask is None else _part(mask, row),
+                None if mask is None else _part(mask, row)[:, rows],
                 causal,
                 scale,
             )
@@ -155,7 +160,7 @@ class AttentionFrames:
 
         def values(row: int, tokens: Tokens) -> torch.Tensor:
             if tokens.queries == CLASS:
-                return weights[row, :, 0]
+                return weights[row, :, tokens.row]
             return weights[row] if tokens.queries == ALL else weights[row].float().mean(-2)
 
         size = int(weights.shape[2]), int(weights.shape[3])
@@ -196,8 +201,15 @@ class AttentionFrames:
         _, parts = first_row(count, self._sizes(), 0)
         assert self._tokens is not None
         tokens = self._tokens.of(*size, causal, image if parts == 1 else None)
+        tokens = tokens.with_behind(*size, self._behind.get(size[1], 0))
         note = "" if parts == 1 else f"the first of {parts} parts of the image, such as windows"
-        self._keep_known(name, module, count, tokens, note, values)
+        if tokens.behind:
+            note = f"the last tokens, {tokens.behind}, are kept before those of the image"
+
+        def ordered(row: int, tokens: Tokens) -> torch.Tensor:
+            return tokens.in_order(values(row, tokens), *size)
+
+        self._keep_known(name, module, count, tokens, note, ordered)
 
     def _keep_known(
         self,
@@ -213,8 +225,12 @@ class AttentionFrames:
         if source is None:
             source = self._sources[name] = AttentionSource(name, module, state.slots)
             self._further.append(source)
-        for number in range(state.probes) if state.phase == PROBING else (None,):
-            row, _ = first_row(count, self._sizes(), number or 0)
+        for number in state.images_of(ATTENTION, name):
+            place = 0 if state.alone is not None else number or 0
+            row, parts = first_row(count, self._sizes(), place)
+            if place and parts > 1:
+                state.mixed.add((ATTENTION, name))  # whose its parts are nobody can say
+                continue
             slots = source.slots_of(number, tokens, note)
             call = slots.calls
             slots.calls = call + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from record.capture.attention_calls import FUSED, calling_modules, is_told
 from record.capture.attention_order import HeadOrder, Lead
 from record.capture.phase import compiles_here
 from record.capture.tensors import all_tensors, outside_transforms
+from record.capture.token_order import TokenOrder
 
 _PRODUCTS = {"matmul", "__matmul__", "bmm", "baddbmm", "einsum"}
 _MOST_PENDING = 4  # weights that were not multiplied with anything yet
@@ -82,6 +83,7 @@ class ProductMode(TorchFunctionMode):
     Attributes:
         modules: Those that compute attention which is found by this alone.
         order: What is known of axes of heads and images.
+        tokens: What is known of tokens behind those of the image.
         searches: Whether it is noted which modules run.
         ran: The classes of modules of which something was seen meanwhile.
     """
@@ -90,6 +92,7 @@ class ProductMode(TorchFunctionMode):
         super().__init__()
         self.modules: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.order = HeadOrder()
+        self.tokens = TokenOrder()
         self.searches = False
         self.ran: set[type[nn.Module]] = set()
         self._depth = 0  # modules within one another that are followed
@@ -147,7 +150,9 @@ class ProductMode(TorchFunctionMode):
         return output
 
     def _see(self, name: str, args: Any, kwargs: Any, output: torch.Tensor) -> None:
-        self.order.see(name, list(_operands(args, kwargs)), output)
+        operands = list(_operands(args, kwargs))
+        self.order.see(name, operands, output)
+        self.tokens.see(name, operands, output)
         if name in _PRODUCTS:
             self._see_product(args, kwargs, output)
         elif not (self._scores or self._derived):
@@ -194,7 +199,10 @@ class ProductMode(TorchFunctionMode):
         places = output.shape[-1:] if origin.is_shared else output.shape[-2:]
         if output.ndim not in (3, 4, 5) or origin.tokens.isdisjoint(places):
             return
-        weights = _Weights(output, _version(output), origin)
+        shown = output
+        if _has_heads_behind(output.shape, origin.tokens):
+            shown, origin = output.transpose(1, 2), origin._replace(lead=None)
+        weights = _Weights(shown, _version(output), origin)
         self._derived[id(output)] = weakref.ref(output), weights
         self._pending = [*self._pending, weights][-_MOST_PENDING:]
 
@@ -211,6 +219,11 @@ class ProductMode(TorchFunctionMode):
             if name is not None:
                 return _Origin(name, module, tokens_given(call))
         return None
+
+
+def _has_heads_behind(shape: Sequence[int], tokens: frozenset[int]) -> bool:
+    """Whether weights are (N, T_q, heads, T_k), as `einsum("bqhd,bkhd->bqhk", q, k)` has them."""
+    return len(shape) == 4 and shape[1] in tokens and shape[2] not in tokens
 
 
 def _modes() -> list[Any]:

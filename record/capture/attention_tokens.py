@@ -22,10 +22,38 @@ class Tokens(NamedTuple):
     Attributes:
         queries: Whose attention is kept: CLASS, MEAN or ALL.
         grid: Rows and columns of the image's tokens among the keys; None where not known.
+        row: Of CLASS, the number of the class token among the queries.
+        behind: How many tokens stand behind those of the image.
     """
 
     queries: str
     grid: tuple[int, int] | None
+    row: int = 0
+    behind: int = 0
+
+    def with_behind(self, queries: int, keys: int, behind: int) -> Tokens:
+        """Returns the same where so many of the tokens stand behind those of the image."""
+        if self.grid is None or not behind:
+            return self
+        before = keys - self.grid[0] * self.grid[1] - behind
+        if before < 0:  # they are among the grid's: it is another one
+            return Tokens(MEAN if self.queries == CLASS else self.queries, None)
+        found = self._replace(behind=behind)
+        if self.queries != CLASS or before or queries == 1:
+            return found
+        # Which of several is the class token, nobody says.
+        return found._replace(row=keys - 1) if behind == 1 else found._replace(queries=MEAN)
+
+    def in_order(self, weights: torch.Tensor, queries: int, keys: int) -> torch.Tensor:
+        """Returns weights with the image's tokens behind all others, as the file has them."""
+        if self.grid is None or not self.behind:
+            return weights
+        image = self.grid[0] * self.grid[1]
+        first = keys - self.behind - image  # of the image's
+        parts = (0, first), (first + image, self.behind), (first, image)
+        for axis in (-2, -1) if self.queries == ALL and queries == keys else (-1,):
+            weights = torch.cat([weights.narrow(axis, *part) for part in parts], axis)
+        return weights
 
 
 class ModelTokens:

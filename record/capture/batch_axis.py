@@ -154,6 +154,7 @@ def choose_axis(
     batch_first: bool | None = None,
     before: frozenset[int] | None = None,
     tokens: bool = False,
+    varied: bool | None = None,
 ) -> Choice:
     """Chooses the axis that counts the images in a tensor whose module does not know it.
 
@@ -163,6 +164,8 @@ def choose_axis(
         batch_first: What the modules around say; None where none says anything.
         before: What earlier forwards, of other sizes, have left as possible.
         tokens: Whether the tensor is (N, T, C) or (T, N, C), as far as its module tells.
+        varied: Whether earlier forwards had another number of images; None where rows of one image
+            are never behind one another in a first axis.
     """
     rank = len(shape)
     if rank == 0 or batch.whole:
@@ -175,6 +178,17 @@ def choose_axis(
         fitting = _fitting(shape, size, before)
         if not fitting:
             continue
+        if fitting == {1} and _may_be_folded(shape, size, batch, batch_first, before, varied):
+            # As many tokens or channels as images, by chance, and windows or frames in the first.
+            axis = 0 if batch_first or rank == 4 else 1
+            both = frozenset((0, 1))
+            if batch_first:
+                return Choice(0, both)
+            note = (
+                f"batch axis uncertain: axis 1 has the size {size}, and axis 0 is a multiple of "
+                f"it, {axis} was taken"
+            )
+            return Choice(axis, both, note, True)
         if len(fitting) == 1:
             return Choice(min(fitting), fitting, batch.note, bool(batch.note))
         axis = 1 if prefers_second and 1 in fitting else min(fitting)
@@ -194,6 +208,20 @@ def choose_axis(
         return Choice(0, frozenset((0,)))  # the batch and another axis in one: windows, time
     note = f"no axis has the size of the batch, {size}: all of it is kept" if size > 1 else ""
     return Choice(WHOLE, frozenset((WHOLE,)), note)
+
+
+def _may_be_folded(
+    shape: Sequence[int],
+    size: int,
+    batch: BatchSize,
+    batch_first: bool | None,
+    before: frozenset[int] | None,
+    varied: bool | None,
+) -> bool:
+    """Whether the first axis may hold several rows of each image, where the second one fits."""
+    if varied is not False or batch.axis != 0 or batch_first is False:
+        return False  # the axis that changes with the batch is the batch's
+    return size > 1 and shape[0] > 0 and shape[0] % size == 0 and (before is None or 0 in before)
 
 
 def _fitting(shape: Sequence[int], size: int, before: frozenset[int] | None) -> frozenset[int]:

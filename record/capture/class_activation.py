@@ -23,6 +23,7 @@ from record.capture.gradient_scaling import scale_to_half
 from record.capture.phase import is_transformed
 from record.capture.slots import OutputSlots
 from record.capture.tensors import pool_means
+from record.capture.token_order import TokenOrder
 from record.capture.undisturbed_backward import anomalies_unseen, undisturbed_backward
 from record.modules.names import named_modules
 from record.modules.selection import describe_module
@@ -75,6 +76,7 @@ class ClassActivation:
         self._state = capture.state
         self._layer = ActivationLayer(capture.state, layer)
         self._frames: dict[str, ActivationFrames] = {}
+        self._tokens = TokenOrder()
         self._looked = 0  # showings in which no default layer was found
 
     @property
@@ -96,7 +98,7 @@ class ClassActivation:
             yield
             return
         try:
-            with undisturbed_backward(root):
+            with undisturbed_backward(root, self._tokens):
                 self._layer.begin(root)
                 yield
         finally:
@@ -201,6 +203,12 @@ class ClassActivation:
         grid = None
         if call.axes == "TC" and len(size) == 2:
             places = find_grid(flat.shape[2], None, (size[0], size[1]))
+            behind = 0 if places is None else self._tokens.behind.get(flat.shape[2], 0)
+            if behind:
+                raise CannotActivateError(
+                    f"{call.name} puts out tokens whose last {behind} are none of the image's "
+                    "(registers, say)"
+                )
             if places is not None:  # the class token is nowhere in the image
                 flat, grid = flat[:, :, places.prefix :], (places.rows, places.columns)
         pooled, factor = self._pooled(gradient.movedim(call.axis, 0).float(), call.axes)

@@ -48,7 +48,8 @@ class ClassScores(NamedTuple):
             Whole numbers, (N,).
         """
         known = [self.label_of(label) for label in labels]
-        said = torch.tensor([-1 if label is None else label for label in known])
+        numbers = [-1 if label is None else label for label in known]
+        said = torch.tensor(numbers, device="cpu")  # whatever set_default_device says
         if self.scores.device.type == "cuda":
             return said.pin_memory().to(self.scores.device, non_blocking=True)
         return said.to(self.scores.device)

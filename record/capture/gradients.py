@@ -229,7 +229,7 @@ class Gradients:
             if one.total.device.type != "cpu":
                 by_device.setdefault(one.total.device, []).append(one)
                 continue
-            _keep(one, one.total, torch.tensor(one.scale()))
+            _keep(one, one.total, torch.tensor(one.scale(), device="cpu"))
         for device, ones in by_device.items():
             together = self._on_devices.setdefault(device, _OnDevice(device))
             for one, scaled, number in together.scaled(ones):
@@ -240,7 +240,14 @@ class Gradients:
     ) -> None:
         """Says, once for each reason, which gradients are missing and why."""
         state = self._state
-        awaited = [one for one in awaited if not one.has_failed]
+        for one in awaited if state.training else ():
+            if one.never:
+                layer = one.slots.layer
+                state.say(
+                    f"gradients of {layer} are not recorded, its maps are: it puts out {one.never}",
+                    f"gradients of {layer}",
+                )
+        awaited = [one for one in awaited if not (one.has_failed or one.never)]
         if state.traced and not awaited:
             state.say(
                 "gradients are not recorded, maps are: the model is compiled, and nothing can be "

@@ -16,10 +16,11 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from record.capture.batch_axis import WHOLE, BatchSize, choose_axis, known_axis
+from record.capture.batch_axis import WHOLE, known_axis
 from record.capture.fixed_images import copy_together
 from record.capture.hidden_hooks import Hook
 from record.capture.model_hook import ModelHook
+from record.capture.output_axis import OutputAxis
 from record.capture.phase import (
     BROKEN,
     DONE,
@@ -87,8 +88,8 @@ class LayerHook(Hook):
         self.put_out = ""
         self._said_axis = state.axes.said(name)
         self._batch_first = state.axes.around.get(id(module))
-        self._possible: dict[tuple[str, int], frozenset[int]] = {}
-        self._taken: dict[tuple[str, int], int] = {}
+        self._by_sizes = OutputAxis(state, name, self._batch_first)
+        self._probe_axes: dict[tuple[str, int], int] = {}
         self.adopt(module)
 
     def adopt(self, module: nn.Module) -> None:
@@ -153,7 +154,7 @@ class LayerHook(Hook):
                     return
             if phase == WAITING and not self._model_hook.begin_with_part(args):
                 return
-            if state.phase == OPEN and not self._belongs_to_part():
+            if state.phase == OPEN and not state.takes_parts():
                 return
             if phase == PROBING and state.thread not in (0, get_ident()):
                 return  # a forward of another thread, not the fixed image's
@@ -161,11 +162,6 @@ class LayerHook(Hook):
                 self._copy(module, output)
         except Exception as error:  # never into the training
             state.fail(self.name, error)
-
-    def _belongs_to_part(self) -> bool:
-        """Whether a part that is called directly belongs to what is recorded."""
-        state = self._state
-        return state.thread == get_ident() and (state.training or state.evaluation)
 
     # One batch
 
@@ -216,9 +212,9 @@ class LayerHook(Hook):
             self.put_out = describe_output(output[0] if shown else output)
             return
         state = self._state
-        numbers = range(state.probes) if state.phase == PROBING else (None,)
+        numbers = state.images_of("", self.name)
         whole = len(parts) > 1 and parts[0][1].ndim == 2
-        if state.phase == PROBING and len(parts) == 1 and state.max_map is None:
+        if state.phase == PROBING and numbers and len(parts) == 1 and state.max_map is None:
             item, tensor = parts[0]
             several = [self._slots_of(number, item) for number in numbers]
             if copy_together(several, tensor, lambda: self._axis_of(module, item, tensor, whole)):
@@ -293,13 +289,13 @@ class LayerHook(Hook):
         """Returns one image's part of an output, pooled if it is too large, and by which factor."""
         tensor = to_plain(without_transforms(tensor).detach())
         axis = 0 if tensor.is_nested else self._axis_of(module, item, tensor, whole)
-        number = slots.probe or 0
-        if axis != WHOLE:
-            count, probes = tensor.size(axis), self._state.probes
-            if count <= number:
-                return None, 1
-            if number and count > probes and count % probes == 0:
-                number *= count // probes  # each image has several rows
+        state = self._state
+        number = 0 if state.alone is not None else slots.probe or 0
+        if number and axis != WHOLE and tensor.size(axis) != state.probes:
+            state.mixed.add(("", self.name))  # whose its rows are nobody can say
+            return None, 1
+        if axis != WHOLE and tensor.size(axis) == 0:
+            return None, 1
         if tensor.is_complex():
             slots.note = slots.note or _MAGNITUDE
         return self._pooled(image_part(tensor, axis, number))
@@ -341,11 +337,14 @@ class LayerHook(Hook):
         state, rank = self._state, tensor.ndim
         if self._said_axis is not None and self._said_axis < rank:
             axis = self._said_axis
+        elif state.alone is not None and (item, rank) in self._probe_axes:
+            axis = self._probe_axes[item, rank]  # of one image, sizes tell little
         else:
-            batch = state.batch
             known = known_axis(module, item, rank, whole)
             if known is None:
-                axis = self._axis_by_sizes(item, tensor, batch)
+                axis, note = self._by_sizes.find(item, tensor, self._axes, self._is_embedding)
+                if note:
+                    self._slots_of(None, item).note = note
             else:
                 axis = known
                 if isinstance(module, _KNOWS_COUNT) and state.phase != PROBING:
@@ -354,41 +353,9 @@ class LayerHook(Hook):
         if not item and state.max_map is None and state.phase == INSIDE:
             size = 0 if axis == WHOLE else int(tensor.shape[axis])
             self.main.axis, self.main.size = axis, size
+        if state.phase == PROBING and state.alone is None:
+            self._probe_axes[item, rank] = axis
         return axis
-
-    def _axis_by_sizes(self, item: str, tensor: torch.Tensor, batch: BatchSize) -> int:
-        """Returns the axis that is as long as the batch has images, as far as that tells."""
-        state, key = self._state, (item, tensor.ndim)
-        tokens = tensor.ndim == 3 and self._axes.of_rank(2) == "TC"
-        choice = choose_axis(
-            tensor.shape, batch, self._batch_first, self._possible.get(key), tokens
-        )
-        positions = self._is_embedding and tensor.ndim == 2 and bool(batch.sizes)
-        if positions and tensor.shape[0] not in batch.sizes:  # of positions, not of images
-            return WHOLE
-        if positions and state.input.rank == 2 and batch.sizes[0] > 1:
-            # Of tokens, one number for each image or for each position: as many as images.
-            note = "batch axis uncertain: rows may be positions or images, the first was taken"
-            self._slots_of(None, item).note = note
-            state.say(f"{self.name}: {note}; say which with batch_axis", note)
-        if state.phase == PROBING:  # which says nothing of the training's batches
-            return choice.axis
-        before = self._taken.get(key, choice.axis)
-        self._taken[key] = choice.axis
-        if len(batch.sizes) == 1 and not batch.whole and choice.axis != WHOLE:
-            self._possible[key] = choice.possible
-        if choice.note:
-            self._slots_of(None, item).note = choice.note
-        if choice.unsure:
-            state.say(f"{self.name}: {choice.note}; say which with batch_axis", choice.note)
-        if before != choice.axis and WHOLE not in (before, choice.axis):
-            state.say(
-                f"{self.name}: a batch of another size shows that axis {choice.axis} counts its "
-                f"images, not axis {before}, as was taken before: the frames recorded so far are "
-                "not those of the first image",
-                f"axis of {self.name}",
-            )
-        return choice.axis
 
     def _axis_without_sizes(self, module: nn.Module, rank: int) -> int:
         """Returns the axis that counts the images in outputs of so many axes, of whatever sizes."""

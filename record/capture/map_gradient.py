@@ -21,6 +21,8 @@ from record.capture.tensors import image_part, pool_means, to_plain
 
 _LARGE = 1 << 16  # values of a frame that is scaled at once
 _Tensor = torch.Tensor
+_COMPLEX = "complex values, whose magnitude is recorded"
+_NESTED = "a nested tensor"
 UNKNOWN_FACTOR = "scaled by the GradScaler's factor, which is not known"
 
 
@@ -72,6 +74,7 @@ class MapGradient:
         is_by_grad: Whether what has come is of `torch.autograd.grad`: it counts where nothing was
             brought by a `backward` in this batch.
         has_failed: Whether one could not be taken, which was said.
+        never: Why none can come of what was put out, in words; empty where one can.
         total: The sum of what has come, float32, of the first image.
         exponent: Where the sum has been scaled already, its exponent; else None.
         is_taken: Whether just one has come, in the form that nearly all have, and its slot is
@@ -82,6 +85,7 @@ class MapGradient:
     def __init__(self, layer: AwaitingLayer, slots: OutputSlots, call: int) -> None:
         self.slots, self.call = slots, call
         self.has_come = self.is_awaited = self.has_failed = self.is_by_grad = False
+        self.never = ""
         self.total: torch.Tensor | None = None
         self.exponent: int | None = None
         self.is_taken = False
@@ -105,7 +109,7 @@ class MapGradient:
         if self._hook is not None:
             self.end()
         self.has_come = self.has_failed = self.is_awaited = self.is_taken = False
-        self.exponent, self.is_by_grad = None, False
+        self.exponent, self.is_by_grad, self.never = None, False, ""
         self._axis, self.pooled, self._reruns = axis, pooled, 0
         self._add_hook(output)
 
@@ -116,7 +120,10 @@ class MapGradient:
             self._add_hook(output)
 
     def _add_hook(self, output: torch.Tensor) -> None:
-        if not output.requires_grad or output.is_complex() or output.is_nested:
+        if not output.requires_grad:
+            return
+        self.never = _COMPLEX if output.is_complex() else _NESTED if output.is_nested else ""
+        if self.never:
             return
         node = output.grad_fn
         if node is None or is_backward_compiled():

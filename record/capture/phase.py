@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from _thread import get_ident
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import torch
@@ -88,6 +88,10 @@ class CaptureState:
         several: Whether all forwards of a batch are recorded, not its first one alone.
         evaluation: Whether forwards in evaluation mode are recorded too.
         probes: Number of fixed images in a forward while PROBING.
+        alone: The number of the fixed image that is shown alone, for what is in `mixed`; None
+            while all are shown together.
+        mixed: By kind and name, the layers of which some tensor had not one row for each of the
+            fixed images when these were last shown together.
         asks_autocast: Whether the autocast mode of a forward has to be known.
         on_inputs: Called with this object and with the positional and the keyword arguments of each
             forward that is recorded; must not raise. None where nobody asks.
@@ -121,6 +125,8 @@ class CaptureState:
         self.several = False
         self.evaluation = False
         self.probes = 0
+        self.alone: int | None = None
+        self.mixed: set[tuple[str, str]] = set()
         self.asks_autocast = False
         self.on_inputs: Callable[[CaptureState, Any, dict[str, Any]], None] | None = None
         self.on_sealing: Callable[[], None] | None = None
@@ -209,10 +215,28 @@ class CaptureState:
         for slots in self.slots:
             _forget(slots)
 
+    def takes_parts(self) -> bool:
+        """Whether a part that this thread calls directly belongs to what is recorded."""
+        return self.thread == get_ident() and (self.training or self.evaluation)
+
+    def images_of(self, kind: str, layer: str) -> Sequence[int | None]:
+        """Returns the numbers of the fixed images that a layer is recorded of; None for a batch."""
+        if self.phase != PROBING:
+            return (None,)
+        if self.alone is None:
+            return range(self.probes)
+        return (self.alone,) if (kind, layer) in self.mixed else ()
+
     def forget_probes(self) -> None:
         """Forgets what was put out for fixed images since the last batch."""
         for slots in self.slots:
             if slots.probe is not None:
+                _forget(slots)
+
+    def forget_mixed(self, number: int) -> None:
+        """Forgets what layers in `mixed` have put out for one fixed image."""
+        for slots in self.slots:
+            if slots.probe == number and (slots.kind, slots.layer) in self.mixed:
                 _forget(slots)
 
     def point_at(self, slices: Slices | None) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,9 +22,13 @@ from record.capture.phase import PROBING, CaptureState
 from record.capture.probe_classes import ProbeClasses
 from record.capture.shared_settings import SharedSetting
 from record.capture.tensors import images_of
+from record.reporting import listed
 from replay.schema import OptionError
 
 MAX_IMAGES = 64
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""The positional and the keyword arguments of a forward."""
 
 
 class Probe:
@@ -91,30 +95,75 @@ class Probe:
         images = self._copies.get(where)
         if images is None:
             images = self._copies[where] = self._images.to(*where)
-        show_as_asked(state, device, len(self), (images,), {}, self.classes)
+        given: Call = (images,), {}
+        alone: list[Call] = [((images[n : n + 1],), {}) for n in range(len(images))]
+        show_as_asked(state, device, given, alone, self.classes)
 
 
 def show_as_asked(
     state: CaptureState,
     device: torch.device,
-    count: int,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    given: Call,
+    alone: Sequence[Call],
     classes: ProbeClasses | None,
-    guard: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+    guard: Callable[[Call], AbstractContextManager[Any]] = contextlib.nullcontext,
 ) -> None:
-    """Shows images as `show` does; where class activation is in the way, without it."""
+    """Shows images as `show` does; where class activation is in the way, without it.
+
+    Of layers that put out several rows for each image (views, windows, frames of a video) nobody
+    can say in which order these stand: the images behind the first are shown to them one by one.
+
+    Args:
+        state: What the hooks of the recording share.
+        device: Where the model is.
+        given: The arguments of the forward for all images.
+        alone: Those for each image.
+        classes: As for `show`.
+        guard: Returns what is active while a forward of these arguments runs.
+    """
     activation = None if classes is None else classes.activation
+    count = len(alone)
+    state.mixed.clear()
     if activation is None or activation.reason:
-        show(state, device, count, args, kwargs, classes, guard())
-        return
-    again = copy_arguments(args), copy_arguments(kwargs)
-    try:
-        show(state, device, count, args, kwargs, classes, guard())
-    except Exception as error:
-        activation.give_up(error)
-        state.forget_probes()
-        show(state, device, count, *again, classes, guard())
+        show(state, device, count, *given, classes, guard(given))
+    else:
+        again = copy_arguments(given[0]), copy_arguments(given[1])
+        try:
+            show(state, device, count, *given, classes, guard(given))
+        except Exception as error:
+            activation.give_up(error)
+            state.forget_probes()
+            show(state, device, count, *again, classes, guard(again))
+    if state.mixed:
+        _show_alone(state, device, alone, guard)
+
+
+def _show_alone(
+    state: CaptureState,
+    device: torch.device,
+    alone: Sequence[Call],
+    guard: Callable[[Call], AbstractContextManager[Any]],
+) -> None:
+    """Shows each image but the first by itself, for the layers in `CaptureState.mixed`."""
+    for number, given in enumerate(alone):
+        if number == 0:
+            continue
+        state.forget_mixed(number)
+        state.alone = number
+        given = copy_arguments(given[0]), copy_arguments(given[1])
+        try:
+            show(state, device, 1, *given, None, guard(given))
+        except Exception as error:  # its frames are missing
+            state.forget_mixed(number)
+            names = listed(sorted({name for _, name in state.mixed}))
+            reason = " ".join(str(error).split())[:160]
+            state.say(
+                f"fixed images behind the first have no frames of {names}, which put out several "
+                f"rows for each: the model cannot be shown one alone, {reason}",
+                "fixed images alone",
+            )
+        finally:
+            state.alone = None
 
 
 def show(

@@ -14,13 +14,14 @@ from torch.nn.modules import module as module_hooks
 from torch.overrides import TorchFunctionMode
 
 from record.capture.shared_settings import SharedSetting
+from record.capture.token_order import TokenOrder
 
 _OF_MODULES = ("_backward_hooks", "_backward_pre_hooks")
 _OF_ALL_MODULES = ("_global_backward_hooks", "_global_backward_pre_hooks")
 
 
 @contextlib.contextmanager
-def undisturbed_backward(root: nn.Module) -> Iterator[None]:
+def undisturbed_backward(root: nn.Module, tokens: TokenOrder) -> Iterator[None]:
     """Runs a forward of whose gradients no hooks of the script's will be told.
 
     Modules have no backward hooks meanwhile, a forward hook adds none to tensors, and what is saved
@@ -28,6 +29,7 @@ def undisturbed_backward(root: nn.Module) -> Iterator[None]:
 
     Args:
         root: The model.
+        tokens: Is told of tokens that are joined meanwhile.
     """
     tables: list[tuple[dict[str, Any], str, Any]] = []
     places = [
@@ -43,7 +45,7 @@ def undisturbed_backward(root: nn.Module) -> Iterator[None]:
             if table:
                 tables.append((holder, name, table))
                 holder[name] = OrderedDict()
-        with anomalies_unseen(), saved_as_they_are(), _NoTensorHooks():
+        with anomalies_unseen(), saved_as_they_are(), _NoTensorHooks(tokens):
             yield
     finally:
         for holder, name, table in tables:
@@ -73,7 +75,15 @@ def saved_as_they_are() -> contextlib.AbstractContextManager[Any]:
 
 
 class _NoTensorHooks(TorchFunctionMode):
-    """While it is active, nothing puts a hook on a tensor: what a forward hook may want to."""
+    """While it is active, nothing puts a hook on a tensor: what a forward hook may want to.
+
+    Args:
+        tokens: Is told of tokens that are joined.
+    """
+
+    def __init__(self, tokens: TokenOrder) -> None:
+        super().__init__()
+        self._tokens = tokens
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Calls what is called, but for what adds a hook."""
@@ -82,4 +92,6 @@ class _NoTensorHooks(TorchFunctionMode):
             torch.Tensor.register_post_accumulate_grad_hook,
         ):
             return torch.utils.hooks.RemovableHandle(OrderedDict())
-        return func(*args, **(kwargs or {}))
+        output = func(*args, **(kwargs or {}))
+        self._tokens.see_call(func, args or tuple((kwargs or {}).values()), output)
+        return output

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from record.protocol.layout import BatchLayout
 from record.short_path import short_path
@@ -105,19 +106,42 @@ class RecordingCount:
         except OSError:  # no folder for it: then only this process's recordings are known
             return cls("")
 
-    def add(self, recordings: int) -> None:
-        """Adds the recordings of this process."""
-        if self.path and recordings:
-            with contextlib.suppress(OSError), open(self.path, "a") as file:
-                file.write(f"{recordings}\n")
+    def begin_one(self, path: Path) -> None:
+        """Notes that a child records into a file: it may be ended before it can say so."""
+        self._note({"begun": str(path)})
+
+    def add(self, recordings: int, paths: Sequence[Path] = ()) -> None:
+        """Adds the recordings of this process, of which it has said what is in them.
+
+        Args:
+            recordings: How many have batches.
+            paths: Those that `begin_one` may have noted.
+        """
+        if recordings or paths:
+            self._note({"recorded": recordings, "paths": [str(path) for path in paths]})
 
     def total(self) -> int:
-        """Returns the number of recordings of all processes that have ended."""
+        """Returns the number of recordings of all processes, as far as it is known."""
+        recorded: int = sum(note.get("recorded", 0) for note in self._notes())
+        return recorded + len(self.untold())
+
+    def untold(self) -> list[str]:
+        """Returns the files of children that have not said what they recorded."""
+        notes = self._notes()
+        told = {path for note in notes for path in note.get("paths", ())}
+        return [note["begun"] for note in notes if "begun" in note and note["begun"] not in told]
+
+    def _note(self, note: dict[str, Any]) -> None:
+        if self.path:
+            with contextlib.suppress(OSError), open(self.path, "a") as file:
+                file.write(f"{json.dumps(note)}\n")
+
+    def _notes(self) -> list[dict[str, Any]]:
         try:
             with open(self.path or "") as file:
-                return sum(int(line) for line in file if line.strip().isdigit())
-        except OSError:
-            return 0
+                return [json.loads(line) for line in file if line.endswith("}\n")]
+        except (OSError, ValueError):
+            return []
 
     def remove(self) -> None:
         """Removes the file: the run is over."""

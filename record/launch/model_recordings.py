@@ -13,7 +13,7 @@ from torch import nn
 from record.batch_detection.deliveries import LoaderItem
 from record.batch_detection.loaders import LoaderTracker
 from record.launch.arguments import RunOptions
-from record.launch.closing_lines import ClosedRecording
+from record.launch.closing_lines import ClosedRecording, RecordingCount
 from record.launch.inner_models import InnerModels
 from record.launch.recording_paths import RecordingPaths
 from record.launch.trained_model import TrainedModel
@@ -164,6 +164,8 @@ class ModelRecordings:
                     raise
             else:
                 self._started += 1
+                if self._spawned and model.recorder.is_recording:
+                    RecordingCount().begin_one(model.path)
                 return model
         raise OutputError(f"no free name beside {self._paths.base(kind)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -11,7 +12,8 @@ from typing import Any
 from record.import_hooks import AfterImport
 from record.launch.arguments import RunOptions
 from record.launch.closing_lines import RecordingCount
-from record.reporting import say
+from record.reporting import listed, say
+from record.short_path import short_path
 
 
 class ScriptRecording:
@@ -38,6 +40,7 @@ class ScriptRecording:
         self._watcher: Any = None  # whose module needs torch
         self._process = os.getpid()
         self._finished = False
+        self._late_steps: Any = None  # the hook behind the end
 
     def start(self) -> None:
         """Begins to watch torch now, or once the script has imported it."""
@@ -48,6 +51,9 @@ class ScriptRecording:
 
     def _watch(self) -> None:
         """Begins to watch torch; what goes wrong is said, and the script goes on."""
+        if self._finished:  # what the end of the script calls imports torch
+            self._await_late_steps()
+            return
         try:
             from record.launch.watcher import Watcher
 
@@ -82,4 +88,26 @@ class ScriptRecording:
         elif "torch" not in sys.modules and not (self._spawned or RecordingCount().total()):
             say("nothing was recorded: the script did not import torch")
         if self._count is not None:
+            if untold := self._count.untold():
+                names = listed([short_path(path) for path in untold])
+                say(f"recorded by processes that were ended before they could say so: {names}")
             self._count.remove()
+        if "torch" in sys.modules:
+            self._await_late_steps()
+
+    def _await_late_steps(self) -> None:
+        """Has it said when there is training behind the end of the script."""
+        with contextlib.suppress(Exception):  # then nothing is said of it
+            from torch.optim.optimizer import register_optimizer_step_post_hook
+
+            self._late_steps = register_optimizer_step_post_hook(self._tell_of_late_step)
+
+    def _tell_of_late_step(self, *_: object) -> None:
+        """Says once that what is trained now is not recorded, in an atexit function, say."""
+        steps, self._late_steps = self._late_steps, None
+        if steps is not None and os.getpid() == self._process:
+            steps.remove()
+            say(
+                "what is trained behind the end of the script is not recorded (in a function of "
+                "atexit, an excepthook or a daemon thread): train before it ends"
+            )

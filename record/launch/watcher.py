@@ -135,7 +135,7 @@ class Watcher:
         told = bool(closed) and not self._recordings.reasons  # by each recording, when it closed
         if not (recorded or told or silent or self._spawned or count.total()):
             say(f"nothing was recorded: {self._why_nothing()}")
-        count.add(recorded)
+        count.add(recorded, [recording.path for recording in closed] if self._spawned else ())
 
     def _why_nothing(self) -> str:
         """Returns why no model is recorded, in words."""

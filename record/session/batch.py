@@ -14,7 +14,12 @@ from record.formatting import format_count
 from record.reporting import Problems
 from record.session.frame_sender import Refusal, SealedFrames
 
-_MAX_LATE = 16  # batches that are remembered, at most
+_MAX_UNSEEN = 16  # batches that had forwards in evaluation mode, and may still be trained on
+_MAX_LATE = 1024  # batches that have ended before their forwards, and are remembered
+COLLIDED = (
+    "several threads train this model at once: a forward that begins while another one is recorded "
+    "is lost, and counted"
+)
 
 
 @dataclass(eq=False)
@@ -88,7 +93,7 @@ class UnrecordedForwards:
         """Notes that a batch has ended, that had a forward in evaluation mode."""
         if not batch.seen:
             self._unseen.append(batch)
-            if len(self._unseen) > _MAX_LATE:
+            if len(self._unseen) > _MAX_UNSEEN:
                 self._evaluated += not self._unseen.pop(0).seen
 
     def note_outside(self) -> None:
@@ -149,7 +154,8 @@ class LateBatches:
         thread = get_ident()
         mine = [batch for batch in current if batch.thread == thread]
         usual = mine[-1] if mine else current[-1] if current else None
-        if usual is not None and not (self.batches or self._last) and (mine or len(current) == 1):
+        alone = len(current) == 1 or (mine and sum(not batch.seen for batch in mine) < 2)
+        if usual is not None and not (self.batches or self._last) and alone:
             return usual
         return self._find(inputs, current, usual)
 
@@ -184,19 +190,24 @@ class LateBatches:
             batch = usual if usual in best and most and last is None else best[0]
             self._last, self._again = (batch if batch in self.batches else None), 0
             self._thread = get_ident()
-            if batch in self.batches:  # those before it were skipped
-                del self.batches[: self.batches.index(batch) + 1]
-            else:
-                self.batches.clear()
+            self._forget_before(batch)
             return batch
         if self.batches:
-            self.is_said = True
+            others = usual is None or usual.thread != get_ident()
+            unseen = [batch for batch in [*self.batches, *current] if not batch.seen]
+            if others and unseen and all(batch.thread != get_ident() for batch in unseen):
+                self._say(
+                    "another thread reads ahead in track(), and what it hands on are copies: each "
+                    "forward is taken for the next batch that it has read, in their order; put "
+                    "track() around what reads ahead, so that one that is skipped shifts none"
+                )
+                self._forget_before(unseen[0])
+                return unseen[0]
             epoch, number, _ = self.batches[0].at
-            self._problems.warn(
+            self._say(
                 f"batch {number} of epoch {epoch} ended before a forward began: was it skipped, or "
                 "does something around track() read ahead? Batches are numbered as they are "
-                "handed out; put track() around what reads ahead",
-                "late",
+                "handed out; put track() around what reads ahead"
             )
             if usual is not None:
                 self.batches.clear()
@@ -214,3 +225,12 @@ class LateBatches:
         elif self._again > self._usual_again:  # of what is gone through again
             self._last = None
         return self._last is not None
+
+    def _forget_before(self, batch: Batch) -> None:
+        """Forgets a batch whose forward has begun, and those before it, which were skipped."""
+        last = self.batches.index(batch) if batch in self.batches else len(self.batches)
+        del self.batches[: last + 1]
+
+    def _say(self, text: str) -> None:
+        self.is_said = True
+        self._problems.warn(text, "late")

@@ -8,7 +8,6 @@ to tensors is refused before it happens, and a model of which that cannot be kno
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 from _thread import get_ident
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +18,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from record.capture.first_image import CannotProbeError, FirstImage, copy_arguments
 from record.capture.phase import CaptureState, compiles_here, is_transformed
-from record.capture.probe import show_as_asked
+from record.capture.probe import Call, show_as_asked
 from record.capture.probe_classes import ProbeClasses
 from record.capture.python_state import PythonState
 from record.capture.refused_writes import RefusedWrites
@@ -56,6 +57,7 @@ class FirstImageProbe:
 
     Attributes:
         reason: Why the image is not shown any more, in words; empty where it is.
+        waits: Whether there was a batch at which it could not be shown.
         shown: How many times it was shown.
         classes: As given.
     """
@@ -69,6 +71,7 @@ class FirstImageProbe:
         by_class: bool = False,
     ) -> None:
         self.reason = ""
+        self.waits = False
         self.shown = 0
         self.classes = classes
         self._cadence = cadence
@@ -114,7 +117,10 @@ class FirstImageProbe:
         if self._epoch not in (None, epoch):
             self._kept.stop()
         self._epoch = epoch
-        if self.reason or root is None or state.inside or not _is_calm():
+        if self.reason or root is None or state.inside:
+            return
+        if not _is_calm():
+            self.waits = True
             return
         try:
             if not self._cadence.is_due(epoch, batch, ends_epoch):
@@ -136,15 +142,18 @@ class FirstImageProbe:
     def _show(self, state: CaptureState, root: nn.Module, given: FirstImage) -> None:
         again = copy_arguments(given.args), copy_arguments(given.kwargs)
         device = state.input.device or torch.device("cpu")
-        count = len(self._kept)
         python = PythonState(root)
         state.thread = get_ident()
         if self.classes is not None:
             self.classes.labels = self._kept.labels
         try:
             with silenced():
-                guard = functools.partial(_Refusal, state, root, again)
-                show_as_asked(state, device, count, *again, self.classes, guard)
+
+                def guard(given: Call) -> _Refusal:
+                    python.restore()  # each forward begins as the first one did
+                    return _Refusal(state, root, given)
+
+                show_as_asked(state, device, again, self._kept.alone(), self.classes, guard)
         except BaseException:
             state.forget_probes()
             raise
@@ -225,9 +234,11 @@ def _without_autocast() -> Iterator[None]:
 
 def _is_calm() -> bool:
     """Whether nothing goes on just now that would take part in a forward."""
+    stack: Callable[[], list[object]] = _get_current_function_mode_stack
+    modes = stack() if torch._C._len_torch_function_stack() else []
     return not (
         torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
+        or any(type(mode) is not DeviceContext for mode in modes)  # that of set_default_device
         or torch._C._current_graph_task_id() != -1
         or torch.is_inference_mode_enabled()
         or compiles_here()

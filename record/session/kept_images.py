@@ -92,6 +92,10 @@ class KeptImages:
             self._given = join_images(self._images)
         return self._given
 
+    def alone(self) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+        """Returns what a forward is given with each of the images by itself, to be copied."""
+        return [(image.args, image.kwargs) for image in self._images]
+
     def __len__(self) -> int:
         return len(self._images)
 

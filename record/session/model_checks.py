@@ -68,6 +68,8 @@ class ModelChecks:
         state = self._capture.state
         if state.traced or state.opened:
             return "it is compiled" if state.traced else "its parts are called directly"
+        if probe.waits:
+            return "a mode or transformation of torch goes on around its batches"
         return "nothing tells where its batches end"
 
     def show_probe(self, epoch: int, batch: int, ends_epoch: bool) -> bool:

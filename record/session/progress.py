@@ -10,10 +10,11 @@ import torch
 
 from record.capture.phase import BROKEN, DONE, IDLE, INSIDE, OPEN, WAITING, CaptureState
 from record.reporting import Problems
-from record.session.batch import Batch, LateBatches, UnrecordedForwards
+from record.session.batch import COLLIDED, Batch, LateBatches, UnrecordedForwards
 from record.session.epoch_numbers import whole_epoch
 from record.session.frame_sender import FrameSender
 from record.session.model_checks import ModelChecks
+from record.session.open_batches import OpenBatches
 from record.session.sending import BatchSending
 
 FORWARDS, STEPS, TRACK = "forwards", "steps", "track"  # what separates batches
@@ -50,7 +51,7 @@ class Progress:
         self._lock = threading.RLock()
         self._current = Batch((0, 0, 0), False)
         self._captured: Batch | None = None  # whose forward the hooks hold, or take
-        self._open: dict[object, Batch] = {}  # by the pass over a loader that they come from
+        self._open = OpenBatches(problems)
         self._late, self._unrecorded = LateBatches(problems), UnrecordedForwards()
         self._sending = BatchSending(state, checks, self.hook_failed, self.count_lost, self._keeps)
         self._trained = self._sending.trained
@@ -71,7 +72,7 @@ class Progress:
         with self._lock:  # another thread's forward may just put this one's batch aside
             if get_ident() in self._collided and self.mode != TRACK:
                 return  # of a forward that is not recorded
-            mine = [other for other in self._open.values() if other.thread == get_ident()]
+            mine = self._open.mine()
             if mine or not self._unrecorded.since:  # else of a forward that belongs to no batch
                 batch = self._trained.get(get_ident()) or (mine[-1] if mine else self._current)
                 batch.values[name] = value
@@ -112,13 +113,13 @@ class Progress:
             ends_epoch = sender is not None and sender.batches == batch + 1
             begun = Batch(at, self._keeps(at), loaded, ends_epoch)
             self.step += 1
-            self._open[source] = begun
+            self._open.begin(source, begun)
             self._begin(begun)
 
     def end_loaded(self, source: object) -> None:
         """Ends the batch of a pass, which is asked for its next batch or left; then the pass."""
         with self._lock:
-            if (batch := self._open.pop(source, None)) is None:
+            if (batch := self._open.end(source)) is None:
                 self._sending.hold()
                 return
             self._end(batch)
@@ -241,13 +242,9 @@ class Progress:
             if self.mode == FORWARDS:
                 self._passed_over += 1
             elif self.mode == TRACK:
-                for batch in self._open.values():
-                    batch.seen = batch.seen or batch.thread == get_ident()
-        self._problems.warn(
-            "several threads train this model at once: a forward that begins while another one is "
-            "recorded is lost, and counted",
-            "threads",
-        )
+                for batch in self._open.mine():
+                    batch.seen = True
+        self._problems.warn(COLLIDED, "threads")
 
     def hook_failed(self, name: str, error: Exception) -> None:
         """Counts a frame as lost that could not be copied, and warns or raises."""
@@ -269,7 +266,7 @@ class Progress:
         state = self._state
         if batch is None or batch.seen or not batch.keep:
             if batch is not None:
-                batch.seen = True
+                self._leave_out(batch)
                 if batch is self._captured and state.phase in (WAITING, BROKEN, OPEN):
                     return  # tried again, or the parts that were called before it
             if state.phase in (WAITING, BROKEN):
@@ -294,6 +291,18 @@ class Progress:
         self._trained.put(batch)
         self._sending.send_overdue([*self._open.values(), batch])
 
+    def _leave_out(self, batch: Batch) -> None:
+        """Notes that this thread goes on to a batch that is not recorded, unless it was noted."""
+        if batch.seen:
+            return
+        batch.seen = True
+        if self._captured in (None, self._trained.get(get_ident())):
+            self._put_aside()
+            self._state.phase = IDLE
+            self._captured = batch  # so that no other thread has the hooks take its forward
+        self._sending.send_mine(self._open.values())
+        self._trained.put(batch)
+
     def _begin(self, batch: Batch) -> None:
         """Makes the hooks wait for the forward of a batch, if it is to be recorded."""
         state, sender = self._state, self.sender
@@ -302,7 +311,7 @@ class Progress:
             return
         if not before.seen:
             sender.forgive(before.refusal)
-        if self._is_another_threads():
+        if self._trained.have_hooks(state, self._captured if self.mode == TRACK else None):
             return  # which sees to it when its next forward begins, in `_turn_to`
         self._put_aside()
         if (state.traced or state.opened) and state.has_visibly_changed():
@@ -313,16 +322,6 @@ class Progress:
         keep = batch.keep or any(late.keep for late in self._late.batches)
         if keep and not batch.seen and sender.prepare(batch.refusal):
             state.phase = WAITING
-
-    def _is_another_threads(self) -> bool:
-        """Whether another thread's forward runs, or is just about to, or what it trains goes on."""
-        state, captured = self._state, self._captured
-        if state.phase == INSIDE:
-            return state.thread != get_ident()
-        if captured is None or self.mode != TRACK or self._trained.get(get_ident()) is captured:
-            return False
-        goes_on = state.phase == DONE and self._trained.is_elsewhere(captured)
-        return goes_on or state.phase in (WAITING, BROKEN)
 
     def _end(self, batch: Batch) -> None:
         """Sends the frames of a batch off that ends."""

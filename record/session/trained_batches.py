@@ -5,6 +5,7 @@ from __future__ import annotations
 from _thread import get_ident
 from collections.abc import Collection
 
+from record.capture.phase import BROKEN, DONE, IDLE, INSIDE, WAITING, CaptureState
 from record.session.batch import Batch
 
 _MOST = 4  # threads of which each has a batch that is not sent before its next one begins
@@ -31,6 +32,20 @@ class TrainedBatches(dict[int, Batch]):
         """Whether another thread than the one that asks trains it."""
         thread = get_ident()
         return any(one is batch and its != thread for its, one in self.items())
+
+    def have_hooks(self, state: CaptureState, captured: Batch | None) -> bool:
+        """Whether the hooks are at another thread's forward, about to be, or at what it trains.
+
+        Args:
+            state: The state of the hooks.
+            captured: The batch whose forward they hold, or pass over.
+        """
+        if state.phase == INSIDE:
+            return state.thread != get_ident()
+        if captured is None or self.get(get_ident()) is captured:
+            return False
+        goes_on = state.phase in (DONE, IDLE) and self.is_elsewhere(captured)
+        return goes_on or state.phase in (WAITING, BROKEN)
 
     def take_overdue(self, going_on: Collection[Batch]) -> list[Batch]:
         """Returns what threads have trained that do not go on, and forgets it.

@@ -29,6 +29,7 @@ _MAY_DIFFER: tuple[str, ...] = (
     "resume",
 )
 _MAY_DIFFER += ("layers", "every", "schedule", "budget", "max_map", "probe", "cam", "attention")
+_MAY_DIFFER += ("gradients", "batch_axis")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -199,16 +200,25 @@ class WriterProcess:
         self.finished.set()
 
     def _why_ended(self) -> str:
-        """Returns why the writer ended: its last line on stderr, or its exit code."""
+        """Returns why the writer ended: what it said on stderr last, or its exit code."""
         with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
             code = self._process.wait(timeout=1.0)
             if self._errors is not None:
                 self._errors.seek(0)
-                lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-                if lines:
-                    return lines[-1]
+                if said := last_words(self._errors.read().decode("utf-8", "replace")):
+                    return said
             return f"the writer process ended (exit code {code})"
         return "the writer process ended"
+
+
+def last_words(said: str) -> str:
+    """Returns why a writer has ended, from what it said on stderr; empty where it said nothing.
+
+    That may be all that HDF5 prints where it crashes: then the system's words in it.
+    """
+    if told := re.search(r"error message = '([^']+)'", said):
+        return f"cannot write: {told[1]}"
+    return (said.strip().splitlines() or [""])[-1]
 
 
 def refusal(path: Path, reason: str) -> OutputError:

@@ -7,6 +7,7 @@ then puts it in the recording's place. A kill at any moment leaves one or the ot
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -28,6 +29,10 @@ _TAKES_LOCKING = _HDF5 >= (1, 12, 1) or (1, 10, 7) <= _HDF5 < (1, 11)
 _UNLOCKED: dict[str, Any] = {"locking": False} if _TAKES_LOCKING else {}
 # Bytes of chunks that HDF5 keeps for each dataset: each flush looks at all of them.
 _CACHE: dict[str, Any] = {"rdcc_nbytes": 1 << 16, "rdcc_nslots": CHUNK_SLOTS}
+_BESIDE_FRAMES = 1 << 18  # bytes of a copy that are not of frames
+# Copies that could not be written, on a full disk, say. To close one, HDF5 would write what it
+# still holds, and crash where it cannot: the process ends soon, without that.
+_unclosed: list[h5py.File] = []
 _FICLONE = 0x40049409  # Linux' request for a copy that shares its blocks with the original
 
 
@@ -107,15 +112,37 @@ def write_copy(
     """
     copy = copy_path(path)
     remove_if_there(copy)
+    there = int(np.count_nonzero(source[f"{schema.BATCHES}/recorded"][:]))
+    _require_room(path, min(1.0, int(np.count_nonzero(stays)) / max(1, there)))
     try:
         create_file(copy, private=True)
-        with open_h5(copy, "w") as target:
-            count = copy_frames(source, target, stays, on_progress)
+        target = open_h5(copy, "w")
+        _unclosed.append(target)
+        count = copy_frames(source, target, stays, on_progress)
+        target.close()
+        _unclosed.remove(target)
         keep_rights(path, copy)
     except BaseException:
         try_to_remove(copy)
         raise
     return count
+
+
+def _require_room(path: str, share: float) -> None:
+    """Makes sure that a copy has room beside a file: on a full disk HDF5 crashes instead.
+
+    Args:
+        path: The file.
+        share: How much of the file goes into the copy, from 0 to 1.
+
+    Raises:
+        OSError: There is none.
+    """
+    needed = int(os.path.getsize(path) * share) + _BESIDE_FRAMES
+    if hasattr(os, "statvfs"):  # not on Windows
+        disk = os.statvfs(os.path.dirname(os.path.abspath(path)))
+        if disk.f_blocks and disk.f_bavail * disk.f_frsize < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), copy_path(path))
 
 
 def copy_frames(

@@ -141,6 +141,8 @@ class Service:
             file.sync()
             self._answer({**_counts(file), "flushed": message.data["number"]})
         elif message.kind == messages.THIN:
+            file.commit()
+            self._answer(_counts(file))  # which stay so where there is no room for a copy
             file.thin(message.data["keep"], lambda: self._show_progress(file))
             self._answer(_counts(file))
         elif message.kind == messages.PROBES:

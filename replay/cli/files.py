@@ -153,10 +153,10 @@ def _health(options: argparse.Namespace) -> None:
     if options.out is not None:
         from replay.figures.health_chart import draw_health
 
-        drawn = draw_health(found, options.out, options.theme, options.overwrite)
-        if replaced:
-            say("note", f"replaced {drawn}")
-        say("note", f"{drawn}  {format_bytes(drawn.stat().st_size)}")
+        drawn = draw_health(found, options.out, theme=options.theme, overwrite=options.overwrite)
+        for each in replaced:
+            say("note", f"replaced {each}")
+        say("note", f"{drawn.path}  {format_bytes(drawn.bytes)}")
     if options.json or options.csv or options.quiet:
         return
     first = next((each.layer for each in found.all_findings if each.layer), None)

@@ -185,6 +185,14 @@ class Health:
         """The findings of the run, then those of each layer."""
         return self.findings + [found for layer in self.layers for found in layer.findings]
 
+    @property
+    def caption(self) -> str:
+        """What was found, in one line: `Health of run.h5: 3 findings in 2 layers, 24 batches`."""
+        findings = format_count(len(self.all_findings), "finding")
+        layers = format_count(len(self.layers), "layer")
+        frames = format_count(len(self.frames), "batch")
+        return clean_line(f"Health of {self.path.name}: {findings} in {layers}, {frames}")
+
     def to_json(self) -> str:
         """Returns one JSON document, without NaN tokens."""
         document = {

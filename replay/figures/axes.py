@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _GAP, _GAP_NUMBERED = 0.08, 0.32  # between two maps, as a share of a map's longer side
 _BAR = 0.4, 0.08, 0.08  # length, height and distance of a gain bar, as a share of a map's side
 _ACCENT, _FAINT = "#0062be", "#d8dadd"  # of a gain bar, in the light theme
+# Whatever the settings of matplotlib say: the first row is above, and no pixel is made up.
+_UPRIGHT: Any = {"interpolation": "nearest", "origin": "upper", "aspect": "equal"}
 _ASPECT = 1.4  # width to height that a mosaic is to come close to
 
 
@@ -175,7 +177,7 @@ def draw(
         planes = [_lay_out(colours[..., band], columns, numbers)[0] for band in range(3)]
         opaque = np.where(mosaic.mask, 0, 255)
         pixels = np.stack([*(plane.filled(0) for plane in planes), opaque], axis=2)
-        image = ax.imshow(pixels.astype(np.uint8), interpolation="nearest")
+        image = ax.imshow(pixels.astype(np.uint8), **_UPRIGHT)
     if numbers and len(corners) > 1:
         over = _GAP_NUMBERED * max(tiles.shape[1:])
         ax.set_ylim(mosaic.shape[0] - 0.5, -0.5 - over)  # so that the title is above the numbers
@@ -227,14 +229,14 @@ def _columns(count: int, height: int, width: int) -> int:
 
 def _paint(ax: Axes, mosaic: Any, unfinite: Table, cmap: str, norm: Any) -> AxesImage:
     """Draws the maps, and over them what is not finite."""
-    image = ax.imshow(mosaic, cmap=cmap, norm=norm, interpolation="nearest")
+    image = ax.imshow(mosaic, cmap=cmap, norm=norm, **_UPRIGHT)
     strange = ~np.isfinite(mosaic.filled(0.0))
     if strange.any():
         marks = np.zeros((*mosaic.shape, 4), np.uint8)
         nan, inf = unfinite
         marks[strange] = [*inf, 255]
         marks[np.isnan(mosaic.filled(0.0))] = [*nan, 255]
-        ax.imshow(marks, interpolation="nearest")
+        ax.imshow(marks, **_UPRIGHT)
     return image
 
 

@@ -148,7 +148,9 @@ def sheet(
             page = SheetPage(row.maps, chosen, scaler, panels, options, run.probe_number)
             if isinstance(which, str) and which.strip().startswith("top"):
                 page.subtitle += ", those that vary most"
-            return page.draw(colors, canvas.fresh())
+            drawn = page.draw(colors, canvas.fresh())
+            remarks.extend(page.remarks)
+            return drawn
 
         names = choose_layers_of([run], scales.layers)
         of_layers = {"view": view, "slices": slices, "tokens": tokens}

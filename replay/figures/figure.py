@@ -35,7 +35,7 @@ class Figure:
         remarks: What a reader should know: batches or layers left out, recordings of different
             runs.
         paths: All files: several where a PNG or an SVG of several layers was asked for.
-        layers: The layer of each page.
+        layers: The layer of each page; empty where a page is of all of them.
         captions: What each page shows, in words.
         dpi: Pixels an inch, of the first page.
         paper_width: Its width on paper as LaTeX spells it, such as `3.3in` or `\textwidth`.
@@ -73,7 +73,7 @@ class Figure:
 
     def latex(self) -> str:
         """Returns a figure environment for each page, with its caption and its label."""
-        return snippets(self.paths, self.paper_width, self.captions, self.layers)
+        return snippets(self.paths, self.paper_width, self.captions, self.layers or ("",))
 
 
 def write_figure(

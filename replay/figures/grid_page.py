@@ -15,6 +15,7 @@ from replay.figures.page import SPACE_INCHES, FigurePage
 from replay.figures.paper import choose_dpi
 from replay.formatting import format_number
 from replay.maps.kernels import NO_KERNELS
+from replay.raster.mosaic import is_outlined
 from replay.raster.palette import Pixels, enlarge, is_blank, kernel_levels, kernel_reach, no_picture
 from replay.schema.faces import spell
 
@@ -80,6 +81,7 @@ class GridPage(FigurePage):
         width, margin, space = layout.width, layout.margin, self.inches(SPACE_INCHES)
         if options.width is not None:
             width = math.floor(options.inches * self.dpi)
+        self.remarks = self.small_maps(*layout.grid.map_size)
         inner = width - 2 * margin
         text = canvas.line(7.5) * (3 if beside else 0)  # at least, before all of it is drawn
         self._check_size(width, (max(layout.grid.height, text) + space) * len(self.panels))
@@ -247,18 +249,19 @@ class GridPage(FigurePage):
             bars = BarsBeside.fit(canvas, self.labels, gains, grid.map_size[1])
         down = grid.map_size[0] // panel.levels.shape[1]
         across = grid.map_size[1] // panel.levels.shape[2]
+        outlined = is_outlined(*panel.levels.shape[1:3])
         for place in range(len(self.labels)):
             dx, dy = grid.place(place)
             tile = enlarge(panel.picture(place, colors), across, down)
-            canvas.picture(x + dx, y + dy, tile, map=True, blocks=(down, across))
+            canvas.picture(x + dx, y + dy, tile, map=True, framed=outlined, blocks=(down, across))
             if kernels is not None and place % slices == 0:
                 kernel = kernels[place // slices].astype(np.uint8)
                 if missing:
                     kernel = no_picture(*kernel.shape[:2])
                 zoom = grid.kernel_zoom
-                canvas.picture(
-                    x + dx + grid.kernel_at, y + dy, enlarge(kernel, zoom), blocks=(zoom, zoom)
-                )
+                at = x + dx + grid.kernel_at, y + dy
+                framed = is_outlined(*kernel.shape[:2])
+                canvas.picture(*at, enlarge(kernel, zoom), framed=framed, blocks=(zoom, zoom))
             self._draw_label(canvas, panel, grid, x + dx, y + dy, place, bars)
 
     def _draw_label(

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
+from typing import Any
 
+from replay.diagnosis.examination import health
 from replay.diagnosis.report import KINDS, Finding, Health, LayerHealth, group_findings
-from replay.figures.canvas import SMALL, SUFFIXES, Canvas, to_pdf
+from replay.figures.canvas import SMALL, Canvas, to_pdf
 from replay.figures.change_axis import ChangeAxis, Places, known_changes
+from replay.figures.figure import Figure
 from replay.figures.gradient_axis import GradientAxis, powers_of, superscript
 from replay.figures.grid_layout import too_large
-from replay.figures.page import PAGE_INCHES
-from replay.figures.style import figure_theme, own_settings
+from replay.figures.page import PAGE_INCHES, open_canvas
+from replay.figures.style import own_settings
 from replay.formatting import clean, format_count
-from replay.output import check_suffix, replacing
+from replay.output import check_writable, replacing
 from replay.overwriting import check_replaceable
+from replay.recording import Recording, open_recording
 from replay.schema import NOTE_OF_8_BITS, Cell, OptionError
 from replay.schema.faces import choose
+from replay.value_kinds import check_kinds
 
 _DPI = 200
 _PLOT_INCHES = 0.75  # height of the plots of a layer
@@ -31,9 +38,14 @@ _CONSTANT = ("dead", "flat", "stuck", "unchanging")
 
 
 def draw_health(
-    found: Health, out: str | PathLike[str], theme: str = "light", overwrite: bool = False
-) -> Path:
-    """Draws a figure: for each layer what was found, what to do about it, and two plots.
+    recording: Recording | Health | str | PathLike[str],
+    out: str | PathLike[str] | None = None,
+    *,
+    theme: str = "light",
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Figure:
+    """Draws what `health` finds: for each layer what, what to do about it, and two plots.
 
     On the left, over the run, where something was found: the share of channels that are dead, flat,
     stuck or unchanging to the end, of those that are zero in a batch, that are saturated, that have
@@ -42,27 +54,41 @@ def draw_health(
     at 1. Below, where gradients were recorded, how large they were, logarithmic and on one axis.
 
     Args:
-        found: What `health` found.
-        out: A .png, .pdf or .svg.
+        recording: An open recording, its path, or what `health` has found in it.
+        out: A .png, .pdf or .svg; by default `run-health.png` beside `run.h5`.
         theme: `light` or `dark`.
         overwrite: Whether a file may be replaced that mapreel has not made, as in `replay.animate`.
+        progress: Called with (layers done, layers in all), where they are looked at.
+
+    Returns:
+        The figure, and what LaTeX needs to show it.
 
     Raises:
-        OutputError: It cannot be written.
+        FileError: The recording is unusable or empty.
+        OutputError: The figure cannot be written; nothing is left half-written.
         OptionError: There are more layers than fit onto a page, or no such theme.
     """
-    path = Path(out)
-    suffix = check_suffix(path, SUFFIXES)
-    check_replaceable([path], overwrite)
-    canvas = Canvas(_DPI, figure_theme(theme), suffix)
+    start = time.perf_counter()
+    given = recording.path if isinstance(recording, Health) else recording
+    check_kinds({**locals(), "recording": given})
+    with ExitStack() as stack:
+        source = recording
+        if not isinstance(source, (Health, Recording)):
+            source = stack.enter_context(open_recording(source))
+        path, canvas = open_canvas(source.path, out, "health", _DPI, theme)
+        check_writable(path)
+        replaced = check_replaceable([path], overwrite)  # before anything is looked at
+        found = source if isinstance(source, Health) else health(source, progress)
     with replacing(path) as unfinished:
         with own_settings():
             height = _Chart(found, canvas).draw()
         findings = format_count(len(found.all_findings), "finding")
         canvas.close(height, f"health of {found.path.name}", f"{findings}\n\n{found}")
-        data = to_pdf([canvas])[0] if suffix == ".pdf" else canvas.to_bytes()
+        data = to_pdf([canvas])[0] if canvas.suffix == ".pdf" else canvas.to_bytes()
         unfinished.write_bytes(data)
-    return path
+    shown: dict[str, Any] = {"paths": (path,), "captions": (found.caption,), "replaced": replaced}
+    seconds = time.perf_counter() - start
+    return Figure(path, *canvas.size, path.stat().st_size, seconds, dpi=_DPI, **shown)
 
 
 class _Chart:

@@ -145,7 +145,9 @@ def grid(
             ]
             remarks.extend(each for each in shown.remarks if each not in remarks)
             page = GridPage(rows[0].maps, chosen, scalers[0], panels, options)
-            return page.draw(colors, canvas.fresh())
+            drawn = page.draw(colors, canvas.fresh())
+            remarks.extend(page.remarks)
+            return drawn
 
         names = choose_layers_of(runs, scales.layers)
         of_layers = {"view": view, "slices": slices, "tokens": tokens}

@@ -20,11 +20,14 @@ from replay.maps.scaling import Scaler
 from replay.output import check_suffix
 from replay.raster.palette import Pixels, colormap, enlarge, reduce, unfinite_colors
 from replay.schema import OptionError
+from replay.schema.faces import spell
 
 BAR_INCHES = 0.1  # height of the color bar
 PAGE_INCHES = 7.2  # that a page has before it grows: a text block of A4 or Letter
 MARGIN_INCHES, NARROW_MARGIN_INCHES = 0.15, 0.04
 SPACE_INCHES = 0.12
+_SEEN_INCHES = 0.06  # of a map's longer side: what is smaller is not told apart on paper
+_FEWER = "top:64"
 
 
 def open_canvas(
@@ -105,6 +108,9 @@ class FigurePage(ABC):
         scaler: The scale of the maps.
         panels: The batches, from the top down.
         options: How it is laid out.
+
+    Attributes:
+        remarks: What a reader should know, once it is drawn.
     """
 
     def __init__(
@@ -118,6 +124,7 @@ class FigurePage(ABC):
         self.maps, self.channels, self.scaler, self.panels = maps, channels, scaler, panels
         self.options = options
         self.labels = maps.labels(channels)
+        self.remarks: list[str] = []
         self.dpi = options.dpi
         name = clean(maps.layer.name)
         self.title = name if options.title is None else clean(options.title)
@@ -160,6 +167,17 @@ class FigurePage(ABC):
     @abstractmethod
     def describe(self) -> tuple[str, str]:
         """Returns the title and the description that the file itself carries."""
+
+    def small_maps(self, height: int, width: int) -> list[str]:
+        """Returns a remark where maps of so many pixels on the page are too small to be seen."""
+        inches = max(height, width) / self.dpi
+        if inches >= _SEEN_INCHES:
+            return []
+        return [
+            f"{self.maps.layer.name}: each of {len(self.labels):,} maps is {25.4 * inches:.1f} mm "
+            f"across, too small to be seen on paper; {spell('channels', _FEWER)} shows fewer, "
+            "larger"
+        ]
 
     def inches(self, number: float) -> int:
         """Returns a length in pixels."""

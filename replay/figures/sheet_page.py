@@ -15,6 +15,7 @@ from replay.figures.paper import choose_dpi
 from replay.maps.axes import Maps
 from replay.maps.input_picture import DAMAGED_PICTURE, NO_PICTURE
 from replay.maps.scaling import Scaler
+from replay.raster.mosaic import is_outlined
 from replay.raster.palette import Pixels, enlarge
 from replay.schema.faces import spell
 
@@ -106,6 +107,7 @@ class SheetPage(FigurePage):
             )
             self.dpi, canvas = dpi, canvas.at(dpi)
         layout = self._lay_out(self.dpi, text, columns)
+        self.remarks = self.small_maps(*layout.map_size)
         width = layout.width
         if options.width is not None:
             width = math.floor(options.inches * self.dpi)
@@ -202,7 +204,8 @@ class SheetPage(FigurePage):
                 at = left + column * (layout.map_size[1] + layout.gap)
                 down, across = layout.blocks
                 tile = enlarge(panel.picture(place, colors), across, down)
-                canvas.picture(at, y, tile, map=True, blocks=layout.blocks)
+                framed = is_outlined(*panel.levels.shape[1:3])
+                canvas.picture(at, y, tile, map=True, framed=framed, blocks=layout.blocks)
                 if panel.gains is not None:
                     gain = panel.gains[place // self.maps.slices]
                     draw_below(canvas, gain, at, y + layout.map_size[0] + 1, layout.map_size[1])

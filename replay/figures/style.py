@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+from matplotlib import rcParamsDefault
 
 from replay.raster.palette import find_theme
 
+# Everything else is as matplotlib has it, but for what says where windows open, if any.
+_WINDOWS = ("backend", "backend_fallback", "interactive", "toolbar")
 _SETTINGS: dict[Any, Any] = {
+    **{name: value for name, value in rcParamsDefault.items() if name not in _WINDOWS},
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "pdf.fonttype": 42,  # fonts embedded whole: text stays text

@@ -33,8 +33,7 @@ class Section(Protocol):
 
     Attributes:
         panel: Where it goes, and what is written about it.
-        gains: How strong the channels of the last frame are; None where that is not shown, or where
-            there was no frame.
+        gains: How strong the channels of the last frame are; None where that is not shown.
     """
 
     panel: LayerPanel
@@ -79,8 +78,7 @@ class MapSection:
     Attributes:
         maps: Those of the last frame that was drawn, float16 (C, S, H, W); None if it had none.
         shown: The range of the last frame that there was.
-        gains: How strong the channels of the last frame that was drawn are, where each map has a
-            range of its own; None if it had none.
+        gains: How strong its channels are in that frame, where each map has a range of its own.
     """
 
     def __init__(self, row: Row, channels: list[int], scaler: Scaler, panel: LayerPanel) -> None:
@@ -108,7 +106,8 @@ class MapSection:
 
     def is_plain(self, count: Count) -> bool:
         """Returns whether the last frame has nothing but colours of the colormap."""
-        return count == (0, 0) or (isinstance(count, str) and self.maps is not None)
+        has_colours = count == (0, 0) or (isinstance(count, str) and self.maps is not None)
+        return has_colours and not self.panel.mosaic.outlined
 
     def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
         """Yields nothing: maps are painted in colours of the palette."""

@@ -22,7 +22,16 @@ Box = tuple[int, int, int, int]
 
 NUMBER_SIZE = 12  # pixels of the font of the channel numbers
 NUMBER_ROW = 18  # rows below a tile for its number
+_OUTLINED = 16  # values; a map of fewer may be of the paper's colour throughout
 _LINE = 15  # rows that a number needs for itself
+
+
+def is_outlined(height: int, width: int) -> bool:
+    """Returns whether maps of a size get an outline: they have next to no pixels.
+
+    One of them, such as a white 1×1, would else look as if it were not there.
+    """
+    return height * width < _OUTLINED
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,11 @@ class Mosaic:
         line = self.gain_line + 1 if self.gain_line else 0
         below = NUMBER_ROW if self.numbers == "tile" else line
         return self.tile[0] + below + self.gap, self.tile[1] + self.gap
+
+    @property
+    def outlined(self) -> bool:
+        """Whether each tile has an outline, in the pixels around it."""
+        return is_outlined(self.map_height, self.map_width)
 
     @property
     def width(self) -> int:

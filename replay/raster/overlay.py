@@ -114,10 +114,9 @@ class OverlayColours:
 
 def to_gray(picture: Pixels) -> Pixels:
     """Returns the brightness of a picture, uint8 (H, W, 3) to (H, W), by ITU-R BT.709."""
-    weights = np.array([54, 183, 19], np.uint16)  # 0.2126, 0.7152, 0.0722 of 256
-    total = picture[..., 0] * weights[0]
-    total += picture[..., 1] * weights[1]
-    total += picture[..., 2] * weights[2]
+    total = np.zeros(picture.shape[:-1], np.uint16)
+    for colour, weight in enumerate((54, 183, 19)):  # 0.2126, 0.7152, 0.0722 of 256
+        total += np.multiply(picture[..., colour], weight, dtype=np.uint16)
     gray: Pixels = (total >> 8).astype(np.uint8)
     return gray
 

@@ -110,7 +110,7 @@ def wrap(text: str, size: int, width: int) -> tuple[str, ...]:
 def _font(size: int, bold: bool, path: str = "", shaped: bool = False) -> ImageFont.FreeTypeFont:
     # The basic layout engine: the other one is not on every machine, and draws other pixels.
     engine = ImageFont.Layout.RAQM if shaped and has_raqm() else ImageFont.Layout.BASIC
-    return ImageFont.truetype(path or dejavu_path(bold), size, layout_engine=engine)
+    return ImageFont.truetype(str(path or dejavu_path(bold)), size, layout_engine=engine)
 
 
 def _font_of(piece: Piece, size: int, bold: bool) -> ImageFont.FreeTypeFont:

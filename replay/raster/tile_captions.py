@@ -1,4 +1,4 @@
-"""What stands at the tiles of a mosaic: the channel's number, and how strong it is.
+"""What stands at the tiles of a mosaic: the channel's number, how strong it is, an outline.
 
 The gain of a channel is the range on which its map is shown, as a share of the largest of its
 layer. It is a small bar, on a logarithmic scale from 1/1000 to 1, and a number where there is
@@ -128,6 +128,8 @@ class TileCaptions:
         self._texts: list[Slot] = []  # of the gains, where there is space for them
         self._bars: list[Box] = []
         self._filled = np.full(mosaic.count, -1)  # pixels of each bar
+        if mosaic.outlined:
+            self._outline()
         for place in mosaic.numbered():
             self._write_number(place, labels[place])
         if gains and mosaic.numbers == "tile":
@@ -137,24 +139,25 @@ class TileCaptions:
             self._place_below()
 
     def update(self, gains: Gains | None) -> None:
-        """Shows the gain of each channel; empty bars where there is no frame.
+        """Shows the gain of each channel.
 
         Args:
-            gains: Of each channel; a channel of several slices has as many tiles.
+            gains: Of each channel; a channel of several slices has as many tiles. None where there
+                is no frame, whose tiles are empty, too.
         """
         if not self._bars:
             return
-        count = self._mosaic.count
-        filled, texts = np.zeros(count, np.intp), [""] * len(self._texts)
-        if gains is not None:
-            each = count // len(gains)
+        if gains is None:
+            filled = np.zeros(self._mosaic.count, np.intp)
+        else:
+            each = self._mosaic.count // len(gains)
             width = self._bars[0][3] - self._bars[0][1]
             filled = np.rint(gains.lengths * width).astype(np.intp).repeat(each)
-            texts = [gains[place // each].text for place in range(len(self._texts))]
         changed = np.flatnonzero(filled != self._filled)
         self._filled = filled
         self._fill(changed, filled[changed])
-        for slot, text in zip(self._texts, texts, strict=True):
+        for place, slot in enumerate(self._texts):
+            text = "" if gains is None else gains[place // each].text
             fits = width_of(text, NUMBER_SIZE) <= slot.width
             self._pen.refill(slot, (text if fits else "–", "muted"))
 
@@ -173,6 +176,13 @@ class TileCaptions:
         for first, end in itertools.pairwise(edges.tolist()):
             (top, left, bottom, _), last = self._bars[places[first]], self._bars[places[end - 1]]
             self._pen.touched.append((top, left, bottom, last[3]))
+
+    def _outline(self) -> None:
+        """Draws a line around each tile, within the gap; the maps cover what lies in it."""
+        (height, width), (top, left) = self._mosaic.tile, self._corner
+        for place in range(self._mosaic.count):
+            y, x = self._mosaic.corner(place)
+            self._pen.fill(top + y - 1, left + x - 1, height + 2, width + 2, "faint")
 
     def _write_number(self, place: int, text: str) -> None:
         """Writes a number below its tile, or at the left of its row of tiles."""

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.formatting import clean_line
 from replay.recording.safe_file import SafeFile
 from replay.recording.small_values import Mask, Vouched, read_checked
 from replay.schema import SelectionError, dataset_path
+from replay.schema.suggestions import listed
 
 # What is written of every frame: where it has no checksum it is lost, whatever is there.
 _OF_ALL = schema.RESERVED - {"recorded", "input_checksum"}
@@ -35,6 +37,11 @@ class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
             for link in file.links(schema.BATCHES)
             if file.exists(f"{schema.BATCHES}/{link}", 2)
         ]
+
+    def __repr__(self) -> str:
+        epochs, batches = self._order.shape
+        names = clean_line(f"{str(self._file.path)!r}: {listed(self._names)}")
+        return f"<Fields of {names}; each ({epochs}, {batches}), of epoch and batch>"
 
     def __contains__(self, name: object) -> bool:
         return name in self._names  # Mapping's own would let our SelectionError pass

@@ -10,7 +10,7 @@ from replay.schema.suggestions import listed, near_layers
 
 BESIDE = (schema.ATTENTION, schema.GRADIENTS, schema.CAM)
 
-_WORDS = {
+BESIDE_WORDS = {
     schema.ATTENTION: "attention",
     schema.GRADIENTS: "gradients",
     schema.CAM: "class activation weights",
@@ -29,7 +29,7 @@ def nothing_beside(
         path: The recording's file.
         probe: The number of the fixed image; None for the batches' own.
     """
-    words = _WORDS[kind]
+    words = BESIDE_WORDS[kind]
     of = "" if probe is None else f" for fixed image {probe}"
     if not layers:
         return f"no {words} in {path}{of}; 'record run --{kind}' or Recorder({kind}=...) records it"

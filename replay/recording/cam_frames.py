@@ -17,6 +17,7 @@ from replay.recording.class_activation import (
     place_tokens,
 )
 from replay.recording.inputs import Inputs
+from replay.recording.notebook_views import show
 from replay.recording.series import Series
 from replay.recording.snapshot import cells_of, parse_key
 from replay.schema import Cell, Float16Array, Float32Array, SelectionError
@@ -139,6 +140,9 @@ class CamFrames:
             f"{self.method}, {height}×{width}{f', of the {self.of}' if self.of else ''}; {frames}, "
             "[epoch, batch] reads one>"
         )
+
+    def _repr_html_(self) -> str | None:
+        return show(self)
 
     @property
     def name(self) -> str:

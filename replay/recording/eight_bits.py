@@ -106,8 +106,9 @@ def largest_error(ranges: Float32Array) -> float:
     """
     known = ranges.astype(np.float64)
     step = (known[:, 1] - known[:, 0]) / STEPS
-    spacing = np.spacing(np.abs(known).max(axis=1).astype(np.float16)).astype(np.float64)
-    spacing = np.where(np.isfinite(spacing), spacing, 32.0)  # of the greatest number
+    with np.errstate(over="ignore"):  # behind the greatest number comes none
+        spacing = np.spacing(np.abs(known).max(axis=1).astype(np.float16)).astype(np.float64)
+    spacing = np.where(np.isfinite(spacing), spacing, 32.0)
     return float(np.minimum(step, step / 2 + spacing / 2).max() * (1 + 1e-4))
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from replay.formatting import clean_line
 from replay.recording.small_values import Fields
 from replay.schema import SelectionError
+from replay.schema.suggestions import listed
 
 # What the file keeps of a batch about its own first image, and counts in that image's maps.
 _OF_THE_BATCH = ("label", "prediction", "nan", "inf", "missing", "input_checksum")
@@ -41,7 +43,7 @@ class ProbeFields(Mapping[str, "npt.NDArray[Any]"]):
         described: object,
         label: int | None,
     ) -> None:
-        self._fields, self._order = fields, order
+        self._fields, self._order, self._number = fields, order, number
         known = described if isinstance(described, dict) else {}
         if label is not None:
             known = {**known, "label": label}
@@ -54,6 +56,11 @@ class ProbeFields(Mapping[str, "npt.NDArray[Any]"]):
         self._own = {name.removeprefix(prefix): name for name in fields if name.startswith(prefix)}
         usual = [n for n in fields if n not in _OF_THE_BATCH and not of_a_probe(n)]
         self._names = list(dict.fromkeys([*usual, *self._constant, *self._own]))
+
+    def __repr__(self) -> str:
+        epochs, batches = self._order.shape
+        names = clean_line(f"{self._number}: {listed(self._names)}")
+        return f"<Fields of fixed image {names}; each ({epochs}, {batches}), of epoch and batch>"
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

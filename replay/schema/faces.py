@@ -93,9 +93,13 @@ def call(name: str, *arguments: object, **options: Any) -> str:
 
 
 def own_process() -> None:
-    """Notes that this process is one command of `replay`, which may end it as it has to."""
+    """Notes that this process is one command of `replay`, which may end it as it has to.
+
+    It opens no window of matplotlib, so that none is looked for, whatever the user has set.
+    """
     global is_own_process
     is_own_process = os.name == "posix"
+    os.environ["MPLBACKEND"] = "agg"
 
 
 def refuse_existing(path: object) -> str:
@@ -110,6 +114,7 @@ def remember_caller() -> None:
     say. Those are then written as Python spells them, as on stderr.
     """
     global _caller
+    _open_streams()
     with suppress(AttributeError, OSError):  # there may be none, or another object in its place
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     name = os.path.basename(sys.argv[0])
@@ -120,6 +125,17 @@ def remember_caller() -> None:
         _caller = (python(), "-m", "mapreel")
     else:
         _caller = ()
+
+
+def _open_streams() -> None:
+    """Opens the standard streams that this process was started without, onto nothing.
+
+    Else the next file that is opened, such as a recording, bears the number of one of them, and
+    gets what libraries and other programs write there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # the first free number
 
 
 def program(package: str = "") -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from replay.figures.contact_sheet import sheet
 from replay.idle_options import check_given, idle_for_format
 from replay.maps.selection import choose_cells
+from replay.option_values import either
 from replay.recording import Recording
 from replay.rendering.animation import animate
 from replay.schema import OptionError, RecordingError
@@ -22,12 +23,12 @@ from replay.webpage.document import page
 
 # What each takes otherwise than the others, or cannot be asked for.
 _OWN = {"recording", "out", "overwrite", "progress", "alt", "poster", "preset", "executor", "jobs"}
-_ALIASES = {"epoch", "batch", "layer"}
+_ALIASES = {"epoch": "epochs", "batch": "batches", "layer": "layers"}
 _SHEET_ONLY = {"rows"}  # its `width` and `columns` are those of a sheet of paper, not of a film
 
 
 def _taken(function: Callable[..., Any]) -> set[str]:
-    return set(inspect.signature(function).parameters) - _OWN - _ALIASES
+    return set(inspect.signature(function).parameters) - _OWN - set(_ALIASES)
 
 
 _OF_FILM = _taken(animate)
@@ -37,17 +38,23 @@ KNOWN = _OF_FILM | _SHEET_ONLY
 """The options that may be given: those of the film, and of the sheet where it has others."""
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Makes sure that every option is known.
+def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options, each under the first of its names.
 
     Raises:
-        OptionError: One of them is not, or changes nothing of the view that is asked for.
+        OptionError: One of them is not known, was given under two names, or changes nothing of the
+            view that is asked for.
     """
-    for name in options:
+    found = {name: value for name, value in options.items() if name not in _ALIASES}
+    for name in found:
         if name not in KNOWN:
-            meant = did_you_mean(name, KNOWN)
+            meant = did_you_mean(name, KNOWN | set(_ALIASES))
             raise OptionError(f"push: no option {name!r} of a film, a sheet or a page{meant}")
     check_given({"view": "maps", **options})
+    for alias in _ALIASES.keys() & options.keys():
+        name = _ALIASES[alias]
+        found[name] = either(name, found.get(name), alias, options[alias])
+    return found
 
 
 @dataclass

@@ -20,7 +20,7 @@ from replay.schema.addresses import without_secrets
 from replay.schema.destinations import COPY, Destination, read_destination
 from replay.schema.suggestions import unknown
 from replay.schema.unfinished import temporary_folder
-from replay.trackers.content import Content, check_options
+from replay.trackers.content import Content, read_options
 from replay.trackers.following import ended_epochs
 from replay.trackers.handing_over import find_run
 from replay.trackers.interface import PARTS, SCALARS, File, RunFacts, Tracker
@@ -120,7 +120,8 @@ def push(
         progress: Called with (frames done, frames in all) of each film.
         sending: Called with (bytes done, bytes in all) of what a tracker or an address takes.
         **options: Those of `animate`, which hold for the sheet and the page, too, where they have
-            them (`layers`, `channels`, `epochs`, `probe`, `scale`, ...); and `rows` of the sheet.
+            them (`layers`, `channels`, `epochs`, `probe`, `scale`, ...), by either of their names;
+            and `rows` of the sheet.
 
     Returns:
         What was pushed, and where it is.
@@ -133,7 +134,7 @@ def push(
     """
     check_kinds(locals())
     started = time.monotonic()
-    check_options(options)
+    chosen = read_options(options)
     kinds = _choose_kinds(only)
     given = [to] if isinstance(to, (str, PathLike)) or not isinstance(to, Sequence) else list(to)
     destinations = [read_destination(each) for each in given]
@@ -146,7 +147,7 @@ def push(
     pushed: list[PushedFile] = []
     points, where = 0, list[str]()
     with open_runs(recording) as (run,), temporary_folder() as folder:
-        content = Content(run, folder, options, progress)
+        content = Content(run, folder, chosen, progress)
         trackers: list[Tracker] = []
         try:
             epochs = ended_epochs(run, content.remarks.append) if follow else _all_at_once(run)

@@ -178,6 +178,7 @@ class LayerData:
                 self._series.remark(cell),
                 summary.ranges,
                 self._kernels.lacks(cell),
+                not self.present(cell),
                 squared_error(shrink_maps(maps, self._fidelity.pool), before),
                 cell in self._shown.damaged,
                 cell in self._kernels.damaged,
@@ -216,6 +217,7 @@ class LayerData:
             "unfinite": [summary.nan, summary.inf],
             "reach": reach,
             "bare": self._kernels.lacks(cell),
+            "absent": not self.present(cell),
             "remarks": self._series.remark(cell),
         }
         kernels = self._kernels.pictures(cell, reach)

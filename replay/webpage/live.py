@@ -55,6 +55,7 @@ _FIELDS = (
     "unfinite",
     "reach",
     "bare",
+    "absent",
     "remarks",
 )  # of a layer, for each frame that was sent
 

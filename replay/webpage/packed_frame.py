@@ -27,6 +27,7 @@ class PackedFrame:
         remark: What is said of it.
         extremes: float32 (C, 2), the extremes of each map.
         bare: Whether it has no kernels though the layer has.
+        absent: Whether the layer put out nothing then; its maps are NaN.
         square: As in `squared_error`.
         maps_damaged: Whether its maps are.
         kernels_damaged: Whether its kernels are.
@@ -38,6 +39,7 @@ class PackedFrame:
     remark: str
     extremes: npt.NDArray[np.float32]
     bare: bool
+    absent: bool
     square: float
     maps_damaged: bool
     kernels_damaged: bool
@@ -73,9 +75,11 @@ def describe_packed(frames: Sequence[PackedFrame]) -> dict[str, Any]:
     unfinite = [frame.unfinite for frame in frames]
     remarks = [frame.remark for frame in frames]
     bare = [frame.bare for frame in frames]
+    absent = [frame.absent for frame in frames]
     return {
         "unfinite": unfinite if any(map(any, unfinite)) else None,
         "bare": bare if any(bare) else None,
+        "absent": absent if any(absent) else None,
         "remarks": remarks if any(remarks) else None,
     }
 

@@ -233,7 +233,7 @@ class PageContent:
         for source in self.sources:
             blocks += source.blocks([next(packed) for _ in source.parts])
         given = tuple(map(clean, self._remarks)) + self._fitting(plan, limit)
-        pooled = list(dict.fromkeys(note for each in self.sources for note in each.pooled()))
+        pooled = self._pooled()
         given += tuple(pooled[:_MANY])
         if len(pooled) > _MANY:
             given += (f"{format_count(len(pooled) - _MANY, 'more layer')} averaged likewise",)
@@ -273,6 +273,17 @@ class PageContent:
                 f"{opening}, which the page opens with, has the most; {only} gives all of it to one"
             )
         return tuple(found)
+
+    def _pooled(self) -> list[str]:
+        """Returns what was averaged, a sentence each; and of which images, if not of all."""
+        found: dict[str, list[str]] = {}
+        for source in self.sources:
+            for note in source.pooled():
+                found.setdefault(note, []).append(source.words)
+        return [
+            note if len(words) == len(self.sources) else f"{note} ({_listed(words, ', ')})"
+            for note, words in found.items()
+        ]
 
     def _errors(self) -> str:
         """Returns by how much pixels are off: of each layer, or of many images the largest."""

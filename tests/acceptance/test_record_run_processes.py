@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,44 @@ def test_several_spawned_trainings_and_a_forked_one(tmp_path: Path) -> None:
     assert sum(line.startswith("recorded 3 batches of Sequential") for line in spoken(done)) == 2
     assert not any("nothing was recorded" in line for line in spoken(done))
     assert sum("training in a forked process is not recorded" in line for line in spoken(done)) == 2
+
+
+@pytest.mark.parametrize("imports", ["import torch", ""])
+def test_what_a_pool_that_is_terminated_has_recorded_is_named(tmp_path: Path, imports: str) -> None:
+    """`with Pool(2)` ends its workers by SIGTERM: they cannot say what they have recorded."""
+    (tmp_path / "jobs.py").write_text(
+        textwrap.dedent(
+            """
+            def work(number):
+                import torch
+                torch.set_num_threads(1)
+                model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+                optimizer = torch.optim.SGD(model.parameters(), 0.1)
+                for step in range(3):
+                    model(torch.full((2, 3, 8, 8), float(number))).mean().backward()
+                    optimizer.step()
+                return number
+            """
+        )
+    )
+    script = write(
+        tmp_path,
+        f"""
+        import multiprocessing
+        {imports}
+        import jobs
+
+        if __name__ == "__main__":
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                print(pool.map(jobs.work, range(2)))
+        """,
+    )
+    done = record(script, cwd=tmp_path)
+    assert done.stdout == "[0, 1]\n"
+    assert spoken(done)[-1] == (
+        "recorded by processes that were ended before they could say so: run.h5, run.2.h5"
+    )
+    assert not any("nothing was recorded" in line for line in spoken(done))
+    for name in ("run.h5", "run.2.h5"):
+        with replay.open(tmp_path / name) as run:
+            assert len(run.frames) == 3

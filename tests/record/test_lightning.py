@@ -135,6 +135,8 @@ def test_bad_arguments_are_said_before_the_first_batch(
         ({"resume": True}, "there is no such file"),
         ({"path": "nowhere/run.h5"}, "no such folder"),
         ({"path": "."}, "is a folder"),
+        ({"path": "a\0b.h5"}, "no file can be called"),
+        ({"path": 3}, "path: expected a path such as 'run.h5', found 3"),
     ],
 )
 def test_what_cannot_be_recorded_never_ends_the_training(

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
+from looking import write_looking
 from samples import drifting_maps, write_recording
 from strict_html import Strict
 
@@ -198,6 +199,77 @@ def test_what_cannot_be_drawn(path: Path) -> None:
     ):
         with pytest.raises(error, match=words):
             replay.draw(path, **options)  # type: ignore[arg-type]
+
+
+def colours(text: str) -> np.ndarray:
+    """The picture that some HTML shows, uint8 (H, W, 4), without its paper."""
+    shown = np.array(Strict(text).picture().convert("RGBA"))
+    rows, columns = np.nonzero(shown[..., 3])
+    return shown[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+
+
+def test_class_activation_shows_itself_over_its_image(tmp_path: Path) -> None:
+    path = write_looking(tmp_path / "run.h5")
+    with replay.open(path) as run:
+        cams = [run.cam(), run.cam(probe=1), run.probe(0).cam("conv2", method="hirescam")]
+        values = [cam[-1, -1] for cam in cams]
+    texts = [cam._repr_html_() for cam in cams]  # also of a recording that is closed
+    said = [Strict(str(text)).words for text in texts]
+    assert "class activation · grad-cam · of the score of the label · 8x8 · 6 frames" in said[0]
+    assert "fixed image 1" in said[1]
+    assert "hirescam" in said[2]
+    for text, value in zip(texts, values, strict=True):
+        shown = colours(str(text))[..., :3].astype(int)
+        assert "epoch 2, batch 1" in str(text)
+        height, width = shown.shape[:2]
+        rows = (np.arange(8) * height // 8 + height // 16)[:, None]
+        across = np.arange(8) * width // 8 + width // 16
+        spread = np.ptp(shown, axis=2)[rows, across]  # where nothing is, the picture is gray
+        assert spread[value == value.max()].min() > 60
+        assert (spread[value == 0] < 40).all()
+
+
+def test_what_lies_beside_the_maps_shows_itself_and_not_the_maps(tmp_path: Path) -> None:
+    path = write_looking(tmp_path / "run.h5")
+    with replay.open(path) as run:
+        weights = run.cam_weights("conv2", 0)
+        stored = weights[-1, -1]
+        of_weights = [str(each._repr_html_()) for each in (weights, run.beside("cam", 0))]
+        of_gradients = [
+            str(each._repr_html_()) for each in (run.gradient("conv1"), run.beside("gradients"))
+        ]
+        of_attention = [
+            str(each._repr_html_())
+            for each in (run.attention("blocks.0.attn"), run.beside("attention"))
+        ]
+    pairs = (of_weights, of_gradients, of_attention)
+    words = ("class activation weights", "gradients", "attention")
+    for (one, whole), word in zip(pairs, words, strict=True):
+        assert word in Strict(one).words
+        assert word in Strict(whole).words
+        assert np.array_equal(colours(one), colours(whole))
+        assert np.ptp(colours(one)[..., :3].astype(int), axis=(0, 1)).min() > 100
+    shown = colours(of_weights[0])[..., :3].astype(int)  # two rows of three
+    height, width = shown.shape[0] // 2, shown.shape[1] // 3
+    found = [
+        shown[row * height + height // 2, column * width + width // 2]
+        for row in range(2)
+        for column in range(3)
+    ]
+    redness = np.array([colour[0] - colour[2] for colour in found])
+    assert (np.sign(redness) == np.sign(stored)).all()
+
+
+def test_the_fields_of_batches_are_a_line(tmp_path: Path) -> None:
+    path = write_looking(tmp_path / "run.h5")
+    with replay.open(path) as run:
+        said = repr(run.batches), repr(run.probe(1).batches)
+    assert said[0].startswith(f"<Fields of '{path}': ")
+    assert "loss" in said[0]
+    assert "and 6 more" in said[0]
+    assert said[0].endswith("; each (3, 2), of epoch and batch>")
+    assert said[1].startswith("<Fields of fixed image 1: ")
+    assert "prediction" in said[1]
 
 
 def test_the_tour_runs(tmp_path: Path) -> None:

@@ -23,9 +23,14 @@ CALLS: dict[str, Callable[..., Any]] = {
     ),
     "grid": lambda run, out, **more: replay.grid(run, out / "g.svg", **more).path.read_text(),
     "sheet": lambda run, out, **more: replay.sheet(run, out / "s.svg", **more).path.read_text(),
+    "push": lambda run, out, **more: [
+        each.sha256
+        for each in replay.push(run, f"folder={out / 'pushed'}", only=PUSHED, **more).files
+    ],
     "draw": lambda run, out, **more: np.asarray(replay.draw(run, _ax(), **more).get_array()),
 }
 SINGLE = {"grid": "batch", "sheet": "batch", "draw": "batch"}
+PUSHED = ["film", "page"]  # a sheet shows one batch of each epoch
 EXPORT = "export run.h5 --overwrite -o a.npz"
 
 

@@ -12,7 +12,7 @@ import pytest
 from samples import drifting_maps, write_recording
 
 import replay
-from replay.schema import OptionError, RecordingError
+from replay.schema import FileError, OptionError, OutputError, RecordingError
 
 FACES: dict[str, Callable[..., Any]] = {
     name: getattr(replay, name)
@@ -70,6 +70,7 @@ def test_what_is_no_option_is_of_a_kind_too(path: Path, tmp_path: Path) -> None:
     calls: dict[str, dict[str, Any]] = {
         "open": {"path": path},
         "health": {"recording": path},
+        "draw_health": {"recording": path, "out": out.with_suffix(".png")},
         "verify": {"recording": path},
         "draw": {"recording": path},
         "animate": {"recording": path, "out": out.with_suffix(".gif")},
@@ -145,3 +146,26 @@ def test_numbers_and_texts_of_numpy_are_taken(path: Path, tmp_path: Path) -> Non
     )
     replay.page(path, tmp_path / "a.html", symmetric=np.bool_(True), max_mb=np.int64(3))
     replay.grid(path, tmp_path / "a.png", dpi=np.int64(100), width=np.float32(3), columns=2)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", "x" * 300])
+def test_a_name_that_no_file_can_have_is_refused(path: Path, tmp_path: Path, name: str) -> None:
+    made = tmp_path / name
+    for face, out in {
+        "animate": f"{made}.mp4",
+        "page": f"{made}.html",
+        "grid": f"{made}.png",
+        "sheet": f"{made}.pdf",
+        "export": f"{made}.npz",
+        "pack": f"{made}.h5",
+        "repair": f"{made}.h5",
+    }.items():
+        with pytest.raises(OutputError, match="no file can be called ") as told:
+            getattr(replay, face)(path, out)
+        assert str(told.value).isprintable()
+    for face in ("open", "verify", "health", "animate", "export"):
+        outs = [tmp_path / "run.npz"] if face == "export" else []
+        with pytest.raises(FileError, match="no file can be called ") as told:
+            getattr(replay, face)(f"{made}.h5", *outs)
+        assert str(told.value).isprintable()
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ async function fetched(id) { // in a live page, with what is known of a layer's 
   if (facts) {
     const [place, , layer, frame] = id.slice(1).split("-").map(Number), one = data.sources[place];
     const about = one.layers[layer];
-    for (const name of ["frame", "unfinite", "reach", "bare", "remarks"]) about[name][frame] = facts[name];
+    for (const name of ["frame", "unfinite", "reach", "bare", "absent", "remarks"]) about[name][frame] = facts[name];
     for (const name of ["run", "channel", "largest"]) about[name] = facts[name];
     about.epochs[one.frames.epoch[frame]] = facts.epoch;
   }

@@ -19,11 +19,15 @@ function sizeEnlarged() {
 }
 async function paintEnlarged(decoded, ranges, frame, colours, gray) {
   const about = layers[state.large], channel = state.enlarged, place = about.channels.indexOf(channel);
-  if (gray) fillOver($("enlarged"), decoded, place, about, ranges[place], colours, gray);
+  const absent = isAbsent(state.large, frame);
+  $("enlarged").classList.toggle("empty", absent || outlined(about.shape));
+  if (absent) clear($("enlarged"), about.shape);
+  else if (gray) fillOver($("enlarged"), decoded, place, about, ranges[place], colours, gray);
   else fillMap($("enlarged"), decoded, place, about.shape, ranges[place], colours);
   const [low, high] = ranges[place].map(number);
-  $("enlarged").setAttribute("aria-label", `${named(channel, state.large)}, enlarged, at ${inWords(frame)}, shown from ${low} to ${high}`);
-  $("status-large").textContent = `${inWords(frame)}; shown from ${low} to ${high}`;
+  const words = absent ? NO_FRAME : `shown from ${low} to ${high}`;
+  $("enlarged").setAttribute("aria-label", `${named(channel, state.large)}, enlarged, at ${inWords(frame)}, ${words}`);
+  $("status-large").textContent = `${inWords(frame)}; ${words}`;
   $("before").disabled = place === 0;
   $("after").disabled = place === about.channels.length - 1;
   paintKernel(decoded.kernels, place, frame);
@@ -87,7 +91,7 @@ function paintExtremes(values, place, frame) {
   $("extremes").replaceChildren(canvasOf(draw("path", { d: path, class: "band" }),
     draw("line", { x1: now, x2: now, y1: 0, y2: 100, class: "now" }),
     draw("line", { x1: 0, x2: 1000, y1: 100, y2: 100, class: "axis" }), ...epochTicks()));
-  $("extremes-now").textContent = `${number(at(frame, 0))} … ${number(at(frame, 1))}`;
+  $("extremes-now").textContent = isAbsent(state.large, frame) ? NO_FRAME : `${number(at(frame, 0))} … ${number(at(frame, 1))}`;
 }
 function neighbour(by) {
   const { channels } = layers[state.large];

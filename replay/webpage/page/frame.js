@@ -37,6 +37,14 @@ async function paintOnce() {
   const grays = over ? runs.map((_, run) => grayOf(images[run] ?? images[0], (pictures[run] ?? pictures[0]).shape)) : [];
   for (const one of tiles) {
     const { layer: mate, place, canvas, words } = one;
+    const absent = (mate === null ? mates(layer) : [mate]).some((each) => isAbsent(each, frame));
+    canvas.classList.toggle("empty", absent);
+    if (absent) {
+      clear(canvas, shape);
+      markEmpty(one);
+      canvas.setAttribute("aria-label", `${words} at ${inWords(frame)}: ${NO_FRAME}`);
+      continue;
+    }
     if (found) {
       fillComponents(canvas, decoded[mate - layer], layers[mate], found[mate - layer]);
       canvas.setAttribute("aria-label", `${words} at ${inWords(frame)}: ${found[mate - layer].words}`);
@@ -58,7 +66,7 @@ async function paintOnce() {
     if (image) fillColours(ofRun("input", run), image, pictures[run].shape, false);
   });
   describe(frame, decoded[0], colours);
-  if (found) describeColours(found[0]);
+  if (found && !isAbsent(layer, frame)) describeColours(found[0]);
   if (state.enlarged !== null)
     await paintEnlarged(decoded[state.large - layer], ranges[state.large - layer], frame, colours, grays[state.large - layer]);
   $("maps").dataset.frame = frame;
@@ -130,6 +138,7 @@ function sayPicture(run, i, frame) { // what it is, or that there is none
   ofRun("input-words", i).textContent = [name, unseen ? unseen : words].filter(Boolean).join(": ");
 }
 function notFinite(layer, frame, colours) {
+  if (isAbsent(layer, frame)) return [make("span", { className: "muted" }, NO_FRAME)];
   const unfinite = layers[layer].unfinite?.[frame] ?? [0, 0], remark = layers[layer].remarks?.[frame];
   if (remark && !unfinite.some(Boolean)) return [make("span", { className: "muted" }, remark)];
   return ["NaN", "inf"].flatMap((word, i) => {

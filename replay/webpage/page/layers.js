@@ -63,10 +63,16 @@ function paintThumbs({ layer, canvas }, decoded, frame, basis) {
   const about = layers[layer], ranges = rangesOf(about, decoded, frame), pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
   const [height, width] = basis ? about.places.slice(1) : about.shape, zoom = THUMB / Math.max(height, width);
+  const [wide, high] = [Math.max(THINNEST, width * zoom), Math.max(THINNEST, height * zoom)];
+  const absent = isAbsent(layer, frame);
+  pen.strokeStyle = getComputedStyle(canvas).getPropertyValue("--line");
   for (let place = 0; place < (basis ? 1 : Math.min(THUMBS, about.channels.length)); place++) {
+    if (absent || outlined(about.shape)) pen.strokeRect(place * (THUMB + 2) + 0.5, 0.5, wide - 1, high - 1);
+    if (absent) continue;
     if (basis) fillComponents(stamp, decoded, about, basis);
     else fillMap(stamp, decoded, place, about.shape, ranges[place], coloursNow(about, false));
     pen.imageSmoothingEnabled = zoom < 1;
-    pen.drawImage(stamp, place * (THUMB + 2), 0, Math.max(THINNEST, width * zoom), Math.max(THINNEST, height * zoom));
+    const edge = outlined(about.shape) && !basis ? 1 : 0;
+    pen.drawImage(stamp, place * (THUMB + 2) + edge, edge, wide - 2 * edge, high - 2 * edge);
   }
 }

@@ -67,6 +67,8 @@ function tile(channel, layer) {
   return { layer, channel, place: layers[state.layer].channels.indexOf(channel), button, canvas, bar, words };
 }
 
+// A map of next to no pixels, such as a white 1×1, would else look as if it were not there.
+const outlined = ([height, width]) => height * width < 16;
 // Very long maps are drawn out like signals, with pixels that are not square.
 function drawnShape([height, width]) {
   return [Math.max(height, Math.round(width / LONGEST)), Math.max(width, Math.round(height / LONGEST))];
@@ -108,6 +110,7 @@ function size() {
   box.classList.toggle("smooth", Math.abs(best.zoom * dense - Math.round(best.zoom * dense)) > 1e-6);
   const cell = best.zoom * width;
   box.classList.toggle("slim", cell < 90);
+  box.classList.toggle("outlined", outlined(tileShape()));
   for (const grid of grids) {
     grid.style.setProperty("--columns", best.columns);
     grid.style.setProperty("--cell", `${cell}px`);
@@ -126,6 +129,13 @@ function markOver(one, decoded, flat, [low, high]) {
   one.button.classList.toggle("flat", Boolean(flat));
   one.button.title = `map ${one.channel}: values from ${decoded.extremes[one.place].map(number).join(" to ")}${words}`;
   return ` over the input, shown from ${number(low)} to ${number(high)}${words}`;
+}
+// Where there is no frame, no map has a strength.
+function markEmpty({ button, bar, channel }) {
+  bar.hidden = true;
+  button.querySelector(".mark").textContent = "";
+  button.classList.remove("flat");
+  if (!button.disabled) button.title = `map ${channel}: ${NO_FRAME}`;
 }
 // The bar under a map: its range against the largest of the layer, from 1/1000 to 1, logarithmic.
 function mark(one, decoded, frame, scale, ends) {

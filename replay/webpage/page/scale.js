@@ -26,7 +26,7 @@ function rangesOf(about, decoded, frame, scale = $("scale").value) { // [low, hi
   return found.map(([low, high]) => widened(high > low ? [low, high] : [low - 0.5, low + 0.5]));
 }
 function gainOf(about, decoded, place, frame, scale) { // 0 to 1; 0 where nothing is to be seen
-  if (decoded.flat[place]) return 0;
+  if (decoded.flat[place] || Number.isNaN(decoded.extremes[place][0])) return 0;
   const [low, high] = scale === "map" ? decoded.extremes[place] : scale === "channel" ? about.channel[place] : decoded.bounds[place];
   return about.largest > 0 ? Math.min(1, Math.max(0, (high - low) / about.largest)) : 0;
 }
@@ -46,6 +46,13 @@ function picture(canvas, [height, width]) {
   }
   const image = new ImageData(width, height);
   return [image, new Uint32Array(image.data.buffer)];
+}
+// Whether the layer put out nothing at a frame: its tiles are empty, as in films, and no NaN is there.
+const NO_FRAME = "no frame in this batch";
+const isAbsent = (layer, frame) => Boolean(layers[layer].absent?.[frame]);
+function clear(canvas, shape) {
+  const [image] = picture(canvas, shape);
+  canvas.getContext("2d").putImageData(image, 0, 0);
 }
 function fillMap(canvas, decoded, place, shape, range, colours) {
   const [image, words] = picture(canvas, shape), start = place * decoded.size;

@@ -116,6 +116,25 @@ def test_the_first_image_is_found(
     np.testing.assert_allclose(found, np.stack(model.attn.seen), atol=1e-3)
 
 
+@pytest.mark.parametrize("says_heads", [True, False])
+def test_heads_behind_the_queries(tmp_path: Path, says_heads: bool) -> None:
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # (N, T, heads, d)
+        weights = (torch.einsum("bqhd,bkhd->bqhk", q, k) / 2).softmax(-1)
+        return torch.einsum("bqhk,bkhd->bhqd", weights, v)
+
+    torch.manual_seed(0)
+    model, path = Net(attend), tmp_path / "run.h5"
+    if not says_heads:
+        del model.attn.num_heads
+    with Recorder(model, path, ["patch"], attention="full", quiet=True) as recorder:
+        for batch in recorder.track([torch.randn(3, 1, 12, 12) for _ in range(2)]):
+            model(batch).square().mean().backward()
+    with h5py.File(path) as file:
+        found = file["attention/maps/attn"][0].astype(np.float32)
+    np.testing.assert_allclose(found, np.stack(model.attn.seen), atol=1e-3)
+
+
 class Experts(nn.Module):
     """Each token's share of each of four experts, by a product with a matrix of the model's."""
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 import replay
 from record import Recorder
@@ -461,6 +462,27 @@ def test_under_autocast_around_the_whole_training(tmp_path: Path, dtype: torch.d
         recorder = both(lambda: Plain().to(dtype), tmp_path / "run.h5", batches=batches)
     assert recorder._checks.why_no_probe == ""
     assert shown(tmp_path / "run.h5")
+
+
+class Passing(TorchFunctionMode):
+    """A mode of the script's that changes nothing, as far as anyone knows."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [(torch.device("cpu"), ""), (Passing(), "a mode or transformation of torch goes on")],
+    ids=["default device", "another"],
+)
+def test_within_modes_of_torch(tmp_path: Path, mode: Any, reason: str) -> None:
+    with mode:
+        recorder = both(Plain, tmp_path / "run.h5", gradients=True)
+    assert recorder._checks.why_no_probe.startswith(reason)
+    assert bool(shown(tmp_path / "run.h5")) != bool(recorder._checks.why_no_probe)
 
 
 def test_a_collective_is_refused_before_others_wait_for_it(tmp_path: Path) -> None:

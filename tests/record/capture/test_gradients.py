@@ -439,6 +439,40 @@ def test_what_has_no_gradient_is_missing_and_named_once(tmp_path: Path) -> None:
         assert not file["batches/missing"][0].any()
 
 
+class Spectral(nn.Module):
+    """A complex convolution, and one of its magnitudes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spectrum = nn.Conv2d(1, 2, 3, dtype=torch.complex64)
+        self.real = nn.Conv2d(2, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        whole: torch.Tensor = self.real(self.spectrum(x.to(torch.complex64)).abs())
+        return whole.mean((2, 3))
+
+
+@pytest.mark.parametrize("layers", [["spectrum"], ["spectrum", "real"]])
+def test_complex_values_have_none_and_that_is_why(tmp_path: Path, layers: list[str]) -> None:
+    path = tmp_path / "run.h5"
+    model = Spectral()
+    with (
+        pytest.warns(RecordingWarning) as told,
+        Recorder(model, path, layers=layers, gradients=True, quiet=True) as recorder,
+    ):
+        for batch in recorder.track([torch.rand(2, 1, 8, 8) for _ in range(3)]):
+            model(batch).sum().backward()
+    assert [str(one.message) for one in told] == [
+        "gradients of spectrum are not recorded, its maps are: it puts out complex values, whose "
+        "magnitude is recorded"
+    ]
+    with replay.open(path) as run:
+        assert np.isfinite(run["spectrum"][0, 2]).all()
+        assert run.lost == 0
+        if "real" in layers:
+            assert np.isfinite(run.beside("gradients")["real"][0, 2]).all()
+
+
 def test_a_batch_without_a_backward_pass(tmp_path: Path) -> None:
     path, model = tmp_path / "run.h5", Residual()
     count = iter(range(3))

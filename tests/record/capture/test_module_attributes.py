@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -92,6 +94,37 @@ class Memory(Base):
         return self.head(mean + 0.1 * before)
 
 
+class Written(Base):
+    """Writes into tensors that it keeps, and not as buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.few, self.named = torch.zeros(4), [torch.zeros(4)], {"a": torch.zeros(4)}
+        self.same = self.mean
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = self.features(x)
+        assert self.same is self.mean
+        for one in (self.mean, self.few[0], self.named["a"]):
+            mean = mean + one
+            one.mul_(0.9).add_(mean.detach().mean(0))
+        return self.head(mean)
+
+
+class Noisy(Base):
+    """Draws from generators of its own, in evaluation mode, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise = torch.Generator().manual_seed(3)
+        self.numbers = [np.random.default_rng(1), np.random.RandomState(2), random.Random(3)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        new, old, plain = self.numbers
+        drawn = torch.randn(4, generator=self.noise) + new.normal() + old.normal() + plain.random()
+        return self.head(self.features(x) + drawn)
+
+
 def fit(make: type[Base], path: Path | None, **options: Any) -> tuple[list[float], nn.Module]:
     torch.manual_seed(0)
     model, losses = make(), []
@@ -110,7 +143,7 @@ def fit(make: type[Base], path: Path | None, **options: Any) -> tuple[list[float
 
 
 @pytest.mark.parametrize("options", [{}, {"cam": True}, {"attention": True, "gradients": True}])
-@pytest.mark.parametrize("make", [Counter, Stateful, Aside, Memory])
+@pytest.mark.parametrize("make", [Counter, Stateful, Aside, Memory, Written, Noisy])
 def test_the_training_is_the_same(
     tmp_path: Path, make: type[Base], options: dict[str, Any]
 ) -> None:

@@ -6,6 +6,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from small_trainings import half, numbered, small
@@ -213,3 +215,54 @@ def test_as_many_positions_as_images_is_said(tmp_path: Path) -> None:
     assert any("where: batch axis uncertain: rows may be" in str(w.message) for w in said)
     with replay.open(tmp_path / "run.h5") as run:
         assert "uncertain" in run["where"].layer.note
+
+
+class Parts(nn.Module):
+    """Tokens (N, 12, 8) as windows (N * 3, 4, 8), frames (N * 3, 4, H, W) or (12, N, 8)."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.conv, self.norm = kind, nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8)
+        self.act = nn.ReLU()
+        if kind == "windows, batch_first":
+            self.batch_first = True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x).flatten(2).transpose(1, 2)
+        if self.kind == "frames":
+            return self.act(x.reshape(-1, 4, 2, 4)).mean()
+        if self.kind == "tokens first":
+            return self.norm(x.transpose(0, 1)).square().mean()
+        return self.norm(x.reshape(-1, 4, 8)).square().mean()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "wrong"),
+    [
+        ("windows", ("axis 1 has the size 4, and axis 0 is a multiple", "shows that axis 0"), 1),
+        ("windows, batch_first", (), 0),
+        ("frames", ("axis 1 has the size 4, and axis 0 is a multiple of it, 0 was taken",), 0),
+        ("tokens first", ("axis 1 has the size 4, and axis 0 is a multiple of it, 1",), 0),
+    ],
+)
+def test_as_many_tokens_or_channels_as_images_beside_parts_of_images(
+    tmp_path: Path, kind: str, said: tuple[str, ...], wrong: int
+) -> None:
+    torch.manual_seed(0)
+    model, path, expected = Parts(kind), tmp_path / "run.h5", list[torch.Tensor]()
+    layer = model.act if kind == "frames" else model.norm
+    layer.register_forward_hook(lambda module, args, output: expected.append(output.detach()))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with Recorder(model, path, ["act", "norm"], quiet=True) as recorder:
+            for batch in recorder.track([torch.randn(n, 3, 12, 16) for n in (4, 2, 4, 4)]):
+                model(batch).backward()
+    words = [str(each.message) for each in caught if "axis" in str(each.message)]
+    assert len(words) == len(said)
+    assert all(part in text for part, text in zip(said, words, strict=True)), words
+    with h5py.File(path) as file:
+        maps = [file["maps"][name] for name in file["maps"]]
+        for number in range(wrong, 4):
+            image = expected[number][:, 0] if kind == "tokens first" else expected[number][0]
+            frames = [frames[0, number] for frames in maps if frames.shape[2:] == image.shape]
+            assert any(np.allclose(frame, image.numpy(), atol=2e-3) for frame in frames), number

@@ -104,6 +104,14 @@ def test_one_of_another_training_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "nowhere.pt", SETTINGS)
 
 
+def test_what_is_recorded_may_differ(tmp_path: Path) -> None:
+    save(tmp_path / "run.pt", SETTINGS, 1, parts())
+    other = replace(
+        SETTINGS, layers=("conv1",), gradients=True, attention="cls", cam=True, max_map=8, every=2
+    )
+    load(tmp_path / "run.pt", replace(other, batch_axis={"conv1": 0}))
+
+
 def test_it_replaces_nothing_but_its_kind(tmp_path: Path) -> None:
     mine, empty, text = (tmp_path / name for name in ("mine.pt", "empty.pt", "text.pt"))
     save(mine, SETTINGS, 1, parts())

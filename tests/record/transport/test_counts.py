@@ -19,6 +19,7 @@ from torch import nn
 
 import replay
 from record import Recorder, RecordingWarning, Writer
+from record.transport.writer_process import last_words
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("quick_writers")
@@ -127,6 +128,57 @@ def test_a_disk_that_is_full_costs_what_is_not_in_the_file(tmp_path: Path) -> No
         assert len(run.frames) == committed
         for at in run.frames:
             assert (run["a"][at] == at[1]).all()
+
+
+def test_a_disk_without_room_for_a_copy_costs_what_comes_behind(tmp_path: Path) -> None:
+    """A budget takes frames out by a copy: on a full disk HDF5 would crash while it writes one."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, types\n"
+        "os.statvfs = lambda path: types.SimpleNamespace(f_blocks=9, f_bavail=0, f_frsize=4096)\n"
+    )
+    program = """
+        import sys, warnings, torch
+        from record import Recorder
+        model, images = torch.nn.Conv2d(1, 4, 3), torch.rand(1, 1, 40, 40)
+        with Recorder(model, sys.argv[1], budget="600kB", epochs=1, quiet=True) as recorder:
+            for _ in range(200):
+                model(images)
+                recorder.step()
+        print(recorder.committed, recorder.lost, recorder.dropped, recorder.sent)
+        """
+    path = tmp_path / "run.h5"
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    )
+    committed, lost, dropped, sent = map(int, done.stdout.split())
+    assert committed + lost + dropped == sent
+    said = f"{path} has ended: No space left on device ({path}.copying). Training is not affected; "
+    assert f"{said}{committed} frames are in the file" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(one.name for one in tmp_path.glob("run.h5*")) == ["run.h5"]
+    with replay.open(path) as run:
+        assert len(run.frames) == committed > 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "HDF5-DIAG: Error detected\n #003: file write failed: time = Mon\n, filename = 'r.h5', "
+            "errno = 28, error message = 'No space left on device', buf = 0x5, offset = 7\n",
+            "cannot write: No space left on device",
+        ),
+        ("Traceback (most recent call last):\nMemoryError\n", "MemoryError"),
+        ("", ""),
+    ],
+)
+def test_what_a_writer_that_has_crashed_said_is_one_line(text: str, words: str) -> None:
+    assert last_words(text) == words
 
 
 def test_what_is_taken_out_to_make_room_is_not_lost(tmp_path: Path) -> None:

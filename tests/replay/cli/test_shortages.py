@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
     ("error", "said"),
     [
         (MemoryError(), NO_MEMORY),
-        (np.exceptions.AxisError("x"), None),
+        (getattr(np, "exceptions", np).AxisError("x"), None),
         (OSError(errno.EMFILE, "Too many open files"), "too many open files"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), NO_MEMORY),
         (OSError("Unable to open file (errno = 24, error message = 'Too many open files')"), "too"),

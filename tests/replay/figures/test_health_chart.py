@@ -2,15 +2,18 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from samples import drifting_maps, write_recording
 
 import replay
+from replay.__main__ import main
 from replay.diagnosis.report import Change, Health, LayerHealth
 from replay.figures import draw_health
 from replay.figures.change_axis import ChangeAxis
+from replay.schema import OptionError, OutputError
 
 DEAD, DUPLICATE, NOT_FINITE, CHANGE = "#b3261e", "#7a4fb5", "#00838f", "#2b6cb0"
 
@@ -27,7 +30,7 @@ def sick(epoch: int, batch: int) -> np.ndarray:
 
 
 def chart(found: Health, path: Path) -> str:
-    return draw_health(found, path).read_text(encoding="utf-8")
+    return draw_health(found, path).path.read_text(encoding="utf-8")
 
 
 def texts(svg: str) -> list[str]:
@@ -151,3 +154,52 @@ def test_one_epoch_is_drawn_over_its_batches(tmp_path: Path) -> None:
     xs = [x for x, _ in dots(svg, CHANGE)]
     assert xs == sorted(xs)
     assert len(xs) == 16
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_the_call_draws_what_the_command_does(found: Health, tmp_path: Path, suffix: str) -> None:
+    command = tmp_path / f"command{suffix}"
+    assert main(["health", str(found.path), "-o", str(command), "--theme", "dark"]) == 0
+    looked: list[tuple[int, int]] = []
+    with replay.open(found.path) as run:
+        makes: list[Any] = [
+            *(
+                replay.draw_health(given, tmp_path / f"{place}{suffix}", theme="dark")
+                for place, given in enumerate([found, found.path, run])
+            ),
+            replay.draw_health(
+                run, tmp_path / f"3{suffix}", theme="dark", progress=lambda *at: looked.append(at)
+            ),
+        ]
+    assert {made.path.read_bytes() for made in makes} == {command.read_bytes()}
+    assert looked == [(1, 2), (2, 2)]
+    (made, *_) = makes
+    assert made.bytes == command.stat().st_size
+    assert made.captions == ("Health of run.h5: 5 findings in 2 layers, 40 batches",)
+    assert repr(made).startswith(f"<Figure '{made.path}': {made.width}×{made.height} pixels, ")
+    assert made.path.name in made._repr_html_() or "base64" in made._repr_html_()
+    assert r"\caption{Health of run.h5: 5 findings in 2 layers, 40 batches}" in made.latex()
+    assert r"\label{fig:0}" in made.latex()
+
+
+def test_the_chart_of_the_call_keeps_the_rules_of_the_house(
+    found: Health, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(found.path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert replay.draw_health(copy).path == tmp_path / "copy-health.png"  # beside it
+    assert replay.draw_health(copy).replaced == (tmp_path / "copy-health.png",)
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(b"mine")
+    examined: list[int] = []
+    with pytest.raises(OutputError, match="overwrite=True"):
+        replay.draw_health(copy, mine, progress=lambda done, total: examined.append(done))
+    assert not examined  # it is found before anything is looked at
+    assert mine.read_bytes() == b"mine"
+    assert replay.draw_health(copy, mine, overwrite=True).replaced == (mine,)
+    for out in ("a.jpg", "missing/a.png"):
+        with pytest.raises(OutputError):
+            replay.draw_health(found, out)
+    with pytest.raises(OptionError, match="theme"):
+        replay.draw_health(found, "a.png", theme="pink")

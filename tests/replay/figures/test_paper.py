@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from samples import drifting_maps, write_recording
+from svg_maps import svg_maps
 
 import replay
 from replay.__main__ import main
@@ -70,16 +71,6 @@ def svg_texts(path: Path) -> list[str]:
     return re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text(encoding="utf-8"))
 
 
-def svg_maps(path: Path) -> list[tuple[float, float, float]]:
-    """(x, y, width) of every map in points."""
-    pattern = (
-        r'id="map" width="(\d+)" height="\d+" '
-        r'transform="matrix\(([\d.]+) 0 0 [\d.]+ ([\d.]+) ([\d.]+)\)'
-    )
-    found = re.findall(pattern, path.read_text(encoding="utf-8"))
-    return [(float(x), float(y), int(wide) * float(scale)) for wide, scale, x, y in found]
-
-
 @pytest.mark.parametrize("command", ["grid", "sheet"])
 @pytest.mark.parametrize(
     ("width", "inches", "layer"),
@@ -99,8 +90,8 @@ def test_a_figure_is_as_wide_as_was_asked_for_and_its_type_is_no_smaller_than_7_
     points, sizes = svg_parts(made.path)
     assert points == pytest.approx(72 * inches, abs=0.4)
     assert min(sizes) >= 7
-    maps = svg_maps(made.path)
-    assert max(x + wide for x, _, wide in maps) <= points
+    maps = svg_maps(made.path.read_text())
+    assert max(each.x + each.width * each.across for each in maps) <= points
     made = draw(path, tmp_path / "a.png", layer=layer, width=width)
     with Image.open(made.path) as picture:
         assert picture.width / picture.info["dpi"][0] == pytest.approx(inches, abs=0.02)
@@ -144,9 +135,9 @@ def test_fewer_columns_stand_in_a_narrow_figure_and_as_many_as_are_asked_for(
 ) -> None:
     def columns(command: str, **options: Any) -> int:
         made = getattr(replay, command)(path, tmp_path / "a.svg", **options)
-        maps = svg_maps(made.path)
+        maps = svg_maps(made.path.read_text())
         assert len(maps) % 12 == 0
-        return len({round(x, 1) for x, _, _ in maps})
+        return len({round(each.x, 1) for each in maps})
 
     assert columns("sheet", width="full") == 12
     assert columns("sheet", width="3.3in") == 4  # beside the images of the rows
@@ -165,7 +156,7 @@ def test_a_sheet_in_blocks_has_every_channel_in_every_epoch(path: Path, tmp_path
         str(n) for n in range(1, 12)
     ]
     assert words.count("epoch 0") == words.count("epoch 2") == 3
-    assert len(svg_maps(made.path)) == 12 * 3
+    assert len(svg_maps(made.path.read_text())) == 12 * 3
 
 
 @pytest.mark.parametrize("command", ["grid", "sheet"])
@@ -197,8 +188,8 @@ def test_an_svg_has_pictures_of_a_byte_a_pixel(path: Path, tmp_path: Path, cmap:
         assert text.count("<path") < 20 + 16 * 2  # a bar with a part of it filled for each map
         assert "image-rendering:pixelated" in text
     shown = [
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
-        for data in re.findall(r'base64,([^"]+)" id="map"', text)
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(each.png))).convert("RGB"))
+        for each in svg_maps(text)
     ]
     with replay.open(noisy) as run:
         values = run["conv"][1, 3].astype("f8")
@@ -415,13 +406,10 @@ def test_maps_far_longer_than_wide_are_drawn_out_like_signals(
     path = write_recording(tmp_path / "run.h5", layers, epochs=1, batches=2)
     for layer in layers:
         made = getattr(replay, command)(path, tmp_path / "a.svg", layer=layer, width=width)
-        found = re.findall(
-            r'id="map" width="(\d+)" height="(\d+)" transform="matrix\(([\d.]+) 0 0 ([\d.]+) ',
-            made.path.read_text(),
-        )
+        found = svg_maps(made.path.read_text())
         assert len(found) == 4
-        for wide, high, across, down in found:
-            size = int(wide) * float(across), int(high) * float(down)
+        for each in found:
+            size = each.width * each.across, each.height * each.down
             assert min(size) > 72 * (0.11 if layer == "row" else 0.28)
             assert size[0] < 72 * (3.3 if width else 8)
 
@@ -442,3 +430,30 @@ def test_an_svg_keeps_its_spaces_and_its_title(tmp_path: Path) -> None:
     assert "3×3\u00a0\u00a0 12 maps of 8×8<" in svg
     assert "<title>A &amp; B, conv1   Conv2d 3 → 12" in svg
     assert not re.search(r"<text[^>]*>[^<]*  ", svg)
+
+
+@pytest.mark.parametrize(("command", "width"), [("grid", "3.3in"), ("sheet", "3.4in")])
+def test_maps_too_small_to_be_seen_on_paper_are_said(
+    command: str, width: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_recording(
+        tmp_path / "run.h5", {"wide": drifting_maps(1024, 7, 7)}, epochs=1, batches=1, image=None
+    )
+    make: Any = getattr(replay, command)
+    more: dict[str, Any] = {"width": width, "channels": range(1024)}
+    if command == "sheet":
+        more["columns"] = 50
+    made = make(path, tmp_path / "a.svg", **more)
+    found = re.findall(
+        r'id="map" width="7" height="7" transform="matrix\(([\d.]+) ', made.path.read_text()
+    )
+    millimetres = 7 * float(found[0]) / 72 * 25.4
+    (said,) = made.remarks
+    assert said == (
+        f"wide: each of 1,024 maps is {millimetres:.1f} mm across, too small to be seen on paper; "
+        "channels='top:64' shows fewer, larger"
+    )
+    assert not make(path, tmp_path / "a.svg", width=width, channels="top:64").remarks
+    if command == "grid":
+        assert main(["grid", str(path), "-o", str(tmp_path / "b.png"), "--width", width]) == 0
+        assert "--channels top:64 shows fewer, larger" in capsys.readouterr().err

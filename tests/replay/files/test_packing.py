@@ -82,7 +82,10 @@ def contents(path: Path) -> dict[str, Any]:
             for key, value in node.attrs.items():
                 found[f"{name}.{key}"] = np.asarray(value).tolist()
             if isinstance(node, h5py.Dataset):
-                found[name] = node.dtype.str, node.maxshape, node[...].tobytes()
+                values = node[...]
+                if values.dtype.kind == "f":  # an NaN that fills has other bits in an older HDF5
+                    values[np.isnan(values)] = np.nan
+                found[name] = node.dtype.str, node.maxshape, values.tobytes()
 
         file.visititems(note)
         for key, value in file.attrs.items():
@@ -393,4 +396,27 @@ def test_a_recording_at_an_address_is_packed_here(path: Path, tmp_path: Path) ->
     with http_server(tmp_path) as served:
         replay.pack(f"{served.address}run.h5", small, bits=8)
     replay.pack(path, local, bits=8)
-    assert small.read_bytes() == local.read_bytes()
+    if h5py.version.version_tuple[:2] < (3, 12):  # which writes into a file when it was made
+        assert contents(small) == contents(local)
+    else:
+        assert small.read_bytes() == local.read_bytes()
+
+
+def test_the_greatest_number_of_float16_goes_into_8_bits_without_a_warning(tmp_path: Path) -> None:
+    """Behind it comes none, so that numpy knows no distance there, and warned on stderr."""
+    bounds = np.array([-65504, 65504], "<f2")
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv1": lambda e, b: bounds[np.random.default_rng(b).integers(0, 2, (2, 8, 8))]},
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "replay", "pack", path, "--bits", "8", "-o", tmp_path / "small.h5"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    assert "Warning" not in done.stderr
+    with replay.open(path) as run, replay.open(tmp_path / "small.h5") as small:
+        for cell in run.frames:
+            assert np.array_equal(run["conv1"][cell], small["conv1"][cell])

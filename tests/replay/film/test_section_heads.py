@@ -62,7 +62,7 @@ def test_runs_with_long_names_are_told_apart(run: Path, tmp_path: Path) -> None:
 def test_the_chart_of_the_health_names_every_layer(run: Path, tmp_path: Path) -> None:
     with open_recording(run) as recording:
         found = health(recording)
-    text = draw_health(found, tmp_path / "health.svg").read_text()
+    text = draw_health(found, tmp_path / "health.svg").path.read_text()
     for name in NAMES:
         stage, layer, place = name.split(".")[3], name.split(".")[5], name.split(".")[-2]
         assert f"stages.{stage}.layers.{layer}" in text or f"{stage}…{layer}" in text, place

@@ -315,6 +315,8 @@ REFUSED = {  # and what for
 def test_hostile_files(
     path: Path, tmp_path: Path, change: Callable[[h5py.File], None], far: bool
 ) -> None:
+    if change is expanding_numbers and h5py.version.hdf5_version_tuple < (1, 14, 4):
+        pytest.skip("this HDF5 writes no such chunk")
     rebuild(path, change)
     before = path.read_bytes()
     if far:

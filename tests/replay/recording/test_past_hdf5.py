@@ -16,6 +16,10 @@ from replay.recording.live_file import UnclosedFileView
 from replay.recording.safe_file import SafeFile
 from replay.recording.stored_chunks import StoredChunks
 
+# Of files that were made at different seconds.
+same_bytes = pytest.mark.skipif(
+    h5py.version.version_tuple[:2] < (3, 12), reason="this h5py writes into a file when it was made"
+)
 needs_plugin = pytest.mark.skipif(
     importlib.util.find_spec("hdf5plugin") is None, reason="hdf5plugin is not installed"
 )
@@ -56,6 +60,7 @@ def test_a_plug_in_that_keeps_zstandard_to_itself_is_called(
     assert replay.verify(tmp_path / "a.h5")
 
 
+@same_bytes
 @pytest.mark.parametrize("bits", [16, 8])
 def test_where_hdf5_alone_may_read_the_bytes_are_the_same(
     path: Path, tmp_path: Path, bits: int, monkeypatch: pytest.MonkeyPatch
@@ -70,6 +75,7 @@ def test_where_hdf5_alone_may_read_the_bytes_are_the_same(
     assert again.read_bytes() == alone.read_bytes()
 
 
+@same_bytes
 @pytest.mark.parametrize("bits", [16, 8])
 def test_an_hdf5_that_lists_no_chunks_is_asked_for_each(
     tmp_path: Path, bits: int, monkeypatch: pytest.MonkeyPatch

@@ -210,8 +210,8 @@ def test_unknown_trackers_and_options_are_named(run: Path) -> None:
         replay.push(run, to="wanbd")
     with pytest.raises(OptionError, match=r"tensorboard: expected tensorboard=DIR"):
         replay.push(run, to="tensorboard")
-    with pytest.raises(OptionError, match=r"no option 'layer'.*did you mean 'layers'"):
-        replay.push(run, to="wandb", layer="conv1")
+    with pytest.raises(OptionError, match=r"no option 'laier'.*did you mean 'layer'"):
+        replay.push(run, to="wandb", laier="conv1")
     with pytest.raises(
         OptionError, match="expected a tracker, such as wandb=PROJECT, or a run of one; found int"
     ):
