@@ -72,11 +72,13 @@ def _mean(ranges: Float32Array) -> npt.NDArray[np.float64]:
 def unmoved_kernels(found: LayerHealth, intact: IntactFrames) -> list[Finding]:
     """Returns a finding if the kernels stayed as they were, whatever the maps did.
 
+    Of two batches they may be the same for many a reason: a warm-up begins with a rate of 0.
+
     Args:
         found: What is known of the layer so far: its changes, if they are those of kernels.
         intact: Its frames.
     """
-    if intact.layer.kernel is None:
+    if intact.layer.kernel is None or len(intact.frames) < symptoms.SHORTEST:
         return []
     if found.measure == "kernels":
         cells = [cell for one in found.changes for cell in (one.start, one.end)]

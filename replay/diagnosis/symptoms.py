@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 SHORTEST = 3  # frames, at least, in which a sign must hold
 CHANCE = 1e-4  # a sign that comes and goes must last longer than this probability allows
+_MANY = 64  # channels; of more, one or another shows it by chance the more often
+_KNOWN = 10  # frames: as much as so many counts what those beside a channel show
 _OFTEN = 0.9  # of channels that come and go: so many show a sign at most as often as is counted on
 SATURATED = 0.99  # share of a map's values at one bound, above which it is saturated
 ALIKE = 0.99  # correlation above which two channels are near-duplicates
@@ -25,9 +27,10 @@ def since(signs: Flags) -> npt.NDArray[np.int64]:
 
     A sign counts if it lasts: for `SHORTEST` frames, and for longer than a channel would show it
     by chance that shows it as often as this one did before. A channel that is silent in half of
-    the frames is not dead because it is silent in the last four. Of one that always shows it there
-    is nothing before: then it is measured by those beside it that come and go, as a neuron behind
-    a ReLU does, which is silent for half of the images and for the first three by chance.
+    the frames is not dead because it is silent in the last four. The fewer frames there were
+    before, the more it is measured by those beside it that come and go, as a neuron behind a ReLU
+    does, which is silent for half of the images and for the first three by chance; of a channel
+    that always shows the sign there is nothing before.
 
     Args:
         signs: bool (frames, C).
@@ -40,11 +43,13 @@ def since(signs: Flags) -> npt.NDArray[np.int64]:
     start = frames - lasts
     before = signs.sum(axis=0) - lasts
     often = np.where(start > 0, (before + 1) / (start + 2), 0.0)  # Laplace's rule of succession
-    lasting = (lasts >= SHORTEST) & (often**lasts <= CHANCE)
-    always = lasts == frames
-    others = signs.mean(axis=0)[~always & ~lasting] if frames else np.zeros(0)
+    chance = CHANCE / max(1.0, signs.shape[1] / _MANY)
+    lasting = (lasts >= SHORTEST) & (often**lasts <= chance)
+    others = signs.mean(axis=0)[(lasts < frames) & ~lasting] if frames else np.zeros(0)
     if len(others):
-        lasting &= ~always | (np.quantile(others, _OFTEN) ** frames <= CHANCE)
+        usual = np.quantile(others, _OFTEN)
+        often = np.maximum(often, (before + _KNOWN * usual) / (start + _KNOWN))
+        lasting &= often**lasts <= chance
     return np.where(lasting, start, frames)
 
 
@@ -92,17 +97,25 @@ class Correlations:
         self._channels = channels
         self._values = 0
         if self.possible:
+            self._known = np.ones(channels, bool)
             self._sum = np.zeros(channels)
             self._products = np.zeros((channels, channels))
             self._shift: npt.NDArray[np.float32] | None = None
 
     def add(self, maps: npt.NDArray[np.float16]) -> None:
-        """Takes in some pixels of a frame, float16 (C, values); those not finite are left out."""
+        """Takes in some pixels of a frame, float16 (C, values); those not finite are left out.
+
+        So is a channel that has no other.
+        """
         if not self.possible:
             return
         most = max(16, min(4096, _WORK // self._channels**2))
         values = maps[:, :: -(-maps.shape[1] // most)].astype(np.float32)
-        values = values[:, np.isfinite(values).all(axis=0)]
+        finite = np.isfinite(values)
+        without = ~finite.any(axis=1)
+        self._known &= ~without
+        values[without] = 0.0  # or nothing would be left of the others
+        values = values[:, finite[~without].all(axis=0)]
         if not values.size:
             return
         if self._shift is None:  # close to the mean, so that little is lost where it is large
@@ -119,7 +132,8 @@ class Correlations:
         mean = self._sum / self._values
         covariance = self._products / self._values - np.outer(mean, mean)
         variance = np.diag(covariance)
-        variance = np.where(variance > 1e-9 * np.square(mean), variance, 0.0)  # else rounding
+        known = self._known & (variance > 1e-9 * np.square(mean))  # else rounding
+        variance = np.where(known, variance, 0.0)
         spread = np.sqrt(variance)
         with np.errstate(all="ignore"):
             correlation = covariance / np.outer(spread, spread)

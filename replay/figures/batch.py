@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.formatting import clean, format_loss, format_shape
-from replay.maps.axes import JointMaps, spread
-from replay.maps.input_picture import NO_PICTURE, InputPicture
+from replay.maps.axes import JointMaps
+from replay.maps.input_picture import InputPicture
+from replay.maps.kernels import kernel_series
 from replay.maps.runs import Row, RunSet
 from replay.maps.scaling import Scaler
 from replay.maps.selection import choose
 from replay.option_values import Numbers
-from replay.raster.palette import Pixels, Range, is_blank, no_picture, to_rgb, whitest
+from replay.raster.palette import Pixels, Range
 from replay.raster.tile_captions import Gains
 from replay.recording import Recording
 from replay.schema import DamagedError, SelectionError, format_intervals
@@ -89,7 +90,7 @@ def load_panel(
     channels: Sequence[int],
     scaler: Scaler,
     kernels: bool,
-    image: bool,
+    pictures: Sequence[InputPicture | None],
 ) -> BatchPanel:
     """Reads one batch of one row.
 
@@ -118,15 +119,15 @@ def load_panel(
     if series.in_colour:
         ends = series.shown(cell)  # type: ignore[attr-defined]
         between = None if ends is None else Range.between(*ends)
-    image = image and InputPicture.possible(recording)
+    picture = pictures[row.place]
     return BatchPanel(
         clean(shown.labels[row.place]),
         *cell,
         levels=levels.reshape(-1, *levels.shape[2:]),
         range=between and between.times(series.unit),
-        kernels=row.maps.series.kernels(*cell)[list(channels)] if kernels else None,
-        image=_input(recording, cell) if image else None,
-        input_text=_input_text(recording, cell) if image else "",
+        kernels=kernel_series(row).kernels(*cell)[list(channels)] if kernels else None,
+        image=None if picture is None else picture.show(*cell),
+        input_text="" if picture is None else _input_text(recording, picture, cell),
         facts=facts,
         answers=answers,
         gains=None if own is None else Gains(own.gain, own.constant, own.faint),
@@ -137,25 +138,24 @@ def load_panel(
     )
 
 
-def _input(recording: Recording, cell: tuple[int, int]) -> Pixels:
-    inputs = recording.inputs
-    image = inputs[cell]
-    if is_blank(image):
-        return no_picture(*image.shape[1:])
-    low, high = 0.0, 1.0
-    if inputs.mean is None or inputs.std is None:  # one range for the run, so that epochs compare
-        some = np.concatenate([inputs[other].ravel() for other in spread(recording.frames, 32)])
-        finite = some[np.isfinite(some)].astype(np.float32)
-        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-        if whitest(finite) == 255.0:
-            low, high = 0.0, 255.0
-    return to_rgb(image, inputs.mean, inputs.std, low, high)
+def input_pictures(shown: RunSet, wanted: bool) -> list[InputPicture | None]:
+    """Returns the input picture of each recording, as a film of all its frames shows it.
+
+    Args:
+        shown: The recordings.
+        wanted: Whether it is shown.
+    """
+    return [
+        InputPicture(run, shown.cells()) if wanted and InputPicture.possible(run) else None
+        for run in shown.recordings
+    ]
 
 
-def _input_text(recording: Recording, cell: tuple[int, int]) -> str:
-    if recording.probe_number is not None:
-        return f"fixed image {recording.probe_number}"
-    return NO_PICTURE if is_blank(recording.inputs[cell]) else "input"
+def _input_text(recording: Recording, picture: InputPicture, cell: tuple[int, int]) -> str:
+    if problem := picture.problem(*cell):
+        return problem
+    number = recording.probe_number
+    return ("input" if number is None else f"fixed image {number}") + picture.channels_in_words
 
 
 def _class(recording: Recording, index: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 
-from replay.figures.batch import LEVELS, choose_batches, load_panel, one_group
+from replay.figures.batch import LEVELS, choose_batches, input_pictures, load_panel, one_group
 from replay.figures.canvas import Canvas
 from replay.figures.figure import Figure, write_figure
 from replay.figures.grid_page import GridPage
@@ -14,6 +14,7 @@ from replay.figures.page import PageOptions, level_colors, open_canvas
 from replay.figures.paper import read_width
 from replay.idle_options import check_given, check_layers
 from replay.maps.axes import choose_channels
+from replay.maps.kernels import kernel_series
 from replay.maps.runs import Recordings, RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import choose_scalers
 from replay.option_values import Numbers, either, one_number
@@ -130,14 +131,15 @@ def grid(
             joint, rows = one_group(shown)
             chosen = choose_channels(joint, scales.channels, shown.cells())
             for row in rows if kernels else []:
-                series = row.maps.series
+                series = kernel_series(row)
                 if series.kernels(*cells[0]).shape[0] != row.maps.channels:
                     raise SelectionError(
                         f"the kernels of {series.name!r} do not belong to one map each"
                     )
             scalers = choose_scalers(joint, shown.cells(), chosen, scales, LEVELS)
+            pictures = input_pictures(shown, input)
             panels = [
-                load_panel(shown, row, cell, chosen, scaler, kernels, input)
+                load_panel(shown, row, cell, chosen, scaler, kernels, pictures)
                 for cell in cells
                 for row, scaler in zip(rows, scalers, strict=True)
             ]

@@ -13,7 +13,7 @@ from replay.figures.grid_layout import check_size, draw_out
 from replay.figures.page import SPACE_INCHES, FigurePage, PageOptions
 from replay.figures.paper import choose_dpi
 from replay.maps.axes import Maps
-from replay.maps.input_picture import NO_PICTURE
+from replay.maps.input_picture import DAMAGED_PICTURE, NO_PICTURE
 from replay.maps.scaling import Scaler
 from replay.raster.mosaic import is_outlined
 from replay.raster.palette import Pixels, enlarge
@@ -78,9 +78,10 @@ class SheetPage(FigurePage):
         super().__init__(maps, channels, scaler, panels, options)
         self.probe = probe
         self.source = "each row: the first image of its batch, so that the images differ"
-        without = [f"epoch {panel.epoch}" for panel in panels if panel.input_text == NO_PICTURE]
-        if without:
-            self.source += f"; crossed out: {NO_PICTURE} ({', '.join(without)})"
+        for problem in (NO_PICTURE, DAMAGED_PICTURE):
+            without = [f"epoch {panel.epoch}" for panel in panels if panel.input_text == problem]
+            if without:
+                self.source += f"; crossed out: {problem} ({', '.join(without)})"
         if probe is not None:
             self.source = f"the same image in every row: fixed image {probe}"
 

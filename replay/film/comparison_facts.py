@@ -140,11 +140,13 @@ def remarks_on_flat(
 
     Args:
         joint: The layer in both runs.
-        cells: The (epoch, batch) of the frames that are shown.
+        cells: The (epoch, batch) of the frames that are shown; perhaps none.
         channels: The channels that are shown.
         labels: What to call each run.
         scaler: That of both, if it has one range for all frames, which is then not measured again.
     """
+    if not cells:
+        return []
     nothing = np.empty(0, np.float16)
     both = (scaler or Scaler(joint, cells, channels)).range_of(*cells[0], nothing)
     remarks = []

@@ -48,6 +48,7 @@ from replay.schema import Cell, OptionError
 from replay.schema.faces import spell
 
 _NONE = np.zeros((1, 1, 1, 1), np.float16)  # where a range is asked for and not measured
+_NOTHING = np.full((1, 1, 1, 1), np.nan, np.float32)  # of which a frame's range is none
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,8 @@ class ComparisonFilm(BaseFilm):
             found = [layer.select(run, cell) for run in (0, 1)]
             counts.append(
                 [
-                    self._show(layer, scaler, cell, maps, corner)
-                    for scaler, maps, corner in zip(layer.scalers, found, corners, strict=False)
+                    self._show(layer, run, cell, maps, corner)
+                    for run, maps, corner in zip((0, 1), found, corners, strict=False)
                 ]
             )
             gains.append(
@@ -232,17 +233,16 @@ class ComparisonFilm(BaseFilm):
     def _show(
         self,
         layer: _Layer,
-        scaler: Scaler,
+        run: int,
         cell: Cell,
         found: npt.NDArray[np.float16] | str,
         corner: Cell,
     ) -> Count:
-        """Paints one run's maps, and returns how many values are not finite."""
-        mosaic = layer.panel.mosaic
+        """Paints one run's maps, and returns how many values are not finite, or what is to say."""
+        mosaic, row, scaler = layer.panel.mosaic, layer.rows[run], layer.scalers[run]
         if isinstance(found, str):
             self._blank(layer, corner)
             return found
-        row = layer.rows[layer.scalers.index(scaler)]
         if row.maps.series.in_colour:
             from replay.film.colour_section import words_of
 
@@ -268,13 +268,14 @@ class ComparisonFilm(BaseFilm):
             self._blank(layer, corner)
             missing = "no frame in this batch" in (side for side in found if isinstance(side, str))
             reason = "no frame to subtract" if missing else "damaged: no difference"
-            return reason, layer.difference.range_of(*cell, _NONE.astype(np.float32))
+            return reason, layer.difference.range_of(*cell, _NOTHING)
         values = subtract(a, b)
+        layer.difference.measure(*cell, values)
         small: Values = shrink_maps(values, layer.panel.mosaic.blocks)
         levels = layer.difference.levels(*cell, small)
         mosaic = layer.panel.mosaic
         paint(self.layout.plane, *corner, levels.reshape(-1, *levels.shape[2:]), mosaic)
-        return count_unfinite(values), layer.difference.range_of(*cell, small)
+        return count_unfinite(values), layer.difference.range_of(*cell, values)
 
     def _blank(self, layer: _Layer, corner: Cell) -> None:
         paper, line = self.palette.paper, self.palette.solid("faint")

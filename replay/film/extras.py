@@ -155,7 +155,7 @@ class HistogramSource:
         self._recorded = [cell for cell in cells if section.row.maps.series.present[cell]]
         self._range: Range | None = None
         self.between = ""
-        if section.scaler.per_channel:
+        if section.scaler.per_channel and self._recorded:
             scaler = Scaler(section.row.maps, self._recorded, section.channels)
             self._range = scaler.range_of(*self._recorded[0], np.empty(0, np.float16))
             unit = section.row.maps.series.unit

@@ -184,12 +184,14 @@ class ChangeSection:
         if isinstance(values, str):
             blank(plane, *corner, self.panel.mosaic, palette.paper, palette.solid("faint"))
             return self._shown and self._shown.times(unit), values
+        self._scaler.measure(*cell, values)
+        self._shown = self._scaler.range_of(*cell, values)
         small: Values = shrink_maps(values, self.panel.mosaic.blocks)
         levels = self._scaler.levels(*cell, small)
-        self._shown = self._scaler.range_of(*cell, small)
         paint(plane, *corner, levels.reshape(-1, *levels.shape[2:]), self.panel.mosaic)
         shown = self._shown and self._shown.times(unit)
-        return shown, count_unfinite(values)
+        nan, inf = count_unfinite(values)
+        return shown, (nan, inf) if nan or inf else self._change.remark(cell) or (0, 0)
 
     def overlays(self, corner: Cell, cell: Cell) -> Iterator[Overlay]:
         """Yields nothing: changes are painted in colours of the palette."""
@@ -201,8 +203,7 @@ class ChangeSection:
         for cell in reversed(before):
             values = self._find(cell)
             if not isinstance(values, str):
-                small: Values = shrink_maps(values, self.panel.mosaic.blocks)
-                self._shown = self._scaler.range_of(*cell, small)
+                self._shown = self._scaler.range_of(*cell, values)
                 break
 
     def _find(self, cell: Cell) -> Values | str:

@@ -30,10 +30,10 @@ from replay.schema.suggestions import unknown
 from replay.schema.token_grid import grid_in_proportion
 
 _Float = TypeVar("_Float", np.float16, np.float32)
+_Value = TypeVar("_Value", bound=np.generic)
 
 _SPATIAL = "DHWL"
-
-_Value = TypeVar("_Value", bound=np.generic)
+_MOST_KEPT = 8 << 20  # bytes of frames of a layer that are kept until they are shown
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,6 @@ def layout_of(
             "the first one; choose tokens 'strip' or 'auto'"
         )
     return AxesLayout(layer.shape, layer.axes, (), (1, count))
-
-
-_MOST_KEPT = 8 << 20  # bytes of frames of a layer that are kept until they are shown
 
 
 class Source(Protocol):
@@ -362,14 +359,17 @@ def measure_variation(
 ) -> npt.NDArray[np.float64]:
     """Returns the variance of each channel's values over pixels and time, shape (C,).
 
-    Measured on at most `sample` frames, spread evenly over those given; NaN and infinite values
-    are left out.
+    Measured on at most `sample` frames, spread evenly over those given; NaN, infinite values and
+    damaged frames are left out.
     """
     source = as_source(series)
     count = source.channels
     totals = np.zeros((3, count))  # values, their sum, the sum of their squares
     for epoch, batch in spread(frames, sample):
-        maps = source[epoch, batch].reshape(count, -1).astype(np.float64)
+        try:
+            maps = source[epoch, batch].reshape(count, -1).astype(np.float64)
+        except DamagedError:
+            continue
         finite = np.isfinite(maps)
         maps = np.where(finite, maps, 0.0)
         totals += finite.sum(axis=1), maps.sum(axis=1), np.square(maps).sum(axis=1)

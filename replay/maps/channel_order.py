@@ -31,7 +31,7 @@ def order_channels(
     Args:
         source: Where the maps come from.
         channels: Which are shown.
-        frames: The frames of the film; some of the later half are looked at.
+        frames: The frames of the film, perhaps none; some of the later half are looked at.
         order: `number` (as they come) or `similar`.
 
     Raises:
@@ -39,12 +39,12 @@ def order_channels(
     """
     if order not in ORDERS:
         raise OptionError(unknown("order", order, ORDERS))
-    if order == "number" or len(channels) < 3:
+    if order == "number" or len(channels) < 3 or not frames:
         return list(channels)
     values = _sample(source, channels, frames)
     spreads = values.std(axis=1)
-    alive = np.flatnonzero(spreads > 1e-6 * max(1.0, float(np.abs(values).max(initial=0.0))))
-    constant = [place for place in range(len(channels)) if place not in set(alive.tolist())]
+    varies = spreads > 1e-6 * max(1.0, float(np.abs(values).max(initial=0.0)))
+    alive, constant = np.flatnonzero(varies), np.flatnonzero(~varies).tolist()
     if len(alive) < 3:
         return [channels[place] for place in [*alive.tolist(), *constant]]
     normalised = values[alive]

@@ -81,6 +81,10 @@ class DifferenceScaler:
         self.words = self._scaler.words
         self.describe = self._scaler.describe
 
+    def measure(self, epoch: int, batch: int, values: Values) -> None:
+        """Notes a frame's chosen channels in full size, as `scaling.Scaler.measure` does."""
+        self._scaler.measure(epoch, batch, values)  # type: ignore[arg-type]
+
     def range_of(self, epoch: int, batch: int, values: Values) -> Range | None:
         """Returns the range under which a frame is shown; None where each channel has its own."""
         return self._scaler.range_of(epoch, batch, values)  # type: ignore[arg-type]
@@ -118,7 +122,7 @@ class Change:
             `previous`, the frame before.
 
     Attributes:
-        words: Since when.
+        words: Since when, but for what `remark` says.
     """
 
     def __init__(self, maps: Maps, since: str) -> None:
@@ -127,6 +131,7 @@ class Change:
         first = frames[0][0]
         self._maps = maps
         self._earlier: dict[Cell, Cell] = {}
+        self._same_batch = False
         if since == "previous":
             self._earlier = dict(zip(frames[1:], frames[:-1], strict=True))
             self.words = "since the previous frame"
@@ -138,6 +143,7 @@ class Change:
             self._earlier = {
                 cell: (first, cell[1]) if cell[1] in in_first else frames[0] for cell in frames
             }
+            self._same_batch = True
             self.words = f"since epoch {first}, same batch"
 
     @property
@@ -148,6 +154,11 @@ class Change:
     def earlier(self, cell: Cell) -> Cell | None:
         """Returns the frame with which one is compared; None where there is none."""
         return self._earlier.get(cell)
+
+    def remark(self, cell: Cell) -> str:
+        """Returns which batch one is compared with, if the first epoch has no such batch."""
+        other = self._earlier[cell][1]
+        return f"since batch {other}" if self._same_batch and other != cell[1] else ""
 
     def __getitem__(self, cell: Cell) -> Values:
         return subtract(self._maps[self._earlier[cell]], self._maps[cell])

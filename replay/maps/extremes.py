@@ -56,7 +56,8 @@ class RecordedExtremes:
         parts = [self._recorded(at[start:end]) for start, end in itertools.pairwise(borders)]
         ends = np.concatenate(parts)
         if ends.shape[1] != channels:  # shown as one map
-            ends = np.stack([ends[..., 0].min(axis=1), ends[..., 1].max(axis=1)], axis=1)[:, None]
+            lows, highs = np.fmin.reduce(ends[..., 0], axis=1), np.fmax.reduce(ends[..., 1], axis=1)
+            ends = np.stack([lows, highs], axis=1)[:, None]
         return ends
 
     def _recorded(self, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

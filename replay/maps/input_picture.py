@@ -16,7 +16,7 @@ from replay.schema import DamagedError
 Picture = npt.NDArray[np.uint8]
 
 
-NO_PICTURE = "no picture in this batch"
+NO_PICTURE, DAMAGED_PICTURE = "no picture in this batch", "damaged picture"
 
 
 _SAMPLED = 16  # images from which a range is measured where mean and std are unknown
@@ -35,7 +35,7 @@ class InputPicture:
     Args:
         recording: Where the images are.
         frames: The (epoch, batch) that will be shown.
-        side: Largest width; the height may be 1.25 times that.
+        side: Largest width; the height may be 1.25 times that; None for their own size.
 
     Attributes:
         shape: Height and width of the largest pictures before enlarging.
@@ -45,10 +45,14 @@ class InputPicture:
             for each colour, or for all of them.
     """
 
-    def __init__(self, recording: Recording, frames: Sequence[tuple[int, int]], side: int) -> None:
+    def __init__(
+        self, recording: Recording, frames: Sequence[tuple[int, int]], side: int | None = None
+    ) -> None:
         self._inputs = recording.inputs
         self.channels = self._inputs.shapes[0][0]
         height, width = (max(shape[axis] for shape in self._inputs.shapes) for axis in (1, 2))
+        if side is None:
+            side = max(width, -(-height * 4 // 5))
         tallest = side * 5 // 4
         self.zoom = max(1, min(side // width, tallest // height))
         factor = min(1.0, side / width, tallest / height)
@@ -64,6 +68,13 @@ class InputPicture:
         """Returns whether the recording has input images of shape (C, H, W)."""
         shapes = recording.inputs.shapes
         return bool(shapes) and all(len(shape) == 3 and min(shape) >= 1 for shape in shapes)
+
+    @property
+    def channels_in_words(self) -> str:
+        """Which channels are shown, behind a comma; empty where that is all of them."""
+        if self.channels in (1, 3):
+            return ""
+        return ", channel 0 of 2" if self.channels == 2 else f", channels 0–2 of {self.channels}"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -103,7 +114,7 @@ class InputPicture:
         try:
             image = self._inputs[epoch, batch]  # (C, H, W)
         except DamagedError:  # rather than something that was never seen
-            return "damaged picture"
+            return DAMAGED_PICTURE
         if is_blank(image):
             return NO_PICTURE
         return np.ascontiguousarray(image[: 3 if len(image) >= 3 else 1])

@@ -233,8 +233,9 @@ class Strengths:
         if self._mode == "adaptive" and self._steady:
             at = self._places[cell]
             around = self._cells[max(0, at - _AROUND) : at + _AROUND + 1]
-            near = [self._own(which, each) for each in around if self._has(which, each)]
-            own = self._own(which, cell)
+            own, damaged = self._own(which, cell), self._tiles[which].damaged
+            found = ((each, self._own(which, each)) for each in around if self._has(which, each))
+            near = [high for each, high in found if each == cell or each not in damaged]
             steady: Highs = np.clip(np.mean(near, axis=0), own / _STEADY, own * _STEADY)
             return steady
         if self._mode in ("adaptive", "map"):
@@ -321,8 +322,7 @@ class TilePicture:
         picture: Pixels = np.full((*self.size, 3), 128, np.uint8)
         if self._possible:
             if self._source is None:
-                side = max(self.size[1], -(-self.size[0] * 4 // 5))
-                self._source = InputPicture(self._recording, self._cells, side)
+                self._source = InputPicture(self._recording, self._cells)
             picture = self._source.show(*cell)
         if shrink == 1:
             return picture

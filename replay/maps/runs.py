@@ -306,7 +306,7 @@ class InputCaption:
         classes = tuple(clean(str(each)) for each in names) if isinstance(names, list) else ()
         size, text = None, ""
         if picture is not None:
-            size, text = picture.size, _picture_text(recording, name, picture.channels)
+            size, text = picture.size, _picture_text(recording, name) + picture.channels_in_words
         return cls(size, text, logged("label"), logged("prediction"), classes)
 
     @property
@@ -384,12 +384,8 @@ def choose_headings(
     return Headings(name, runs.describe(), scales)
 
 
-def _picture_text(recording: Recording, name: str, channels: int) -> str:
-    if recording.probe_number is not None:
-        text = f"fixed image {recording.probe_number}, evaluation mode"
-        text = f"{clean(name)}: {text}" if name else text
-    else:
-        text = f"{clean(name) or 'input'}: first image of the batch"
-    if channels in (1, 3):
-        return text
-    return text + (", channel 0 of 2" if channels == 2 else f", channels 0–2 of {channels}")
+def _picture_text(recording: Recording, name: str) -> str:
+    if recording.probe_number is None:
+        return f"{clean(name) or 'input'}: first image of the batch"
+    text = f"fixed image {recording.probe_number}, evaluation mode"
+    return f"{clean(name)}: {text}" if name else text

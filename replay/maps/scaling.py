@@ -103,6 +103,7 @@ class Scaler:
         self._tables: dict[int, npt.NDArray[np.uint8]] = {}
         self._ranges: dict[int, Range] = {}
         self._own: OwnRanges | None = None
+        self._of_frame: tuple[tuple[int, int], Range] | None = None  # the last one measured
         self.words = _WORDS[self.mode] if clip is None else "clipped to the range asked for"
         self.gain_words = ""
         if self.mode in OWN_SCALES:
@@ -170,6 +171,9 @@ class Scaler:
     def measure(self, epoch: int, batch: int, maps: npt.NDArray[np.float16]) -> None:
         """Notes a frame that was read anyway, so that its ranges need not read it again.
 
+        In the mode `frame` its range is from then on that of these maps, at whatever size they are
+        shown.
+
         Args:
             epoch: The frame's epoch.
             batch: The frame's batch.
@@ -177,6 +181,8 @@ class Scaler:
         """
         if self._own is not None:
             self._own.measure((epoch, batch), maps)
+        elif self.mode == "frame":
+            self._of_frame = (epoch, batch), self._range_of_frame((epoch, batch), maps)
 
     def channel_bounds(self, epoch: int, batch: int) -> Shown | None:
         """Returns how each channel of a frame is shown in the modes `adaptive` and `map`.
@@ -189,11 +195,11 @@ class Scaler:
         """Returns the range under which a frame is shown; None where each channel has its own."""
         if self.per_channel:
             return None
-        if self.mode == "frame":
-            if isinstance(self._source, JointMaps) and self._source.several:
-                maps = select_channels(self._source[epoch, batch], self._channels)
-            return self._finish(robust_range(maps))
-        return self._range_of_all(epoch)
+        if self.mode != "frame":
+            return self._range_of_all(epoch)
+        if self._of_frame is not None and self._of_frame[0] == (epoch, batch):
+            return self._of_frame[1]
+        return self._range_of_frame((epoch, batch), maps)
 
     def channel_range(self, place: int) -> Range:
         """Returns the range of a channel, by its place in the selection, in the mode `channel`."""
@@ -213,6 +219,12 @@ class Scaler:
         if key not in self._tables:
             self._tables[key] = table(chosen, self.count)
         return self._tables[key]
+
+    def _range_of_frame(self, cell: tuple[int, int], maps: npt.NDArray[np.float16]) -> Range:
+        """Returns the range of a frame; of several recordings, that of what all of them have."""
+        if isinstance(self._source, JointMaps) and self._source.several:
+            maps = select_channels(self._source[cell], self._channels)
+        return self._finish(robust_range(maps))
 
     def _range_of_all(self, epoch: int) -> Range:
         """Returns the range of all frames, or of those of an epoch, and measures it at first."""

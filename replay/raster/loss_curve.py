@@ -66,7 +66,8 @@ class LossCurve:
         for curve, tone in ((loss, "accent"), (other, "second")):
             if curve is None:
                 continue
-            y = 4 + (high - np.clip(curve, low, high)) / max(high - low, 1e-300) * (self.PLOT - 9)
+            within = np.where(np.isfinite(curve), np.clip(curve, low, high), np.nan)
+            y = 4 + (high - within) / max(high - low, 1e-300) * (self.PLOT - 9)
             self._heights.append((y, tone))
             for plane, thick, ink in ((self._faint, 1.25, "faint"), (self._accent, 1.75, tone)):
                 coverage = self._curve(y, thick)

@@ -154,6 +154,58 @@ def test_signs_that_come_and_go_are_not_found() -> None:
     assert symptoms.since(np.ones((2, 1), bool)).tolist() == [2]
 
 
+@pytest.mark.parametrize("frames", [10, 30, 100])
+def test_of_many_that_are_mostly_silent_none_is_dead_for_that(frames: int) -> None:
+    """A neuron that spoke in the first frames, and then by chance no more, was called dead."""
+    random = np.random.default_rng(frames)
+    often = random.beta(19, 1, 2048)
+    signs = random.random((frames, 2048)) < often
+    assert (symptoms.since(signs) < frames).sum() <= 2  # of 2,048; it was a hundred
+    seldom = random.random((frames, 64)) < 0.02
+    seldom[frames // 2 :, 5] = True
+    found = symptoms.since(seldom)
+    assert np.flatnonzero(found < frames).tolist() == [5]
+    assert found[5] <= frames // 2
+
+
+def test_a_layer_of_sparse_neurons_that_all_live_is_healthy(tmp_path: Path) -> None:
+    often = np.random.default_rng(1).beta(9, 1, 1024)
+
+    def maps(epoch: int, batch: int) -> np.ndarray:
+        random = np.random.default_rng((epoch, batch))
+        return ((random.random(1024) > often) * random.random(1024)).astype("f2")
+
+    path = write_recording(tmp_path / "run.h5", {"fc": maps}, epochs=1, batches=30)
+    assert replay.health(path).all_findings == []
+
+
+@pytest.mark.parametrize(("batches", "kinds"), [(2, set()), (3, {"unchanging"})])
+def test_kernels_of_two_batches_say_nothing(tmp_path: Path, batches: int, kinds: set[str]) -> None:
+    """A warm-up begins with a learning rate of 0, which was told as a fault."""
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"a": drifting_maps(3, 8, 8)},
+        epochs=1,
+        batches=batches,
+        kernels={"a": lambda e, b: np.ones((3, 3, 3, 3), "f2")},
+    )
+    assert {one.kind for one in replay.health(path).all_findings} == kinds
+
+
+def test_a_channel_without_finite_values_hides_no_duplicate(tmp_path: Path) -> None:
+    """Nothing was left of the others, and nothing was said."""
+    waves = drifting_maps(4, 16, 16)
+
+    def maps(epoch: int, batch: int) -> np.ndarray:
+        made = waves(epoch, batch).copy()
+        made[0], made[3] = np.nan, 2 * made[1]
+        made[2, :8] = np.inf
+        return made
+
+    found = replay.health(quiet(tmp_path, a=maps))
+    assert [(one.channel, one.like) for one in of(found, "a", "duplicate")] == [(3, 1)]
+
+
 def test_small_maps_that_are_often_zero_are_neither_dead_nor_saturated(tmp_path: Path) -> None:
     def maps(epoch: int, batch: int) -> np.ndarray:
         random = np.random.default_rng((epoch, batch))

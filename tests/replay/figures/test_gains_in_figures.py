@@ -178,3 +178,22 @@ def test_the_default_is_adaptive_in_python_and_on_the_command_line(
         assert main([command, str(path), "-o", str(out), "--dpi", "60"]) == 0
         made = getattr(replay, command)(path, tmp_path / "b.png", dpi=60, scale="adaptive")
         assert made.path.read_bytes() == out.read_bytes()
+
+
+def test_figure_and_film_agree_on_the_range_of_a_frame_that_is_shown_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A film told it from means over blocks, which have fewer extremes."""
+
+    def noise(epoch: int, batch: int) -> np.ndarray:
+        return np.random.default_rng(batch).standard_normal((60, 300, 300)).astype("f2")
+
+    large = write_recording(tmp_path / "run.h5", {"conv": noise}, epochs=1, batches=2)
+    grids = pages(monkeypatch, GridPage)
+    replay.grid(large, tmp_path / "a.png", batch=1, channels="0:60", scale="frame")
+    with replay.open(large) as run:
+        film = Film(run, FilmOptions(scale="frame"))
+        list(film.frames([(0, 1)]))
+        section = film.map_sections[0]
+    assert section.panel.mosaic.shrink > 1
+    assert section.shown == grids[0].panels[0].range

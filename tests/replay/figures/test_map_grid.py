@@ -184,3 +184,19 @@ def test_pictures() -> None:
     assert (shown.shape, words) == ((1, 1, 2, 3), "kernels in RGB")
     assert shown[0, 0].tolist() == [[1, 0.5, 0], [0, 0.5, 0.5]]
     assert kernel_levels(kernels[:, :2], 1.0)[1] == "kernels, mean of 2 inputs"
+
+
+def test_a_fixed_image_has_the_kernels_of_the_run_beside_its_maps(tmp_path: Path) -> None:
+    """As in a film: they were said not to be kept."""
+    maps = drifting_maps(3, 8, 8)
+    made = write_recording(
+        tmp_path / "fixed.h5",
+        {"conv": maps},
+        probes=[(np.zeros((3, 8, 8)), {"conv": maps})],
+        kernels={"conv": lambda e, b: np.full((3, 3, 3, 3), 1.0 + e)},
+    )
+    texts = [
+        grid(made, tmp_path / f"{probe}.svg", epoch=1, kernels=True, probe=probe).path.read_text()
+        for probe in (None, 0)
+    ]
+    assert all("kernels in RGB: gray is 0, ends ±2" in text for text in texts)

@@ -73,6 +73,8 @@ def test_damaged_frames_are_nan_and_said(
         assert np.isnan(arrays["maps"][1]).all()
         assert not np.isnan(arrays["maps"][[0, 2]]).any()
     assert len(list(replay.export(path, f"{tmp_path}/f/").path.iterdir())) == 10
+    # Those that vary most are told from the others.
+    assert replay.export(path, tmp_path / "top.npz", channels="top:2").damaged == ((0, 1),)
 
 
 def test_nothing_is_overwritten_unasked(path: Path, tmp_path: Path) -> None:

@@ -214,6 +214,50 @@ def test_a_map_of_each_frame_by_itself_goes_from_its_least_to_its_greatest(tmp_p
     assert "by itself, from its least to its greatest value" in film.scale
 
 
+@pytest.mark.parametrize("scale", ["adaptive", "map", "run", "frame"])
+def test_a_batch_without_a_frame_looks_the_same_whatever_was_drawn_before(
+    tmp_path: Path, scale: str
+) -> None:
+    """Its empty tiles had the gain bars of whatever frame had been drawn before."""
+    waves = drifting_maps(3, 32, 32)
+    layers = {
+        "conv": waves,
+        "late": lambda e, b: None if 1 <= b <= 3 else waves(e, b) * (1 + b),
+    }
+    path = write_recording(tmp_path / "run.h5", layers, batches=5)
+    options = FilmOptions(layers=["conv", "late"], scale=scale)
+    with replay.open(path) as run:
+        film = Film(run, options)
+        planes = {
+            cell: frame.plane.copy() for cell, frame in zip(film.cells, film.frames(), strict=True)
+        }
+        assert film.map_sections[1].gains is not None or scale in ("run", "frame")
+        for cell in film.cells:
+            for other in (film, Film(run, options)):
+                (frame,) = other.frames([cell])
+                np.testing.assert_array_equal(frame.plane, planes[cell])
+    (top, left), mosaic = film.layout.mosaic_corners[1], film.panels[1].mosaic
+    below = slice(top + mosaic.tile[0], top + mosaic.pitch[0] - mosaic.gap)
+    beside = slice(left + mosaic.indent, left + mosaic.width)
+    accent = film.palette.solid("accent")
+    assert (planes[0, 2][below, beside] != accent).all()
+    assert (planes[0, 4][below, beside] == accent).any() or scale in ("run", "frame")
+
+
+def test_a_nan_in_a_vector_costs_its_picture_no_gain(tmp_path: Path) -> None:
+    """A vector is one map: a single number that is none made its gain nothing."""
+    values = np.random.default_rng(3).standard_normal((6, 64)).astype(np.float16)
+    values[3, 5], values[4] = np.nan, np.nan
+    path = write_recording(
+        tmp_path / "run.h5", {"fc": lambda e, b: values[b]}, epochs=1, batches=6, axes={"fc": "C"}
+    )
+    with replay.open(path) as run:
+        film = Film(run, FilmOptions())
+        shares = [film.map_sections[0].gains[0].share for _ in film.frames()]
+    assert min(shares[:4] + shares[5:]) > 0.5
+    assert shares[4] == 0
+
+
 def test_a_file_without_ranges_is_shown_all_the_same(tmp_path: Path) -> None:
     import h5py
 

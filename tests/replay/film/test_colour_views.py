@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import h5py
 import imageio_ffmpeg
@@ -18,6 +19,7 @@ from samples import drifting_maps
 
 import replay
 from replay.film.comparison_film import ComparisonFilm
+from replay.film.comparison_layout import ComparisonLayout
 from replay.film.film import Film
 from replay.maps.answers import Answers
 from replay.maps.views import look_at
@@ -230,6 +232,36 @@ def test_two_runs_stand_side_by_side_on_one_scale(looking: Path, tmp_path: Path)
     assert np.abs(tiles[0][..., 0] - tiles[0][..., 2]).max() > 60
     with pytest.raises(OptionError, match="pictures in colours"):
         replay.compare(looking, other, tmp_path / "x.mp4", difference=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("view", "scale"), [("cam", "adaptive"), ("cam", "run"), ("gradient", "run")]
+)
+def test_each_of_two_runs_is_told_its_own_answers(
+    looking: Path, monkeypatch: pytest.MonkeyPatch, view: str, scale: str
+) -> None:
+    """Where both share a scale, run b was told what the network of run a had answered."""
+    said: list[list[str]] = []
+    update = ComparisonLayout.update
+
+    def note(self: ComparisonLayout, *given: Any) -> None:
+        said.append(given[3][0])  # of the only layer, by run
+        update(self, *given)
+
+    monkeypatch.setattr(ComparisonLayout, "update", note)
+
+    def told(*probes: int) -> list[list[str]]:
+        said.clear()
+        with replay.open(looking) as run:
+            options = ComparisonOptions(view=view, scale=scale)
+            images = [run.probe(number) for number in probes]
+            shown, options = look_at(images, options)
+            list(ComparisonFilm(shown, options).frames())
+        return [*zip(*said, strict=True)]
+
+    one, other = told(0, 1)
+    assert one != other
+    assert told(1, 0) == [other, one]
 
 
 def test_a_damaged_map_is_said_and_the_others_are_shown(tmp_path: Path) -> None:

@@ -93,6 +93,30 @@ def test_the_difference_to_the_first_epoch(run: Path, tmp_path: Path, theme: str
     assert pictures(made.path)[0].shape == (made.height, made.width, 3)
 
 
+def test_a_batch_that_the_first_epoch_has_not_says_with_what_it_is_compared(
+    tmp_path: Path,
+) -> None:
+    """It was compared with the first frame, under the words `same batch`."""
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv": ramp},
+        epochs=2,
+        batches=4,
+        recorded=lambda e, b: e > 0 or b in (1, 3),
+    )
+    with replay.open(path) as recording:
+        film = Film(recording, FilmOptions(layers=["conv"], show=("difference",)))
+        change, (corner, plane) = (
+            film.sections[1],
+            (film.layout.mosaic_corners[1], film.layout.plane),
+        )
+        assert change.panel.details == "since epoch 0, same batch"
+        said = {cell: change.draw(plane, corner, cell, film.palette)[1] for cell in film.cells}
+    other = "since batch 1"
+    assert [said[1, batch] for batch in range(4)] == [other, (0, 0), other, (0, 0)]
+    assert {said[0, 1], said[0, 3]} == {(0, 0)}
+
+
 def test_the_difference_to_the_frame_before(run: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"show": ["difference:previous"], "layers": "conv"}
     one = replay.animate(run, f"{tmp_path}/one/", jobs=1, **options)
@@ -233,6 +257,18 @@ def test_similar_channels_stand_side_by_side(tmp_path: Path) -> None:
         assert Film(recording, FilmOptions(layers=["conv"])).map_sections[0].channels == list(
             range(18)
         )
+
+
+@pytest.mark.parametrize("scale", ["adaptive", "run", "epoch", "frame", "channel"])
+def test_a_layer_without_a_frame_in_the_chosen_epochs_is_empty(tmp_path: Path, scale: str) -> None:
+    """As of a branch that is trained later; it was an IndexError."""
+    late = {"conv": ramp, "late": lambda e, b: ramp(e, b) if e else None}
+    path = write_recording(tmp_path / "run.h5", late, epochs=2, kernels={"late": kernels(3)})
+    options = {"layers": "all", "epochs": 0, "scale": scale}
+    shown = "histogram,difference,kernels"
+    made = replay.animate(path, tmp_path / "a.gif", show=shown, order="similar", **options)
+    assert made.frames == 4
+    assert replay.compare(path, path, tmp_path / "b.gif", difference=True, **options).frames == 4
 
 
 def test_what_cannot_be_shown(run: Path, tmp_path: Path) -> None:

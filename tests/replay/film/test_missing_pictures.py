@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.__main__ import main
-from replay.figures.batch import _input
+from replay.figures.batch import input_pictures
 from replay.film.film import Film
 from replay.maps.input_picture import InputPicture
+from replay.maps.runs import RunSet
 from replay.options import FilmOptions
 from replay.raster.frame import Frame
 from replay.raster.palette import no_picture
@@ -235,9 +237,39 @@ def test_a_picture_that_was_never_normalised_is_as_it_was(
         _, found, _ = frames(run)
         (overlay,) = found[0, 0].pictures
         np.testing.assert_array_equal(overlay.pixels, expected.transpose(1, 2, 0))
-    if whole:
-        with replay.open(path) as run:
-            np.testing.assert_array_equal(_input(run, (0, 0)), expected.transpose(1, 2, 0))
+        (of_figure,) = input_pictures(RunSet(run, list(run.layers)), True)
+        np.testing.assert_array_equal(of_figure.show(0, 0), expected.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_a_figure_has_the_picture_of_the_film(tmp_path: Path, channels: int) -> None:
+    """It had a range of its own, and gray where a film has colours, or another channel."""
+    make = np.random.default_rng(channels).normal
+    path = write(tmp_path / "run.h5", images=lambda e, b: make(0, 1, (channels, 8, 8)))
+    with replay.open(path) as run:
+        _, found, _ = frames(run)
+        (of_figure,) = input_pictures(RunSet(run, list(run.layers)), True)
+        for cell in run.frames:
+            (overlay,) = found[cell].pictures
+            np.testing.assert_array_equal(of_figure.show(*cell), overlay.pixels)
+
+
+@pytest.mark.parametrize("make", [replay.grid, replay.sheet])
+def test_a_damaged_picture_costs_a_figure_no_other(tmp_path: Path, make: Any) -> None:
+    """One frame's picture told the range of all, and none could be drawn."""
+    images = {cell: picture(*cell) for cell in [(0, 0), (0, 1), (1, 0), (1, 1)]}
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv": drifting_maps(2, 8, 8)},
+        batches=2,
+        images=lambda e, b: images[e, b],
+        fields={"input_checksum": lambda e, b: zlib.crc32(images[e, b].astype("<f2").tobytes())},
+    )
+    with h5py.File(path, "r+") as file:
+        file["inputs"][0, 1] = 0.5
+    drawn = make(path, tmp_path / "other.svg", epochs=1)
+    assert "damaged picture" not in drawn.path.read_text()
+    assert "damaged picture" in make(path, tmp_path / "own.svg", epochs=0).path.read_text()
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from replay.film import ComparisonFilm, Film
 from replay.options import ComparisonOptions, FilmOptions
 from replay.raster.arrangement import MARGIN, SIDE
 from replay.raster.loss_curve import LossCurve, ends_in_words
+from replay.raster.palette import Palette
 from replay.raster.text import height_of
 from replay.raster.time_axis import TimeAxis
-from replay.raster.widgets import SMALL
+from replay.raster.widgets import SMALL, Pen
 from replay.recording import open_recording
 
 Cells = list[tuple[int, int]]
@@ -126,3 +127,18 @@ def test_the_ends_are_those_of_a_real_loss() -> None:
     assert ends_in_words(np.array([0.5, math.nan, 0.5])) == "0.500"
     assert ends_in_words(np.array([math.nan, math.inf])) == "not finite"
     assert height_of(SMALL) > 0
+
+
+@pytest.mark.parametrize("odd", [math.inf, -math.inf])
+def test_an_infinite_loss_is_a_gap_as_nan_is(odd: float) -> None:
+    """It lay at the edge of the plot, as the greatest or the least loss of the run does."""
+
+    def drawn(value: float) -> np.ndarray:
+        palette = Palette()
+        pen = Pen(np.full((LossCurve.HEIGHT, SIDE), palette.paper, np.uint8), palette)
+        cells = [(0, batch) for batch in range(9)]
+        curve = LossCurve(pen, 0, 0, SIDE, cells, np.array([1.0, 2, 3, 4, value, 6, 7, 8, 9]))
+        curve.update(0, 4)
+        return pen.plane
+
+    np.testing.assert_array_equal(drawn(odd), drawn(math.nan))
