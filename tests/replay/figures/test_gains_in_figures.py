@@ -151,8 +151,7 @@ def test_tiles_without_numbers_have_bars_as_wide_as_they_are(path: Path, tmp_pat
         empty = bars(svg, EMPTY)
         assert len(empty) == 300
         first = svg_maps(svg)[0]
-        # matplotlib 3.7 rounds the pixels of an image up.
-        assert empty[0][1] == pytest.approx(first.width * first.across, rel=0.1)
+        assert empty[0][1] == pytest.approx(first.width * first.across, rel=0.02)
 
 
 def test_each_recording_has_its_own_ranges(path: Path, tmp_path: Path) -> None:
