@@ -47,7 +47,7 @@ FILES = {
     "new.h5": "has version 3 of the format",
     "bare.h5": "no frame was committed to bare.h5",
     "layerless.h5": "holds no layer",
-    "a\0b.h5": "cannot read a?b.h5",
+    "a\0b.h5": "no file can be called a\\x00b.h5",
 }
 OPTIONS = {
     "--layer conv9": "no layer 'conv9' in run.h5; recorded: conv1, block.1",
