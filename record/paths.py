@@ -8,9 +8,14 @@ from pathlib import Path
 
 from record.locking.own_recordings import check_own
 from replay.schema import OptionError, OutputError
-from replay.schema.addresses import was_address, why_not_here, without_secrets
+from replay.schema.addresses import (
+    short_name,
+    was_address,
+    why_no_file,
+    why_not_here,
+    without_secrets,
+)
 from replay.schema.faces import call, refuse_existing
-from replay.schema.file_names import short_name, why_no_file
 from replay.schema.holders import holder_of
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from replay.schema import FileError, OptionError, OutputError, RecordingError
-from replay.schema.addresses import was_address
+from replay.schema.addresses import was_address, why_no_file
 from replay.schema.faces import spell
-from replay.schema.file_names import why_no_file
 
 _SAID = 60  # letters of a value
 _A_RECORDING = "the path or the address of a recording"

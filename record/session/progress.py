@@ -10,11 +10,10 @@ import torch
 
 from record.capture.phase import BROKEN, DONE, IDLE, INSIDE, OPEN, WAITING, CaptureState
 from record.reporting import Problems
-from record.session.batch import COLLIDED, Batch, LateBatches, UnrecordedForwards
+from record.session.batch import COLLIDED, Batch, LateBatches, OpenBatches, UnrecordedForwards
 from record.session.epoch_numbers import whole_epoch
 from record.session.frame_sender import FrameSender
 from record.session.model_checks import ModelChecks
-from record.session.open_batches import OpenBatches
 from record.session.sending import BatchSending
 
 FORWARDS, STEPS, TRACK = "forwards", "steps", "track"  # what separates batches

@@ -1,4 +1,4 @@
-"""What an address is, such as `s3://bucket/run.h5`, and what of one may be shown.
+"""What an address is, such as `s3://bucket/run.h5`, what of one may be shown, and what no file is.
 
 Anything else is a path of this machine. `simplecache::s3://bucket/run.h5` is an address, too, which
 fsspec reads through another one.
@@ -26,6 +26,7 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 HIDDEN = "***"
+_LONGEST = 100  # letters of a path that are said
 
 
 def is_address(path: object) -> bool:
@@ -53,6 +54,35 @@ def why_not_here(path: str | os.PathLike[str]) -> str:
         name = address.rstrip("/").rpartition("/")[2]
         return f"{address}: what is made is a file of this machine; name a path, such as {name}"
     return ""
+
+
+def why_no_file(path: str | os.PathLike[str]) -> str:
+    r"""Returns why no file can be at a path, in a line; empty where one can.
+
+    >>> why_no_file("run\0.h5")
+    'no file can be called run\\x00.h5: embedded null byte'
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return ""  # what is there, and what may be, others ask
+    except UnicodeEncodeError:
+        return f"no file can be called {short_name(path)}: not in this system's encoding"
+    except (OSError, ValueError) as error:
+        words = (isinstance(error, OSError) and error.strerror) or str(error)
+        return f"no file can be called {short_name(path)}: {words.lower()}"
+    return ""
+
+
+def short_name(path: str | os.PathLike[str]) -> str:
+    """Returns a path as a line can show it: without its middle, and with what can be printed."""
+    text = str(os.fspath(path))
+    try:
+        text = ascii(text)[1:-1] if "\0" in text else text
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        text = ascii(text)[1:-1]
+    return text if len(text) <= _LONGEST else f"{text[:60]}...{text[-30:]}"
 
 
 def without_secrets(text: str) -> str:

@@ -221,8 +221,8 @@ def test_a_name_that_is_too_long_is_said_in_a_line(
     for words in ("grid run.h5 -o {}.png", "animate run.h5 -o {}.gif", "export run.h5 -o {}/"):
         assert main(words.format("long" * 70).split()) == 2
         said = capsys.readouterr().err
-        assert said.startswith("error: longlong")
-        assert "long" in said
+        assert "longlong" in said
+        assert "file name too long" in said
         assert said.count("\n") == 1
         assert len(said) < 200
 

@@ -49,7 +49,7 @@ MUTATIONS = (
         "probe-of-another-image",
         "The maps of each fixed image are its own.",
         HOOK,
-        "        number = slots.probe or 0\n",
+        "        number = 0 if state.alone is not None else slots.probe or 0\n",
         "        number = 0\n",
         "tests/record/capture/test_probe.py::test_frames_and_an_undisturbed_training",
     ),

@@ -20,7 +20,7 @@ ROOM = Path(replay.__file__).resolve().parent
 # APNG have in common, and what keeps HDF5 from following a damaged file (objects, plain_chunks,
 # chunk_indexes), with images, fields, layers and frames of batches in files of their own, checksums
 # by whichever library, and what refuses options that would change nothing, or are of another kind.
-MOST_OF_THE_WHOLE = {"mp4": 54, "gif": 59}  # a GIF has colours for its picture, and a limit
+MOST_OF_THE_WHOLE = {"mp4": 55, "gif": 60}  # a GIF has colours for its picture, and a limit
 MOST_OF_A_FRAME = {"mp4": 25, "gif": 28}
 
 
