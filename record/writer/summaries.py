@@ -7,7 +7,6 @@ values; the same is true of small frames, of which several are summarized togeth
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -64,7 +63,7 @@ class FrameSummarizer:
             if group is None or slot.stop - group.start > GROUP:
                 group = _LayerGroup(slot.start)
                 self._groups.append(group)
-            group.add(place, slot.start, slot.stop, span, layer.shape[: layer.channel_axis or 0])
+            group.add(place, slot.start, slot.stop, span, bool(layer.channel_axis))
         self._rows: list[int] = []  # of the ranges, one for each map of a group
         for group in self._groups:
             group.finish()
@@ -184,16 +183,15 @@ class _LayerGroup:
         self.rows: list[int] = []
         self.layers: list[tuple[int, int, int]] = []
         self.maps = slice(0, 0)
-        # Values and maps of layers of small maps, and of those whose channels are not their first
-        # axis, with how many values of all channels each of these has one behind the other.
+        # Values and maps of layers of small maps, and of those whose channels are their last axis.
         self._narrow: list[tuple[int, int, int, int]] = []
-        self._later: list[tuple[int, int, int, int, int]] = []
+        self._channels_last: list[tuple[int, int, int, int]] = []
         self._edges: list[int] = []  # of the maps of all others, and of what lies between
         self._kept: list[int] = []  # of the pieces between the edges, those that are maps
         self._wide: list[int] = []  # which maps those are
 
     def add(
-        self, place: int, start: int, stop: int, span: tuple[int, int], before: tuple[int, ...]
+        self, place: int, start: int, stop: int, span: tuple[int, int], channels_last: bool
     ) -> None:
         """Adds a layer; what lies between it and the one before is skipped.
 
@@ -202,14 +200,14 @@ class _LayerGroup:
             start: Where it begins in the buffer.
             stop: Where it ends.
             span: Which rows of the ranges are its own.
-            before: The sizes of the axes before that of the channels.
+            channels_last: Whether the channels are its last axis, of several; else its first.
         """
         maps = span[1] - span[0]
         first = len(self.rows)
         start, stop = start - self.start, stop - self.start
         each = (stop - start) // maps
-        if before:
-            self._later.append((start, stop, first, first + maps, math.prod(before)))
+        if channels_last:
+            self._channels_last.append((start, stop, first, first + maps))
         elif each <= _NARROW:
             self._narrow.append((start, stop, first, first + maps))
         else:
@@ -243,10 +241,9 @@ class _LayerGroup:
         for start, stop, first, last in self._narrow:
             turned = bits[:, start:stop].reshape(len(bits) * (last - first), -1).T.copy()
             found[:, first:last] = ufunc.reduce(turned).reshape(len(bits), -1)
-        for start, stop, first, last, before in self._later:
-            values = bits[:, start:stop].reshape(len(bits), before, -1)
-            each = ufunc.reduce(values, axis=1).reshape(len(bits), last - first, -1)
-            found[:, first:last] = each[..., 0] if each.shape[2] == 1 else ufunc.reduce(each, 2)
+        for start, stop, first, last in self._channels_last:
+            values = bits[:, start:stop].reshape(len(bits), -1, last - first)
+            found[:, first:last] = ufunc.reduce(values, axis=1)
 
 
 def _as_slice(numbers: list[int]) -> slice | npt.NDArray[np.intp]:
