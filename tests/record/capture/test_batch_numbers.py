@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from reading_ahead import by_a_thread, by_itself
 from small_trainings import Hooked, numbered, small, step
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -18,35 +18,9 @@ import replay
 from record import Recorder, RecordingWarning
 
 
-def ahead(batches: Iterable[Any], count: int) -> Iterator[Any]:
-    """Asks for so many batches before it gives out the first."""
-    held: list[Any] = []
-    for batch in batches:
-        held.append(batch)
-        if len(held) > count:
-            yield held.pop(0)
-    yield from held
-
-
-def in_a_thread(batches: Iterable[Any]) -> Iterator[Any]:
-    """Reads in another thread, as far ahead as it gets."""
-    import queue
-
-    there: queue.Queue[Any] = queue.Queue(maxsize=2)
-
-    def read() -> None:
-        for batch in batches:
-            there.put(batch)
-        there.put(None)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    while (batch := there.get()) is not None:
-        yield batch
-    reader.join()
-
-
-@pytest.mark.parametrize("reading", [lambda b: ahead(b, 1), lambda b: ahead(b, 3), in_a_thread])
+@pytest.mark.parametrize(
+    "reading", [lambda b: by_itself(b, 1), lambda b: by_itself(b, 3), lambda b: by_a_thread(b, 2)]
+)
 @pytest.mark.parametrize("of", ["list", "loader"])
 def test_what_reads_ahead_around_track_shifts_no_number(
     tmp_path: Path, reading: Any, of: str
@@ -80,7 +54,7 @@ def test_what_reads_ahead_and_makes_other_tensors_is_said(tmp_path: Path) -> Non
         pytest.warns(RecordingWarning, match="read ahead"),
         Recorder(model, tmp_path / "run.h5") as recorder,
     ):
-        for images in ahead(recorder.track(numbered(4)), 1):
+        for images in by_itself(recorder.track(numbered(4)), 1):
             model(images.clone())
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
-import queue
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -14,37 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from reading_ahead import PROBE, ConvolutionTraining, by_a_thread, by_itself
 
 import replay
 from record import Recorder, RecordingWarning
 
 EPOCHS, BATCHES = 2, 30
-PROBE = torch.linspace(-1, 1, 3 * 6 * 6).reshape(1, 3, 6, 6)
-
-
-def by_a_thread(batches: Iterable[Any], ahead: int) -> Iterator[Any]:
-    box: queue.Queue[Any] = queue.Queue(ahead)
-
-    def read() -> None:
-        for batch in batches:
-            box.put(batch)
-        box.put(None)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    while (batch := box.get()) is not None:
-        yield batch
-    thread.join()
-
-
-def by_itself(batches: Iterable[Any], ahead: int) -> Iterator[Any]:
-    waiting: collections.deque[Any] = collections.deque()
-    for batch in batches:
-        waiting.append(batch)
-        if len(waiting) > ahead:
-            yield waiting.popleft()
-    yield from waiting
 
 
 def as_a_list(batches: Iterable[Any], ahead: int) -> Iterator[Any]:
@@ -54,14 +27,11 @@ def as_a_list(batches: Iterable[Any], ahead: int) -> Iterator[Any]:
 Ahead = Callable[[Iterable[Any], int], Iterator[Any]]
 
 
-class Training:
+class Training(ConvolutionTraining):
     """A training, and what it trained on: image, map, loss and the fixed image's map by cell."""
 
     def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-        self.optimizer = torch.optim.SGD(self.model.parameters(), 0.5, momentum=0.9)
-        self.data = [torch.randn(2, 3, 6, 6) for _ in range(BATCHES)]
+        super().__init__(BATCHES)
         self.truth: dict[tuple[int, int], tuple[np.ndarray, np.ndarray, float, np.ndarray]] = {}
 
     def step(self, cell: tuple[int, int], images: torch.Tensor) -> torch.Tensor:
@@ -73,12 +43,6 @@ class Training:
         picture = images[0].half().numpy().copy()
         self.truth[cell] = picture, maps, loss.item(), self.convolve(PROBE)
         return loss
-
-    def convolve(self, images: torch.Tensor) -> np.ndarray:
-        convolution: Any = self.model[0]
-        with torch.no_grad():
-            made = nn.functional.conv2d(images, convolution.weight, convolution.bias)
-        return made[0].half().numpy()
 
     def train(self, recorder: Recorder, way: Ahead, ahead: int, copied: bool = False) -> None:
         for epoch in range(EPOCHS):

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from reading_ahead import PROBE, ConvolutionTraining
 
 import replay
 from record import Recorder
 
 EPOCHS, BATCHES = 2, 5
-PROBE = torch.linspace(-1, 1, 3 * 6 * 6).reshape(1, 3, 6, 6)
 
 
 class Reader:
@@ -55,14 +54,11 @@ class Reader:
         self._there.release()
 
 
-class Training:
+class Training(ConvolutionTraining):
     """A training, and what was recorded of it by hand: losses, and maps of the fixed image."""
 
     def __init__(self) -> None:
-        torch.manual_seed(0)
-        self.model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-        self.optimizer = torch.optim.SGD(self.model.parameters(), 0.5, momentum=0.9)
-        self.data = [torch.randn(2, 3, 6, 6) for _ in range(BATCHES)]
+        super().__init__(BATCHES)
         self.losses: list[float] = []
         self.maps: list[np.ndarray] = []
         self.fixed: list[np.ndarray] = []
@@ -80,13 +76,6 @@ class Training:
         self.losses.append(loss.item())
         self.fixed.append(self.convolve(PROBE))
         return loss
-
-    def convolve(self, images: torch.Tensor) -> np.ndarray:
-        """What the convolution makes of the first image, without a call of the model."""
-        convolution: Any = self.model[0]
-        with torch.no_grad():
-            made = nn.functional.conv2d(images, convolution.weight, convolution.bias)
-        return made[0].half().numpy()
 
     def check(self, path: Path) -> None:
         cells = [(epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)]

@@ -25,6 +25,18 @@ ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("quick_writers")
 
 
+def run_program(program: str, path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program in a process of its own, whose argument is the recording."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+
+
 def _kill(writer_pid: int, path: Path) -> None:
     os.kill(writer_pid, signal.SIGKILL)
 
@@ -114,13 +126,7 @@ def test_a_disk_that_is_full_costs_what_is_not_in_the_file(tmp_path: Path) -> No
         print(writer.committed, writer.lost, writer.dropped)
         """
     path = tmp_path / "run.h5"
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_program(program, path)
     committed, lost, dropped = map(int, done.stdout.split())
     assert committed + lost + dropped == 300
     assert lost > 100
@@ -147,14 +153,7 @@ def test_a_disk_without_room_for_a_copy_costs_what_comes_behind(tmp_path: Path) 
         print(recorder.committed, recorder.lost, recorder.dropped, recorder.sent)
         """
     path = tmp_path / "run.h5"
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
-    )
+    done = run_program(program, path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     committed, lost, dropped, sent = map(int, done.stdout.split())
     assert committed + lost + dropped == sent
     said = f"{path} has ended: No space left on device ({path}.copying). Training is not affected; "
