@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
-from replay.formatting import clean_line
 from replay.recording.safe_file import SafeFile
-from replay.recording.small_values import Mask, Vouched, read_checked
+from replay.recording.small_values import Mask, Vouched, fields_in_words, read_checked
 from replay.schema import SelectionError, dataset_path
-from replay.schema.suggestions import listed
 
 # What is written of every frame: where it has no checksum it is lost, whatever is there.
 _OF_ALL = schema.RESERVED - {"recorded", "input_checksum"}
@@ -39,9 +37,7 @@ class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
         ]
 
     def __repr__(self) -> str:
-        epochs, batches = self._order.shape
-        names = clean_line(f"{str(self._file.path)!r}: {listed(self._names)}")
-        return f"<Fields of {names}; each ({epochs}, {batches}), of epoch and batch>"
+        return fields_in_words(repr(str(self._file.path)), self._names, self._order.shape)
 
     def __contains__(self, name: object) -> bool:
         return name in self._names  # Mapping's own would let our SelectionError pass

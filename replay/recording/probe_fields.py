@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from replay.formatting import clean_line
-from replay.recording.small_values import Fields
+from replay.recording.small_values import Fields, fields_in_words
 from replay.schema import SelectionError
-from replay.schema.suggestions import listed
 
 # What the file keeps of a batch about its own first image, and counts in that image's maps.
 _OF_THE_BATCH = ("label", "prediction", "nan", "inf", "missing", "input_checksum")
@@ -58,9 +56,7 @@ class ProbeFields(Mapping[str, "npt.NDArray[Any]"]):
         self._names = list(dict.fromkeys([*usual, *self._constant, *self._own]))
 
     def __repr__(self) -> str:
-        epochs, batches = self._order.shape
-        names = clean_line(f"{self._number}: {listed(self._names)}")
-        return f"<Fields of fixed image {names}; each ({epochs}, {batches}), of epoch and batch>"
+        return fields_in_words(f"fixed image {self._number}", self._names, self._order.shape)
 
     def __contains__(self, name: object) -> bool:
         return name in self._names

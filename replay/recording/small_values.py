@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay import schema
+from replay.formatting import clean_line
 from replay.recording.live_file import file_errors
 from replay.schema import (
     Cell,
@@ -23,6 +24,7 @@ from replay.schema import (
     Float32Array,
     Layer,
 )
+from replay.schema.suggestions import listed
 
 _MOST_MEASURED = 1_000  # frames; of more whose ranges are damaged nothing is known
 _FREE_FRAMES, _LEAST_FRAME = 5_000, 16  # bytes in the file, of its place alone
@@ -31,6 +33,13 @@ T = TypeVar("T")
 
 Fields: TypeAlias = Mapping[str, npt.NDArray[Any]]
 """Fields by name, each of shape (epoch, batch)."""
+
+
+def fields_in_words(of: str, names: Sequence[str], shape: tuple[int, ...]) -> str:
+    """Returns what stands for fields in a terminal: whose they are, and their names, in a line."""
+    epochs, batches = shape
+    named = clean_line(f"{of}: {listed(names)}")
+    return f"<Fields of {named}; each ({epochs}, {batches}), of epoch and batch>"
 
 
 def check_frames(file: Any, path: str, count: int) -> None:
