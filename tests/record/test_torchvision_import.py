@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -100,15 +101,13 @@ def python(code: str, folder: Path, *words: str, site: Path | None = None) -> st
 
 
 def make_site(folder: Path) -> Path:
-    """What scripts/setup leaves in its environment, by the lines that are in it."""
-    setup = (ROOT / "scripts" / "setup").read_text()
-    lines = re.findall(r'^ +((?:cp|echo) .*"\$site/.*")$', setup, re.M)
-    assert len(lines) == 2
-    folder.mkdir()
-    subprocess.run(
-        ["bash", "-euc", f"site={folder}\n" + "\n".join(lines)], cwd=ROOT, check=True, timeout=20
-    )
-    return folder
+    """The packages of an environment of its own, into which scripts/setup's step was installed."""
+    venv.create(folder, with_pip=False)
+    install = ROOT / "scripts" / "setup_tools" / "install_operators"
+    subprocess.run([str(install), str(folder)], cwd=ROOT, check=True, timeout=60)
+    (site,) = folder.glob("lib/python*/site-packages")
+    assert [found.name for found in site.glob("*.pth")] == ["mapreel-operators.pth"]
+    return site
 
 
 def need(name: str) -> None:
@@ -188,7 +187,7 @@ def test_lightnings_recipe_in_a_fresh_process(tmp_path: Path, way: str) -> None:
     need("lightning.pytorch")
     code = recipe("Lightning")
     if way == "setup":  # where any order will do
-        site = make_site(tmp_path / "site")
+        site = make_site(tmp_path / "environment")
         python(QUIET + DATA + LIGHTNING + code, tmp_path, site=site)
     else:
         imports = "".join(re.findall(r"^from .*\n", code, re.M))
@@ -207,7 +206,7 @@ def test_hugging_faces_recipe_in_a_fresh_process(tmp_path: Path, way: str) -> No
         python(code + train, tmp_path)
     elif way == "setup":
         code = QUIET + DATA + HUGGING_FACE + recipe("Hugging Face")
-        python(code + train, tmp_path, site=make_site(tmp_path / "site"))
+        python(code + train, tmp_path, site=make_site(tmp_path / "environment"))
     else:
         python(QUIET + DATA + HUGGING_FACE + TRAIN.format(""), tmp_path, "-m", "record", "run")
     assert (tmp_path / "run.h5").is_file()
