@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from record.capture.captured_frames import CapturedFrames
+from record.capture.compiled_code import forget_compiled
 from record.capture.gradient_hook import GradientHook
 from record.capture.gradients import Gradients
 from record.capture.hidden_hooks import (
@@ -102,9 +101,8 @@ class Capture:
         self.state.listen(listener)
         root = self.root
         assert root is not None
-        if _has_compiled():
-            torch.compiler.reset()
         hook_guards.begin(self)
+        forget_compiled()
         copy_guard.begin(root)
         if self._gradients is not None:
             self._gradients.begin()
@@ -140,7 +138,7 @@ class Capture:
         if self._gradients is not None:
             self._gradients.free()
         if self.state.traced:
-            torch.compiler.reset()
+            forget_compiled()
 
     def begin_forward(self, args: Any, kwargs: dict[str, Any], frame: FrameType | None) -> None:
         """Begins a forward of the model that has begun before the hooks were there.
@@ -186,19 +184,7 @@ class Capture:
         for name in added:
             self._add(name, found[name], name in chosen)
         copy_guard.cover(root)
-        if self.state.traced or _has_compiled():
-            torch.compiler.reset()
+        forget_compiled()
         self._attach(root)
         changes = (("replaced", replaced), ("added", added + back), ("removed", gone))
         return [f"{what}: {', '.join(names)}" for what, names in changes if names]
-
-
-def _has_compiled() -> bool:
-    """Whether torch.compile has compiled anything yet.
-
-    To forget what was never compiled would cost seconds where there is a GPU: torch imports its
-    compiler for it.
-    """
-    frames = sys.modules.get("torch._dynamo.convert_frame")
-    codes = getattr(frames, "input_codes", None)
-    return frames is not None and bool(getattr(codes, "seen", True))

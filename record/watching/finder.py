@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as module_hooks
 
+from record.capture.compiled_code import not_compiling
 from record.capture.phase import compiles_here
 from record.modules.names import unwrap
 from record.watching.ownership import (
@@ -116,8 +117,10 @@ class ModelFinder:
             if is_wanted and self._handle is None:
                 self._handle = module_hooks.register_module_forward_pre_hook(self._before_forward)
             elif self._handle is not None and not is_wanted:
-                self._handle.remove()
-                self._handle = None
+                with not_compiling() as may_remove:
+                    if may_remove:  # else a later call does: what is traced is looked up once more
+                        self._handle.remove()
+                        self._handle = None
 
     def stop_if_done(self) -> None:
         """Ends looking where every optimizer's parameters are those of a known model."""
@@ -181,6 +184,9 @@ class ModelFinder:
     def _before_forward(self, module: nn.Module, args: Any) -> None:
         """Tells of a call; torch's hook on all modules."""
         if compiles_here() or torch._C._current_graph_task_id() != -1:
+            return
+        if not self.is_searching:
+            self._set_hook()
             return
         frame = sys._getframe(1)  # torch gives this hook no keyword arguments
         self._on_call(module, args, frame.f_locals.get("kwargs") or {}, frame)
