@@ -17,7 +17,7 @@ from torch import nn
 
 from record.capture.batch_axis import BatchSize
 from record.capture.first_image import copy_arguments
-from record.capture.module_attributes import own_attributes
+from record.capture.own_state import own_state
 from record.capture.phase import PROBING, CaptureState
 from record.capture.probe_classes import ProbeClasses
 from record.capture.shared_settings import SharedSetting
@@ -205,7 +205,7 @@ def show(
             _fast_path_off.changed(),
             _random_states(device),
             _own_buffers(root),
-            own_attributes(root),
+            own_state(root),
             _evaluating(root),
         ):
             watching = contextlib.nullcontext() if classes is None else classes.watching(root)

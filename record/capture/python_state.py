@@ -29,8 +29,6 @@ from torch import nn
 from record.capture.first_image import CannotProbeError
 from record.capture.hidden_hooks import Hook
 
-_MOST = 100_000  # objects that are looked at
-_MOST_BYTES = 1 << 22  # of all arrays together
 _LEAVES = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, enum.Enum, np.generic),
     *(torch.Tensor, torch.dtype, torch.device, torch.finfo, torch.cuda.Stream, np.dtype),
@@ -39,6 +37,7 @@ _LEAVES = (
 )
 # What cannot be put back: to read from them changes them, or somebody else does.
 _UNSAFE = (io.IOBase, Iterator, threading.Thread, queue.Queue, torch.jit.ScriptFunction)
+_ABSENT = object()
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib"))
 
 
@@ -56,15 +55,22 @@ class PythonState:
         CannotProbeError: Something is among it that cannot be put back, a file, say, or too much.
     """
 
+    most = 100_000  # objects that are looked at
+    most_bytes = 1 << 22  # of all arrays together
+
     def __init__(self, root: nn.Module) -> None:
         self._undo: list[tuple[Callable[[Any, Any], bool], Callable[[Any, Any], Any], Any, Any]]
         self._undo = []
         self._seen: dict[int, Any] = {}  # by id: they must not go meanwhile
         self._bytes = 0
-        self._waiting: list[Any] = [root]
+        self._waiting: list[Any] = []
         self._looked_at = 0
+        self._begin(root)
         while self._waiting:
             self._look_at(self._waiting.pop())
+
+    def _begin(self, root: nn.Module) -> None:
+        self._waiting.append(root)
 
     def restore(self) -> None:
         """Puts everything back that has changed."""
@@ -72,22 +78,32 @@ class PythonState:
             if not is_same(holder, before):
                 put_back(holder, before)
 
+    def _refuse(self, reason: str) -> None:
+        """Says that something cannot be put back."""
+        raise CannotProbeError(reason)
+
+    @staticmethod
+    def _is_leaf(value: Any) -> bool:
+        return isinstance(value, _LEAVES)
+
     def _look_at(self, value: Any) -> None:
         if type(value) in weakref.ProxyTypes:
-            raise CannotProbeError("its forward can reach what it belongs to (a trainer, say)")
-        if isinstance(value, _LEAVES):
+            self._refuse("its forward can reach what it belongs to (a trainer, say)")
+            return
+        if self._is_leaf(value):
             return
         self._looked_at += 1
         if id(value) in self._seen:
             return
         self._seen[id(value)] = value
-        if self._looked_at > _MOST:
-            raise CannotProbeError("too much can be reached from it to look after")
+        if self._looked_at > self.most:
+            self._refuse("too much can be reached from it to look after")
+            return
         if isinstance(value, dict):
-            self._keep(_same_dict, _refill_dict, value, dict(dict.items(value)))
+            self._keep_items(_same_dict, _refill_dict, value, dict(dict.items(value)))
             self._wait_for(dict.values(value))
         elif isinstance(value, (list, collections.deque)):
-            self._keep(_same_items, _refill_list, value, list(value))
+            self._keep_items(_same_items, _refill_list, value, list(value))
             self._wait_for(value)
         elif isinstance(value, set):
             self._keep(operator.eq, _refill_set, value, set(value))
@@ -100,7 +116,7 @@ class PythonState:
         elif isinstance(value, torch.Generator):
             self._keep(_never, _set_generator, value, value.get_state())
         elif isinstance(value, _UNSAFE):
-            raise CannotProbeError(f"its forward can reach a {type(value).__name__}")
+            self._refuse(f"its forward can reach a {type(value).__name__}")
         elif isinstance(value, type):
             self._look_at_class(value)
         elif isinstance(value, types.FunctionType):
@@ -127,8 +143,9 @@ class PythonState:
     def _look_at_class(self, kind: type) -> None:
         """Looks at what the classes of the user's own code share among their instances."""
         for base in kind.__mro__:
-            if not _is_users(base.__module__):
+            if not is_users(base.__module__):
                 continue
+            self._keep(_has_no_new, _delete_new, base, frozenset(vars(base)))
             for name, value in list(vars(base).items()):
                 if name.startswith("__") and not isinstance(value, types.FunctionType):
                     continue
@@ -138,29 +155,30 @@ class PythonState:
                 if not isinstance(value, (types.FunctionType, staticmethod, classmethod, *_LEAVES)):
                     self._waiting.append(value)
                 if not hasattr(type(value), "__set__"):
-                    self._keep(_same_attribute(name), _set_attribute(name), base, value)
+                    self._keep_name(_same_attribute(name), _set_attribute(name), base, value)
                 self._waiting.append(value)
 
     def _look_at_function(self, function: types.FunctionType) -> None:
         self._wait_for((function.__defaults__, function.__kwdefaults__, vars(function)))
         for cell in function.__closure__ or ():
             with contextlib.suppress(ValueError):  # an empty one
-                self._keep(_same_cell, _set_cell, cell, cell.cell_contents)
+                self._keep_name(_same_cell, _set_cell, cell, cell.cell_contents)
                 self._waiting.append(cell.cell_contents)
-        if not _is_users(function.__module__):
+        if not is_users(function.__module__):
             return
         variables = function.__globals__
         for name in _names_of(function.__code__):
-            if name in variables:
-                value = variables[name]
-                self._keep(_same_item(name), _set_item(name), variables, value)
+            value = variables.get(name, _ABSENT)
+            self._keep_name(_same_item(name), _set_item(name), variables, value)
+            if value is not _ABSENT:
                 self._waiting.append(value)
 
     def _keep_array(self, value: Any) -> None:
         self._bytes += value.nbytes
-        if self._bytes > _MOST_BYTES or value.dtype.hasobject:
-            raise CannotProbeError("its forward can reach a large array of numpy")
-        self._keep(_same_bytes, np.copyto, value, value.copy())
+        if self._bytes > self.most_bytes or value.dtype.hasobject:
+            self._refuse("its forward can reach a large array of numpy")
+        else:
+            self._keep(_same_bytes, np.copyto, value, value.copy())
 
     def _keep_random(self, value: Any) -> None:
         if isinstance(value, np.random.Generator):
@@ -172,14 +190,22 @@ class PythonState:
             self._keep(_never, type(value).set_state, value, value.get_state())
 
     def _keep_binding(self, holder: Any, name: str, value: Any) -> None:
-        self._keep(_same_attribute(name), _set_attribute(name), holder, value)
+        self._keep_name(_same_attribute(name), _set_attribute(name), holder, value)
         self._waiting.append(value)
+
+    def _keep_items(self, is_same: Any, put_back: Any, holder: Any, before: Any) -> None:
+        """Keeps what a list or a dict holds."""
+        self._keep(is_same, put_back, holder, before)
+
+    def _keep_name(self, is_same: Any, put_back: Any, holder: Any, value: Any) -> None:
+        """Keeps the value of an attribute or a variable."""
+        self._keep(is_same, put_back, holder, value)
 
     def _keep(self, is_same: Any, put_back: Any, holder: Any, before: Any) -> None:
         self._undo.append((is_same, put_back, holder, before))
 
     def _wait_for(self, values: Any) -> None:
-        found = [value for value in values if not isinstance(value, _LEAVES)]
+        found = [value for value in values if not self._is_leaf(value)]
         self._looked_at += len(found)
         self._waiting += found
 
@@ -222,6 +248,19 @@ def _set_cell(there: Any, before: Any) -> None:
     there.cell_contents = before
 
 
+def _new_names(there: type, before: frozenset[str]) -> list[str]:
+    return [name for name in vars(there).keys() - before if not name.startswith("__")]
+
+
+def _has_no_new(there: type, before: frozenset[str]) -> bool:
+    return not _new_names(there, before)
+
+
+def _delete_new(there: type, before: frozenset[str]) -> None:
+    for name in _new_names(there, before):
+        delattr(there, name)
+
+
 def _same_bytes(there: Any, before: Any) -> bool:
     return bool(there.tobytes() == before.tobytes())
 
@@ -250,12 +289,18 @@ def _set_attribute(name: str) -> Callable[[Any, Any], None]:
 
 @functools.cache
 def _same_item(name: str) -> Callable[[Any, Any], bool]:
-    return lambda there, before: there.get(name) is before
+    return lambda there, before: there.get(name, _ABSENT) is before
 
 
 @functools.cache
 def _set_item(name: str) -> Callable[[Any, Any], None]:
-    return lambda there, before: operator.setitem(there, name, before)
+    def put_back(there: Any, before: Any) -> None:
+        if before is _ABSENT:
+            del there[name]
+        else:
+            there[name] = before
+
+    return put_back
 
 
 @functools.cache
@@ -271,7 +316,7 @@ def _names_of(code: types.CodeType) -> frozenset[str]:
 
 
 @functools.cache
-def _is_users(name: str | None) -> bool:
+def is_users(name: str | None) -> bool:
     """Whether a module of this name is of the user's own code, not of an installed package's."""
     if name is None or name.split(".")[0] in ("record", "replay", "builtins"):
         return False

@@ -286,10 +286,10 @@ MUTATIONS = (
     Mutation(
         "attributes-stay-changed",
         "What given images leave in attributes of modules, the training never meets.",
-        "record/capture/module_attributes.py",
-        "                if own.get(name, _MISSING) is not value:\n",
-        "                if name not in own:\n",
-        "tests/record/capture/test_module_attributes.py::test_the_training_is_the_same",
+        "record/capture/own_state.py",
+        "        if there.get(name, _MISSING) is not value:\n",
+        "        if name not in there:\n",
+        "tests/record/capture/test_own_state.py::test_the_training_is_the_same",
     ),
     Mutation(
         "budget-waits-for-ever",
