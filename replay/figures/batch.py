@@ -20,8 +20,10 @@ from replay.raster.palette import Pixels, Range
 from replay.raster.tile_captions import Gains
 from replay.recording import Recording
 from replay.schema import DamagedError, SelectionError, format_intervals
+from replay.schema.faces import call
 
 LEVELS = 254  # of the colormap; NaN and infinity take the two that are left of 256
+_NAMED = 4  # batches that are left out; of more it is said how many
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,55 @@ def one_group(shown: RunSet) -> tuple[JointMaps, list[Row]]:
                 f"{shown.recordings[row.place].path}; a figure needs equal ones"
             )
     return shown.groups()[0]
+
+
+def load_panels(
+    shown: RunSet,
+    rows: Sequence[Row],
+    cells: Sequence[tuple[int, int]],
+    channels: Sequence[int],
+    scalers: Sequence[Scaler],
+    kernels: bool,
+    pictures: Sequence[InputPicture | None],
+    remarks: list[str],
+) -> tuple[list[BatchPanel], str]:
+    """Reads the batches of a figure, from the top down; damaged ones are left out.
+
+    Args:
+        shown: The recordings.
+        rows: Those of the figure.
+        cells: The (epoch, batch) of each, all rows of one beside each other.
+        channels: As for `load_panel`, like those that follow.
+        scalers: The scale of each row.
+        kernels: Whether kernels are drawn.
+        pictures: The input picture of each recording.
+        remarks: To which is added which are left out.
+
+    Returns:
+        What can be drawn, and what the figure says of the rest; nothing where there is none.
+
+    Raises:
+        DamagedError: Nothing can be drawn.
+    """
+    panels, without, damage = [], [], []
+    for cell in cells:
+        for row, scaler in zip(rows, scalers, strict=True):
+            try:
+                panels.append(load_panel(shown, row, cell, channels, scaler, kernels, pictures))
+            except DamagedError as error:
+                damage.append(error)
+                run = f"{clean(shown.labels[row.place])} " if len(shown.recordings) > 1 else ""
+                without.append(f"{run}epoch {cell[0]} batch {cell[1]}")
+    if not damage:
+        return panels, ""
+    if not panels:
+        raise damage[0]
+    verify = call("verify", shown.recordings[0].path)
+    others = f" and {len(damage) - 1} more: see '{verify}'" if damage[1:] else ""
+    remarks.append(f"{damage[0]}{others}; left out of the figure")
+    more = len(without) - _NAMED
+    named = ", ".join(without[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return panels, f"; damaged, left out: {named}"
 
 
 def load_panel(

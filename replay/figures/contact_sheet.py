@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 
-from replay.figures.batch import LEVELS, choose_batches, input_pictures, load_panel, one_group
+from replay.figures.batch import LEVELS, choose_batches, input_pictures, load_panels, one_group
 from replay.figures.canvas import Canvas
 from replay.figures.figure import Figure, write_figure
 from replay.figures.page import PageOptions, level_colors, open_canvas
@@ -143,11 +143,14 @@ def sheet(
             chosen = choose_channels(joint, which, shown.cells())
             (scaler,) = choose_scalers(joint, shown.cells(), chosen, scales, LEVELS)
             pictures = input_pictures(shown, input)
-            panels = [load_panel(shown, row, at, chosen, scaler, False, pictures) for at in cells]
+            panels, without = load_panels(
+                shown, [row], cells, chosen, [scaler], False, pictures, remarks
+            )
             remarks.extend(each for each in shown.remarks if each not in remarks)
             page = SheetPage(row.maps, chosen, scaler, panels, options, run.probe_number)
             if isinstance(which, str) and which.strip().startswith("top"):
                 page.subtitle += ", those that vary most"
+            page.subtitle += without
             drawn = page.draw(colors, canvas.fresh())
             remarks.extend(page.remarks)
             return drawn

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 
-from replay.figures.batch import LEVELS, choose_batches, input_pictures, load_panel, one_group
+from replay.figures.batch import LEVELS, choose_batches, input_pictures, load_panels, one_group
 from replay.figures.canvas import Canvas
 from replay.figures.figure import Figure, write_figure
 from replay.figures.grid_page import GridPage
@@ -138,13 +138,12 @@ def grid(
                     )
             scalers = choose_scalers(joint, shown.cells(), chosen, scales, LEVELS)
             pictures = input_pictures(shown, input)
-            panels = [
-                load_panel(shown, row, cell, chosen, scaler, kernels, pictures)
-                for cell in cells
-                for row, scaler in zip(rows, scalers, strict=True)
-            ]
+            panels, without = load_panels(
+                shown, rows, cells, chosen, scalers, kernels, pictures, remarks
+            )
             remarks.extend(each for each in shown.remarks if each not in remarks)
             page = GridPage(rows[0].maps, chosen, scalers[0], panels, options)
+            page.subtitle += without
             drawn = page.draw(colors, canvas.fresh())
             remarks.extend(page.remarks)
             return drawn
