@@ -73,15 +73,8 @@ class ModelTokens:
 
     def __init__(self, model: nn.Module, full: bool) -> None:
         self._full = full
-        tensors: list[tuple[str, torch.Tensor]] = [
-            *model.named_parameters(),
-            *model.named_buffers(),
-        ]
-        named = [(name.rpartition(".")[2], tensor) for name, tensor in tensors]
-        self._has_class = any(_CLASS.match(name) for name, _ in named)
-        beside = {name: _count(tensor) for name, tensor in named if _BESIDE.match(name)}
-        self._beside = sum(beside.values())
-        self._patch = _patch_size(model)
+        self._has_class, self._beside = _named_tokens(model)
+        self._patch = patch_size(model)
         self._was_whole = False  # whether all patches, and nothing else, were tokens before
         self._known: dict[tuple[int, int, bool, tuple[int, int] | None], Tokens] = {}
 
@@ -109,9 +102,8 @@ class ModelTokens:
         grid, first = None, False
         if image is not None:
             with_class = [1 + self._beside, 1] if self._has_class else []
-            without = [self._beside, 0]
             find = self._grid_of_patches if self._patch else grid_in_proportion
-            fitting = [n for n in (*with_class, *without) if find(keys - n, image)]
+            fitting = [n for n in (*with_class, self._beside, 0) if find(keys - n, image)]
             if fitting:
                 grid = find(keys - fitting[0], image)
                 first = fitting[0] in with_class
@@ -131,7 +123,21 @@ class ModelTokens:
         return (rows, columns) if tokens > 1 and rows * columns == tokens else None
 
 
-def _patch_size(model: nn.Module) -> tuple[int, int] | None:
+def _named_tokens(model: nn.Module) -> tuple[bool, int]:
+    """Returns whether a model has a class token, and how many registers and the like beside it."""
+    tensors: list[tuple[str, torch.Tensor]] = [*model.named_parameters(), *model.named_buffers()]
+    named = [(name.rpartition(".")[2], tensor) for name, tensor in tensors]
+    beside = {name: _count(tensor) for name, tensor in named if _BESIDE.match(name)}
+    return any(_CLASS.match(name) for name, _ in named), sum(beside.values())
+
+
+def beside_class(model: nn.Module) -> tuple[int, ...]:
+    """Returns how many tokens there may be beside those of the image, as parameters are named."""
+    has_class, beside = _named_tokens(model)
+    return (1 + beside, beside) if has_class else (beside,)
+
+
+def patch_size(model: nn.Module) -> tuple[int, int] | None:
     """Returns the height and the width of the patches that the model cuts its input into."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

@@ -14,8 +14,9 @@ import torch
 from record.capture.layer_hook import LayerHook
 from record.capture.phase import CaptureState, Slices
 from record.capture.slots import OutputSlots
+from record.capture.token_places import TokenPlaces
 from record.protocol.layout import BatchLayout, Slot
-from replay.schema import Layer
+from replay.schema import GRADIENTS, Layer
 
 MAX_SHAPES = 8  # of one layer call, or of the input, in one run
 
@@ -74,6 +75,8 @@ class CapturedFrames:
         self._hooks = hooks
         self.further: list[FrameSource] = []
         self._places: list[_Place] = []  # of the layout's layers, in their order
+        self._token_places: TokenPlaces | None = None  # before any tokens were met
+        self._grids: dict[tuple[str, str, int, tuple[int, ...]], tuple[int, int] | None] = {}
         self.probe_places: tuple[int, ...] = ()
 
     @property
@@ -149,7 +152,7 @@ class CapturedFrames:
                             kind=slots.kind,
                             scaled=slots.scaled,
                             queries=slots.queries,
-                            grid=slots.grid,
+                            grid=slots.grid or self._grid_of(hook, place),
                             of=slots.of,
                         )
                     )
@@ -160,6 +163,20 @@ class CapturedFrames:
             number for number, place in enumerate(self._places) if place.slots.probe is not None
         )
         return True
+
+    def _grid_of(self, hook: LayerHook | FrameSource, place: _Place) -> tuple[int, int] | None:
+        """Returns where the tokens of a layer stand, as `schema.Layer.grid`, and of gradients."""
+        slots, call, shape = place
+        if hook.axes_of(shape) != "TC" or slots.kind not in ("", GRADIENTS):
+            return None
+        key = slots.layer, slots.item, call, shape
+        size, root = slots.image_sizes.get(call), self._state.root
+        if slots.kind or size is None or root is None:
+            return self._grids.get(key)
+        if self._token_places is None:
+            self._token_places = TokenPlaces(root)
+        self._grids[key] = grid = self._token_places.grid_of(shape[0], size, call)
+        return grid
 
     def fill(self, flat: torch.Tensor) -> set[int]:
         """Copies what was found without a slot into a flat buffer.

@@ -229,6 +229,8 @@ class LayerHook(Hook):
                         continue
                     slots.calls = call + 1
                     slots.keep(call, image, pooled)
+                    if image.ndim == 2 and call in slots.found:
+                        self._note_image(slots, call)
                 except Exception as error:  # never into the training
                     slots.calls = call + 1
                     slots.give_up(call)
@@ -237,6 +239,12 @@ class LayerHook(Hook):
                     continue
                 if call == 0 and number is None and not item and self._has_kernel:
                     self._copy_kernel(module, image.numel())
+
+    def _note_image(self, slots: OutputSlots, call: int) -> None:
+        """Notes of what image tokens are, by whose size their places are told."""
+        shape = self._state.input.shape
+        if shape is not None and len(shape) in (3, 4):
+            slots.image_sizes[call] = int(shape[-2]), int(shape[-1])
 
     def _copy_traced(self, module: nn.Module, output: Any) -> None:
         """Copies what the layer put out as torch.compile traces it: whatever the sizes."""

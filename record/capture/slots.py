@@ -81,6 +81,7 @@ class OutputSlots:
         in_slots: By bits, the calls whose values are in their slots.
         found: By call, float16 copies of what has no fitting slot.
         pooled: By call, how many values in a row each value of what was found is the mean of.
+        image_sizes: By call, the height and width of the input of what was found, of tokens.
         kernel_slot: A slice of the buffer for the kernels; None without one.
         kernel_in_slot: Whether the kernels are in their slot.
         found_kernel: A float16 copy of kernels without a slot.
@@ -105,6 +106,7 @@ class OutputSlots:
         self.in_slots = 0
         self.found: dict[int, torch.Tensor] = {}
         self.pooled: dict[int, int] = {}
+        self.image_sizes: dict[int, tuple[int, int]] = {}
         self.kernel_slot: torch.Tensor | None = None
         self.kernel_in_slot = False
         self.found_kernel: torch.Tensor | None = None

@@ -11,9 +11,10 @@ Arrays in, arrays out: `AxesLayout` holds the rule for one shape, `Maps` applies
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -22,17 +23,19 @@ import numpy.typing as npt
 
 from replay.formatting import clean, format_count, format_numbers
 from replay.maps.selection import choose
+from replay.maps.variation import measure_variation
 from replay.option_values import Numbers
 from replay.options import TOKENS
 from replay.recording.series import Series
 from replay.schema import DamagedError, Layer, OptionError
 from replay.schema.suggestions import unknown
-from replay.schema.token_grid import grid_in_proportion
+from replay.schema.token_grid import NOWHERE, find_grid, grid_in_proportion
 
 _Float = TypeVar("_Float", np.float16, np.float32)
 _Value = TypeVar("_Value", bound=np.generic)
 
 _SPATIAL = "DHWL"
+_MEASURED = 32  # frames in which it is looked for what varies most
 _MOST_KEPT = 8 << 20  # bytes of frames of a layer that are kept until they are shown
 
 
@@ -89,9 +92,9 @@ def layout_of(
     Args:
         layer: Shape and axes of its frames.
         slices: Numbers of the slices of a volume; the middle one if None.
-        tokens: `square`, `strip`, or `auto`: the rows and columns that have the image's
-            proportions, if the tokens fill such a rectangle (without the first token if
-            need be), else a strip.
+        tokens: `square`, `strip`, or `auto`: the rows and columns that the file has; where it has
+            none, those of the image's proportions, if the tokens fill such a rectangle (without
+            the first token if need be); else a strip.
         image: Shape of the network's input, (C, H, W) if it was a picture.
 
     Raises:
@@ -108,6 +111,13 @@ def layout_of(
         return AxesLayout(layer.shape, layer.axes)
     count = layer.shape[layer.axes.index("T")]
     sides = {"strip": None, "square": (1, 1), "auto": None}[tokens]
+    if tokens == "auto" and layer.grid is not None:
+        known = find_grid(count, layer.grid)
+        if known is not None and min(known.rows, known.columns) > 1:
+            grid = known.rows, known.columns
+            return AxesLayout(layer.shape, layer.axes, (), grid, known.prefix)
+        if layer.grid == NOWHERE:
+            return AxesLayout(layer.shape, layer.axes, (), (1, count))
     if tokens == "auto" and image is not None and len(image) == 3:
         sides = image[1], image[2]
     for left_out in (0, 1):
@@ -227,7 +237,9 @@ class Maps:
                 words.append(f"{format_numbers('slice', layout.slices)} of {depth}{marked}")
         if self._placed:
             words.append("tokens as {}×{}".format(*self.size))
-            words += ["class token left out"] if layout.left_out else []
+            if layout.left_out:
+                first = "class token" if layout.left_out == 1 else f"first {layout.left_out} tokens"
+                words.append(f"{first} left out")
         elif "T" in layout.axes:
             words.append("tokens in a row")
         if self.layer.pooled > 1:
@@ -337,45 +349,30 @@ def choose_channels(
     Args:
         series: The layer.
         numbers: As in `choose`, or `top:16` for the 16 channels that vary most over the run.
-        frames: The frames over which variation is measured.
+        frames: The frames over which variation is measured, at most 32 of them.
 
     Raises:
         OptionError: The text is not a list of channels nor `top:N`.
         SelectionError: A channel that the layer does not have.
     """
-    count = as_source(series).channels
+    source = as_source(series)
+    count = source.channels
     if isinstance(numbers, str) and (match := re.fullmatch(r"\s*top\s*:\s*(\d+)\s*", numbers)):
         top = int(match.group(1))
         if top == 0:
             raise OptionError("channels 'top:0' chooses none; expected top:N with N of 1 or more")
-        variation = measure_variation(series, frames)
+        variation = measure_variation(count, _readable(source, spread(frames, _MEASURED)))
         strongest = np.argsort(-variation, kind="stable")[:top]
         return sorted(int(channel) for channel in strongest)
     return list(range(count)) if numbers is None else choose(numbers, range(count), "channel")
 
 
-def measure_variation(
-    series: Series | Source, frames: Sequence[tuple[int, int]], sample: int = 32
-) -> npt.NDArray[np.float64]:
-    """Returns the variance of each channel's values over pixels and time, shape (C,).
-
-    Measured on at most `sample` frames, spread evenly over those given; NaN, infinite values and
-    damaged frames are left out.
-    """
-    source = as_source(series)
-    count = source.channels
-    totals = np.zeros((3, count))  # values, their sum, the sum of their squares
-    for epoch, batch in spread(frames, sample):
-        try:
-            maps = source[epoch, batch].reshape(count, -1).astype(np.float64)
-        except DamagedError:
-            continue
-        finite = np.isfinite(maps)
-        maps = np.where(finite, maps, 0.0)
-        totals += finite.sum(axis=1), maps.sum(axis=1), np.square(maps).sum(axis=1)
-    number = np.maximum(totals[0], 1.0)
-    variance: npt.NDArray[np.float64] = totals[2] / number - np.square(totals[1] / number)
-    return np.maximum(variance, 0.0)
+def _readable(
+    source: Source, frames: Iterable[tuple[int, int]]
+) -> Iterator[npt.NDArray[np.float16]]:
+    for cell in frames:
+        with contextlib.suppress(DamagedError):
+            yield source[cell]
 
 
 def shrink_maps(maps: npt.NDArray[_Float], by: int | tuple[int, int]) -> npt.NDArray[_Float]:

@@ -33,7 +33,7 @@ class Planes:
         self._maps: Maps | None = None
         shape = series.inputs.shape if series.layer.axes == "TC" else None
         if shape is not None and len(shape) == 3 and tokens == "auto":
-            grid = find_grid(series.layer.shape[0], None, (shape[1], shape[2]))
+            grid = find_grid(series.layer.shape[0], series.layer.grid, (shape[1], shape[2]))
             self._grid = None if grid is None else (grid.rows, grid.columns)
         if self._grid is None:
             self._maps = Maps(series, None, tokens)

@@ -119,7 +119,7 @@ class LayerIndex:
             kind=kind,
             scaled=kind in (schema.GRADIENTS, schema.CAM),
             queries=read_text(about["queries"]) if kind else "",
-            grid=_pair(about["grid"]) if kind else None,
+            grid=_pair(about["grid"]),
             of=read_text(about["of"]) if kind else "",
         )
         return max(0, _whole(about["order"], _LAST)), layer

@@ -150,7 +150,7 @@ class Layer:
             frame has.
         queries: Of attention, whose it is: `class` (the class token's), `mean` (the mean over all
             queries) or `all`.
-        grid: Of attention, the rows and columns of the image's tokens; None where not known.
+        grid: Rows and columns of an image's tokens, the last ones; (0, 0) where they fill none.
         of: Of gradients and class activation, what was differentiated, such as `loss`.
     """
 

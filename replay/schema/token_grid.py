@@ -14,6 +14,10 @@ PREFIXES = (0, 1, 2, 4, 5, 8, 9, 16, 17)
 teacher beside it, and 4, 8 or 16 registers with a class token or without."""
 
 
+NOWHERE = (0, 0)
+"""The rows and columns of tokens that are known to fill no grid of the image."""
+
+
 @dataclass(frozen=True)
 class TokenGrid:
     """The places of an image's tokens.
@@ -57,9 +61,11 @@ def find_grid(
 
     Args:
         tokens: Their number, those before the image's included.
-        recorded: Rows and columns, as the file has them.
+        recorded: Rows and columns, as the file has them; `NOWHERE` where there are none.
         image: Height and width of the input picture; None without one.
     """
+    if recorded == NOWHERE:
+        return None
     if recorded is not None:
         rows, columns = recorded
         if rows > 0 and columns > 0 and rows * columns <= tokens:

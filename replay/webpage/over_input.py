@@ -45,7 +45,7 @@ def places_of(series: Series, maps: Maps) -> TokenGrid | None:
         return TokenGrid(0, *size)
     shape = series.inputs.shape
     image = (shape[1], shape[2]) if shape is not None and len(shape) == 3 else None
-    return find_grid(series.layer.shape[0], None, image)
+    return find_grid(series.layer.shape[0], series.layer.grid, image)
 
 
 def usual_colors() -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from samples import drifting_maps, write_recording
@@ -20,7 +21,7 @@ from replay.options import FilmOptions
 from replay.raster.arrangement import Space, arrange
 from replay.raster.palette import colormap
 from replay.recording import info, info_text
-from replay.schema import Layer, OptionError, SelectionError
+from replay.schema import Layer, OptionError, RecordingError, SelectionError
 
 
 def noise(*shape: int) -> Callable[[int, int], np.ndarray]:
@@ -84,6 +85,49 @@ def test_every_pixel_is_that_of_the_frame(
                 down, across = tile.shape[0] // pixels.shape[0], tile.shape[1] // pixels.shape[1]
                 assert down >= 8 if pixels.shape[0] == 1 else down == across
                 np.testing.assert_array_equal(tile, pixels.repeat(down, 0).repeat(across, 1))
+
+
+RECORDED: list[tuple[tuple[int, int], int, Callable[[np.ndarray], np.ndarray], str]] = [
+    ((3, 3), 9, lambda f: f.T.reshape(4, 3, 3), "tokens as 3×3"),
+    ((3, 3), 14, lambda f: f[5:].T.reshape(4, 3, 3), "tokens as 3×3, first 5 tokens left out"),
+    ((2, 4), 9, lambda f: f[1:].T.reshape(4, 2, 4), "tokens as 2×4, class token left out"),
+    ((0, 0), 9, lambda f: f.T[:, None], "4 maps of 1×9, tokens in a row"),
+    ((1, 9), 9, lambda f: f.T.reshape(4, 3, 3), "tokens as 3×3"),  # no picture: guessed
+    ((5, 5), 9, lambda f: f.T.reshape(4, 3, 3), "tokens as 3×3"),  # does not fit: likewise
+    ((-3, 0), 9, lambda f: f.T.reshape(4, 3, 3), "tokens as 3×3"),
+]
+
+
+@pytest.mark.parametrize(("grid", "count", "expected", "words"), RECORDED)
+def test_tokens_stand_where_the_file_says(
+    tmp_path: Path,
+    grid: tuple[int, int],
+    count: int,
+    expected: Callable[[np.ndarray], np.ndarray],
+    words: str,
+) -> None:
+    path = record(tmp_path, noise(count, 4), "TC")
+    with h5py.File(path, "r+") as file:
+        file["maps/a"].attrs["grid"] = np.array(grid)
+    with replay.open(path) as run:
+        film = Film(run, FilmOptions(layers=["a"], clip=(-2, 2)))
+        assert film.panels[0].details.endswith(words)
+        for (e, b), _ in zip(film.cells, film.frames(), strict=True):
+            right = levels(expected(run["a"][e, b]))
+            for tile, pixels in zip(tiles(film), right, strict=True):
+                down, across = tile.shape[0] // pixels.shape[0], tile.shape[1] // pixels.shape[1]
+                np.testing.assert_array_equal(tile, pixels.repeat(down, 0).repeat(across, 1))
+
+
+def test_what_stands_nowhere_lies_over_no_picture(tmp_path: Path) -> None:
+    path = record(tmp_path, noise(9, 4), "TC")
+    out = tmp_path / "a.gif"
+    assert replay.animate(path, out, view="overlay").frames
+    assert replay.animate(path, out, view="components").frames
+    with h5py.File(path, "r+") as file:
+        file["maps/a"].attrs["grid"] = np.array([0, 0])
+    with pytest.raises(RecordingError, match="no places in the input"):
+        replay.animate(path, out, view="overlay")
 
 
 @pytest.mark.parametrize(("axes", "shape", "options", "expected", "words"), CASES)

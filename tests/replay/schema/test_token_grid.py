@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from replay.schema.token_grid import TokenGrid, find_grid
+from replay.schema.token_grid import NOWHERE, TokenGrid, find_grid
 
 SQUARE, TALL = (224, 224), (448, 224)
 
@@ -39,6 +39,8 @@ def test_what_is_recorded_holds_if_it_fits() -> None:
     assert find_grid(50, (8, 8), SQUARE) == TokenGrid(1, 7, 7)
     for absurd in ((0, 7), (-7, -7), (1 << 40, 1 << 40)):
         assert find_grid(50, absurd, None) is None
+    assert find_grid(49, (0, 7), SQUARE) == TokenGrid(0, 7, 7)
+    assert find_grid(49, NOWHERE, SQUARE) is None
 
 
 @pytest.mark.parametrize(
