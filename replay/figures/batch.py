@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from replay.maps.selection import choose
 from replay.option_values import Numbers
 from replay.raster.palette import Pixels, Range
 from replay.raster.tile_captions import Gains
-from replay.recording import Recording
+from replay.recording import Recording, read_losses, which_logged
 from replay.schema import DamagedError, SelectionError, format_intervals
 from replay.schema.faces import call
 
@@ -158,8 +159,11 @@ def load_panel(
     scaler.measure(*cell, maps)
     levels, own = scaler.levels(*cell, maps), scaler.channel_bounds(*cell)
     facts = []
-    if "loss" in recording.batches:
-        facts.append(f"loss {format_loss(float(recording.batches['loss'][cell]))}")
+    losses = read_losses(recording.batches, recording.frames)
+    if losses is not None:
+        place = bisect.bisect_left(recording.frames, cell)
+        if which_logged(recording.batches, recording.frames, losses)[place]:
+            facts.append(f"loss {format_loss(float(losses[place]))}")
     facts += filter(None, [series.remark(cell)])
     answers = [
         f"{word} {_class(recording, int(recording.batches[field][cell]))}"

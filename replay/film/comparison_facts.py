@@ -14,7 +14,7 @@ from replay.maps.input_picture import InputPicture
 from replay.maps.runs import InputCaption, Row, RunSet, choose_layers_of
 from replay.maps.scaling import Scaler
 from replay.raster.arrangement import SIDE
-from replay.recording import Recording, read_losses
+from replay.recording import Recording, read_losses, which_logged
 from replay.schema import Cell, SelectionError
 from replay.schema.suggestions import listed
 
@@ -30,11 +30,13 @@ class RunFacts:
     Attributes:
         name: What to call it.
         loss: float64, or None where none was logged.
+        logged: Whether each loss was logged, bool; None where none was.
         prediction: What the network answered, in words; None where it was not recorded.
     """
 
     name: str
     loss: npt.NDArray[np.float64] | None = None
+    logged: npt.NDArray[np.bool_] | None = None
     prediction: list[str] | None = None
 
     @classmethod
@@ -45,8 +47,10 @@ class RunFacts:
         answers = None
         if caption.prediction is not None:
             answers = [clean(caption.class_name(int(number))) for number in caption.prediction]
-        loss = read_losses(recording.batches, runs.all_cells)
-        return cls(clean(runs.labels[place]), loss, answers)
+        fields, cells = recording.batches, runs.all_cells
+        loss = read_losses(fields, cells)
+        logged = None if loss is None else which_logged(fields, cells, loss)
+        return cls(clean(runs.labels[place]), loss, logged, answers)
 
 
 def input_pictures(runs: RunSet, cells: Sequence[Cell]) -> list[InputPicture]:

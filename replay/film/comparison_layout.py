@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from replay.film.comparison_facts import RunFacts
-from replay.film.frame_layout import LABEL_SIZE, BaseLayout, input_height
+from replay.film.frame_layout import LABEL_SIZE, BaseLayout, input_height, loss_in_words
 from replay.film.section_heads import HEAD_GAP, SECTION_SIZE, bar_width, fit_heads
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, Headings, InputCaption, LayerPanel
@@ -124,7 +124,7 @@ class ComparisonLayout(BaseLayout):
             pen.refill(slot, (str(value), "ink"))
         for heads in self._heads:
             for run, slot in zip(self._runs, heads, strict=False):
-                pen.refill(slot, *_loss_and_prediction(run, place))
+                pen.refill(slot, *loss_and_prediction(run, place))
             if self._columns == 3:
                 pen.refill(heads[2], *_loss_difference(self._runs, place))
         self._update_inputs(place, problems)
@@ -262,13 +262,13 @@ class ComparisonLayout(BaseLayout):
             top += height_of(SMALL) + _BETWEEN
 
 
-def _loss_and_prediction(run: RunFacts, place: int) -> list[tuple[str, str]]:
+def loss_and_prediction(run: RunFacts, place: int) -> list[tuple[str, str]]:
     """Returns what a run says in one frame, each piece with its tone."""
     pieces: list[tuple[str, str]] = []
     if run.loss is not None:
-        loss = run.loss[place]
-        tone = "ink" if np.isfinite(loss) else "warning"
-        pieces += [("loss ", "muted"), (f"{format_loss(loss)}   ", tone)]
+        logged = run.logged is None or bool(run.logged[place])
+        text, tone = loss_in_words(float(run.loss[place]), logged)
+        pieces += [("loss ", "muted"), (f"{text}   ", tone)]
     if run.prediction is not None:
         pieces += [("predicted ", "muted"), (run.prediction[place], "ink")]
     return pieces

@@ -247,10 +247,9 @@ class FrameLayout(BaseLayout):
         self._pen.refill(self._status[0], (str(epoch), "ink"))
         self._pen.refill(self._status[1], (str(batch), "ink"))
         if facts.loss is not None:
-            loss = facts.loss[place]
+            loss, logged = float(facts.loss[place]), facts.logged is None or facts.logged[place]
             for slot in self._status[2:]:
-                tone = "ink" if np.isfinite(loss) else "warning"
-                self._pen.refill(slot, (format_loss(loss), tone))
+                self._pen.refill(slot, loss_in_words(loss, bool(logged)))
             self._curve.update(epoch, batch)
         self._update_inputs(place, problems)
         if self._legend is not None:
@@ -379,3 +378,15 @@ class FrameLayout(BaseLayout):
 LABEL_SIZE = 13  # pixels: the font of labels and predictions
 _LEAST = 64  # pixels: encoders want no less
 _LARGEST = 16_000  # what H.264 and WebP take, rounded down
+
+
+def loss_in_words(loss: float, logged: bool) -> tuple[str, str]:
+    """Returns a loss as a caption has it, and its tone.
+
+    Args:
+        loss: The loss.
+        logged: Whether it was logged: of a batch without one nothing is said.
+    """
+    if not logged:
+        return "–", "muted"
+    return format_loss(loss), "ink" if np.isfinite(loss) else "warning"

@@ -22,7 +22,7 @@ from replay.maps.input_picture import InputPicture
 from replay.maps.selection import choose_cells, choose_layers
 from replay.option_values import Numbers
 from replay.raster.mosaic import Mosaic
-from replay.recording import Recording, open_recording, read_losses
+from replay.recording import Recording, open_recording, read_losses, which_logged
 from replay.recording.snapshot import cells_of
 from replay.schema import Cell, OptionError, SelectionError
 from replay.value_kinds import check_kinds
@@ -250,18 +250,22 @@ class FilmFacts:
     Attributes:
         cells: (epoch, batch) of every frame, in order.
         loss: float64, or None where none was logged.
+        logged: Whether each loss was logged, bool; None where none was.
         loss_of: Which of several recordings the loss is of; empty where there is but one.
     """
 
     cells: list[Cell]
     loss: npt.NDArray[np.float64] | None = None
+    logged: npt.NDArray[np.bool_] | None = None
     loss_of: str = ""
 
     @classmethod
     def read(cls, runs: RunSet) -> FilmFacts:
         """Reads the frames of the run and its loss; of several recordings, that of the first."""
-        cells = runs.all_cells
-        return cls(cells, read_losses(runs.recordings[0].batches, cells), clean(runs.labels[0]))
+        cells, fields = runs.all_cells, runs.recordings[0].batches
+        loss = read_losses(fields, cells)
+        logged = None if loss is None else which_logged(fields, cells, loss)
+        return cls(cells, loss, logged, clean(runs.labels[0]))
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ The one room that reads HDF5. To be imported from here:
 
 - `open_recording`, which gives a `Recording`, and its `Probe` for a fixed image;
 - `Series`, the frames of a layer, and `Inputs`, the images;
-- `read_losses`, the loss of some frames;
+- `read_losses`, the loss of some frames, and `which_logged`, of which there is one;
 - `Closing`, a base of everything that a `with` block closes.
 
 `replay.recording.info` describes a recording in words; it is imported by its path.
 """
 
+from replay.recording.batch_fields import which_logged
 from replay.recording.inputs import Inputs
 from replay.recording.live_file import Closing
 from replay.recording.recording import Probe, Recording, open_recording
@@ -24,4 +25,5 @@ __all__ = [
     "Series",
     "open_recording",
     "read_losses",
+    "which_logged",
 ]

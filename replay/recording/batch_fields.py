@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from replay import schema
 from replay.recording.safe_file import SafeFile
-from replay.recording.small_values import Mask, Vouched, fields_in_words, read_checked
-from replay.schema import SelectionError, dataset_path
+from replay.recording.small_values import Fields, Mask, Vouched, fields_in_words, read_checked
+from replay.schema import Cell, SelectionError, dataset_path
 
 # What is written of every frame: where it has no checksum it is lost, whatever is there.
 _OF_ALL = schema.RESERVED - {"recorded", "input_checksum"}
+_SPARSE = 0.4  # the share of frames without a loss from which on most were not to have one
 
 
 class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
@@ -101,3 +102,33 @@ class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
             fitted[:rows, :columns] = values[:rows, :columns]
             fitted[self._order == 0] = field.fill
         return fitted
+
+
+def which_logged(
+    fields: Fields, cells: Sequence[Cell], losses: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Returns whether each loss was logged, bool (frames,); the file has NaN where it was not.
+
+    NaN is taken for a loss that was logged unless many are NaN with finite ones behind them: then
+    only every so many were logged. Of these, one is taken for a loss whose maps, or those of the
+    next frame, have NaN in them; and so are the last ones, where there are more of them in a row
+    than before.
+
+    Args:
+        fields: The fields of a recording.
+        cells: (epoch, batch) of the frames, in their order.
+        losses: The loss of each, float64 (frames,).
+    """
+    missing = np.isnan(losses)
+    known = np.flatnonzero(~missing)
+    before = known[-1] if len(known) else 0  # frames with a loss behind them
+    if missing[:before].sum() <= _SPARSE * before:
+        return np.ones(len(cells), bool)
+    counts, at = fields.get("nan"), tuple(np.array(cells).T)
+    broken = np.zeros(len(cells), bool) if counts is None else counts[at] > 0
+    broken[:-1] |= broken[1:].copy()
+    found: npt.NDArray[np.bool_] = ~missing | broken
+    longest = int(np.diff(known, prepend=-1).max()) - 1
+    if len(cells) - 1 - known[-1] > longest:
+        found[known[-1] + 1 :] = True
+    return found

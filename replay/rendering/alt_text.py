@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,7 +158,12 @@ def _scale_in_words(
 def _loss_in_words(facts: FilmFacts, cells: Sequence[Cell]) -> list[str]:
     if facts.loss is None:
         return []
-    losses = {cell: float(facts.loss[bisect.bisect_left(facts.cells, cell)]) for cell in cells}
+    places = [bisect.bisect_left(facts.cells, cell) for cell in cells]
+    known = [facts.logged is None or bool(facts.logged[place]) for place in places]
+    cells, places = list(compress(cells, known)), list(compress(places, known))
+    if not cells:
+        return []
+    losses = {cell: float(facts.loss[place]) for cell, place in zip(cells, places, strict=True)}
     whose = f"The loss{' of ' + facts.loss_of if facts.loss_of else ''}"
     wrong = [cell for cell, loss in losses.items() if not np.isfinite(loss)]
     finite = [loss for loss in losses.values() if np.isfinite(loss)]

@@ -19,7 +19,7 @@ from replay.raster.loss_curve import ends_in_words, plain_range
 from replay.raster.names import tell_apart
 from replay.raster.palette import colormap, unfinite_colors
 from replay.raster.time_axis import TimeAxis
-from replay.recording import Recording, read_losses
+from replay.recording import Recording, read_losses, which_logged
 from replay.schema import Cell
 from replay.webpage.eight_bit import COUNT
 
@@ -217,33 +217,13 @@ def describe_frames(
     }
     losses = read_losses(recording.batches, timeline)
     if losses is not None:
-        logged = _logged(recording, timeline, losses)
+        logged = which_logged(recording.batches, timeline, losses)
         frames["loss"] = [
             format_loss(float(losses[places[cell]])) if logged[places[cell]] else "–"
             for cell in kept
         ]
         frames["curve"] = loss_curve(losses, axis, every)
     return frames
-
-
-def _logged(
-    recording: Recording, cells: Sequence[Cell], losses: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
-    """Returns whether each loss was logged, bool (frames,); the file has NaN where it was not.
-
-    A loss that is NaN is followed by maps that are; where none was ever left out before, it is
-    taken for one, too.
-    """
-    missing = np.isnan(losses)
-    if not missing.any():
-        return ~missing
-    counts = recording.batches.get("nan")
-    at = tuple(np.array(cells).T)
-    broken = np.zeros(len(cells), bool) if counts is None else counts[at] > 0
-    broken[:-1] |= broken[1:].copy()
-    last = missing & (np.arange(len(cells)) >= len(cells) - 1) & (missing.sum() == 1)
-    found: npt.NDArray[np.bool_] = ~missing | broken | last
-    return found
 
 
 def _ends(timeline: Sequence[Cell]) -> list[int]:

@@ -11,6 +11,9 @@ from samples import drifting_maps, write_recording
 
 import replay
 from replay.film import Film
+from replay.film.comparison_facts import RunFacts
+from replay.film.comparison_layout import loss_and_prediction
+from replay.maps.runs import RunSet
 from replay.options import FilmOptions
 from replay.recording import info, info_text, open_recording
 from replay.rendering.alt_text import describe
@@ -49,6 +52,47 @@ def test_films_pages_figures_and_info_agree(path: Path, tmp_path: Path) -> None:
         assert f"loss {word}<" in made.path.read_text()
     sheet = replay.sheet(path, tmp_path / "b.svg", batch=3, scale="run").path.read_text()
     assert re.findall(r"loss ([^<]+)<", sheet) == ["0.0230", "nan"]
+
+
+NAN = math.nan
+SOME = [
+    ([1.5, NAN] * 4, ["1.50", "–"] * 4),  # every second batch
+    ([NAN, NAN, 1.5, NAN, NAN, 1.5, NAN, NAN], ["–", "–", "1.50", "–", "–", "1.50", "–", "–"]),
+    ([NAN, 1.5] * 2 + [NAN] * 4, ["–", "1.50"] * 2 + ["nan"] * 4),  # and then it is lost
+    ([1.5] * 3 + [NAN] + [1.5] * 4, ["1.50"] * 3 + ["nan"] + ["1.50"] * 4),  # one step was skipped
+    ([1.5] + [NAN] * 7, ["1.50"] + ["nan"] * 7),
+    ([NAN] * 8, None),
+]
+
+
+@pytest.mark.parametrize(("losses", "words"), SOME)
+def test_of_a_batch_without_a_loss_none_is_named(
+    tmp_path: Path, losses: list[float], words: list[str] | None
+) -> None:
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv1": drifting_maps(2, 6, 6)},
+        fields={"loss": lambda e, b: losses[4 * e + b]},
+    )
+    with open_recording(path) as run:
+        assert describe_frames(run, run.frames, run.frames)["loss"] == words
+        film = Film(run, FilmOptions())
+        for (epoch, batch), word in zip(film.cells, words or [], strict=words is not None):
+            list(film.frames([(epoch, batch)]))
+            assert film.layout._pen._held[film.layout._status[-1]][1][0][0] == word
+        told = describe(film, film.cells, 4)
+        assert ("NaN" in told) == ("nan" in (words or []))
+        assert ("loss" in told) == (words is not None)
+    for place, word in enumerate(words or ["–"] * 8):
+        made = replay.grid(path, tmp_path / "a.svg", epoch=place // 4, batch=place % 4)
+        found = re.findall(r"loss ([^<]+)<", made.path.read_text())
+        assert found == ([] if word == "–" else [word])
+    with open_recording(path) as run:
+        facts = RunFacts.read(RunSet([run, run], ["conv1"]), 1)
+        assert (facts.logged is None) == (words is None)
+        for place, word in enumerate(words or []):
+            pieces = loss_and_prediction(facts, place)
+            assert [text.strip() for text, _ in pieces] == ["loss", word]
 
 
 def test_a_page_names_no_loss_that_there_is_not(tmp_path: Path) -> None:
