@@ -243,6 +243,33 @@ def test_parameters_of_no_module_end_the_search_for_no_other_model(
     assert len(spoken(done)) == 1
 
 
+JOINED = """
+    unlabelled = DataLoader(TensorDataset(images + 20, torch.arange(12)), 2, shuffle=True)
+    others = iter(unlabelled)
+    if WAY == "after a look":
+        looked_at = next(others)
+    for epoch in range(2):
+        for x, y in loader:
+            if WAY != "after a look" or epoch:
+                try:
+                    u, _ = next(others)
+                except StopIteration:
+                    others = iter(unlabelled)
+                    u, _ = next(others)
+                x = torch.cat([x, u])
+            step(x.clone(), torch.zeros(len(x), dtype=torch.long))
+    """
+
+
+@pytest.mark.parametrize("way", ["at once", "after a look"])
+def test_epochs_of_joined_batches_are_those_of_the_loader_that_is_looped_over(
+    tmp_path: Path, record_warm: Record, way: str
+) -> None:
+    done = record_warm(script(tmp_path, JOINED, WAY=way), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    check(tmp_path / "run.h5", 2, done.stdout.split())
+
+
 REPTILE = """
     import copy
     for x, y in loader:
