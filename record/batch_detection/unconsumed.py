@@ -50,9 +50,8 @@ class UnconsumedItems:
                 for item in items
                 if item.source.loader not in self._evaluated or (item.source.goes_on and not passes)
             ]
-            same_loaders = [
-                item for item in others if item.source.loader == others[-1].source.loader
-            ]
+            loader = _first_beside(others[-1], others).source.loader if others else None
+            same_loaders = [item for item in others if item.source.loader == loader]
         newest = max((item.source.begun for item in same_loaders), default=0)
         for item in same_loaders:
             # What the same thread left of a pass before it began the next was given up.
@@ -112,3 +111,17 @@ class UnconsumedItems:
                 item for item in self._items if item.source is not last.source or item is last
             ]
             self._evaluated.add(last.source.loader)
+
+
+def _first_beside(newest: LoaderItem, items: Iterable[LoaderItem]) -> LoaderItem:
+    """Returns the first of the items that were handed out side by side with the newest one.
+
+    These are of passes that go on, since its own pass began: of `zip(a, b)`, or of a loop over
+    one loader that asks another one for more, it is the first loader's. What was handed out before
+    was for something else, a look at some images, say.
+    """
+    for item in items:
+        beside = item.time > newest.source.begun and item.thread == newest.thread
+        if beside and item.source.goes_on:
+            return item
+    return newest

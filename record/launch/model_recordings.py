@@ -87,6 +87,7 @@ class ModelRecordings:
             model = self._open(root)
             if not model.recorder.is_recording:  # another rank does
                 return None
+            model.steps_in_evaluation = self._finder.steps_before(root)
             self.models.append(model)
             self._models_by_optimizer.clear()
             for item in items:

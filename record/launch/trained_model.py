@@ -51,6 +51,7 @@ class TrainedModel:
         path: The recording, with the rank in its name where each rank has a file.
         frames: Holds its frames until it is known which batch they are of.
         detector: Decides which of its forwards are batches.
+        steps_in_evaluation: How often it was stepped by forwards in evaluation mode.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class TrainedModel:
         self._backwards = 0
         # A forward in evaluation mode that could be trained on; then whether a backward pass came.
         self._evaluated = self._evaluated_backward = False
-        self._steps_in_evaluation = 0
+        self.steps_in_evaluation = 0
         self._ended_badly = False
         self._losses: dict[int, Any] = {}  # of the backward passes that run, by thread
         self._thread = 0  # of the last forward
@@ -237,7 +238,7 @@ class TrainedModel:
         self.frames.learning_rate = optimizer.param_groups[0].get("lr")
         if torch._C._current_graph_task_id() != -1:
             self.backward_ended()
-        self._steps_in_evaluation += self._evaluated_backward and not self.detector.waiting
+        self.steps_in_evaluation += self._evaluated_backward and not self.detector.waiting
         self._evaluated = self._evaluated_backward = False
         trains = self.detector.sees_backward or may_train(optimizer, False)
         for candidate in self.detector.waiting:
@@ -260,10 +261,10 @@ class TrainedModel:
         self._ended_badly = self._capture.phase == BROKEN
         self._end_evaluation()
         self.detector.close()
-        if self._forwards and self._steps_in_evaluation and not self._include_eval:
+        if self._forwards and self.steps_in_evaluation and not self._include_eval:
             self._capture.say(
                 "not recorded, since the model was in evaluation mode in them: "
-                f"{format_count(self._steps_in_evaluation, 'step')} (is model.train() missing? "
+                f"{format_count(self.steps_in_evaluation, 'step')} (is model.train() missing? "
                 "--include-eval records all forwards)"
             )
         self.recorder.close()

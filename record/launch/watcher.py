@@ -178,6 +178,7 @@ class Watcher:
         if item is None:
             return
         self._items.append(item)
+        self._finder.look_again()
         for model in self._recordings.models:
             model.fetched(item)
 
@@ -271,7 +272,7 @@ class Watcher:
                 for _ in range(grown[1]):
                     late.forward_missed(optimizer)
         # By a step without a backward pass a model is found once at most: then waiting is cheap.
-        trains = self._finder.is_searching and may_train(optimizer, saw_backward)
+        trains = self._finder.awaits(optimizer) and may_train(optimizer, saw_backward)
         if trains and (saw_backward or not has_zeros(optimizer)):
             root = self._finder.model_of_step(optimizer)
             if root is not None:

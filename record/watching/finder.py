@@ -7,7 +7,7 @@ import functools
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -25,7 +25,7 @@ from record.watching.ownership import (
     parameter_ids,
 )
 
-_MAX_STEPS = 3  # of an optimizer, after which nobody looks for its model any longer
+_MAX_STEPS = 3  # of an optimizer, after which nobody looks for its model at each call any longer
 
 OnCall = Callable[[nn.Module, Any, dict[str, Any], FrameType], None]
 """Called with a module that is about to run, its arguments and the frame of the call."""
@@ -73,6 +73,10 @@ class ModelFinder:
         self._on_call = on_call
         self._any_model = any_model
         self._steps: dict[int, int] = {}  # of optimizers whose model is not known, by their id
+        # Those whose model is no longer looked for, each with what owns its parameters in
+        # evaluation mode; it is looked for again, once, when that is in training mode.
+        self._given_up: dict[int, weakref.ref[nn.Module] | None] = {}
+        self._looked_again: set[int] = set()
         self._ignored: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self.is_searching = False
         self._pauses = 0  # that go on, in whatever threads
@@ -92,6 +96,7 @@ class ModelFinder:
             id(reference()): self._steps.get(id(reference()), 0) for reference in self.optimizers
         }
         self._steps[id(optimizer)] = 0
+        self._given_up, self._looked_again = {}, set()
         self._ignored = weakref.WeakKeyDictionary()
         self.start()
 
@@ -142,9 +147,35 @@ class ModelFinder:
                 self.stop_if_done()
 
     def missing_parameters(self) -> set[int]:
-        """Returns the ids of parameters that are trained and belong to no known model."""
-        trained: set[int] = set().union(*self._optimized())
+        """Returns the ids of parameters that are trained, and whose model is to be found."""
+        trained: set[int] = set().union(*self._optimized(self._given_up))
         return trained - self.known.ids
+
+    def steps_before(self, root: nn.Module) -> int:
+        """Returns how often a model was stepped while it was in evaluation mode, unknown."""
+        own = parameter_ids(root)
+        optimizers = [optimizer for one in self.optimizers if (optimizer := one()) is not None]
+        steps = [self._steps.get(id(o), 0) for o in optimizers if optimized_parameters(o) & own]
+        return max(steps, default=0)
+
+    def awaits(self, optimizer: Any) -> bool:
+        """Returns whether a step of an optimizer may tell of a model that is not known."""
+        return self.is_searching or self._given_up.get(id(optimizer)) is not None
+
+    def look_again(self) -> None:
+        """Looks on for the models that were given up in evaluation mode and are in training now."""
+        for key in [key for key in self._given_up if self._owner_in_training(key) is not None]:
+            del self._given_up[key]
+            self._looked_again.add(key)
+            self.start()
+
+    def _owner_in_training(self, key: int) -> nn.Module | None:
+        """Returns what owns the parameters of an optimizer given up, if it is in training mode."""
+        reference = self._given_up.get(key)
+        owner = None if reference is None else reference()
+        if owner is None or not any(part.training and part._parameters for part in owner.modules()):
+            return None
+        return owner
 
     def model_of_call(self, module: nn.Module) -> nn.Module | None:
         """Returns the model to record that a called module belongs to; None for none."""
@@ -167,18 +198,31 @@ class ModelFinder:
     def model_of_step(self, optimizer: Any) -> nn.Module | None:
         """Returns the model of an optimizer that stepped though no call of the model was seen.
 
-        It gives up looking after some steps of one optimizer.
+        After some steps of one optimizer its model is given up, until it is in training mode.
         """
+        key = id(optimizer)
+        if key in self._given_up:
+            owner = self._owner_in_training(key)
+            if owner is None:
+                self._steps[key] += 1
+            else:  # it is recorded from now on
+                del self._given_up[key]
+            return owner
         own = optimized_parameters(optimizer)
         known = self.known.ids
         if not self.is_searching or own <= known:
             return None
-        steps = self._steps[id(optimizer)] = self._steps.get(id(optimizer), 0) + 1
+        steps = self._steps[key] = self._steps.get(key, 0) + 1
         if steps == 1 and not own & known:
             best = best_owner(own)
-            return None if best is None else unwrap(best)
+            if best is not None:
+                self._steps[key] = 0  # it was in training mode
+                return unwrap(best)
         if steps >= _MAX_STEPS:
-            self.stop()
+            again = key in self._looked_again
+            owner = None if again else best_owner(own - known, in_training=False)
+            self._given_up[key] = None if owner is None else weakref.ref(unwrap(owner))
+            self.stop_if_done()
         return None
 
     def _before_forward(self, module: nn.Module, args: Any) -> None:
@@ -199,11 +243,11 @@ class ModelFinder:
                 found |= parameters
         return found
 
-    def _optimized(self) -> Iterator[set[int]]:
-        """Yields the ids of the parameters of each optimizer."""
+    def _optimized(self, without: Container[int] = ()) -> Iterator[set[int]]:
+        """Yields the ids of the parameters of each optimizer, but for those of some ids."""
         for reference in self.optimizers:
             optimizer = reference()
-            if optimizer is not None:
+            if optimizer is not None and id(optimizer) not in without:
                 yield optimized_parameters(optimizer)
 
 

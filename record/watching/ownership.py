@@ -91,11 +91,12 @@ def outermost_owner(module: nn.Module, target: set[int]) -> nn.Module:
     return best
 
 
-def best_owner(target: set[int]) -> nn.Module | None:
+def best_owner(target: set[int], in_training: bool = True) -> nn.Module | None:
     """Returns, of all modules in training mode, the smallest that owns most of the parameters.
 
     Args:
         target: The ids of the parameters that are looked for.
+        in_training: Whether those in evaluation mode are left out.
 
     Returns:
         The module; None where none owns any of them.
@@ -104,7 +105,7 @@ def best_owner(target: set[int]) -> nn.Module | None:
     best_score = (0, 0)
     for module in _all_modules():
         own = parameter_ids(module)
-        if own & target and module.training:
+        if own & target and (module.training or not in_training):
             score = (len(own & target), -len(own))
             if score > best_score or (score == best_score and best is None):
                 best, best_score = module, score

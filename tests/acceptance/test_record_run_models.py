@@ -169,6 +169,107 @@ def test_steps_of_a_model_that_stays_in_evaluation_mode_are_said(
     assert all("6 steps (is model.train() missing?" in line for line in said)
 
 
+LATE = """
+    model.eval()
+    optimizers = [optimizer]
+    if WAY == "two optimizers":
+        halves = model.conv, model.head
+        optimizers = [torch.optim.SGD(half.parameters(), 0.01) for half in halves]
+    for epoch in range(3):
+        if epoch and WAY != "within an epoch":
+            model.train()
+        for batch, (x, y) in enumerate(loader):
+            if epoch == 1 and batch == 1:
+                model.train()
+            loss = F.cross_entropy(model(x), y)
+            model.zero_grad()
+            loss.backward()
+            for one in optimizers:
+                one.step()
+            if model.training:
+                print(loss.item())
+        if WAY == "between evaluations":
+            model.eval()
+    """
+
+
+@pytest.mark.parametrize(
+    "way", ["from an epoch on", "within an epoch", "two optimizers", "between evaluations"]
+)
+def test_a_model_that_is_trained_in_evaluation_mode_first_is_found_later(
+    tmp_path: Path, record_warm: Record, way: str
+) -> None:
+    done = record_warm(script(tmp_path, LATE, WAY=way), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in spoken(done) if "evaluation mode" in line]
+    assert len(said) == 1
+    if way != "within an epoch":
+        check(tmp_path / "run.h5", 2, done.stdout.split())
+        assert "in them: 3 steps (is model.train() missing?" in said[0]
+        return
+    assert "in them: 4 steps (is model.train() missing?" in said[0]
+    with replay.open(tmp_path / "run.h5") as run:
+        assert run.lost == 1
+        losses = [run.batches["loss"][at] for at in run.frames]
+    np.testing.assert_allclose(losses, [float(loss) for loss in done.stdout.split()[1:]], rtol=1e-6)
+
+
+APART = """
+    latent = nn.Parameter(torch.rand(4, 1, 8, 8))
+    of_latent = torch.optim.SGD([latent], 0.01)
+    for _ in range(5):
+        of_latent.zero_grad()
+        if WAY == "through the model":
+            model.eval()
+            model(latent).sum().backward()
+            model.train()
+        else:
+            latent.square().sum().backward()
+        of_latent.step()
+    optimizer.zero_grad()
+    for epoch in range(2):
+        for x, y in loader:
+            step(x, y)
+    """
+
+
+@pytest.mark.parametrize("way", ["alone", "through the model"])
+def test_parameters_of_no_module_end_the_search_for_no_other_model(
+    tmp_path: Path, record_warm: Record, way: str
+) -> None:
+    done = record_warm(script(tmp_path, APART, WAY=way), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    check(tmp_path / "run.h5", 2, done.stdout.split())
+    assert len(spoken(done)) == 1
+
+
+JOINED = """
+    unlabelled = DataLoader(TensorDataset(images + 20, torch.arange(12)), 2, shuffle=True)
+    others = iter(unlabelled)
+    if WAY == "after a look":
+        looked_at = next(others)
+    for epoch in range(2):
+        for x, y in loader:
+            if WAY != "after a look" or epoch:
+                try:
+                    u, _ = next(others)
+                except StopIteration:
+                    others = iter(unlabelled)
+                    u, _ = next(others)
+                x = torch.cat([x, u])
+            step(x.clone(), torch.zeros(len(x), dtype=torch.long))
+    """
+
+
+@pytest.mark.parametrize("way", ["at once", "after a look"])
+def test_epochs_of_joined_batches_are_those_of_the_loader_that_is_looped_over(
+    tmp_path: Path, record_warm: Record, way: str
+) -> None:
+    done = record_warm(script(tmp_path, JOINED, WAY=way), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    check(tmp_path / "run.h5", 2, done.stdout.split())
+
+
 REPTILE = """
     import copy
     for x, y in loader:
