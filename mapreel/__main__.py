@@ -11,7 +11,7 @@ from textwrap import wrap
 from typing import NoReturn
 
 try:
-    from replay.schema.faces import leave, own_process, program, remember_caller
+    from replay.schema.faces import leave, own_process, program, remember_caller, speak
     from replay.schema.format import program_version
     from replay.schema.suggestions import did_you_mean, unknown
 except KeyboardInterrupt:  # Ctrl-C while Python reads all that
@@ -59,6 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 (failed), 2 (usage or unusable input) or 130 (Ctrl-C).
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] in (["record"], ["replay"]):
+        return _main_of(words[0])(words[1:])
+    return speak(lambda: _answer(words))
+
+
+def _answer(words: Sequence[str]) -> int:
+    """Prints what is asked of `mapreel` itself."""
     if not words or words[0] in ("-h", "--help") or words == ["help"]:
         print(_usage(), end="")
         return 0 if words else 2
@@ -69,8 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _help(words[1:])
     if words[0] == "completion":
         return _complete(words[1:])
-    if words[0] in ("record", "replay"):
-        return _main_of(words[0])(words[1:])
     return _say_unknown(words[0])
 
 

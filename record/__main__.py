@@ -15,7 +15,7 @@ try:
     from replay.schema import OptionError, RecordingError
     from replay.schema.arguments import HelpText, Parser, ShowVersion, print_help, spoken
     from replay.schema.errors import find_shortage
-    from replay.schema.faces import command_line, program, remember_caller
+    from replay.schema.faces import command_line, program, remember_caller, speak
 except KeyboardInterrupt:  # Ctrl-C while Python reads all that
     sys.exit(130)
 
@@ -56,9 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["run"]:  # whose script speaks Python
         from record.launch.script import launch
 
-        return launch(words[1:])
+        asked = words[1:2] in ([], ["-h"], ["--help"])  # else what its script meets is its own
+        return speak(lambda: launch(words[1:])) if asked else launch(words[1:])
     with command_line():
-        return _run(words)
+        return speak(lambda: _run(words))
 
 
 def _run(words: Sequence[str]) -> int:

@@ -17,14 +17,20 @@ try:
     from replay.formatting import clean
     from replay.schema import RecordingError
     from replay.schema.errors import NO_MEMORY, ShortageError, find_shortage
-    from replay.schema.faces import AtOnce, command_line, leave, own_process, remember_caller
+    from replay.schema.faces import (
+        AtOnce,
+        command_line,
+        give_up_stdout,
+        leave,
+        own_process,
+        remember_caller,
+        speak,
+    )
 except KeyboardInterrupt:  # Ctrl-C while Python reads all that
     sys.exit(130)
 
 # What is wrong with a name that the user gave, wherever it is first looked at.
 _OF_A_NAME = (errno.ENAMETOOLONG, errno.EACCES, errno.ELOOP, errno.ENOTDIR)
-# What is wrong with where stdout goes: files are named with what is wrong with them.
-_OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _LAST_WORDS = f"error: {NO_MEMORY}\n".encode()
 
 
@@ -48,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
     try:
         with command_line():
-            return _run(spell_out(sys.argv[1:] if argv is None else argv))
+            return speak(lambda: _run(spell_out(sys.argv[1:] if argv is None else argv)))
     except MemoryError:  # also while that is being said
         os.write(2, _LAST_WORDS)
         return AtOnce(1)
@@ -72,29 +78,21 @@ def _run(words: Sequence[str]) -> int:
         if debug:
             raise
         return 130
-    except BrokenPipeError:  # whoever read stdout has seen enough
-        _close_stdout()
-        return 1
     except Exception as error:
-        if debug:
+        if debug and not isinstance(error, BrokenPipeError):
             raise
         if (shortage := find_shortage(error)) is not None:
             say("error", str(shortage))
             return AtOnce(shortage.exit_code)
-        if isinstance(error, OSError) and error.errno in _OF_A_DISK and error.filename is None:
-            _close_stdout()
-            say("error", f"cannot write what there is to say: {error.strerror}")
+        if (problem := give_up_stdout(error)) is not None:
+            if problem:
+                say("error", problem)
             return 1
         if not isinstance(error, OSError) or error.errno not in _OF_A_NAME:
             raise
         say("error", f"{clean(str(error.filename), 100)}: {error.strerror}")
         return 2
     return code or 0
-
-
-def _close_stdout() -> None:
-    """Has nothing more written to stdout, also not at the end, by Python."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ from replay.formatting import (
 )
 from replay.html import image_html, text_html
 from replay.maps.axes import Maps
+from replay.maps.input_picture import InputPicture
 from replay.maps.views import look_at
 from replay.options import DIVERGING, FilmOptions
 from replay.raster.frame import Frame
-from replay.raster.palette import Palette, enlarge, reduce, to_rgb
+from replay.raster.palette import Palette, enlarge, reduce
 from replay.recording import Recording, open_recording, read_losses
 from replay.recording.beside_words import BESIDE, BESIDE_WORDS
 from replay.recording.cam_frames import CamFrames
@@ -76,7 +77,7 @@ def _cam_html(cam: CamFrames) -> str:
 
 
 @contextmanager
-def _opened(shown: Series | CamFrames) -> Iterator[Recording]:
+def _opened(shown: Series | CamFrames | Inputs) -> Iterator[Recording]:
     """Opens the recording that something is of, since the one at hand may be closed."""
     with open_recording(shown.path) as recording:
         number = shown.probe_number
@@ -103,9 +104,9 @@ def _inputs_html(inputs: Inputs) -> str:
     image = inputs[epoch, batch]
     if image.ndim != 3:
         return f"<div>{head}</div>"
-    finite = image[np.isfinite(image)].astype(np.float32)
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    pixels = to_rgb(image, inputs.mean, inputs.std, low, high)
+    with _opened(inputs) as run:  # as films and figures show it
+        picture = InputPicture(run, run.frames)
+        pixels, channels = picture.show(epoch, batch), picture.channels_in_words
     side, longest = _IMAGE_SIDE, max(pixels.shape[:2])
     if longest > 2 * side:
         pixels = reduce(pixels, -(-longest // (2 * side)))
@@ -113,9 +114,9 @@ def _inputs_html(inputs: Inputs) -> str:
         pixels = enlarge(pixels, side // longest)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
-    caption = f"epoch {epoch}, batch {batch}"
-    picture = image_html(stream.getvalue(), "png", f"{name}, {caption}")
-    return f"<div>{head}<br>{picture}<br><small>{caption}</small></div>"
+    caption = f"epoch {epoch}, batch {batch}{channels}"
+    shown = image_html(stream.getvalue(), "png", f"{name}, {caption}")
+    return f"<div>{head}<br>{shown}<br><small>{caption}</small></div>"
 
 
 def _line(facts: list[str]) -> str:

@@ -18,6 +18,7 @@ from replay.maps.runs import RunSet, choose_layers_of, open_runs
 from replay.maps.scaling import Scaler
 from replay.option_values import Numbers, either, one_number
 from replay.options import FilmOptions
+from replay.raster.mosaic import is_outlined
 from replay.raster.palette import Table, unfinite_colors
 from replay.raster.tile_captions import Gain, Gains
 from replay.recording import Recording
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 _GAP, _GAP_NUMBERED = 0.08, 0.32  # between two maps, as a share of a map's longer side
+_INSIDE = 0.03  # of a value: from a map's edge to its outline, which axes would cut there
 _BAR = 0.4, 0.08, 0.08  # length, height and distance of a gain bar, as a share of a map's side
 _ACCENT, _FAINT = "#0062be", "#d8dadd"  # of a gain bar, in the light theme
 # Whatever the settings of matplotlib say: the first row is above, and no pixel is made up.
@@ -178,6 +180,10 @@ def draw(
         opaque = np.where(mosaic.mask, 0, 255)
         pixels = np.stack([*(plane.filled(0) for plane in planes), opaque], axis=2)
         image = ax.imshow(pixels.astype(np.uint8), **_UPRIGHT)
+    if is_outlined(*tiles.shape[1:]):  # a white one would be paper
+        for top, left in corners:
+            height, width = (side - 2 * _INSIDE for side in tiles.shape[1:])
+            _draw_frame(ax, left - 0.5 + _INSIDE, top - 0.5 + _INSIDE, width, height)
     if numbers and len(corners) > 1:
         over = _GAP_NUMBERED * max(tiles.shape[1:])
         ax.set_ylim(mosaic.shape[0] - 0.5, -0.5 - over)  # so that the title is above the numbers
@@ -246,6 +252,10 @@ def _write_labels(ax: Axes, corners: list[tuple[int, int]], labels: list[str]) -
         ax.text(left - 0.5, top - 0.7, label, fontsize="xx-small", va="bottom", ha="left")
 
 
+def _draw_frame(ax: Axes, x: float, y: float, width: float, height: float) -> None:
+    ax.add_patch(Rectangle((x, y), width, height, facecolor="none", edgecolor="gray", lw=0.5))
+
+
 def _draw_gain(ax: Axes, gain: Gain, corner: tuple[int, int], size: tuple[int, int]) -> None:
     """Draws how strong a channel is, at the right over its map; an open bar where it is flat."""
     (top, left), (height, width) = corner, size
@@ -253,7 +263,7 @@ def _draw_gain(ax: Axes, gain: Gain, corner: tuple[int, int], size: tuple[int, i
     length, thick = min(_BAR[0] * width, _BAR[0] * side), _BAR[1] * side
     x, y = left + width - 0.5 - length, top - 0.5 - _BAR[2] * side - thick
     if gain.mark:
-        ax.add_patch(Rectangle((x, y), length, thick, facecolor="none", edgecolor="gray", lw=0.5))
+        _draw_frame(ax, x, y, length, thick)
         return
     ax.add_patch(Rectangle((x, y), length, thick, facecolor=_FAINT, linewidth=0))
     ax.add_patch(Rectangle((x, y), length * gain.length, thick, facecolor=_ACCENT, linewidth=0))

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.film.section_grid import SectionGrid, width_of_heads
+from replay.film.section_heads import fit_reason, fit_unfinite
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, FilmFacts, Headings, InputCaption, LayerPanel
 from replay.options import FilmOptions
@@ -141,14 +142,10 @@ class BaseLayout:
             alarming: Whether the reason is something to be warned of.
         """
         if isinstance(count, str):
-            self._pen.refill(slot, (count, "warning" if alarming else "muted"))
+            text = fit_reason(count, slot.width)
+            self._pen.refill(slot, (text, "warning" if alarming else "muted"))
             return
-        nan, inf = count
-        self._pen.refill(
-            slot,
-            *([("■ ", "nan"), (f"{nan:,} NaN   ", "warning")] if nan else []),
-            *([("■ ", "inf"), (f"{inf:,} inf", "warning")] if inf else []),
-        )
+        self._pen.refill(slot, *fit_unfinite(*count, slot.width))
 
     def _caption_tiles(self, panel: LayerPanel, top: int, left: int) -> TileCaptions:
         """Writes the numbers of the channels below or beside the tiles of a mosaic."""

@@ -102,9 +102,10 @@ class SectionGrid:
         (top, left), (space, counts, bar) = corner, widths
         after = pen.write(head[0], top, left, SECTION_SIZE, bold=True) + HEAD_GAP
         drop = ascent_of(SECTION_SIZE, bold=True) - ascent_of(SMALL)
-        pen.write(head[1], top + drop, left + after, SMALL, "muted")
+        after += pen.write(head[1], top + drop, left + after, SMALL, "muted")
         left += space + 12
-        self.counts.append(pen.reserve(top + drop, left, counts, SMALL, "right"))
+        more = max(0, min(space - after, _COUNTS - counts))  # what a short head leaves
+        self.counts.append(pen.reserve(top + drop, left - more, counts + more, SMALL, "right"))
         at = (top + drop, left + counts + 12, bar)
         shown = panel.color_bar and self.has_bars
         self.bars.append(ColorBar(pen, *at, True, panel.entries) if shown else None)

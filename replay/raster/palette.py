@@ -250,38 +250,6 @@ class Range:
 Pixels = npt.NDArray[np.uint8]
 
 
-def to_rgb(
-    image: npt.NDArray[np.float16],
-    mean: npt.NDArray[np.float32] | None,
-    std: npt.NDArray[np.float32] | None,
-    low: float,
-    high: float,
-) -> Pixels:
-    """Returns the input image in color, with the network's normalisation undone.
-
-    Args:
-        image: float16 (C, H, W), as the network saw it. Three channels are red, green and blue;
-            of any other number the mean is shown in gray.
-        mean: What was subtracted from each channel, float32 (C,), or None if unknown.
-        std: What each channel was divided by, float32 (C,), or None if unknown.
-        low: The value to show as black where mean or std is unknown or does not fit.
-        high: The value to show as white there.
-
-    Returns:
-        uint8 (H, W, 3). NaN is black.
-    """
-    values = image.astype(np.float32)
-    if mean is not None and std is not None and len(mean) == len(std) == len(values):
-        values = values * std[:, None, None] + mean[:, None, None]
-    else:
-        values = (values - low) / (high - low if high > low else 1.0)
-    if len(values) != 3:
-        values = np.repeat(values.mean(axis=0, keepdims=True), 3, axis=0)
-    levels = np.clip(np.nan_to_num(values) * 255, 0, 255)
-    rgb: Pixels = np.rint(levels).astype(np.uint8).transpose(1, 2, 0)  # (H, W, 3)
-    return rgb
-
-
 def kernel_levels(
     kernels: npt.NDArray[np.float16], reach: float
 ) -> tuple[npt.NDArray[np.float32], str]:

@@ -8,16 +8,19 @@ did, so that it works as typed: `mapreel replay`, `mapreel-replay`, `.venv/bin/p
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 _FLAGS = {"layers": "--layer", "layer": "--layer", "out": "-o", "show": "--with", "view": "--show"}
 _PYTHONS = ("python", "python3")
+# What is wrong with where stdout goes: files are named with what is wrong with them.
+_OF_A_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 is_own_process = False
 """Whether this process is one command of `replay`, and nobody else's."""
@@ -90,6 +93,38 @@ def call(name: str, *arguments: object, **options: Any) -> str:
     given = [repr(str(each)) for each in arguments]
     given += [f"{option}={str(value)!r}" for option, value in options.items()]
     return f"replay.{name}({', '.join(given)})"
+
+
+def give_up_stdout(error: BaseException) -> str | None:
+    """Has nothing more written to stdout, also not at the end, by Python, if it takes no more.
+
+    Returns:
+        What there is to say: nothing where whoever read it has seen enough; None of any other
+        error, behind which stdout is as it was.
+    """
+    gone = isinstance(error, BrokenPipeError)
+    full = isinstance(error, OSError) and error.errno in _OF_A_DISK and error.filename is None
+    if not gone and not full:
+        return None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    assert isinstance(error, OSError)
+    return "" if gone else f"cannot write what there is to say: {error.strerror}"
+
+
+def speak(call: Callable[[], int]) -> int:
+    """Runs what prints, and returns its exit code: 1 where stdout takes no more, which is said."""
+    try:
+        try:
+            return call()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        problem = give_up_stdout(error)
+        if problem is None:
+            raise
+        if problem:
+            print(f"error: {problem}", file=sys.stderr)
+        return 1
 
 
 def own_process() -> None:

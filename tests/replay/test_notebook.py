@@ -296,3 +296,26 @@ def test_the_tour_runs(tmp_path: Path) -> None:
     text = TOUR.read_text()
     assert len(text) < 1_500_000
     assert not re.search(r"/(home|root|tmp|work|opt|Users)/", text)
+
+
+@pytest.mark.parametrize("scale", ["adaptive", "run"])
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 15), (3, 3), (4, 4)])
+def test_drawn_maps_of_few_values_are_outlined(
+    tmp_path: Path, height: int, width: int, count: int, scale: str
+) -> None:
+    layers = {"conv1": drifting_maps(count, height, width)}
+    path = write_recording(tmp_path / "run.h5", layers, epochs=1, batches=2)
+    figure, ax = plt.subplots()
+    image = replay.draw(path, ax, scale=scale)
+    frames = [
+        each
+        for each in ax.patches
+        if abs(each.get_width() - width) < 0.1 and abs(each.get_height() - height) < 0.1
+    ]
+    assert len(frames) == (count if height * width < 16 else 0)
+    shown = ~np.ma.getmaskarray(image.get_array())
+    for each in frames:
+        left, top = (round(at + 0.5) for at in each.get_xy())
+        assert shown[top : top + height, left : left + width].all()
+    plt.close(figure)

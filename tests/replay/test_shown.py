@@ -20,6 +20,7 @@ from strict_html import Strict
 
 import record
 import replay
+from replay.maps.input_picture import InputPicture
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +132,34 @@ def test_a_layer_shows_its_last_frame_and_inputs_their_last_image(made: dict[str
     assert "epoch 1, batch 3" in image.words
     assert image.picture().size == (160, 120)
     assert np.ptp(np.asarray(image.picture())) > 20
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+@pytest.mark.parametrize("values", ["0 to 1", "0 to 255", "normalised"])
+def test_inputs_and_fixed_images_show_the_pictures_of_films(
+    tmp_path: Path, channels: int, values: str
+) -> None:
+    low, high = {"0 to 1": (0, 1), "0 to 255": (0, 255)}.get(values, (-2, 2))
+
+    def image(epoch: int, batch: int) -> np.ndarray:  # the last is the darkest
+        ramp = np.linspace(0, 1 if batch == 0 else 0.3, channels * 16 * 20)
+        return np.rint((low + (high - low) * ramp) * 100).reshape(channels, 16, 20) / 100
+
+    path = write_recording(
+        tmp_path / "run.h5",
+        {"conv1": drifting_maps(2, 4, 4)},
+        epochs=1,
+        batches=2,
+        images=image,
+        probes=[(image(0, 1), {"conv1": drifting_maps(2, 4, 4)})],
+    )
+    with replay.open(path) as run:
+        for each in (run, run.probe(0)):
+            film = InputPicture(each, each.frames)
+            expected = film.show(0, 1).repeat(8, axis=0).repeat(8, axis=1)
+            html = Strict(each.inputs._repr_html_())
+            assert np.array_equal(np.asarray(html.picture().convert("RGB")), expected)
+            assert f"epoch 0, batch 1{film.channels_in_words}" in html.words
 
 
 def test_findings_are_a_table_with_what_to_do(made: dict[str, Any]) -> None:

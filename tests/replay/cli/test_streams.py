@@ -57,3 +57,29 @@ def test_a_full_disk_behind_stdout_is_a_line(folder: Path, command: str, program
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if not line.startswith("next: ")]
     assert lines == ["error: cannot write what there is to say: No space left on device"]
+
+
+SPOKEN = {
+    "mapreel": ["", "--help", "--version", "help grid", "completion bash"],
+    "record": ["--help", "--version", "help run", "run --help", "plan"],
+    "mapreel record": ["--version", "completion zsh", "plan --json"],
+    "replay": ["--version", "--help", "help", "grid --help", "completion bash"],
+}
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("program", "command"), [(program, each) for program, all_ in SPOKEN.items() for each in all_]
+)
+def test_what_nobody_can_read_is_no_traceback(
+    folder: Path, program: str, command: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    done = run(folder, f"{command} | true; exit ${{PIPESTATUS[0]}}", program)
+    assert done.stderr == ""
+    assert done.returncode in (0, 1, 2)
+    if Path("/dev/full").exists():
+        done = run(folder, f"{command} >/dev/full", program)
+        full = "error: cannot write what there is to say: No space left on device\n"
+        assert done.stderr in ("", full)
+        assert done.returncode in (0, 1)

@@ -11,7 +11,7 @@ import replay
 from replay.figures import grid_layout
 from replay.figures.map_grid import grid
 from replay.maps.scaling import Scaler
-from replay.raster.palette import colormap, enlarge, kernel_levels, reduce, to_rgb, unfinite_colors
+from replay.raster.palette import colormap, enlarge, kernel_levels, reduce, unfinite_colors
 from replay.schema import OptionError, OutputError, SelectionError
 
 
@@ -170,12 +170,6 @@ def test_cells_never_overlap_and_fit_where_they_can(count: int, size: int) -> No
 
 
 def test_pictures() -> None:
-    image = np.stack([np.full((2, 2), v) for v in (-2, 0, 2)]).astype("f2")
-    half, quarter = np.full(3, 0.5, "f4"), np.full(3, 0.25, "f4")
-    assert to_rgb(image, half, quarter, 0, 1)[0, 0].tolist() == [0, 128, 255]
-    assert to_rgb(image, None, None, -2, 2)[0, 0].tolist() == [0, 128, 255]
-    assert to_rgb(image[:1], half, quarter, -2, 0).tolist() == [[[0] * 3] * 2] * 2
-    assert to_rgb(image[:2] * np.nan, None, None, 0, 0).max() == 0
     assert reduce(
         enlarge(np.arange(12, dtype=np.uint8).reshape(2, 2, 3), 3), 3
     ).ravel().tolist() == (list(range(12)))
