@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.film.section_grid import SectionGrid, width_of_heads
-from replay.film.section_heads import fit_reason, fit_unfinite
 from replay.formatting import clean, format_loss
 from replay.maps.runs import Count, FilmFacts, Headings, InputCaption, LayerPanel
 from replay.options import FilmOptions
@@ -33,7 +32,7 @@ from replay.raster.names import lines_at
 from replay.raster.palette import Palette, Range
 from replay.raster.text import ascent_of, fit, height_of, width_of, wrap
 from replay.raster.tile_captions import Gains, TileCaptions
-from replay.raster.widgets import SMALL, ColorBar, Pen, ProgressLine, Slot
+from replay.raster.widgets import SMALL, ColorBar, Pen, ProgressLine, Slot, fit_reason, fit_unfinite
 from replay.schema import OptionError
 
 _TITLE, _SUBTITLE, _STATUS = 20, 14, 16  # pixels of the fonts in the heading

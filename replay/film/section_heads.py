@@ -8,13 +8,12 @@ from replay.maps.runs import LayerPanel
 from replay.raster.histogram import label_width
 from replay.raster.names import tell_apart_at
 from replay.raster.text import fit, width_of
-from replay.raster.widgets import SMALL, ColorBar, Text
+from replay.raster.widgets import SMALL, ColorBar
 
 SECTION_SIZE = 14  # pixels of the font of a layer's name
 HEAD_GAP = 10  # between a name and what follows it
 _APART = "   "  # between a module and its maps
 _VALUES_OF = "values of "
-_SHORT = ("no frame", "damaged")  # of a longer reason why there is nothing to see
 
 
 def fit_heads(
@@ -44,42 +43,6 @@ def fit_heads(
         rest = "" if names_first else fit(versions[1], SMALL, left)
         heads.append((name, fitting[0] if fitting else rest))
     return heads
-
-
-def fit_reason(reason: str, width: int) -> str:
-    """Returns why there is no frame, or as much of it as fits a width and is true by itself."""
-    whole = width_of(reason, SMALL) <= width
-    return reason if whole else next((short for short in _SHORT if short in reason), reason)
-
-
-def fit_unfinite(nan: int, inf: int, width: int) -> list[Text]:
-    """Returns how many values are NaN and infinite, beside the colours that these have.
-
-    Where the numbers do not fit they are left out: a part of a number would be another number.
-
-    Args:
-        nan: Values that are NaN.
-        inf: Values that are infinite.
-        width: Pixels for all of it.
-    """
-    found = [(name, count) for name, count in (("NaN", nan), ("inf", inf)) if count]
-    versions: list[list[Text]] = []
-    for gap in ("   ", " "):
-        numbers = [(name, f"{count:,} {name}") for name, count in found]
-        versions.append(_beside_squares(numbers, gap))
-    versions.append(_beside_squares([(name, name) for name, _ in found], " "))
-    for texts in versions:
-        if sum(width_of(text, SMALL) for text, _ in texts) <= width:
-            return texts
-    return [(f"{name} ", name.lower()) for name, _ in found]
-
-
-def _beside_squares(words: Sequence[tuple[str, str]], gap: str) -> list[Text]:
-    """Returns a square in the colour of NaN or inf and the words on it, one after the other."""
-    texts: list[Text] = []
-    for name, word in words:
-        texts += [("■ ", name.lower()), (word + gap if name == "NaN" else word, "warning")]
-    return texts
 
 
 def bar_width(panels: Sequence[LayerPanel]) -> int:

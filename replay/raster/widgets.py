@@ -17,6 +17,7 @@ from replay.raster.palette import Palette, Range
 from replay.raster.text import cover, fit, height_of, width_of
 
 SMALL = 12  # pixels: the smallest text
+_SHORT = ("no frame", "damaged")  # of a longer reason why there is nothing to see
 
 
 class ColorBar:
@@ -260,3 +261,39 @@ class Pen:
     def fill(self, top: int, left: int, height: int, width: int, tone: str) -> None:
         """Fills a rectangle with a tone."""
         self.plane[top : top + height, left : left + width] = self.palette.solid(tone)
+
+
+def fit_reason(reason: str, width: int) -> str:
+    """Returns why there is no frame, or as much of it as fits a width and is true by itself."""
+    whole = width_of(reason, SMALL) <= width
+    return reason if whole else next((short for short in _SHORT if short in reason), reason)
+
+
+def fit_unfinite(nan: int, inf: int, width: int) -> list[Text]:
+    """Returns how many values are NaN and infinite, beside the colours that these have.
+
+    Where the numbers do not fit they are left out: a part of a number would be another number.
+
+    Args:
+        nan: Values that are NaN.
+        inf: Values that are infinite.
+        width: Pixels for all of it.
+    """
+    found = [(name, count) for name, count in (("NaN", nan), ("inf", inf)) if count]
+    versions: list[list[Text]] = []
+    for gap in ("   ", " "):
+        numbers = [(name, f"{count:,} {name}") for name, count in found]
+        versions.append(_beside_squares(numbers, gap))
+    versions.append(_beside_squares([(name, name) for name, _ in found], " "))
+    for texts in versions:
+        if sum(width_of(text, SMALL) for text, _ in texts) <= width:
+            return texts
+    return [(f"{name} ", name.lower()) for name, _ in found]
+
+
+def _beside_squares(words: Sequence[tuple[str, str]], gap: str) -> list[Text]:
+    """Returns a square in the colour of NaN or inf and the words on it, one after the other."""
+    texts: list[Text] = []
+    for name, word in words:
+        texts += [("■ ", name.lower()), (word + gap if name == "NaN" else word, "warning")]
+    return texts

@@ -11,11 +11,11 @@ from samples import drifting_maps, write_recording
 from replay.diagnosis import health
 from replay.figures import draw_health
 from replay.film import ComparisonFilm, Film
-from replay.film.section_heads import fit_reason, fit_unfinite, histogram_titles
+from replay.film.section_heads import histogram_titles
 from replay.options import ComparisonOptions, FilmOptions
 from replay.raster.arrangement import MARGIN, SECTION_HEAD, SIDE
 from replay.raster.text import width_of
-from replay.raster.widgets import SMALL
+from replay.raster.widgets import SMALL, fit_reason, fit_unfinite
 from replay.recording import open_recording
 
 NAMES = resnet_names()[1:17]
