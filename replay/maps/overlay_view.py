@@ -36,6 +36,7 @@ def look_at(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[Recor
     if heads:
         sources, _ = attention_view.look_at(runs, replace(options, layers=names))
     check_pictures(runs, "attention" if heads else "maps")
+    names = choose_placed(sources, names, options)
     like = sources[0]
     found: list[Recording] = [OverlayRecording(each, names, options, like) for each in sources]
     for each in found:
@@ -80,12 +81,36 @@ def choose_names(runs: Sequence[Recording], options: FilmOptions) -> tuple[list[
         raise
 
 
+def choose_placed(
+    sources: Sequence[Recording], names: Sequence[str], options: FilmOptions
+) -> list[str]:
+    """Returns those of some layers that have places in the input; by default the first that has.
+
+    Raises:
+        SelectionError: None has.
+    """
+
+    def is_placed(name: str) -> bool:
+        return all(Planes(run[name], options.tokens).placed for run in sources if name in run)
+
+    placed = list(filter(is_placed, names))
+    if not placed and options.layers is None:
+        placed = list(filter(is_placed, choose_layers_of(sources, "all")))[:1]
+    if not placed:
+        what = f"layer {names[0]!r}" if len(names) == 1 else "no layer that was chosen"
+        raise SelectionError(
+            f"{what} of {sources[0].path} has {'no ' if len(names) == 1 else ''}places in the "
+            "input, over which it could lie"
+        )
+    return placed
+
+
 class OverlayRecording(DerivedRecording):
     """Channels of the layers of a recording over the input.
 
     Args:
         source: The recording, or one of attention, whose heads are the channels.
-        names: The layers.
+        names: The layers, which have places in the input.
         options: Which channels, the scale and the colormap. Where none are asked for, the four
             that vary most, or all heads.
         like: The recording whose channels are looked at for that; by default the same.
@@ -104,20 +129,12 @@ class OverlayRecording(DerivedRecording):
         super().__init__(source)
 
     def derive(self) -> Mapping[str, Series]:
-        """Returns those layers over the input.
-
-        Raises:
-            SelectionError: One of them has no places in it.
-        """
+        """Returns those layers over the input."""
         return {name: self._lay(name) for name in self._names if name in self.source}
 
     def _lay(self, name: str) -> OverlaySeries:
         series, options = self.source[name], self._options
         planes = Planes(series, options.tokens)
-        if not planes.placed:
-            raise SelectionError(
-                f"layer {name!r} of {self.path} has no places in the input, over which it could lie"
-            )
         heads = self.quantity == "attention"
         usual = None if heads or planes.channels <= _USUAL else f"top:{_USUAL}"
         numbers = usual if options.channels is None else options.channels

@@ -9,7 +9,7 @@ from replay.maps import attention_view, cam_view
 from replay.maps.components_view import ComponentsRecording, choose_names
 from replay.maps.overlaid import drawn_as_given
 from replay.maps.overlay_series import share_ranges
-from replay.maps.overlay_view import OverlayRecording
+from replay.maps.overlay_view import OverlayRecording, choose_placed
 from replay.maps.runs import choose_layers_of
 from replay.options import FilmOptions
 from replay.recording import Recording
@@ -68,6 +68,6 @@ def _look(images: Sequence[Recording], options: FilmOptions) -> tuple[list[str],
     sources = list(images)
     if options.view == "attention":
         sources, options = attention_view.look_at(images, options)
-    names = choose_layers_of(sources[:1], options.layers)
+    names = choose_placed(sources, choose_layers_of(sources[:1], options.layers), options)
     like = sources[0]
     return names, [OverlayRecording(each, names, options, like) for each in sources]
