@@ -292,6 +292,22 @@ MUTATIONS = (
         "tests/record/capture/test_own_state.py::test_the_training_is_the_same",
     ),
     Mutation(
+        "hidden-state-stays-changed",
+        "Neither in what attributes of modules hold, however deep.",
+        "record/capture/own_state.py",
+        "                self._look_at(own[name])\n",
+        "                pass\n",
+        "tests/record/capture/test_own_state.py::test_the_training_is_the_same",
+    ),
+    Mutation(
+        "some-patches-are-a-picture",
+        "Tokens that fill no grid of the image are not recorded as one.",
+        "record/capture/token_places.py",
+        "        return None if call or self._has_stages or has_positions else NOWHERE\n",
+        "        return None\n",
+        "tests/record/capture/test_token_places.py::test_of_each_kind_of_tokens",
+    ),
+    Mutation(
         "budget-waits-for-ever",
         "A budget waits for the first batch that has frames.",
         "record/schedule/budget.py",

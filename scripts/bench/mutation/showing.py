@@ -26,6 +26,14 @@ MUTATIONS = (
         "tests/replay/maps/test_scaling.py::test_the_table_is_the_formula_for_every_float16",
     ),
     Mutation(
+        "damaged-row-drawn",
+        "A figure never draws a damaged frame.",
+        "replay/figures/batch.py",
+        "        raise DamagedError(row.maps.damaged[cell])\n",
+        "        pass\n",
+        "tests/replay/figures/test_damaged_frames.py::test_one_is_left_out",
+    ),
+    Mutation(
         "tiles-in-another-place",
         "Each map stands above its own number.",
         "replay/raster/mosaic.py",
