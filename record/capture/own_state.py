@@ -6,7 +6,7 @@ import argparse
 import collections
 import contextlib
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ class _OwnState(PythonState):
         self._items: list[tuple[Any, Any]] = []  # lists and dicts, and what they held
         self._names: list[tuple[Any, Any, Any]] = []  # of variables: how to set one, and its value
         self._copies: dict[int, torch.Tensor] = {}  # by the id of what they stand for
-        self._copied = 0  # bytes
+        self._copied = 0  # bytes, of those that are bounded
         for module in root.modules():
             if not _is_left_alone(module):
                 self._keep_attributes(module)
@@ -70,6 +70,10 @@ class _OwnState(PythonState):
 
     def _refuse(self, reason: str) -> None:
         """Leaves it as it is."""
+
+    def _wait_for(self, values: Iterable[Any]) -> None:
+        if not isinstance(values, Sized) or len(values) <= self.most:
+            super()._wait_for(values)
 
     def _keep_attributes(self, module: nn.Module) -> None:
         own = vars(module)
@@ -116,6 +120,7 @@ class _OwnState(PythonState):
                 if (copy := self._replaced(value)) is not value:
                     kind: Any = dict if isinstance(before, dict) else type(holder)
                     kind.__setitem__(holder, place, copy)
+        self._is_bounded = True
         for put_back, holder, value in self._names:
             if (copy := self._replaced(value)) is not value:
                 put_back(holder, copy)
@@ -141,9 +146,10 @@ class _OwnState(PythonState):
     def _copy_of(self, value: torch.Tensor) -> torch.Tensor:
         if not _may_be_written(value):
             return value
-        self._copied += value.nbytes
-        if self._is_bounded and self._copied > self.most_bytes:
-            return value
+        if self._is_bounded:
+            if self._copied + value.nbytes > self.most_bytes:
+                return value
+            self._copied += value.nbytes
         self._copies[id(value)] = copy = value.clone()
         return copy
 

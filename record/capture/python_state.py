@@ -174,10 +174,10 @@ class PythonState:
                 self._waiting.append(value)
 
     def _keep_array(self, value: Any) -> None:
-        self._bytes += value.nbytes
-        if self._bytes > self.most_bytes or value.dtype.hasobject:
+        if self._bytes + value.nbytes > self.most_bytes or value.dtype.hasobject:
             self._refuse("its forward can reach a large array of numpy")
         else:
+            self._bytes += value.nbytes
             self._keep(_same_bytes, np.copyto, value, value.copy())
 
     def _keep_random(self, value: Any) -> None:

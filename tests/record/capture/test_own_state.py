@@ -294,6 +294,23 @@ class Counted(nn.Module):
         return x * self.calls
 
 
+class Large(Base):
+    """Has much that is not looked after, data say, beside what is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = SimpleNamespace(images=torch.zeros(1 << 25), array=np.zeros(1 << 24))
+        self.data.numbers = [0.0] * 200_000
+        self.state = SimpleNamespace(calls=np.zeros(1), mean=torch.zeros(4), seen=[[0.0]])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean, state = self.features(x), self.state
+        state.calls += 1
+        state.mean += mean.detach().mean(0)
+        state.seen[0].append(float(state.calls[0]))
+        return self.head(mean + state.mean * 0.1 + len(state.seen[0]))
+
+
 def fit(make: type[Base], path: Path | None, **options: Any) -> tuple[list[float], nn.Module]:
     torch.manual_seed(0)
     model, losses = make(), []
@@ -313,7 +330,7 @@ def fit(make: type[Base], path: Path | None, **options: Any) -> tuple[list[float
 
 MODELS = [
     *(Counter, Stateful, Aside, Memory, Written, Noisy, Nested, Objects, Arrays, Shared, Variables),
-    *(Hooked, Hiding),
+    *(Hooked, Hiding, Large),
 ]
 
 
