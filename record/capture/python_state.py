@@ -73,10 +73,20 @@ class PythonState:
         self._waiting.append(root)
 
     def restore(self) -> None:
-        """Puts everything back that has changed."""
+        """Puts everything back that has changed, also where that fails for some of it.
+
+        Raises:
+            Exception: The first that came of it.
+        """
+        problems = []
         for is_same, put_back, holder, before in self._undo:
-            if not is_same(holder, before):
-                put_back(holder, before)
+            try:
+                if not is_same(holder, before):
+                    put_back(holder, before)
+            except Exception as problem:
+                problems.append(problem)
+        if problems:
+            raise problems[0]
 
     def _refuse(self, reason: str) -> None:
         """Says that something cannot be put back."""
@@ -100,11 +110,13 @@ class PythonState:
             self._refuse("too much can be reached from it to look after")
             return
         if isinstance(value, dict):
-            self._keep_items(_same_dict, _refill_dict, value, dict(dict.items(value)))
-            self._wait_for(dict.values(value))
+            held = dict(dict.items(value))  # which another thread may change meanwhile
+            self._keep_items(_same_dict, _refill_dict, value, held)
+            self._wait_for(held.values())
         elif isinstance(value, (list, collections.deque)):
-            self._keep_items(_same_items, _refill_list, value, list(value))
-            self._wait_for(value)
+            items = list(value)
+            self._keep_items(_same_items, _refill_list, value, items)
+            self._wait_for(items)
         elif isinstance(value, set):
             self._keep(operator.eq, _refill_set, value, set(value))
         elif isinstance(value, (tuple, frozenset)):

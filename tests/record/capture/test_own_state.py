@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+import replay
 from record import Recorder
 
 FIXED = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -294,6 +295,32 @@ class Counted(nn.Module):
         return x * self.calls
 
 
+class Stubborn:
+    """An object whose count cannot be set to a lower one."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if value < getattr(self, name, 0):
+            raise ValueError("it only grows")
+        super().__setattr__(name, value)
+
+    __slots__ = ("count",)
+
+
+class Refusing(Base):
+    """Holds something that cannot be put back, before what can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = Stubborn()
+        self.first.count = 0
+        self.last = [0.0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.first.count += 1
+        self.last.append(1.0)
+        return self.head(self.features(x) + len(self.last))
+
+
 class Large(Base):
     """Has much that is not looked after, data say, beside what is."""
 
@@ -345,3 +372,13 @@ def test_the_training_is_the_same(
     for name, value in plain.state_dict().items():
         assert torch.equal(value, model.state_dict()[name]), name
     assert vars(model).keys() == vars(plain).keys()
+
+
+def test_what_cannot_be_put_back_keeps_nothing_else(tmp_path: Path) -> None:
+    losses, plain = fit(Refusing, None)
+    with pytest.warns(UserWarning, match="it only grows"):
+        recorded, model = fit(Refusing, tmp_path / "run.h5")
+    assert recorded == losses
+    assert model.last == plain.last
+    with replay.open(tmp_path / "run.h5") as run:
+        assert len(run.frames) == 6
