@@ -61,8 +61,13 @@ def to_xarray(run: Any, layer: str | None) -> Any:
     if series.has_ranges:
         values["range"] = (*cell, "channel", "bound"), series.ranges()
         coordinates["bound"] = ["least", "greatest"]
+    # A field may have the name of an axis: a variable of that name would be taken for its places.
+    taken = {*values, *coordinates, *(axis for axes, _ in values.values() for axis in axes)}
     for name, numbers in run.batches.items():
-        values[name if name not in (*values, *cell) else f"field_{name}"] = cell, numbers
+        free = name
+        while free in taken or (free != name and free in run.batches):
+            free = f"field_{free}"
+        values[free] = cell, numbers
     about = {"file": str(run.path), "run_id": run.run_id, "created": run.created}
     about |= {"layer": found.name, "module": found.module, "note": found.note}
     return xarray.Dataset(values, coordinates, {k: v for k, v in about.items() if v})

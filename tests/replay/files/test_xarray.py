@@ -139,6 +139,36 @@ def test_a_dataset_of_what_there_is(tmp_path: Path) -> None:
         assert data.channel.values.tolist() == [0]
 
 
+NAMES = [
+    "channel",
+    "bound",
+    "x",
+    "y",
+    "input_x",
+    "input_channel",
+    "maps",
+    "input",
+    "range",
+    "epoch",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_field_may_be_named_like_an_axis(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("xarray", reason="xarray is not installed")
+    fields = {name: lambda e, b: 10.0 * e + b, f"field_{name}": lambda e, b: 7.0}
+    path = write_recording(tmp_path / "run.h5", {"conv1": waves}, fields=fields)
+    with replay.open(path) as run:
+        data = run.to_xarray()
+        usual = {"epoch", "batch", "channel", "bound"}
+        assert set(data.coords) == usual
+        assert (data[f"field_{name}"] == 7).all()
+        logged = data[f"field_field_{name}"]
+        assert logged.dims == ("epoch", "batch")
+        assert logged[1, 2] == 12
+        assert np.array_equal(data.maps[1, 2].values, waves(1, 2))
+
+
 def test_h5netcdf_opens_the_file_itself(path: Path) -> None:
     """As docs/format.md says."""
     pytest.importorskip("h5netcdf", reason="h5netcdf is not installed")
