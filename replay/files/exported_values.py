@@ -11,6 +11,7 @@ import numpy.typing as npt
 from replay.maps.selection import choose_layers
 from replay.options import EXPORTED, FilmOptions
 from replay.recording import Recording
+from replay.recording.scaled import true_frames
 from replay.recording.series import Series
 from replay.schema import FRAME_DTYPE, Cell, OptionError, SelectionError
 from replay.schema.faces import spell
@@ -81,8 +82,9 @@ def choose_values(
             f"{spell('view', view)}: only values can be exported; expected {', '.join(EXPORTED)}"
         )
     if view == "maps":
-        series: Series = run[_one(run, layer)]
-        return ExportedValues(series, series.layer.channel_axis, FRAME_DTYPE)
+        frames = true_frames(run[_one(run, layer)])
+        dtype = FRAME_DTYPE if isinstance(frames, Series) else np.dtype("<f4")
+        return ExportedValues(frames, frames.layer.channel_axis, dtype)
     if view == "cam":
         name = None if layer is None else _one(run.beside("cam"), layer)
         cam = run.cam(name, None, method)

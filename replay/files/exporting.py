@@ -260,17 +260,21 @@ class _Reader:
             return None
         return inputs.shape
 
+    def image(self, cell: tuple[int, int], shape: tuple[int, ...]) -> Float16Array:
+        """Returns the input picture of a frame; NaN where it is damaged, which is noted."""
+        try:
+            return np.ascontiguousarray(self.run.inputs[cell], FRAME_DTYPE)
+        except DamagedError as error:
+            self.remarks.append(str(error))
+            return np.full(shape, np.nan, FRAME_DTYPE)
+
     def images(self, shape: tuple[int, ...]) -> Iterator[Float16Array]:
         """Yields the input picture of each frame; NaN where it is damaged or missing."""
         missing = 0
         for cell in self.cells:
-            try:
-                image = np.ascontiguousarray(self.run.inputs[cell], FRAME_DTYPE)
-            except DamagedError as error:
-                self.remarks.append(str(error))
-                image = np.full(shape, np.nan, FRAME_DTYPE)
-            else:
-                missing += is_blank(image)
+            damaged = len(self.remarks)
+            image = self.image(cell, shape)
+            missing += len(self.remarks) == damaged and is_blank(image)
             yield image
         if missing:
             self.remarks.append(f"without an input picture, NaN: {format_count(missing, 'frame')}")
@@ -327,7 +331,7 @@ def _write_archive(path: Path, reader: _Reader) -> None:
         stream("maps", (count, *reader.shape), reader.maps(), reader.dtype)
         shape = reader.image_shape()
         if shape is not None and reader.run.probe_number is not None:
-            stream("input", shape, iter([reader.run.inputs[reader.cells[0]]]))
+            stream("input", shape, iter([reader.image(reader.cells[0], shape)]))
         elif shape is not None:
             stream("input", (count, *shape), reader.images(shape))
         for name, values in reader.numbers().items():
@@ -376,7 +380,7 @@ def _write_zarr(folder: Path, reader: _Reader) -> None:
     numbers = reader.numbers()
     shape = reader.image_shape()
     if shape is not None and reader.run.probe_number is not None:
-        numbers["input"] = reader.run.inputs[reader.cells[0]]
+        numbers["input"] = reader.image(reader.cells[0], shape)
     elif shape is not None:
         stream("input", shape, reader.images(shape))
     for name, values in numbers.items():

@@ -32,7 +32,7 @@ AROUND = 4
 """Frames before and behind, over which the percentiles of an image that stays are averaged."""
 
 FAINT = 1e-3
-"""Up to this share of the layer's largest range a channel is shown as flat."""
+"""Up to this share of the layer's largest range a channel is faint, and shown as flat."""
 
 _Ends: TypeAlias = "npt.NDArray[np.floating[Any]]"
 _Channels: TypeAlias = "npt.NDArray[np.float64]"
@@ -94,7 +94,8 @@ class AdaptiveRanges:
             batches. Read in pieces, so that memory does not grow with the number of frames.
         epochs: The epoch of each of those frames; "about an epoch" is told from it.
         channels: The channels that are shown; all by default.
-        magnified: How many times a map is magnified at most; infinite for no limit.
+        magnified: How many times a map is magnified at most; infinite for no limit, by which no
+            map is flat for being faint.
         symmetric: Widens each range to be symmetric around zero.
 
     Attributes:
@@ -162,7 +163,9 @@ class AdaptiveRanges:
         constant = known & (block.own[row] <= 0)
         faint = known & ~constant & (widest <= self.largest * FAINT)
         width = high - low
-        flat = constant | faint | (width <= 0)
+        # Without a limit a faint map is shown like any other, and only said to be faint.
+        hidden = faint & math.isfinite(self._magnified)
+        flat = constant | hidden | (width <= 0)
         bounds = np.where(flat[:, None], self._ends, np.stack([low, high], axis=1))
         strength = width / widening
         gain = np.minimum(strength / self.largest, 1.0) if self.largest > 0 else 0.0 * width

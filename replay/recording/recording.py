@@ -143,6 +143,9 @@ class Recording(RecordedFrames, BesideFaces):
     def beside(self, kind: str, probe: int | None = None) -> BesideMaps:
         """Returns what lies beside the maps, as a recording of the same file.
 
+        Of gradients and weights its frames are times one power of two, so that all are float16;
+        `gradient` and `cam_weights` have the true values.
+
         Args:
             kind: `attention`, `gradients` or `cam`.
             probe: The number of a fixed image; None for the batches' own, or for that of a `Probe`.

@@ -247,6 +247,11 @@ class EvenSeries(Series):
         return self.true.ranges_by(self.exponent, epochs, batches)
 
 
+def true_frames(series: Series) -> Series | ScaledFrames:
+    """Returns a layer's frames in their true values, also where `series` has them scaled."""
+    return series.true if isinstance(series, EvenSeries) else series
+
+
 def scale(values: npt.NDArray[Any], exponent: int | npt.NDArray[np.int64]) -> Float32Array:
     """Returns values times 2 to a power, float32; what is beyond float32 is infinite, or 0."""
     held = np.clip(exponent, -1000, 1000).astype(np.int32) if np.ndim(exponent) else exponent

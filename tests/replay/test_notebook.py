@@ -170,6 +170,19 @@ def test_draw_shows_each_map_on_a_range_of_its_own(path: Path, scale: str) -> No
     plt.close(figure)
 
 
+def test_draw_shows_a_faint_map_by_itself(tmp_path: Path) -> None:
+    strength = np.array([1.0, 1e-5])[:, None, None]
+    waves = drifting_maps(2, 8, 8)
+    path = write_recording(tmp_path / "run.h5", {"conv": lambda e, b: waves(e, b) * strength})
+    _, ax = plt.subplots()
+    image = replay.draw(path, ax, epoch=0, batch=1, columns=1, scale="map")
+    maps = (waves(0, 1) * strength).astype("f2").astype("f8")[1]
+    values: Any = image.get_array()
+    expected = (maps - maps.min()) / np.ptp(maps)
+    np.testing.assert_allclose(values[-8:, -8:], expected, atol=3e-3)
+    plt.close("all")
+
+
 def test_draw_marks_what_is_not_finite(tmp_path: Path) -> None:
     def maps(epoch: int, batch: int) -> np.ndarray:
         found = np.ones((1, 4, 4), "f2")

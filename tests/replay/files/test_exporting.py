@@ -77,6 +77,28 @@ def test_damaged_frames_are_nan_and_said(
     assert replay.export(path, tmp_path / "top.npz", channels="top:2").damaged == ((0, 1),)
 
 
+@pytest.mark.parametrize("view", ["maps", "gradient", "attention", "cam"])
+@pytest.mark.parametrize("suffix", [".npz", ".zarr"])
+def test_a_damaged_picture_of_a_fixed_image_costs_no_frame(
+    looking: Path, tmp_path: Path, suffix: str, view: str
+) -> None:
+    load = pytest.importorskip("zarr").open if suffix == ".zarr" else np.load
+    whole = replay.export(looking, tmp_path / "a.npz", probe=1, view=view)
+    path = tmp_path / "run.h5"
+    path.write_bytes(looking.read_bytes())
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        file["value_checksums/probe/1/input"] = np.array([12345], "<u4")
+    made = replay.export(path, tmp_path / f"b{suffix}", probe=1, view=view)
+    assert (made.frames, made.damaged) == (whole.frames, ())
+    (remark,) = made.remarks
+    assert "the picture of fixed image 1" in remark
+    arrays = load(str(made.path))
+    assert np.isnan(arrays["input"][...]).all()
+    assert arrays["input"].shape == (3, 32, 32)
+    with np.load(whole.path) as expected:
+        assert np.array_equal(arrays["maps"][...], expected["maps"])
+
+
 def test_nothing_is_overwritten_unasked(path: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.npy"
     target.write_text("mine")

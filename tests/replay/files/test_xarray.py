@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from looking import cam_weights, gradient, write_looking
 from samples import drifting_maps, write_recording
 
 import replay
@@ -137,6 +138,59 @@ def test_a_dataset_of_what_there_is(tmp_path: Path) -> None:
         assert "bound" not in data.coords
         assert data.range.dims == ("epoch", "batch")  # the field of that name
         assert data.channel.values.tolist() == [0]
+
+
+NAMES = [
+    "channel",
+    "bound",
+    "x",
+    "y",
+    "input_x",
+    "input_channel",
+    "maps",
+    "input",
+    "range",
+    "epoch",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_field_may_be_named_like_an_axis(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("xarray", reason="xarray is not installed")
+    fields = {name: lambda e, b: 10.0 * e + b, f"field_{name}": lambda e, b: 7.0}
+    path = write_recording(tmp_path / "run.h5", {"conv1": waves}, fields=fields)
+    with replay.open(path) as run:
+        data = run.to_xarray()
+        usual = {"epoch", "batch", "channel", "bound"}
+        assert set(data.coords) == usual
+        assert (data[f"field_{name}"] == 7).all()
+        logged = data[f"field_field_{name}"]
+        assert logged.dims == ("epoch", "batch")
+        assert logged[1, 2] == 12
+        assert np.array_equal(data.maps[1, 2].values, waves(1, 2))
+
+
+@pytest.mark.parametrize(("kind", "name"), [("gradients", "conv1"), ("cam", "conv2")])
+def test_what_is_stored_by_a_power_of_two_has_its_true_values(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    pytest.importorskip("xarray", reason="xarray is not installed")
+    path = write_looking(tmp_path / "look.h5")
+    with replay.open(path) as run:
+        beside = run.beside(kind, probe=1)
+        frames = {
+            cell: gradient(name, *cell, 1) if kind == "gradients" else cam_weights(*cell, 1)
+            for cell in beside.frames
+        }
+        data = beside.to_xarray(name)
+        assert data.maps.dtype == np.float32
+        made = replay.export(beside, tmp_path / "a.npy", layer=name)
+        assert made.dtype == "float32"
+        for (cell, truth), exported in zip(frames.items(), np.load(made.path), strict=True):
+            for found in (data.maps[cell].values, exported):
+                np.testing.assert_allclose(found, truth, rtol=2e-3, atol=np.abs(truth).max() / 1e3)
+            largest = float(data.range[cell].max())
+            assert largest == data.maps[cell].values.max()
 
 
 def test_h5netcdf_opens_the_file_itself(path: Path) -> None:

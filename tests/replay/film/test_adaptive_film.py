@@ -214,6 +214,26 @@ def test_a_map_of_each_frame_by_itself_goes_from_its_least_to_its_greatest(tmp_p
     assert "by itself, from its least to its greatest value" in film.scale
 
 
+def test_by_itself_a_map_is_seen_however_faint_it_is(tmp_path: Path) -> None:
+    """One frame that is a million times as strong made all others flat, as a weak channel was."""
+    waves = drifting_maps(3, 16, 16)
+
+    def maps(epoch: int, batch: int) -> np.ndarray:
+        found = waves(epoch, batch) * np.array([1e-2, 1e-3, 1e-6])[:, None, None]
+        return (found * (1e6 if (epoch, batch) == (0, 1) else 1)).astype(np.float16)
+
+    path = write_recording(tmp_path / "run.h5", {"conv": maps})
+    tiles, film, _ = rendered(path, tmp_path / "frames", scale="map")
+    for (epoch, batch), frame in zip(film.cells, tiles, strict=True):
+        values = maps(epoch, batch).astype(float)
+        low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
+        expected = (values - low[:, None, None]) / (high - low)[:, None, None] * 255
+        assert np.abs(frame - expected).max() < 2.5  # of 240 levels
+    gains = film.map_sections[0].gains
+    assert gains is not None
+    assert [gain.text for gain in gains][1:] == ["faint", "faint"]
+
+
 @pytest.mark.parametrize("scale", ["adaptive", "map", "run", "frame"])
 def test_a_batch_without_a_frame_looks_the_same_whatever_was_drawn_before(
     tmp_path: Path, scale: str
