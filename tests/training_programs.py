@@ -75,10 +75,12 @@ class Program:
 
     # What it does with the model
 
-    def forward(self, *items: Any, again: bool = False, made_of: Any = None) -> int:
+    def forward(
+        self, *items: Any, again: bool = False, made_of: Any = None, attacks: bool = False
+    ) -> int:
         number = next(self.numbers)
         seen = [item for item in items if item is not None] if self.tells else []
-        self.say("forward", number, seen, again and not seen, made_of)
+        self.say("forward", number, seen, again and not seen, made_of, attacks)
         return number
 
     def backward(self, *forwards: int) -> int:
@@ -90,6 +92,10 @@ class Program:
         if not self.random.randrange(4):
             self.say("step_begins", "optimizer")
         self.say("stepped", "optimizer")
+
+    def drop(self) -> None:
+        """The gradients are thrown away."""
+        self.say("drop")
 
     def gone(self, *forwards: int) -> None:
         for forward in forwards:
@@ -293,6 +299,63 @@ class Attack(Body):
         p.step()
 
 
+class AttackByBackward(Body):
+    """The gradient by the image is made by a backward pass, once or in several steps.
+
+    Then the other gradients are thrown away, before the forward that is trained on or behind it; or
+    they are not, and the images are trained on, too.
+    """
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.adds_up = not self.r.randrange(4)
+
+    def train(self, *items: Any) -> None:
+        p = self.p
+        early = self.r.randrange(2)
+        forward = p.forward(*items, attacks=True)
+        first = forward, p.backward(forward)
+        for _ in range(self.r.randrange(3)):
+            if early and self.r.randrange(2) and not self.adds_up:
+                p.drop()
+            p.backward(p.forward(None, attacks=True))
+        if early and not self.adds_up:
+            p.drop()
+        forward = p.forward(None, attacks=not self.r.randrange(4))
+        if not early and not self.adds_up:
+            p.drop()
+        second = forward, p.backward(forward)
+        p.count(*(first if self.adds_up else second))
+        p.step()
+
+
+class OtherTurns(Body):
+    """A discriminator that is trained on one batch; on the next, its gradients are the other's."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.done = self.r.randrange(2)
+
+    def train(self, *items: Any) -> None:
+        p = self.p
+        self.done += 1
+        if self.done % 2:
+            p.backward(p.forward(None, made_of=()))
+            p.say("other")
+            return
+        early = self.r.randrange(2)
+        if early:
+            p.drop()
+        forward = p.forward(*items)
+        if not early:
+            p.drop()
+        p.count(forward, p.backward(forward))
+        p.step()
+
+    def end(self) -> None:
+        self.p.drop()
+
+
 class LateCompanion(Body):
     """A second loader is asked between the two forwards of a batch."""
 
@@ -310,7 +373,7 @@ class LateCompanion(Body):
 
 BODIES: list[type[Body]] = [
     Plain, Plain, Siamese, Sharpness, Closures, Cut, Chunks, Accumulation, Discriminator,
-    GeneratorFirst, Attack, LateCompanion,
+    GeneratorFirst, Attack, AttackByBackward, OtherTurns, LateCompanion,
 ]  # fmt: skip
 
 
@@ -518,9 +581,16 @@ def write(seed: int) -> Program:
         p.between("outside")
     for phase, way in enumerate(ways):
         kind = r.choice(BODIES)
+        # An epoch that ends with the other's turn is not told from the next, nor what the phase
+        # before has left of accumulated gradients from those of the other's turn.
+        unclear = kind is OtherTurns and (
+            way in (again_by_itself, listed) or "Accumulation" in "".join(p.kinds)
+        )
         if way is no_loader:
             kind = r.choice([Plain, Siamese, Sharpness, Closures, Accumulation])
-        elif not p.tells and (way in ONLY_TOLD or kind is Attack or phase):
+        elif unclear or (
+            not p.tells and (way in ONLY_TOLD or kind in (Attack, AttackByBackward) or phase)
+        ):
             kind = Plain
         if phase and way is no_loader:
             way = epochs  # what follows a loader's end from nowhere looks like its last item
@@ -570,11 +640,12 @@ def run(program: Program) -> Truth:
         elif name == "look":
             batches.evaluated([items[item] for _, item in rest[0]], "main")
         elif name == "forward":
-            number, seen, again, made_of = rest
+            number, seen, again, made_of, attacks = rest
             places = deliveries.find([item for _, item in seen])
             made = None if made_of is None else [items[i[1]] for i in made_of if i is not None]
             if batches.forward(places, "main", again, made) is ForwardRole.NEW:
                 assert batches.latest is not None
+                batches.latest.attacks = attacks
                 first[batches.latest] = number
             of[number] = batches.latest  # type: ignore[assignment]
         elif name == "gone":
@@ -585,6 +656,10 @@ def run(program: Program) -> Truth:
                 capture = of[number]
                 through[capture] = through.get(capture, False) or first[capture] == number
             batches.backward(rest[0], through)
+        elif name == "drop":
+            batches.gradients_dropped("main")
+        elif name == "other":
+            batches.other_stepped("main")
         elif name == "step_begins":
             batches.step_begins(rest[0])
         else:

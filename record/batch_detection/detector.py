@@ -8,7 +8,9 @@ optimizer steps) and decides:
 - the forwards of an item up to the first backward pass through them are one candidate;
 - a candidate that a backward pass and then an optimizer step follow is a batch, which
   `EpochNumbering` numbers;
-- a candidate that a later one's training overtakes is no batch: a dry run, a calibration.
+- a candidate that a later one's training overtakes is no batch: a dry run, a calibration;
+- nor is one whose gradients are thrown away, where it is known to be for another model's step, or
+  for a change of its input, on which it is trained next.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 from record.batch_detection.candidate import BatchCandidate
 from record.batch_detection.deliveries import Deliveries, LoaderItem
 from record.batch_detection.epochs import BatchPosition, EpochNumbering
+from record.batch_detection.running_steps import RunningSteps
 from record.batch_detection.unconsumed import UnconsumedItems
 
 
@@ -61,10 +64,9 @@ class BatchDetector:
         self._on_decided = on_decided
         self._unconsumed = UnconsumedItems(deliveries.training_threads)
         self._stepped: set[Hashable] = set()  # optimizers, since the last candidate of a new item
-        # Optimizers that step, each with its call and its thread.
-        self._running: list[tuple[Hashable, int, Hashable]] = []
-        self._calls = 0  # optimizer steps that have begun
+        self._steps = RunningSteps()
         self.sees_backward = False
+        self._adds_up = False  # whether the gradients of an attack are used, too
         self._separate = False  # whether the forwards of an item are not trained on together
 
     def fetched(self, item: LoaderItem) -> None:
@@ -114,11 +116,14 @@ class BatchDetector:
             return self._begin(items, thread, extra=False, derived=derived)
         if last.stepped:
             return self._begin(items, thread, extra=True, derived=derived, like=last)
+        if last.trained and last.attacks and last in self.waiting and not last.call:
+            return self._continue_attack(last, items, thread, derived)
         if last.trained:
-            if not (last.derived and items and not derived) or last not in self.waiting:
+            real = last.derived and items and not derived  # which are worth more
+            if last not in self.waiting or not (real or last.was_for_others):
                 return ForwardRole.SKIP
-            self._drop(last)  # a generator's turn came first; the real images are worth more
-            return self._begin(items, thread, extra=last.extra, derived=False, like=last)
+            self._drop(last)  # a generator's turn came first
+            return self._begin(items, thread, extra=last.extra, derived=derived, like=last)
         if self._separate:
             return self._begin(items, thread, extra=last.extra, derived=derived, like=last)
         self._assign_items(last, items, thread)
@@ -144,7 +149,7 @@ class BatchDetector:
             if candidate.given_up:
                 candidate.given_up = False
                 self.lost += 1
-            elif not candidate.trained and candidate in self.waiting:
+            elif (not candidate.trained or candidate.was_for_others) and candidate in self.waiting:
                 fresh.append(candidate)
         fresh.sort(key=lambda candidate: candidate.begun)
         for candidate in fresh:
@@ -152,9 +157,27 @@ class BatchDetector:
                 self._merge(candidate, fresh[0])
                 continue
             candidate.trained = self.sees_backward = True
+            candidate.dropped = candidate.for_others = False
             candidate.loss = loss
             if not candidates[candidate]:
                 candidate.mixed = self._separate = True
+
+    def gradients_dropped(self, thread: Hashable = None) -> None:
+        """Notes that all gradients of the model were thrown away, in a thread."""
+        call = self._steps.call_in(thread)  # a closure does so before each of its passes
+        for candidate in self.waiting:
+            if candidate.trained and candidate.thread == thread:
+                candidate.dropped = not call or candidate.call != call
+                candidate.mixed |= candidate.dropped and candidate.attacks and self._adds_up
+        last = self.latest
+        if last is not None and last.first is not None and not last.trained:
+            self._end_attack(last)
+
+    def other_stepped(self, thread: Hashable = None) -> None:
+        """Notes that an optimizer of other models has stepped, in a thread."""
+        for candidate in self.waiting:
+            if candidate.trained and not candidate.dropped and candidate.thread == thread:
+                candidate.for_others = True
 
     def step_begins(self, optimizer: Hashable, thread: Hashable = None) -> None:
         """Notes that an optimizer of the model begins to step; it may call the model.
@@ -163,9 +186,7 @@ class BatchDetector:
             optimizer: The optimizer.
             thread: The thread in which it steps.
         """
-        self._leave_step(optimizer, thread)  # its last step may have ended in an exception
-        self._calls += 1
-        self._running.append((optimizer, self._calls, thread))
+        self._steps.begin(optimizer, thread)
 
     def stepped(self, optimizer: Hashable, trains: bool = True, thread: Hashable = None) -> None:
         """Notes that an optimizer of the model has stepped, and decides what that tells.
@@ -175,14 +196,19 @@ class BatchDetector:
             trains: Whether it had anything to train by, where no backward pass was ever seen.
             thread: The thread in which it has stepped.
         """
-        self._leave_step(optimizer, thread)
+        self._steps.end(optimizer, thread)
         again = optimizer in self._stepped
         self._stepped.add(optimizer)
         trained = [candidate for candidate in self.waiting if candidate.trained]
         if not trained and not self.sees_backward and trains:  # trained without a backward pass
             trained = [one for one in self.waiting if one.thread == thread][:1]
+        # Where all were thrown away, the gradients were kept elsewhere, and put back.
+        trained = [one for one in trained if not one.was_for_others] or trained
         if not trained:
             return
+        for one in trained:
+            if one.first is not None or (one.attacks and one.dropped):
+                self._adds_up = not one.dropped
         threads = {candidate.thread for candidate in trained}
         end = self.waiting.index(trained[-1]) + 1
         for candidate in self.waiting[:end]:
@@ -197,7 +223,7 @@ class BatchDetector:
         if self.waiting:
             oldest = self.waiting[0]
             oldest.given_up = not oldest.trained
-            self._decide(oldest, oldest.trained and not oldest.extra)
+            self._decide(oldest, oldest.counts)
 
     def close(self) -> None:
         """Decides all candidates: the training is over."""
@@ -207,7 +233,7 @@ class BatchDetector:
     def possible_positions(self, candidate: BatchCandidate) -> list[BatchPosition]:
         """Returns the positions that a waiting candidate may get, the likeliest first."""
         before = self.waiting[: self.waiting.index(candidate)]
-        certain = [one.items for one in before if one.trained and not one.extra]
+        certain = [one.items for one in before if one.counts and one is not candidate.first]
         positions = [self.epochs.predict(certain, candidate.items)]
         if len(certain) < len(before):
             every = [one.items for one in before]
@@ -225,12 +251,12 @@ class BatchDetector:
         derived: bool,
     ) -> bool:
         """Returns whether a forward belongs to the same item as the latest candidate."""
-        call = self._call_in(thread)
+        call = self._steps.call_in(thread)
         if call and last.call == call:
             return True  # a closure: one batch for each step
         if not last.trained and (call or not last.alive):
             return False
-        pending = not last.trained  # the same backward may go through both
+        pending = last.may_go_on
         # What two threads ask for, each for itself, they train on each for itself.
         elsewhere = last.thread != thread
         if items:
@@ -259,7 +285,7 @@ class BatchDetector:
         item = self._unconsumed.next_for(() if last is None else last.items, thread)
         if last is None or item is None or item.thread == thread:
             return item
-        pending = last.alive and not last.trained and last.items and not last.loaders_have_ended
+        pending = last.alive and last.may_go_on and last.items and not last.loaders_have_ended
         return None if pending else item  # another thread reads ahead: that says nothing of it
 
     def _is_repeated(self, last: BatchCandidate, thread: Hashable) -> bool:
@@ -306,7 +332,8 @@ class BatchDetector:
             since=since,
             extra=extra,
             derived=derived,
-            call=self._call_in(thread),
+            told=bool(items) or (like is not None and like.told),
+            call=self._steps.call_in(thread),
             thread=thread,
         )
         if like is not None and not items:
@@ -331,6 +358,28 @@ class BatchDetector:
         if items:
             self._unconsumed.consume(items, thread)
 
+    def _continue_attack(
+        self, last: BatchCandidate, items: Sequence[LoaderItem], thread: Hashable, derived: bool
+    ) -> ForwardRole:
+        """Begins a candidate with a forward that follows one by which its input may be changed."""
+        first = last.first or last
+        if self._adds_up and not first.dropped:
+            return ForwardRole.SKIP
+        if last is not first:
+            self._drop(last)
+        role = self._begin(items, thread, extra=True, derived=derived, like=last)
+        if self.latest is not None:
+            self.latest.first = first
+            self._end_attack(self.latest)
+        return role
+
+    def _end_attack(self, last: BatchCandidate) -> None:
+        """Has a candidate count in the place of the first one, if that was for the attack alone."""
+        first = last.first
+        if first is not None and first.dropped and first in self.waiting:
+            last.first, last.extra = None, first.extra
+            self._drop(first)
+
     def _merge(self, candidate: BatchCandidate, first: BatchCandidate) -> None:
         """Merges two candidates that one backward pass goes through and that fit each other."""
         self._separate = self._separate and candidate.items != first.items
@@ -343,19 +392,6 @@ class BatchDetector:
     def _drop(self, candidate: BatchCandidate) -> None:
         """Decides that a candidate is no batch."""
         self._decide(candidate, False)
-
-    def _call_in(self, thread: Hashable) -> int:
-        """Returns the number of the optimizer step that runs in a thread; 0 for none."""
-        calls = [call for _, call, running_in in self._running if running_in == thread]
-        return calls[-1] if calls else 0
-
-    def _leave_step(self, optimizer: Hashable, thread: Hashable) -> None:
-        """Ends an optimizer's step in a thread, and those that began within it."""
-        for place, (running, _, running_in) in enumerate(self._running):
-            if running == optimizer and running_in == thread:
-                later = self._running[place:]
-                self._running[place:] = [step for step in later if step[2] != thread]
-                return
 
     def _decide(self, candidate: BatchCandidate, is_batch: bool) -> None:
         """Takes a candidate off the waiting ones and tells what it is."""

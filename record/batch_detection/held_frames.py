@@ -103,7 +103,7 @@ class HeldFrames:
         while len(waiting) > _MAX_WAITING:
             self.detector.decide_oldest()
         while not self._sender.spare and len(waiting) > 1:
-            if waiting[0].trained:
+            if waiting[0].trained and not waiting[0].for_others:
                 self.detector.decide_oldest()
                 continue
             holding = (one for one in map(self._held.get, waiting) if one and one.sealed)

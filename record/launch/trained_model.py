@@ -25,7 +25,7 @@ from record.launch.arguments import RunOptions
 from record.launch.closing_lines import ClosedRecording
 from record.launch.script_recorder import ScriptRecorder
 from record.session.loop import as_number
-from record.watching.ownership import may_train, parameter_ids
+from record.watching.ownership import is_made_of_leaves, may_train, parameter_ids
 
 
 class TrainedModel:
@@ -85,6 +85,7 @@ class TrainedModel:
         self._losses: dict[int, Any] = {}  # of the backward passes that run, by thread
         self._thread = 0  # of the last forward
         self._marks = BackwardMarks()
+        self._dropped: set[int] = set()  # parameters whose gradients were, since the last pass
         self._current: BatchCandidate | None = None  # that the running forward is recorded in
         self._without_gradients: BatchCandidate | None = None  # of forwards without gradients
         self._evaluation: BatchCandidate | None = None  # the last one in evaluation mode
@@ -162,6 +163,7 @@ class TrainedModel:
         self._without_gradients = None if with_gradients else candidate
         if role is ForwardRole.NEW:
             self._inputs = spans, [*memory.values()]
+            candidate.attacks = is_made_of_leaves(inputs)
             self._begin_candidate(candidate)
         else:
             self._inputs = self._inputs[0] + spans, [*self._inputs[1], *memory.values()]
@@ -210,6 +212,7 @@ class TrainedModel:
             return
         if through is None and self._thread != get_ident():
             return  # of another training, beside this one
+        self._dropped.clear()
         self.detector.backward(loss, through)
         self._backwards += 1
         for candidate in waiting:
@@ -228,6 +231,18 @@ class TrainedModel:
                 self.detector.graph_freed(candidate)
         self._marks.end_backward()
         self._capture.pending = True
+
+    def gradients_dropped(self, parameters: set[int]) -> None:
+        """Notes that the gradients of some parameters were thrown away."""
+        root = self.root
+        if root is not None and any(candidate.trained for candidate in self.detector.waiting):
+            self._dropped |= parameters
+            if all(p.grad is None or id(p) in self._dropped for p in root.parameters()):
+                self.detector.gradients_dropped(get_ident())
+
+    def other_stepped(self) -> None:
+        """Notes that an optimizer has stepped that has no parameters of the model."""
+        self.detector.other_stepped(get_ident())
 
     def step_begins(self, optimizer: Optimizer) -> None:
         """Notes that an optimizer that owns parameters of the model begins to step."""

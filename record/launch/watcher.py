@@ -40,7 +40,13 @@ from record.reporting import say
 from record.session.metadata import rank_and_world
 from record.watching.callbacks import CallbackGuard
 from record.watching.finder import ModelFinder
-from record.watching.ownership import has_zeros, leads_to, may_train
+from record.watching.ownership import (
+    has_zeros,
+    leads_to,
+    may_train,
+    optimized_parameters,
+    parameter_ids,
+)
 from record.watching.torch_events import TorchEvents, scalar_loss
 
 _MAX_ITEMS = 4096  # that a model may have been given before it was found
@@ -240,6 +246,16 @@ class Watcher:
             model.step_begins(optimizer)
 
     @_script_callback
+    def gradients_dropped(self, owner: Any) -> None:
+        """Tells the models whose gradients were thrown away."""
+        if torch._C._current_graph_task_id() == -1:
+            is_module = isinstance(owner, nn.Module)
+            dropped = parameter_ids(owner) if is_module else optimized_parameters(owner)
+            for model in self._recordings.models:
+                if dropped & model.parameters:
+                    model.gradients_dropped(dropped)
+
+    @_script_callback
     def stepped(self, optimizer: Any) -> None:
         """Tells the models whose parameters the optimizer has, or looks for its model.
 
@@ -264,7 +280,11 @@ class Watcher:
 
     def _step(self, optimizer: Any) -> None:
         saw_backward, self._saw_backward = self._saw_backward, False
-        for model in self._recordings.models_of(optimizer):
+        models = self._recordings.models_of(optimizer)
+        for model in self._recordings.models:
+            if model not in models:
+                model.other_stepped()
+        for model in models:
             model.stepped(optimizer)
         if (grown := self._recordings.inner.grown(optimizer)) is not None:
             late = self._start_recording(grown[0], is_grown=True)

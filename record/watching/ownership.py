@@ -15,6 +15,8 @@ from torch.optim.optimizer import Optimizer
 
 from record.capture.tensors import all_tensors
 
+_MAX_NODES = 64  # of the graph of a changed image
+
 
 def optimized_parameters(optimizer: Optimizer) -> set[int]:
     """Returns the ids of an optimizer's parameters."""
@@ -71,6 +73,27 @@ def leads_to(outputs: Any, parameters: set[int]) -> bool:
         seen |= fresh
         nodes.extend(fresh)
     return False
+
+
+def is_made_of_leaves(inputs: Any) -> bool:
+    """Returns whether an input has a gradient, and no parameter made it: an attack's.
+
+    Args:
+        inputs: What a forward is given.
+    """
+    known = [tensor for tensor in all_tensors(inputs) if tensor.requires_grad]
+    if any(isinstance(tensor, nn.Parameter) for tensor in known):
+        return False
+    nodes = [tensor.grad_fn for tensor in known if tensor.grad_fn is not None]
+    seen = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if len(seen) > _MAX_NODES or isinstance(getattr(node, "variable", None), nn.Parameter):
+            return False  # a network's output
+        fresh = {following for following, _ in node.next_functions if following} - seen
+        seen |= fresh
+        nodes.extend(fresh)
+    return bool(known)
 
 
 def outermost_owner(module: nn.Module, target: set[int]) -> nn.Module:

@@ -57,6 +57,9 @@ class Listener(Protocol):
     def stepped(self, optimizer: Any) -> None:
         """An optimizer has stepped."""
 
+    def gradients_dropped(self, owner: Any) -> None:
+        """The gradients of an optimizer or a module were set to None or to zeros."""
+
     def compiling(self) -> AbstractContextManager[None]:
         """Returns a context that `torch.compile` is called in."""
 
@@ -85,6 +88,8 @@ class TorchEvents:
         self._replace(torch.autograd, "backward", self._around_backward)
         self._replace(torch.autograd, "grad", self._around_grad)
         self._replace(torch.amp.GradScaler, "scale", self._around_scale)
+        self._replace(Optimizer, "zero_grad", self._around_zero_grad)
+        self._replace(nn.Module, "zero_grad", self._around_zero_grad)
         self._replace(torch, "compile", self._around_compile)
         self._replace(nn.Module, "compile", self._around_compile_in_place)
         self._wrap_other_optimizers()
@@ -111,6 +116,7 @@ class TorchEvents:
         if kind is not None:
             self._replace(kind, "__init__", self._around_init)
             self._replace(kind, "step", self._around_step)
+            self._replace(kind, "zero_grad", self._around_zero_grad)
 
     def remove(self) -> None:
         """Takes the wrappers away; those that somebody else has put around them stay."""
@@ -183,6 +189,11 @@ class TorchEvents:
         self._listener.step_begins(optimizer)
         result = step(optimizer, *args, **kwargs)
         self._listener.stepped(optimizer)
+        return result
+
+    def _around_zero_grad(self, zero_grad: Any, owner: Any, *args: Any, **kwargs: Any) -> Any:
+        result = zero_grad(owner, *args, **kwargs)
+        self._listener.gradients_dropped(owner)
         return result
 
     def _around_iterator(self, init: Any, iterator: Any, loader: Any, *args: Any) -> None:

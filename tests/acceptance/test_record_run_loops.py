@@ -29,7 +29,9 @@ MODELS = (
     "NoLoader", "WholeSet", "BestKept", "LoneJudge", "LoneMaker", "ByTurns", "WithinBackward",
     "Streamed", "Checkpointed", "TriedAgain", "VolumesNet", "DetectorNet", "TwoViews", "Fast",
     "Denoiser", "SegmenterNet", "SteppedFirst", "Primed", "PrimedWithZeros",
-    "PrimedByHand",
+    "PrimedByHand", "TurnJudge", "TurnMaker", "OpenJudge", "OpenMaker", "AttackedOnce",
+    "AttackedInSteps", "AttackAdded", "StepLeftOut", "SkippedEncoder", "SkippedDecoder",
+    "KeptApart",
 )  # fmt: skip
 
 

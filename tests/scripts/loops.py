@@ -980,6 +980,163 @@ def primed_by_hand():
     two_epochs(model, optimizer, notes)
 
 
+@loop
+def gan_by_turns():
+    """A GAN whose two models are trained by turns, a batch each; the judge twice in three."""
+    judge, notes = new("TurnJudge")
+    maker, makers = new("TurnMaker", Maker)
+    of_judge, of_maker = sgd(judge), sgd(maker)
+    loader = DataLoader(data(24), 4)
+    for epoch in range(2):
+        done = [0, 0]
+        for number, (x, _) in enumerate(loader):
+            notes.before()
+            makers.before()
+            fake = maker(torch.randn(4, 4, 1, 1))
+            if number % 3 == 1:
+                of_maker.zero_grad()
+                made = -judge(fake).mean()
+                made.backward()
+                of_maker.step()
+                makers.after(epoch, done[0], made)
+                done[0] += 1
+            else:
+                loss = judge(fake.detach()).mean() - judge(x).mean()
+                of_judge.zero_grad(set_to_none=epoch > 0)
+                loss.backward()
+                of_judge.step()
+                notes.after(epoch, done[1], loss)
+                done[1] += 1
+
+
+@loop
+def not_detached():
+    """A GAN whose judge's loss goes through the maker, too, whose gradients are thrown away."""
+    judge, notes = new("OpenJudge")
+    maker, makers = new("OpenMaker", Maker)
+    of_judge, of_maker = sgd(judge), sgd(maker)
+    for epoch in range(2):
+        for batch, (x, _) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            of_judge.zero_grad()
+            loss = -judge(x).mean()
+            loss.backward()
+            judge(maker(torch.randn(4, 4, 1, 1))).mean().backward()
+            of_judge.step()
+            notes.after(epoch, batch, loss)
+            makers.before()
+            of_maker.zero_grad()
+            made = -judge(maker(torch.randn(4, 4, 1, 1))).mean()
+            made.backward()
+            of_maker.step()
+            makers.after(epoch, batch, made)
+
+
+@loop
+def attacked_once():
+    """FGSM: the gradient by the image is of a backward pass; the model's is thrown away."""
+    model, notes = new("AttackedOnce")
+    optimizer = sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            x.requires_grad_()
+            F.cross_entropy(model(x), y).backward()
+            changed = (x + 0.1 * x.grad.sign()).detach()
+            model.zero_grad()
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, changed, y))
+
+
+@loop
+def attacked_in_steps():
+    """PGD by backward passes; their gradients are thrown away behind the forward that counts."""
+    model, notes = new("AttackedInSteps")
+    optimizer = sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            change = torch.zeros_like(x).uniform_(-0.1, 0.1).requires_grad_()
+            for _ in range(3):
+                F.cross_entropy(model(x + change), y).backward()
+                change.data = (change + 0.1 * change.grad.sign()).clamp(-0.1, 0.1).detach()
+                change.grad.zero_()
+            notes.before()
+            notes.after(epoch, batch, step(model, optimizer, (x + change).detach(), y))
+
+
+@loop
+def attack_added():
+    """The gradients of the image and of the changed image are added up: the image is first."""
+    model, notes = new("AttackAdded")
+    optimizer = sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            optimizer.zero_grad()
+            notes.before()
+            loss = F.cross_entropy(model(x.requires_grad_()), y)
+            loss.backward()
+            F.cross_entropy(model((x + 0.1 * x.grad.sign()).detach()), y).backward()
+            optimizer.step()
+            notes.after(epoch, batch, loss)
+
+
+@loop
+def step_left_out():
+    """Behind some backward passes there is no step: a batch all the same, with its own loss."""
+    model, notes = new("StepLeftOut")
+    optimizer = sgd(model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(), 4)):
+            notes.before()
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y) * (float("inf") if batch == 1 else 1.0)
+            scaler.scale(loss).backward()
+            if batch != 3:
+                scaler.step(optimizer)
+                scaler.update()
+            notes.after(epoch, batch, loss)
+
+
+@loop
+def two_optimizers_skipped():
+    """An encoder and a decoder with an optimizer each; behind one of the losses neither steps."""
+    encoder, notes = new("SkippedEncoder", Translator)
+    decoder, decoders = new("SkippedDecoder")
+    optimizers = sgd(encoder), sgd(decoder)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(), 4)):
+            notes.before()
+            decoders.before()
+            loss = F.cross_entropy(decoder(encoder(x)), y)
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss.backward()
+            for optimizer in optimizers if batch != 2 else ():
+                optimizer.step()
+            notes.after(epoch, batch, loss)
+            decoders.after(epoch, batch, loss)
+
+
+@loop
+def kept_apart():
+    """Gradients of single images are kept, thrown away, and put together for the step (DP-SGD)."""
+    model, notes = new("KeptApart")
+    optimizer = sgd(model)
+    for epoch in range(2):
+        for batch, (x, y) in enumerate(DataLoader(data(12), 4)):
+            notes.before()
+            kept, losses = [], []
+            for n in range(4):
+                losses.append(F.cross_entropy(model(x[n : n + 1]), y[n : n + 1]))
+                losses[-1].backward()
+                kept.append([p.grad.clone() for p in model.parameters()])
+                model.zero_grad()
+            for p, *grads in zip(model.parameters(), *kept):
+                p.grad = torch.stack(grads).mean(0)
+            optimizer.step()
+            notes.after(epoch, batch, losses[0])
+
+
 def main():
     torch.manual_seed(0)
     for name, function in LOOPS.items():

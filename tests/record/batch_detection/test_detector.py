@@ -39,6 +39,9 @@ def test_every_way_and_every_body_is_among_them() -> None:
         (BatchDetector, "_continues"),
         (BatchDetector, "evaluated"),
         (BatchDetector, "_drop"),
+        (BatchDetector, "_end_attack"),
+        (BatchDetector, "gradients_dropped"),
+        (BatchDetector, "other_stepped"),
     ],
 )
 def test_a_machine_with_a_part_taken_out_is_found_out(
