@@ -19,7 +19,7 @@ from replay.maps.selection import choose
 from replay.option_values import Numbers
 from replay.raster.palette import Pixels, Range
 from replay.raster.tile_captions import Gains
-from replay.recording import Recording, read_losses, which_logged
+from replay.recording import Logged, Recording, read_logged
 from replay.schema import DamagedError, SelectionError, format_intervals
 from replay.schema.faces import call
 
@@ -115,10 +115,15 @@ def load_panels(
         DamagedError: Nothing can be drawn.
     """
     panels, without, damage = [], [], []
+    losses = [read_logged(run.batches, run.frames) for run in shown.recordings]
     for cell in cells:
         for row, scaler in zip(rows, scalers, strict=True):
             try:
-                panels.append(load_panel(shown, row, cell, channels, scaler, kernels, pictures))
+                panels.append(
+                    load_panel(
+                        shown, row, cell, channels, scaler, kernels, pictures, losses[row.place]
+                    )
+                )
             except DamagedError as error:
                 damage.append(error)
                 run = f"{clean(shown.labels[row.place])} " if len(shown.recordings) > 1 else ""
@@ -143,8 +148,9 @@ def load_panel(
     scaler: Scaler,
     kernels: bool,
     pictures: Sequence[InputPicture | None],
+    losses: Logged,
 ) -> BatchPanel:
-    """Reads one batch of one row.
+    """Reads one batch of one row; `losses` are those of all frames of its recording.
 
     Raises:
         DamagedError: It is not what was recorded.
@@ -159,11 +165,11 @@ def load_panel(
     scaler.measure(*cell, maps)
     levels, own = scaler.levels(*cell, maps), scaler.channel_bounds(*cell)
     facts = []
-    losses = read_losses(recording.batches, recording.frames)
-    if losses is not None:
+    loss, logged = losses
+    if loss is not None and logged is not None:
         place = bisect.bisect_left(recording.frames, cell)
-        if which_logged(recording.batches, recording.frames, losses)[place]:
-            facts.append(f"loss {format_loss(float(losses[place]))}")
+        if logged[place]:
+            facts.append(f"loss {format_loss(float(loss[place]))}")
     facts += filter(None, [series.remark(cell)])
     answers = [
         f"{word} {_class(recording, int(recording.batches[field][cell]))}"

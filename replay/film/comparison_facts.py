@@ -14,7 +14,7 @@ from replay.maps.input_picture import InputPicture
 from replay.maps.runs import InputCaption, Row, RunSet, choose_layers_of
 from replay.maps.scaling import Scaler
 from replay.raster.arrangement import SIDE
-from replay.recording import Recording, read_losses, which_logged
+from replay.recording import Recording, read_logged
 from replay.schema import Cell, SelectionError
 from replay.schema.suggestions import listed
 
@@ -47,9 +47,7 @@ class RunFacts:
         answers = None
         if caption.prediction is not None:
             answers = [clean(caption.class_name(int(number))) for number in caption.prediction]
-        fields, cells = recording.batches, runs.all_cells
-        loss = read_losses(fields, cells)
-        logged = None if loss is None else which_logged(fields, cells, loss)
+        loss, logged = read_logged(recording.batches, runs.all_cells)
         return cls(clean(runs.labels[place]), loss, logged, answers)
 
 

@@ -22,7 +22,7 @@ from replay.maps.input_picture import InputPicture
 from replay.maps.selection import choose_cells, choose_layers
 from replay.option_values import Numbers
 from replay.raster.mosaic import Mosaic
-from replay.recording import Recording, open_recording, read_losses, which_logged
+from replay.recording import Recording, open_recording, read_logged
 from replay.recording.snapshot import cells_of
 from replay.schema import Cell, OptionError, SelectionError
 from replay.value_kinds import check_kinds
@@ -263,8 +263,7 @@ class FilmFacts:
     def read(cls, runs: RunSet) -> FilmFacts:
         """Reads the frames of the run and its loss; of several recordings, that of the first."""
         cells, fields = runs.all_cells, runs.recordings[0].batches
-        loss = read_losses(fields, cells)
-        logged = None if loss is None else which_logged(fields, cells, loss)
+        loss, logged = read_logged(fields, cells)
         return cls(cells, loss, logged, clean(runs.labels[0]))
 
 

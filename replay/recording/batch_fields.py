@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from replay import schema
 from replay.recording.safe_file import SafeFile
-from replay.recording.small_values import Fields, Mask, Vouched, fields_in_words, read_checked
+from replay.recording.small_values import (
+    Fields,
+    Mask,
+    Vouched,
+    fields_in_words,
+    read_checked,
+    read_losses,
+)
 from replay.schema import Cell, SelectionError, dataset_path
 
 # What is written of every frame: where it has no checksum it is lost, whatever is there.
 _OF_ALL = schema.RESERVED - {"recorded", "input_checksum"}
 _SPARSE = 0.4  # the share of frames without a loss from which on most were not to have one
+
+Logged: TypeAlias = "tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | tuple[None, None]"
+"""The loss of each frame, and whether it was logged, see `read_logged`."""
 
 
 class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
@@ -104,7 +114,21 @@ class BatchFields(Mapping[str, "npt.NDArray[Any]"]):
         return fitted
 
 
-def which_logged(
+def read_logged(fields: Fields, cells: Sequence[Cell]) -> Logged:
+    """Returns the loss of each of some frames, as `read_losses`, and which of them were logged.
+
+    Args:
+        fields: The fields of a recording.
+        cells: (epoch, batch) of the frames, in their order, at least one.
+
+    Returns:
+        float64 (frames,) and bool (frames,); None and None where no loss was logged.
+    """
+    losses = read_losses(fields, cells)
+    return (None, None) if losses is None else (losses, _which_logged(fields, cells, losses))
+
+
+def _which_logged(
     fields: Fields, cells: Sequence[Cell], losses: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.bool_]:
     """Returns whether each loss was logged, bool (frames,); the file has NaN where it was not.

@@ -19,7 +19,7 @@ from replay.raster.loss_curve import ends_in_words, plain_range
 from replay.raster.names import tell_apart
 from replay.raster.palette import colormap, unfinite_colors
 from replay.raster.time_axis import TimeAxis
-from replay.recording import Recording, read_losses, which_logged
+from replay.recording import Recording, read_logged
 from replay.schema import Cell
 from replay.webpage.eight_bit import COUNT
 
@@ -215,9 +215,8 @@ def describe_frames(
         "curve": None,
         "unseen": _unseen(recording, kept),
     }
-    losses = read_losses(recording.batches, timeline)
-    if losses is not None:
-        logged = which_logged(recording.batches, timeline, losses)
+    losses, logged = read_logged(recording.batches, timeline)
+    if losses is not None and logged is not None:
         frames["loss"] = [
             format_loss(float(losses[places[cell]])) if logged[places[cell]] else "–"
             for cell in kept
