@@ -142,7 +142,8 @@ def patch_size(model: nn.Module) -> tuple[int, int] | None:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             size = tuple(module.kernel_size)
-            whole = size == tuple(module.stride) and min(size) > 1 and module.padding in (0, (0, 0))
+            unpadded = module.padding in (0, (0, 0), "valid")
+            whole = size == tuple(module.stride) and min(size) > 1 and unpadded
             return (size[0], size[1]) if whole else None
     return None
 

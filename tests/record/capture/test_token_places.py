@@ -57,6 +57,14 @@ class Masked(Patches):
         return tokens[:, torch.randperm(64)[:16]]
 
 
+class MaskedValid(Masked):
+    """Says in a word that its patches have nothing around them, as SigLIP does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 6, 8, 8, padding="valid")
+
+
 class Merged(WithClass):
     """Merges tokens until there are 36 of 64, which would be a square."""
 
@@ -138,6 +146,7 @@ CASES: list[tuple[Callable[[], nn.Module], tuple[int, int] | None, str]] = [
     (WithClass, (8, 8), "tokens as 8×8, class token left out"),
     (WithRegisters, (8, 8), "tokens as 8×8, first 7 tokens left out"),
     (Masked, NOWHERE, "tokens in a row"),
+    (MaskedValid, NOWHERE, "tokens in a row"),
     (Merged, NOWHERE, "tokens in a row"),
     (Detector, NOWHERE, "tokens in a row"),
     (lambda: Queries(latents=False), NOWHERE, "tokens in a row"),
